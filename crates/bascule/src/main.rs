@@ -1,0 +1,2 @@
+//! The Bascule broker.
+fn main() {}

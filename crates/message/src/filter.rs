@@ -1,0 +1,88 @@
+//! What a subscription asks for in a topic space.
+
+use bytes::Bytes;
+
+use crate::{Levels, Properties};
+
+/// One level of a [`Pattern`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FilterLevel {
+    /// Exactly this level.
+    Exact(Bytes),
+    /// Any one level: MQTT `+`, AMQP `*`.
+    One,
+    /// Any number of levels, none too: `#`. AMQP allows it anywhere, MQTT only at the end.
+    Many,
+}
+
+/// A topic filter with wildcards, or without.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pattern(pub Vec<FilterLevel>);
+
+impl Pattern {
+    /// The topic that this pattern names, if it has no wildcard.
+    #[must_use]
+    pub fn exact(&self) -> Option<Levels> {
+        let levels: Option<Vec<&Bytes>> = self
+            .0
+            .iter()
+            .map(|level| match level {
+                FilterLevel::Exact(level) => Some(level),
+                FilterLevel::One | FilterLevel::Many => None,
+            })
+            .collect();
+        levels.and_then(Levels::collect)
+    }
+
+    /// Whether the pattern matches `topic`, by plain recursion: the definition that the core's trie is tested against.
+    ///
+    /// The rule that a leading wildcard does not match a first level starting with `$` is of the root space, not of the pattern.
+    #[must_use]
+    pub fn matches(&self, topic: &Levels) -> bool {
+        fn walk(pattern: &[FilterLevel], topic: &[&[u8]]) -> bool {
+            match pattern.split_first() {
+                None => topic.is_empty(),
+                Some((FilterLevel::Many, rest)) => {
+                    (0..=topic.len()).any(|skipped| walk(rest, &topic[skipped..]))
+                }
+                Some((level, rest)) => topic.split_first().is_some_and(|(first, others)| {
+                    (matches!(level, FilterLevel::One)
+                        || matches!(level, FilterLevel::Exact(text) if text == first))
+                        && walk(rest, others)
+                }),
+            }
+        }
+        walk(&self.0, &topic.iter().collect::<Vec<_>>())
+    }
+}
+
+/// How the arguments of a headers binding are combined (AMQP 0-9-1, 3.1.3.4; `x-match`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HeaderMatch {
+    /// Every argument; those whose name starts with `x-` are left out.
+    All,
+    /// At least one argument; those whose name starts with `x-` are left out.
+    Any,
+    /// Every argument, `x-` names too.
+    AllWithX,
+    /// At least one argument, `x-` names too.
+    AnyWithX,
+}
+
+/// What a subscription or binding asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Filter {
+    /// Everything (fanout exchanges).
+    All,
+    /// One key (direct exchanges, queues on the default exchange).
+    Exact(Levels),
+    /// A pattern (topic exchanges, the root space).
+    Pattern(Pattern),
+    /// Typed properties (headers exchanges). A `Value::Null` argument asks only that the property is there.
+    Headers {
+        /// How the arguments are combined.
+        matching: HeaderMatch,
+        /// The arguments, without `x-match`.
+        arguments: Properties,
+    },
+}

@@ -1,0 +1,494 @@
+//! The encoded form of a message head, as the journal stores it and as it crosses to the standby.
+//!
+//! ```text
+//! version:u8 flags:u8 (bit 0 durable, 1 retain, 2-3 qos, 4 has fields, 5 has native, 6 has properties)
+//! body_kind:u8 address numbered-fields... 0  [fields] [properties] [native]
+//! ```
+//! Scalars are (tag, value) pairs ended by tag 0; every later reader skips nothing it does not know: an unknown tag is an
+//! error, and adding a tag raises [`HEAD_VERSION`]. The body is not part of the head.
+
+use bytes::Bytes;
+
+use crate::codec::{DecodeError, Reader, put_bytes, put_i64, put_u64};
+use crate::{
+    Address, BodyKind, Fields, Filter, FilterLevel, HeaderMatch, Kind, Levels, Message, Native,
+    NativeForm, Pattern, Properties, Timestamp, Value, VhostId,
+};
+
+/// The version that [`encode_head`] writes. [`decode_head`] reads this one and those before it.
+pub const HEAD_VERSION: u8 = 1;
+
+/// How deep lists and maps may nest in a property.
+const DEPTH_MAX: usize = 64;
+
+/// Appends the encoded head of `message`, everything but the body.
+pub fn encode_head(message: &Message, out: &mut Vec<u8>) {
+    out.push(HEAD_VERSION);
+    let mut flags =
+        u8::from(message.durable) | u8::from(message.retain) << 1 | (message.qos & 3) << 2;
+    flags |= u8::from(message.fields.is_some()) << 4;
+    flags |= u8::from(message.native.is_some()) << 5;
+    flags |= u8::from(!message.properties.is_empty()) << 6;
+    out.push(flags);
+    out.push(message.body_kind as u8);
+    put_address(out, &message.address);
+    if let Some(priority) = message.priority {
+        out.extend_from_slice(&[1, priority]);
+    }
+    if let Some(expiry) = message.expiry {
+        out.push(2);
+        put_u64(out, expiry.0);
+    }
+    if message.delay_ms != 0 {
+        out.push(3);
+        put_u64(out, message.delay_ms);
+    }
+    if let Some(created) = message.created {
+        out.push(4);
+        put_u64(out, created.0);
+    }
+    out.push(0);
+    if let Some(fields) = &message.fields {
+        put_fields(out, fields);
+    }
+    if !message.properties.is_empty() {
+        put_properties(out, &message.properties);
+    }
+    if let Some(native) = &message.native {
+        out.push(native.form.0);
+        put_bytes(out, &native.head);
+    }
+}
+
+/// Reads what [`encode_head`] wrote; byte strings share `input`. Returns the message with `body`.
+pub fn decode_head(input: Bytes, body: Bytes) -> Result<Message, DecodeError> {
+    let mut reader = Reader::new(input);
+    let version = reader.u8()?;
+    if version == 0 || version > HEAD_VERSION {
+        return Err(DecodeError::Unknown {
+            what: "head version",
+            tag: u64::from(version),
+        });
+    }
+    let flags = reader.u8()?;
+    let body_kind = match reader.u8()? {
+        0 => BodyKind::Bytes,
+        1 => BodyKind::Text,
+        2 => BodyKind::AmqpValue,
+        3 => BodyKind::AmqpSequence,
+        4 => BodyKind::Map,
+        tag => {
+            return Err(DecodeError::Unknown {
+                what: "body kind",
+                tag: u64::from(tag),
+            });
+        }
+    };
+    let mut message = Message::new(read_address(&mut reader)?, body);
+    message.durable = flags & 1 != 0;
+    message.retain = flags & 2 != 0;
+    message.qos = flags >> 2 & 3;
+    message.body_kind = body_kind;
+    loop {
+        match reader.u8()? {
+            0 => break,
+            1 => message.priority = Some(reader.u8()?),
+            2 => message.expiry = Some(Timestamp(reader.u64()?)),
+            3 => message.delay_ms = reader.u64()?,
+            4 => message.created = Some(Timestamp(reader.u64()?)),
+            tag => {
+                return Err(DecodeError::Unknown {
+                    what: "head field",
+                    tag: u64::from(tag),
+                });
+            }
+        }
+    }
+    if flags & 0x10 != 0 {
+        message.fields = Some(Box::new(read_fields(&mut reader)?));
+    }
+    if flags & 0x40 != 0 {
+        message.properties = read_properties(&mut reader)?;
+    }
+    if flags & 0x20 != 0 {
+        message.native = Some(Native {
+            form: NativeForm(reader.u8()?),
+            head: reader.bytes()?,
+        });
+    }
+    Ok(message)
+}
+
+/// Appends the number of levels and each level.
+pub fn put_levels(out: &mut Vec<u8>, levels: &Levels) {
+    put_u64(out, levels.len() as u64);
+    for level in levels.iter() {
+        put_bytes(out, level);
+    }
+}
+
+/// Reads what [`put_levels`] wrote.
+pub fn read_levels(reader: &mut Reader) -> Result<Levels, DecodeError> {
+    let count = reader.u64()?;
+    let mut levels = Vec::new();
+    for _ in 0..count {
+        levels.push(reader.bytes()?);
+    }
+    Levels::collect(levels).ok_or(DecodeError::Bounds("a list of levels"))
+}
+
+/// Appends an address.
+pub fn put_address(out: &mut Vec<u8>, address: &Address) {
+    put_u64(out, u64::from(address.vhost.0));
+    out.push(match address.kind {
+        Kind::Queue => 0,
+        Kind::Topic => 1,
+        Kind::Stream => 2,
+        Kind::Exchange => 3,
+    });
+    put_bytes(out, &address.name);
+    put_levels(out, &address.key);
+}
+
+/// Reads what [`put_address`] wrote.
+pub fn read_address(reader: &mut Reader) -> Result<Address, DecodeError> {
+    Ok(Address {
+        vhost: VhostId(reader.u32()?),
+        kind: match reader.u8()? {
+            0 => Kind::Queue,
+            1 => Kind::Topic,
+            2 => Kind::Stream,
+            3 => Kind::Exchange,
+            tag => {
+                return Err(DecodeError::Unknown {
+                    what: "address kind",
+                    tag: u64::from(tag),
+                });
+            }
+        },
+        name: reader.bytes()?,
+        key: read_levels(reader)?,
+    })
+}
+
+/// Appends a filter.
+pub fn put_filter(out: &mut Vec<u8>, filter: &Filter) {
+    match filter {
+        Filter::All => out.push(0),
+        Filter::Exact(levels) => {
+            out.push(1);
+            put_levels(out, levels);
+        }
+        Filter::Pattern(pattern) => {
+            out.push(2);
+            put_u64(out, pattern.0.len() as u64);
+            for level in &pattern.0 {
+                match level {
+                    FilterLevel::Exact(text) => {
+                        out.push(0);
+                        put_bytes(out, text);
+                    }
+                    FilterLevel::One => out.push(1),
+                    FilterLevel::Many => out.push(2),
+                }
+            }
+        }
+        Filter::Headers {
+            matching,
+            arguments,
+        } => {
+            out.push(3);
+            out.push(*matching as u8);
+            put_properties(out, arguments);
+        }
+    }
+}
+
+/// Reads what [`put_filter`] wrote.
+pub fn read_filter(reader: &mut Reader) -> Result<Filter, DecodeError> {
+    Ok(match reader.u8()? {
+        0 => Filter::All,
+        1 => Filter::Exact(read_levels(reader)?),
+        2 => {
+            let count = reader.u64()?;
+            let mut pattern = Vec::new();
+            for _ in 0..count {
+                pattern.push(match reader.u8()? {
+                    0 => FilterLevel::Exact(reader.bytes()?),
+                    1 => FilterLevel::One,
+                    2 => FilterLevel::Many,
+                    tag => {
+                        return Err(DecodeError::Unknown {
+                            what: "filter level",
+                            tag: u64::from(tag),
+                        });
+                    }
+                });
+            }
+            Filter::Pattern(Pattern(pattern))
+        }
+        3 => Filter::Headers {
+            matching: match reader.u8()? {
+                0 => HeaderMatch::All,
+                1 => HeaderMatch::Any,
+                2 => HeaderMatch::AllWithX,
+                3 => HeaderMatch::AnyWithX,
+                tag => {
+                    return Err(DecodeError::Unknown {
+                        what: "header match",
+                        tag: u64::from(tag),
+                    });
+                }
+            },
+            arguments: read_properties(reader)?,
+        },
+        tag => {
+            return Err(DecodeError::Unknown {
+                what: "filter",
+                tag: u64::from(tag),
+            });
+        }
+    })
+}
+
+/// Appends properties in their order.
+pub fn put_properties(out: &mut Vec<u8>, properties: &Properties) {
+    put_u64(out, properties.0.len() as u64);
+    for (name, value) in &properties.0 {
+        put_bytes(out, name);
+        put_value(out, value);
+    }
+}
+
+/// Reads what [`put_properties`] wrote.
+pub fn read_properties(reader: &mut Reader) -> Result<Properties, DecodeError> {
+    let count = reader.u64()?;
+    let mut properties = Properties::default();
+    for _ in 0..count {
+        let name = reader.bytes()?;
+        properties.push(name, read_value(reader, DEPTH_MAX)?);
+    }
+    Ok(properties)
+}
+
+fn put_fields(out: &mut Vec<u8>, fields: &Fields) {
+    let texts = [
+        (1, &fields.content_type),
+        (2, &fields.content_encoding),
+        (3, &fields.user_id),
+        (4, &fields.app_id),
+        (5, &fields.subject),
+        (6, &fields.group),
+        (7, &fields.dedup_id),
+        (8, &fields.trace_parent),
+        (9, &fields.trace_state),
+    ];
+    for (tag, text) in texts {
+        if let Some(text) = text {
+            out.push(tag);
+            put_bytes(out, text);
+        }
+    }
+    if let Some(id) = &fields.message_id {
+        out.push(20);
+        put_value(out, id);
+    }
+    if let Some(id) = &fields.correlation_id {
+        out.push(21);
+        put_value(out, id);
+    }
+    if let Some(reply_to) = &fields.reply_to {
+        out.push(22);
+        put_address(out, reply_to);
+    }
+    if let Some(sequence) = fields.group_sequence {
+        out.push(23);
+        put_u64(out, u64::from(sequence));
+    }
+    for key in &fields.carbon_copies {
+        out.push(24);
+        put_levels(out, key);
+    }
+    out.push(0);
+}
+
+fn read_fields(reader: &mut Reader) -> Result<Fields, DecodeError> {
+    let mut fields = Fields::default();
+    loop {
+        match reader.u8()? {
+            0 => return Ok(fields),
+            1 => fields.content_type = Some(reader.bytes()?),
+            2 => fields.content_encoding = Some(reader.bytes()?),
+            3 => fields.user_id = Some(reader.bytes()?),
+            4 => fields.app_id = Some(reader.bytes()?),
+            5 => fields.subject = Some(reader.bytes()?),
+            6 => fields.group = Some(reader.bytes()?),
+            7 => fields.dedup_id = Some(reader.bytes()?),
+            8 => fields.trace_parent = Some(reader.bytes()?),
+            9 => fields.trace_state = Some(reader.bytes()?),
+            20 => fields.message_id = Some(read_value(reader, DEPTH_MAX)?),
+            21 => fields.correlation_id = Some(read_value(reader, DEPTH_MAX)?),
+            22 => fields.reply_to = Some(read_address(reader)?),
+            23 => fields.group_sequence = Some(reader.u32()?),
+            24 => fields.carbon_copies.push(read_levels(reader)?),
+            tag => {
+                return Err(DecodeError::Unknown {
+                    what: "typed field",
+                    tag: u64::from(tag),
+                });
+            }
+        }
+    }
+}
+
+fn put_value(out: &mut Vec<u8>, value: &Value) {
+    let tagged = |out: &mut Vec<u8>, tag: u8, bytes: &[u8]| {
+        out.push(tag);
+        put_bytes(out, bytes);
+    };
+    match value {
+        Value::Null => out.push(0),
+        Value::Bool(b) => out.extend_from_slice(&[1, u8::from(*b)]),
+        Value::U8(n) => out.extend_from_slice(&[2, *n]),
+        Value::U16(n) => put_tagged_u64(out, 3, u64::from(*n)),
+        Value::U32(n) => put_tagged_u64(out, 4, u64::from(*n)),
+        Value::U64(n) => put_tagged_u64(out, 5, *n),
+        Value::I8(n) => put_tagged_i64(out, 6, i64::from(*n)),
+        Value::I16(n) => put_tagged_i64(out, 7, i64::from(*n)),
+        Value::I32(n) => put_tagged_i64(out, 8, i64::from(*n)),
+        Value::I64(n) => put_tagged_i64(out, 9, *n),
+        Value::F32(n) => {
+            out.push(10);
+            out.extend_from_slice(&n.to_bits().to_le_bytes());
+        }
+        Value::F64(n) => {
+            out.push(11);
+            out.extend_from_slice(&n.to_bits().to_le_bytes());
+        }
+        Value::Decimal { scale, value } => {
+            out.extend_from_slice(&[12, *scale]);
+            put_i64(out, i64::from(*value));
+        }
+        Value::Decimal754(bytes) => tagged(out, 13, bytes),
+        Value::Char(c) => put_tagged_u64(out, 14, u64::from(u32::from(*c))),
+        Value::Time(ms) => put_tagged_i64(out, 15, *ms),
+        Value::TimeSeconds(s) => put_tagged_u64(out, 16, *s),
+        Value::Uuid(bytes) => {
+            out.push(17);
+            out.extend_from_slice(bytes);
+        }
+        Value::Bytes(bytes) => tagged(out, 18, bytes),
+        Value::LongString(bytes) => tagged(out, 19, bytes),
+        Value::Text(text) => tagged(out, 20, text),
+        Value::Symbol(text) => tagged(out, 21, text),
+        Value::List(values) | Value::Array(values) => {
+            put_tagged_u64(
+                out,
+                if matches!(value, Value::List(_)) {
+                    22
+                } else {
+                    23
+                },
+                values.len() as u64,
+            );
+            for value in values {
+                put_value(out, value);
+            }
+        }
+        Value::Map(pairs) => {
+            put_tagged_u64(out, 24, pairs.len() as u64);
+            for (key, value) in pairs {
+                put_value(out, key);
+                put_value(out, value);
+            }
+        }
+        Value::Described(pair) => {
+            out.push(25);
+            put_value(out, &pair.0);
+            put_value(out, &pair.1);
+        }
+    }
+}
+
+fn put_tagged_u64(out: &mut Vec<u8>, tag: u8, value: u64) {
+    out.push(tag);
+    put_u64(out, value);
+}
+
+fn put_tagged_i64(out: &mut Vec<u8>, tag: u8, value: i64) {
+    out.push(tag);
+    put_i64(out, value);
+}
+
+fn read_value(reader: &mut Reader, depth: usize) -> Result<Value, DecodeError> {
+    const BOUNDS: DecodeError = DecodeError::Bounds("a property value");
+    let Some(deeper) = depth.checked_sub(1) else {
+        return Err(DecodeError::Bounds("nesting of a property"));
+    };
+    let fixed = |reader: &mut Reader, len| reader.take(len);
+    Ok(match reader.u8()? {
+        0 => Value::Null,
+        1 => Value::Bool(reader.u8()? != 0),
+        2 => Value::U8(reader.u8()?),
+        3 => Value::U16(u16::try_from(reader.u64()?).map_err(|_| BOUNDS)?),
+        4 => Value::U32(reader.u32()?),
+        5 => Value::U64(reader.u64()?),
+        6 => Value::I8(i8::try_from(reader.i64()?).map_err(|_| BOUNDS)?),
+        7 => Value::I16(i16::try_from(reader.i64()?).map_err(|_| BOUNDS)?),
+        8 => Value::I32(i32::try_from(reader.i64()?).map_err(|_| BOUNDS)?),
+        9 => Value::I64(reader.i64()?),
+        10 => Value::F32(f32::from_le_bytes(
+            fixed(reader, 4)?[..].try_into().map_err(|_| BOUNDS)?,
+        )),
+        11 => Value::F64(f64::from_le_bytes(
+            fixed(reader, 8)?[..].try_into().map_err(|_| BOUNDS)?,
+        )),
+        12 => {
+            let scale = reader.u8()?;
+            Value::Decimal {
+                scale,
+                value: i32::try_from(reader.i64()?).map_err(|_| BOUNDS)?,
+            }
+        }
+        13 => Value::Decimal754(reader.bytes()?),
+        14 => Value::Char(char::from_u32(reader.u32()?).ok_or(BOUNDS)?),
+        15 => Value::Time(reader.i64()?),
+        16 => Value::TimeSeconds(reader.u64()?),
+        17 => Value::Uuid(fixed(reader, 16)?[..].try_into().map_err(|_| BOUNDS)?),
+        18 => Value::Bytes(reader.bytes()?),
+        19 => Value::LongString(reader.bytes()?),
+        20 => Value::Text(reader.bytes()?),
+        21 => Value::Symbol(reader.bytes()?),
+        tag @ (22 | 23) => {
+            let count = reader.u64()?;
+            let mut values = Vec::new();
+            for _ in 0..count {
+                values.push(read_value(reader, deeper)?);
+            }
+            if tag == 22 {
+                Value::List(values)
+            } else {
+                Value::Array(values)
+            }
+        }
+        24 => {
+            let count = reader.u64()?;
+            let mut pairs = Vec::new();
+            for _ in 0..count {
+                let key = read_value(reader, deeper)?;
+                pairs.push((key, read_value(reader, deeper)?));
+            }
+            Value::Map(pairs)
+        }
+        25 => {
+            let descriptor = read_value(reader, deeper)?;
+            Value::Described(Box::new((descriptor, read_value(reader, deeper)?)))
+        }
+        tag => {
+            return Err(DecodeError::Unknown {
+                what: "value",
+                tag: u64::from(tag),
+            });
+        }
+    })
+}

@@ -1,0 +1,41 @@
+//! The common message: what every protocol decodes into and encodes from.
+//!
+//! Addresses, properties, bodies, identifiers and [`Timestamp`]. No I/O and no policy: nothing here knows a
+//! protocol, a queue or a disk. A [`Message`] is immutable once accepted and shared by reference.
+//!
+//! | file | what |
+//! |---|---|
+//! | `time.rs` | [`Timestamp`]: milliseconds since the Unix epoch, never read from a clock here |
+//! | `address.rs` | [`Address`], [`Levels`]: where a message is published |
+//! | `filter.rs` | [`Filter`], [`Pattern`]: what a subscription asks for |
+//! | `escape.rs` | the reversible escape of separators inside a level, one function pair for all protocols |
+//! | `value.rs` | [`Value`], [`Properties`]: typed properties in their order |
+//! | `message.rs` | [`Message`], [`Fields`], [`BodyKind`], [`Native`] |
+//! | `head.rs` | the versioned encoded form of a head, as the journal stores it |
+//! | `codec.rs` | the primitive readers and writers that `head.rs` and the core's records are made of |
+#![forbid(unsafe_code)]
+
+mod address;
+pub mod codec;
+mod escape;
+mod filter;
+mod head;
+#[allow(
+    clippy::module_inception,
+    reason = "the file holds the type that names the crate"
+)]
+mod message;
+mod time;
+mod value;
+
+pub use address::{Address, Kind, LEVELS_MAX, Levels, NAME_LEN_MAX, Name, VhostId};
+pub use codec::{DecodeError, Reader};
+pub use escape::{escape_level, unescape_level};
+pub use filter::{Filter, FilterLevel, HeaderMatch, Pattern};
+pub use head::{
+    HEAD_VERSION, decode_head, encode_head, put_address, put_filter, put_levels, put_properties,
+    read_address, read_filter, read_levels, read_properties,
+};
+pub use message::{BodyKind, Fields, Message, Native, NativeForm, StoredId};
+pub use time::Timestamp;
+pub use value::{Properties, Value};

@@ -1,0 +1,406 @@
+//! What a protocol asks of the core.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use message::{Filter, Message, Name};
+use smallvec::SmallVec;
+
+use crate::{Declare, QueueId};
+
+/// One connection, from accept to close. Never reused while the process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+/// Chosen by the session and echoed in the reply; means nothing to the core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub u64);
+
+/// What keeps its own order within a connection: the replies of one channel. Chosen by the session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lane(pub u32);
+
+/// A consumer, named by the session, unique within it. [`ConsumerId::CLIENT`] stands for the client session's own subscriptions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConsumerId(pub u64);
+
+impl ConsumerId {
+    /// The client session itself: deliveries of its topic subscriptions.
+    pub const CLIENT: Self = Self(u64::MAX);
+}
+
+/// How the peer says who it is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credentials {
+    /// Nothing was said.
+    Anonymous,
+    /// User and password.
+    Plain {
+        /// The user.
+        user: String,
+        /// The password. Not shown by `Debug`.
+        password: Bytes,
+    },
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Anonymous => f.write_str("Anonymous"),
+            Self::Plain { user, .. } => f
+                .debug_struct("Plain")
+                .field("user", user)
+                .finish_non_exhaustive(),
+        }
+    }
+}
+
+/// Asks who the peer is. Verified outside the core; answered by `Authenticated` or `Refused`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Authenticate {
+    /// Echoed.
+    pub token: Token,
+    /// Who.
+    pub credentials: Credentials,
+    /// The virtual host asked for; `None` is the listener's default.
+    pub vhost: Option<String>,
+    /// Fall back to the listener's default when no virtual host of that name exists (STOMP `host`).
+    pub vhost_fallback: bool,
+    /// The protocol and version, for logs and metrics: `MQTT 5`, `STOMP 1.2`.
+    pub protocol: &'static str,
+    /// The client's own name, for logs.
+    pub client: Bytes,
+}
+
+/// When a client session ends after its connection has gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientExpiry {
+    /// With the connection: the session is soft and never in the journal.
+    WithConnection,
+    /// That many milliseconds later.
+    AfterMs(u64),
+    /// Never.
+    Never,
+}
+
+/// A message to publish when the peer vanishes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Will {
+    /// The message.
+    pub message: Arc<Message>,
+    /// How long to wait for the client to come back, in ms.
+    pub delay_ms: u64,
+    /// The message expires so long after it was published, in ms (its own `expiry` is then unset).
+    pub ttl_ms: Option<u64>,
+}
+
+/// Opens or resumes a client session (MQTT CONNECT). Answered by `Opened`; any other connection of that client is closed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OpenClient {
+    /// Echoed.
+    pub token: Token,
+    /// The client id; empty asks for a made-up one.
+    pub client_id: Bytes,
+    /// Drop what an earlier session left.
+    pub clean_start: bool,
+    /// When it ends.
+    pub expiry: ClientExpiry,
+    /// Most deliveries out at a time (receive maximum), 1-65535.
+    pub window: u16,
+    /// The longest packet the peer takes, in bytes of body plus head; larger messages are discarded and counted.
+    pub message_len_max: Option<u32>,
+    /// What to publish when it vanishes.
+    pub will: Option<Box<Will>>,
+}
+
+/// Where a consumer reads.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// A queue, shared with its other consumers.
+    Queue {
+        /// The name.
+        name: Name,
+        /// Make it (durable, plain) when there is none.
+        create: bool,
+    },
+    /// The root topic space, into the client session (needs `OpenClient`). Again with an equal filter replaces the options.
+    Topic {
+        /// The filter: `Exact` or `Pattern`.
+        filter: Filter,
+    },
+    /// A shared subscription: one queue per (group, filter), round-robin among its client sessions.
+    Shared {
+        /// The share name.
+        group: Bytes,
+        /// The filter.
+        filter: Filter,
+    },
+    /// A stream (refused until streams are built).
+    Stream {
+        /// The name.
+        name: Name,
+    },
+}
+
+/// Which retained messages a new subscription is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RetainReplay {
+    /// All that match.
+    #[default]
+    Always,
+    /// All that match, if the subscription did not exist.
+    IfNew,
+    /// None.
+    Never,
+}
+
+/// Options of a topic subscription.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SubscriptionOptions {
+    /// Highest quality of service: 0, 1 or 2.
+    pub qos: u8,
+    /// Not what the same client published.
+    pub no_local: bool,
+    /// Deliver with the retain flag as it was published.
+    pub retain_as_published: bool,
+    /// What to replay on subscribing.
+    pub retain_replay: RetainReplay,
+    /// Shown in each delivery that it caused. 0: none.
+    pub identifier: u32,
+}
+
+/// How much may be out to a consumer at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credit {
+    /// At most that many unsettled deliveries; settling one lets another go. 0: no limit but the outbox.
+    Window(u32),
+    /// Deliveries are settled as they leave (AMQP no-ack, STOMP ack:auto); only the outbox limits them.
+    Settled,
+    /// Exactly that many more deliveries, then none until more is granted (AMQP 1.0 link credit).
+    Exactly(u32),
+}
+
+/// Starts a consumer. Answered by `Subscribed` or `Refused`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Subscribe {
+    /// Echoed.
+    pub token: Token,
+    /// The lane of the reply.
+    pub lane: Lane,
+    /// Its name in this session. For `Topic` sources [`ConsumerId::CLIENT`].
+    pub consumer: ConsumerId,
+    /// Where it reads.
+    pub source: Source,
+    /// How much may be out.
+    pub credit: Credit,
+    /// A further window shared by all consumers of that group (AMQP `basic.qos global`): see `Command::GroupWindow`.
+    pub group: u32,
+    /// No other consumer, now and while it lasts.
+    pub exclusive: bool,
+    /// Higher ones are served first (`x-priority`).
+    pub priority: i32,
+    /// Deliveries go through the client session's own queue, so that they have packet ids that survive a takeover (MQTT `$queue`, `$share`).
+    pub through_client: bool,
+    /// Topic options; for `through_client` consumers the QoS counts too.
+    pub options: SubscriptionOptions,
+}
+
+/// Publishes one message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Publish {
+    /// `Some`: confirm with `Published`. The publisher asked for it, so the message is journaled when any durable target takes it.
+    pub token: Option<Token>,
+    /// The lane of the confirmation.
+    pub lane: Lane,
+    /// The message; `address` says where to.
+    pub message: Arc<Message>,
+    /// Return it (`Returned`) when nothing matched.
+    pub mandatory: bool,
+    /// For `Kind::Queue`: make the queue (durable, plain) when there is none.
+    pub create: bool,
+    /// The client's id of an exactly-once publish: a repeat is confirmed again and not published.
+    pub inbound_id: Option<u16>,
+}
+
+/// Which deliveries: one queue, inclusive ranges of its sequence numbers, each of which was delivered to this session and is unsettled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveryRange {
+    /// The queue.
+    pub queue: QueueId,
+    /// `first..=last`.
+    pub ranges: SmallVec<[(u64, u64); 2]>,
+}
+
+/// What became of deliveries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done: delete.
+    Accept,
+    /// Not done: available again, at its old place, marked redelivered.
+    Release,
+    /// Refused: dead-letter with reason `rejected`, or drop.
+    Reject,
+    /// Not done; visible again after so many ms (ChangeMessageVisibility, AMQP 1.0 modified).
+    ReleaseAfterMs(u64),
+    /// The exactly-once handshake is half done (PUBREC): owned by the receiver, waiting for `Accept` (PUBCOMP).
+    Received,
+}
+
+/// Settles deliveries. Always taken by the port, never left for want of room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settle {
+    /// `Some`: answer with `Settled` once it is durable.
+    pub token: Option<Token>,
+    /// The lane of the answer.
+    pub lane: Lane,
+    /// Which.
+    pub deliveries: DeliveryRange,
+    /// What became of them.
+    pub outcome: Outcome,
+}
+
+/// How long a pulled message stays invisible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lease {
+    /// As long as this connection lasts (basic.get).
+    Connection,
+    /// Until a deadline (SQS).
+    Ms(u64),
+    /// Not at all: it is settled as it leaves.
+    Settled,
+}
+
+/// Takes messages without a consumer. Answered by `Pulled`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pull {
+    /// Echoed.
+    pub token: Token,
+    /// The lane of the answer.
+    pub lane: Lane,
+    /// The queue.
+    pub queue: Name,
+    /// Most messages.
+    pub count: u32,
+    /// For how long.
+    pub lease: Lease,
+}
+
+/// One step of a transaction.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Operation {
+    /// A publish; its token is not used.
+    Publish(Publish),
+    /// A settlement; its token is not used.
+    Settle(Settle),
+}
+
+/// Commits a transaction that the session has staged: all or nothing, one record. Answered by `Committed` or `Refused`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transact {
+    /// Echoed.
+    pub token: Token,
+    /// The lane of the answer.
+    pub lane: Lane,
+    /// At most 10,000, together at most 64 MiB.
+    pub operations: Vec<Operation>,
+}
+
+/// What a protocol asks of the core.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Who the peer is. Must come first.
+    Authenticate(Box<Authenticate>),
+    /// Opens a client session.
+    OpenClient(Box<OpenClient>),
+    /// The peer says goodbye in order. `Hangup` need not follow; the session ends.
+    CloseClient {
+        /// Publish the will all the same.
+        publish_will: bool,
+        /// A new expiry, if the peer gave one.
+        expiry: Option<ClientExpiry>,
+    },
+    /// Declares, looks or deletes. Answered by `Declared` or `Refused`.
+    Declare {
+        /// Echoed.
+        token: Token,
+        /// The lane of the answer.
+        lane: Lane,
+        /// What.
+        declare: Declare,
+    },
+    /// Publishes.
+    Publish(Publish),
+    /// The exactly-once publish of that id is complete on the client's side (PUBREL). Answered by `InboundReleased` once durable.
+    ReleaseInbound {
+        /// The client's id.
+        id: u16,
+    },
+    /// Starts a consumer.
+    Subscribe(Box<Subscribe>),
+    /// Ends a consumer of a queue; what is out to it stays out until settled. Answered by `Unsubscribed`.
+    Cancel {
+        /// Echoed.
+        token: Token,
+        /// The lane of the answer.
+        lane: Lane,
+        /// Which.
+        consumer: ConsumerId,
+    },
+    /// Ends a topic or shared subscription of the client session. Answered by `Unsubscribed`.
+    Unsubscribe {
+        /// Echoed.
+        token: Token,
+        /// Its source: `Topic` or `Shared`.
+        source: Source,
+    },
+    /// Changes what may be out to a consumer.
+    Credit {
+        /// Which.
+        consumer: ConsumerId,
+        /// The new credit.
+        credit: Credit,
+    },
+    /// The window shared by a group of consumers; 0: none.
+    GroupWindow {
+        /// The group, chosen by the session. Group 0 never has a window.
+        group: u32,
+        /// Most unsettled deliveries.
+        window: u32,
+    },
+    /// Stops or restarts delivery to all consumers of a group (AMQP `channel.flow`).
+    GroupFlow {
+        /// The group.
+        group: u32,
+        /// Whether to deliver.
+        active: bool,
+    },
+    /// Settles.
+    Settle(Settle),
+    /// Takes messages.
+    Pull(Pull),
+    /// Commits.
+    Transact(Box<Transact>),
+    /// Answered by `Event::Reached` in that lane once everything before it in the lane has been answered and is durable.
+    Fence {
+        /// Echoed.
+        token: Token,
+        /// The lane.
+        lane: Lane,
+    },
+}
+
+impl Command {
+    /// Whether a port may leave it for want of room (see `Port::submit`). Settling, cancelling and saying goodbye are always taken.
+    #[must_use]
+    pub const fn may_be_left(&self) -> bool {
+        matches!(
+            self,
+            Self::Publish(_)
+                | Self::Declare { .. }
+                | Self::Subscribe(_)
+                | Self::OpenClient(_)
+                | Self::Transact(_)
+                | Self::Pull(_)
+        )
+    }
+}

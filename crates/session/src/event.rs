@@ -1,0 +1,245 @@
+//! What the core answers and delivers.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use message::{Levels, Message, Name, Timestamp, VhostId};
+use smallvec::SmallVec;
+
+use crate::{ConsumerId, Refusal, Token};
+
+/// A queue's incarnation: never reused, so a deleted and re-made queue is another one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueId(pub u64);
+
+/// One delivery of one queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeliveryId {
+    /// The queue. For deliveries through the client session this is the client session's own queue.
+    pub queue: QueueId,
+    /// The sequence number in the queue. MQTT's packet id is this modulo 65,535 plus 1.
+    pub qseq: u64,
+}
+
+/// Why a message was dead-lettered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum DeathReason {
+    /// Rejected by a consumer.
+    Rejected = 0,
+    /// Its time to live was over.
+    Expired = 1,
+    /// The queue was full.
+    MaxLen = 2,
+    /// Delivered too often.
+    Deliveries = 3,
+    /// Larger than its receiver takes.
+    TooLarge = 4,
+}
+
+/// One line of a message's dead-letter history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Death {
+    /// The queue it left.
+    pub queue: Name,
+    /// Why.
+    pub reason: DeathReason,
+    /// How often, for the same queue and reason.
+    pub count: u64,
+    /// When it first happened.
+    pub time: Timestamp,
+    /// The exchange it had been published to; empty is the default exchange.
+    pub exchange: Name,
+    /// With which key.
+    pub key: Levels,
+    /// The time to live that was taken off it, in ms (it does not expire again).
+    pub original_ttl_ms: Option<u64>,
+}
+
+/// One message on its way to a consumer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery {
+    /// To whom in this session. [`ConsumerId::CLIENT`]: the client session's own subscriptions.
+    pub consumer: ConsumerId,
+    /// What to settle. `None`: already settled (QoS 0, no-ack).
+    pub id: Option<DeliveryId>,
+    /// The message. It is what was published: `deaths`, `qos` and `retain` below win over its own fields.
+    pub message: Arc<Message>,
+    /// How often it has been delivered, this time included (at least 1).
+    pub count: u32,
+    /// It may have been delivered before.
+    pub redelivered: bool,
+    /// Sent again within the same client session after a reconnect, with the same id (MQTT DUP).
+    pub resent: bool,
+    /// Quality of service to use: 0, 1, 2.
+    pub qos: u8,
+    /// The retain flag to show.
+    pub retain: bool,
+    /// Identifiers of the subscriptions that matched.
+    pub subscriptions: SmallVec<[u32; 2]>,
+    /// When it entered this queue (for `x-death`-like and age headers).
+    pub enqueued: Timestamp,
+    /// The dead-letter history, newest first. `None`: never.
+    pub deaths: Option<Arc<Vec<Death>>>,
+    /// Where it was published when it was dead-lettered into this queue: exchange and key that replace the message's address on the wire.
+    pub readdressed: Option<Arc<message::Address>>,
+}
+
+/// What became of a publish.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PublishOutcome {
+    /// Safe at that many targets (durable where both sides are). 0: nothing matched.
+    Accepted {
+        /// How many.
+        matched: u32,
+    },
+    /// The repeat of an exactly-once publish or of a dedup id: confirmed, not published again.
+    Duplicate,
+    /// At least one target refused (others may have kept it), or the whole publish was.
+    Refused(Refusal),
+}
+
+/// Why the core ends a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// Another connection opened the same client session.
+    TakenOver,
+    /// The server is going down in order.
+    Shutdown,
+    /// This node is no longer active.
+    NotActive,
+    /// An operator asked for it.
+    Administrative,
+    /// A defect of ours.
+    Internal,
+}
+
+/// What the core tells a session.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The peer is who it says.
+    Authenticated {
+        /// From the command.
+        token: Token,
+        /// The virtual host that this session is in.
+        vhost: VhostId,
+        /// Its name.
+        vhost_name: Arc<str>,
+        /// The user.
+        user: Arc<str>,
+    },
+    /// A command was refused. `Publish` is answered by `Published` instead.
+    Refused {
+        /// From the command.
+        token: Token,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The client session is open. What was in flight follows as deliveries with `resent`, then `Resumed`.
+    Opened {
+        /// From the command.
+        token: Token,
+        /// The client id in use.
+        client_id: Bytes,
+        /// There was a session to resume.
+        present: bool,
+    },
+    /// Deliveries of the client session that had reached `Outcome::Received`: send PUBREL for them again.
+    Resumed {
+        /// Them.
+        received: Vec<DeliveryId>,
+    },
+    /// Declared, looked at or deleted.
+    Declared {
+        /// From the command.
+        token: Token,
+        /// The name, made up if it was empty.
+        name: Name,
+        /// Messages available (declare), dropped (purge, delete); else 0.
+        messages: u64,
+        /// Consumers; else 0.
+        consumers: u32,
+    },
+    /// A publish with a token is done.
+    Published {
+        /// From the command.
+        token: Token,
+        /// What became of it.
+        outcome: PublishOutcome,
+    },
+    /// A mandatory publish matched nothing. Comes before its `Published`, in its lane.
+    Returned {
+        /// From the command, if it had one.
+        token: Option<Token>,
+        /// The lane of the publish.
+        lane: crate::Lane,
+        /// The message.
+        message: Arc<Message>,
+    },
+    /// The exactly-once id is free again.
+    InboundReleased {
+        /// The client's id.
+        id: u16,
+        /// It was held.
+        known: bool,
+    },
+    /// A consumer or subscription is there.
+    Subscribed {
+        /// From the command.
+        token: Token,
+    },
+    /// A consumer or subscription is gone.
+    Unsubscribed {
+        /// From the command.
+        token: Token,
+        /// There was one.
+        existed: bool,
+    },
+    /// The queue of a consumer is gone.
+    Cancelled {
+        /// Which.
+        consumer: ConsumerId,
+    },
+    /// A message.
+    Delivery(Box<Delivery>),
+    /// A settlement with a token is durable.
+    Settled {
+        /// From the command.
+        token: Token,
+        /// Deliveries that were out to this session.
+        known: u32,
+    },
+    /// What a pull took; none when the queue is empty.
+    Pulled {
+        /// From the command.
+        token: Token,
+        /// The messages, `consumer` without meaning.
+        deliveries: Vec<Delivery>,
+        /// Messages still available.
+        remaining: u64,
+    },
+    /// A transaction is durable.
+    Committed {
+        /// From the command.
+        token: Token,
+        /// Mandatory publishes in it that matched nothing.
+        returned: Vec<Arc<Message>>,
+    },
+    /// A `Fence` was reached.
+    Reached {
+        /// From the command.
+        token: Token,
+    },
+    /// Publishing is refused for want of storage, or is possible again.
+    Blocked {
+        /// Which.
+        blocked: bool,
+        /// For people.
+        reason: &'static str,
+    },
+    /// The connection is to be closed, in the protocol's words.
+    Closing {
+        /// Why.
+        reason: CloseReason,
+    },
+}

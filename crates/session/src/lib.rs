@@ -1,0 +1,40 @@
+//! The contract between a protocol and the core. Protocol-free: no protocol's word appears in a type here.
+//!
+//! A protocol is a [`Session`]: bytes, [`Event`]s and the time go in; bytes and [`Command`]s come out, through [`Output`].
+//! The connection loop hands the commands to a [`Port`] and brings the events back.
+//!
+//! | idea | what it is called in the protocols |
+//! |---|---|
+//! | [`Credit`] | prefetch, receive maximum, ack mode `auto`, batch size, long polling |
+//! | [`Settle`] | PUBACK, `basic.ack`/`nack`/`reject`, ACK/NACK, DeleteMessage, a lapsed visibility timeout |
+//! | [`Lane`] | a channel, a client session: what keeps its own order |
+//!
+//! | file | what |
+//! |---|---|
+//! | `command.rs` | what a protocol asks of the core |
+//! | `declare.rs` | queues, exchanges and bindings: options and attributes |
+//! | `event.rs` | what the core answers and delivers |
+//! | `refusal.rs` | why something was refused, in the core's words |
+//! | `output.rs` | [`Output`], [`Wire`], [`Close`], [`Session`], [`Port`], [`Link`] |
+#![forbid(unsafe_code)]
+
+mod command;
+mod declare;
+mod event;
+mod output;
+mod refusal;
+
+pub use command::{
+    Authenticate, ClientExpiry, Command, ConsumerId, Credentials, Credit, DeliveryRange, Lane,
+    Lease, OpenClient, Operation, Outcome, Publish, Pull, RetainReplay, SessionId, Settle, Source,
+    Subscribe, SubscriptionOptions, Token, Transact, Will,
+};
+pub use declare::{
+    BindTarget, Binding, DeadLetter, Declare, ExchangeKind, ExchangeOptions, Fifo, Overflow,
+    QueueAttributes, QueueOptions, Redrive,
+};
+pub use event::{
+    CloseReason, Death, DeathReason, Delivery, DeliveryId, Event, PublishOutcome, QueueId,
+};
+pub use output::{Close, Link, Output, Peer, Port, Session, Submitted, Wire};
+pub use refusal::{Refusal, RefusalKind};

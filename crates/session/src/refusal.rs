@@ -1,0 +1,62 @@
+//! Why the core refused something. Each protocol turns the kind into its own code.
+
+use std::borrow::Cow;
+
+/// The reason, without a protocol's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RefusalKind {
+    /// User or password wrong, or the mechanism is not offered.
+    BadCredentials,
+    /// The user may not do this here (also: the virtual host is closed to them).
+    AccessDenied,
+    /// The virtual host, queue, exchange, consumer or subscription does not exist.
+    NotFound,
+    /// It exists with other properties (AMQP `PRECONDITION_FAILED`).
+    Inequivalent,
+    /// Held exclusively by someone else (AMQP `RESOURCE_LOCKED`).
+    Locked,
+    /// Exclusive use was asked for, but it is in use (AMQP `ACCESS_REFUSED` on `basic.consume exclusive`).
+    InUse,
+    /// Not empty or still used, and the deletion asked for the opposite.
+    NotEmpty,
+    /// A configured limit on number, length or bytes is reached.
+    QuotaExceeded,
+    /// The message is larger than the destination accepts.
+    TooLarge,
+    /// A queue with overflow `reject-publish` is full.
+    QueueFull,
+    /// No room on the disk: publishing and declaring pause, consuming and settling go on.
+    StorageFull,
+    /// The name is reserved or malformed for this purpose.
+    InvalidName,
+    /// An argument is malformed or contradicts another.
+    InvalidArgument,
+    /// Understood, and not built.
+    NotImplemented,
+    /// This node is not, or no longer, the active one.
+    NotActive,
+    /// The settlement names a delivery that is not out to this session.
+    UnknownDelivery,
+    /// A defect of ours: a `decide` panicked. The connection is closed.
+    Internal,
+}
+
+/// A refusal: the kind, and a sentence for people (lowercase, without a final stop).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct Refusal {
+    /// What a program decides by.
+    pub kind: RefusalKind,
+    /// What a person reads.
+    pub detail: Cow<'static, str>,
+}
+
+impl Refusal {
+    /// Makes one.
+    pub fn new(kind: RefusalKind, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            kind,
+            detail: detail.into(),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! See protocols/README.md.

@@ -1,0 +1,1 @@
+//! The real server, real sockets: crossings, crashes, limits.
