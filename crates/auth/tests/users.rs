@@ -1,0 +1,318 @@
+//! Who gets in, who does not, and what they are told.
+
+use std::sync::Arc;
+
+use auth::{Action, Config, ConfigError, KEY_LEN, User, Users, What, hash_password};
+use session::{Authenticate, Credentials, Peer, Refusal, RefusalKind, Token};
+
+const HERE: &str = "127.0.0.1:40000";
+const THERE: &str = "192.0.2.7:40000";
+
+fn users(config: &Config) -> Users {
+    Users::new(config, [7; KEY_LEN]).expect("the configuration is right")
+}
+
+fn peer(address: &str) -> Peer {
+    Peer {
+        address: address.parse().expect("an address"),
+        listener: "mqtt",
+        default_vhost: Arc::from("/"),
+    }
+}
+
+fn login(user: &str, password: &str) -> Authenticate {
+    Authenticate {
+        credentials: Credentials::Plain {
+            user: user.to_owned(),
+            password: bytes::Bytes::copy_from_slice(password.as_bytes()),
+        },
+        ..anonymous("AMQP 0-9-1")
+    }
+}
+
+fn anonymous(protocol: &'static str) -> Authenticate {
+    Authenticate {
+        token: Token(1),
+        credentials: Credentials::Anonymous,
+        vhost: None,
+        vhost_fallback: false,
+        protocol,
+        client: bytes::Bytes::new(),
+    }
+}
+
+fn kind(result: Result<auth::Principal, Refusal>) -> RefusalKind {
+    result.expect_err("a refusal").kind
+}
+
+fn hashed(name: &str, password: &str) -> User {
+    User {
+        name: name.to_owned(),
+        password_hash: Some(hash_password(password.as_bytes(), &[9; 16]).expect("hashes")),
+        ..User::default()
+    }
+}
+
+#[test]
+fn guest_works_from_loopback_only() {
+    let users = users(&Config::default());
+    for here in [HERE, "[::1]:1", "[::ffff:127.0.0.1]:1", "127.9.9.9:1"] {
+        let principal = users
+            .verify(&login("guest", "guest"), &peer(here))
+            .expect(here);
+        assert_eq!((&*principal.user, &*principal.vhost), ("guest", "/"));
+        assert!(
+            principal
+                .rights
+                .permits(Action::Declare, What::Name(b"jobs"))
+        );
+    }
+    let refusal = users
+        .verify(&login("guest", "guest"), &peer(THERE))
+        .expect_err("a refusal");
+    assert_eq!(refusal.kind, RefusalKind::AccessDenied);
+    assert!(refusal.detail.contains("own machine"), "{}", refusal.detail);
+}
+
+#[test]
+fn a_wrong_password_and_an_unknown_user_are_told_the_same() {
+    let mut config = Config::default();
+    config.users.push(hashed("ada", "secret"));
+    let users = users(&config);
+    let refusals: Vec<Refusal> = [
+        ("ada", "Secret"),
+        ("ada", ""),
+        ("guest", "x"),
+        ("nobody", "secret"),
+    ]
+    .iter()
+    .map(|(user, password)| {
+        users
+            .verify(&login(user, password), &peer(HERE))
+            .expect_err("a refusal")
+    })
+    .collect();
+    assert!(refusals.iter().all(|refusal| *refusal == refusals[0]));
+    assert_eq!(refusals[0].kind, RefusalKind::BadCredentials);
+}
+
+#[test]
+fn rules_11_a_right_password_is_remembered_and_a_wrong_one_is_not() {
+    let mut config = Config::default();
+    config.users.push(hashed("ada", "secret"));
+    let users = users(&config);
+    assert_eq!(
+        kind(users.verify(&login("ada", "wrong"), &peer(HERE))),
+        RefusalKind::BadCredentials
+    );
+    users
+        .verify(&login("ada", "secret"), &peer(THERE))
+        .expect("right");
+    // Ten thousand times Argon2id would take minutes; remembered ones are done before anyone notices.
+    for _ in 0..10_000 {
+        users
+            .verify(&login("ada", "secret"), &peer(THERE))
+            .expect("remembered");
+    }
+    assert_eq!(
+        kind(users.verify(&login("ada", "wrong"), &peer(HERE))),
+        RefusalKind::BadCredentials
+    );
+    assert_eq!(
+        kind(users.verify(&login("adas", "ecret"), &peer(HERE))),
+        RefusalKind::BadCredentials
+    );
+}
+
+#[test]
+fn anonymous_is_for_mqtt_from_loopback() {
+    let users = users(&Config::default());
+    for protocol in ["MQTT 3.1.1", "MQTT 5"] {
+        let principal = users
+            .verify(&anonymous(protocol), &peer(HERE))
+            .expect("admitted");
+        assert_eq!(&*principal.user, "anonymous");
+    }
+    assert_eq!(
+        kind(users.verify(&anonymous("STOMP 1.2"), &peer(HERE))),
+        RefusalKind::BadCredentials
+    );
+    assert_eq!(
+        kind(users.verify(&anonymous("MQTT 5"), &peer(THERE))),
+        RefusalKind::AccessDenied
+    );
+    let mut closed = Config::default();
+    closed.anonymous.protocols.clear();
+    assert_eq!(
+        kind(self::users(&closed).verify(&anonymous("MQTT 5"), &peer(HERE))),
+        RefusalKind::BadCredentials
+    );
+}
+
+#[test]
+fn guest_can_be_turned_off_and_replaced() {
+    let off = Config {
+        guest: false,
+        ..Config::default()
+    };
+    assert_eq!(
+        kind(users(&off).verify(&login("guest", "guest"), &peer(HERE))),
+        RefusalKind::BadCredentials
+    );
+    let mut own = Config::default();
+    own.users.push(User {
+        name: "guest".to_owned(),
+        password: Some("other".to_owned()),
+        ..User::default()
+    });
+    let users = users(&own);
+    users
+        .verify(&login("guest", "other"), &peer(THERE))
+        .expect("one's own guest comes from anywhere");
+    assert_eq!(
+        kind(users.verify(&login("guest", "guest"), &peer(HERE))),
+        RefusalKind::BadCredentials
+    );
+    assert_eq!(own.plain_passwords().collect::<Vec<_>>(), ["guest"]);
+}
+
+#[test]
+fn doors_27_a_virtual_host_is_asked_for_or_falls_back() {
+    let mut config = Config {
+        vhosts: vec!["/".into(), "test".into()],
+        ..Config::default()
+    };
+    config.users.push(User {
+        name: "ada".into(),
+        password: Some("a".into()),
+        vhosts: Some(vec!["test".into()]),
+        ..User::default()
+    });
+    let users = users(&config);
+    let ask = |user: &str, vhost: Option<&str>, fallback: bool| {
+        let request = Authenticate {
+            vhost: vhost.map(str::to_owned),
+            vhost_fallback: fallback,
+            ..login(user, if user == "ada" { "a" } else { "guest" })
+        };
+        users
+            .verify(&request, &peer(HERE))
+            .map(|principal| principal.vhost.to_string())
+    };
+    assert_eq!(ask("guest", Some("test"), false).as_deref(), Ok("test"));
+    assert_eq!(ask("guest", Some("nowhere"), true).as_deref(), Ok("/"));
+    let refusal = ask("guest", Some("nowhere"), false).expect_err("unknown");
+    assert_eq!(
+        (refusal.kind, &*refusal.detail),
+        (
+            RefusalKind::NotFound,
+            "virtual host 'nowhere' does not exist"
+        )
+    );
+    assert_eq!(ask("ada", Some("test"), false).as_deref(), Ok("test"));
+    assert_eq!(
+        ask("ada", None, false).expect_err("limited").kind,
+        RefusalKind::AccessDenied
+    );
+    assert_eq!(
+        ask("ada", Some("nowhere"), true).expect_err("limited").kind,
+        RefusalKind::AccessDenied
+    );
+}
+
+#[test]
+fn a_configuration_that_cannot_be_is_refused() {
+    let with = |user: User| {
+        Config {
+            users: vec![user],
+            ..Config::default()
+        }
+        .check()
+    };
+    let named = |name: &str| User {
+        name: name.into(),
+        password: Some("x".into()),
+        ..User::default()
+    };
+    assert_eq!(with(named("ada")), Ok(()));
+    assert_eq!(with(named(&"n".repeat(255))), Ok(()));
+    assert!(matches!(
+        with(named(&"n".repeat(256))),
+        Err(ConfigError::Name { what: "user", .. })
+    ));
+    assert!(matches!(with(named("")), Err(ConfigError::Name { .. })));
+    let twice = Config {
+        users: vec![named("ada"), named("ada")],
+        ..Config::default()
+    };
+    assert!(matches!(twice.check(), Err(ConfigError::Twice { .. })));
+    let none = User {
+        password: None,
+        ..named("ada")
+    };
+    assert!(matches!(with(none), Err(ConfigError::Password { .. })));
+    for (hash, fault) in [
+        ("secret", "PHC"),
+        (
+            "$argon2i$v=19$m=64,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaA",
+            "Argon2id",
+        ),
+        (
+            "$argon2id$v=19$m=262145,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaA",
+            "m=262144",
+        ),
+        (
+            "$argon2id$v=19$m=64,t=17,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaA",
+            "t=16",
+        ),
+        ("$argon2id$v=19$m=64,t=1,p=1", "lacks"),
+    ] {
+        let error = with(User {
+            password: None,
+            password_hash: Some(hash.into()),
+            ..named("ada")
+        });
+        let error = error.expect_err(hash).to_string();
+        assert!(error.contains(fault), "{hash}: {error}");
+    }
+    let vhosts = User {
+        vhosts: Some(vec!["gone".into()]),
+        ..named("ada")
+    };
+    assert!(matches!(with(vhosts), Err(ConfigError::UserVhosts { .. })));
+    let no_vhosts = User {
+        vhosts: Some(Vec::new()),
+        ..named("ada")
+    };
+    assert!(matches!(
+        with(no_vhosts),
+        Err(ConfigError::UserVhosts { .. })
+    ));
+    assert_eq!(
+        Config {
+            vhosts: Vec::new(),
+            ..Config::default()
+        }
+        .check(),
+        Err(ConfigError::NoVhost)
+    );
+}
+
+#[test]
+fn no_password_shows_in_debug() {
+    let mut config = Config::default();
+    config.users.push(User {
+        name: "ada".into(),
+        password: Some("hunter2".into()),
+        ..User::default()
+    });
+    assert!(!format!("{config:?} {:?}", users(&config)).contains("hunter2"));
+}
+
+#[test]
+fn a_configuration_is_read_and_unknown_keys_are_refused() {
+    let config: Config =
+        toml::from_str("guest = false\n[[users]]\nname = 'ada'\npassword = 'x'").expect("reads");
+    assert!(!config.guest && config.users[0].name == "ada" && config.vhosts == ["/"]);
+    assert!(toml::from_str::<Config>("gest = false").is_err());
+}
