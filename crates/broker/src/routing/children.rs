@@ -1,0 +1,211 @@
+//! The small ordered collections that nodes are made of: children by name, and sets of targets.
+//!
+//! Most nodes have one child and one target, a few have hundreds of thousands. Both collections start as a sorted list
+//! of exactly the size needed and become a B-tree when they grow. A hash table is deliberately not used: clients
+//! choose the names, and names that collide would make every lookup under the node's lock as long as the table.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use smallvec::SmallVec;
+
+/// The longest sorted list; a longer one becomes a tree.
+const LIST_LEN_MAX: usize = 16;
+
+/// Nodes by the name of their level, in the order of the names.
+#[derive(Clone, Debug)]
+pub(super) enum Children<N> {
+    /// Sorted by name.
+    List(Vec<(Box<[u8]>, N)>),
+    /// Many.
+    Tree(BTreeMap<Box<[u8]>, N>),
+}
+
+impl<N> Default for Children<N> {
+    fn default() -> Self {
+        Self::List(Vec::new())
+    }
+}
+
+impl<N> Children<N> {
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::List(list) => list.is_empty(),
+            Self::Tree(tree) => tree.is_empty(),
+        }
+    }
+
+    /// Whether there are at least two.
+    pub(super) fn is_fork(&self) -> bool {
+        match self {
+            Self::List(list) => list.len() > 1,
+            Self::Tree(tree) => tree.len() > 1,
+        }
+    }
+
+    pub(super) fn find(&self, name: &[u8]) -> Option<&N> {
+        self.find_entry(name).map(|(_, child)| child)
+    }
+
+    /// The child of that name, with the name as it is kept here.
+    pub(super) fn find_entry(&self, name: &[u8]) -> Option<(&[u8], &N)> {
+        match self {
+            Self::List(list) => {
+                let at = list.binary_search_by(|(key, _)| (**key).cmp(name)).ok()?;
+                Some((&list[at].0, &list[at].1))
+            }
+            Self::Tree(tree) => tree.get_key_value(name).map(|(key, child)| (&**key, child)),
+        }
+    }
+
+    pub(super) fn find_mut(&mut self, name: &[u8]) -> Option<&mut N> {
+        match self {
+            Self::List(list) => {
+                let at = list.binary_search_by(|(key, _)| (**key).cmp(name)).ok()?;
+                Some(&mut list[at].1)
+            }
+            Self::Tree(tree) => tree.get_mut(name),
+        }
+    }
+
+    /// The child of that name, made when there is none. The name is copied: it outlives the read buffer it came in.
+    pub(super) fn find_or_insert(&mut self, name: &[u8], make: impl FnOnce() -> N) -> &mut N {
+        if let Self::List(list) = self
+            && list.len() == LIST_LEN_MAX
+            && self.find(name).is_none()
+        {
+            let Self::List(list) = std::mem::take(self) else {
+                unreachable!("checked above")
+            };
+            *self = Self::Tree(list.into_iter().collect());
+        }
+        match self {
+            Self::List(list) => {
+                let at = match list.binary_search_by(|(key, _)| (**key).cmp(name)) {
+                    Ok(at) => at,
+                    Err(at) => {
+                        if list.len() < 2 {
+                            list.reserve_exact(1);
+                        }
+                        list.insert(at, (name.into(), make()));
+                        at
+                    }
+                };
+                &mut list[at].1
+            }
+            Self::Tree(tree) => tree.entry(name.into()).or_insert_with(make),
+        }
+    }
+
+    pub(super) fn remove(&mut self, name: &[u8]) -> Option<N> {
+        match self {
+            Self::List(list) => {
+                let at = list.binary_search_by(|(key, _)| (**key).cmp(name)).ok()?;
+                let (_, child) = list.remove(at);
+                if list.len() * 2 < list.capacity() {
+                    list.shrink_to_fit();
+                }
+                Some(child)
+            }
+            Self::Tree(tree) => tree.remove(name),
+        }
+    }
+
+    /// All of them, in the order of their names.
+    pub(super) fn for_each<'a>(&'a self, mut visit: impl FnMut(&'a [u8], &'a N)) {
+        match self {
+            Self::List(list) => list.iter().for_each(|(name, child)| visit(name, child)),
+            Self::Tree(tree) => tree.iter().for_each(|(name, child)| visit(name, child)),
+        }
+    }
+
+    /// Moves all of them out.
+    pub(super) fn drain_into(&mut self, out: &mut Vec<N>) {
+        match std::mem::take(self) {
+            Self::List(list) => out.extend(list.into_iter().map(|(_, child)| child)),
+            Self::Tree(tree) => out.extend(tree.into_values()),
+        }
+    }
+}
+
+/// A set of targets, in their order.
+#[derive(Clone, Debug)]
+pub(super) enum Targets<T> {
+    /// Sorted.
+    List(SmallVec<[T; 1]>),
+    /// Many.
+    Tree(BTreeSet<T>),
+}
+
+impl<T> Default for Targets<T> {
+    fn default() -> Self {
+        Self::List(SmallVec::new())
+    }
+}
+
+impl<T: Ord> Targets<T> {
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::List(list) => list.is_empty(),
+            Self::Tree(tree) => tree.is_empty(),
+        }
+    }
+
+    /// Whether `target` is in it, and nothing else.
+    pub(super) fn is_only(&self, target: &T) -> bool {
+        match self {
+            Self::List(list) => list.len() == 1 && list[0] == *target,
+            Self::Tree(tree) => tree.len() == 1 && tree.contains(target),
+        }
+    }
+
+    pub(super) fn contains(&self, target: &T) -> bool {
+        match self {
+            Self::List(list) => list.binary_search(target).is_ok(),
+            Self::Tree(tree) => tree.contains(target),
+        }
+    }
+
+    /// Adds it. Whether it was not there.
+    pub(super) fn insert(&mut self, target: T) -> bool {
+        match self {
+            Self::List(list) => {
+                let Err(at) = list.binary_search(&target) else {
+                    return false;
+                };
+                if list.len() < LIST_LEN_MAX {
+                    list.insert(at, target);
+                } else {
+                    let mut tree: BTreeSet<T> = std::mem::take(list).into_iter().collect();
+                    tree.insert(target);
+                    *self = Self::Tree(tree);
+                }
+                true
+            }
+            Self::Tree(tree) => tree.insert(target),
+        }
+    }
+
+    /// Takes it out. Whether it was there.
+    pub(super) fn remove(&mut self, target: &T) -> bool {
+        match self {
+            Self::List(list) => {
+                let Ok(at) = list.binary_search(target) else {
+                    return false;
+                };
+                list.remove(at);
+                if list.len() * 2 < list.capacity() {
+                    list.shrink_to_fit();
+                }
+                true
+            }
+            Self::Tree(tree) => tree.remove(target),
+        }
+    }
+
+    pub(super) fn for_each(&self, visit: impl FnMut(&T)) {
+        match self {
+            Self::List(list) => list.iter().for_each(visit),
+            Self::Tree(tree) => tree.iter().for_each(visit),
+        }
+    }
+}

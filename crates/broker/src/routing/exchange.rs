@@ -1,0 +1,335 @@
+//! The bindings of one exchange, and which targets they give a message to.
+//!
+//! | kind | a binding passes | what it looks at |
+//! |---|---|---|
+//! | direct | equal keys | the binding's key |
+//! | fanout | everything | nothing |
+//! | topic | matching keys | the binding's filter |
+//! | headers | matching properties | the binding's filter; one that is not of headers has no arguments and passes all |
+//!
+//! A binding is kept once, as bytes in an ordered set, target first: what it *routes* by, then its whole identity.
+//! ```text
+//! target | route (with its length)  filter  key  arguments
+//! ```
+//! So all bindings of a target are neighbours, and among them all that route alike: an index entry is made with the
+//! first of these and goes with the last, without counting.
+//!
+//! Absent on purpose: whether a filter suits the kind is asked of [`Exchange::takes`] by whoever decides.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
+
+use bytes::Bytes;
+use message::{
+    Filter, FilterLevel, HeaderMatch, Levels, Message, Pattern, Properties, Reader,
+    codec::put_bytes, put_filter, put_levels, read_filter, read_levels,
+};
+use session::ExchangeKind;
+
+use super::children::Targets;
+use super::headers::headers_match;
+use super::trie::Trie;
+
+/// One exchange.
+#[derive(Debug)]
+pub(crate) struct Exchange<T: Ord + Clone> {
+    /// Every binding: its target, and the rest of it encoded.
+    bindings: BTreeSet<(T, Box<[u8]>)>,
+    index: Index<T>,
+}
+
+#[derive(Debug)]
+enum Index<T: Ord + Clone> {
+    Direct(BTreeMap<Levels, Targets<T>>),
+    Fanout(Targets<T>),
+    Topic(Trie<T>),
+    /// By the encoded rule, so that equal rules are evaluated once.
+    Headers(BTreeMap<Box<[u8]>, Rule<T>>),
+}
+
+/// A rule of a headers exchange and who is bound with it.
+#[derive(Debug)]
+struct Rule<T> {
+    matching: HeaderMatch,
+    arguments: Properties,
+    targets: Targets<T>,
+}
+
+/// What a binding routes by.
+enum Route {
+    Key(Levels),
+    Everything,
+    Pattern(Pattern),
+    Rule(HeaderMatch, Properties),
+}
+
+impl Route {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        match self {
+            Self::Key(key) => put_levels(&mut out, key),
+            Self::Everything => {}
+            Self::Pattern(pattern) => put_filter(&mut out, &Filter::Pattern(pattern.clone())),
+            Self::Rule(matching, arguments) => put_filter(
+                &mut out,
+                &Filter::Headers {
+                    matching: *matching,
+                    arguments: arguments.clone(),
+                },
+            ),
+        }
+        out
+    }
+}
+
+impl<T: Ord + Clone> Exchange<T> {
+    /// One without bindings.
+    pub(crate) fn new(kind: ExchangeKind) -> Self {
+        Self {
+            bindings: BTreeSet::new(),
+            index: match kind {
+                ExchangeKind::Direct => Index::Direct(BTreeMap::new()),
+                ExchangeKind::Fanout => Index::Fanout(Targets::default()),
+                ExchangeKind::Topic => Index::Topic(Trie::default()),
+                ExchangeKind::Headers => Index::Headers(BTreeMap::new()),
+            },
+        }
+    }
+
+    /// Whether a binding with that filter means something here: properties do not on a topic exchange.
+    pub(crate) const fn takes(&self, filter: &Filter) -> bool {
+        !matches!(
+            (&self.index, filter),
+            (Index::Topic(_), Filter::Headers { .. })
+        )
+    }
+
+    /// Adds a binding. Whether it was not there: equal in all fields is the same binding.
+    ///
+    /// Panics when the exchange does not take the filter ([`Exchange::takes`]).
+    pub(crate) fn bind(
+        &mut self,
+        filter: &Filter,
+        key: &Levels,
+        arguments: &Bytes,
+        target: T,
+    ) -> bool {
+        let route = self.route_of(filter, key);
+        let encoded_route = route.encode();
+        let binding = encode_binding(&encoded_route, filter, key, arguments);
+        if !self.bindings.insert((target.clone(), binding)) {
+            return false;
+        }
+        match (&mut self.index, route) {
+            (Index::Direct(keys), Route::Key(key)) => {
+                keys.entry(key).or_default().insert(target);
+            }
+            (Index::Fanout(targets), _) => {
+                targets.insert(target);
+            }
+            (Index::Topic(trie), Route::Pattern(pattern)) => {
+                trie.insert(&pattern, target);
+            }
+            (Index::Headers(rules), Route::Rule(matching, arguments)) => {
+                rules
+                    .entry(encoded_route.into())
+                    .or_insert_with(|| Rule {
+                        matching,
+                        arguments,
+                        targets: Targets::default(),
+                    })
+                    .targets
+                    .insert(target);
+            }
+            _ => unreachable!("a route is made for the kind of its exchange"),
+        }
+        true
+    }
+
+    /// Removes a binding. Whether it was there.
+    pub(crate) fn unbind(
+        &mut self,
+        filter: &Filter,
+        key: &Levels,
+        arguments: &Bytes,
+        target: &T,
+    ) -> bool {
+        let route = self.route_of(filter, key).encode();
+        let binding = encode_binding(&route, filter, key, arguments);
+        let entry = (target.clone(), binding);
+        if !self.bindings.remove(&entry) {
+            return false;
+        }
+        self.forget_route(target, &entry.1);
+        true
+    }
+
+    /// Removes all bindings of a target, and says how many there were.
+    pub(crate) fn remove_target(&mut self, target: &T) -> usize {
+        let mut count = 0;
+        while let Some(entry) = self.first_binding(target, &[]).cloned() {
+            self.bindings.remove(&entry);
+            self.forget_route(target, &entry.1);
+            count += 1;
+        }
+        count
+    }
+
+    /// Adds the targets that a message published with `key` is given to. `out` is a set: sorted, without repetition,
+    /// together with what it held before (the targets of the message's other keys).
+    ///
+    /// In the root space a leading wildcard does not match a first level that starts with `$`.
+    pub(crate) fn route(
+        &self,
+        key: &Levels,
+        message: &Message,
+        root_space: bool,
+        out: &mut Vec<T>,
+    ) {
+        let before = out.len();
+        let add = |target: &T| out.push(target.clone());
+        match &self.index {
+            Index::Direct(keys) => {
+                if let Some(targets) = keys.get(key) {
+                    targets.for_each(add);
+                }
+            }
+            Index::Fanout(targets) => targets.for_each(add),
+            Index::Topic(trie) => trie.for_each_match(key, root_space, add),
+            Index::Headers(rules) => {
+                let mut add = add;
+                for rule in rules.values() {
+                    if headers_match(rule.matching, &rule.arguments, &message.properties) {
+                        rule.targets.for_each(&mut add);
+                    }
+                }
+            }
+        }
+        if out.len() > before {
+            out.sort();
+            out.dedup();
+        }
+    }
+
+    /// How many bindings there are.
+    pub(crate) fn len(&self) -> usize {
+        self.bindings.len()
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bindings.is_empty()
+    }
+
+    /// All bindings, by target and then in an order that follows from what they are: filter, key, arguments, target.
+    pub(crate) fn bindings(&self) -> impl Iterator<Item = (Filter, Levels, Bytes, &T)> {
+        self.bindings.iter().map(|(target, binding)| {
+            let (filter, key, arguments) = decode_binding(binding);
+            (filter, key, arguments, target)
+        })
+    }
+
+    /// The first binding of `target` whose encoded form is `from` or behind it.
+    fn first_binding(&self, target: &T, from: &[u8]) -> Option<&(T, Box<[u8]>)> {
+        let from = (target.clone(), Box::from(from));
+        self.bindings
+            .range((Bound::Included(&from), Bound::Unbounded))
+            .next()
+            .filter(|(other, _)| other == target)
+    }
+
+    /// Takes the target out of the index entry of a binding that is gone, unless another binding of it routes alike.
+    fn forget_route(&mut self, target: &T, gone: &[u8]) {
+        let mut reader = Reader::new(Bytes::copy_from_slice(gone));
+        let encoded = reader.bytes().expect("a binding starts with its route");
+        let prefix = &gone[..gone.len() - reader.rest().len()];
+        if self
+            .first_binding(target, prefix)
+            .is_some_and(|(_, other)| other.starts_with(prefix))
+        {
+            return;
+        }
+        match &mut self.index {
+            Index::Direct(keys) => {
+                let key = read_levels(&mut Reader::new(encoded)).expect("encoded here");
+                if let Some(targets) = keys.get_mut(&key) {
+                    targets.remove(target);
+                    if targets.is_empty() {
+                        keys.remove(&key);
+                    }
+                }
+            }
+            Index::Fanout(targets) => {
+                targets.remove(target);
+            }
+            Index::Topic(trie) => {
+                let filter = read_filter(&mut Reader::new(encoded)).expect("encoded here");
+                let Filter::Pattern(pattern) = filter else {
+                    unreachable!("a topic exchange routes by patterns")
+                };
+                trie.remove(&pattern, target);
+            }
+            Index::Headers(rules) => {
+                if let Some(rule) = rules.get_mut(&encoded[..]) {
+                    rule.targets.remove(target);
+                    if rule.targets.is_empty() {
+                        rules.remove(&encoded[..]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What a binding routes by here. Nothing in it refers to the read buffer that it came in.
+    fn route_of(&self, filter: &Filter, key: &Levels) -> Route {
+        match (&self.index, filter) {
+            (Index::Direct(_), _) => Route::Key(key.compact()),
+            (Index::Fanout(_), _) => Route::Everything,
+            (Index::Topic(_), Filter::Pattern(pattern)) => Route::Pattern(pattern.clone()),
+            (Index::Topic(_), Filter::Exact(levels)) => Route::Pattern(literal(levels)),
+            (Index::Topic(_), Filter::All) => Route::Pattern(Pattern(vec![FilterLevel::Many])),
+            (Index::Topic(_), Filter::Headers { .. }) => {
+                panic!("the core refuses a filter that the exchange does not take")
+            }
+            (
+                Index::Headers(_),
+                Filter::Headers {
+                    matching,
+                    arguments,
+                },
+            ) => Route::Rule(*matching, arguments.clone()),
+            (Index::Headers(_), Filter::All | Filter::Exact(_) | Filter::Pattern(_)) => {
+                Route::Rule(HeaderMatch::All, Properties::default())
+            }
+        }
+    }
+}
+
+/// The pattern that matches exactly these levels.
+fn literal(levels: &Levels) -> Pattern {
+    let exact = |level: &[u8]| FilterLevel::Exact(Bytes::copy_from_slice(level));
+    Pattern(levels.iter().map(exact).collect())
+}
+
+fn encode_binding(route: &[u8], filter: &Filter, key: &Levels, arguments: &Bytes) -> Box<[u8]> {
+    let mut out = Vec::with_capacity(2 * route.len() + key.bytes_len() + arguments.len() + 16);
+    put_bytes(&mut out, route);
+    put_filter(&mut out, filter);
+    put_levels(&mut out, key);
+    put_bytes(&mut out, arguments);
+    out.into_boxed_slice()
+}
+
+fn decode_binding(binding: &[u8]) -> (Filter, Levels, Bytes) {
+    let mut reader = Reader::new(Bytes::copy_from_slice(binding));
+    reader.bytes().expect("encoded here");
+    let filter = read_filter(&mut reader).expect("encoded here");
+    let key = read_levels(&mut reader).expect("encoded here");
+    let arguments = reader.bytes().expect("encoded here");
+    (filter, key, arguments)
+}
+
+#[cfg(test)]
+mod tests;
