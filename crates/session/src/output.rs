@@ -181,6 +181,9 @@ pub trait Session {
     fn handle_timeout(&mut self, now: Timestamp, out: &mut Output) -> Result<(), Close>;
     /// The connection is gone.
     fn handle_hangup(&mut self, now: Timestamp, out: &mut Output);
+    /// Everything that was at hand has been handled (one read, or all events of one poll): what was held back to be folded
+    /// into fewer frames is written now. A loop that never calls this is served all the same, by a timer that is due at once.
+    fn flush(&mut self, _now: Timestamp, _out: &mut Output) {}
     /// When to call `handle_timeout` next.
     fn poll_timeout(&self) -> Option<Timestamp>;
     /// Whether the session wants more bytes now. `false` while it waits for an answer that must precede what follows (authentication).
