@@ -1,0 +1,606 @@
+//! One connection, from its first byte to its end: one task, one future, polled by hand.
+//!
+//! ```text
+//!            read -> session.handle_bytes ──┐
+//! link.poll_events -> session.handle_event ─┼─> commands -> link.submit
+//!           clock -> session.handle_timeout ┘   wire     -> write -> link.drained
+//!
+//!  Open ── Close, end of file, reset, stall, panic, abort ──> Leaving ──> Flushing ──> Lingering ──> over
+//!          commands that found no room are handed in, ───────┘  │             │
+//!          then handle_hangup, once, and detach                 last words ───┘
+//! ```
+//!
+//! Invariants
+//! - All that is ready is taken in before one write, and the room of its events is given back (`drained`) only when the
+//!   last of their bytes is with the kernel.
+//! - Nothing is read while commands are left (RULES 12), while more than `wire_len_max` bytes wait for the socket, or while
+//!   the session wants none; no event is taken above that limit either. So each side's slowness reaches the other.
+//! - The core hears of the end before the peer does: what a connection held exclusively is free when the peer sees its last words.
+//! - A panic of a session costs this connection only (RULES 15); its half-made output is not sent, and it is not called again.
+//! - The work of one poll is bounded; then the others of this thread have their turn.
+//! - One timer, touched only when it must go off earlier than it is set to.
+//!
+//! Not here: anything about time or limits inside a protocol: the session's own timers do that.
+
+mod wire;
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Buf, BytesMut};
+use message::Timestamp;
+use session::{Close, CloseReason, Command, Event, Link, Output, Session, Submitted};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, Sleep, sleep_until},
+};
+
+use crate::{Seat, Traffic, scratch::Scratch, server::Phase};
+
+/// Bytes waiting at which a write does not wait for more work to be taken in.
+const WRITE_LEN: usize = 64 * 1024;
+/// The work of one poll: bytes in and out, and events.
+const WORK_BYTES_MAX: usize = 512 * 1024;
+const WORK_EVENTS_MAX: usize = 1024;
+/// Bytes read and thrown away behind our last words.
+const LINGER_LEN_MAX: usize = 256 * 1024;
+
+/// How a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The session closed it.
+    Closed(Close),
+    /// The peer ended its side.
+    Vanished,
+    /// The socket failed.
+    Reset,
+    /// The peer took nothing for too long.
+    Stalled,
+    /// The session panicked.
+    Panicked,
+    /// The drain was over before the connection was.
+    Aborted,
+}
+
+/// Serves one connection to its end. `input` holds what was read already. The future is the whole connection: spawn it.
+///
+/// To drop it before it is ready detaches the link and tells the session nothing.
+pub async fn serve_connection<I, S>(
+    io: I,
+    input: BytesMut,
+    session: Box<S>,
+    link: Arc<dyn Link>,
+    seat: Seat,
+) -> Ending
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+    S: Session + ?Sized,
+{
+    Connection {
+        io,
+        session,
+        link,
+        seat,
+        held: !input.is_empty(),
+        input,
+        out: Output::default(),
+        stage: Stage::Open,
+        left: false,
+        unflushed: false,
+        undrained: false,
+        told: false,
+        until: None,
+        timer: None,
+        armed: None,
+    }
+    .await
+}
+
+/// What a connection is doing.
+enum Stage {
+    /// Serving.
+    Open,
+    /// Handing in the last commands. `hung`: those of `handle_hangup` are among them.
+    Leaving { ending: Ending, hung: bool },
+    /// Sending the last words.
+    Flushing { ending: Ending },
+    /// Our side is shut; waiting for the peer's.
+    Lingering { ending: Ending, left: usize },
+}
+
+struct Connection<I, S: ?Sized> {
+    io: I,
+    session: Box<S>,
+    link: Arc<dyn Link>,
+    seat: Seat,
+    /// Read and not used up. Empty and without capacity while idle.
+    input: BytesMut,
+    /// Not sent or not handed in. Empty and without capacity while idle.
+    out: Output,
+    stage: Stage,
+    /// The session has not looked at all of `input`: it wanted no bytes.
+    held: bool,
+    /// Commands were left by the port.
+    left: bool,
+    /// Bytes were written and perhaps not flushed.
+    unflushed: bool,
+    /// Events were taken since the last `drained`.
+    undrained: bool,
+    /// The session knows of the drain.
+    told: bool,
+    /// When the patience of this stage ends (while open: with a peer that takes nothing).
+    until: Option<Timestamp>,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// What the timer is set to.
+    armed: Option<Timestamp>,
+}
+
+impl<I, S> Future for Connection<I, S>
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+    S: Session + ?Sized,
+{
+    type Output = Ending;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending> {
+        let this = self.get_mut();
+        let now = this.seat.now();
+        let phase = this.seat.poll_phase(cx);
+        let mut scratch = Scratch::borrow();
+        scratch.lend_output(&mut this.out);
+        let polled = this.poll_stages(now, phase, &mut scratch, cx);
+        scratch.events.clear();
+        scratch.reclaim_output(&mut this.out);
+        scratch.reclaim_input(&mut this.input);
+        scratch.give_back();
+        if polled.is_pending() {
+            this.arm(now, cx);
+        }
+        polled
+    }
+}
+
+impl<I, S> Connection<I, S>
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+    S: Session + ?Sized,
+{
+    fn poll_stages(
+        &mut self,
+        now: Timestamp,
+        phase: Phase,
+        scratch: &mut Scratch,
+        cx: &mut Context<'_>,
+    ) -> Poll<Ending> {
+        if matches!(self.stage, Stage::Open) {
+            let ending = ready!(self.poll_open(now, phase, scratch, cx));
+            self.leave(ending, now);
+        }
+        if let Stage::Leaving { .. } = self.stage {
+            ready!(self.poll_leaving(now, phase, scratch, cx));
+        }
+        if let Stage::Flushing { .. } = self.stage {
+            ready!(self.poll_flushing(now, phase, cx));
+        }
+        self.poll_lingering(now, phase, scratch, cx)
+    }
+
+    // ---- open ----
+
+    fn poll_open(
+        &mut self,
+        now: Timestamp,
+        phase: Phase,
+        scratch: &mut Scratch,
+        cx: &mut Context<'_>,
+    ) -> Poll<Ending> {
+        match self.serve(now, phase, scratch, cx) {
+            Ok(()) => Poll::Pending,
+            Err(ending) => Poll::Ready(ending),
+        }
+    }
+
+    /// Takes in all that is ready, hands it on, writes. `Ok`: nothing more to do until the task is woken.
+    fn serve(
+        &mut self,
+        now: Timestamp,
+        phase: Phase,
+        scratch: &mut Scratch,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Ending> {
+        if phase == Phase::Abort {
+            return Err(Ending::Aborted);
+        }
+        if self.until.is_some_and(|until| now >= until) {
+            return Err(Ending::Stalled);
+        }
+        if self.session.poll_timeout().is_some_and(|due| now >= due) {
+            self.step(|session, _, out| session.handle_timeout(now, out))?;
+        }
+        let (mut bytes, mut events) = (0, 0);
+        loop {
+            let mut moved = !self.left && !self.out.commands.is_empty();
+            moved |= self.take_events(now, phase, scratch, &mut events, cx)?;
+            moved |= self.take_bytes(now, phase, scratch, &mut bytes, cx)?;
+            if moved {
+                self.submit();
+            }
+            if !moved || self.out.wire.remaining() >= WRITE_LEN {
+                moved |= self.write(now, &mut bytes, cx)?;
+            }
+            if !moved {
+                return Ok(());
+            }
+            if bytes >= WORK_BYTES_MAX || events >= WORK_EVENTS_MAX {
+                self.write(now, &mut bytes, cx)?;
+                cx.waker().wake_by_ref();
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether the socket is so slow that nothing more may be taken in.
+    fn is_full(&self) -> bool {
+        self.out.wire.remaining() > self.seat.limits().wire_len_max
+    }
+
+    fn take_events(
+        &mut self,
+        now: Timestamp,
+        phase: Phase,
+        scratch: &mut Scratch,
+        count: &mut usize,
+        cx: &mut Context<'_>,
+    ) -> Result<bool, Ending> {
+        if self.is_full() {
+            return Ok(false);
+        }
+        if self.link.poll_events(cx, &mut scratch.events).is_ready() {
+            *count += scratch.events.len();
+            self.undrained |= !scratch.events.is_empty();
+            for event in scratch.events.drain(..) {
+                self.step(|session, _, out| session.handle_event(event, now, out))?;
+            }
+            return Ok(true);
+        }
+        if phase >= Phase::Closing && !self.told {
+            // What was handed in is confirmed: the goodbye comes after it.
+            self.told = true;
+            let event = Event::Closing {
+                reason: CloseReason::Shutdown,
+            };
+            self.step(|session, _, out| session.handle_event(event, now, out))?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    fn take_bytes(
+        &mut self,
+        now: Timestamp,
+        phase: Phase,
+        scratch: &mut Scratch,
+        count: &mut usize,
+        cx: &mut Context<'_>,
+    ) -> Result<bool, Ending> {
+        let reads = phase == Phase::Open || self.told;
+        if self.left || !reads || self.is_full() || !self.session.wants_bytes() {
+            return Ok(false);
+        }
+        if !self.held {
+            scratch.lend_input(&mut self.input);
+            match wire::poll_read(&mut self.io, &mut self.input, cx) {
+                Poll::Pending => return Ok(false),
+                // Nothing is read before the session has used up what came earlier, so the end comes last.
+                Poll::Ready(Ok(0)) => return Err(Ending::Vanished),
+                Poll::Ready(Ok(len)) => {
+                    *count += len;
+                    Traffic::add(&self.seat.traffic().bytes_in, len);
+                }
+                Poll::Ready(Err(error)) => {
+                    tracing::debug!(peer = %self.seat.address(), %error, "failed to read");
+                    return Err(Ending::Reset);
+                }
+            }
+        }
+        self.step(|session, input, out| session.handle_bytes(input, now, out))?;
+        self.held = !self.input.is_empty() && !self.session.wants_bytes();
+        Ok(true)
+    }
+
+    fn submit(&mut self) {
+        self.left = !self.out.commands.is_empty()
+            && self.link.submit(&mut self.out.commands) == Submitted::Left;
+    }
+
+    /// Writes; true if the room of events was given back, so that there may be more of them.
+    fn write(
+        &mut self,
+        now: Timestamp,
+        count: &mut usize,
+        cx: &mut Context<'_>,
+    ) -> Result<bool, Ending> {
+        let mut written = 0;
+        let polled = if self.unflushed || self.out.wire.has_remaining() {
+            self.unflushed = true;
+            wire::poll_write(&mut self.io, &mut self.out.wire, cx, &mut written)
+        } else {
+            Poll::Ready(Ok(()))
+        };
+        if written > 0 {
+            *count += written;
+            Traffic::add(&self.seat.traffic().bytes_out, written);
+            self.until = None;
+        }
+        match polled {
+            Poll::Ready(Ok(())) => {
+                self.unflushed = false;
+                let undrained = std::mem::take(&mut self.undrained);
+                if undrained {
+                    self.link.drained();
+                }
+                Ok(undrained)
+            }
+            Poll::Ready(Err(error)) => {
+                tracing::debug!(peer = %self.seat.address(), %error, "failed to write");
+                self.take_the_rest(now, cx)?;
+                Err(Ending::Reset)
+            }
+            Poll::Pending => {
+                let limits = self.seat.limits();
+                if self.until.is_none() && self.out.wire.remaining() >= limits.wire_len_max / 4 {
+                    self.until = Some(now.plus_ms(limits.stall_timeout_ms));
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    /// The peer takes no more, but what it sent before counts: a publisher may send and go.
+    fn take_the_rest(&mut self, now: Timestamp, cx: &mut Context<'_>) -> Result<(), Ending> {
+        let mut bytes = 0;
+        while !self.left && self.session.wants_bytes() && bytes < WORK_BYTES_MAX {
+            self.input.reserve(crate::scratch::READ_LEN_MIN);
+            let Poll::Ready(Ok(len @ 1..)) = wire::poll_read(&mut self.io, &mut self.input, cx)
+            else {
+                break;
+            };
+            bytes += len;
+            Traffic::add(&self.seat.traffic().bytes_in, len);
+            self.step(|session, input, out| session.handle_bytes(input, now, out))?;
+            self.submit();
+        }
+        Ok(())
+    }
+
+    /// One call of the session. `Err`: it closed the connection, or panicked.
+    fn step(
+        &mut self,
+        call: impl FnOnce(&mut S, &mut BytesMut, &mut Output) -> Result<(), Close>,
+    ) -> Result<(), Ending> {
+        let (session, input, out) = (&mut *self.session, &mut self.input, &mut self.out);
+        // Whatever it leaves half done is not used again: the session is not called any more.
+        match catch_unwind(AssertUnwindSafe(|| call(session, input, out))) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(close)) => Err(Ending::Closed(close)),
+            Err(panic) => {
+                tracing::error!(
+                    peer = %self.seat.address(),
+                    listener = self.seat.peer().listener,
+                    session = self.link.id().0,
+                    panic = words(&*panic),
+                    "a session panicked; its connection is closed"
+                );
+                Err(Ending::Panicked)
+            }
+        }
+    }
+
+    // ---- leaving ----
+
+    fn leave(&mut self, ending: Ending, now: Timestamp) {
+        let traffic = self.seat.traffic();
+        match &ending {
+            Ending::Closed(close) => {
+                if close.fault {
+                    Traffic::add(&traffic.faults, 1);
+                }
+                tracing::debug!(
+                    peer = %self.seat.address(), session = self.link.id().0,
+                    reason = %close.reason, fault = close.fault, "closed"
+                );
+            }
+            Ending::Panicked => Traffic::add(&traffic.panics, 1),
+            Ending::Stalled => {
+                Traffic::add(&traffic.stalled, 1);
+                tracing::info!(
+                    peer = %self.seat.address(), session = self.link.id().0,
+                    "closed: the peer takes nothing"
+                );
+            }
+            Ending::Vanished | Ending::Reset | Ending::Aborted => {
+                tracing::debug!(
+                    peer = %self.seat.address(), session = self.link.id().0,
+                    ?ending, "closed"
+                );
+            }
+        }
+        match &ending {
+            Ending::Closed(_) | Ending::Vanished => {}
+            // Nobody reads it, or nobody should.
+            _ => self.out.wire = session::Wire::default(),
+        }
+        if ending == Ending::Panicked {
+            self.out.commands.clear();
+        }
+        self.input = BytesMut::new();
+        self.until = Some(now.plus_ms(self.seat.limits().stall_timeout_ms));
+        self.stage = Stage::Leaving {
+            hung: ending == Ending::Panicked,
+            ending,
+        };
+        self.submit();
+    }
+
+    /// Hands in what is left, tells the session, detaches.
+    fn poll_leaving(
+        &mut self,
+        now: Timestamp,
+        phase: Phase,
+        scratch: &mut Scratch,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        let late = phase == Phase::Abort || self.until.is_some_and(|until| now >= until);
+        loop {
+            if self.left && late {
+                self.drop_commands();
+            }
+            if self.left {
+                // Answers have nobody to go to; only the call to try again counts.
+                ready!(self.link.poll_events(cx, &mut scratch.events));
+                scratch.events.clear();
+                self.submit();
+                continue;
+            }
+            let Stage::Leaving { ending, hung } = &mut self.stage else {
+                unreachable!("called in this stage only");
+            };
+            if *hung {
+                let ending = std::mem::replace(ending, Ending::Aborted);
+                self.link.detach();
+                self.until = Some(now.plus_ms(self.seat.limits().close_timeout_ms));
+                self.stage = Stage::Flushing { ending };
+                return Poll::Ready(());
+            }
+            *hung = true;
+            // Its bytes are not sent.
+            let mut last = Output::default();
+            let hangup = |session: &mut S, _: &mut BytesMut, _: &mut Output| {
+                session.handle_hangup(now, &mut last);
+                Ok(())
+            };
+            if self.step(hangup).is_ok() {
+                self.out.commands.append(&mut last.commands);
+                self.submit();
+            } else {
+                Traffic::add(&self.seat.traffic().panics, 1);
+            }
+        }
+    }
+
+    /// Gives up commands that found no room in time.
+    fn drop_commands(&mut self) {
+        let count = self.out.commands.len();
+        self.out
+            .commands
+            .retain(|command| !Command::may_be_left(command));
+        let dropped = count - self.out.commands.len();
+        self.submit();
+        self.out.commands.clear();
+        self.left = false;
+        Traffic::add(&self.seat.traffic().commands_dropped, dropped);
+        tracing::warn!(
+            peer = %self.seat.address(), session = self.link.id().0, dropped,
+            "the peer has gone, and the last of what it sent found no room"
+        );
+    }
+
+    fn poll_flushing(&mut self, now: Timestamp, phase: Phase, cx: &mut Context<'_>) -> Poll<()> {
+        let late = phase == Phase::Abort || self.until.is_some_and(|until| now >= until);
+        let mut written = 0;
+        let sent = if late {
+            false
+        } else {
+            let polled = wire::poll_write(&mut self.io, &mut self.out.wire, cx, &mut written);
+            Traffic::add(&self.seat.traffic().bytes_out, written);
+            ready!(polled).is_ok() && ready!(Pin::new(&mut self.io).poll_shutdown(cx)).is_ok()
+        };
+        self.out.wire = session::Wire::default();
+        let Stage::Flushing { ending } = &mut self.stage else {
+            unreachable!("called in this stage only");
+        };
+        let ending = std::mem::replace(ending, Ending::Aborted);
+        // Who closes on the peer lets it read the reason; the others have gone.
+        let lingers = sent && matches!(ending, Ending::Closed(_));
+        self.until = Some(now.plus_ms(self.seat.limits().linger_timeout_ms));
+        self.stage = Stage::Lingering {
+            ending,
+            left: if lingers { LINGER_LEN_MAX } else { 0 },
+        };
+        Poll::Ready(())
+    }
+
+    fn poll_lingering(
+        &mut self,
+        now: Timestamp,
+        phase: Phase,
+        scratch: &mut Scratch,
+        cx: &mut Context<'_>,
+    ) -> Poll<Ending> {
+        let late = phase == Phase::Abort || self.until.is_some_and(|until| now >= until);
+        let Stage::Lingering { ending, left } = &mut self.stage else {
+            unreachable!("the last stage");
+        };
+        while *left > 0 && !late {
+            scratch.lend_input(&mut self.input);
+            match wire::poll_read(&mut self.io, &mut self.input, cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(len @ 1..)) => *left = left.saturating_sub(len),
+                Poll::Ready(_) => break,
+            }
+            self.input.clear();
+        }
+        Poll::Ready(std::mem::replace(ending, Ending::Aborted))
+    }
+
+    // ---- time ----
+
+    /// Sets the timer if it must go off earlier than it would. A deadline that moves later is noticed when it goes off.
+    fn arm(&mut self, now: Timestamp, cx: &mut Context<'_>) {
+        if self.armed.is_some() && self.timer.as_ref().is_some_and(|timer| timer.is_elapsed()) {
+            self.armed = None;
+        }
+        let due = match self.stage {
+            Stage::Open => self.session.poll_timeout(),
+            _ => None,
+        };
+        let due = due.into_iter().chain(self.until).min();
+        let Some(due) = due.filter(|&due| due != Timestamp::MAX) else {
+            return;
+        };
+        if self.armed.is_some_and(|armed| armed <= due) {
+            return;
+        }
+        // At least a millisecond: a session that is late with its own deadline must not spin. At most a day: the clock's end is far.
+        let wait = due.since(now).clamp(1, 86_400_000);
+        let at = Instant::now() + Duration::from_millis(wait);
+        let timer = match &mut self.timer {
+            Some(timer) => {
+                timer.as_mut().reset(at);
+                timer
+            }
+            none => none.insert(Box::pin(sleep_until(at))),
+        };
+        self.armed = Some(now.plus_ms(wait));
+        // Registers the task; the timer stays registered until it goes off.
+        if timer.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+}
+
+fn words(panic: &(dyn Any + Send)) -> &str {
+    if let Some(words) = panic.downcast_ref::<&str>() {
+        words
+    } else if let Some(words) = panic.downcast_ref::<String>() {
+        words
+    } else {
+        "no words"
+    }
+}

@@ -1,0 +1,35 @@
+//! The limits of a connection, with units and defaults. Values only: checked where the configuration is read.
+
+/// What a connection may hold and how long it may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most connections open at a time, over all listeners, at least 1. Default 100,000.
+    pub connections_max: usize,
+    /// Bytes waiting for the socket above which the connection reads no more and takes no more events. Default 256 KiB.
+    pub wire_len_max: usize,
+    /// A peer that takes nothing for so long while a quarter of `wire_len_max` waits for it is disconnected, in ms. Default 30,000.
+    pub stall_timeout_ms: u64,
+    /// For sending the last words of a connection that closes, in ms. Default 5,000.
+    pub close_timeout_ms: u64,
+    /// How long to wait for the peer's own end after ours, in ms: closing a socket with bytes unread destroys what it has
+    /// not delivered yet. Default 1,000.
+    pub linger_timeout_ms: u64,
+    /// HTTP: bytes of a request's line and headers, at least 8 KiB. Default 16 KiB.
+    pub http_head_len_max: usize,
+    /// HTTP: for a request's line and headers to arrive, also between two requests, in ms. Default 10,000.
+    pub http_head_timeout_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 100_000,
+            wire_len_max: 256 * 1024,
+            stall_timeout_ms: 30_000,
+            close_timeout_ms: 5_000,
+            linger_timeout_ms: 1_000,
+            http_head_len_max: 16 * 1024,
+            http_head_timeout_ms: 10_000,
+        }
+    }
+}

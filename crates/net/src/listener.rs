@@ -1,0 +1,179 @@
+//! Listeners: bind, accept, back off when the process is out of descriptors.
+
+use std::{
+    future::poll_fn,
+    io,
+    net::{SocketAddr, ToSocketAddrs},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use session::{Peer, Session};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+use crate::{
+    Seat, Server, Traffic, serve_connection,
+    server::{Phase, Watch},
+};
+
+/// Connections that the kernel holds for us until they are accepted.
+const BACKLOG: u32 = 1024;
+/// The pause after an accept that failed for want of descriptors or memory.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// A listener could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to listen for {listener} on {address}: {source}")]
+pub struct BindError {
+    /// Which, as the configuration names it.
+    pub listener: &'static str,
+    /// Where.
+    pub address: String,
+    /// Why not.
+    pub source: io::Error,
+}
+
+/// A bound socket that does not accept yet.
+pub struct Listener {
+    name: &'static str,
+    socket: TcpListener,
+    address: SocketAddr,
+    default_vhost: Arc<str>,
+    traffic: Arc<Traffic>,
+}
+
+impl Listener {
+    /// Binds `address`, "host:port"; port 0 takes any that is free. Must be called within a runtime.
+    pub fn bind(name: &'static str, address: &str) -> Result<Self, BindError> {
+        bind(address)
+            .and_then(|socket| {
+                Ok(Self {
+                    name,
+                    address: socket.local_addr()?,
+                    socket,
+                    default_vhost: "/".into(),
+                    traffic: Arc::default(),
+                })
+            })
+            .map_err(|source| BindError {
+                listener: name,
+                address: address.to_owned(),
+                source,
+            })
+    }
+
+    /// The virtual host of peers that name none; `/` unless set.
+    #[must_use]
+    pub fn default_vhost(mut self, name: &str) -> Self {
+        self.default_vhost = name.into();
+        self
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// As the configuration names it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Its counters.
+    #[must_use]
+    pub const fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
+    }
+
+    /// Accepts until the server drains. `session` makes the session of one connection.
+    pub async fn serve<S: Session + Send + 'static>(
+        self,
+        server: Arc<Server>,
+        session: impl Fn(&Peer) -> S + Send,
+    ) {
+        self.accept(server, |socket, seat| {
+            let Some(link) = seat.server().port().attach(seat.peer().clone()) else {
+                Traffic::add(&seat.traffic().refused, 1);
+                return;
+            };
+            let session = Box::new(session(seat.peer()));
+            tokio::spawn(async move {
+                serve_connection(socket, BytesMut::new(), session, link, seat).await;
+            });
+        })
+        .await;
+    }
+
+    async fn accept(self, server: Arc<Server>, open: impl Fn(TcpStream, Seat)) {
+        server.add_listener(self.name, Arc::clone(&self.traffic));
+        let mut watch = Watch::new(Arc::clone(&server));
+        loop {
+            let accepted = poll_fn(|cx| {
+                if watch.poll_phase(cx) != Phase::Open {
+                    return Poll::Ready(None);
+                }
+                self.socket.poll_accept(cx).map(Some)
+            });
+            match accepted.await {
+                None => return,
+                Some(Ok((socket, address))) => {
+                    let peer = Peer {
+                        address,
+                        listener: self.name,
+                        default_vhost: Arc::clone(&self.default_vhost),
+                    };
+                    if let Some(seat) = server.seat(&self.traffic, peer) {
+                        // Frames are written whole, so waiting to fill a segment only adds latency.
+                        let _ = socket.set_nodelay(true);
+                        open(socket, seat);
+                    }
+                }
+                Some(Err(error)) if is_of_one_connection(&error) => {}
+                Some(Err(error)) => {
+                    tracing::warn!(listener = self.name, %error, "failed to accept; pausing");
+                    let changed = poll_fn(|cx| match watch.poll_phase(cx) {
+                        Phase::Open => Poll::Pending,
+                        _ => Poll::Ready(()),
+                    });
+                    let _ = tokio::time::timeout(BACK_OFF, changed).await;
+                }
+            }
+        }
+    }
+}
+
+fn bind(address: &str) -> io::Result<TcpListener> {
+    let mut failed = None;
+    for address in address.to_socket_addrs()? {
+        let bound = || {
+            let socket = if address.is_ipv4() {
+                TcpSocket::new_v4()?
+            } else {
+                TcpSocket::new_v6()?
+            };
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            socket.listen(BACKLOG)
+        };
+        match bound() {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failed = Some(error),
+        }
+    }
+    Err(failed.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such host")))
+}
+
+/// The connection failed before it was accepted; the listener is well.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
