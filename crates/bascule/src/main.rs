@@ -1,2 +1,30 @@
-//! The Bascule broker.
-fn main() {}
+//! The Bascule broker: command line, configuration, composition. The only crate that names every protocol.
+//!
+//! Exit codes: 0 done; 1 the work failed (a client was refused, a journal is damaged, the node broke down); 2 the command
+//! line, the configuration or the start-up is wrong. An error is one line on stderr.
+//!
+//! | file | what |
+//! |---|---|
+//! | `cli.rs` | the command line |
+//! | `config.rs`, `config/` | one TOML file, `--set`, bounds |
+//! | `password.rs` | `bascule user hash` |
+#![forbid(unsafe_code)]
+
+mod cli;
+mod config;
+mod failure;
+mod password;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match cli::Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

@@ -1,0 +1,120 @@
+//! The command line. Parses, and hands each command to its file; no work is done here.
+
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+};
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+
+use crate::{
+    config::{self, Config},
+    failure::Failure,
+    password,
+};
+
+/// A protocol bridge broker: MQTT, AMQP 0-9-1 and STOMP meet in the same queues and topics.
+#[derive(Debug, Parser)]
+#[command(name = "bascule", version, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Looks at configurations.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Prepares users.
+    User {
+        #[command(subcommand)]
+        command: UserCommand,
+    },
+    /// Prints the completions of a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where settings come from: the defaults, then a file, then single settings.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Sources {
+    /// The configuration file.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The data directory, in place of the setting `data`.
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// One setting, such as listeners.mqtt=0.0.0.0:1883. May be repeated; the last one counts.
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Says whether a configuration is right, without starting anything.
+    Check {
+        /// The configuration file; none checks the defaults.
+        file: Option<PathBuf>,
+        /// One setting over it. May be repeated.
+        #[arg(short, long, value_name = "KEY=VALUE")]
+        set: Vec<String>,
+    },
+    /// Prints the built-in defaults with their explanations.
+    Default,
+}
+
+#[derive(Debug, Subcommand)]
+enum UserCommand {
+    /// Hashes a password for `password_hash`. Asks for it on a terminal, else reads one line from stdin.
+    Hash,
+}
+
+impl Cli {
+    /// Does it.
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        match self.command {
+            Command::Config { command } => match command {
+                ConfigCommand::Check { file, set } => {
+                    let sources = Sources {
+                        config: file,
+                        data: None,
+                        set,
+                    };
+                    Config::load(&sources).map_err(Failure::setup)?;
+                    say("the configuration is right\n")
+                }
+                ConfigCommand::Default => say(config::DEFAULT_TOML),
+            },
+            Command::User { command } => match command {
+                UserCommand::Hash => say(&password::hash()?),
+            },
+            Command::Completions { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Self::command(), "bascule", &mut script);
+                io::stdout().write_all(&script).map_err(Failure::work)
+            }
+        }
+    }
+}
+
+/// Text on stdout.
+fn say(text: &str) -> Result<(), Failure> {
+    io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(Failure::work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

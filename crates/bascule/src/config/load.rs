@@ -1,0 +1,364 @@
+//! From the sources to one checked [`Config`]: file, then `--set`, then `--data`, over the defaults.
+
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+use super::{Config, suggest};
+use crate::cli::Sources;
+
+/// What is wrong with a configuration. One line each: what, and where.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// The file cannot be read.
+    #[error("failed to read the configuration file {}: {error}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{}:{line}:{column}: {fault}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// Counted from 1.
+        column: usize,
+        /// What is wrong there.
+        fault: String,
+    },
+    /// `--set` without a key and a value.
+    #[error(
+        "--set {given:?} is not KEY=VALUE with a dotted key, such as listeners.mqtt=127.0.0.1:1883"
+    )]
+    Set {
+        /// What was given.
+        given: String,
+    },
+    /// A key that does not exist.
+    #[error("unknown key {path} in {origin}{}", did_you_mean(meant.as_deref()))]
+    Unknown {
+        /// Its path.
+        path: String,
+        /// What was probably meant.
+        meant: Option<String>,
+        /// The file or `--set`.
+        origin: String,
+    },
+    /// A value of the wrong type or form.
+    #[error("{origin}: {fault}")]
+    Type {
+        /// The file or `--set`.
+        origin: String,
+        /// What is wrong.
+        fault: String,
+    },
+    /// A number out of its bounds.
+    #[error("{key} = {value} is out of bounds: {min} to {max}")]
+    Bounds {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: u64,
+        /// The least.
+        min: u64,
+        /// The most.
+        max: u64,
+    },
+    /// A value that cannot be.
+    #[error("{key} {fault}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// What is wrong.
+        fault: String,
+    },
+    /// Users and virtual hosts.
+    #[error("auth: {0}")]
+    Auth(auth::ConfigError),
+}
+
+fn did_you_mean(meant: Option<&str>) -> String {
+    meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"))
+}
+
+impl Config {
+    /// Reads the sources and checks the result.
+    pub(crate) fn load(sources: &Sources) -> Result<Self, ConfigError> {
+        let mut table = Table::new();
+        let mut origin = "--set".to_owned();
+        if let Some(path) = &sources.config {
+            table = read(path)?;
+            origin = path.display().to_string();
+            known(&table, &origin)?;
+            // Its types are checked on their own, so that the error names the file.
+            compose(table.clone(), &origin)?;
+        }
+        for given in &sources.set {
+            let origin = format!("--set {given}");
+            let setting = parse_setting(given)?;
+            known(&setting, &origin)?;
+            overlay(&mut table, setting);
+            compose(table.clone(), &origin)?;
+        }
+        let mut config = compose(table, &origin)?;
+        if let Some(data) = &sources.data {
+            config.data.clone_from(data);
+        }
+        config.check()?;
+        Ok(config)
+    }
+}
+
+fn read(path: &Path) -> Result<Table, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read {
+        path: path.to_owned(),
+        error,
+    })?;
+    text.parse().map_err(|error: toml::de::Error| {
+        let start = error.span().map_or(0, |span| span.start);
+        let before = text.get(..start).unwrap_or_default();
+        ConfigError::Syntax {
+            path: path.to_owned(),
+            line: before.matches('\n').count() + 1,
+            column: before.chars().rev().take_while(|c| *c != '\n').count() + 1,
+            fault: error.message().replace('\n', " "),
+        }
+    })
+}
+
+/// `a.b=c` as a table. The value is TOML if it can be, else text.
+fn parse_setting(given: &str) -> Result<Table, ConfigError> {
+    let fault = || ConfigError::Set {
+        given: given.to_owned(),
+    };
+    let (key, value) = given.split_once('=').ok_or_else(fault)?;
+    let one = |table: &Table| table.len() == 1;
+    given
+        .parse()
+        .ok()
+        .filter(one)
+        .or_else(|| {
+            let text = Value::String(value.to_owned());
+            format!("{key}={text}").parse().ok().filter(one)
+        })
+        .ok_or_else(fault)
+}
+
+/// Tables are merged; anything else is replaced.
+fn overlay(under: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (under.get_mut(&key), value) {
+            (Some(Value::Table(under)), Value::Table(over)) => overlay(under, over),
+            (_, value) => {
+                under.insert(key, value);
+            }
+        }
+    }
+}
+
+fn known(table: &Table, origin: &str) -> Result<(), ConfigError> {
+    match suggest::first_unknown(table, &sample()) {
+        None => Ok(()),
+        Some(suggest::Unknown { path, meant }) => Err(ConfigError::Unknown {
+            path,
+            meant,
+            origin: origin.to_owned(),
+        }),
+    }
+}
+
+/// Every key there is.
+fn sample() -> Table {
+    let mut config = Config::default();
+    config.auth.users.push(auth::User {
+        name: String::new(),
+        password_hash: Some(String::new()),
+        password: Some(String::new()),
+        vhosts: Some(Vec::new()),
+        loopback_only: false,
+    });
+    let mut table = Table::try_from(config).expect("the settings are TOML");
+    let users = table["auth"]["users"].clone();
+    table.insert("users".to_owned(), users);
+    table
+}
+
+/// Types the table. `users` at the top is a shorter spelling of `auth.users`.
+fn compose(mut table: Table, origin: &str) -> Result<Config, ConfigError> {
+    let fault = |fault: String| ConfigError::Type {
+        origin: origin.to_owned(),
+        fault,
+    };
+    if let Some(users) = table.remove("users") {
+        let auth = table
+            .entry("auth")
+            .or_insert_with(|| Value::Table(Table::new()));
+        if let Value::Table(auth) = auth
+            && auth.insert("users".to_owned(), users).is_some()
+        {
+            return Err(fault("users and auth.users are both given".to_owned()));
+        }
+    }
+    table.try_into().map_err(|error: toml::de::Error| {
+        let words: Vec<String> = error
+            .to_string()
+            .lines()
+            .map(|l| l.trim().to_owned())
+            .collect();
+        fault(words.join(" ").trim().to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{DEFAULT_TOML, LogFormat, listeners::Endpoint};
+
+    fn with(set: &[&str]) -> Result<Config, String> {
+        let sources = Sources {
+            set: set.iter().map(|s| (*s).to_owned()).collect(),
+            ..Sources::default()
+        };
+        Config::load(&sources).map_err(|error| error.to_string())
+    }
+
+    fn samples() -> Vec<PathBuf> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
+        let mut samples: Vec<PathBuf> = std::fs::read_dir(folder)
+            .expect("the folder is there")
+            .map(|entry| entry.expect("readable").path())
+            .filter(|path| path.extension().is_some_and(|e| e == "toml"))
+            .collect();
+        samples.sort();
+        samples
+    }
+
+    #[test]
+    fn default_toml_is_the_default_and_says_every_key() {
+        let table: Table = DEFAULT_TOML.parse().expect("TOML");
+        assert_eq!(
+            compose(table.clone(), "default.toml").expect("composes"),
+            Config::default()
+        );
+        let defaults = Table::try_from(Config::default()).expect("the settings are TOML");
+        assert_eq!(table, defaults, "a key is missing in config/default.toml");
+    }
+
+    #[test]
+    fn every_sample_is_right() {
+        let samples = samples();
+        assert!(samples.len() >= 2);
+        for sample in samples {
+            let sources = Sources {
+                config: Some(sample.clone()),
+                ..Sources::default()
+            };
+            Config::load(&sources).unwrap_or_else(|error| panic!("{}: {error}", sample.display()));
+        }
+    }
+
+    #[test]
+    fn settings_are_laid_over() {
+        let config = with(&[
+            "listeners.mqtt=0.0.0.0:0",
+            "listeners.http=off",
+            "memory.bodies_bytes_max=4_194_304",
+            "log.format=json",
+            "log = { level = 'debug' }",
+            "websocket.origins=[\"https://example.org\"]",
+            "data=/var/lib/x",
+            "data=/var/lib/y",
+        ])
+        .expect("right");
+        assert_eq!(
+            config.listeners.mqtt,
+            Endpoint::At("0.0.0.0:0".parse().expect("an address"))
+        );
+        assert_eq!(config.listeners.http, Endpoint::Off);
+        assert_eq!(config.memory.bodies_bytes_max, 4 << 20);
+        assert_eq!(
+            (config.log.format, &*config.log.level),
+            (LogFormat::Json, "debug")
+        );
+        assert_eq!(config.websocket.origins, ["https://example.org"]);
+        assert_eq!(config.data, Path::new("/var/lib/y"));
+    }
+
+    #[test]
+    fn users_may_stand_at_the_top() {
+        let config = with(&["users=[{name='ada',password='x'}]"]).expect("right");
+        assert_eq!(config.auth.users[0].name, "ada");
+        let both = with(&["users=[{name='ada',password='x'}]", "auth.users=[]"]);
+        assert!(both.expect_err("both").contains("both given"));
+    }
+
+    #[test]
+    fn bounds_hold_at_both_ends() {
+        for (key, min, max) in [
+            ("threads", 0, 1024),
+            ("memory.bodies_bytes_max", 4 << 20, 1 << 40),
+            ("memory.transient_bytes_max", 4 << 20, 1 << 40),
+            ("memory.staged_bytes_max", 2 << 20, 1 << 30),
+            ("memory.outbox_bytes_max", 4 << 10, 64 << 20),
+            ("limits.connections_max", 1, 10_000_000),
+            ("limits.message_bytes_max", 1 << 10, 512 << 20),
+            ("journal.segment_bytes", 4 << 20, 1 << 30),
+            ("journal.snapshot_every_bytes", 1 << 20, 1u64 << 40),
+            ("journal.reserve_bytes", 4 << 20, 1 << 30),
+        ] {
+            let set = |value: u64| with(&[&format!("{key}={value}")]);
+            assert!(set(min).is_ok() && set(max).is_ok(), "{key}");
+            let error = set(max + 1).expect_err(key);
+            assert!(
+                error.contains(&format!(
+                    "{key} = {} is out of bounds: {min} to {max}",
+                    max + 1
+                )),
+                "{error}"
+            );
+            if min > 0 {
+                assert!(set(min - 1).is_err(), "{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_says_what_and_where() {
+        for (set, said) in [
+            (
+                &["listeners.mqt=off"][..],
+                "unknown key listeners.mqt in --set listeners.mqt=off; did you mean listeners.mqtt?",
+            ),
+            (&["listeners.mqtt=1883"], "listeners.mqtt"),
+            (
+                &["listeners.mqtt=localhost:1883"],
+                "\"localhost:1883\" is not an IP address and a port",
+            ),
+            (&["threads=many"], "threads"),
+            (&["threads"], "--set \"threads\" is not KEY=VALUE"),
+            (&["=1"], "is not KEY=VALUE"),
+            (&["log.level=loud,,="], "log.level"),
+            (&["data="], "data must name a directory"),
+            (&["journal.segment_bytes=4194305"], "multiple of 4096"),
+            (
+                &["listeners.mqtt=127.0.0.1:5672"],
+                "listeners mqtt and amqp have the same address 127.0.0.1:5672",
+            ),
+            (
+                &["listeners={mqtt='off',amqp='off',stomp='off',http='off'}"],
+                "listeners are all off",
+            ),
+            (&["auth.vhosts=[]"], "at least one virtual host"),
+            (&["users=[{name='ada',pasword='x'}]"], "users[0].pasword"),
+            (&["journal.direct=always"], "journal.direct"),
+        ] {
+            let error = with(set).expect_err(set[0]);
+            assert!(error.contains(said), "{set:?}: {error}");
+            assert!(!error.contains('\n'), "{error:?} is more than one line");
+        }
+    }
+}
