@@ -24,6 +24,8 @@ mod exchange;
 mod headers;
 mod positions;
 mod retained;
+#[cfg(test)]
+mod samples;
 mod trie;
 
 pub(crate) use exchange::Exchange;

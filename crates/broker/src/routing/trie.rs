@@ -10,7 +10,7 @@
 //! pattern and target reported at most once, however the levels could be divided among several `#`.
 //!
 //! Absent on purpose: an order among different patterns that would mean anything. It follows from the patterns alone
-//! (the named level before `+` before `#`), and that is all that is promised.
+//! (a pattern before those that go on from it, the named level before `+` before `#`), and no more is promised.
 
 use message::{FilterLevel, Levels, Pattern};
 use smallvec::SmallVec;
@@ -167,7 +167,7 @@ impl<T: Ord + Clone> Trie<T> {
     }
 
     #[cfg(test)]
-    fn count_nodes(&self) -> usize {
+    pub(super) fn count_nodes(&self) -> usize {
         fn count<T>(node: &Node<T>) -> usize {
             let mut sum = 1;
             node.exact.for_each(|_, child| sum += count(child));
