@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Invariants
-//! - All that is ready is taken in before one write, and the room of its events is given back (`drained`) only when the
+//! - All that is ready is taken in before one write (and before the session is told to `flush`), and the room of its events is given back (`drained`) only when the
 //!   last of their bytes is with the kernel.
 //! - Nothing is read while commands are left (RULES 12), while more than `wire_len_max` bytes wait for the socket, or while
 //!   the session wants none; no event is taken above that limit either. So each side's slowness reaches the other.
@@ -224,25 +224,43 @@ where
             self.step(|session, _, out| session.handle_timeout(now, out))?;
         }
         let (mut bytes, mut events) = (0, 0);
+        let mut unfolded = true;
         loop {
             let mut moved = !self.left && !self.out.commands.is_empty();
             moved |= self.take_events(now, phase, scratch, &mut events, cx)?;
             moved |= self.take_bytes(now, phase, scratch, &mut bytes, cx)?;
             if moved {
+                unfolded = true;
                 self.submit();
             }
-            if !moved || self.out.wire.remaining() >= WRITE_LEN {
+            let busy = bytes >= WORK_BYTES_MAX || events >= WORK_EVENTS_MAX;
+            if !moved || busy || self.out.wire.remaining() >= WRITE_LEN {
+                if std::mem::take(&mut unfolded) {
+                    moved |= self.fold(now)?;
+                }
                 moved |= self.write(now, &mut bytes, cx)?;
             }
             if !moved {
                 return Ok(());
             }
-            if bytes >= WORK_BYTES_MAX || events >= WORK_EVENTS_MAX {
-                self.write(now, &mut bytes, cx)?;
+            if busy {
                 cx.waker().wake_by_ref();
                 return Ok(());
             }
         }
+    }
+
+    /// Lets the session write what it held back, once for all that was at hand. True if that gave commands.
+    fn fold(&mut self, now: Timestamp) -> Result<bool, Ending> {
+        self.step(|session, _, out| {
+            session.flush(now, out);
+            Ok(())
+        })?;
+        let asks = !self.left && !self.out.commands.is_empty();
+        if asks {
+            self.submit();
+        }
+        Ok(asks)
     }
 
     /// Whether the socket is so slow that nothing more may be taken in.

@@ -22,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 mod connection;
+mod http;
 mod limits;
 mod listener;
 mod scratch;
@@ -29,6 +30,7 @@ mod server;
 mod traffic;
 
 pub use connection::{Ending, serve_connection};
+pub use http::{Choose, Health, Http, Offer, Origins, UpgradeRefusal, Upgraded};
 pub use limits::Limits;
 pub use listener::{BindError, Listener};
 pub use server::{Drained, Seat, Server};

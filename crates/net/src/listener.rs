@@ -14,7 +14,7 @@ use session::{Peer, Session};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::{
-    Seat, Server, Traffic, serve_connection,
+    Http, Seat, Server, Traffic, http, serve_connection,
     server::{Phase, Watch},
 };
 
@@ -104,6 +104,15 @@ impl Listener {
             tokio::spawn(async move {
                 serve_connection(socket, BytesMut::new(), session, link, seat).await;
             });
+        })
+        .await;
+    }
+
+    /// Accepts HTTP until the server drains.
+    pub async fn serve_http(self, server: Arc<Server>, http: Arc<Http>) {
+        self.accept(server, |socket, seat| {
+            let http = Arc::clone(&http);
+            tokio::spawn(http::serve_socket(socket, http, seat));
         })
         .await;
     }

@@ -255,7 +255,7 @@ impl Seat {
         self.peer.address
     }
 
-    pub(crate) fn traffic(&self) -> &Traffic {
+    pub(crate) const fn traffic(&self) -> &Arc<Traffic> {
         &self.traffic
     }
 
