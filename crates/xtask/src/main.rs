@@ -1,12 +1,18 @@
-//! Development commands: `cargo xtask ci | tidy | conformance | bench | soak`.
+//! Development commands: `cargo xtask ci | tidy | conformance | bench | memory | restart`.
 //!
 //! What needs Python says what is missing and is skipped only where the command says so.
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a command line tool speaks on stdout")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "load is measured against the machine's clock"
+)]
 
 mod bench;
 mod ci;
 mod conformance;
+mod load;
+mod soak;
 mod tidy;
 
 use std::{
@@ -32,7 +38,7 @@ enum Task {
     Tidy,
     /// Third-party clients against a release server.
     Conformance {
-        /// Which suites: `crossings`, `kill9`, `memory`, `tour`; default the quick ones.
+        /// Which suites: `crossings`, `kill9`; default both, the second short.
         suites: Vec<String>,
     },
     /// Throughput and CPU per message of a release server, by our own load generator.
@@ -40,6 +46,30 @@ enum Task {
         /// Seconds a workload.
         #[arg(long, default_value_t = 5)]
         seconds: u64,
+        /// Where the server keeps its journal; emptied first and removed after.
+        #[arg(long, default_value = "target/bench-data")]
+        data: PathBuf,
+    },
+    /// A queue many times larger than memory: fill, drain in order, watch the memory.
+    Memory {
+        /// Messages of 1 KiB.
+        #[arg(long, default_value_t = 5_000_000)]
+        count: u64,
+        /// As in `bench`.
+        #[arg(long, default_value = "target/bench-data")]
+        data: PathBuf,
+    },
+    /// kill -9 with a full queue, and the time to the word `ready`.
+    Restart {
+        /// Messages of 1 KiB.
+        #[arg(long, default_value_t = 1_000_000)]
+        count: u64,
+        /// How often.
+        #[arg(long, default_value_t = 3)]
+        rounds: u32,
+        /// As in `bench`.
+        #[arg(long, default_value = "target/bench-data")]
+        data: PathBuf,
     },
 }
 
@@ -49,7 +79,13 @@ fn main() -> anyhow::Result<()> {
         Task::Ci => ci::run(),
         Task::Tidy => tidy::run(),
         Task::Conformance { suites } => conformance::run(&suites),
-        Task::Bench { seconds } => bench::run(seconds),
+        Task::Bench { seconds, data } => release().and_then(|()| bench::run(seconds, &data)),
+        Task::Memory { count, data } => release().and_then(|()| soak::memory(count, &data)),
+        Task::Restart {
+            count,
+            rounds,
+            data,
+        } => release().and_then(|()| soak::restart(count, rounds, &data)),
     }
 }
 
@@ -60,6 +96,11 @@ fn root() -> PathBuf {
         .nth(2)
         .expect("crates/xtask lies two levels down")
         .to_owned()
+}
+
+/// Builds what is measured.
+fn release() -> anyhow::Result<()> {
+    run("cargo", &["build", "--release", "--package", "bascule"])
 }
 
 /// Runs a command, shows its output, and fails when it does.

@@ -1,0 +1,145 @@
+//! The load generators: hand-written blocking clients, so that the client is never what is measured.
+//!
+//! Each publisher has a thread that writes and one that counts confirmations; each consumer has one thread. Bodies start with
+//! the publisher's number and a sequence number, so that loss, repetition and disorder are seen.
+
+pub(crate) mod amqp;
+pub(crate) mod mqtt;
+pub(crate) mod server;
+pub(crate) mod stomp;
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::{Condvar, Mutex},
+};
+
+use anyhow::Context;
+
+/// A socket with a read buffer that frames are cut from.
+pub(crate) struct Socket {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    start: usize,
+}
+
+impl Socket {
+    pub(crate) fn connect(address: SocketAddr) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(address)
+            .with_context(|| format!("failed to connect to {address}"))?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream,
+            buffer: Vec::with_capacity(1 << 18),
+            start: 0,
+        })
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        Ok(self.stream.write_all(bytes)?)
+    }
+
+    pub(crate) fn writer(&self) -> anyhow::Result<TcpStream> {
+        Ok(self.stream.try_clone()?)
+    }
+
+    /// What has been read and not been taken.
+    pub(crate) fn unread(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+
+    pub(crate) fn take(&mut self, len: usize) {
+        self.start += len;
+    }
+
+    /// Reads until at least `len` bytes are unread.
+    pub(crate) fn fill(&mut self, len: usize) -> anyhow::Result<()> {
+        while self.buffer.len() - self.start < len {
+            if self.start > 0 {
+                self.buffer.drain(..self.start);
+                self.start = 0;
+            }
+            let filled = self.buffer.len();
+            self.buffer.resize(filled.max(len) + (1 << 17), 0);
+            let got = self.stream.read(&mut self.buffer[filled..])?;
+            self.buffer.truncate(filled + got);
+            if got == 0 {
+                anyhow::bail!("the server closed the connection");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many confirmations have come, and whoever waits for them.
+#[derive(Default)]
+pub(crate) struct Confirmed {
+    state: Mutex<(u64, bool)>,
+    more: Condvar,
+}
+
+impl Confirmed {
+    pub(crate) fn set(&self, count: u64) {
+        self.state.lock().expect("no thread panics with it").0 = count;
+        self.more.notify_all();
+    }
+
+    pub(crate) fn end(&self) {
+        self.state.lock().expect("no thread panics with it").1 = true;
+        self.more.notify_all();
+    }
+
+    /// Waits until at least `count` are confirmed.
+    pub(crate) fn wait(&self, count: u64) -> anyhow::Result<u64> {
+        let mut state = self.state.lock().expect("no thread panics with it");
+        while state.0 < count {
+            if state.1 {
+                anyhow::bail!(
+                    "the connection ended at {} of {count} confirmations",
+                    state.0
+                );
+            }
+            state = self.more.wait(state).expect("no thread panics with it");
+        }
+        Ok(state.0)
+    }
+}
+
+/// A body of `len` bytes that names its publisher and its place.
+pub(crate) fn body(publisher: u32, sequence: u64, len: usize, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + len.max(12), b'.');
+    out[start..start + 4].copy_from_slice(&publisher.to_be_bytes());
+    out[start + 4..start + 12].copy_from_slice(&sequence.to_be_bytes());
+}
+
+/// Checks what a consumer gets: per publisher 0, 1, 2, ...
+#[derive(Default)]
+pub(crate) struct Ledger {
+    next: std::collections::BTreeMap<u32, u64>,
+    pub(crate) received: u64,
+    pub(crate) gaps: u64,
+    pub(crate) repeats: u64,
+}
+
+impl Ledger {
+    pub(crate) fn see(&mut self, body: &[u8]) {
+        let publisher =
+            u32::from_be_bytes(body[..4].try_into().expect("a body has at least 12 bytes"));
+        let sequence = u64::from_be_bytes(
+            body[4..12]
+                .try_into()
+                .expect("a body has at least 12 bytes"),
+        );
+        let next = self.next.entry(publisher).or_default();
+        match sequence.cmp(next) {
+            std::cmp::Ordering::Equal => *next += 1,
+            std::cmp::Ordering::Greater => {
+                self.gaps += sequence - *next;
+                *next = sequence + 1;
+            }
+            std::cmp::Ordering::Less => self.repeats += 1,
+        }
+        self.received += 1;
+    }
+}

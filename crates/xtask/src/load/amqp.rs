@@ -1,0 +1,266 @@
+//! AMQP 0-9-1 by hand: just enough to publish with confirms and to consume.
+
+use std::{
+    io::Write,
+    net::{SocketAddr, TcpStream},
+    sync::Arc,
+};
+
+use anyhow::bail;
+
+use super::{Confirmed, Ledger, Socket, body};
+
+fn method(out: &mut Vec<u8>, channel: u16, class: u16, id: u16, arguments: &[u8]) {
+    frame(
+        out,
+        1,
+        channel,
+        &[&class.to_be_bytes(), &id.to_be_bytes(), arguments],
+    );
+}
+
+fn frame(out: &mut Vec<u8>, kind: u8, channel: u16, parts: &[&[u8]]) {
+    out.push(kind);
+    out.extend_from_slice(&channel.to_be_bytes());
+    let len: usize = parts.iter().map(|part| part.len()).sum();
+    out.extend_from_slice(&(len as u32).to_be_bytes());
+    for part in parts {
+        out.extend_from_slice(part);
+    }
+    out.push(0xCE);
+}
+
+fn short(text: &str) -> Vec<u8> {
+    let mut out = vec![text.len() as u8];
+    out.extend_from_slice(text.as_bytes());
+    out
+}
+
+/// One connection with channel 1 open.
+pub(crate) struct Amqp {
+    socket: Socket,
+}
+
+impl Amqp {
+    pub(crate) fn connect(address: SocketAddr) -> anyhow::Result<Self> {
+        let mut this = Self {
+            socket: Socket::connect(address)?,
+        };
+        this.socket.write(b"AMQP\x00\x00\x09\x01")?;
+        this.expect(10, 10)?;
+        let mut arguments = vec![0, 0, 0, 0];
+        arguments.extend(short("PLAIN"));
+        let login = b"\0guest\0guest";
+        arguments.extend_from_slice(&(login.len() as u32).to_be_bytes());
+        arguments.extend_from_slice(login);
+        arguments.extend(short("en_US"));
+        this.call(0, 10, 11, &arguments)?;
+        let tune = this.expect(10, 30)?;
+        let mut tune_ok = tune[..6].to_vec();
+        tune_ok.extend_from_slice(&[0, 0]);
+        this.call(0, 10, 31, &tune_ok)?;
+        let mut open = short("/");
+        open.extend_from_slice(&[0, 0]);
+        this.call(0, 10, 40, &open)?;
+        this.expect(10, 41)?;
+        this.call(1, 20, 10, &[0])?;
+        this.expect(20, 11)?;
+        Ok(this)
+    }
+
+    fn call(&mut self, channel: u16, class: u16, id: u16, arguments: &[u8]) -> anyhow::Result<()> {
+        let mut out = Vec::new();
+        method(&mut out, channel, class, id, arguments);
+        self.socket.write(&out)
+    }
+
+    /// The next frame: its kind and payload.
+    fn frame(&mut self) -> anyhow::Result<(u8, Vec<u8>)> {
+        self.socket.fill(7)?;
+        let head = self.socket.unread();
+        let kind = head[0];
+        let len = u32::from_be_bytes(head[3..7].try_into()?) as usize;
+        self.socket.fill(len + 8)?;
+        let payload = self.socket.unread()[7..7 + len].to_vec();
+        self.socket.take(len + 8);
+        Ok((kind, payload))
+    }
+
+    fn expect(&mut self, class: u16, id: u16) -> anyhow::Result<Vec<u8>> {
+        loop {
+            let (kind, payload) = self.frame()?;
+            if kind == 8 {
+                continue;
+            }
+            let got = (
+                u16::from_be_bytes(payload[..2].try_into()?),
+                u16::from_be_bytes(payload[2..4].try_into()?),
+            );
+            if got != (class, id) {
+                bail!(
+                    "expected method {class}.{id}, got {got:?}: {}",
+                    String::from_utf8_lossy(&payload[4..])
+                );
+            }
+            return Ok(payload[4..].to_vec());
+        }
+    }
+
+    /// Declares a durable queue; returns how many messages are in it.
+    pub(crate) fn declare(&mut self, queue: &str) -> anyhow::Result<u32> {
+        let mut arguments = vec![0, 0];
+        arguments.extend(short(queue));
+        arguments.push(0b10);
+        arguments.extend_from_slice(&[0; 4]);
+        self.call(1, 50, 10, &arguments)?;
+        let reply = self.expect(50, 11)?;
+        let at = 1 + reply[0] as usize;
+        Ok(u32::from_be_bytes(reply[at..at + 4].try_into()?))
+    }
+
+    pub(crate) fn purge(&mut self, queue: &str) -> anyhow::Result<()> {
+        let mut arguments = vec![0, 0];
+        arguments.extend(short(queue));
+        arguments.push(0);
+        self.call(1, 50, 30, &arguments)?;
+        self.expect(50, 31)?;
+        Ok(())
+    }
+
+    /// Publishes `count` persistent messages with at most `window` unconfirmed. `confirmed` may be watched from elsewhere.
+    pub(crate) fn publish(
+        mut self,
+        queue: &str,
+        publisher: u32,
+        count: u64,
+        len: usize,
+        window: u64,
+        confirmed: &Arc<Confirmed>,
+    ) -> anyhow::Result<()> {
+        self.call(1, 85, 10, &[0])?;
+        self.expect(85, 11)?;
+        let mut writer: TcpStream = self.socket.writer()?;
+        let acks = Arc::clone(confirmed);
+        let reader = std::thread::Builder::new().spawn(move || {
+            let result = self.count_acks(count, &acks);
+            acks.end();
+            result
+        })?;
+        let mut publish = vec![0, 0, 0];
+        publish.extend(short(queue));
+        publish.push(0);
+        let mut header = vec![0, 60, 0, 0];
+        header.extend_from_slice(&(len.max(12) as u64).to_be_bytes());
+        header.extend_from_slice(&[0x10, 0x00, 2]);
+        let (mut sent, mut out, mut text) = (0u64, Vec::new(), Vec::new());
+        while sent < count {
+            let done = confirmed.wait((sent + 1).saturating_sub(window))?;
+            let now = (count - sent).min(done + window - sent).min(256);
+            out.clear();
+            for _ in 0..now {
+                method(&mut out, 1, 60, 40, &publish);
+                frame(&mut out, 2, 1, &[&header]);
+                text.clear();
+                body(publisher, sent, len, &mut text);
+                frame(&mut out, 3, 1, &[&text]);
+                sent += 1;
+            }
+            writer.write_all(&out)?;
+        }
+        confirmed.wait(count)?;
+        reader.join().expect("the reader does not panic")
+    }
+
+    fn count_acks(&mut self, count: u64, confirmed: &Confirmed) -> anyhow::Result<()> {
+        let (mut contiguous, mut above) = (0u64, std::collections::BTreeSet::new());
+        while contiguous < count {
+            // All frames that are at hand, then one notice.
+            loop {
+                let (kind, payload) = self.frame()?;
+                if kind == 1 {
+                    if payload[..4] != [0, 60, 0, 80] {
+                        bail!(
+                            "expected basic.ack, got {:?}: {}",
+                            &payload[..4],
+                            String::from_utf8_lossy(&payload[4..])
+                        );
+                    }
+                    let tag = u64::from_be_bytes(payload[4..12].try_into()?);
+                    if payload[12] & 1 == 1 {
+                        contiguous = contiguous.max(tag);
+                    } else {
+                        above.insert(tag);
+                    }
+                    while above.remove(&(contiguous + 1)) {
+                        contiguous += 1;
+                    }
+                }
+                if self.socket.unread().len() < 8 {
+                    break;
+                }
+            }
+            above.retain(|tag| *tag > contiguous);
+            confirmed.set(contiguous);
+        }
+        Ok(())
+    }
+
+    /// Consumes `count` messages, acknowledging every `every` with `multiple`. `seen` is told after each acknowledgement.
+    pub(crate) fn consume(
+        mut self,
+        queue: &str,
+        count: u64,
+        prefetch: u16,
+        every: u64,
+        ledger: &mut Ledger,
+        mut seen: impl FnMut(&Ledger),
+    ) -> anyhow::Result<()> {
+        let mut qos = vec![0, 0, 0, 0];
+        qos.extend_from_slice(&prefetch.to_be_bytes());
+        qos.push(0);
+        self.call(1, 60, 10, &qos)?;
+        self.expect(60, 11)?;
+        let mut arguments = vec![0, 0];
+        arguments.extend(short(queue));
+        arguments.extend(short("load"));
+        arguments.push(0);
+        arguments.extend_from_slice(&[0; 4]);
+        self.call(1, 60, 20, &arguments)?;
+        self.expect(60, 21)?;
+        let (mut tag, mut acked) = (0u64, 0u64);
+        let mut whole = Vec::new();
+        while ledger.received < count {
+            let (kind, payload) = self.frame()?;
+            match kind {
+                1 => {
+                    if payload[..4] != [0, 60, 0, 60] {
+                        bail!("expected basic.deliver, got {:?}", &payload[..4]);
+                    }
+                    let at = 5 + payload[4] as usize;
+                    tag = u64::from_be_bytes(payload[at..at + 8].try_into()?);
+                    whole.clear();
+                }
+                3 => {
+                    whole.extend_from_slice(&payload);
+                    ledger.see(&whole);
+                    if tag - acked >= every || ledger.received == count {
+                        let mut ack = tag.to_be_bytes().to_vec();
+                        ack.push(1);
+                        self.call(1, 60, 80, &ack)?;
+                        acked = tag;
+                        seen(ledger);
+                    }
+                }
+                _ => {}
+            }
+        }
+        // A synchronous method behind the last acknowledgement: when it is answered, that one has been handled.
+        self.call(1, 60, 10, &qos)?;
+        loop {
+            let (kind, payload) = self.frame()?;
+            if kind == 1 && payload[..4] == [0, 60, 0, 11] {
+                return Ok(());
+            }
+        }
+    }
+}

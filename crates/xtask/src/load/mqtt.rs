@@ -1,0 +1,187 @@
+//! MQTT 3.1.1 by hand: publish and receive at QoS 0 and 1.
+
+use std::{io::Write, net::SocketAddr, sync::Arc};
+
+use anyhow::bail;
+
+use super::{Confirmed, Ledger, Socket, body};
+
+fn packet(out: &mut Vec<u8>, first: u8, parts: &[&[u8]]) {
+    out.push(first);
+    let mut len: usize = parts.iter().map(|part| part.len()).sum();
+    while len >= 128 {
+        out.push(len as u8 | 128);
+        len >>= 7;
+    }
+    out.push(len as u8);
+    for part in parts {
+        out.extend_from_slice(part);
+    }
+}
+
+/// One connection.
+pub(crate) struct Mqtt {
+    socket: Socket,
+}
+
+impl Mqtt {
+    /// Connects; a `persistent` session outlives the connection.
+    pub(crate) fn connect(
+        address: SocketAddr,
+        client_id: &str,
+        persistent: bool,
+    ) -> anyhow::Result<Self> {
+        let mut this = Self {
+            socket: Socket::connect(address)?,
+        };
+        let mut out = Vec::new();
+        let id_len = (client_id.len() as u16).to_be_bytes();
+        let flags = if persistent { 0 } else { 2 };
+        packet(
+            &mut out,
+            0x10,
+            &[
+                b"\x00\x04MQTT\x04",
+                &[flags, 0, 0],
+                &id_len,
+                client_id.as_bytes(),
+            ],
+        );
+        this.socket.write(&out)?;
+        let (first, payload) = this.packet()?;
+        if first != 0x20 || payload[1] != 0 {
+            bail!("CONNACK {first:#x} {payload:?}");
+        }
+        Ok(this)
+    }
+
+    fn packet(&mut self) -> anyhow::Result<(u8, Vec<u8>)> {
+        self.socket.fill(2)?;
+        let (mut len, mut digits) = (0usize, 0);
+        loop {
+            self.socket.fill(2 + digits)?;
+            let digit = self.socket.unread()[1 + digits];
+            len |= ((digit & 127) as usize) << (7 * digits);
+            digits += 1;
+            if digit & 128 == 0 {
+                break;
+            }
+        }
+        self.socket.fill(1 + digits + len)?;
+        let first = self.socket.unread()[0];
+        let payload = self.socket.unread()[1 + digits..1 + digits + len].to_vec();
+        self.socket.take(1 + digits + len);
+        Ok((first, payload))
+    }
+
+    pub(crate) fn subscribe(&mut self, filter: &str, qos: u8) -> anyhow::Result<()> {
+        let mut out = Vec::new();
+        packet(
+            &mut out,
+            0x82,
+            &[
+                &[0, 1],
+                &(filter.len() as u16).to_be_bytes(),
+                filter.as_bytes(),
+                &[qos],
+            ],
+        );
+        self.socket.write(&out)?;
+        let (first, payload) = self.packet()?;
+        if first != 0x90 || payload[2] > 2 {
+            bail!("SUBACK {first:#x} {payload:?}");
+        }
+        Ok(())
+    }
+
+    /// Publishes `count` messages, at QoS 1 with at most `window` unconfirmed. At QoS 0 `window` is how far it may be ahead of `confirmed`.
+    pub(crate) fn publish(
+        mut self,
+        topic: &str,
+        qos: u8,
+        count: u64,
+        len: usize,
+        window: u64,
+        confirmed: &Arc<Confirmed>,
+    ) -> anyhow::Result<()> {
+        let mut writer = self.socket.writer()?;
+        let reader = (qos > 0)
+            .then(|| {
+                let acks = Arc::clone(confirmed);
+                std::thread::Builder::new().spawn(move || -> anyhow::Result<()> {
+                    let mut done = 0;
+                    while done < count {
+                        loop {
+                            let (first, _) = self.packet()?;
+                            if first != 0x40 {
+                                bail!("expected PUBACK, got {first:#x}");
+                            }
+                            done += 1;
+                            if self.socket.unread().len() < 4 {
+                                break;
+                            }
+                        }
+                        acks.set(done);
+                    }
+                    Ok(())
+                })
+            })
+            .transpose()?;
+        let mut head = (topic.len() as u16).to_be_bytes().to_vec();
+        head.extend_from_slice(topic.as_bytes());
+        let (mut sent, mut out, mut text) = (0u64, Vec::new(), Vec::new());
+        while sent < count {
+            let done = confirmed.wait((sent + 1).saturating_sub(window))?;
+            let now = (count - sent).min(done + window - sent).min(256);
+            out.clear();
+            for _ in 0..now {
+                text.clear();
+                body(0, sent, len, &mut text);
+                let id = ((sent % 65_535 + 1) as u16).to_be_bytes();
+                let id: &[u8] = if qos > 0 { &id } else { &[] };
+                packet(&mut out, 0x30 | qos << 1, &[&head, id, &text]);
+                sent += 1;
+            }
+            writer.write_all(&out)?;
+        }
+        confirmed.wait(count)?;
+        match reader {
+            Some(reader) => reader.join().expect("the reader does not panic"),
+            None => Ok(()),
+        }
+    }
+
+    /// Receives `count` messages, acknowledging QoS 1. `seen` is told the count now and then.
+    pub(crate) fn receive(
+        mut self,
+        count: u64,
+        ledger: &mut Ledger,
+        mut seen: impl FnMut(u64),
+    ) -> anyhow::Result<()> {
+        let mut acks = Vec::new();
+        while ledger.received < count {
+            let (first, payload) = self.packet()?;
+            if first & 0xF0 != 0x30 {
+                bail!("expected PUBLISH, got {first:#x}");
+            }
+            let mut at = 2 + u16::from_be_bytes(payload[..2].try_into()?) as usize;
+            if first & 6 != 0 {
+                packet(&mut acks, 0x40, &[&payload[at..at + 2]]);
+                at += 2;
+            }
+            ledger.see(&payload[at..]);
+            if self.socket.unread().len() < 8 {
+                if !acks.is_empty() {
+                    self.socket.write(&acks)?;
+                    acks.clear();
+                }
+                seen(ledger.received);
+            }
+        }
+        if !acks.is_empty() {
+            self.socket.write(&acks)?;
+        }
+        seen(ledger.received);
+        Ok(())
+    }
+}

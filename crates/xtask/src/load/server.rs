@@ -1,0 +1,145 @@
+//! A release server under load: started on free ports, watched, killed.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+
+use crate::root;
+
+/// One server process, ended when dropped.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) data: PathBuf,
+    pub(crate) mqtt: SocketAddr,
+    pub(crate) amqp: SocketAddr,
+    pub(crate) stomp: SocketAddr,
+    http: SocketAddr,
+    settings: Vec<String>,
+    /// From start to the word `ready`.
+    pub(crate) started_in: Duration,
+}
+
+fn free() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+impl Server {
+    /// Starts one in `data`, which is emptied first.
+    pub(crate) fn fresh(data: &Path, settings: &[&str]) -> anyhow::Result<Self> {
+        if data.exists() {
+            std::fs::remove_dir_all(data)?;
+        }
+        let (mqtt, amqp, stomp, http) = (free()?, free()?, free()?, free()?);
+        let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
+        let (child, started_in) = spawn(data, [mqtt, amqp, stomp, http], &settings)?;
+        Ok(Self {
+            child,
+            data: data.to_owned(),
+            mqtt,
+            amqp,
+            stomp,
+            http,
+            settings,
+            started_in,
+        })
+    }
+
+    /// kill -9, then the same again.
+    pub(crate) fn kill_and_restart(&mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        let (child, started_in) = spawn(
+            &self.data,
+            [self.mqtt, self.amqp, self.stomp, self.http],
+            &self.settings,
+        )?;
+        self.child = child;
+        self.started_in = started_in;
+        Ok(())
+    }
+
+    /// Resident memory in bytes.
+    pub(crate) fn rss(&self) -> anyhow::Result<u64> {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id()))?;
+        let pages: u64 = statm
+            .split_whitespace()
+            .nth(1)
+            .context("statm has two fields")?
+            .parse()?;
+        Ok(pages * 4096)
+    }
+
+    /// User and system time, in microseconds.
+    pub(crate) fn cpu_us(&self) -> anyhow::Result<u64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let fields: Vec<&str> = stat
+            .rsplit_once(')')
+            .context("stat names the program")?
+            .1
+            .split_whitespace()
+            .collect();
+        let ticks = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+        Ok(ticks * 10_000)
+    }
+
+    /// Bytes of the data directory on the disk.
+    pub(crate) fn disk(&self) -> anyhow::Result<u64> {
+        let output = Command::new("du")
+            .args(["-s", "-B1"])
+            .arg(&self.data)
+            .output()?;
+        let text = String::from_utf8(output.stdout)?;
+        Ok(text
+            .split_whitespace()
+            .next()
+            .context("du prints a number")?
+            .parse()?)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself; nothing else can be done here.
+        if self.child.kill().is_ok() {
+            self.child.wait().ok();
+        }
+        std::fs::remove_dir_all(&self.data).ok();
+    }
+}
+
+fn spawn(
+    data: &Path,
+    ports: [SocketAddr; 4],
+    settings: &[String],
+) -> anyhow::Result<(Child, Duration)> {
+    let began = Instant::now();
+    let mut command = Command::new(root().join("target/release/bascule"));
+    command.arg("serve").arg("--data").arg(data);
+    for (door, port) in ["mqtt", "amqp", "stomp", "http"].iter().zip(ports) {
+        command.arg("--set").arg(format!("listeners.{door}={port}"));
+    }
+    for setting in settings {
+        command.arg("--set").arg(setting);
+    }
+    let log = std::fs::File::create(
+        std::env::temp_dir().join(format!("bascule-load-{}.log", ports[0].port())),
+    )?;
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .context("failed to start target/release/bascule: build it first")?;
+    let stdout = child.stdout.take().context("stdout is piped")?;
+    for line in BufReader::new(stdout).lines() {
+        if line? == "ready" {
+            return Ok((child, began.elapsed()));
+        }
+    }
+    bail!("the server ended before it was ready");
+}

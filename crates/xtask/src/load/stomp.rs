@@ -1,0 +1,159 @@
+//! STOMP 1.2 by hand: SEND with receipts, SUBSCRIBE with ack:auto.
+
+use std::{io::Write, net::SocketAddr, sync::Arc};
+
+use anyhow::{Context, bail};
+
+use super::{Confirmed, Ledger, Socket, body};
+
+/// One connection.
+pub(crate) struct Stomp {
+    socket: Socket,
+}
+
+impl Stomp {
+    pub(crate) fn connect(address: SocketAddr) -> anyhow::Result<Self> {
+        let mut this = Self {
+            socket: Socket::connect(address)?,
+        };
+        this.socket
+            .write(b"CONNECT\naccept-version:1.2\nhost:/\nlogin:guest\npasscode:guest\n\n\0\n")?;
+        let (command, _) = this.frame()?;
+        if command != "CONNECTED" {
+            bail!("expected CONNECTED, got {command}");
+        }
+        Ok(this)
+    }
+
+    /// The next frame: command and body.
+    fn frame(&mut self) -> anyhow::Result<(String, Vec<u8>)> {
+        self.socket.fill(1)?;
+        while self.socket.unread().first() == Some(&b'\n') {
+            self.socket.take(1);
+            self.socket.fill(1)?;
+        }
+        let mut want = 1;
+        let head_len = loop {
+            self.socket.fill(want)?;
+            if let Some(at) = self
+                .socket
+                .unread()
+                .windows(2)
+                .position(|pair| pair == b"\n\n")
+            {
+                break at;
+            }
+            want = self.socket.unread().len() + 1;
+        };
+        let head = String::from_utf8(self.socket.unread()[..head_len].to_vec())?;
+        let len = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length:"))
+            .map(str::parse::<usize>)
+            .transpose()?;
+        let len = match len {
+            Some(len) => len,
+            None => {
+                let mut want = head_len + 3;
+                loop {
+                    self.socket.fill(want)?;
+                    if let Some(at) = self.socket.unread()[head_len + 2..]
+                        .iter()
+                        .position(|byte| *byte == 0)
+                    {
+                        break at;
+                    }
+                    want = self.socket.unread().len() + 1;
+                }
+            }
+        };
+        self.socket.fill(head_len + 2 + len + 1)?;
+        let body = self.socket.unread()[head_len + 2..head_len + 2 + len].to_vec();
+        self.socket.take(head_len + 2 + len + 1);
+        let command = head
+            .lines()
+            .next()
+            .context("a frame has a command")?
+            .to_owned();
+        if command == "ERROR" {
+            bail!("ERROR: {head} {}", String::from_utf8_lossy(&body));
+        }
+        Ok((command, body))
+    }
+
+    /// Sends `count` persistent messages with receipts, at most `window` unconfirmed.
+    pub(crate) fn publish(
+        mut self,
+        destination: &str,
+        count: u64,
+        len: usize,
+        window: u64,
+        confirmed: &Arc<Confirmed>,
+    ) -> anyhow::Result<()> {
+        let mut writer = self.socket.writer()?;
+        let acks = Arc::clone(confirmed);
+        let reader = std::thread::Builder::new().spawn(move || -> anyhow::Result<()> {
+            let mut done = 0;
+            while done < count {
+                loop {
+                    let (command, _) = self.frame()?;
+                    if command != "RECEIPT" {
+                        bail!("expected RECEIPT, got {command}");
+                    }
+                    done += 1;
+                    if self.socket.unread().len() < 24 {
+                        break;
+                    }
+                }
+                acks.set(done);
+            }
+            Ok(())
+        })?;
+        let (mut sent, mut out, mut text) = (0u64, Vec::new(), Vec::new());
+        while sent < count {
+            let done = confirmed.wait((sent + 1).saturating_sub(window))?;
+            let now = (count - sent).min(done + window - sent).min(256);
+            out.clear();
+            for _ in 0..now {
+                text.clear();
+                body(0, sent, len, &mut text);
+                write!(
+                    out,
+                    "SEND\ndestination:{destination}\npersistent:true\nreceipt:{sent}\ncontent-length:{}\n\n",
+                    text.len()
+                )?;
+                out.extend_from_slice(&text);
+                out.push(0);
+                sent += 1;
+            }
+            writer.write_all(&out)?;
+        }
+        confirmed.wait(count)?;
+        reader.join().expect("the reader does not panic")
+    }
+
+    /// Receives `count` messages with ack:auto.
+    pub(crate) fn receive(
+        mut self,
+        destination: &str,
+        count: u64,
+        ledger: &mut Ledger,
+        mut ready: impl FnMut(),
+    ) -> anyhow::Result<()> {
+        self.socket.write(
+            format!(
+                "SUBSCRIBE\nid:1\ndestination:{destination}\nack:auto\nreceipt:subscribed\n\n\0"
+            )
+            .as_bytes(),
+        )?;
+        self.frame()?;
+        ready();
+        while ledger.received < count {
+            let (command, body) = self.frame()?;
+            if command == "MESSAGE" {
+                ledger.see(&body);
+            }
+        }
+        Ok(())
+    }
+}
