@@ -1,1 +1,33 @@
-//! See protocols/README.md.
+//! STOMP 1.0, 1.1 and 1.2: the server's side as a [`session::Session`], and a codec for both sides.
+//!
+//! One codec and one session; the version is a field. What is spoken beyond the specification (destinations, headers of
+//! RabbitMQ and ActiveMQ) is listed in `destination.rs` and `message.rs`.
+//!
+//! Deliberately absent, and refused with an ERROR that says so: selectors, composite destinations, retroactive and
+//! no-local consumers, temporary topics, streams, scheduled repetition. TLS, sockets and timers belong to the connection loop.
+//!
+//! | file | what |
+//! |---|---|
+//! | `codec.rs` | [`codec::Frame`], [`codec::Decoder`], encoding; `codec/header.rs`: headers and their escapes |
+//! | `session.rs` | [`StompSession`]: the states of a connection |
+//! | `session/handshake.rs` | CONNECT: version, credentials, heart-beats |
+//! | `session/conversation.rs` | every frame and event after CONNECTED |
+//! | `session/subscribing.rs` | SUBSCRIBE and UNSUBSCRIBE |
+//! | `session/ledger.rs` | what is out to a subscription, and what an ACK covers |
+//! | `session/transaction.rs` | BEGIN, COMMIT, ABORT |
+//! | `session/heart_beat.rs` | both directions' deadlines |
+//! | `destination.rs` | destinations to addresses and back |
+//! | `message.rs` | SEND to message, delivery to MESSAGE |
+//! | `config.rs`, `error.rs` | limits and choices; what an ERROR frame says |
+#![forbid(unsafe_code)]
+
+pub mod codec;
+mod config;
+pub mod destination;
+mod error;
+mod message;
+mod session;
+
+pub use codec::Version;
+pub use config::{Config, Counters, Dialect, UnknownHost};
+pub use session::StompSession;

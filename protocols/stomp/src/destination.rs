@@ -1,0 +1,422 @@
+//! Destinations to addresses and back.
+//!
+//! | destination | what it names |
+//! |---|---|
+//! | `/queue/NAME` | a queue, made on first SEND or SUBSCRIBE |
+//! | `/amq/queue/NAME`, `/reply-queue/NAME` | a queue that exists |
+//! | `/topic/KEY` | a topic in the root space (`amq.topic`) |
+//! | `/exchange/NAME`, `/exchange/NAME/KEY` | an exchange and a routing key |
+//! | `/temp-queue/NAME` | a queue of this connection, by a name that only it knows |
+//!
+//! A queue or exchange name is one opaque level. In a queue name `/` may stand for itself; `%2F` is read as `/` and is
+//! what we write. In an exchange name `/` ends the name, so it must be written `%2F`. A key is cut into levels at `.` and
+//! at `/`; we write `.`. A level that holds one of them shows `%2E` or `%2F` (see [`message::escape_level`]).
+//!
+//! In a SUBSCRIBE a level that is `*` is any one level and `#` any number of levels; in the dialect of ActiveMQ `>` at
+//! the end is the same as `#`. A level that really is `*` or `#` can be published to, but not be named in a SUBSCRIBE.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use message::{
+    Address, FilterLevel, Kind, LEVELS_MAX, Levels, NAME_LEN_MAX, Name, Pattern, VhostId,
+    escape_level, unescape_level,
+};
+
+use crate::Dialect;
+
+/// What a level of a key may not show.
+const IN_KEY: &[u8] = b"./";
+/// What a name may not show.
+const IN_NAME: &[u8] = b"/";
+/// First levels in the root space that nobody may publish to.
+const RESERVED: [&[u8]; 5] = [b"$queue", b"$stream", b"$share", b"$SYS", b"$topic"];
+
+/// A destination as a frame names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// A queue.
+    Queue {
+        /// Its name.
+        name: Name,
+        /// Make it when there is none.
+        create: bool,
+    },
+    /// A topic or a pattern in the root space, as text.
+    Topic(Bytes),
+    /// An exchange.
+    Exchange {
+        /// Its name.
+        name: Name,
+        /// The key as text, possibly empty.
+        key: Bytes,
+    },
+    /// A temporary queue: the connection's own name for it.
+    Temporary(Bytes),
+}
+
+/// Why a text is no destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DestinationError {
+    /// None of the known prefixes.
+    #[error(
+        "a destination starts with /queue/, /topic/, /exchange/, /amq/queue/, /reply-queue/ or /temp-queue/"
+    )]
+    Unknown,
+    /// Nothing behind the prefix.
+    #[error("the name is empty")]
+    Empty,
+    /// Several destinations at once.
+    #[error("several destinations in one are not implemented")]
+    Composite,
+    /// A stream.
+    #[error("streams are not implemented")]
+    Stream,
+    /// A temporary topic.
+    #[error("temporary topics are not implemented")]
+    TemporaryTopic,
+    /// Too long, or too many levels.
+    #[error("the name is too long or has too many levels")]
+    TooLong,
+    /// A reserved name.
+    #[error("names that start with $queue, $stream, $share, $SYS and $topic are reserved")]
+    Reserved,
+}
+
+impl DestinationError {
+    /// Understood, and not built.
+    #[must_use]
+    pub const fn is_not_built(self) -> bool {
+        matches!(self, Self::Composite | Self::Stream | Self::TemporaryTopic)
+    }
+}
+
+fn name(text: Bytes) -> Result<Name, DestinationError> {
+    let name = match unescape_level(&text, IN_NAME) {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(name) => Bytes::from(name),
+    };
+    match name.len() {
+        0 => Err(DestinationError::Empty),
+        1..=NAME_LEN_MAX => Ok(name),
+        _ => Err(DestinationError::TooLong),
+    }
+}
+
+impl Destination {
+    /// Reads a destination.
+    pub fn parse(text: &Bytes) -> Result<Self, DestinationError> {
+        let after = |prefix: &str| {
+            text.strip_prefix(prefix.as_bytes())
+                .map(|r| text.slice_ref(r))
+        };
+        // A comma alone may be a part of a name; with a second destination behind it, it is ActiveMQ's separator.
+        if [&b",/queue/"[..], b",/topic/", b",queue://", b",topic://"]
+            .iter()
+            .any(|part| text.windows(part.len()).any(|window| window == *part))
+        {
+            return Err(DestinationError::Composite);
+        }
+        if let Some(rest) = after("/queue/") {
+            if rest.starts_with(b"$topic/") {
+                return Err(DestinationError::Reserved);
+            }
+            let name = name(rest)?;
+            return Ok(Self::Queue { name, create: true });
+        }
+        if let Some(rest) = after("/topic/") {
+            return if rest.is_empty() {
+                Err(DestinationError::Empty)
+            } else {
+                Ok(Self::Topic(rest))
+            };
+        }
+        if let Some(rest) = after("/amq/queue/").or_else(|| after("/reply-queue/")) {
+            let name = name(rest)?;
+            return Ok(Self::Queue {
+                name,
+                create: false,
+            });
+        }
+        if let Some(rest) = after("/exchange/") {
+            let end = rest.iter().position(|byte| *byte == b'/');
+            let key = end.map_or_else(Bytes::new, |end| rest.slice(end + 1..));
+            let name = name(rest.slice(..end.unwrap_or(rest.len())))?;
+            return if name == "amq.topic" {
+                Ok(Self::Topic(key))
+            } else {
+                Ok(Self::Exchange { name, key })
+            };
+        }
+        if let Some(rest) = after("/temp-queue/") {
+            return if rest.is_empty() {
+                Err(DestinationError::Empty)
+            } else {
+                Ok(Self::Temporary(rest))
+            };
+        }
+        if text.starts_with(b"/temp-topic/") {
+            return Err(DestinationError::TemporaryTopic);
+        }
+        if text.starts_with(b"/stream/") {
+            return Err(DestinationError::Stream);
+        }
+        Err(DestinationError::Unknown)
+    }
+}
+
+/// The levels of a key. Empty text is no level.
+pub fn levels(key: &Bytes) -> Result<Levels, DestinationError> {
+    if key.is_empty() {
+        return Ok(Levels::none());
+    }
+    let levels = match (key.contains(&b'.'), key.contains(&b'/')) {
+        _ if key.contains(&b'%') => Levels::collect(split(key).map(|l| unescape_level(l, IN_KEY))),
+        (_, false) => Levels::split(key.clone(), b'.'),
+        (false, true) => Levels::split(key.clone(), b'/'),
+        (true, true) => Levels::collect(split(key)),
+    };
+    levels.ok_or(DestinationError::TooLong)
+}
+
+/// The levels of a topic to publish to in the root space.
+pub fn topic_levels(key: &Bytes) -> Result<Levels, DestinationError> {
+    let levels = levels(key)?;
+    if levels
+        .level(0)
+        .is_some_and(|first| RESERVED.contains(&first))
+    {
+        return Err(DestinationError::Reserved);
+    }
+    Ok(levels)
+}
+
+/// The pattern that a SUBSCRIBE names.
+pub fn pattern(key: &Bytes, dialect: Dialect) -> Result<Pattern, DestinationError> {
+    if key.len() > NAME_LEN_MAX {
+        return Err(DestinationError::TooLong);
+    }
+    let mut pattern = Vec::new();
+    if !key.is_empty() {
+        for level in split(key) {
+            pattern.push(match level {
+                b"*" => FilterLevel::One,
+                b"#" => FilterLevel::Many,
+                level => FilterLevel::Exact(match unescape_level(level, IN_KEY) {
+                    Cow::Borrowed(_) => key.slice_ref(level),
+                    Cow::Owned(level) => Bytes::from(level),
+                }),
+            });
+        }
+        if dialect == Dialect::ActiveMq && pattern.last() == Some(&exact(b">")) {
+            pattern.pop();
+            pattern.push(FilterLevel::Many);
+        }
+    }
+    if pattern.len() > LEVELS_MAX {
+        return Err(DestinationError::TooLong);
+    }
+    Ok(Pattern(pattern))
+}
+
+const fn exact(level: &'static [u8]) -> FilterLevel {
+    FilterLevel::Exact(Bytes::from_static(level))
+}
+
+fn split(key: &[u8]) -> impl Iterator<Item = &[u8]> {
+    key.split(|byte| IN_KEY.contains(byte))
+}
+
+/// The text of a key, or `None` when STOMP cannot write it: not UTF-8, or NUL in it.
+#[must_use]
+pub fn key_text(levels: &Levels) -> Option<Vec<u8>> {
+    let mut text = Vec::with_capacity(levels.bytes_len() + levels.len());
+    for (at, level) in levels.iter().enumerate() {
+        if at > 0 {
+            text.push(b'.');
+        }
+        text.extend_from_slice(&escape_level(level, IN_KEY));
+    }
+    writable(&text).then_some(text)
+}
+
+fn writable(text: &[u8]) -> bool {
+    !text.contains(&0) && std::str::from_utf8(text).is_ok()
+}
+
+fn name_text(prefix: &str, name: &[u8]) -> Option<Vec<u8>> {
+    let mut text = prefix.as_bytes().to_vec();
+    text.extend_from_slice(&escape_level(name, IN_NAME));
+    (!name.is_empty() && writable(name)).then_some(text)
+}
+
+/// The destination of a MESSAGE from that address, or `None` when STOMP cannot write its name.
+#[must_use]
+pub fn destination_text(address: &Address) -> Option<Vec<u8>> {
+    match address.kind {
+        Kind::Queue => name_text("/queue/", &address.name),
+        Kind::Topic => {
+            let key = key_text(&address.key).filter(|key| !key.is_empty())?;
+            Some([b"/topic/", &key[..]].concat())
+        }
+        Kind::Exchange => {
+            let mut text = name_text("/exchange/", &address.name)?;
+            if !address.key.is_empty() {
+                text.push(b'/');
+                text.extend_from_slice(&key_text(&address.key)?);
+            }
+            Some(text)
+        }
+        Kind::Stream => name_text("/stream/", &address.name),
+    }
+}
+
+/// The `reply-to` of a MESSAGE: as a destination, but a queue is one that must exist.
+#[must_use]
+pub fn reply_to_text(address: &Address) -> Option<Vec<u8>> {
+    match address.kind {
+        Kind::Queue => name_text("/reply-queue/", &address.name),
+        Kind::Topic | Kind::Exchange | Kind::Stream => destination_text(address),
+    }
+}
+
+/// The address that a destination names for a publisher. `None` for a temporary queue, which only the session knows.
+pub fn address(
+    destination: Destination,
+    vhost: VhostId,
+) -> Result<Option<(Address, bool)>, DestinationError> {
+    Ok(Some(match destination {
+        Destination::Queue { name, create } => (Address::queue(vhost, name), create),
+        Destination::Topic(key) => (Address::topic(vhost, topic_levels(&key)?), false),
+        Destination::Exchange { name, key } => {
+            (Address::exchange(vhost, name, levels(&key)?), false)
+        }
+        Destination::Temporary(_) => return Ok(None),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(text: &'static str) -> Result<Destination, DestinationError> {
+        Destination::parse(&Bytes::from_static(text.as_bytes()))
+    }
+
+    #[test]
+    fn doors_a1_a_queue_name_is_one_opaque_level() {
+        for text in ["/queue/a/b.c", "/queue/a%2Fb.c"] {
+            let create = true;
+            let name = Bytes::from_static(b"a/b.c");
+            assert_eq!(parse(text), Ok(Destination::Queue { name, create }));
+        }
+        let address = Address::queue(VhostId::ROOT, "a/b.c");
+        assert_eq!(destination_text(&address).expect("text"), b"/queue/a%2Fb.c");
+        assert_eq!(
+            reply_to_text(&address).expect("text"),
+            b"/reply-queue/a%2Fb.c"
+        );
+    }
+
+    #[test]
+    fn doors_a1_both_separators_cut_a_topic_into_levels() {
+        for text in ["a.b.c", "a/b/c", "a/b.c"] {
+            let levels = levels(&Bytes::from_static(text.as_bytes())).expect("levels");
+            assert_eq!(levels, Levels::collect(["a", "b", "c"]).expect("levels"));
+        }
+    }
+
+    #[test]
+    fn doors_a5_reserved_first_levels_are_refused() {
+        for text in ["$SYS/broker", "$queue.x", "$share", "$stream/x", "$topic"] {
+            let key = Bytes::from_static(text.as_bytes());
+            assert_eq!(topic_levels(&key), Err(DestinationError::Reserved));
+        }
+        assert!(topic_levels(&Bytes::from_static(b"$other/x")).is_ok());
+    }
+
+    #[test]
+    fn the_wildcards_of_each_dialect() {
+        use FilterLevel::{Many, One};
+        let key = Bytes::from_static(b"a.*.#");
+        let both = pattern(&key, Dialect::Both).expect("pattern");
+        assert_eq!(both.0, [exact(b"a"), One, Many]);
+        let key = Bytes::from_static(b"a.>");
+        let both = pattern(&key, Dialect::Both).expect("pattern");
+        assert_eq!(both.0, [exact(b"a"), exact(b">")]);
+        let activemq = pattern(&key, Dialect::ActiveMq).expect("pattern");
+        assert_eq!(activemq.0, [exact(b"a"), Many]);
+    }
+
+    #[test]
+    fn what_is_no_destination() {
+        for (text, error) in [
+            ("jobs", DestinationError::Unknown),
+            ("/queue/", DestinationError::Empty),
+            ("/topic/", DestinationError::Empty),
+            ("/exchange/", DestinationError::Empty),
+            ("/exchange//key", DestinationError::Empty),
+            ("/temp-queue/", DestinationError::Empty),
+            ("/queue/a,/queue/b", DestinationError::Composite),
+            ("/queue/$topic/a", DestinationError::Reserved),
+            ("/stream/s", DestinationError::Stream),
+            ("/temp-topic/t", DestinationError::TemporaryTopic),
+        ] {
+            assert_eq!(parse(text), Err(error), "{text}");
+        }
+        assert!(parse("/queue/a,b").is_ok());
+    }
+
+    fn level() -> impl Strategy<Value = String> {
+        proptest::collection::vec(
+            prop_oneof![
+                Just("%".to_owned()),
+                Just("2".to_owned()),
+                Just("5".to_owned()),
+                Just("E".to_owned()),
+                Just("F".to_owned()),
+                Just(".".to_owned()),
+                Just("/".to_owned()),
+                "[a-zé*#>: ]",
+            ],
+            0..6,
+        )
+        .prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn doors_a2_levels_to_text_and_back(names in proptest::collection::vec(level(), 1..5)) {
+            let topic = Levels::collect(&names).expect("short");
+            let text = key_text(&topic).expect("UTF-8");
+            prop_assume!(!text.is_empty());
+            prop_assert_eq!(levels(&Bytes::from(text)).expect("short"), topic);
+        }
+
+        #[test]
+        fn doors_a2_text_to_levels_and_back(text in level()) {
+            let text = text.replace('/', ".");
+            prop_assume!(!text.is_empty());
+            let topic = levels(&Bytes::from(text.clone())).expect("short");
+            prop_assert_eq!(key_text(&topic).expect("UTF-8"), text.into_bytes());
+        }
+
+        #[test]
+        fn doors_a2_names_to_text_and_back(queue in level(), exchange in level(), key in level()) {
+            prop_assume!(!queue.is_empty() && !exchange.is_empty() && !key.is_empty());
+            prop_assume!(exchange != "amq.topic");
+            let key = levels(&Bytes::from(key)).expect("short");
+            for address in [
+                Address::queue(VhostId::ROOT, queue),
+                Address::exchange(VhostId::ROOT, exchange, key),
+            ] {
+                let text = Bytes::from(destination_text(&address).expect("UTF-8"));
+                let parsed = Destination::parse(&text).expect("a destination");
+                let (back, _) = super::address(parsed, VhostId::ROOT).expect("short").expect("not temporary");
+                prop_assert_eq!(back, address);
+            }
+        }
+    }
+}

@@ -1,0 +1,501 @@
+//! Everything between CONNECTED and the end.
+//!
+//! A RECEIPT says that the frame has been processed (STOMP 1.2, "RECEIPT"): that of SEND and COMMIT comes when the
+//! messages are safe, that of SUBSCRIBE when the subscription is there, that of ACK when it is durable, and any other
+//! when everything before it has been answered.
+//!
+//! A SUBSCRIBE that needs a queue made by the core holds up the frames behind it, so that a SEND that follows it is
+//! seen by it. Everything else is handed on at once: the core decides commands in their order.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use message::{Address, Timestamp, VhostId};
+use session::{
+    Command, ConsumerId, Delivery, DeliveryId, Event, Lane, Outcome, Output, Publish,
+    PublishOutcome, Refusal, Settle, Token, Transact, Wire,
+};
+
+use crate::{
+    Config,
+    codec::{Frame, Verb, Version},
+    destination::{self, Destination, DestinationError},
+    error::Fault,
+    message::{Envelope, Publisher, delivery_destination, reply_to},
+};
+
+use super::{
+    handshake::Welcome,
+    ledger::fold,
+    subscribing::{Opening, Subscriptions},
+    transaction::Transactions,
+};
+
+/// STOMP has one order for everything.
+pub(super) const LANE: Lane = Lane(0);
+
+/// Whether the connection goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    Go,
+    Over,
+}
+
+/// What an answer of the core is waited for.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    /// Then the receipt is sent, if one was asked for.
+    Receipt(Option<Bytes>),
+    /// Then the subscription is forgotten, and the receipt is sent.
+    Unsubscribed(ConsumerId, Option<Bytes>),
+    /// Then the receipt is sent and the connection ends.
+    Goodbye(Bytes),
+}
+
+/// A connection that has logged in.
+#[derive(Debug)]
+pub(super) struct Conversation {
+    pub(super) config: Arc<Config>,
+    pub(super) version: Version,
+    pub(super) vhost: VhostId,
+    user: Arc<str>,
+    pub(super) client: Bytes,
+    connected: Timestamp,
+    next_token: u64,
+    waiting: BTreeMap<Token, Waiting>,
+    pub(super) subscriptions: Subscriptions,
+    transactions: Transactions,
+    /// Temporary queues: the connection's name, and the queue's.
+    pub(super) temporary: BTreeMap<Bytes, Bytes>,
+    /// The frames behind this wait.
+    pub(super) opening: Option<Opening>,
+    blocked: Option<&'static str>,
+    leaving: bool,
+}
+
+impl Conversation {
+    pub(super) fn new(
+        config: Arc<Config>,
+        version: Version,
+        welcome: Welcome,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            config,
+            version,
+            vhost: welcome.vhost,
+            user: welcome.user,
+            client: welcome.client,
+            connected: now,
+            next_token: 1,
+            waiting: BTreeMap::new(),
+            subscriptions: Subscriptions::default(),
+            transactions: Transactions::default(),
+            temporary: BTreeMap::new(),
+            opening: None,
+            blocked: None,
+            leaving: false,
+        }
+    }
+
+    pub(super) const fn wants_bytes(&self) -> bool {
+        self.opening.is_none() && !self.leaving
+    }
+
+    pub(super) fn token(&mut self) -> Token {
+        let token = Token(self.next_token);
+        self.next_token += 1;
+        token
+    }
+
+    /// A token whose answer is waited for.
+    pub(super) fn await_answer(&mut self, waiting: Waiting) -> Token {
+        let token = self.token();
+        self.waiting.insert(token, waiting);
+        token
+    }
+
+    /// A token if a receipt was asked for.
+    fn await_receipt(&mut self, receipt: Option<Bytes>) -> Option<Token> {
+        receipt.map(|receipt| self.await_answer(Waiting::Receipt(Some(receipt))))
+    }
+
+    /// The receipt of a frame that has no answer of its own.
+    fn fence(&mut self, receipt: Option<Bytes>, out: &mut Output) {
+        if let Some(token) = self.await_receipt(receipt) {
+            let lane = LANE;
+            out.commands.push_back(Command::Fence { token, lane });
+        }
+    }
+
+    pub(super) fn on_frame(
+        &mut self,
+        frame: Frame,
+        now: Timestamp,
+        out: &mut Output,
+    ) -> Result<Next, Fault> {
+        match frame.verb {
+            Verb::Send => self.on_send(frame, now, out)?,
+            Verb::Subscribe => self.on_subscribe(frame, out)?,
+            Verb::Unsubscribe => self.on_unsubscribe(&frame, out)?,
+            Verb::Ack => self.on_ack(&frame, Outcome::Accept, out)?,
+            Verb::Nack => {
+                // STOMP 1.0 has no NACK.
+                if self.version == Version::V1_0 {
+                    return Err(Fault::peer("unknown command", "STOMP 1.0 has no NACK"));
+                }
+                let reject = match frame.headers.text("requeue") {
+                    Some("false") => true,
+                    Some("true") => false,
+                    _ => self.config.rejects_on_nack(),
+                };
+                let outcome = if reject {
+                    Outcome::Reject
+                } else {
+                    Outcome::Release
+                };
+                self.on_ack(&frame, outcome, out)?;
+            }
+            Verb::Begin => {
+                let name = required(&frame, "transaction")?.clone();
+                self.transactions.begin(name, &self.config)?;
+                self.fence(frame.receipt(), out);
+            }
+            Verb::Commit => self.on_commit(&frame, out)?,
+            Verb::Abort => {
+                let transaction = self.transactions.take(required(&frame, "transaction")?)?;
+                for (consumer, numbers) in transaction.set_aside {
+                    if let Some(subscription) = self.subscriptions.of(ConsumerId(consumer)) {
+                        subscription.ledger.lay_back(&numbers);
+                    }
+                }
+                self.fence(frame.receipt(), out);
+            }
+            Verb::Disconnect => {
+                let Some(receipt) = frame.receipt() else {
+                    return Ok(Next::Over);
+                };
+                // STOMP 1.2, "DISCONNECT": its receipt says that every frame before it has been processed.
+                let token = self.await_answer(Waiting::Goodbye(receipt));
+                let lane = LANE;
+                out.commands.push_back(Command::Fence { token, lane });
+                self.leaving = true;
+            }
+            Verb::Connect | Verb::Stomp => {
+                return Err(Fault::peer("already connected", "CONNECT came twice"));
+            }
+            Verb::Connected | Verb::Message | Verb::Receipt | Verb::Error => {
+                let detail = format!("{} is a frame of the server", frame.verb.as_str());
+                return Err(Fault::peer("unexpected frame", detail));
+            }
+        }
+        Ok(Next::Go)
+    }
+
+    fn on_send(&mut self, frame: Frame, now: Timestamp, out: &mut Output) -> Result<(), Fault> {
+        let destination = parse(required(&frame, "destination")?)?;
+        // Temporary queues are made first, and the frame is seen again.
+        if let Destination::Temporary(name) = &destination
+            && !self.temporary.contains_key(name)
+        {
+            let name = name.clone();
+            return self.open_temporary(name, false, frame, out);
+        }
+        let reply_to = reply_to(&frame.headers);
+        if let Some(Destination::Temporary(name)) = &reply_to
+            && !self.temporary.contains_key(name)
+        {
+            let name = name.clone();
+            return self.open_temporary(name, true, frame, out);
+        }
+        let (address, create) = self.address(destination).map_err(of_destination)?;
+        let reply_to = match reply_to {
+            Some(destination) => self.address(destination).ok().map(|(address, _)| address),
+            None => None,
+        };
+        let receipt = frame.receipt();
+        let transaction = frame.headers.first("transaction").cloned();
+        let publisher = Publisher {
+            dialect: self.config.dialect,
+            user: &self.user,
+            now,
+        };
+        let message = publisher.message(frame, address, reply_to)?;
+        if let (Some(reason), true, None) = (self.blocked, message.durable, &receipt) {
+            return Err(Fault::other("storage full", reason));
+        }
+        let mut publish = Publish {
+            token: None,
+            lane: LANE,
+            message: Arc::new(message),
+            mandatory: false,
+            create,
+            inbound_id: None,
+        };
+        if let Some(name) = transaction {
+            let transaction = self.transactions.open(&name)?;
+            transaction.stage_publish(publish, &self.config)?;
+            self.fence(receipt, out);
+        } else {
+            publish.token = self.await_receipt(receipt);
+            out.commands.push_back(Command::Publish(publish));
+        }
+        Ok(())
+    }
+
+    fn address(&self, destination: Destination) -> Result<(Address, bool), DestinationError> {
+        if let Destination::Temporary(name) = &destination {
+            let name = self
+                .temporary
+                .get(name)
+                .expect("temporary queues are made before they are addressed");
+            return Ok((Address::queue(self.vhost, name.clone()), false));
+        }
+        let address = destination::address(destination, self.vhost)?;
+        Ok(address.expect("only temporary queues have no address"))
+    }
+
+    fn on_ack(&mut self, frame: &Frame, outcome: Outcome, out: &mut Output) -> Result<(), Fault> {
+        // STOMP 1.2, "ACK": `id`. STOMP 1.1: `message-id` and `subscription`. STOMP 1.0: `message-id`.
+        let id = match self.version {
+            Version::V1_2 => required(frame, "id")?,
+            Version::V1_1 | Version::V1_0 => required(frame, "message-id")?,
+        };
+        let subscription = match self.version {
+            Version::V1_1 => Some(required(frame, "subscription")?),
+            Version::V1_0 | Version::V1_2 => None,
+        };
+        let unknown = || {
+            let detail = format!("'{}' is not out", String::from_utf8_lossy(id));
+            Fault::peer("no such message", detail)
+        };
+        let (consumer, number) = read_message_id(id).ok_or_else(unknown)?;
+        let found = self
+            .subscriptions
+            .of(ConsumerId(consumer))
+            .filter(|found| subscription.is_none_or(|named| found.id == *named))
+            .ok_or_else(unknown)?;
+        let delivery = found.ledger.find(number).ok_or_else(unknown)?;
+        if message_id(consumer, number, Some(delivery), self.connected) != *id {
+            return Err(unknown());
+        }
+        let numbers = found.ledger.covered(number, found.ack.is_cumulative());
+        let receipt = frame.receipt();
+        let settle = |deliveries| Settle {
+            token: None,
+            lane: LANE,
+            deliveries,
+            outcome,
+        };
+        if let Some(name) = frame.headers.first("transaction") {
+            let transaction = self.transactions.open(name)?;
+            for range in fold(found.ledger.set_aside(&numbers)) {
+                transaction.stage_settle(settle(range), &self.config)?;
+            }
+            transaction.set_aside.push((consumer, numbers));
+            self.fence(receipt, out);
+            return Ok(());
+        }
+        let mut ranges = fold(found.ledger.take(&numbers)).into_iter().peekable();
+        self.subscriptions.forget_if_done(ConsumerId(consumer));
+        while let Some(range) = ranges.next() {
+            let mut settle = settle(range);
+            if ranges.peek().is_none() {
+                settle.token = self.await_receipt(receipt.clone());
+            }
+            out.commands.push_back(Command::Settle(settle));
+        }
+        Ok(())
+    }
+
+    fn on_commit(&mut self, frame: &Frame, out: &mut Output) -> Result<(), Fault> {
+        let transaction = self.transactions.take(required(frame, "transaction")?)?;
+        for (consumer, numbers) in transaction.set_aside {
+            let consumer = ConsumerId(consumer);
+            if let Some(subscription) = self.subscriptions.of(consumer) {
+                subscription.ledger.take(&numbers);
+                self.subscriptions.forget_if_done(consumer);
+            }
+        }
+        if transaction.operations.is_empty() {
+            self.fence(frame.receipt(), out);
+            return Ok(());
+        }
+        let token = self.await_answer(Waiting::Receipt(frame.receipt()));
+        out.commands.push_back(Command::Transact(Box::new(Transact {
+            token,
+            lane: LANE,
+            operations: transaction.operations,
+        })));
+        Ok(())
+    }
+
+    pub(super) fn on_event(
+        &mut self,
+        event: Event,
+        now: Timestamp,
+        out: &mut Output,
+    ) -> Result<Next, Fault> {
+        match event {
+            Event::Delivery(delivery) => self.on_delivery(&delivery, out),
+            Event::Published { token, outcome } => match outcome {
+                PublishOutcome::Accepted { .. } | PublishOutcome::Duplicate => {
+                    return Ok(self.on_answer(token, &mut out.wire));
+                }
+                PublishOutcome::Refused(refusal) => return Err(self.on_refusal(token, refusal)),
+            },
+            Event::Refused { token, refusal } => return Err(self.on_refusal(token, refusal)),
+            Event::Declared { token, name, .. } => {
+                if self
+                    .opening
+                    .as_ref()
+                    .is_some_and(|opening| opening.token == token)
+                {
+                    return self.on_opened(name, now, out);
+                }
+                return Ok(self.on_answer(token, &mut out.wire));
+            }
+            Event::Subscribed { token }
+            | Event::Unsubscribed { token, .. }
+            | Event::Settled { token, .. }
+            | Event::Committed { token, .. }
+            | Event::Reached { token } => return Ok(self.on_answer(token, &mut out.wire)),
+            Event::Cancelled { consumer } => {
+                if let Some(subscription) = self.subscriptions.of(consumer)
+                    && !subscription.ended
+                {
+                    let id = String::from_utf8_lossy(&subscription.id);
+                    let detail = format!("the queue of subscription '{id}' is gone");
+                    return Err(Fault::other("subscription cancelled", detail));
+                }
+            }
+            Event::Blocked { blocked, reason } => self.blocked = blocked.then_some(reason),
+            // Nothing that this session asks is answered so.
+            Event::Authenticated { .. }
+            | Event::Opened { .. }
+            | Event::Resumed { .. }
+            | Event::Returned { .. }
+            | Event::InboundReleased { .. }
+            | Event::Pulled { .. }
+            | Event::Closing { .. } => {}
+        }
+        Ok(Next::Go)
+    }
+
+    fn on_answer(&mut self, token: Token, wire: &mut Wire) -> Next {
+        let (receipt, next) = match self.waiting.remove(&token) {
+            Some(Waiting::Receipt(receipt)) => (receipt, Next::Go),
+            Some(Waiting::Unsubscribed(consumer, receipt)) => {
+                self.subscriptions.closed(consumer);
+                (receipt, Next::Go)
+            }
+            Some(Waiting::Goodbye(receipt)) => (Some(receipt), Next::Over),
+            None => (None, Next::Go),
+        };
+        if let Some(receipt) = receipt {
+            Frame::new(Verb::Receipt)
+                .with("receipt-id", receipt)
+                .encode(self.version, wire);
+        }
+        next
+    }
+
+    fn on_refusal(&mut self, token: Token, refusal: Refusal) -> Fault {
+        let opening = self.opening.take_if(|opening| opening.token == token);
+        let receipt = match self.waiting.remove(&token) {
+            Some(Waiting::Receipt(receipt) | Waiting::Unsubscribed(_, receipt)) => receipt,
+            Some(Waiting::Goodbye(receipt)) => Some(receipt),
+            None => opening.and_then(Opening::receipt),
+        };
+        Fault::from(refusal).with_receipt(receipt)
+    }
+
+    fn on_delivery(&mut self, delivery: &Delivery, out: &mut Output) {
+        let settle = |id: DeliveryId, outcome| {
+            let deliveries = fold(vec![id]).pop().expect("one delivery is one range");
+            Command::Settle(Settle {
+                token: None,
+                lane: LANE,
+                deliveries,
+                outcome,
+            })
+        };
+        let found = self.subscriptions.of(delivery.consumer);
+        let (subscription, id) = match (found, delivery.id) {
+            (Some(subscription), id) if !subscription.ended || id.is_none() => (subscription, id),
+            // It was on its way when the subscription ended.
+            (_, Some(id)) => {
+                out.commands.push_back(settle(id, Outcome::Release));
+                return;
+            }
+            (_, None) => return,
+        };
+        let destination = match delivery_destination(delivery) {
+            Some(destination) => destination,
+            // A topic whose name cannot be written is not delivered. A queue has a name that the peer itself wrote.
+            None if subscription.of_topic => {
+                self.config.counters.add_delivery_unnameable();
+                if let Some(id) = id {
+                    out.commands.push_back(settle(id, Outcome::Accept));
+                }
+                return;
+            }
+            None => subscription.destination.to_vec(),
+        };
+        let number = subscription.ledger.push(id);
+        let message_id = message_id(delivery.consumer.0, number, id, self.connected);
+        let envelope = Envelope {
+            version: self.version,
+            dialect: self.config.dialect,
+            destination: &destination,
+            subscription: subscription.named.then_some(&subscription.id[..]),
+            message_id: message_id.as_bytes(),
+            acknowledged: self.version == Version::V1_2 && id.is_some(),
+        };
+        let omitted = envelope.encode(delivery, &mut out.wire);
+        self.config.counters.add_headers_omitted(omitted);
+    }
+}
+
+/// The id of one delivery: consumer, number, and what makes it differ from those of other connections.
+fn message_id(consumer: u64, number: u64, id: Option<DeliveryId>, connected: Timestamp) -> String {
+    match id {
+        Some(id) => format!("{consumer}-{number}-{:x}.{:x}", id.queue.0, id.qseq),
+        None => format!("{consumer}-{number}-{:x}", connected.0),
+    }
+}
+
+/// Consumer and number of a message id.
+fn read_message_id(text: &[u8]) -> Option<(u64, u64)> {
+    let mut parts = std::str::from_utf8(text).ok()?.splitn(3, '-');
+    let consumer = parts.next()?.parse().ok()?;
+    let number = parts.next()?.parse().ok()?;
+    Some((consumer, number))
+}
+
+/// The value of a header that must be there.
+pub(super) fn required<'a>(frame: &'a Frame, name: &'static str) -> Result<&'a Bytes, Fault> {
+    frame
+        .headers
+        .first(name)
+        .ok_or_else(|| Fault::missing(name, frame.verb))
+}
+
+/// Reads a destination, or says what is wrong with it.
+pub(super) fn parse(text: &Bytes) -> Result<Destination, Fault> {
+    Destination::parse(text).map_err(|error| {
+        let mut fault = of_destination(error);
+        fault.detail = format!("'{}': {error}", String::from_utf8_lossy(text)).into();
+        fault
+    })
+}
+
+pub(super) fn of_destination(error: DestinationError) -> Fault {
+    if error.is_not_built() {
+        Fault::not_built(error.to_string())
+    } else if error == DestinationError::Reserved {
+        Fault::other("access denied", error.to_string())
+    } else {
+        Fault::peer("invalid destination", error.to_string())
+    }
+}

@@ -1,0 +1,157 @@
+//! CONNECT to CONNECTED (STOMP 1.2, "Connecting").
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use message::{Timestamp, VhostId};
+use session::{Authenticate, CloseReason, Command, Credentials, Event, RefusalKind, Token, Wire};
+
+use crate::{
+    Config, UnknownHost,
+    codec::{Frame, Verb, Version},
+    error::Fault,
+};
+
+use super::heart_beat::HeartBeat;
+
+/// The token of the one command before the conversation.
+const LOGIN: Token = Token(0);
+
+/// What CONNECT agreed, until the core knows the peer.
+#[derive(Debug)]
+pub(super) struct Greeting {
+    pub(super) version: Version,
+    pub(super) deadline: Timestamp,
+    can_ms: u32,
+    wants_ms: u32,
+    client: Bytes,
+}
+
+/// Who the peer is and where.
+#[derive(Debug)]
+pub(super) struct Welcome {
+    pub(super) vhost: VhostId,
+    pub(super) user: Arc<str>,
+    /// The `client-id` header: names durable subscriptions ActiveMQ's way.
+    pub(super) client: Bytes,
+}
+
+/// Reads CONNECT and asks the core.
+pub(super) fn greet(
+    config: &Config,
+    frame: &Frame,
+    deadline: Timestamp,
+    commands: &mut VecDeque<Command>,
+) -> Result<Greeting, Fault> {
+    // STOMP 1.2, "CONNECT or STOMP Frame": nothing else may come first.
+    if !matches!(frame.verb, Verb::Connect | Verb::Stomp) {
+        let detail = format!("{} came before CONNECT", frame.verb.as_str());
+        return Err(Fault::peer("not connected", detail));
+    }
+    let headers = &frame.headers;
+    let accept = headers.text("accept-version");
+    let Some(version) = Version::highest_common(accept) else {
+        let detail = format!("supported versions are {}", Version::ALL);
+        let mut fault = Fault::peer("no common version", detail);
+        fault.header = Some(("version", Version::ALL));
+        return Err(fault);
+    };
+    let (can_ms, wants_ms) = match headers.first("heart-beat") {
+        // STOMP 1.0 has no heart-beats.
+        Some(text) if version > Version::V1_0 => heart_beat(text)?,
+        _ => (0, 0),
+    };
+    let credentials = match headers.text("login") {
+        Some(user) if !user.is_empty() => Credentials::Plain {
+            user: user.to_owned(),
+            password: headers.first("passcode").cloned().unwrap_or_default(),
+        },
+        _ => Credentials::Anonymous,
+    };
+    let host = headers.text("host").filter(|host| !host.is_empty());
+    let client = headers.first("client-id").cloned().unwrap_or_default();
+    commands.push_back(Command::Authenticate(Box::new(Authenticate {
+        token: LOGIN,
+        credentials,
+        vhost: host.map(str::to_owned),
+        vhost_fallback: config.unknown_host == UnknownHost::Default,
+        protocol: version.protocol(),
+        client: client.clone(),
+    })));
+    Ok(Greeting {
+        version,
+        deadline,
+        can_ms,
+        wants_ms,
+        client,
+    })
+}
+
+fn heart_beat(text: &Bytes) -> Result<(u32, u32), Fault> {
+    let parse = || {
+        let (can, wants) = std::str::from_utf8(text).ok()?.split_once(',')?;
+        Some((can.trim().parse().ok()?, wants.trim().parse().ok()?))
+    };
+    parse().ok_or_else(|| Fault::invalid("heart-beat", text, "two numbers of milliseconds"))
+}
+
+impl Greeting {
+    /// The core's answer, if this is it.
+    pub(super) fn on_event(&self, event: Event) -> Result<Option<Welcome>, Fault> {
+        match event {
+            Event::Authenticated { vhost, user, .. } => Ok(Some(Welcome {
+                vhost,
+                user,
+                client: self.client.clone(),
+            })),
+            Event::Refused { refusal, .. } => {
+                let message = match refusal.kind {
+                    RefusalKind::BadCredentials | RefusalKind::AccessDenied => "login refused",
+                    RefusalKind::NotFound => "no such host",
+                    _ => return Err(refusal.into()),
+                };
+                Err(Fault::other(message, refusal.detail))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Writes CONNECTED.
+    pub(super) fn welcome(
+        &self,
+        config: &Config,
+        welcome: &Welcome,
+        now: Timestamp,
+        wire: &mut Wire,
+    ) -> HeartBeat {
+        let mut frame = Frame::new(Verb::Connected)
+            .with("version", self.version.as_str())
+            .with("session", format!("session-{:x}", now.0))
+            .with("server", concat!("Bascule/", env!("CARGO_PKG_VERSION")))
+            .with("user-name", welcome.user.to_string());
+        if self.version > Version::V1_0 {
+            frame = frame.with(
+                "heart-beat",
+                format!(
+                    "{},{}",
+                    config.heart_beat_send_ms, config.heart_beat_receive_ms
+                ),
+            );
+        }
+        frame.encode(self.version, wire);
+        HeartBeat::agree(config, self.can_ms, self.wants_ms, now)
+    }
+}
+
+/// The core ends the connection.
+pub(super) fn closing(reason: CloseReason) -> Fault {
+    let detail = match reason {
+        CloseReason::TakenOver => "another connection has taken this one's place",
+        CloseReason::Shutdown => "the server is shutting down",
+        CloseReason::NotActive => "this server is not the active one",
+        CloseReason::Administrative => "an operator has closed the connection",
+        CloseReason::Internal => "an internal error",
+    };
+    Fault::other("connection closed by the server", detail)
+}

@@ -1,0 +1,183 @@
+//! What is out to one subscription, and what an ACK covers.
+//!
+//! Deliveries are numbered from 1 in the order in which they are sent. A cumulative ACK covers its number and every
+//! lower one (STOMP 1.2, "ACK": `ack:client`). In a transaction they are only set aside: COMMIT takes them out, ABORT
+//! lays them back.
+
+use std::collections::VecDeque;
+
+use session::{DeliveryId, DeliveryRange};
+use smallvec::SmallVec;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slot {
+    Out(DeliveryId),
+    SetAside(DeliveryId),
+    Gone,
+}
+
+/// The deliveries of one subscription.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    /// The number of the first slot, less 1.
+    before: u64,
+    slots: VecDeque<Slot>,
+    out: usize,
+}
+
+impl Ledger {
+    /// The number of the next delivery. `None`: it is settled already.
+    pub(super) fn push(&mut self, id: Option<DeliveryId>) -> u64 {
+        let number = self.before + self.slots.len() as u64 + 1;
+        match id {
+            Some(id) => {
+                self.slots.push_back(Slot::Out(id));
+                self.out += 1;
+            }
+            None if self.slots.is_empty() => self.before += 1,
+            None => self.slots.push_back(Slot::Gone),
+        }
+        number
+    }
+
+    fn index(&self, number: u64) -> Option<usize> {
+        usize::try_from(number.checked_sub(self.before + 1)?).ok()
+    }
+
+    /// Whether that delivery is out, and which it is.
+    pub(super) fn find(&self, number: u64) -> Option<DeliveryId> {
+        match self.slots.get(self.index(number)?)? {
+            Slot::Out(id) => Some(*id),
+            Slot::SetAside(_) | Slot::Gone => None,
+        }
+    }
+
+    /// The numbers that an ACK of `number` covers. Empty when `number` is not out.
+    pub(super) fn covered(&self, number: u64, cumulative: bool) -> Vec<u64> {
+        let Some(last) = self.find(number).and_then(|_| self.index(number)) else {
+            return Vec::new();
+        };
+        let first = if cumulative { 0 } else { last };
+        (first..=last)
+            .filter(|at| matches!(self.slots[*at], Slot::Out(_)))
+            .map(|at| self.before + 1 + at as u64)
+            .collect()
+    }
+
+    /// Sets deliveries aside and says which they are.
+    pub(super) fn set_aside(&mut self, numbers: &[u64]) -> Vec<DeliveryId> {
+        let mut ids = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            if let Some(slot) = self.index(*number).and_then(|at| self.slots.get_mut(at))
+                && let Slot::Out(id) = *slot
+            {
+                *slot = Slot::SetAside(id);
+                ids.push(id);
+            }
+        }
+        ids
+    }
+
+    /// Lays back what was set aside.
+    pub(super) fn lay_back(&mut self, numbers: &[u64]) {
+        for number in numbers {
+            if let Some(slot) = self.index(*number).and_then(|at| self.slots.get_mut(at))
+                && let Slot::SetAside(id) = *slot
+            {
+                *slot = Slot::Out(id);
+            }
+        }
+    }
+
+    /// Takes deliveries out, set aside or not.
+    pub(super) fn take(&mut self, numbers: &[u64]) -> Vec<DeliveryId> {
+        let mut ids = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            if let Some(slot) = self.index(*number).and_then(|at| self.slots.get_mut(at))
+                && let Slot::Out(id) | Slot::SetAside(id) = *slot
+            {
+                *slot = Slot::Gone;
+                self.out -= 1;
+                ids.push(id);
+            }
+        }
+        while self.slots.front() == Some(&Slot::Gone) {
+            self.slots.pop_front();
+            self.before += 1;
+        }
+        ids
+    }
+
+    /// Whether nothing is out.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.out == 0
+    }
+}
+
+/// Folds deliveries into exact ranges, one list a queue, queues in the order in which they appear.
+pub(super) fn fold(mut ids: Vec<DeliveryId>) -> Vec<DeliveryRange> {
+    ids.sort_unstable();
+    let mut folded: Vec<DeliveryRange> = Vec::new();
+    for id in ids {
+        match folded.last_mut() {
+            Some(range) if range.queue == id.queue => match range.ranges.last_mut() {
+                Some((_, last)) if *last + 1 == id.qseq => *last = id.qseq,
+                _ => range.ranges.push((id.qseq, id.qseq)),
+            },
+            _ => folded.push(DeliveryRange {
+                queue: id.queue,
+                ranges: SmallVec::from_slice(&[(id.qseq, id.qseq)]),
+            }),
+        }
+    }
+    folded
+}
+
+#[cfg(test)]
+mod tests {
+    use session::QueueId;
+
+    use super::*;
+
+    fn id(qseq: u64) -> DeliveryId {
+        let queue = QueueId(1);
+        DeliveryId { queue, qseq }
+    }
+
+    #[test]
+    fn a_cumulative_ack_covers_what_is_out_and_no_more() {
+        let mut ledger = Ledger::default();
+        for qseq in [10, 11, 12, 20] {
+            ledger.push(Some(id(qseq)));
+        }
+        assert_eq!(ledger.take(&ledger.covered(2, false)), [id(11)]);
+        assert_eq!(ledger.covered(2, true), [0u64; 0]);
+        assert_eq!(ledger.covered(3, true), [1, 3]);
+        assert_eq!(ledger.take(&[1, 3]), [id(10), id(12)]);
+        assert_eq!(ledger.push(Some(id(21))), 5);
+        assert_eq!(ledger.find(4), Some(id(20)));
+        assert_eq!(ledger.find(9), None);
+        assert_eq!(ledger.take(&[4, 5]).len(), 2);
+        assert!(ledger.is_empty());
+        assert_eq!(ledger.push(None), 6);
+        assert_eq!(ledger.push(Some(id(22))), 7);
+    }
+
+    #[test]
+    fn what_is_set_aside_comes_back() {
+        let mut ledger = Ledger::default();
+        ledger.push(Some(id(1)));
+        ledger.push(Some(id(2)));
+        assert_eq!(ledger.set_aside(&[1]), [id(1)]);
+        assert_eq!(ledger.covered(2, true), [2]);
+        ledger.lay_back(&[1]);
+        assert_eq!(ledger.covered(2, true), [1, 2]);
+    }
+
+    #[test]
+    fn ranges_are_exact() {
+        let ranges = fold([5, 3, 4, 9, 8, 1].map(id).to_vec());
+        assert_eq!(ranges.len(), 1);
+        assert_eq!(&ranges[0].ranges[..], [(1, 1), (3, 5), (8, 9)]);
+    }
+}

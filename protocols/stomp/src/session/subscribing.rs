@@ -1,0 +1,699 @@
+//! SUBSCRIBE and UNSUBSCRIBE.
+//!
+//! | destination | what is read |
+//! |---|---|
+//! | a queue | the queue, shared with its other consumers |
+//! | a topic, an exchange | a queue of this connection, bound to it; gone with the subscription |
+//! | the same, durable | a durable queue, bound to it, that stays: see [`durable_queue`] |
+//! | a temporary queue | that queue |
+//!
+//! A queue with options (`durable`, `auto-delete`, `exclusive`, RabbitMQ's `x-` arguments) is declared with them.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use message::{Filter, Levels, Name, Timestamp};
+use session::{
+    BindTarget, Binding, Command, ConsumerId, Credit, DeadLetter, Declare, Output, Overflow,
+    QueueAttributes, QueueOptions, Source, Subscribe, SubscriptionOptions, Token,
+};
+
+use crate::{
+    Dialect, Version,
+    codec::{Frame, Headers, Verb},
+    destination::{self, Destination},
+    error::Fault,
+};
+
+use super::{
+    conversation::{Conversation, LANE, Next, Waiting, of_destination, parse, required},
+    ledger::Ledger,
+};
+
+/// The exchange that is the root space.
+const ROOT_SPACE: &str = "amq.topic";
+
+/// How deliveries are acknowledged (STOMP 1.2, "SUBSCRIBE ack Header").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ack {
+    Auto,
+    Client,
+    ClientIndividual,
+}
+
+impl Ack {
+    fn parse(text: Option<&str>) -> Result<Self, Fault> {
+        match text {
+            None | Some("auto") => Ok(Self::Auto),
+            Some("client") => Ok(Self::Client),
+            Some("client-individual") => Ok(Self::ClientIndividual),
+            Some(other) => Err(Fault::invalid(
+                "ack",
+                other.as_bytes(),
+                "auto, client or client-individual",
+            )),
+        }
+    }
+
+    pub(super) const fn is_cumulative(self) -> bool {
+        matches!(self, Self::Client)
+    }
+}
+
+/// One subscription.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    /// The `id` header; in 1.0 without one, the destination.
+    pub(super) id: Bytes,
+    /// There was an `id` header.
+    pub(super) named: bool,
+    pub(super) destination: Bytes,
+    pub(super) ack: Ack,
+    /// It reads a topic or an exchange, through a queue made for it.
+    pub(super) of_topic: bool,
+    /// The durable queue made for it.
+    durable_queue: Option<Name>,
+    pub(super) ledger: Ledger,
+    /// UNSUBSCRIBE has come; what is out may still be acknowledged.
+    pub(super) ended: bool,
+    /// The core has said so too.
+    closed: bool,
+}
+
+/// The subscriptions of a connection.
+#[derive(Debug, Default)]
+pub(super) struct Subscriptions {
+    last: u64,
+    by_consumer: BTreeMap<u64, Subscription>,
+    by_id: BTreeMap<Bytes, u64>,
+}
+
+impl Subscriptions {
+    pub(super) fn of(&mut self, consumer: ConsumerId) -> Option<&mut Subscription> {
+        self.by_consumer.get_mut(&consumer.0)
+    }
+
+    fn named(&self, id: &Bytes) -> Option<u64> {
+        self.by_id.get(id).copied()
+    }
+
+    fn add(&mut self, subscription: Subscription) -> ConsumerId {
+        self.last += 1;
+        self.by_id.insert(subscription.id.clone(), self.last);
+        self.by_consumer.insert(self.last, subscription);
+        ConsumerId(self.last)
+    }
+
+    fn end(&mut self, id: &Bytes) -> Option<(ConsumerId, Option<Name>)> {
+        let consumer = self.by_id.remove(id)?;
+        let subscription = self.by_consumer.get_mut(&consumer)?;
+        subscription.ended = true;
+        Some((ConsumerId(consumer), subscription.durable_queue.clone()))
+    }
+
+    /// Nothing more comes for it.
+    pub(super) fn closed(&mut self, consumer: ConsumerId) {
+        if let Some(subscription) = self.of(consumer) {
+            subscription.closed = true;
+        }
+        self.forget_if_done(consumer);
+    }
+
+    /// Forgets a subscription that has ended and has nothing out.
+    pub(super) fn forget_if_done(&mut self, consumer: ConsumerId) {
+        if self
+            .of(consumer)
+            .is_some_and(|subscription| subscription.closed && subscription.ledger.is_empty())
+        {
+            self.by_consumer.remove(&consumer.0);
+        }
+    }
+}
+
+/// What a SUBSCRIBE asks for, apart from where.
+#[derive(Debug)]
+struct Request {
+    id: Bytes,
+    named: bool,
+    destination: Bytes,
+    ack: Ack,
+    prefetch: u32,
+    exclusive: bool,
+    priority: i32,
+    receipt: Option<Bytes>,
+}
+
+/// What a topic subscription's queue is bound to.
+#[derive(Debug)]
+struct Bind {
+    exchange: Name,
+    filter: Filter,
+    key: Levels,
+}
+
+/// A queue of the connection's own is being made; the frames behind wait.
+#[derive(Debug)]
+pub(super) struct Opening {
+    pub(super) token: Token,
+    then: Then,
+}
+
+#[derive(Debug)]
+enum Then {
+    /// Bind it and read it.
+    Subscribe(Box<(Request, Bind)>),
+    /// It is the temporary queue of that name; the frame that named it goes on.
+    Temporary {
+        name: Bytes,
+        /// Read it at once, as RabbitMQ does for a `reply-to`.
+        implicit: bool,
+        frame: Box<Frame>,
+    },
+}
+
+impl Opening {
+    /// The receipt that its frame asked for.
+    pub(super) fn receipt(self) -> Option<Bytes> {
+        match self.then {
+            Then::Subscribe(request) => request.0.receipt,
+            Then::Temporary { frame, .. } => frame.receipt(),
+        }
+    }
+}
+
+impl Conversation {
+    pub(super) fn on_subscribe(&mut self, frame: Frame, out: &mut Output) -> Result<(), Fault> {
+        let text = required(&frame, "destination")?.clone();
+        let headers = &frame.headers;
+        refuse_unbuilt(headers)?;
+        let id = match headers.first("id") {
+            Some(id) => Some(id.clone()),
+            None if self.version == Version::V1_0 => None,
+            // STOMP 1.1, "SUBSCRIBE": the id is required.
+            None => return Err(Fault::missing("id", Verb::Subscribe)),
+        };
+        let request = Request {
+            named: id.is_some(),
+            id: id.unwrap_or_else(|| text.clone()),
+            destination: text.clone(),
+            ack: Ack::parse(headers.text("ack"))?,
+            prefetch: first_number(headers, &["prefetch-count", "activemq.prefetchSize"])?
+                .unwrap_or(self.config.prefetch_default),
+            exclusive: false,
+            priority: first_number(headers, &["x-priority", "activemq.priority"])?.unwrap_or(0),
+            receipt: frame.receipt(),
+        };
+        let destination = parse(&text)?;
+        if let Destination::Temporary(name) = &destination {
+            // A subscription made for a `reply-to` gives way to the peer's own.
+            if let Some((consumer, _)) = self.subscriptions.end(&text) {
+                self.cancel(consumer, None, out);
+            }
+            let Some(real) = self.temporary.get(name) else {
+                let name = name.clone();
+                return self.open_temporary(name, false, frame, out);
+            };
+            let name = real.clone();
+            let create = false;
+            return self.read(request, Source::Queue { name, create }, false, None, out);
+        }
+        if self.subscriptions.named(&request.id).is_some() {
+            let detail = format!("'{}' is in use", String::from_utf8_lossy(&request.id));
+            return Err(Fault::peer("subscription exists", detail));
+        }
+        match destination {
+            Destination::Queue { name, create } => {
+                self.subscribe_queue(request, headers, name, create, out)
+            }
+            Destination::Topic(key) => self.subscribe_exchange(
+                request,
+                headers,
+                Name::from_static(ROOT_SPACE.as_bytes()),
+                &key,
+                out,
+            ),
+            Destination::Exchange { name, key } => {
+                self.subscribe_exchange(request, headers, name, &key, out)
+            }
+            Destination::Temporary(_) => unreachable!("seen to above"),
+        }
+    }
+
+    fn subscribe_queue(
+        &mut self,
+        request: Request,
+        headers: &Headers,
+        name: Name,
+        create: bool,
+        out: &mut Output,
+    ) -> Result<(), Fault> {
+        let options = queue_options(headers)?;
+        let virtual_topic = match self.config.dialect {
+            Dialect::ActiveMq if create => virtual_topic(&name),
+            _ => None,
+        };
+        if create && (options.is_some() || virtual_topic.is_some()) {
+            let durable = true;
+            let options = options.unwrap_or_else(|| QueueOptions {
+                durable,
+                ..QueueOptions::default()
+            });
+            self.declare(name.clone(), options, out);
+        }
+        if let Some(topic) = virtual_topic {
+            let bind = self.bind_to(Name::from_static(ROOT_SPACE.as_bytes()), &topic)?;
+            self.bind(name.clone(), bind, out);
+        }
+        self.read(request, Source::Queue { name, create }, false, None, out)
+    }
+
+    fn subscribe_exchange(
+        &mut self,
+        request: Request,
+        headers: &Headers,
+        exchange: Name,
+        key: &Bytes,
+        out: &mut Output,
+    ) -> Result<(), Fault> {
+        let bind = self.bind_to(exchange, key)?;
+        if let Some(queue) = self.durable_queue(headers, &request.id, &request.destination)? {
+            let mut options = queue_options(headers)?.unwrap_or_default();
+            (options.durable, options.auto_delete) = (true, false);
+            self.declare(queue.clone(), options, out);
+            self.bind(queue.clone(), bind, out);
+            let source = Source::Queue {
+                name: queue.clone(),
+                create: false,
+            };
+            return self.read(request, source, true, Some(queue), out);
+        }
+        let attributes = queue_options(headers)?.unwrap_or_default().attributes;
+        let token = self.declare_private(attributes, out);
+        self.opening = Some(Opening {
+            token,
+            then: Then::Subscribe(Box::new((request, bind))),
+        });
+        Ok(())
+    }
+
+    /// The name of the durable queue behind a subscription to a topic, if it is a durable one.
+    ///
+    /// RabbitMQ's way: `durable:true` and not `auto-delete:true`; named by `x-queue-name`, else by id and destination.
+    /// ActiveMQ's: `activemq.subscriptionName` (Artemis: `durable-subscription-name`) and a `client-id` in CONNECT.
+    fn durable_queue(
+        &self,
+        headers: &Headers,
+        id: &Bytes,
+        destination: &Bytes,
+    ) -> Result<Option<Name>, Fault> {
+        let names = [
+            "activemq.subscriptionName",
+            "durable-subscription-name",
+            "durable-subscriber-name",
+        ];
+        if let Some(name) = names.iter().find_map(|name| headers.first(name)) {
+            if self.client.is_empty() {
+                let detail = "a durable subscription needs the header 'client-id' in CONNECT";
+                return Err(Fault::peer("missing header", detail));
+            }
+            return Ok(Some([&self.client[..], b".", name].concat().into()));
+        }
+        if !headers.is_true("durable") || headers.is_true("auto-delete") {
+            return Ok(None);
+        }
+        Ok(Some(headers.first("x-queue-name").cloned().unwrap_or_else(
+            || {
+                [b"stomp-subscription-", &id[..], b"-", destination]
+                    .concat()
+                    .into()
+            },
+        )))
+    }
+
+    fn bind_to(&self, exchange: Name, key: &Bytes) -> Result<Bind, Fault> {
+        let pattern = destination::pattern(key, self.config.dialect).map_err(of_destination)?;
+        Ok(Bind {
+            exchange,
+            filter: Filter::Pattern(pattern),
+            key: destination::levels(key).map_err(of_destination)?,
+        })
+    }
+
+    fn bind(&mut self, queue: Name, bind: Bind, out: &mut Output) {
+        let token = self.await_answer(Waiting::Receipt(None));
+        out.commands.push_back(Command::Declare {
+            token,
+            lane: LANE,
+            declare: Declare::Bind(Box::new(Binding {
+                exchange: bind.exchange,
+                target: BindTarget::Queue(queue),
+                filter: bind.filter,
+                key: bind.key,
+                arguments: Bytes::new(),
+            })),
+        });
+    }
+
+    fn declare(&mut self, name: Name, options: QueueOptions, out: &mut Output) {
+        let token = self.await_answer(Waiting::Receipt(None));
+        let passive = false;
+        out.commands.push_back(Command::Declare {
+            token,
+            lane: LANE,
+            declare: Declare::Queue {
+                name,
+                passive,
+                options: Box::new(options),
+            },
+        });
+    }
+
+    /// Asks for a queue of the connection's own; the core makes up its name.
+    fn declare_private(&mut self, attributes: QueueAttributes, out: &mut Output) -> Token {
+        let token = self.token();
+        out.commands.push_back(Command::Declare {
+            token,
+            lane: LANE,
+            declare: Declare::Queue {
+                name: Name::new(),
+                passive: false,
+                options: Box::new(QueueOptions {
+                    exclusive: true,
+                    auto_delete: true,
+                    attributes,
+                    ..QueueOptions::default()
+                }),
+            },
+        });
+        token
+    }
+
+    /// Makes a temporary queue; `frame`, which named it, is seen again then.
+    pub(super) fn open_temporary(
+        &mut self,
+        name: Bytes,
+        implicit: bool,
+        frame: Frame,
+        out: &mut Output,
+    ) -> Result<(), Fault> {
+        if self.temporary.len() >= self.config.temporary_queues_max {
+            let max = self.config.temporary_queues_max;
+            let detail = format!("more than {max} temporary queues");
+            return Err(Fault::peer("quota exceeded", detail));
+        }
+        let token = self.token();
+        out.commands.push_back(Command::Declare {
+            token,
+            lane: LANE,
+            declare: Declare::Queue {
+                name: Name::new(),
+                passive: false,
+                options: Box::new(QueueOptions {
+                    exclusive: true,
+                    ..QueueOptions::default()
+                }),
+            },
+        });
+        let frame = Box::new(frame);
+        let implicit = implicit && self.config.dialect != Dialect::ActiveMq;
+        self.opening = Some(Opening {
+            token,
+            then: Then::Temporary {
+                name,
+                implicit,
+                frame,
+            },
+        });
+        Ok(())
+    }
+
+    /// The queue that `opening` waits for is there.
+    pub(super) fn on_opened(
+        &mut self,
+        queue: Name,
+        now: Timestamp,
+        out: &mut Output,
+    ) -> Result<Next, Fault> {
+        let opening = self.opening.take().expect("the caller has looked");
+        match opening.then {
+            Then::Subscribe(parts) => {
+                let (request, bind) = *parts;
+                self.bind(queue.clone(), bind, out);
+                let source = Source::Queue {
+                    name: queue,
+                    create: false,
+                };
+                self.read(request, source, true, None, out)?;
+                Ok(Next::Go)
+            }
+            Then::Temporary {
+                name,
+                implicit,
+                frame,
+            } => {
+                self.temporary.insert(name.clone(), queue.clone());
+                if implicit {
+                    let id = Bytes::from([b"/temp-queue/", &name[..]].concat());
+                    let request = Request {
+                        id: id.clone(),
+                        named: true,
+                        destination: id,
+                        ack: Ack::Auto,
+                        prefetch: 0,
+                        exclusive: false,
+                        priority: 0,
+                        receipt: None,
+                    };
+                    let source = Source::Queue {
+                        name: queue,
+                        create: false,
+                    };
+                    self.read(request, source, false, None, out)?;
+                }
+                let receipt = frame.receipt();
+                self.on_frame(*frame, now, out)
+                    .map_err(|fault| fault.with_receipt(receipt))
+            }
+        }
+    }
+
+    /// Starts the consumer.
+    fn read(
+        &mut self,
+        request: Request,
+        source: Source,
+        of_topic: bool,
+        durable_queue: Option<Name>,
+        out: &mut Output,
+    ) -> Result<(), Fault> {
+        if self.subscriptions.by_consumer.len() >= self.config.subscriptions_max {
+            let max = self.config.subscriptions_max;
+            let detail = format!("more than {max} subscriptions");
+            return Err(Fault::peer("quota exceeded", detail));
+        }
+        let consumer = self.subscriptions.add(Subscription {
+            id: request.id,
+            named: request.named,
+            destination: request.destination,
+            ack: request.ack,
+            of_topic,
+            durable_queue,
+            ledger: Ledger::default(),
+            ended: false,
+            closed: false,
+        });
+        let token = self.await_answer(Waiting::Receipt(request.receipt));
+        out.commands
+            .push_back(Command::Subscribe(Box::new(Subscribe {
+                token,
+                lane: LANE,
+                consumer,
+                source,
+                credit: match request.ack {
+                    Ack::Auto => Credit::Settled,
+                    Ack::Client | Ack::ClientIndividual => Credit::Window(request.prefetch),
+                },
+                group: 0,
+                exclusive: request.exclusive,
+                priority: request.priority,
+                through_client: false,
+                options: SubscriptionOptions::default(),
+            })));
+        Ok(())
+    }
+
+    fn cancel(&mut self, consumer: ConsumerId, receipt: Option<Bytes>, out: &mut Output) {
+        let token = self.await_answer(Waiting::Unsubscribed(consumer, receipt));
+        out.commands.push_back(Command::Cancel {
+            token,
+            lane: LANE,
+            consumer,
+        });
+    }
+
+    pub(super) fn on_unsubscribe(&mut self, frame: &Frame, out: &mut Output) -> Result<(), Fault> {
+        let headers = &frame.headers;
+        let destination = headers.first("destination");
+        // STOMP 1.1, "UNSUBSCRIBE": the id is required; 1.0 takes the destination instead.
+        let id = match (headers.first("id"), destination) {
+            (Some(id), _) => id,
+            (None, Some(destination)) if self.version == Version::V1_0 => destination,
+            (None, _) => return Err(Fault::missing("id", Verb::Unsubscribe)),
+        };
+        let ended = self.subscriptions.end(id);
+        let stays = Bytes::new();
+        let durable = self.durable_queue(headers, id, destination.unwrap_or(&stays))?;
+        let (consumer, queue) = match ended {
+            Some((consumer, queue)) => (Some(consumer), durable.and(queue)),
+            // A durable subscription may be ended by a connection that does not read it.
+            None if durable.is_some() => (None, durable),
+            None => {
+                let detail = format!("'{}' is not subscribed", String::from_utf8_lossy(id));
+                return Err(Fault::peer("no such subscription", detail));
+            }
+        };
+        let mut receipt = frame.receipt();
+        if let Some(consumer) = consumer {
+            let last = queue.is_none();
+            let receipt = if last { receipt.take() } else { None };
+            self.cancel(consumer, receipt, out);
+        }
+        if let Some(name) = queue {
+            let token = self.await_answer(Waiting::Receipt(receipt));
+            let (if_unused, if_empty) = (false, false);
+            out.commands.push_back(Command::Declare {
+                token,
+                lane: LANE,
+                declare: Declare::DeleteQueue {
+                    name,
+                    if_unused,
+                    if_empty,
+                },
+            });
+        }
+        Ok(())
+    }
+}
+
+/// What is understood and not built is refused, never left out in silence.
+fn refuse_unbuilt(headers: &Headers) -> Result<(), Fault> {
+    for name in ["selector", "x-stream-offset", "x-stream-filter"] {
+        if headers.first(name).is_some() {
+            return Err(Fault::not_built(format!("'{name}' is not implemented")));
+        }
+    }
+    for name in [
+        "activemq.retroactive",
+        "activemq.noLocal",
+        "no-local",
+        "activemq.exclusive",
+        "browser",
+    ] {
+        if headers.is_true(name) {
+            return Err(Fault::not_built(format!("'{name}' is not implemented")));
+        }
+    }
+    Ok(())
+}
+
+fn first_number<T: std::str::FromStr>(
+    headers: &Headers,
+    names: &[&str],
+) -> Result<Option<T>, Fault> {
+    let Some((name, value)) = names
+        .iter()
+        .find_map(|name| Some((name, headers.first(name)?)))
+    else {
+        return Ok(None);
+    };
+    let number = std::str::from_utf8(value)
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
+    number
+        .map(Some)
+        .ok_or_else(|| Fault::invalid(name, value, "a number"))
+}
+
+/// ActiveMQ's virtual topics: queue `Consumer.N.VirtualTopic.T` reads topic `VirtualTopic.T`.
+fn virtual_topic(queue: &Name) -> Option<Bytes> {
+    let rest = queue.strip_prefix(b"Consumer.")?;
+    let marker = b".VirtualTopic.";
+    let at = rest.windows(marker.len()).position(|part| part == marker)?;
+    let topic = &rest[at + 1..];
+    (at > 0 && topic.len() > marker.len() - 1).then(|| queue.slice_ref(topic))
+}
+
+/// The options of a queue that a SUBSCRIBE names, RabbitMQ's way. `None`: it names none.
+fn queue_options(headers: &Headers) -> Result<Option<QueueOptions>, Fault> {
+    const NAMES: &[&str] = &[
+        "durable",
+        "auto-delete",
+        "exclusive",
+        "x-queue-type",
+        "x-message-ttl",
+        "x-expires",
+        "x-max-length",
+        "x-max-length-bytes",
+        "x-overflow",
+        "x-dead-letter-exchange",
+        "x-dead-letter-routing-key",
+        "x-max-priority",
+        "x-single-active-consumer",
+        "x-delivery-limit",
+    ];
+    if !NAMES.iter().any(|name| headers.first(name).is_some()) {
+        return Ok(None);
+    }
+    match headers.text("x-queue-type") {
+        None | Some("classic" | "quorum") => {}
+        Some("stream") => return Err(Fault::not_built("streams are not implemented")),
+        Some(other) => {
+            return Err(Fault::invalid(
+                "x-queue-type",
+                other.as_bytes(),
+                "classic or quorum",
+            ));
+        }
+    }
+    let number = |name| first_number::<u64>(headers, &[name]);
+    let dead_letter = match headers.first("x-dead-letter-exchange") {
+        Some(exchange) => Some(DeadLetter {
+            exchange: exchange.clone(),
+            key: match headers.first("x-dead-letter-routing-key") {
+                Some(key) => Some(destination::levels(key).map_err(of_destination)?),
+                None => None,
+            },
+        }),
+        None => None,
+    };
+    let overflow = match headers.text("x-overflow") {
+        None | Some("drop-head") => Overflow::DropHead,
+        Some("reject-publish") => Overflow::RejectPublish,
+        Some("reject-publish-dlx") => Overflow::RejectPublishDeadLetter,
+        Some(other) => {
+            let wanted = "drop-head, reject-publish or reject-publish-dlx";
+            return Err(Fault::invalid("x-overflow", other.as_bytes(), wanted));
+        }
+    };
+    // RabbitMQ's limit counts deliveries that failed, ours all of them.
+    let deliveries_max =
+        first_number::<u32>(headers, &["x-delivery-limit"])?.map(|limit| limit.saturating_add(1));
+    Ok(Some(QueueOptions {
+        durable: headers.text("durable") != Some("false"),
+        exclusive: headers.is_true("exclusive"),
+        auto_delete: headers.is_true("auto-delete"),
+        attributes: QueueAttributes {
+            ttl_ms: number("x-message-ttl")?,
+            expires_ms: number("x-expires")?,
+            length_max: number("x-max-length")?,
+            bytes_max: number("x-max-length-bytes")?,
+            overflow,
+            dead_letter,
+            deliveries_max,
+            priority_max: first_number(headers, &["x-max-priority"])?,
+            single_active_consumer: headers.is_true("x-single-active-consumer"),
+            ..QueueAttributes::default()
+        },
+        declaration: None,
+    }))
+}
