@@ -1,1 +1,156 @@
-//! See crates/README.md.
+//! The core: queues, topics and client sessions as one deterministic state machine.
+//!
+//! No I/O, clock, thread or randomness. `decide_*` reads and comes to a [`Decision`]; [`Broker::apply`] changes. Live
+//! traffic, recovery and the standby run the same `apply`, so replaying the durable changes gives the durable state.
+//!
+//! ```text
+//! Command ──decide──► Decision { changes, effects }
+//!                        │ each change: encode ─► journal        (durable ones)
+//!                        └► apply ─► state, Ref/Unref effects
+//! then decide_deliveries until it returns false; decide_tick when next_deadline has come
+//! ```
+//!
+//! | file | what |
+//! |---|---|
+//! | `effect.rs` | what the node is asked to do |
+//! | `change.rs` | what happened |
+//! | `record/` | changes as records, numbered fields |
+//! | `durable.rs`, `soft.rs` | the two kinds of state, never mixed |
+//! | `queue/` | entries and their order |
+//! | `decide/` | one file a subject: publish, declare, subscribe, settle, client, transact, tick, pump |
+//! | `apply/` | the same subjects, changing |
+//! | `snapshot.rs` | the durable state as bytes |
+//! | `routing/` | who gets a message |
+//!
+//! Absent on purpose: streams (refused `NotImplemented`), permissions (asked by the node), anything of a protocol.
+#![forbid(unsafe_code)]
+
+mod apply;
+mod change;
+mod config;
+mod counters;
+mod decide;
+mod durable;
+mod effect;
+mod queue;
+mod record;
+mod routing;
+mod snapshot;
+mod soft;
+mod view;
+
+use std::sync::Arc;
+
+use message::{StoredId, Timestamp, VhostId};
+use session::QueueId;
+
+use crate::{durable::Durable, soft::Soft};
+
+pub use change::Change;
+pub use config::Config;
+pub use counters::{Counters, Metric};
+pub use effect::{
+    Content, Context, Decision, Effect, Fetch, OutLane, PendingDelivery, SessionInfo, Wait,
+};
+pub use record::{BodyAt, RecordKind, StoredBody, StoredMessage, decode_stored};
+pub use snapshot::DecodeSnapshotError;
+
+/// The core.
+pub struct Broker {
+    config: Config,
+    durable: Durable,
+    soft: Soft,
+    counters: Counters,
+}
+
+impl Broker {
+    /// The virtual host of that name.
+    #[must_use]
+    pub fn vhost(&self, name: &str) -> Option<VhostId> {
+        self.durable
+            .vhosts
+            .iter()
+            .position(|known| &**known == name)
+            .map(|at| VhostId(at as u32))
+    }
+
+    /// The name of a virtual host.
+    #[must_use]
+    pub fn vhost_name(&self, id: VhostId) -> Option<Arc<str>> {
+        self.durable.vhosts.get(id.0 as usize).cloned()
+    }
+
+    /// The latest time of any record: core time starts no earlier (RULES 8).
+    #[must_use]
+    pub const fn last_time(&self) -> Timestamp {
+        self.durable.time
+    }
+
+    /// When [`Broker::decide_tick`] has something to do.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.soft.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Counters and gauges.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Whether a queue still holds that message at that number.
+    #[must_use]
+    pub fn holds(&self, queue: QueueId, qseq: u64, id: StoredId) -> bool {
+        self.durable
+            .queues
+            .get(&queue)
+            .and_then(|queue| queue.entries.get(qseq))
+            .is_some_and(|entry| entry.stored() == id)
+    }
+
+    /// Whether anything refers to the message that a record stores, or to the part of a body: asked when survivors are
+    /// moved. `kind` and `change` are the record's.
+    #[must_use]
+    pub fn is_live(&self, change: &Change, id: StoredId) -> bool {
+        let change::Kind::Published(published) = &change.0 else {
+            return false;
+        };
+        self.durable.extra.contains_key(&id)
+            || published
+                .targets
+                .iter()
+                .any(|target| self.holds(target.queue, target.qseq, id))
+            || published.retain.as_ref().is_some_and(|retain| {
+                self.durable
+                    .retained(retain.vhost, &retain.key)
+                    .is_some_and(|retained| retained.stored == id)
+            })
+            || self
+                .durable
+                .prepared
+                .values()
+                .flatten()
+                .any(|prepared| prepared.stored == Some(id))
+    }
+
+    /// Whether a part of a large body still belongs to a message that something refers to.
+    #[must_use]
+    pub fn is_live_part(&self, part: StoredId) -> bool {
+        self.soft.part_owners.contains_key(&part)
+    }
+
+    /// Every reference to a stored message or part, once each: to rebuild live counts after a replay.
+    pub fn for_each_stored(&self, mut f: impl FnMut(StoredId)) {
+        for id in self.durable.queue_ids() {
+            for (_, entry) in self.durable.queues[&id].entries.iter() {
+                f(entry.stored());
+            }
+        }
+        for tree in self.durable.retained.values() {
+            tree.for_each(|_, retained| f(retained.stored));
+        }
+        for large in self.durable.large.values() {
+            large.parts.iter().copied().for_each(&mut f);
+        }
+    }
+}

@@ -1,0 +1,611 @@
+//! What happened: the only way to change the core's state. Durable changes are the journal's records.
+//!
+//! A change says what happened, never what was asked (RULES 1): targets, numbers, deadlines are in it, so that `apply`
+//! never routes, filters, picks or compares with a limit. Ids of things that live in memory only have the top bit set,
+//! which is how a change knows whether it belongs in the journal.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use message::{Levels, Message, Name, Pattern, StoredId, Timestamp, VhostId};
+use session::{
+    Binding, ClientExpiry, ConsumerId, Credit, ExchangeOptions, QueueId, QueueOptions, SessionId,
+    Source, SubscriptionOptions, Will,
+};
+use smallvec::SmallVec;
+
+use crate::{
+    counters::Tally,
+    queue::Rare,
+    record::wire::{Wire, wire_fields},
+};
+
+/// The bit that marks an id as soft: it means nothing after a restart.
+pub(crate) const SOFT_BIT: u64 = 1 << 63;
+
+/// Whether a queue lives in memory only.
+pub(crate) const fn is_soft(queue: QueueId) -> bool {
+    queue.0 & SOFT_BIT != 0
+}
+
+/// A client session, made once and never reused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ClientNo(pub(crate) u64);
+
+impl ClientNo {
+    pub(crate) const fn is_soft(self) -> bool {
+        self.0 & SOFT_BIT != 0
+    }
+}
+
+impl Wire for ClientNo {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.0.put(out);
+    }
+    fn read(reader: &mut message::Reader) -> Result<Self, message::DecodeError> {
+        Wire::read(reader).map(Self)
+    }
+}
+
+/// A new epoch: every connection has ended (RULES 8).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct EpochOpen {
+    pub(crate) epoch: u64,
+}
+wire_fields!(EpochOpen { 1 => epoch });
+
+/// A shared subscription's queue: who shares it and what it reads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Share {
+    pub(crate) group: Bytes,
+    pub(crate) pattern: Pattern,
+}
+
+impl Wire for Share {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.group.put(out);
+        message::Filter::Pattern(self.pattern.clone()).put(out);
+    }
+    fn read(reader: &mut message::Reader) -> Result<Self, message::DecodeError> {
+        let group = Wire::read(reader)?;
+        match message::Filter::read(reader)? {
+            message::Filter::Pattern(pattern) => Ok(Self { group, pattern }),
+            _ => Err(message::DecodeError::Bounds("a shared filter")),
+        }
+    }
+}
+
+/// A queue was made, or its options changed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct QueueDeclared {
+    pub(crate) queue: QueueId,
+    pub(crate) vhost: VhostId,
+    /// Empty for queues without a place in the namespace.
+    pub(crate) name: Name,
+    pub(crate) options: Arc<QueueOptions>,
+    /// The client session whose own queue this is.
+    pub(crate) client: Option<ClientNo>,
+    pub(crate) share: Option<Share>,
+    /// The connection that it is exclusive to. Soft queues only.
+    pub(crate) owner: Option<SessionId>,
+}
+wire_fields!(QueueDeclared { 1 => queue, 2 => vhost, 3 => name, 4 => options, 5 => client, 6 => share });
+
+/// A queue is gone.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct QueueDeleted {
+    pub(crate) queue: QueueId,
+}
+wire_fields!(QueueDeleted { 1 => queue });
+
+/// What was available in a queue is gone.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct QueuePurged {
+    pub(crate) queue: QueueId,
+    /// Numbers from here on came later.
+    pub(crate) below: u64,
+    /// What was out and stays.
+    pub(crate) kept: Ranges,
+}
+wire_fields!(QueuePurged { 1 => queue, 2 => below, 3 => kept });
+
+/// An exchange was made.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ExchangeDeclared {
+    pub(crate) vhost: VhostId,
+    pub(crate) name: Name,
+    pub(crate) options: Option<Box<ExchangeOptions>>,
+}
+impl Default for ExchangeDeclared {
+    fn default() -> Self {
+        Self {
+            vhost: VhostId::ROOT,
+            name: Name::new(),
+            options: None,
+        }
+    }
+}
+wire_fields!(ExchangeDeclared { 1 => vhost, 2 => name, 3 => options });
+
+/// An exchange is gone.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct ExchangeDeleted {
+    pub(crate) vhost: VhostId,
+    pub(crate) name: Name,
+    pub(crate) soft: bool,
+}
+wire_fields!(ExchangeDeleted { 1 => vhost, 2 => name });
+
+/// A binding was made or is gone.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Bound {
+    pub(crate) vhost: VhostId,
+    pub(crate) binding: Option<Box<Binding>>,
+    /// The queue it feeds, if it feeds one.
+    pub(crate) queue: Option<QueueId>,
+    pub(crate) soft: bool,
+}
+wire_fields!(Bound { 1 => vhost, 2 => binding, 3 => queue });
+
+/// A message's place in a queue.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Entrant {
+    pub(crate) queue: QueueId,
+    pub(crate) qseq: u64,
+    pub(crate) flags: u16,
+    pub(crate) priority: u8,
+    pub(crate) rare: Option<Box<Rare>>,
+    /// In memory only, though the queue may be durable.
+    pub(crate) soft: bool,
+}
+wire_fields!(Entrant { 1 => queue, 2 => qseq, 3 => flags, 4 => priority, 5 => rare });
+
+/// A retained message was set, or cleared by an empty body.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Retain {
+    pub(crate) vhost: VhostId,
+    pub(crate) key: Levels,
+    pub(crate) clear: bool,
+    pub(crate) qos: u8,
+    pub(crate) expiry: Option<Timestamp>,
+}
+wire_fields!(Retain { 1 => vhost, 2 => key, 3 => clear, 4 => qos, 5 => expiry });
+
+/// A message was published.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Published {
+    /// Live only; a replay does without.
+    pub(crate) message: Option<Arc<Message>>,
+    /// Bytes of body.
+    pub(crate) len: u32,
+    /// Where the body's parts lie, when it was too large for one record.
+    pub(crate) parts: Vec<StoredId>,
+    pub(crate) targets: SmallVec<[Entrant; 1]>,
+    pub(crate) retain: Option<Box<Retain>>,
+    /// The exactly-once id it came with.
+    pub(crate) inbound: Option<(ClientNo, u16)>,
+    /// Not in force before the transaction of that number.
+    pub(crate) transaction: u64,
+}
+
+impl Published {
+    /// Whether it is in the journal.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.stores() || self.inbound.is_some_and(|(client, _)| !client.is_soft())
+    }
+
+    /// Whether anything durable refers to the message.
+    pub(crate) fn stores(&self) -> bool {
+        self.retain.as_ref().is_some_and(|retain| !retain.clear)
+            || self.retain.is_some()
+            || self.targets.iter().any(|target| !target.soft)
+    }
+}
+
+/// One entry handed to one receiver.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct HandedOut {
+    pub(crate) qseq: u64,
+    /// How often, this time included.
+    pub(crate) count: u32,
+    /// Live only.
+    pub(crate) receiver: Option<(SessionId, ConsumerId)>,
+    /// Room that it takes.
+    pub(crate) bytes: u64,
+    /// Gone from the queue as it leaves.
+    pub(crate) settled: bool,
+    /// Not a push lease: nobody's connection holds it (`visible_at` does, or a link).
+    pub(crate) unowned: bool,
+    /// In memory only.
+    pub(crate) soft: bool,
+}
+
+/// Entries of one queue were handed out.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Delivered {
+    pub(crate) queue: QueueId,
+    pub(crate) items: SmallVec<[HandedOut; 4]>,
+    /// For timed leases: when they lapse.
+    pub(crate) visible_at: Option<Timestamp>,
+    /// For deliveries through a client session: its entry, which refers to the only item.
+    pub(crate) link: Option<Box<Entrant>>,
+    /// Where the message of a link lies, and its length.
+    pub(crate) linked: Option<(StoredId, u32)>,
+    /// Live only: the message of a soft link.
+    pub(crate) resident: Option<Arc<Message>>,
+}
+
+/// What became of entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Settlement {
+    /// Gone.
+    #[default]
+    Accept,
+    /// Available again.
+    Release,
+    /// Available at that time.
+    ReleaseAt(Timestamp),
+    /// Owned by the receiver.
+    Received,
+}
+
+impl Wire for Settlement {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Accept => out.push(0),
+            Self::Release => out.push(1),
+            Self::ReleaseAt(at) => {
+                out.push(2);
+                at.put(out);
+            }
+            Self::Received => out.push(3),
+        }
+    }
+    fn read(reader: &mut message::Reader) -> Result<Self, message::DecodeError> {
+        Ok(match reader.u8()? {
+            0 => Self::Accept,
+            1 => Self::Release,
+            2 => Self::ReleaseAt(Wire::read(reader)?),
+            3 => Self::Received,
+            tag => {
+                return Err(message::DecodeError::Unknown {
+                    what: "settlement",
+                    tag: u64::from(tag),
+                });
+            }
+        })
+    }
+}
+
+/// Inclusive ranges of numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ranges(pub(crate) SmallVec<[(u64, u64); 2]>);
+
+impl Ranges {
+    /// Adds a number above all that are in.
+    pub(crate) fn push(&mut self, number: u64) {
+        match self.0.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => self.0.push((number, number)),
+        }
+    }
+
+    pub(crate) fn one(number: u64) -> Self {
+        Self(SmallVec::from_slice(&[(number, number)]))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().flat_map(|(first, last)| *first..=*last)
+    }
+
+    pub(crate) fn contains(&self, number: u64) -> bool {
+        self.0
+            .iter()
+            .any(|(first, last)| (*first..=*last).contains(&number))
+    }
+}
+
+impl Wire for Ranges {
+    fn put(&self, out: &mut Vec<u8>) {
+        crate::record::wire::put_ranges(out, &self.0);
+    }
+    fn read(reader: &mut message::Reader) -> Result<Self, message::DecodeError> {
+        Ok(Self(crate::record::wire::read_ranges(reader)?.into()))
+    }
+}
+
+/// Entries of one queue were settled, released or dropped.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Settled {
+    pub(crate) queue: QueueId,
+    pub(crate) ranges: Ranges,
+    pub(crate) settlement: Settlement,
+    /// No stored entry is among them, or the record would say nothing.
+    pub(crate) soft: bool,
+}
+wire_fields!(Settled { 1 => queue, 2 => ranges, 3 => settlement });
+
+/// A stored message entered further queues: dead-lettered, or retained and replayed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Enqueued {
+    /// The entry it leaves.
+    pub(crate) from: Option<(QueueId, u64)>,
+    /// Where it lies, with the length of its body. `None`: in memory.
+    pub(crate) stored: Option<(StoredId, u32)>,
+    pub(crate) targets: SmallVec<[Entrant; 1]>,
+    /// Live only: the message, for soft targets.
+    pub(crate) resident: Option<Arc<Message>>,
+    /// The entry it leaves is in memory only.
+    pub(crate) from_soft: bool,
+}
+wire_fields!(Enqueued { 1 => from, 2 => stored, 3 => targets });
+
+/// A retained message's time was over.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct RetainedGone {
+    pub(crate) vhost: VhostId,
+    pub(crate) key: Levels,
+}
+wire_fields!(RetainedGone { 1 => vhost, 2 => key });
+
+/// Everything of a transaction is in force.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Transaction {
+    pub(crate) transaction: u64,
+    /// What goes with it, besides the publishes that bear its number.
+    pub(crate) changes: Vec<Change>,
+}
+
+/// A client session was opened or resumed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct ClientOpened {
+    pub(crate) client: ClientNo,
+    pub(crate) vhost: VhostId,
+    pub(crate) client_id: Bytes,
+    pub(crate) user: Option<Arc<str>>,
+    /// Its own queue.
+    pub(crate) queue: QueueId,
+    pub(crate) expiry_ms: Option<u64>,
+    pub(crate) will: Option<Box<Will>>,
+    /// Live only.
+    pub(crate) session: Option<SessionId>,
+    pub(crate) window: u16,
+    pub(crate) message_len_max: Option<u32>,
+}
+wire_fields!(ClientOpened { 1 => client, 2 => vhost, 3 => client_id, 4 => user, 5 => queue, 6 => expiry_ms, 7 => will });
+
+/// A client session lost its connection.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct ClientAway {
+    pub(crate) client: ClientNo,
+    /// When the session ends.
+    pub(crate) ends_at: Option<Timestamp>,
+    /// When its will is due; without, there is none any more.
+    pub(crate) will_at: Option<Timestamp>,
+}
+wire_fields!(ClientAway { 1 => client, 2 => ends_at, 3 => will_at });
+
+/// A client session ended, with its queue and subscriptions; or only its will was published.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct ClientEnded {
+    pub(crate) client: ClientNo,
+}
+wire_fields!(ClientEnded { 1 => client });
+
+/// A client session's subscription: what it reads and how.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ClientSubscribed {
+    pub(crate) client: ClientNo,
+    pub(crate) source: Source,
+    pub(crate) options: SubscriptionOptions,
+    /// The queue read, for sources other than topics.
+    pub(crate) queue: Option<QueueId>,
+    pub(crate) priority: i32,
+}
+
+/// A client session's subscription is gone.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ClientUnsubscribed {
+    pub(crate) client: ClientNo,
+    pub(crate) source: Source,
+}
+
+/// An exactly-once id is taken, or free again.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Inbound {
+    pub(crate) client: ClientNo,
+    pub(crate) id: u16,
+}
+wire_fields!(Inbound { 1 => client, 2 => id });
+
+/// A consumer was added to a queue. Soft.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ConsumerAdded {
+    pub(crate) session: SessionId,
+    pub(crate) consumer: ConsumerId,
+    pub(crate) queue: QueueId,
+    pub(crate) credit: Credit,
+    pub(crate) group: u32,
+    pub(crate) exclusive: bool,
+    pub(crate) priority: i32,
+    pub(crate) through_client: bool,
+    pub(crate) qos: u8,
+    pub(crate) shared: bool,
+    pub(crate) identifier: u32,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change(pub(crate) Kind);
+
+/// The kinds of change; the first group is durable, or durable where its ids are.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Kind {
+    EpochOpen(EpochOpen),
+    Vhosts(Vec<Arc<str>>),
+    QueueDeclared(Box<QueueDeclared>),
+    QueueDeleted(QueueDeleted),
+    QueuePurged(Box<QueuePurged>),
+    ExchangeDeclared(Box<ExchangeDeclared>),
+    ExchangeDeleted(Box<ExchangeDeleted>),
+    Bound(Box<Bound>),
+    Unbound(Box<Bound>),
+    Published(Box<Published>),
+    Delivered(Box<Delivered>),
+    Settled(Settled),
+    Enqueued(Box<Enqueued>),
+    RetainedGone(Box<RetainedGone>),
+    Transaction(Box<Transaction>),
+    ClientOpened(Box<ClientOpened>),
+    ClientAway(ClientAway),
+    WillDone(ClientEnded),
+    ClientEnded(ClientEnded),
+    ClientSubscribed(Box<ClientSubscribed>),
+    ClientUnsubscribed(Box<ClientUnsubscribed>),
+    InboundTaken(Inbound),
+    InboundReleased(Inbound),
+    // Soft from here on.
+    Attached {
+        session: SessionId,
+        vhost: VhostId,
+        user: Arc<str>,
+    },
+    Detached(SessionId),
+    ConsumerAdded(Box<ConsumerAdded>),
+    ConsumerGone {
+        session: SessionId,
+        consumer: ConsumerId,
+    },
+    CreditSet {
+        session: SessionId,
+        consumer: ConsumerId,
+        credit: Credit,
+    },
+    GroupWindow {
+        session: SessionId,
+        group: u32,
+        window: u32,
+    },
+    GroupFlow {
+        session: SessionId,
+        group: u32,
+        active: bool,
+    },
+    /// Deliveries that no queue knows of took room in these outboxes.
+    Sent(SmallVec<[(SessionId, u64); 2]>),
+    /// The time for which an entry was hidden is over.
+    Visible {
+        queue: QueueId,
+        qseq: u64,
+    },
+    /// An entry is set aside until its message has been fetched.
+    SetAside {
+        queue: QueueId,
+        qseq: u64,
+    },
+    /// Nothing can be delivered from that queue for the time being.
+    Rest(QueueId),
+    /// A deadline needs no record: look again later, or never.
+    Postponed {
+        was: (Timestamp, crate::soft::Timer),
+        until: Option<Timestamp>,
+    },
+    Counted(Tally, u64),
+}
+
+impl Change {
+    /// Whether it goes into the journal.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        match &self.0 {
+            Kind::EpochOpen(_)
+            | Kind::Vhosts(_)
+            | Kind::RetainedGone(_) => true,
+            Kind::Transaction(it) => {
+                it.transaction != 0 || it.changes.iter().any(Self::is_durable)
+            }
+            Kind::QueueDeclared(it) => !is_soft(it.queue),
+            Kind::QueueDeleted(it) => !is_soft(it.queue),
+            Kind::QueuePurged(it) => !is_soft(it.queue),
+            Kind::ExchangeDeclared(it) => it.options.as_ref().is_some_and(|o| o.durable),
+            Kind::ExchangeDeleted(it) => !it.soft,
+            Kind::Bound(it) | Kind::Unbound(it) => !it.soft,
+            Kind::Published(it) => it.is_durable(),
+            Kind::Delivered(it) => it.items.iter().any(|item| !item.soft),
+            Kind::Settled(it) => !it.soft,
+            Kind::Enqueued(it) => {
+                (it.from.is_some() && !it.from_soft) || it.targets.iter().any(|t| !t.soft)
+            }
+            Kind::ClientOpened(it) => !it.client.is_soft(),
+            Kind::ClientAway(it) => !it.client.is_soft(),
+            Kind::WillDone(it) | Kind::ClientEnded(it) => !it.client.is_soft(),
+            Kind::ClientSubscribed(it) => !it.client.is_soft(),
+            Kind::ClientUnsubscribed(it) => !it.client.is_soft(),
+            Kind::InboundTaken(it) | Kind::InboundReleased(it) => !it.client.is_soft(),
+            Kind::Attached { .. }
+            | Kind::Detached(_)
+            | Kind::ConsumerAdded(_)
+            | Kind::ConsumerGone { .. }
+            | Kind::CreditSet { .. }
+            | Kind::GroupWindow { .. }
+            | Kind::GroupFlow { .. }
+            | Kind::Sent(_)
+            | Kind::Visible { .. }
+            | Kind::SetAside { .. }
+            | Kind::Rest(_)
+            | Kind::Postponed { .. }
+            | Kind::Counted(..) => false,
+        }
+    }
+
+    /// The message whose head and body are stored with the record.
+    #[must_use]
+    pub fn message(&self) -> Option<&Arc<Message>> {
+        match &self.0 {
+            Kind::Published(it) if it.stores() => it.message.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Says where the parts of a body lie that was too large for one record (RULES 18): before `apply`.
+    pub fn set_parts(&mut self, parts: &[StoredId]) {
+        if let Kind::Published(it) = &mut self.0 {
+            it.parts = parts.to_vec();
+        }
+    }
+
+    /// Whether the record must lie in one batch with the other records of its decision. The publishes of a transaction
+    /// need not: they are not in force before its last record.
+    #[must_use]
+    pub fn shares_batch(&self) -> bool {
+        !matches!(&self.0, Kind::Published(it) if it.transaction != 0)
+    }
+}
+
+/// The name that a topic source has as a key: its filter as a pattern.
+pub(crate) fn pattern_of(filter: &message::Filter) -> Option<Pattern> {
+    match filter {
+        message::Filter::Pattern(pattern) => Some(pattern.clone()),
+        message::Filter::Exact(levels) => Some(Pattern(
+            levels
+                .iter()
+                .map(|level| message::FilterLevel::Exact(Bytes::copy_from_slice(level)))
+                .collect(),
+        )),
+        message::Filter::All => Some(Pattern(vec![message::FilterLevel::Many])),
+        message::Filter::Headers { .. } => None,
+    }
+}
+
+/// The canonical pattern of a client's expiry in the records.
+pub(crate) const fn expiry_ms(expiry: ClientExpiry) -> Option<u64> {
+    match expiry {
+        ClientExpiry::WithConnection => Some(0),
+        ClientExpiry::AfterMs(ms) => Some(ms),
+        ClientExpiry::Never => None,
+    }
+}

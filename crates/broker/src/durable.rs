@@ -1,0 +1,181 @@
+//! The state that is a function of the journal: compared after replay, written into snapshots.
+//!
+//! Nothing here knows a connection, a consumer or a message that lives in memory only (see `soft.rs`). Where a soft
+//! thing has the same shape as a durable one (a transient queue, the session of a clean client) it uses the same type
+//! and lies in [`crate::soft::Soft`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use message::{Levels, Name, Pattern, StoredId, Timestamp, VhostId};
+use rustc_hash::FxHashMap;
+use session::{ExchangeOptions, QueueAttributes, QueueId, Source, SubscriptionOptions, Will};
+
+use crate::{
+    change::{Bound, ClientNo, Published, QueueDeclared},
+    queue::Entries,
+    record::wire::wire_fields,
+    routing::RetainedTree,
+};
+
+/// A queue: what was declared, and its stored entries.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    pub(crate) declared: QueueDeclared,
+    /// Above every number that a stored entry has had.
+    pub(crate) next: u64,
+    pub(crate) entries: Entries,
+    pub(crate) dedup: Dedup,
+}
+
+impl Queue {
+    pub(crate) fn attributes(&self) -> &QueueAttributes {
+        &self.declared.options.attributes
+    }
+
+    /// Whether entries must keep the dedup ids of five minutes.
+    pub(crate) fn deduplicates(&self) -> bool {
+        self.attributes().deduplicate || self.attributes().fifo.is_some()
+    }
+}
+
+/// The dedup ids seen lately, with the time of their record.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Dedup {
+    seen: BTreeMap<Bytes, Timestamp>,
+    order: VecDeque<(Timestamp, Bytes)>,
+}
+
+impl Dedup {
+    pub(crate) fn knows(&self, id: &Bytes, now: Timestamp, keep_ms: u64) -> bool {
+        self.seen
+            .get(id)
+            .is_some_and(|seen| now < seen.plus_ms(keep_ms))
+    }
+
+    /// Adds an id and forgets what is older than `keep_ms` by the time of this record.
+    pub(crate) fn add(&mut self, id: &Bytes, now: Timestamp, keep_ms: u64) {
+        while let Some((time, old)) = self.order.front() {
+            if now < time.plus_ms(keep_ms) {
+                break;
+            }
+            if self.seen.get(old) == Some(time) {
+                self.seen.remove(old);
+            }
+            self.order.pop_front();
+        }
+        self.seen.insert(id.clone(), now);
+        self.order.push_back((now, id.clone()));
+    }
+
+    pub(crate) fn list(&self) -> Vec<(Timestamp, Bytes)> {
+        self.order.iter().cloned().collect()
+    }
+
+    pub(crate) fn from_list(list: Vec<(Timestamp, Bytes)>) -> Self {
+        let mut dedup = Self::default();
+        for (time, id) in list {
+            dedup.seen.insert(id.clone(), time);
+            dedup.order.push_back((time, id));
+        }
+        dedup
+    }
+}
+
+/// A retained message.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Retained {
+    pub(crate) stored: StoredId,
+    pub(crate) len: u32,
+    pub(crate) qos: u8,
+    pub(crate) since: Timestamp,
+    pub(crate) expiry: Option<Timestamp>,
+}
+
+/// A message whose body lies in records of its own: they go with the last reference.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Large {
+    pub(crate) refs: u64,
+    pub(crate) parts: Vec<StoredId>,
+}
+wire_fields!(Large { 1 => refs, 2 => parts });
+
+/// A client session without its connection.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Client {
+    pub(crate) vhost: VhostId,
+    pub(crate) client_id: Bytes,
+    pub(crate) user: Option<Arc<str>>,
+    pub(crate) queue: QueueId,
+    /// `None`: never.
+    pub(crate) expiry_ms: Option<u64>,
+    pub(crate) will: Option<Box<Will>>,
+    pub(crate) away: bool,
+    pub(crate) ends_at: Option<Timestamp>,
+    pub(crate) will_at: Option<Timestamp>,
+    pub(crate) subscriptions: BTreeMap<Pattern, SubscriptionOptions>,
+    pub(crate) sources: Vec<ClientSource>,
+    pub(crate) inbound: BTreeSet<u16>,
+}
+
+/// A queue that a client session reads through its own.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ClientSource {
+    pub(crate) source: Source,
+    pub(crate) options: SubscriptionOptions,
+    pub(crate) queue: QueueId,
+    pub(crate) priority: i32,
+}
+
+/// Everything durable.
+#[derive(Debug, Default)]
+pub(crate) struct Durable {
+    pub(crate) epoch: u64,
+    /// The latest time of any record.
+    pub(crate) time: Timestamp,
+    pub(crate) vhosts: Vec<Arc<str>>,
+    pub(crate) next_queue: u64,
+    pub(crate) next_client: u64,
+    pub(crate) next_transaction: u64,
+    pub(crate) queues: FxHashMap<QueueId, Queue>,
+    pub(crate) exchanges: BTreeMap<(VhostId, Name), ExchangeOptions>,
+    /// By the binding's canonical bytes.
+    pub(crate) bindings: BTreeMap<(VhostId, Vec<u8>), Bound>,
+    pub(crate) retained: BTreeMap<VhostId, RetainedTree<Retained>>,
+    pub(crate) clients: FxHashMap<ClientNo, Client>,
+    pub(crate) large: BTreeMap<StoredId, Large>,
+    /// References to stored messages from entries that the message's own record does not name.
+    pub(crate) extra: BTreeMap<StoredId, u64>,
+    /// Publishes of transactions that are not in force yet.
+    pub(crate) prepared: BTreeMap<u64, Vec<Prepared>>,
+}
+
+/// A publish of a transaction that is not in force yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Prepared {
+    pub(crate) published: Published,
+    pub(crate) stored: Option<StoredId>,
+}
+
+impl Durable {
+    pub(crate) fn retained(&self, vhost: VhostId, key: &Levels) -> Option<&Retained> {
+        self.retained.get(&vhost)?.get(key)
+    }
+
+    /// Numbers of all queues, in order.
+    pub(crate) fn queue_ids(&self) -> Vec<QueueId> {
+        let mut ids: Vec<_> = self.queues.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Numbers of all client sessions, in order.
+    pub(crate) fn client_numbers(&self) -> Vec<ClientNo> {
+        let mut numbers: Vec<_> = self.clients.keys().copied().collect();
+        numbers.sort_unstable();
+        numbers
+    }
+}

@@ -1,0 +1,213 @@
+//! What the core asks of the node: to tell a connection something, to fetch a stored message, to count references.
+//!
+//! Effects are data. They carry what they wait for ([`Wait`]) and in whose order they stand ([`OutLane`]); when they
+//! leave is the node's business (RULES 3, 4).
+
+use std::sync::Arc;
+
+use message::{Address, Message, StoredId, Timestamp};
+use session::{
+    CloseReason, ConsumerId, Death, DeathReason, Delivery, DeliveryId, Event, Lane, QueueId,
+    SessionId, Token,
+};
+use smallvec::SmallVec;
+
+use crate::change::Change;
+
+/// What came in with a command: the core has neither clock nor chance of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Context {
+    /// The core's time; never goes back.
+    pub now: Timestamp,
+    /// Entropy for names that the core makes up.
+    pub random: u64,
+}
+
+/// Who is on a connection, once verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionInfo {
+    /// The virtual host.
+    pub vhost: message::VhostId,
+    /// The user.
+    pub user: Arc<str>,
+}
+
+/// What a `decide` came to: changes to apply, in order, and effects to route after that.
+#[derive(Debug, Default)]
+pub struct Decision {
+    /// To apply and, where durable, to journal: in this order.
+    pub changes: Vec<Change>,
+    /// To route when all changes are applied.
+    pub effects: Vec<Effect>,
+}
+
+impl Decision {
+    /// Empties it, keeping its memory.
+    pub fn clear(&mut self) {
+        self.changes.clear();
+        self.effects.clear();
+    }
+}
+
+/// Whose order an effect keeps within its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OutLane {
+    /// The replies of one channel.
+    Reply(Lane),
+    /// The deliveries of one consumer, and what is said about the consumer itself.
+    Consumer(ConsumerId),
+}
+
+/// What must be on stable storage before an effect may leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Nothing.
+    Nothing,
+    /// Everything appended so far, the records of this decision included (RULES 3).
+    Durable,
+    /// The record that stores this message; what was appended behind it does not matter.
+    Stored(StoredId),
+}
+
+/// Where a message's bytes are.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// In memory.
+    Resident(Arc<Message>),
+    /// In the journal, with so many bytes of body.
+    Stored(StoredId, u32),
+}
+
+/// A delivery without its message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PendingDelivery {
+    /// As in [`Delivery::consumer`].
+    pub consumer: ConsumerId,
+    /// As in [`Delivery::id`].
+    pub id: Option<DeliveryId>,
+    /// As in [`Delivery::count`].
+    pub count: u32,
+    /// As in [`Delivery::redelivered`].
+    pub redelivered: bool,
+    /// As in [`Delivery::resent`].
+    pub resent: bool,
+    /// As in [`Delivery::qos`].
+    pub qos: u8,
+    /// As in [`Delivery::retain`].
+    pub retain: bool,
+    /// As in [`Delivery::subscriptions`].
+    pub subscriptions: SmallVec<[u32; 2]>,
+    /// As in [`Delivery::enqueued`].
+    pub enqueued: Timestamp,
+    /// As in [`Delivery::deaths`].
+    pub deaths: Option<Arc<Vec<Death>>>,
+    /// As in [`Delivery::readdressed`].
+    pub readdressed: Option<Arc<Address>>,
+}
+
+impl PendingDelivery {
+    /// The delivery, with its message.
+    #[must_use]
+    pub fn into_delivery(self, message: Arc<Message>) -> Delivery {
+        Delivery {
+            consumer: self.consumer,
+            id: self.id,
+            message,
+            count: self.count,
+            redelivered: self.redelivered,
+            resent: self.resent,
+            qos: self.qos,
+            retain: self.retain,
+            subscriptions: self.subscriptions,
+            enqueued: self.enqueued,
+            deaths: self.deaths,
+            readdressed: self.readdressed,
+        }
+    }
+
+    /// The event, with its message.
+    #[must_use]
+    pub fn into_event(self, message: Arc<Message>) -> Event {
+        Event::Delivery(Box::new(self.into_delivery(message)))
+    }
+}
+
+/// What a message is fetched for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fetch {
+    /// To be dead-lettered out of a queue.
+    DeadLetter {
+        /// The queue that it leaves.
+        queue: QueueId,
+        /// Its number there.
+        qseq: u64,
+        /// Why.
+        reason: DeathReason,
+    },
+}
+
+/// What the node is asked to do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Tell a connection.
+    Event {
+        /// Whom.
+        to: SessionId,
+        /// In whose order.
+        lane: OutLane,
+        /// After what.
+        wait: Wait,
+        /// What.
+        event: Event,
+    },
+    /// Hand over a message.
+    Deliver {
+        /// To whom.
+        to: SessionId,
+        /// In whose order.
+        lane: OutLane,
+        /// After what.
+        wait: Wait,
+        /// How it is shown.
+        delivery: PendingDelivery,
+        /// The message.
+        content: Content,
+        /// The room that it takes in the outbox, until [`crate::Broker::returned_room`].
+        bytes: u64,
+    },
+    /// Answer a pull (`Event::Pulled`) once all its messages are there. Takes no room in the outbox.
+    Pulled {
+        /// To whom.
+        to: SessionId,
+        /// In whose order.
+        lane: OutLane,
+        /// After what.
+        wait: Wait,
+        /// From the command.
+        token: Token,
+        /// What was taken.
+        deliveries: Vec<(PendingDelivery, Content)>,
+        /// Messages still available.
+        remaining: u64,
+    },
+    /// A reference to a stored message is gone.
+    Unref(StoredId),
+    /// A reference to a stored message was made.
+    Ref(StoredId),
+    /// Read a stored message and call [`crate::Broker::decide_fetched`] with it.
+    Fetch {
+        /// What for.
+        fetch: Fetch,
+        /// Which.
+        id: StoredId,
+        /// After what.
+        wait: Wait,
+    },
+    /// End a connection.
+    Close {
+        /// Which.
+        session: SessionId,
+        /// Why.
+        reason: CloseReason,
+    },
+}

@@ -1,0 +1,197 @@
+//! Which entry is next. Soft: rebuilt from the entries after a restart.
+//!
+//! | order | next is | memory |
+//! |---|---|---|
+//! | plain | the oldest released one, else the first behind the cursor | nothing per entry |
+//! | priority | the highest priority, then the oldest | one set element per ready entry |
+//! | groups | the oldest of a group that is free or already with this receiver (DOORS 20) | one set element per ready entry |
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use bytes::Bytes;
+use session::{ConsumerId, SessionId};
+
+/// Who holds a group: a consumer, or a pull of a session.
+pub(crate) type Receiver = (SessionId, ConsumerId);
+
+/// One group of a FIFO queue.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Group {
+    ready: BTreeSet<u64>,
+    out: u32,
+    holder: Option<Receiver>,
+}
+
+/// The groups of a FIFO queue.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Groups {
+    groups: BTreeMap<Bytes, Group>,
+    /// First ready number and name of each group that nobody holds.
+    free: BTreeMap<u64, Bytes>,
+    /// The same for each group that a receiver holds and may have more of.
+    held: BTreeMap<(Receiver, u64), Bytes>,
+    len: usize,
+}
+
+/// See the file's table.
+#[derive(Clone, Debug)]
+pub(crate) enum Order {
+    /// First in, first out.
+    Plain {
+        /// Everything below has been handed out once, or is in `again`, or is hidden.
+        cursor: u64,
+        /// Ready below the cursor.
+        again: BTreeSet<u64>,
+    },
+    /// By priority.
+    Priority(BTreeSet<(Reverse<u8>, u64)>),
+    /// By group.
+    Groups(Box<Groups>),
+}
+
+impl Order {
+    pub(crate) const fn plain() -> Self {
+        Self::Plain {
+            cursor: 0,
+            again: BTreeSet::new(),
+        }
+    }
+
+    /// An entry became ready.
+    pub(crate) fn add(&mut self, qseq: u64, priority: u8, group: &Bytes) {
+        match self {
+            Self::Plain { cursor, again } => {
+                if qseq < *cursor {
+                    again.insert(qseq);
+                }
+            }
+            Self::Priority(ready) => {
+                ready.insert((Reverse(priority), qseq));
+            }
+            Self::Groups(groups) => groups.change(group, |group| {
+                group.ready.insert(qseq);
+            }),
+        }
+    }
+
+    /// An entry that was ready is so no longer, but was not handed out.
+    pub(crate) fn remove(&mut self, qseq: u64, priority: u8, group: &Bytes) {
+        match self {
+            Self::Plain { again, .. } => {
+                again.remove(&qseq);
+            }
+            Self::Priority(ready) => {
+                ready.remove(&(Reverse(priority), qseq));
+            }
+            Self::Groups(groups) => groups.change(group, |group| {
+                group.ready.remove(&qseq);
+            }),
+        }
+    }
+
+    /// An entry was handed out.
+    pub(crate) fn take(
+        &mut self,
+        qseq: u64,
+        priority: u8,
+        group: &Bytes,
+        receiver: Receiver,
+        keeps: bool,
+    ) {
+        match self {
+            Self::Plain { cursor, again } => {
+                if qseq >= *cursor {
+                    *cursor = qseq + 1;
+                } else {
+                    again.remove(&qseq);
+                }
+            }
+            Self::Priority(ready) => {
+                ready.remove(&(Reverse(priority), qseq));
+            }
+            Self::Groups(groups) => groups.change(group, |group| {
+                group.ready.remove(&qseq);
+                if keeps {
+                    group.out += 1;
+                    group.holder = Some(receiver);
+                }
+            }),
+        }
+    }
+
+    /// An entry that was handed out came back or is gone.
+    pub(crate) fn returned(&mut self, group: &Bytes) {
+        if let Self::Groups(groups) = self {
+            groups.change(group, |group| {
+                group.out = group.out.saturating_sub(1);
+                if group.out == 0 {
+                    group.holder = None;
+                }
+            });
+        }
+    }
+
+    /// The next ready one of a group queue for that receiver.
+    pub(crate) fn next_of_groups(&self, receiver: Receiver, window: u32) -> Option<u64> {
+        let Self::Groups(groups) = self else {
+            return None;
+        };
+        let free = groups.free.keys().next().copied();
+        let held = groups
+            .held
+            .range((receiver, 0)..=(receiver, u64::MAX))
+            .find(|(_, name)| {
+                groups
+                    .groups
+                    .get(*name)
+                    .is_some_and(|group| group.out < window)
+            })
+            .map(|((_, qseq), _)| *qseq);
+        match (free, held) {
+            (Some(free), Some(held)) => Some(free.min(held)),
+            (free, held) => free.or(held),
+        }
+    }
+}
+
+impl Groups {
+    fn change(&mut self, name: &Bytes, change: impl FnOnce(&mut Group)) {
+        if !self.groups.contains_key(name) {
+            self.groups.insert(name.clone(), Group::default());
+        }
+        let group = self.groups.get_mut(name).expect("made above");
+        let place = |group: &Group| group.ready.first().map(|first| (*first, group.holder));
+        let before = place(group);
+        let count = group.ready.len();
+        change(group);
+        let after = place(group);
+        self.len = self.len + group.ready.len() - count;
+        if group.ready.is_empty() && group.out == 0 {
+            self.groups.remove(name);
+        }
+        if before == after {
+            return;
+        }
+        match before {
+            Some((first, None)) => {
+                self.free.remove(&first);
+            }
+            Some((first, Some(holder))) => {
+                self.held.remove(&(holder, first));
+            }
+            None => {}
+        }
+        match after {
+            Some((first, None)) => {
+                self.free.insert(first, name.clone());
+            }
+            Some((first, Some(holder))) => {
+                self.held.insert((holder, first), name.clone());
+            }
+            None => {}
+        }
+    }
+}

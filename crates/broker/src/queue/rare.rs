@@ -1,0 +1,61 @@
+//! What few entries have, kept beside the queue so that the others stay small.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use message::{Address, Timestamp};
+use session::{Death, QueueId};
+use smallvec::SmallVec;
+
+use crate::record::wire::wire_fields;
+
+/// Bits of an entry.
+pub(crate) mod flag {
+    /// Quality of service of the delivery.
+    pub(crate) const QOS: u16 = 0b11;
+    /// Show the retain flag.
+    pub(crate) const RETAIN: u16 = 1 << 2;
+    /// The receiver owns it (`Outcome::Received`).
+    pub(crate) const RECEIVED: u16 = 1 << 3;
+    /// The stored message is referred to from here although its own record does not name this entry.
+    pub(crate) const EXTRA: u16 = 1 << 4;
+    /// Leased to a client session: an entry of that session's own queue refers to it.
+    pub(crate) const LINKED: u16 = 1 << 5;
+    /// There is a [`super::Rare`].
+    pub(crate) const RARE: u16 = 1 << 6;
+}
+
+/// The rare side of an entry. Boxed: most entries have none.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Rare {
+    /// When it expires by its own time to live; the queue's is computed from its arrival.
+    pub(crate) expiry: Option<Timestamp>,
+    /// Invisible until then: delayed, or leased to a pull.
+    pub(crate) visible_at: Option<Timestamp>,
+    /// Where it has died before, newest first.
+    pub(crate) deaths: Option<Arc<Vec<Death>>>,
+    /// The address that replaces the message's own.
+    pub(crate) readdressed: Option<Arc<Address>>,
+    /// Identifiers of the subscriptions that matched.
+    pub(crate) subscriptions: SmallVec<[u32; 2]>,
+    /// Its group, in FIFO queues.
+    pub(crate) group: Option<Bytes>,
+    /// Its dedup id, where the queue deduplicates.
+    pub(crate) dedup: Option<Bytes>,
+    /// The entry that is leased while this one is in a client session's queue.
+    pub(crate) origin: Option<(QueueId, u64)>,
+    /// The consumer to show instead of the client session itself, plus one.
+    pub(crate) consumer: u64,
+}
+
+impl Rare {
+    /// Boxed, unless there is nothing to say.
+    pub(crate) fn boxed(self) -> Option<Box<Self>> {
+        (self != Self::default()).then(|| Box::new(self))
+    }
+}
+
+wire_fields!(Rare {
+    1 => expiry, 2 => visible_at, 3 => deaths, 4 => readdressed, 5 => subscriptions, 6 => group, 7 => dedup, 8 => origin,
+    9 => consumer,
+});

@@ -1,0 +1,513 @@
+//! Changes as records, and back.
+
+use bytes::Bytes;
+use message::{
+    DecodeError, Name, Reader, StoredId, Timestamp,
+    codec::{put_bytes, put_u64},
+};
+use session::{Source, SubscriptionOptions};
+
+use super::{
+    foreign::fields,
+    wire::{Wire, put_field},
+};
+use crate::change::{
+    Change, ClientSubscribed, ClientUnsubscribed, Delivered, HandedOut, Kind, Published, Ranges,
+    Transaction,
+};
+
+/// The type of a record: never reused, an unknown one stops the reader (RULES 24).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordKind(pub u8);
+
+impl RecordKind {
+    /// A part of a large body. Written and read by the node; no change of the core.
+    pub const BODY_PART: Self = Self(0xF0);
+    /// Stores a message.
+    pub const PUBLISHED: Self = Self(10);
+}
+
+const EPOCH_OPEN: u8 = 2;
+const VHOSTS: u8 = 3;
+const QUEUE_DECLARED: u8 = 4;
+const QUEUE_DELETED: u8 = 5;
+const QUEUE_PURGED: u8 = 6;
+const EXCHANGE_DECLARED: u8 = 7;
+const EXCHANGE_DELETED: u8 = 8;
+const BOUND: u8 = 9;
+const PUBLISHED: u8 = RecordKind::PUBLISHED.0;
+const DELIVERED: u8 = 11;
+const SETTLED: u8 = 12;
+const ENQUEUED: u8 = 13;
+const RETAINED_GONE: u8 = 14;
+const TRANSACTION: u8 = 15;
+const CLIENT_OPENED: u8 = 16;
+const CLIENT_AWAY: u8 = 17;
+const CLIENT_ENDED: u8 = 18;
+const CLIENT_SUBSCRIBED: u8 = 19;
+const CLIENT_UNSUBSCRIBED: u8 = 20;
+const INBOUND_TAKEN: u8 = 21;
+const INBOUND_RELEASED: u8 = 22;
+const UNBOUND: u8 = 23;
+const WILL_DONE: u8 = 24;
+
+/// The field of the time, in every record.
+const TIME: u64 = 31;
+
+/// Where the body of a publish is, as its record tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyAt<'a> {
+    /// The record stores no message.
+    None,
+    /// Behind the fields, as the rest of the record: appended by the node.
+    Inline {
+        /// Bytes of it.
+        len: u64,
+    },
+    /// In records of its own.
+    Parts {
+        /// Them, in order.
+        parts: &'a [StoredId],
+        /// Bytes altogether.
+        len: u64,
+    },
+}
+
+/// A message as its record holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredMessage {
+    /// For `message::decode_head`.
+    pub head: Bytes,
+    /// The body.
+    pub body: StoredBody,
+}
+
+/// Where the body of a stored message is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoredBody {
+    /// Here.
+    Inline(Bytes),
+    /// In `BODY_PART` records.
+    Parts {
+        /// Them, in order.
+        parts: Vec<StoredId>,
+        /// Bytes altogether.
+        len: u64,
+    },
+}
+
+impl Change {
+    /// Appends the record's fields and says its kind. `head` is the encoded head of [`Change::message`]; an inline body
+    /// is appended by the caller, behind what this wrote. Soft targets and whatever else is soft are left out.
+    ///
+    /// # Panics
+    /// When the change is not durable: it has no record.
+    pub fn encode(
+        &self,
+        now: Timestamp,
+        head: &[u8],
+        body: BodyAt<'_>,
+        out: &mut Vec<u8>,
+    ) -> RecordKind {
+        put_field(out, TIME, |out| now.put(out));
+        if let Kind::Published(it) = &self.0 {
+            put_published(it, head, body, out);
+            return RecordKind(PUBLISHED);
+        }
+        RecordKind(put_kind(&self.0, out))
+    }
+
+    /// Reads a record: for replay. The message's head is not decoded.
+    pub fn decode(kind: RecordKind, payload: Bytes) -> Result<(Timestamp, Self), DecodeError> {
+        let mut reader = Reader::new(payload);
+        if reader.u64()? != TIME {
+            return Err(DecodeError::Bounds("a record's first field"));
+        }
+        let now = Timestamp::read(&mut Reader::new(reader.bytes()?))?;
+        if kind.0 == PUBLISHED {
+            let (published, _, rest) = read_published(reader)?;
+            let mut published = published;
+            if published.parts.is_empty() {
+                published.len = u32::try_from(rest.len())
+                    .map_err(|_| DecodeError::Bounds("the length of a body"))?;
+            }
+            return Ok((now, Self(Kind::Published(Box::new(published)))));
+        }
+        // What is read lives long: it must not pin the batch that the record lay in.
+        let mut own = Reader::new(Bytes::copy_from_slice(&reader.rest()));
+        Ok((now, Self(read_kind(kind.0, &mut own)?)))
+    }
+}
+
+/// Reads the message of a stored publish.
+pub fn decode_stored(payload: Bytes) -> Result<StoredMessage, DecodeError> {
+    let mut reader = Reader::new(payload);
+    if reader.u64()? != TIME {
+        return Err(DecodeError::Bounds("a record's first field"));
+    }
+    reader.bytes()?;
+    let (published, head, rest) = read_published(reader)?;
+    Ok(StoredMessage {
+        head,
+        body: if published.parts.is_empty() {
+            StoredBody::Inline(rest)
+        } else {
+            StoredBody::Parts {
+                parts: published.parts,
+                len: u64::from(published.len),
+            }
+        },
+    })
+}
+
+fn put_published(it: &Published, head: &[u8], body: BodyAt<'_>, out: &mut Vec<u8>) {
+    put_u64(out, 1);
+    put_bytes(out, head);
+    for target in it.targets.iter().filter(|target| !target.soft) {
+        put_field(out, 2, |out| target.put(out));
+    }
+    if let Some(retain) = &it.retain {
+        put_field(out, 3, |out| retain.put(out));
+    }
+    if let Some(inbound) = it.inbound.filter(|(client, _)| !client.is_soft()) {
+        put_field(out, 4, |out| inbound.put(out));
+    }
+    if let BodyAt::Parts { parts, len } = body {
+        put_field(out, 5, |out| {
+            put_u64(out, parts.len() as u64);
+            for part in parts {
+                part.put(out);
+            }
+        });
+        put_field(out, 6, |out| len.put(out));
+    }
+    if it.transaction != 0 {
+        put_field(out, 7, |out| it.transaction.put(out));
+    }
+    out.push(0);
+}
+
+fn read_published(mut reader: Reader) -> Result<(Published, Bytes, Bytes), DecodeError> {
+    let mut it = Published::default();
+    let mut head = Bytes::new();
+    fields(&mut reader, |number, part| {
+        match number {
+            1 => head = part.clone().rest(),
+            2 => it.targets.push(Wire::read(part)?),
+            3 => {
+                // The key lives long: it must not pin the batch that the record lay in.
+                let mut own = Reader::new(Bytes::copy_from_slice(&part.clone().rest()));
+                it.retain = Some(Wire::read(&mut own)?);
+            }
+            4 => it.inbound = Some(Wire::read(part)?),
+            5 => it.parts = Wire::read(part)?,
+            6 => it.len = Wire::read(part)?,
+            7 => it.transaction = Wire::read(part)?,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok((it, head, reader.rest()))
+}
+
+fn put_kind(kind: &Kind, out: &mut Vec<u8>) -> u8 {
+    match kind {
+        Kind::EpochOpen(it) => put(it, EPOCH_OPEN, out),
+        Kind::Vhosts(it) => put(it, VHOSTS, out),
+        Kind::QueueDeclared(it) => put(&**it, QUEUE_DECLARED, out),
+        Kind::QueueDeleted(it) => put(it, QUEUE_DELETED, out),
+        Kind::QueuePurged(it) => put(&**it, QUEUE_PURGED, out),
+        Kind::ExchangeDeclared(it) => put(&**it, EXCHANGE_DECLARED, out),
+        Kind::ExchangeDeleted(it) => put(&**it, EXCHANGE_DELETED, out),
+        Kind::Bound(it) => put(&**it, BOUND, out),
+        Kind::Unbound(it) => put(&**it, UNBOUND, out),
+        Kind::Delivered(it) => put(&**it, DELIVERED, out),
+        Kind::Settled(it) => put(it, SETTLED, out),
+        Kind::Enqueued(it) => {
+            let mut durable = (**it).clone();
+            durable.targets.retain(|target| !target.soft);
+            if durable.from_soft {
+                durable.from = None;
+            }
+            put(&durable, ENQUEUED, out)
+        }
+        Kind::RetainedGone(it) => put(&**it, RETAINED_GONE, out),
+        Kind::Transaction(it) => put(&**it, TRANSACTION, out),
+        Kind::ClientOpened(it) => put(&**it, CLIENT_OPENED, out),
+        Kind::ClientAway(it) => put(it, CLIENT_AWAY, out),
+        Kind::WillDone(it) => put(it, WILL_DONE, out),
+        Kind::ClientEnded(it) => put(it, CLIENT_ENDED, out),
+        Kind::ClientSubscribed(it) => put(&**it, CLIENT_SUBSCRIBED, out),
+        Kind::ClientUnsubscribed(it) => put(&**it, CLIENT_UNSUBSCRIBED, out),
+        Kind::InboundTaken(it) => put(it, INBOUND_TAKEN, out),
+        Kind::InboundReleased(it) => put(it, INBOUND_RELEASED, out),
+        Kind::Published(_)
+        | Kind::Attached { .. }
+        | Kind::Detached(_)
+        | Kind::ConsumerAdded(_)
+        | Kind::ConsumerGone { .. }
+        | Kind::CreditSet { .. }
+        | Kind::GroupWindow { .. }
+        | Kind::GroupFlow { .. }
+        | Kind::Sent(_)
+        | Kind::Visible { .. }
+        | Kind::SetAside { .. }
+        | Kind::Rest(_)
+        | Kind::Postponed { .. }
+        | Kind::Counted(..) => unreachable!("a soft change has no record"),
+    }
+}
+
+fn put(value: &impl Wire, kind: u8, out: &mut Vec<u8>) -> u8 {
+    value.put(out);
+    kind
+}
+
+fn read_kind(kind: u8, r: &mut Reader) -> Result<Kind, DecodeError> {
+    Ok(match kind {
+        EPOCH_OPEN => Kind::EpochOpen(Wire::read(r)?),
+        VHOSTS => Kind::Vhosts(Wire::read(r)?),
+        QUEUE_DECLARED => Kind::QueueDeclared(Wire::read(r)?),
+        QUEUE_DELETED => Kind::QueueDeleted(Wire::read(r)?),
+        QUEUE_PURGED => Kind::QueuePurged(Wire::read(r)?),
+        EXCHANGE_DECLARED => Kind::ExchangeDeclared(Wire::read(r)?),
+        EXCHANGE_DELETED => Kind::ExchangeDeleted(Wire::read(r)?),
+        BOUND => Kind::Bound(Wire::read(r)?),
+        UNBOUND => Kind::Unbound(Wire::read(r)?),
+        DELIVERED => Kind::Delivered(Wire::read(r)?),
+        SETTLED => Kind::Settled(Wire::read(r)?),
+        ENQUEUED => Kind::Enqueued(Wire::read(r)?),
+        RETAINED_GONE => Kind::RetainedGone(Wire::read(r)?),
+        TRANSACTION => Kind::Transaction(Wire::read(r)?),
+        CLIENT_OPENED => Kind::ClientOpened(Wire::read(r)?),
+        CLIENT_AWAY => Kind::ClientAway(Wire::read(r)?),
+        WILL_DONE => Kind::WillDone(Wire::read(r)?),
+        CLIENT_ENDED => Kind::ClientEnded(Wire::read(r)?),
+        CLIENT_SUBSCRIBED => Kind::ClientSubscribed(Wire::read(r)?),
+        CLIENT_UNSUBSCRIBED => Kind::ClientUnsubscribed(Wire::read(r)?),
+        INBOUND_TAKEN => Kind::InboundTaken(Wire::read(r)?),
+        INBOUND_RELEASED => Kind::InboundReleased(Wire::read(r)?),
+        tag => {
+            return Err(DecodeError::Unknown {
+                what: "record type",
+                tag: u64::from(tag),
+            });
+        }
+    })
+}
+
+impl Wire for Delivered {
+    fn put(&self, out: &mut Vec<u8>) {
+        put_field(out, 1, |out| self.queue.put(out));
+        for settled in [false, true] {
+            let mut ranges = Ranges::default();
+            let mut counts = Vec::new();
+            for item in self.items.iter().filter(|i| !i.soft && i.settled == settled) {
+                ranges.push(item.qseq);
+                counts.push(item.count);
+            }
+            if counts.is_empty() {
+                continue;
+            }
+            put_field(out, if settled { 3 } else { 2 }, |out| {
+                ranges.put(out);
+                if !settled {
+                    // One count for all, as a rule.
+                    let same = counts.iter().all(|count| *count == counts[0]);
+                    out.push(u8::from(same));
+                    for count in counts.iter().take(if same { 1 } else { counts.len() }) {
+                        count.put(out);
+                    }
+                }
+            });
+        }
+        if self.visible_at.is_some() {
+            put_field(out, 4, |out| self.visible_at.put(out));
+        }
+        if let Some(link) = self.link.as_ref().filter(|link| !link.soft) {
+            put_field(out, 5, |out| link.put(out));
+            put_field(out, 6, |out| self.linked.put(out));
+        }
+        out.push(0);
+    }
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let mut it = Self::default();
+        fields(reader, |number, part| {
+            match number {
+                1 => it.queue = Wire::read(part)?,
+                2 | 3 => {
+                    let settled = number == 3;
+                    let ranges = Ranges::read(part)?;
+                    let same = settled || part.u8()? == 1;
+                    let mut count = if settled { 1 } else { part.u32()? };
+                    let mut first = true;
+                    for qseq in ranges.iter() {
+                        if !same && !first {
+                            count = part.u32()?;
+                        }
+                        first = false;
+                        it.items.push(HandedOut {
+                            qseq,
+                            count,
+                            receiver: None,
+                            bytes: 0,
+                            settled,
+                            unowned: false,
+                            soft: false,
+                        });
+                    }
+                }
+                4 => it.visible_at = Wire::read(part)?,
+                5 => it.link = Some(Wire::read(part)?),
+                6 => it.linked = Wire::read(part)?,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(it)
+    }
+}
+
+impl Wire for Transaction {
+    fn put(&self, out: &mut Vec<u8>) {
+        put_field(out, 1, |out| self.transaction.put(out));
+        for change in self.changes.iter().filter(|change| change.is_durable()) {
+            put_field(out, 2, |out| {
+                let at = out.len();
+                out.push(0);
+                out[at] = put_kind(&change.0, out);
+            });
+        }
+        out.push(0);
+    }
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let mut it = Self::default();
+        fields(reader, |number, part| {
+            match number {
+                1 => it.transaction = Wire::read(part)?,
+                2 => {
+                    let kind = part.u8()?;
+                    it.changes.push(Change(read_kind(kind, part)?));
+                }
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(it)
+    }
+}
+
+impl Wire for Source {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Queue { name, create } => {
+                out.push(0);
+                name.put(out);
+                create.put(out);
+            }
+            Self::Topic { filter } => {
+                out.push(1);
+                filter.put(out);
+            }
+            Self::Shared { group, filter } => {
+                out.push(2);
+                group.put(out);
+                filter.put(out);
+            }
+            Self::Stream { name } => {
+                out.push(3);
+                name.put(out);
+            }
+        }
+    }
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        Ok(match reader.u8()? {
+            0 => Self::Queue {
+                name: Wire::read(reader)?,
+                create: Wire::read(reader)?,
+            },
+            1 => Self::Topic {
+                filter: Wire::read(reader)?,
+            },
+            2 => Self::Shared {
+                group: Wire::read(reader)?,
+                filter: Wire::read(reader)?,
+            },
+            3 => Self::Stream {
+                name: Wire::read(reader)?,
+            },
+            tag => {
+                return Err(DecodeError::Unknown {
+                    what: "source",
+                    tag: u64::from(tag),
+                });
+            }
+        })
+    }
+}
+
+impl Wire for ClientSubscribed {
+    fn put(&self, out: &mut Vec<u8>) {
+        put_field(out, 1, |out| self.client.put(out));
+        put_field(out, 2, |out| self.source.put(out));
+        put_field(out, 3, |out| self.options.put(out));
+        put_field(out, 4, |out| self.queue.put(out));
+        put_field(out, 5, |out| self.priority.put(out));
+        out.push(0);
+    }
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let mut it = Self {
+            client: Default::default(),
+            source: Source::Queue {
+                name: Name::new(),
+                create: false,
+            },
+            options: SubscriptionOptions::default(),
+            queue: None,
+            priority: 0,
+        };
+        fields(reader, |number, part| {
+            match number {
+                1 => it.client = Wire::read(part)?,
+                2 => it.source = Wire::read(part)?,
+                3 => it.options = Wire::read(part)?,
+                4 => it.queue = Wire::read(part)?,
+                5 => it.priority = Wire::read(part)?,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(it)
+    }
+}
+
+impl Wire for ClientUnsubscribed {
+    fn put(&self, out: &mut Vec<u8>) {
+        put_field(out, 1, |out| self.client.put(out));
+        put_field(out, 2, |out| self.source.put(out));
+        out.push(0);
+    }
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let mut it = Self {
+            client: Default::default(),
+            source: Source::Queue {
+                name: Name::new(),
+                create: false,
+            },
+        };
+        fields(reader, |number, part| {
+            match number {
+                1 => it.client = Wire::read(part)?,
+                2 => it.source = Wire::read(part)?,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(it)
+    }
+}

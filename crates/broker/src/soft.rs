@@ -1,0 +1,270 @@
+//! The state that a takeover rightly forgets: connections, consumers, credit, what is out to whom, messages and queues
+//! that live in memory only, and the indexes that are rebuilt from durable state.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use message::{Message, Name, StoredId, Timestamp, VhostId};
+use rustc_hash::FxHashMap;
+use session::{ConsumerId, Credit, ExchangeOptions, QueueId, SessionId};
+
+use crate::{
+    change::{Bound, ClientNo, Share},
+    durable::{Client, Dedup, Queue},
+    queue::{Order, Rare, Receiver},
+    routing::Exchange,
+};
+
+/// What an exchange routes to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Target {
+    Queue(QueueId),
+    Exchange(Name),
+    /// A client session's topic subscription, with what its deliveries need.
+    Client {
+        client: ClientNo,
+        qos: u8,
+        no_local: bool,
+        retain_as_published: bool,
+        identifier: u32,
+    },
+}
+
+/// Something that is due at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    /// An entry is no longer hidden.
+    Visible(QueueId, u64),
+    /// An entry's own time to live is over.
+    Expiry(QueueId, u64),
+    /// The oldest entry of a queue with a time to live or a retention may be over.
+    Age(QueueId),
+    /// A queue may have been unused for too long.
+    Unused(QueueId),
+    /// A client session ends.
+    ClientEnd(ClientNo),
+    /// A will is due.
+    Will(ClientNo),
+}
+
+/// Where a soft entry's message is.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    Resident(Arc<Message>),
+    Stored(StoredId, u32),
+}
+
+/// An entry that lives in memory only.
+#[derive(Clone, Debug)]
+pub(crate) struct SoftEntry {
+    pub(crate) place: Place,
+    pub(crate) len: u32,
+    pub(crate) enqueued: Timestamp,
+    pub(crate) count: u32,
+    pub(crate) flags: u16,
+    pub(crate) priority: u8,
+    pub(crate) rare: Option<Box<Rare>>,
+    /// The record that was published with it: nothing overtakes it (RULES 4).
+    pub(crate) wait: Option<StoredId>,
+}
+
+/// An entry that is out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Out {
+    /// Whose it is; `None` when a deadline or a link holds it.
+    pub(crate) receiver: Option<Receiver>,
+    /// A consumer's credit waits for it.
+    pub(crate) credited: bool,
+    pub(crate) len: u32,
+}
+
+/// The soft side of a queue, durable or not.
+#[derive(Debug)]
+pub(crate) struct SoftQueue {
+    /// The next number to use.
+    pub(crate) next: u64,
+    pub(crate) messages: BTreeMap<u64, SoftEntry>,
+    pub(crate) message_bytes: u64,
+    pub(crate) order: Order,
+    /// Not visible yet: delayed.
+    pub(crate) hidden: BTreeSet<u64>,
+    /// Set aside until its message is fetched.
+    pub(crate) aside: BTreeSet<u64>,
+    pub(crate) out: BTreeMap<u64, Out>,
+    pub(crate) out_bytes: u64,
+    /// In the order in which they came.
+    pub(crate) consumers: BTreeMap<u64, Receiver>,
+    /// Those that may receive now, highest priority first, then who waited longest.
+    pub(crate) active: BTreeMap<(Reverse<i32>, u64), Receiver>,
+    /// The one that receives, of a queue with a single active consumer.
+    pub(crate) single: Option<Receiver>,
+    pub(crate) exclusive: bool,
+    /// Place in the round of queues that may have something to deliver.
+    pub(crate) pump_at: Option<u64>,
+    /// The connection that it is exclusive to.
+    pub(crate) owner: Option<SessionId>,
+    pub(crate) had_consumer: bool,
+    pub(crate) last_used: Timestamp,
+    /// When the queue's oldest entry is looked at.
+    pub(crate) age_at: Option<Timestamp>,
+    /// Dedup ids of soft entries.
+    pub(crate) dedup: Dedup,
+}
+
+impl SoftQueue {
+    pub(crate) fn new(order: Order, now: Timestamp) -> Self {
+        Self {
+            next: 0,
+            messages: BTreeMap::new(),
+            message_bytes: 0,
+            order,
+            hidden: BTreeSet::new(),
+            aside: BTreeSet::new(),
+            out: BTreeMap::new(),
+            out_bytes: 0,
+            consumers: BTreeMap::new(),
+            active: BTreeMap::new(),
+            single: None,
+            exclusive: false,
+            pump_at: None,
+            owner: None,
+            had_consumer: false,
+            last_used: now,
+            age_at: None,
+            dedup: Dedup::default(),
+        }
+    }
+}
+
+/// A consumer of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Consumer {
+    pub(crate) queue: QueueId,
+    pub(crate) credit: Credit,
+    /// Unsettled deliveries.
+    pub(crate) out: u32,
+    pub(crate) group: u32,
+    pub(crate) priority: i32,
+    pub(crate) through_client: bool,
+    pub(crate) qos: u8,
+    pub(crate) shared: bool,
+    pub(crate) identifier: u32,
+    /// Place among the queue's consumers.
+    pub(crate) place: u64,
+    /// Place among the queue's active ones.
+    pub(crate) active_at: Option<u64>,
+}
+
+/// Consumers with a common window.
+#[derive(Clone, Debug)]
+pub(crate) struct ConsumerGroup {
+    pub(crate) window: u32,
+    pub(crate) out: u32,
+    pub(crate) active: bool,
+}
+
+impl Default for ConsumerGroup {
+    fn default() -> Self {
+        Self {
+            window: 0,
+            out: 0,
+            active: true,
+        }
+    }
+}
+
+/// A connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Attached {
+    pub(crate) vhost: VhostId,
+    pub(crate) user: Arc<str>,
+    pub(crate) client: Option<ClientNo>,
+    pub(crate) consumers: BTreeMap<ConsumerId, Consumer>,
+    pub(crate) groups: BTreeMap<u32, ConsumerGroup>,
+    /// Bytes in its outbox.
+    pub(crate) room_used: u64,
+    /// Queues that may have something out to it.
+    pub(crate) touched: BTreeSet<QueueId>,
+    /// Queues that are exclusive to it.
+    pub(crate) owned: BTreeSet<QueueId>,
+}
+
+/// The connection's side of a client session.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Connected {
+    pub(crate) session: Option<SessionId>,
+    pub(crate) message_len_max: Option<u32>,
+}
+
+/// Messages only just published, so that their first delivery needs no read.
+#[derive(Debug, Default)]
+pub(crate) struct Recent {
+    messages: FxHashMap<StoredId, Arc<Message>>,
+    order: VecDeque<(StoredId, u64)>,
+    bytes: u64,
+}
+
+impl Recent {
+    pub(crate) fn add(&mut self, id: StoredId, message: &Arc<Message>, bytes_max: u64, count_max: u64) {
+        let bytes = message.body.len() as u64 + 256;
+        if bytes > bytes_max {
+            return;
+        }
+        self.messages.insert(id, Arc::clone(message));
+        self.order.push_back((id, bytes));
+        self.bytes += bytes;
+        while self.bytes > bytes_max || self.order.len() as u64 > count_max {
+            let Some((old, bytes)) = self.order.pop_front() else {
+                break;
+            };
+            self.messages.remove(&old);
+            self.bytes -= bytes;
+        }
+    }
+
+    pub(crate) fn get(&self, id: StoredId) -> Option<&Arc<Message>> {
+        self.messages.get(&id)
+    }
+
+    pub(crate) fn forget(&mut self, id: StoredId) {
+        self.messages.remove(&id);
+    }
+}
+
+/// Everything soft.
+#[derive(Default)]
+pub(crate) struct Soft {
+    pub(crate) sessions: FxHashMap<SessionId, Attached>,
+    /// The soft side of every queue.
+    pub(crate) queues: FxHashMap<QueueId, SoftQueue>,
+    /// Queues that live in memory only.
+    pub(crate) transient: FxHashMap<QueueId, Queue>,
+    pub(crate) clients: FxHashMap<ClientNo, Client>,
+    pub(crate) connected: FxHashMap<ClientNo, Connected>,
+    pub(crate) exchanges: BTreeMap<(VhostId, Name), ExchangeOptions>,
+    pub(crate) bindings: BTreeMap<(VhostId, Vec<u8>), Bound>,
+    pub(crate) next_queue: u64,
+    pub(crate) next_client: u64,
+    /// Running number for places in rounds.
+    pub(crate) next_place: u64,
+    pub(crate) transient_bytes: u64,
+    pub(crate) recent: Recent,
+
+    // Indexes over durable and soft things alike.
+    pub(crate) names: FxHashMap<(VhostId, Name), QueueId>,
+    pub(crate) shares: BTreeMap<(VhostId, Share), QueueId>,
+    pub(crate) client_ids: FxHashMap<(VhostId, Bytes), ClientNo>,
+    pub(crate) routes: FxHashMap<(VhostId, Name), Exchange<Target>>,
+    /// Exchanges that a queue is bound to, with the bindings' keys.
+    pub(crate) bound: BTreeMap<QueueId, BTreeSet<Vec<u8>>>,
+    pub(crate) timers: BTreeSet<(Timestamp, Timer)>,
+    /// Queues that may have something to deliver, in their round.
+    pub(crate) pump: BTreeMap<u64, QueueId>,
+    /// Client sessions that read a shared queue.
+    pub(crate) sharers: BTreeMap<QueueId, BTreeSet<ClientNo>>,
+    pub(crate) part_owners: BTreeMap<StoredId, StoredId>,
+}

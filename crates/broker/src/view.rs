@@ -1,0 +1,202 @@
+//! Reading across the two kinds of state: a queue, an entry, an exchange, a client session, wherever it lies.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use message::{Message, Name, StoredId, Timestamp, VhostId};
+use session::{ExchangeOptions, QueueId, SessionId};
+
+use crate::{
+    Broker, Content,
+    change::{ClientNo, is_soft},
+    durable::{Client, Queue},
+    queue::{Rare, flag},
+    soft::{Attached, Place, SoftQueue},
+};
+
+/// An entry, stored or in memory.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(crate) len: u32,
+    pub(crate) enqueued: Timestamp,
+    pub(crate) count: u32,
+    pub(crate) flags: u16,
+    pub(crate) priority: u8,
+    pub(crate) rare: Option<&'a Rare>,
+    pub(crate) place: PlaceRef<'a>,
+    /// In memory only.
+    pub(crate) soft: bool,
+    /// What its delivery waits for.
+    pub(crate) wait: Option<StoredId>,
+}
+
+/// Where an entry's message is.
+#[derive(Clone, Copy)]
+pub(crate) enum PlaceRef<'a> {
+    Resident(&'a Arc<Message>),
+    Stored(StoredId, u32),
+}
+
+impl View<'_> {
+    pub(crate) fn group(&self) -> Bytes {
+        self.rare
+            .and_then(|rare| rare.group.clone())
+            .unwrap_or_default()
+    }
+
+    /// When it expires, in a queue with that time to live.
+    pub(crate) fn expiry(&self, ttl_ms: Option<u64>) -> Option<Timestamp> {
+        let own = self.rare.and_then(|rare| rare.expiry);
+        let here = ttl_ms.map(|ms| self.enqueued.plus_ms(ms));
+        match (own, here) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+}
+
+impl Broker {
+    pub(crate) fn queue(&self, id: QueueId) -> Option<&Queue> {
+        if is_soft(id) {
+            self.soft.transient.get(&id)
+        } else {
+            self.durable.queues.get(&id)
+        }
+    }
+
+    pub(crate) fn soft_queue(&self, id: QueueId) -> &SoftQueue {
+        self.soft
+            .queues
+            .get(&id)
+            .expect("every queue has a soft side")
+    }
+
+    pub(crate) fn named(&self, vhost: VhostId, name: &Name) -> Option<QueueId> {
+        self.soft.names.get(&(vhost, name.clone())).copied()
+    }
+
+    pub(crate) fn exchange(&self, vhost: VhostId, name: &Name) -> Option<&ExchangeOptions> {
+        let key = (vhost, name.clone());
+        self.durable
+            .exchanges
+            .get(&key)
+            .or_else(|| self.soft.exchanges.get(&key))
+    }
+
+    pub(crate) fn client(&self, number: ClientNo) -> Option<&Client> {
+        if number.is_soft() {
+            self.soft.clients.get(&number)
+        } else {
+            self.durable.clients.get(&number)
+        }
+    }
+
+    /// The connection of a client session.
+    pub(crate) fn connection_of(&self, client: ClientNo) -> Option<SessionId> {
+        self.soft.connected.get(&client)?.session
+    }
+
+    pub(crate) fn attached(&self, session: SessionId) -> Option<&Attached> {
+        self.soft.sessions.get(&session)
+    }
+
+    /// The client session of a connection.
+    pub(crate) fn client_of(&self, session: SessionId) -> Option<(ClientNo, &Client)> {
+        let number = self.attached(session)?.client?;
+        Some((number, self.client(number)?))
+    }
+
+    pub(crate) fn entry(&self, id: QueueId, qseq: u64) -> Option<View<'_>> {
+        let queue = self.queue(id)?;
+        if let Some(entry) = queue.entries.get(qseq) {
+            return Some(View {
+                len: entry.len,
+                enqueued: entry.enqueued(),
+                count: entry.count(),
+                flags: entry.flags,
+                priority: entry.priority,
+                rare: (entry.flags & flag::RARE != 0)
+                    .then(|| queue.entries.rare(qseq))
+                    .flatten(),
+                place: PlaceRef::Stored(entry.stored(), entry.len),
+                soft: false,
+                wait: Some(entry.stored()),
+            });
+        }
+        let entry = self.soft_queue(id).messages.get(&qseq)?;
+        Some(View {
+            len: entry.len,
+            enqueued: entry.enqueued,
+            count: entry.count,
+            flags: entry.flags,
+            priority: entry.priority,
+            rare: entry.rare.as_deref(),
+            place: match &entry.place {
+                Place::Resident(message) => PlaceRef::Resident(message),
+                Place::Stored(id, len) => PlaceRef::Stored(*id, *len),
+            },
+            soft: true,
+            wait: entry.wait,
+        })
+    }
+
+    /// The message where it is: in memory if it still is.
+    pub(crate) fn content(&self, place: PlaceRef<'_>) -> Content {
+        match place {
+            PlaceRef::Resident(message) => Content::Resident(Arc::clone(message)),
+            PlaceRef::Stored(id, len) => self.soft.recent.get(id).map_or_else(
+                || Content::Stored(id, len),
+                |message| Content::Resident(Arc::clone(message)),
+            ),
+        }
+    }
+
+    /// The message, if it is in memory.
+    pub(crate) fn resident(&self, place: PlaceRef<'_>) -> Option<Arc<Message>> {
+        match self.content(place) {
+            Content::Resident(message) => Some(message),
+            Content::Stored(..) => None,
+        }
+    }
+
+    /// Entries of a queue.
+    pub(crate) fn total(&self, id: QueueId) -> u64 {
+        self.queue(id).map_or(0, |queue| queue.entries.len())
+            + self.soft_queue(id).messages.len() as u64
+    }
+
+    /// Entries available or delayed, and their bytes: what length limits count.
+    pub(crate) fn held(&self, id: QueueId) -> (u64, u64) {
+        let Some(queue) = self.queue(id) else {
+            return (0, 0);
+        };
+        let soft = self.soft_queue(id);
+        let entries = queue.entries.len() + soft.messages.len() as u64;
+        let bytes = queue.entries.bytes() + soft.message_bytes;
+        (
+            entries.saturating_sub((soft.out.len() + soft.aside.len()) as u64),
+            bytes.saturating_sub(soft.out_bytes),
+        )
+    }
+
+    /// Entries that could be delivered now.
+    pub(crate) fn ready(&self, id: QueueId) -> u64 {
+        let soft = self.soft_queue(id);
+        self.held(id).0.saturating_sub(soft.hidden.len() as u64)
+    }
+
+    /// The first entry at or behind `from` in the order of arrival, ready or not.
+    pub(crate) fn next_entry(&self, id: QueueId, from: u64) -> Option<u64> {
+        let stored = self.queue(id)?.entries.next(from);
+        let soft = self
+            .soft_queue(id)
+            .messages
+            .range(from..)
+            .next()
+            .map(|(qseq, _)| *qseq);
+        match (stored, soft) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+}
