@@ -57,33 +57,6 @@ struct Rule<T> {
     targets: Targets<T>,
 }
 
-/// What a binding routes by.
-enum Route {
-    Key(Levels),
-    Everything,
-    Pattern(Pattern),
-    Rule(HeaderMatch, Properties),
-}
-
-impl Route {
-    fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        match self {
-            Self::Key(key) => put_levels(&mut out, key),
-            Self::Everything => {}
-            Self::Pattern(pattern) => put_filter(&mut out, &Filter::Pattern(pattern.clone())),
-            Self::Rule(matching, arguments) => put_filter(
-                &mut out,
-                &Filter::Headers {
-                    matching: *matching,
-                    arguments: arguments.clone(),
-                },
-            ),
-        }
-        out
-    }
-}
-
 impl<T: Ord + Clone> Exchange<T> {
     /// One without bindings.
     pub(crate) fn new(kind: ExchangeKind) -> Self {
@@ -117,33 +90,32 @@ impl<T: Ord + Clone> Exchange<T> {
         target: T,
     ) -> bool {
         let route = self.route_of(filter, key);
-        let encoded_route = route.encode();
-        let binding = encode_binding(&encoded_route, filter, key, arguments);
+        let binding = encode_binding(&route, filter, key, arguments);
         if !self.bindings.insert((target.clone(), binding)) {
             return false;
         }
-        match (&mut self.index, route) {
-            (Index::Direct(keys), Route::Key(key)) => {
+        match &mut self.index {
+            Index::Direct(keys) => {
+                let Filter::Exact(key) = decode_route(&route) else {
+                    unreachable!("a direct exchange routes by keys")
+                };
                 keys.entry(key).or_default().insert(target);
             }
-            (Index::Fanout(targets), _) => {
+            Index::Fanout(targets) => {
                 targets.insert(target);
             }
-            (Index::Topic(trie), Route::Pattern(pattern)) => {
+            Index::Topic(trie) => {
+                let Filter::Pattern(pattern) = decode_route(&route) else {
+                    unreachable!("a topic exchange routes by patterns")
+                };
                 trie.insert(&pattern, target);
             }
-            (Index::Headers(rules), Route::Rule(matching, arguments)) => {
-                rules
-                    .entry(encoded_route.into())
-                    .or_insert_with(|| Rule {
-                        matching,
-                        arguments,
-                        targets: Targets::default(),
-                    })
-                    .targets
-                    .insert(target);
+            Index::Headers(rules) => {
+                let rule = rules
+                    .entry(route.into())
+                    .or_insert_with_key(|route| Rule::new(route));
+                rule.targets.insert(target);
             }
-            _ => unreachable!("a route is made for the kind of its exchange"),
         }
         true
     }
@@ -156,7 +128,7 @@ impl<T: Ord + Clone> Exchange<T> {
         arguments: &Bytes,
         target: &T,
     ) -> bool {
-        let route = self.route_of(filter, key).encode();
+        let route = self.route_of(filter, key);
         let binding = encode_binding(&route, filter, key, arguments);
         let entry = (target.clone(), binding);
         if !self.bindings.remove(&entry) {
@@ -243,7 +215,7 @@ impl<T: Ord + Clone> Exchange<T> {
     /// Takes the target out of the index entry of a binding that is gone, unless another binding of it routes alike.
     fn forget_route(&mut self, target: &T, gone: &[u8]) {
         let mut reader = Reader::new(Bytes::copy_from_slice(gone));
-        let encoded = reader.bytes().expect("a binding starts with its route");
+        let route = reader.bytes().expect("a binding starts with its route");
         let prefix = &gone[..gone.len() - reader.rest().len()];
         if self
             .first_binding(target, prefix)
@@ -253,7 +225,9 @@ impl<T: Ord + Clone> Exchange<T> {
         }
         match &mut self.index {
             Index::Direct(keys) => {
-                let key = read_levels(&mut Reader::new(encoded)).expect("encoded here");
+                let Filter::Exact(key) = decode_route(&route) else {
+                    unreachable!("a direct exchange routes by keys")
+                };
                 if let Some(targets) = keys.get_mut(&key) {
                     targets.remove(target);
                     if targets.is_empty() {
@@ -265,46 +239,73 @@ impl<T: Ord + Clone> Exchange<T> {
                 targets.remove(target);
             }
             Index::Topic(trie) => {
-                let filter = read_filter(&mut Reader::new(encoded)).expect("encoded here");
-                let Filter::Pattern(pattern) = filter else {
+                let Filter::Pattern(pattern) = decode_route(&route) else {
                     unreachable!("a topic exchange routes by patterns")
                 };
                 trie.remove(&pattern, target);
             }
             Index::Headers(rules) => {
-                if let Some(rule) = rules.get_mut(&encoded[..]) {
+                if let Some(rule) = rules.get_mut(&route[..]) {
                     rule.targets.remove(target);
                     if rule.targets.is_empty() {
-                        rules.remove(&encoded[..]);
+                        rules.remove(&route[..]);
                     }
                 }
             }
         }
     }
 
-    /// What a binding routes by here. Nothing in it refers to the read buffer that it came in.
-    fn route_of(&self, filter: &Filter, key: &Levels) -> Route {
+    /// What a binding routes by here, encoded as a filter.
+    fn route_of(&self, filter: &Filter, key: &Levels) -> Vec<u8> {
+        let mut out = Vec::new();
+        let everything = Filter::Headers {
+            matching: HeaderMatch::All,
+            arguments: Properties::default(),
+        };
         match (&self.index, filter) {
-            (Index::Direct(_), _) => Route::Key(key.compact()),
-            (Index::Fanout(_), _) => Route::Everything,
-            (Index::Topic(_), Filter::Pattern(pattern)) => Route::Pattern(pattern.clone()),
-            (Index::Topic(_), Filter::Exact(levels)) => Route::Pattern(literal(levels)),
-            (Index::Topic(_), Filter::All) => Route::Pattern(Pattern(vec![FilterLevel::Many])),
+            (Index::Direct(_), _) => put_filter(&mut out, &Filter::Exact(key.clone())),
+            (Index::Fanout(_), _) => put_filter(&mut out, &Filter::All),
+            (Index::Topic(_), Filter::Pattern(_)) | (Index::Headers(_), Filter::Headers { .. }) => {
+                put_filter(&mut out, filter)
+            }
+            (Index::Topic(_), Filter::Exact(levels)) => {
+                put_filter(&mut out, &Filter::Pattern(literal(levels)));
+            }
+            (Index::Topic(_), Filter::All) => {
+                put_filter(&mut out, &Filter::Pattern(Pattern(vec![FilterLevel::Many])));
+            }
             (Index::Topic(_), Filter::Headers { .. }) => {
                 panic!("the core refuses a filter that the exchange does not take")
             }
-            (
-                Index::Headers(_),
-                Filter::Headers {
-                    matching,
-                    arguments,
-                },
-            ) => Route::Rule(*matching, arguments.clone()),
             (Index::Headers(_), Filter::All | Filter::Exact(_) | Filter::Pattern(_)) => {
-                Route::Rule(HeaderMatch::All, Properties::default())
+                put_filter(&mut out, &everything);
             }
         }
+        out
     }
+}
+
+impl<T> Rule<T> {
+    /// The rule of an encoded route, without targets. It keeps a copy, not the read buffer that the binding came in.
+    fn new(route: &[u8]) -> Self {
+        let Filter::Headers {
+            matching,
+            arguments,
+        } = decode_route(route)
+        else {
+            unreachable!("a headers exchange routes by properties")
+        };
+        Self {
+            matching,
+            arguments,
+            targets: Targets::default(),
+        }
+    }
+}
+
+fn decode_route(route: &[u8]) -> Filter {
+    let mut reader = Reader::new(Bytes::copy_from_slice(route));
+    read_filter(&mut reader).expect("encoded here")
 }
 
 /// The pattern that matches exactly these levels.
