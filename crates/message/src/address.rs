@@ -40,7 +40,7 @@ impl Levels {
         Self::default()
     }
 
-    /// One opaque level. Longer than [`NAME_LEN_MAX`] is cut by no one: the caller has checked it.
+    /// One opaque level. Panics when it is longer than [`NAME_LEN_MAX`]: the codec has checked it.
     #[must_use]
     pub fn one(level: Bytes) -> Self {
         assert!(
@@ -64,12 +64,16 @@ impl Levels {
         let mut start = 0u16;
         for (at, byte) in text.iter().enumerate() {
             if *byte == separator {
+                // One more level follows the separator.
+                if ranges.len() + 1 == LEVELS_MAX {
+                    return None;
+                }
                 ranges.push((start, at as u16));
                 start = at as u16 + 1;
             }
         }
         ranges.push((start, text.len() as u16));
-        (ranges.len() <= LEVELS_MAX).then_some(Self { text, ranges })
+        Some(Self { text, ranges })
     }
 
     /// Builds from owned levels, copying them. `None` when they are too long together or too many.

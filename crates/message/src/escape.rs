@@ -31,6 +31,12 @@ fn escape_tail(text: &[u8], special: &[u8]) -> Option<(usize, u8)> {
 /// `special` must not hold `%` nor a hexadecimal digit.
 #[must_use]
 pub fn escape_level<'a>(level: &'a [u8], special: &[u8]) -> Cow<'a, [u8]> {
+    debug_assert!(
+        !special
+            .iter()
+            .any(|byte| *byte == b'%' || byte.is_ascii_hexdigit()),
+        "such a set could not be read back"
+    );
     if !level
         .iter()
         .any(|byte| *byte == b'%' || special.contains(byte))

@@ -34,25 +34,43 @@ impl Pattern {
         levels.and_then(Levels::collect)
     }
 
-    /// Whether the pattern matches `topic`, by plain recursion: the definition that the core's trie is tested against.
+    /// Whether the pattern matches `topic`: in at most (levels of the pattern) x (levels of the topic) steps, without
+    /// memory of its own. What matches nothing yet is given to the last `#` so far, one level at a time.
     ///
     /// The rule that a leading wildcard does not match a first level starting with `$` is of the root space, not of the pattern.
     #[must_use]
     pub fn matches(&self, topic: &Levels) -> bool {
-        fn walk(pattern: &[FilterLevel], topic: &[&[u8]]) -> bool {
-            match pattern.split_first() {
-                None => topic.is_empty(),
-                Some((FilterLevel::Many, rest)) => {
-                    (0..=topic.len()).any(|skipped| walk(rest, &topic[skipped..]))
+        let (mut at, mut used) = (0, 0);
+        // Behind the last `#`, and how many levels of the topic were used up to its end.
+        let mut retry: Option<(usize, usize)> = None;
+        loop {
+            match (self.0.get(at), topic.level(used)) {
+                (None, None) => return true,
+                (Some(FilterLevel::Many), _) => {
+                    at += 1;
+                    retry = Some((at, used));
+                    continue;
                 }
-                Some((level, rest)) => topic.split_first().is_some_and(|(first, others)| {
-                    (matches!(level, FilterLevel::One)
-                        || matches!(level, FilterLevel::Exact(text) if text == first))
-                        && walk(rest, others)
-                }),
+                (Some(FilterLevel::One), Some(_)) => {
+                    at += 1;
+                    used += 1;
+                    continue;
+                }
+                (Some(FilterLevel::Exact(wanted)), Some(level)) if wanted == level => {
+                    at += 1;
+                    used += 1;
+                    continue;
+                }
+                (None | Some(FilterLevel::One | FilterLevel::Exact(_)), _) => {}
+            }
+            match retry {
+                Some((behind, end)) if end < topic.len() => {
+                    retry = Some((behind, end + 1));
+                    (at, used) = (behind, end + 1);
+                }
+                _ => return false,
             }
         }
-        walk(&self.0, &topic.iter().collect::<Vec<_>>())
     }
 }
 

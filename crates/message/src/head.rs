@@ -4,22 +4,23 @@
 //! version:u8 flags:u8 (bit 0 durable, 1 retain, 2-3 qos, 4 has fields, 5 has native, 6 has properties)
 //! body_kind:u8 address numbered-fields... 0  [fields] [properties] [native]
 //! ```
-//! Scalars are (tag, value) pairs ended by tag 0; every later reader skips nothing it does not know: an unknown tag is an
-//! error, and adding a tag raises [`HEAD_VERSION`]. The body is not part of the head.
+//! Scalars are (tag, value) pairs ended by tag 0; every later reader skips nothing it does not know: an unknown tag or
+//! flag and bytes behind the end are errors, and adding a tag raises [`HEAD_VERSION`]. The body is not part of the head.
+//!
+//! What is written can be read back: a property nested deeper than [`VALUE_DEPTH_MAX`] is a defect of the door that let
+//! it in, and the encoder panics rather than write it. What is read is checked for its form, not for its meaning: texts
+//! were checked for UTF-8 when they came in, and counts reserve no memory before their elements are there.
 
 use bytes::Bytes;
 
 use crate::codec::{DecodeError, Reader, put_bytes, put_i64, put_u64};
 use crate::{
-    Address, BodyKind, Fields, Filter, FilterLevel, HeaderMatch, Kind, Levels, Message, Native,
-    NativeForm, Pattern, Properties, Timestamp, Value, VhostId,
+    Address, BodyKind, Fields, Filter, FilterLevel, HeaderMatch, Kind, LEVELS_MAX, Levels, Message,
+    Native, NativeForm, Pattern, Properties, Timestamp, VALUE_DEPTH_MAX, Value, VhostId,
 };
 
 /// The version that [`encode_head`] writes. [`decode_head`] reads this one and those before it.
 pub const HEAD_VERSION: u8 = 1;
-
-/// How deep lists and maps may nest in a property.
-const DEPTH_MAX: usize = 64;
 
 /// Appends the encoded head of `message`, everything but the body.
 pub fn encode_head(message: &Message, out: &mut Vec<u8>) {
@@ -71,6 +72,12 @@ pub fn decode_head(input: Bytes, body: Bytes) -> Result<Message, DecodeError> {
         });
     }
     let flags = reader.u8()?;
+    if flags & 0x80 != 0 {
+        return Err(DecodeError::Unknown {
+            what: "head flag",
+            tag: 7,
+        });
+    }
     let body_kind = match reader.u8()? {
         0 => BodyKind::Bytes,
         1 => BodyKind::Text,
@@ -116,6 +123,9 @@ pub fn decode_head(input: Bytes, body: Bytes) -> Result<Message, DecodeError> {
             head: reader.bytes()?,
         });
     }
+    if !reader.is_empty() {
+        return Err(DecodeError::Bounds("the length of a head"));
+    }
     Ok(message)
 }
 
@@ -130,6 +140,9 @@ pub fn put_levels(out: &mut Vec<u8>, levels: &Levels) {
 /// Reads what [`put_levels`] wrote.
 pub fn read_levels(reader: &mut Reader) -> Result<Levels, DecodeError> {
     let count = reader.u64()?;
+    if count > LEVELS_MAX as u64 {
+        return Err(DecodeError::Bounds("a list of levels"));
+    }
     let mut levels = Vec::new();
     for _ in 0..count {
         levels.push(reader.bytes()?);
@@ -256,7 +269,7 @@ pub fn put_properties(out: &mut Vec<u8>, properties: &Properties) {
     put_u64(out, properties.0.len() as u64);
     for (name, value) in &properties.0 {
         put_bytes(out, name);
-        put_value(out, value);
+        put_value(out, value, VALUE_DEPTH_MAX);
     }
 }
 
@@ -266,7 +279,7 @@ pub fn read_properties(reader: &mut Reader) -> Result<Properties, DecodeError> {
     let mut properties = Properties::default();
     for _ in 0..count {
         let name = reader.bytes()?;
-        properties.push(name, read_value(reader, DEPTH_MAX)?);
+        properties.push(name, read_value(reader, VALUE_DEPTH_MAX)?);
     }
     Ok(properties)
 }
@@ -291,11 +304,11 @@ fn put_fields(out: &mut Vec<u8>, fields: &Fields) {
     }
     if let Some(id) = &fields.message_id {
         out.push(20);
-        put_value(out, id);
+        put_value(out, id, VALUE_DEPTH_MAX);
     }
     if let Some(id) = &fields.correlation_id {
         out.push(21);
-        put_value(out, id);
+        put_value(out, id, VALUE_DEPTH_MAX);
     }
     if let Some(reply_to) = &fields.reply_to {
         out.push(22);
@@ -326,8 +339,8 @@ fn read_fields(reader: &mut Reader) -> Result<Fields, DecodeError> {
             7 => fields.dedup_id = Some(reader.bytes()?),
             8 => fields.trace_parent = Some(reader.bytes()?),
             9 => fields.trace_state = Some(reader.bytes()?),
-            20 => fields.message_id = Some(read_value(reader, DEPTH_MAX)?),
-            21 => fields.correlation_id = Some(read_value(reader, DEPTH_MAX)?),
+            20 => fields.message_id = Some(read_value(reader, VALUE_DEPTH_MAX)?),
+            21 => fields.correlation_id = Some(read_value(reader, VALUE_DEPTH_MAX)?),
             22 => fields.reply_to = Some(read_address(reader)?),
             23 => fields.group_sequence = Some(reader.u32()?),
             24 => fields.carbon_copies.push(read_levels(reader)?),
@@ -341,7 +354,10 @@ fn read_fields(reader: &mut Reader) -> Result<Fields, DecodeError> {
     }
 }
 
-fn put_value(out: &mut Vec<u8>, value: &Value) {
+fn put_value(out: &mut Vec<u8>, value: &Value, depth: usize) {
+    let deeper = depth
+        .checked_sub(1)
+        .expect("doors refuse properties that are nested too deeply to be read back");
     let tagged = |out: &mut Vec<u8>, tag: u8, bytes: &[u8]| {
         out.push(tag);
         put_bytes(out, bytes);
@@ -392,20 +408,20 @@ fn put_value(out: &mut Vec<u8>, value: &Value) {
                 values.len() as u64,
             );
             for value in values {
-                put_value(out, value);
+                put_value(out, value, deeper);
             }
         }
         Value::Map(pairs) => {
             put_tagged_u64(out, 24, pairs.len() as u64);
             for (key, value) in pairs {
-                put_value(out, key);
-                put_value(out, value);
+                put_value(out, key, deeper);
+                put_value(out, value, deeper);
             }
         }
         Value::Described(pair) => {
             out.push(25);
-            put_value(out, &pair.0);
-            put_value(out, &pair.1);
+            put_value(out, &pair.0, deeper);
+            put_value(out, &pair.1, deeper);
         }
     }
 }

@@ -38,4 +38,4 @@ pub use head::{
 };
 pub use message::{BodyKind, Fields, Message, Native, NativeForm, StoredId};
 pub use time::Timestamp;
-pub use value::{Properties, Value};
+pub use value::{Properties, VALUE_DEPTH_MAX, Value};

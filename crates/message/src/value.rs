@@ -2,6 +2,9 @@
 
 use bytes::Bytes;
 
+/// How many values deep a property may be: a number is 1, a list of numbers 2. Doors refuse what is deeper.
+pub const VALUE_DEPTH_MAX: usize = 64;
+
 /// The value of a property. Texts are shared slices of the read buffer where they can be.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
