@@ -1,0 +1,9 @@
+//! The common message as a stranger sees it: what goes in comes out, and nothing that comes from a disk or a peer does harm.
+
+mod escape;
+mod golden;
+mod head;
+mod levels;
+mod pattern;
+mod samples;
+mod value;
