@@ -1,0 +1,203 @@
+//! PUBLISH (MQTT 5, 3.3) and its four acknowledgements: PUBACK, PUBREC, PUBREL, PUBCOMP (3.4 to 3.7).
+
+use bytes::{BufMut, Bytes};
+
+use super::{
+    Limits, ReasonCode, Version,
+    fields::{Reader, Text, put_binary, put_varint, varint_len},
+    properties::{Place, Properties},
+};
+use crate::DecodeError;
+
+/// An application message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publish {
+    /// Sent again.
+    pub dup: bool,
+    /// 0, 1 or 2.
+    pub qos: u8,
+    /// To be retained, or was retained.
+    pub retain: bool,
+    /// Topic name; empty with a topic alias.
+    pub topic: Text,
+    /// `Some` exactly when `qos` is 1 or 2; never 0.
+    pub packet_id: Option<u16>,
+    /// Properties.
+    pub properties: Properties,
+    /// The body.
+    pub payload: Bytes,
+}
+
+impl Publish {
+    pub(super) fn decode(
+        reader: &mut Reader<'_>,
+        flags: u8,
+        version: Version,
+        limits: &Limits,
+    ) -> Result<Self, DecodeError> {
+        let qos = flags >> 1 & 3;
+        // [MQTT-3.3.1-4]
+        if qos == 3 {
+            return Err(DecodeError::Qos);
+        }
+        // [MQTT-3.3.1-2]
+        if flags & 8 != 0 && qos == 0 {
+            return Err(DecodeError::Dup);
+        }
+        let topic = reader.text()?;
+        // [MQTT-3.3.2-2], [MQTT-4.7.3-1]; MQTT 5 allows no topic with an alias: that is the session's to judge.
+        let empty = topic.is_empty() && version < Version::V5;
+        if empty || topic.as_bytes().iter().any(|b| matches!(b, b'+' | b'#')) {
+            return Err(DecodeError::TopicName);
+        }
+        let packet_id = (qos > 0).then(|| reader.packet_id()).transpose()?;
+        let properties = if version == Version::V5 {
+            Properties::decode(reader, Place::Publish, limits.properties_max)?
+        } else {
+            Properties::default()
+        };
+        Ok(Self {
+            dup: flags & 8 != 0,
+            qos,
+            retain: flags & 1 != 0,
+            topic,
+            packet_id,
+            properties,
+            payload: reader.remainder(),
+        })
+    }
+
+    pub(super) fn encode(&self, version: Version, out: &mut Vec<u8>) {
+        put_binary(out, self.topic.as_bytes());
+        if let Some(id) = self.packet_id {
+            out.put_u16(id);
+        }
+        if version == Version::V5 {
+            self.properties.encode(out);
+        }
+        out.put_slice(&self.payload);
+    }
+
+    pub(super) fn flags(&self) -> u8 {
+        u8::from(self.dup) << 3 | self.qos << 1 | u8::from(self.retain)
+    }
+}
+
+/// Everything of a PUBLISH but its body, from parts that are encoded already: the way to send without building a packet.
+#[derive(Clone, Copy, Debug)]
+pub struct PublishHead<'a> {
+    /// Sent again.
+    pub dup: bool,
+    /// 0, 1 or 2.
+    pub qos: u8,
+    /// Was retained.
+    pub retain: bool,
+    /// Topic name, at most 65,535 bytes.
+    pub topic: &'a [u8],
+    /// Written when `qos` is 1 or 2.
+    pub packet_id: u16,
+    /// Encoded properties without their length, in two parts; `None` before MQTT 5.
+    pub properties: Option<[&'a [u8]; 2]>,
+    /// The body's length.
+    pub payload_len: usize,
+}
+
+impl PublishHead<'_> {
+    fn remaining(&self) -> usize {
+        let properties = self.properties.map_or(0, |[first, second]| {
+            let len = first.len() + second.len();
+            varint_len(len) + len
+        });
+        2 + self.topic.len() + if self.qos > 0 { 2 } else { 0 } + properties + self.payload_len
+    }
+
+    /// The length of the whole packet, fixed header and body included.
+    #[must_use]
+    pub fn packet_len(&self) -> usize {
+        let remaining = self.remaining();
+        1 + varint_len(remaining) + remaining
+    }
+
+    /// Appends it; the body follows.
+    pub fn encode(&self, out: &mut impl BufMut) {
+        let flags = u8::from(self.dup) << 3 | self.qos << 1 | u8::from(self.retain);
+        out.put_u8(0x30 | flags);
+        put_varint(out, self.remaining());
+        put_binary(out, self.topic);
+        if self.qos > 0 {
+            out.put_u16(self.packet_id);
+        }
+        if let Some([first, second]) = self.properties {
+            put_varint(out, first.len() + second.len());
+            out.put_slice(first);
+            out.put_slice(second);
+        }
+    }
+}
+
+/// PUBACK, PUBREC, PUBREL or PUBCOMP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// Of the PUBLISH.
+    pub packet_id: u16,
+    /// Always success before MQTT 5.
+    pub reason: ReasonCode,
+    /// Properties.
+    pub properties: Properties,
+}
+
+impl Ack {
+    /// A plain one.
+    #[must_use]
+    pub fn new(packet_id: u16, reason: ReasonCode) -> Self {
+        Self {
+            packet_id,
+            reason,
+            properties: Properties::default(),
+        }
+    }
+
+    pub(super) fn decode(
+        reader: &mut Reader<'_>,
+        packet: &'static str,
+        version: Version,
+        limits: &Limits,
+    ) -> Result<Self, DecodeError> {
+        let mut ack = Self::new(reader.packet_id()?, ReasonCode::SUCCESS);
+        if version == Version::V5 && !reader.is_empty() {
+            ack.reason = ReasonCode(reader.u8()?);
+            // MQTT 5, 3.4.2.2.1: the property length may be left out with the properties.
+            if !reader.is_empty() {
+                ack.properties = Properties::decode(reader, Place::Ack, limits.properties_max)?;
+            }
+        }
+        reader.end()?;
+        let code = ack.reason.0;
+        let known = match packet {
+            // [MQTT-3.4.2-1], [MQTT-3.5.2-1]
+            "PUBACK" | "PUBREC" => {
+                matches!(
+                    code,
+                    0 | 0x10 | 0x80 | 0x83 | 0x87 | 0x90 | 0x91 | 0x97 | 0x99
+                )
+            }
+            // [MQTT-3.6.2-1], [MQTT-3.7.2-1]
+            _ => matches!(code, 0 | 0x92),
+        };
+        if known {
+            Ok(ack)
+        } else {
+            Err(DecodeError::ReasonCode { packet, code })
+        }
+    }
+
+    pub(super) fn encode(&self, version: Version, out: &mut Vec<u8>) {
+        out.put_u16(self.packet_id);
+        if version == Version::V5 && (self.reason.0 != 0 || !self.properties.is_empty()) {
+            out.put_u8(self.reason.0);
+            if !self.properties.is_empty() {
+                self.properties.encode(out);
+            }
+        }
+    }
+}

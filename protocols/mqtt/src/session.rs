@@ -1,0 +1,524 @@
+//! One MQTT connection, of any version.
+//!
+//! ```text
+//!  Waiting -- CONNECT --> Authenticating -- Authenticated --> Opening -- Opened, CONNACK --> Open
+//!     |                        |                                 |                            |
+//!     | no CONNECT in time,    | Refused: CONNACK with the reason, close                      | DISCONNECT, a fault,
+//!     | anything else: close   |                                 |                            | silence, Closing
+//!     +------------------------+---------------------------------+----------------------------+--> Closed
+//! ```
+//! Invariants
+//! - Nothing behind CONNECT is looked at before CONNACK is written: those bytes wait in `held`.
+//! - A PUBACK, PUBREC or PUBCOMP is written only on the core's word (*safe before confirm*), in the order of the PUBLISHes.
+//! - After a fault an MQTT 5 client is told the reason in DISCONNECT; before MQTT 5 the connection is just closed.
+//!
+//! Deliberately absent: rights, routing, queues, windows, and everything else that outlives the connection: the core's.
+
+mod handshake;
+mod inbound;
+mod keep_alive;
+mod outbound;
+mod reply;
+mod subscriptions;
+mod wire;
+
+use std::{borrow::Cow, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use message::{Timestamp, VhostId};
+use session::{Close, CloseReason, Command, Event, Output, Refusal, Session, Token};
+
+use crate::{
+    Config,
+    codec::{Decoder, Farewell, Limits, Packet, Property, ReasonCode, Version},
+};
+use handshake::{Handshake, client_expiry, connect_reason, refuse, refuse_malformed};
+use inbound::Inbound;
+use keep_alive::KeepAlive;
+use outbound::Outbound;
+use reply::Reply;
+use subscriptions::{Answer, Subscriptions};
+use wire::{AckKind, Peer, put_packet};
+
+/// Why a connection must end, as the client is told.
+#[derive(Debug)]
+struct Fault {
+    reason: ReasonCode,
+    why: Cow<'static, str>,
+    /// The client did nothing wrong.
+    ours: bool,
+}
+
+impl Fault {
+    fn new(reason: ReasonCode, why: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            reason,
+            why: why.into(),
+            ours: false,
+        }
+    }
+
+    fn ours(reason: ReasonCode, why: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            reason,
+            why: why.into(),
+            ours: true,
+        }
+    }
+
+    fn close(self) -> Close {
+        if self.ours {
+            Close::done(self.why)
+        } else {
+            Close::fault(self.why)
+        }
+    }
+}
+
+#[derive(Debug)]
+enum State {
+    Waiting { deadline: Timestamp },
+    Authenticating(Box<Handshake>),
+    Opening(Box<Handshake>, VhostId),
+    Open(Box<Open>),
+    Closed,
+}
+
+/// A connection after CONNACK.
+#[derive(Debug)]
+struct Open {
+    peer: Peer,
+    session_expiry_s: u32,
+    keep_alive: KeepAlive,
+    inbound: Inbound,
+    outbound: Outbound,
+    subscriptions: Subscriptions,
+}
+
+/// One MQTT connection.
+#[derive(Debug)]
+pub struct MqttSession {
+    config: Arc<Config>,
+    decoder: Decoder,
+    state: State,
+    /// What came behind CONNECT before CONNACK could be written.
+    held: BytesMut,
+}
+
+impl MqttSession {
+    /// A connection that was accepted at `now`.
+    #[must_use]
+    pub fn new(config: impl Into<Arc<Config>>, now: Timestamp) -> Self {
+        let config = config.into();
+        let limits = Limits {
+            packet_len_max: config.connect_len_max,
+            properties_max: config.properties_max,
+            filters_max: config.filters_max,
+        };
+        Self {
+            decoder: Decoder::new(Version::V311, limits),
+            state: State::Waiting {
+                deadline: now.plus_ms(config.connect_timeout_ms),
+            },
+            held: BytesMut::new(),
+            config,
+        }
+    }
+
+    /// Takes packets off `input` for as long as the state wants any.
+    fn read(
+        &mut self,
+        input: &mut BytesMut,
+        now: Timestamp,
+        out: &mut Output,
+    ) -> Result<(), Close> {
+        loop {
+            match &mut self.state {
+                State::Waiting { .. } => {
+                    // Said at once, before a length is believed. [MQTT-3.1.0-1]
+                    if input.first().is_some_and(|first| *first != 0x10) {
+                        return Err(Close::fault("the first packet is not a CONNECT"));
+                    }
+                    let packet = match self.decoder.decode(input) {
+                        Ok(Some(packet)) => packet,
+                        Ok(None) => return Ok(()),
+                        Err(error) => {
+                            refuse_malformed(self.decoder.announced(), &error, out);
+                            return Err(Close::fault(error.to_string()));
+                        }
+                    };
+                    let Packet::Connect(connect) = packet else {
+                        unreachable!("the first byte says CONNECT");
+                    };
+                    let peer = Peer {
+                        version: connect.version,
+                        packet_len_max: u32::MAX,
+                        wants_reasons: true,
+                    };
+                    match Handshake::begin(*connect, &self.config, out) {
+                        Ok(handshake) => self.state = State::Authenticating(Box::new(handshake)),
+                        Err(fault) => {
+                            refuse(&peer, fault.reason, &fault.why, out);
+                            return Err(fault.close());
+                        }
+                    }
+                }
+                State::Authenticating(_) | State::Opening(..) => {
+                    self.held.unsplit(input.split());
+                    return Ok(());
+                }
+                State::Open(open) => match self.decoder.decode(input) {
+                    Ok(Some(packet)) => {
+                        open.keep_alive.on_packet(now);
+                        if let Err(fault) = open.on_packet(packet, now, out)? {
+                            return Err(open.fail(fault, out));
+                        }
+                    }
+                    Ok(None) => return Ok(()),
+                    Err(error) => {
+                        let fault = Fault::new(error.reason(), error.to_string());
+                        return Err(open.fail(fault, out));
+                    }
+                },
+                State::Closed => return Ok(()),
+            }
+        }
+    }
+
+    fn on_opened(
+        &mut self,
+        client_id: &Bytes,
+        present: bool,
+        now: Timestamp,
+        out: &mut Output,
+    ) -> Result<(), Close> {
+        let State::Opening(handshake, vhost) = &self.state else {
+            return Ok(());
+        };
+        handshake.accept(client_id, present, &self.config, out);
+        let open = Open {
+            peer: handshake.peer,
+            session_expiry_s: handshake.session_expiry_s,
+            keep_alive: KeepAlive::new(handshake.keep_alive_s, now),
+            inbound: Inbound::new(&self.config, *vhost),
+            outbound: Outbound::new(handshake.alias_out_max),
+            subscriptions: Subscriptions::new(self.config.levels_max, handshake.window),
+        };
+        self.decoder.set_limits(Limits {
+            packet_len_max: self.config.packet_len_max,
+            properties_max: self.config.properties_max,
+            filters_max: self.config.filters_max,
+        });
+        self.state = State::Open(Box::new(open));
+        let mut held = std::mem::take(&mut self.held);
+        let read = self.read(&mut held, now, out);
+        self.held = held;
+        read
+    }
+
+    fn on_refused(
+        &mut self,
+        token: Token,
+        refusal: &Refusal,
+        out: &mut Output,
+    ) -> Result<(), Close> {
+        match &mut self.state {
+            State::Authenticating(handshake) | State::Opening(handshake, _) => {
+                let reason = connect_reason(refusal);
+                refuse(&handshake.peer, reason, &refusal.detail, out);
+                Err(Close::done(refusal.detail.to_string()))
+            }
+            State::Open(open) => {
+                if let Some(Reply::Filter { serial, index }) = Reply::of(token) {
+                    let answer = Answer::Refused(refusal);
+                    open.subscriptions
+                        .on_answer(serial, index, answer, &open.peer, out);
+                }
+                Ok(())
+            }
+            State::Waiting { .. } | State::Closed => Ok(()),
+        }
+    }
+
+    fn on_closing(&self, reason: CloseReason, out: &mut Output) -> Close {
+        let code = match reason {
+            CloseReason::TakenOver => ReasonCode::SESSION_TAKEN_OVER,
+            CloseReason::Shutdown => ReasonCode::SERVER_SHUTTING_DOWN,
+            CloseReason::NotActive => ReasonCode::USE_ANOTHER_SERVER,
+            CloseReason::Administrative => ReasonCode::ADMINISTRATIVE_ACTION,
+            CloseReason::Internal => ReasonCode::IMPLEMENTATION_SPECIFIC,
+        };
+        match &self.state {
+            State::Open(open) => open.put_disconnect(code, "", out),
+            State::Authenticating(handshake) | State::Opening(handshake, _) => {
+                // MQTT 5, table 3-1: CONNACK has other words.
+                let code = match reason {
+                    CloseReason::NotActive => ReasonCode::USE_ANOTHER_SERVER,
+                    _ => ReasonCode::SERVER_UNAVAILABLE,
+                };
+                refuse(&handshake.peer, code, "", out);
+            }
+            State::Waiting { .. } | State::Closed => {}
+        }
+        Close::done(code.words())
+    }
+
+    fn step(
+        &mut self,
+        out: &mut Output,
+        work: impl FnOnce(&mut Self, &mut Output) -> Result<(), Close>,
+    ) -> Result<(), Close> {
+        let done = work(self, out);
+        // What the client acknowledged before it failed is acknowledged all the same.
+        if let State::Open(open) = &mut self.state {
+            open.outbound.flush(out);
+        }
+        if done.is_err() {
+            self.state = State::Closed;
+            self.held = BytesMut::new();
+        }
+        done
+    }
+}
+
+impl Open {
+    /// The one place where a packet meets an open connection. The outer error ends it in order, the inner one as a fault.
+    fn on_packet(
+        &mut self,
+        packet: Packet,
+        now: Timestamp,
+        out: &mut Output,
+    ) -> Result<Result<(), Fault>, Close> {
+        let peer = &self.peer;
+        Ok(match packet {
+            Packet::Publish(publish) => self.inbound.on_publish(publish, peer, now, out),
+            Packet::PubAck(ack) => self.outbound.on_puback(&ack, out),
+            Packet::PubRec(ack) => self.outbound.on_pubrec(&ack, peer, out),
+            Packet::PubComp(ack) => self.outbound.on_pubcomp(&ack, out),
+            Packet::PubRel(ack) => {
+                out.commands
+                    .push_back(Command::ReleaseInbound { id: ack.packet_id });
+                Ok(())
+            }
+            Packet::Subscribe(subscribe) => self.subscriptions.on_subscribe(subscribe, peer, out),
+            Packet::Unsubscribe(unsubscribe) => {
+                self.subscriptions.on_unsubscribe(&unsubscribe, peer, out);
+                Ok(())
+            }
+            Packet::PingReq => {
+                put_packet(&Packet::PingResp, peer.version, out);
+                Ok(())
+            }
+            Packet::Disconnect(farewell) => match self.on_disconnect(&farewell, out) {
+                Ok(()) => return Err(Close::done("the client disconnected")),
+                Err(fault) => Err(fault),
+            },
+            // [MQTT-3.1.0-2]
+            Packet::Connect(_) => Err(Fault::new(ReasonCode::PROTOCOL_ERROR, "second CONNECT")),
+            // [MQTT-4.12.0-7]: no CONNECT with an authentication method was accepted.
+            Packet::Auth(_) => Err(Fault::new(
+                ReasonCode::PROTOCOL_ERROR,
+                "AUTH without an authentication method",
+            )),
+            Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
+                Err(Fault::new(
+                    ReasonCode::PROTOCOL_ERROR,
+                    format!("{} from a client", packet.name()),
+                ))
+            }
+        })
+    }
+
+    fn on_disconnect(&self, farewell: &Farewell, out: &mut Output) -> Result<(), Fault> {
+        let mut expiry = None;
+        for property in &farewell.properties.0 {
+            match property {
+                Property::SessionExpiryInterval(seconds) => {
+                    // MQTT 5, 3.14.2.2.2: what was 0 in CONNECT stays 0.
+                    if self.session_expiry_s == 0 && *seconds != 0 {
+                        return Err(Fault::new(
+                            ReasonCode::PROTOCOL_ERROR,
+                            "session expiry was 0 and may not be raised",
+                        ));
+                    }
+                    expiry = Some(*seconds);
+                }
+                // MQTT 5, 3.14.2.2.5: only servers refer to servers.
+                Property::ServerReference(_) => {
+                    return Err(Fault::new(
+                        ReasonCode::PROTOCOL_ERROR,
+                        "server reference from a client",
+                    ));
+                }
+                _ => {}
+            }
+        }
+        out.commands.push_back(Command::CloseClient {
+            // [MQTT-3.14.4-3]
+            publish_will: farewell.reason != ReasonCode::SUCCESS,
+            expiry: expiry.map(client_expiry),
+        });
+        Ok(())
+    }
+
+    /// The last words of a connection that must end.
+    fn fail(&self, fault: Fault, out: &mut Output) -> Close {
+        self.put_disconnect(fault.reason, &fault.why, out);
+        fault.close()
+    }
+
+    fn put_disconnect(&self, reason: ReasonCode, why: &str, out: &mut Output) {
+        if self.peer.version == Version::V5 {
+            let farewell = Farewell {
+                reason,
+                properties: self.peer.reason_string(why, 16),
+            };
+            put_packet(&Packet::Disconnect(farewell), Version::V5, out);
+        }
+    }
+
+    fn on_event(&mut self, event: Event, now: Timestamp, out: &mut Output) -> Result<(), Fault> {
+        let peer = &self.peer;
+        match event {
+            Event::Delivery(delivery) => {
+                let topic = self.subscriptions.queue_topic(delivery.consumer);
+                self.outbound.on_delivery(&delivery, topic, peer, now, out);
+            }
+            Event::Published { token, outcome } => {
+                let (kind, id) = match Reply::of(token) {
+                    Some(Reply::PubAck(id)) => (AckKind::Ack, id),
+                    Some(Reply::PubRec(id)) => (AckKind::Rec, id),
+                    _ => return Ok(()),
+                };
+                self.inbound.on_published(kind, id, &outcome, peer, out)?;
+            }
+            Event::InboundReleased { id, known } => self.inbound.on_released(id, known, peer, out),
+            Event::Settled { token, .. } => {
+                if let Some(Reply::Received(batch)) = Reply::of(token) {
+                    self.outbound.on_settled(batch, peer, out);
+                }
+            }
+            Event::Resumed { received } => self.outbound.on_resumed(&received, peer, out),
+            Event::Reached { token } => {
+                if let Some(Reply::Refused {
+                    qos,
+                    packet_id,
+                    reason,
+                }) = Reply::of(token)
+                {
+                    self.inbound.on_refused(qos, packet_id, reason, peer, out);
+                }
+            }
+            Event::Subscribed { token } => self.on_filter(token, Answer::Subscribed, out),
+            Event::Unsubscribed { token, existed } => match Reply::of(token) {
+                Some(Reply::Replaced(consumer)) => {
+                    let consumer = session::ConsumerId(u64::from(consumer));
+                    self.subscriptions.on_gone(consumer);
+                }
+                _ => self.on_filter(token, Answer::Unsubscribed { existed }, out),
+            },
+            // The queue was deleted. MQTT has no word for that; the subscription is just over.
+            Event::Cancelled { consumer } => self.subscriptions.on_gone(consumer),
+            // Publishes are refused one by one while storage is short.
+            Event::Blocked { .. } => {}
+            // Answers to commands that this protocol does not give, or that come before CONNACK.
+            Event::Authenticated { .. }
+            | Event::Refused { .. }
+            | Event::Opened { .. }
+            | Event::Declared { .. }
+            | Event::Returned { .. }
+            | Event::Pulled { .. }
+            | Event::Committed { .. }
+            | Event::Closing { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn on_filter(&mut self, token: Token, answer: Answer<'_>, out: &mut Output) {
+        if let Some(Reply::Filter { serial, index }) = Reply::of(token) {
+            self.subscriptions
+                .on_answer(serial, index, answer, &self.peer, out);
+        }
+    }
+}
+
+impl Session for MqttSession {
+    fn handle_bytes(
+        &mut self,
+        input: &mut BytesMut,
+        now: Timestamp,
+        out: &mut Output,
+    ) -> Result<(), Close> {
+        self.step(out, |session, out| {
+            if !session.held.is_empty() {
+                session.held.unsplit(input.split());
+                std::mem::swap(input, &mut session.held);
+            }
+            session.read(input, now, out)
+        })
+    }
+
+    fn handle_event(
+        &mut self,
+        event: Event,
+        now: Timestamp,
+        out: &mut Output,
+    ) -> Result<(), Close> {
+        self.step(out, |session, out| match event {
+            Event::Closing { reason } => Err(session.on_closing(reason, out)),
+            Event::Refused { token, refusal } => session.on_refused(token, &refusal, out),
+            Event::Opened {
+                client_id, present, ..
+            } => session.on_opened(&client_id, present, now, out),
+            Event::Authenticated { vhost, .. } => {
+                let State::Authenticating(mut handshake) =
+                    std::mem::replace(&mut session.state, State::Closed)
+                else {
+                    unreachable!("authentication is asked for once and waited for");
+                };
+                if let Err(fault) = handshake.on_authenticated(vhost, &session.config, now, out) {
+                    refuse(&handshake.peer, fault.reason, &fault.why, out);
+                    return Err(fault.close());
+                }
+                session.state = State::Opening(handshake, vhost);
+                Ok(())
+            }
+            event => match &mut session.state {
+                State::Open(open) => open
+                    .on_event(event, now, out)
+                    .map_err(|fault| open.fail(fault, out)),
+                _ => Ok(()),
+            },
+        })
+    }
+
+    fn handle_timeout(&mut self, now: Timestamp, out: &mut Output) -> Result<(), Close> {
+        self.step(out, |session, out| match &session.state {
+            State::Waiting { deadline } if now >= *deadline => {
+                Err(Close::fault("no CONNECT in time"))
+            }
+            // [MQTT-3.1.2-22]
+            State::Open(open) if open.keep_alive.is_over(now) => Err(open.fail(
+                Fault::new(ReasonCode::KEEP_ALIVE_TIMEOUT, "keep alive timeout"),
+                out,
+            )),
+            _ => Ok(()),
+        })
+    }
+
+    fn handle_hangup(&mut self, _now: Timestamp, _out: &mut Output) {
+        self.state = State::Closed;
+    }
+
+    fn poll_timeout(&self) -> Option<Timestamp> {
+        match &self.state {
+            State::Waiting { deadline } => Some(*deadline),
+            State::Open(open) => open.keep_alive.deadline(),
+            State::Authenticating(_) | State::Opening(..) | State::Closed => None,
+        }
+    }
+
+    fn wants_bytes(&self) -> bool {
+        !matches!(self.state, State::Authenticating(_) | State::Opening(..))
+    }
+}

@@ -1,0 +1,290 @@
+//! What the client publishes: QoS 0 to 2, topic aliases, and the quota of its unacknowledged publishes (our Receive Maximum).
+//!
+//! Whether an exactly-once publish is a repeat is not known here: the core holds those identifiers, because they outlive
+//! the connection. Here they only count against the quota.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use message::{Message, Timestamp, VhostId};
+use session::{Command, Lane, Output, PublishOutcome, Refusal, RefusalKind};
+
+use super::{
+    Fault,
+    reply::Reply,
+    wire::{AckKind, Peer},
+};
+use crate::{
+    Config,
+    codec::{Property, Publish, ReasonCode, Text, Version},
+    message::{PropertyFault, stamp, take_properties},
+    names::{Subject, SubjectError},
+};
+
+#[derive(Debug)]
+pub(super) struct Inbound {
+    vhost: VhostId,
+    receive_max: usize,
+    alias_max: u16,
+    levels_max: usize,
+    /// Publishes that wait for their PUBACK, or for a PUBREC that refuses them.
+    unacked: usize,
+    /// Exactly-once publishes of this connection without PUBCOMP.
+    exactly_once: BTreeSet<u16>,
+    /// What topic alias n means, at n - 1.
+    aliases: Vec<Option<Text>>,
+}
+
+impl Inbound {
+    pub(super) const fn new(config: &Config, vhost: VhostId) -> Self {
+        Self {
+            vhost,
+            receive_max: config.receive_max as usize,
+            alias_max: config.topic_alias_in_max,
+            levels_max: config.levels_max,
+            unacked: 0,
+            exactly_once: BTreeSet::new(),
+            aliases: Vec::new(),
+        }
+    }
+
+    /// PUBLISH.
+    pub(super) fn on_publish(
+        &mut self,
+        mut publish: Publish,
+        peer: &Peer,
+        now: Timestamp,
+        out: &mut Output,
+    ) -> Result<(), Fault> {
+        if let Some(packet_id) = publish.packet_id {
+            self.check_quota(publish.qos, packet_id, peer)?;
+        }
+        if peer.version == Version::V5 {
+            self.resolve_alias(&mut publish)?;
+        }
+        let subject = match Subject::decode(publish.topic.as_bytes(), self.levels_max) {
+            Ok(subject) => subject,
+            // DOORS rule 5
+            Err(SubjectError::Reserved) => {
+                return self.refuse(&publish, ReasonCode::NOT_AUTHORIZED, peer, out);
+            }
+            Err(SubjectError::Bounds) => {
+                return self.refuse(&publish, ReasonCode::TOPIC_NAME_INVALID, peer, out);
+            }
+        };
+        let mut message = Message::new(
+            subject.into_address(self.vhost),
+            std::mem::take(&mut publish.payload),
+        );
+        stamp(&mut message, publish.qos, publish.retain);
+        if !publish.properties.is_empty() {
+            let properties = std::mem::take(&mut publish.properties);
+            match take_properties(&mut message, properties, self.levels_max, now) {
+                Ok(()) => {}
+                Err(fault @ PropertyFault::PayloadFormat) => {
+                    return self.refuse(&publish, fault.reason(), peer, out);
+                }
+                Err(fault @ PropertyFault::ResponseTopic) => {
+                    return Err(Fault::new(
+                        fault.reason(),
+                        "response topic is empty or holds a wildcard",
+                    ));
+                }
+            }
+        }
+        let token = publish.packet_id.map(|id| match publish.qos {
+            1 => {
+                self.unacked += 1;
+                Reply::PubAck(id).token()
+            }
+            _ => {
+                self.exactly_once.insert(id);
+                Reply::PubRec(id).token()
+            }
+        });
+        out.commands.push_back(Command::Publish(session::Publish {
+            token,
+            lane: Lane::default(),
+            message: Arc::new(message),
+            mandatory: false,
+            // DOORS rule 10: publishing to `$queue/x` makes no queue.
+            create: false,
+            inbound_id: publish.packet_id.filter(|_| publish.qos == 2),
+        }));
+        Ok(())
+    }
+
+    /// [MQTT-3.3.4-9]: more than our Receive Maximum. Before MQTT 5 there is none, and the port's room is the limit.
+    fn check_quota(&self, qos: u8, packet_id: u16, peer: &Peer) -> Result<(), Fault> {
+        let repeated = qos == 2 && self.exactly_once.contains(&packet_id);
+        let out = self.unacked + self.exactly_once.len();
+        if peer.version == Version::V5 && !repeated && out >= self.receive_max {
+            return Err(Fault::new(
+                ReasonCode::RECEIVE_MAXIMUM_EXCEEDED,
+                "more publishes unacknowledged than the receive maximum",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Topic Alias (MQTT 5, 3.3.2.3.4), and what else only the state of the connection can judge.
+    fn resolve_alias(&mut self, publish: &mut Publish) -> Result<(), Fault> {
+        let mut alias = None;
+        for property in &publish.properties.0 {
+            match property {
+                Property::TopicAlias(value) => alias = Some(*value),
+                // [MQTT-3.3.4-6]
+                Property::SubscriptionIdentifier(_) => {
+                    return Err(Fault::new(
+                        ReasonCode::PROTOCOL_ERROR,
+                        "a client's PUBLISH carries a subscription identifier",
+                    ));
+                }
+                _ => {}
+            }
+        }
+        let Some(alias) = alias else {
+            if publish.topic.is_empty() {
+                return Err(Fault::new(
+                    ReasonCode::PROTOCOL_ERROR,
+                    "PUBLISH with neither topic name nor topic alias",
+                ));
+            }
+            return Ok(());
+        };
+        // [MQTT-3.3.2-9]
+        if alias > self.alias_max {
+            return Err(Fault::new(
+                ReasonCode::TOPIC_ALIAS_INVALID,
+                "topic alias is above the topic alias maximum",
+            ));
+        }
+        let at = usize::from(alias) - 1;
+        if publish.topic.is_empty() {
+            let known = self.aliases.get(at).and_then(Option::as_ref);
+            let Some(topic) = known else {
+                return Err(Fault::new(
+                    ReasonCode::PROTOCOL_ERROR,
+                    "topic alias has no topic",
+                ));
+            };
+            publish.topic = topic.clone();
+        } else {
+            if self.aliases.len() <= at {
+                self.aliases.resize(at + 1, None);
+            }
+            // Copied, or an alias would pin a whole read buffer.
+            self.aliases[at] = Some(publish.topic.copied());
+        }
+        Ok(())
+    }
+
+    /// Refuses one PUBLISH by itself, in its turn among the acknowledgements [MQTT-4.6.0-2]. Where there is no word for it
+    /// (QoS 0, or before MQTT 5) the connection ends: nothing is dropped in silence [MQTT-3.3.5-2].
+    fn refuse(
+        &mut self,
+        publish: &Publish,
+        reason: ReasonCode,
+        peer: &Peer,
+        out: &mut Output,
+    ) -> Result<(), Fault> {
+        match publish.packet_id {
+            Some(packet_id) if peer.version == Version::V5 => {
+                self.unacked += 1;
+                let reply = Reply::Refused {
+                    qos: publish.qos,
+                    packet_id,
+                    reason,
+                };
+                out.commands.push_back(Command::Fence {
+                    token: reply.token(),
+                    lane: Lane::default(),
+                });
+                Ok(())
+            }
+            _ => Err(Fault::new(reason, reason.words())),
+        }
+    }
+
+    /// The turn of a PUBLISH that was refused by the session itself has come.
+    pub(super) fn on_refused(
+        &mut self,
+        qos: u8,
+        packet_id: u16,
+        reason: ReasonCode,
+        peer: &Peer,
+        out: &mut Output,
+    ) {
+        self.unacked = self.unacked.saturating_sub(1);
+        let kind = if qos == 2 { AckKind::Rec } else { AckKind::Ack };
+        peer.put_ack(kind, packet_id, reason, "", out);
+    }
+
+    /// The core has a PUBLISH of QoS 1 or 2 safe, or refuses it.
+    pub(super) fn on_published(
+        &mut self,
+        kind: AckKind,
+        packet_id: u16,
+        outcome: &PublishOutcome,
+        peer: &Peer,
+        out: &mut Output,
+    ) -> Result<(), Fault> {
+        if kind == AckKind::Ack {
+            self.unacked = self.unacked.saturating_sub(1);
+        }
+        let (reason, why) = match outcome {
+            // DOORS rule 17
+            PublishOutcome::Accepted { matched: 0 } => (ReasonCode::NO_MATCHING_SUBSCRIBERS, ""),
+            PublishOutcome::Accepted { .. } | PublishOutcome::Duplicate => {
+                (ReasonCode::SUCCESS, "")
+            }
+            PublishOutcome::Refused(refusal) => {
+                self.exactly_once.remove(&packet_id);
+                let reason = publish_reason(refusal);
+                // MQTT 3.1.1 cannot refuse a publish: [MQTT-3.3.5-2] leaves closing, so that the client still has it.
+                if peer.version < Version::V5 {
+                    return Err(Fault::ours(reason, refusal.detail.to_string()));
+                }
+                (reason, &*refusal.detail)
+            }
+        };
+        peer.put_ack(kind, packet_id, reason, why, out);
+        Ok(())
+    }
+
+    /// The exactly-once identifier is free again: PUBCOMP.
+    pub(super) fn on_released(
+        &mut self,
+        packet_id: u16,
+        known: bool,
+        peer: &Peer,
+        out: &mut Output,
+    ) {
+        self.exactly_once.remove(&packet_id);
+        let reason = if known {
+            ReasonCode::SUCCESS
+        } else {
+            ReasonCode::PACKET_IDENTIFIER_NOT_FOUND
+        };
+        peer.put_ack(AckKind::Comp, packet_id, reason, "", out);
+    }
+}
+
+/// The reason code of PUBACK and PUBREC for a refusal (MQTT 5, table 3-4).
+fn publish_reason(refusal: &Refusal) -> ReasonCode {
+    match refusal.kind {
+        RefusalKind::AccessDenied | RefusalKind::BadCredentials => ReasonCode::NOT_AUTHORIZED,
+        RefusalKind::QuotaExceeded
+        | RefusalKind::TooLarge
+        | RefusalKind::QueueFull
+        | RefusalKind::StorageFull => ReasonCode::QUOTA_EXCEEDED,
+        RefusalKind::NotFound | RefusalKind::InvalidName => ReasonCode::TOPIC_NAME_INVALID,
+        RefusalKind::Inequivalent
+        | RefusalKind::Locked
+        | RefusalKind::InUse
+        | RefusalKind::NotEmpty
+        | RefusalKind::InvalidArgument
+        | RefusalKind::NotImplemented
+        | RefusalKind::NotActive => ReasonCode::IMPLEMENTATION_SPECIFIC,
+        RefusalKind::UnknownDelivery | RefusalKind::Internal => ReasonCode::UNSPECIFIED_ERROR,
+    }
+}

@@ -1,0 +1,440 @@
+//! What is delivered to the client: packet identifiers, the handshakes of QoS 1 and 2, topic aliases, the client's packet size.
+//!
+//! ```text
+//! QoS 1   PUBLISH -> Sent -- PUBACK --> Accept
+//! QoS 2   PUBLISH -> Sent -- PUBREC --> Received (the core is told, and asked) -- settled, PUBREL --> Released -- PUBCOMP --> Accept
+//!         after a reconnect the core names what had reached Received: PUBREL --> Released
+//! ```
+//! A packet identifier is the sequence number in the client session's own queue modulo 65,535, plus 1 (RULES 6). What is
+//! out spans less than that, so the number is found again from the identifier and the oldest delivery that is out.
+//!
+//! Deliberately absent: the window. The core never delivers more than `OpenClient::window`.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::{BufMut, Bytes};
+use message::Timestamp;
+use session::{
+    Command, Delivery, DeliveryId, DeliveryRange, Lane, Outcome, Output, QueueId, Settle, Token,
+};
+use smallvec::{SmallVec, smallvec};
+
+use super::{
+    Fault,
+    reply::Reply,
+    wire::{AckKind, Peer},
+};
+use crate::{
+    codec::{Ack, PublishHead, ReasonCode, Version, put_varint},
+    message::{encode_properties, native_properties, seconds_left},
+    names::encode_address,
+};
+
+/// Packet identifiers are 1 to 65,535.
+const IDS: u64 = 65_535;
+/// A topic shorter than this is no longer than the alias property that would replace it.
+const ALIASED_LEN_MIN: usize = 5;
+/// Scratch space kept between deliveries.
+const SCRATCH_MAX: usize = 1024;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// PUBLISH is out, of that QoS.
+    Sent { qos: u8 },
+    /// PUBREC came; the core makes it durable.
+    Received,
+    /// PUBREL is out.
+    Released,
+}
+
+#[derive(Debug)]
+struct Slot {
+    id: DeliveryId,
+    progress: Progress,
+}
+
+#[derive(Debug)]
+pub(super) struct Outbound {
+    /// What is out, by sequence number.
+    slots: VecDeque<Slot>,
+    /// Accepted in this step, not told to the core yet.
+    accepted: Fold,
+    /// PUBREC came in this step, not told to the core yet.
+    received: Fold,
+    /// Batches of `received` that the core has, oldest first.
+    settling: VecDeque<(u32, DeliveryRange)>,
+    next_batch: u32,
+    alias_max: u16,
+    aliases: BTreeMap<Bytes, u16>,
+    topic: Vec<u8>,
+    converted: Vec<u8>,
+    patch: Vec<u8>,
+}
+
+/// Deliveries to settle alike, as ranges.
+#[derive(Debug, Default)]
+struct Fold {
+    queue: QueueId,
+    ranges: SmallVec<[(u64, u64); 2]>,
+}
+
+impl Fold {
+    fn add(&mut self, id: DeliveryId) {
+        self.queue = id.queue;
+        match self.ranges.last_mut() {
+            Some((_, last)) if *last + 1 == id.qseq => *last = id.qseq,
+            _ => self.ranges.push((id.qseq, id.qseq)),
+        }
+    }
+
+    fn takes(&self, id: DeliveryId) -> bool {
+        self.ranges.is_empty() || self.queue == id.queue
+    }
+
+    fn take(&mut self) -> Option<DeliveryRange> {
+        (!self.ranges.is_empty()).then(|| DeliveryRange {
+            queue: self.queue,
+            ranges: std::mem::take(&mut self.ranges),
+        })
+    }
+}
+
+fn settle(token: Option<Token>, deliveries: DeliveryRange, outcome: Outcome, out: &mut Output) {
+    out.commands.push_back(Command::Settle(Settle {
+        token,
+        lane: Lane::default(),
+        deliveries,
+        outcome,
+    }));
+}
+
+fn settle_one(id: DeliveryId, outcome: Outcome, out: &mut Output) {
+    let deliveries = DeliveryRange {
+        queue: id.queue,
+        ranges: smallvec![(id.qseq, id.qseq)],
+    };
+    settle(None, deliveries, outcome, out);
+}
+
+/// The packet identifier of a delivery.
+const fn packet_id(id: DeliveryId) -> u16 {
+    (id.qseq % IDS) as u16 + 1
+}
+
+impl Outbound {
+    pub(super) fn new(alias_max: u16) -> Self {
+        Self {
+            slots: VecDeque::new(),
+            accepted: Fold::default(),
+            received: Fold::default(),
+            settling: VecDeque::new(),
+            next_batch: 0,
+            alias_max,
+            aliases: BTreeMap::new(),
+            topic: Vec::new(),
+            converted: Vec::new(),
+            patch: Vec::new(),
+        }
+    }
+
+    /// Sends a delivery. `queue_topic`: the topic under which a `$queue` consumer sees everything.
+    pub(super) fn on_delivery(
+        &mut self,
+        delivery: &Delivery,
+        queue_topic: Option<&[u8]>,
+        peer: &Peer,
+        now: Timestamp,
+        out: &mut Output,
+    ) {
+        self.topic.clear();
+        let message = &delivery.message;
+        let writable = match queue_topic {
+            Some(topic) => {
+                self.topic.extend_from_slice(topic);
+                true
+            }
+            None => {
+                let address = delivery.readdressed.as_deref().unwrap_or(&message.address);
+                encode_address(address, &mut self.topic)
+            }
+        };
+        // DOORS rule 3: what MQTT cannot name is not delivered; the core counts rejections.
+        if !writable {
+            if let Some(id) = delivery.id {
+                settle_one(id, Outcome::Reject, out);
+            }
+            return;
+        }
+        // Settled already is at most once, whatever was granted.
+        let qos = if delivery.id.is_some() {
+            delivery.qos
+        } else {
+            0
+        };
+        self.patch.clear();
+        self.converted.clear();
+        let alias = self.encode_patch(delivery, peer, now);
+        let end_to_end = if peer.version < Version::V5 {
+            &[][..]
+        } else if let Some(native) = native_properties(message) {
+            native
+        } else {
+            encode_properties(message, &mut self.converted);
+            &self.converted
+        };
+        let head = PublishHead {
+            dup: delivery.resent && qos > 0,
+            qos,
+            retain: delivery.retain,
+            topic: if alias == Alias::Known {
+                &[]
+            } else {
+                &self.topic
+            },
+            packet_id: delivery.id.map_or(0, packet_id),
+            properties: (peer.version == Version::V5).then_some([end_to_end, &self.patch]),
+            payload_len: message.body.len(),
+        };
+        // [MQTT-3.1.2-24]; DOORS rule 15: a subscription discards it, a queue dead-letters it.
+        if head.packet_len() > peer.packet_len_max as usize {
+            if let Some(id) = delivery.id {
+                let outcome = if queue_topic.is_some() {
+                    Outcome::Reject
+                } else {
+                    Outcome::Accept
+                };
+                settle_one(id, outcome, out);
+            }
+            return;
+        }
+        out.wire.encode(|buffer| head.encode(buffer));
+        out.wire.put_body(&message.body);
+        out.wire.end_frame();
+        if let Alias::Given(alias) = alias {
+            self.aliases
+                .insert(Bytes::copy_from_slice(&self.topic), alias);
+        }
+        match delivery.id {
+            Some(id) if qos > 0 => self.remember(id, Progress::Sent { qos }),
+            Some(id) => self.accept(id, out),
+            None => {}
+        }
+        for scratch in [&mut self.topic, &mut self.converted, &mut self.patch] {
+            if scratch.capacity() > SCRATCH_MAX {
+                *scratch = Vec::new();
+            }
+        }
+    }
+
+    /// The properties that are not the publisher's: what is left of the expiry, subscription identifiers, the topic alias.
+    fn encode_patch(&mut self, delivery: &Delivery, peer: &Peer, now: Timestamp) -> Alias {
+        if peer.version < Version::V5 {
+            return Alias::None;
+        }
+        if let Some(expiry) = delivery.message.expiry {
+            // [MQTT-3.3.2-6]
+            self.patch.put_u8(0x02);
+            self.patch.put_u32(seconds_left(expiry, now));
+        }
+        for identifier in &delivery.subscriptions {
+            // [MQTT-3.3.4-3]
+            if *identifier != 0 {
+                self.patch.put_u8(0x0B);
+                put_varint(&mut self.patch, *identifier as usize);
+            }
+        }
+        if self.topic.len() < ALIASED_LEN_MIN || self.alias_max == 0 {
+            return Alias::None;
+        }
+        let (alias, number) = match self.aliases.get(&self.topic[..]) {
+            Some(number) => (Alias::Known, *number),
+            // The first topics get the aliases and keep them.
+            None if self.aliases.len() < usize::from(self.alias_max) => {
+                let number = self.aliases.len() as u16 + 1;
+                (Alias::Given(number), number)
+            }
+            None => return Alias::None,
+        };
+        self.patch.put_u8(0x23);
+        self.patch.put_u16(number);
+        alias
+    }
+
+    fn remember(&mut self, id: DeliveryId, progress: Progress) {
+        let slot = Slot { id, progress };
+        match self.slots.back() {
+            Some(last) if last.id.qseq >= id.qseq => {
+                match self
+                    .slots
+                    .binary_search_by_key(&id.qseq, |slot| slot.id.qseq)
+                {
+                    Ok(at) => self.slots[at] = slot,
+                    Err(at) => self.slots.insert(at, slot),
+                }
+            }
+            _ => self.slots.push_back(slot),
+        }
+    }
+
+    /// Where the delivery with that packet identifier is.
+    fn find(&self, packet_id: u16) -> Option<usize> {
+        let first = self.slots.front()?.id.qseq;
+        let wanted = u64::from(packet_id) - 1;
+        let qseq = first + (wanted + IDS - first % IDS) % IDS;
+        self.slots
+            .binary_search_by_key(&qseq, |slot| slot.id.qseq)
+            .ok()
+    }
+
+    fn accept(&mut self, id: DeliveryId, out: &mut Output) {
+        if !self.accepted.takes(id) {
+            self.flush(out);
+        }
+        self.accepted.add(id);
+    }
+
+    fn remove(&mut self, at: usize) -> DeliveryId {
+        let slot = if at == 0 {
+            self.slots.pop_front()
+        } else {
+            self.slots.remove(at)
+        };
+        slot.expect("found just before").id
+    }
+
+    /// PUBACK.
+    pub(super) fn on_puback(&mut self, ack: &Ack, out: &mut Output) -> Result<(), Fault> {
+        // One that is not out may have been settled before a reconnect.
+        let Some(at) = self.find(ack.packet_id) else {
+            return Ok(());
+        };
+        if self.slots[at].progress != (Progress::Sent { qos: 1 }) {
+            return Err(Fault::new(
+                ReasonCode::PROTOCOL_ERROR,
+                "PUBACK for a publish of quality of service 2",
+            ));
+        }
+        let id = self.remove(at);
+        if ack.reason.is_failure() {
+            // DOORS rule 19
+            settle_one(id, Outcome::Reject, out);
+        } else {
+            self.accept(id, out);
+        }
+        Ok(())
+    }
+
+    /// PUBREC.
+    pub(super) fn on_pubrec(
+        &mut self,
+        ack: &Ack,
+        peer: &Peer,
+        out: &mut Output,
+    ) -> Result<(), Fault> {
+        let Some(at) = self.find(ack.packet_id) else {
+            // MQTT 5, 4.13.2, table 3-6: there is no such publish; a success needs its PUBREL all the same [MQTT-4.3.3-4].
+            if !ack.reason.is_failure() {
+                let reason = ReasonCode::PACKET_IDENTIFIER_NOT_FOUND;
+                peer.put_ack(AckKind::Rel, ack.packet_id, reason, "", out);
+            }
+            return Ok(());
+        };
+        match self.slots[at].progress {
+            Progress::Sent { qos: 2 } if ack.reason.is_failure() => {
+                let id = self.remove(at);
+                settle_one(id, Outcome::Reject, out);
+            }
+            Progress::Sent { qos: 2 } => {
+                let slot = &mut self.slots[at];
+                slot.progress = Progress::Received;
+                let id = slot.id;
+                if !self.received.takes(id) {
+                    self.flush(out);
+                }
+                self.received.add(id);
+            }
+            Progress::Sent { .. } => {
+                return Err(Fault::new(
+                    ReasonCode::PROTOCOL_ERROR,
+                    "PUBREC for a publish of quality of service 1",
+                ));
+            }
+            Progress::Received => {}
+            Progress::Released => {
+                peer.put_ack(AckKind::Rel, ack.packet_id, ReasonCode::SUCCESS, "", out);
+            }
+        }
+        Ok(())
+    }
+
+    /// A batch of PUBRECs is durable: now, and not before, PUBREL [MQTT-4.3.3-5].
+    pub(super) fn on_settled(&mut self, batch: u32, peer: &Peer, out: &mut Output) {
+        let Some(at) = self
+            .settling
+            .iter()
+            .position(|(serial, _)| *serial == batch)
+        else {
+            return;
+        };
+        let (_, deliveries) = self.settling.remove(at).expect("found just before");
+        for (first, last) in deliveries.ranges {
+            for qseq in first..=last {
+                let queue = deliveries.queue;
+                self.release(DeliveryId { queue, qseq }, peer, out);
+            }
+        }
+    }
+
+    /// After a reconnect: deliveries whose PUBREC had come.
+    pub(super) fn on_resumed(&mut self, received: &[DeliveryId], peer: &Peer, out: &mut Output) {
+        for id in received {
+            self.release(*id, peer, out);
+        }
+    }
+
+    fn release(&mut self, id: DeliveryId, peer: &Peer, out: &mut Output) {
+        self.remember(id, Progress::Released);
+        peer.put_ack(AckKind::Rel, packet_id(id), ReasonCode::SUCCESS, "", out);
+    }
+
+    /// PUBCOMP.
+    pub(super) fn on_pubcomp(&mut self, ack: &Ack, out: &mut Output) -> Result<(), Fault> {
+        let Some(at) = self.find(ack.packet_id) else {
+            return Ok(());
+        };
+        if self.slots[at].progress != Progress::Released {
+            return Err(Fault::new(
+                ReasonCode::PROTOCOL_ERROR,
+                "PUBCOMP before PUBREL",
+            ));
+        }
+        let id = self.remove(at);
+        self.accept(id, out);
+        Ok(())
+    }
+
+    /// The step ends: what was folded is told to the core.
+    pub(super) fn flush(&mut self, out: &mut Output) {
+        if let Some(deliveries) = self.accepted.take() {
+            settle(None, deliveries, Outcome::Accept, out);
+        }
+        if let Some(deliveries) = self.received.take() {
+            let batch = self.next_batch;
+            self.next_batch = self.next_batch.wrapping_add(1);
+            self.settling.push_back((batch, deliveries.clone()));
+            let token = Reply::Received(batch).token();
+            settle(Some(token), deliveries, Outcome::Received, out);
+        }
+    }
+}
+
+/// What a topic alias does for a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Alias {
+    /// Nothing.
+    None,
+    /// It stands for the topic name.
+    Known,
+    /// It is set by this packet.
+    Given(u16),
+}

@@ -1,0 +1,348 @@
+//! SUBSCRIBE and UNSUBSCRIBE: one command for each filter, one acknowledgement when all are answered.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use session::{
+    Command, ConsumerId, Credit, Lane, Output, Refusal, RefusalKind, RetainReplay, Source,
+    SubscriptionOptions,
+};
+
+use super::{
+    Fault,
+    reply::Reply,
+    wire::{Peer, put_packet},
+};
+use crate::{
+    codec::{
+        Options, Packet, Properties, Property, ReasonCode, SubAck, Subscribe, Unsubscribe, Version,
+    },
+    names::decode_source,
+};
+
+/// An acknowledgement in the making.
+#[derive(Debug)]
+struct Pending {
+    serial: u32,
+    packet_id: u16,
+    unsubscribe: bool,
+    codes: Vec<u8>,
+    /// Consumers made for it, by index of the filter, so that a refusal takes them back.
+    consumers: Vec<(u16, u32)>,
+    /// Filters without an answer.
+    left: usize,
+}
+
+/// A consumer of a queue or of a shared subscription.
+#[derive(Debug)]
+struct Consumer {
+    filter: Bytes,
+    /// It reads a queue: `filter` is the topic of all that it is shown.
+    queue: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Subscriptions {
+    levels_max: usize,
+    window: u16,
+    next_serial: u32,
+    next_consumer: u32,
+    pending: VecDeque<Pending>,
+    consumers: BTreeMap<u32, Consumer>,
+}
+
+impl Subscriptions {
+    pub(super) const fn new(levels_max: usize, window: u16) -> Self {
+        Self {
+            levels_max,
+            window,
+            next_serial: 0,
+            next_consumer: 0,
+            pending: VecDeque::new(),
+            consumers: BTreeMap::new(),
+        }
+    }
+
+    /// The topic under which a consumer of a queue sees its messages.
+    pub(super) fn queue_topic(&self, consumer: ConsumerId) -> Option<&[u8]> {
+        if consumer == ConsumerId::CLIENT {
+            return None;
+        }
+        let consumer = self.consumers.get(&u32::try_from(consumer.0).ok()?)?;
+        consumer.queue.then_some(&consumer.filter[..])
+    }
+
+    fn begin(&mut self, packet_id: u16, unsubscribe: bool, count: usize) -> Pending {
+        let serial = self.next_serial;
+        self.next_serial = serial.wrapping_add(1);
+        Pending {
+            serial,
+            packet_id,
+            unsubscribe,
+            codes: Vec::with_capacity(count),
+            consumers: Vec::new(),
+            left: 0,
+        }
+    }
+
+    /// SUBSCRIBE.
+    pub(super) fn on_subscribe(
+        &mut self,
+        subscribe: Subscribe,
+        peer: &Peer,
+        out: &mut Output,
+    ) -> Result<(), Fault> {
+        let identifier = subscribe
+            .properties
+            .0
+            .iter()
+            .find_map(|property| match property {
+                Property::SubscriptionIdentifier(value) => Some(*value),
+                _ => None,
+            });
+        let mut pending = self.begin(subscribe.packet_id, false, subscribe.filters.len());
+        for (index, (filter, options)) in subscribe.filters.iter().enumerate() {
+            let Ok(source) = decode_source(filter.as_bytes(), self.levels_max) else {
+                pending.codes.push(ReasonCode::TOPIC_FILTER_INVALID.0);
+                continue;
+            };
+            // [MQTT-3.8.3-4]
+            if matches!(source, Source::Shared { .. }) && options.no_local {
+                return Err(Fault::new(
+                    ReasonCode::PROTOCOL_ERROR,
+                    "No Local on a shared subscription",
+                ));
+            }
+            pending.codes.push(options.qos);
+            pending.left += 1;
+            let reply = Reply::Filter {
+                serial: pending.serial,
+                index: index as u16,
+            };
+            let (consumer, made) = self.consumer_for(&source, filter.as_bytes(), out);
+            if let Some(number) = made {
+                pending.consumers.push((index as u16, number));
+            }
+            let options = subscription_options(*options, identifier.unwrap_or(0), &source);
+            out.commands
+                .push_back(Command::Subscribe(Box::new(session::Subscribe {
+                    token: reply.token(),
+                    lane: Lane::default(),
+                    consumer,
+                    credit: if options.qos == 0 {
+                        Credit::Settled
+                    } else {
+                        Credit::Window(u32::from(self.window))
+                    },
+                    group: 0,
+                    exclusive: false,
+                    priority: 0,
+                    // DOORS rule 19, RULES 6: packet identifiers come from the client session's own queue.
+                    through_client: !matches!(source, Source::Topic { .. }),
+                    options,
+                    source,
+                })));
+        }
+        self.keep_or_finish(pending, peer, out);
+        Ok(())
+    }
+
+    /// The consumer that reads `source`, and its number if it was made for it.
+    fn consumer_for(
+        &mut self,
+        source: &Source,
+        filter: &Bytes,
+        out: &mut Output,
+    ) -> (ConsumerId, Option<u32>) {
+        let queue = match source {
+            Source::Topic { .. } => return (ConsumerId::CLIENT, None),
+            Source::Shared { .. } => false,
+            Source::Queue { .. } | Source::Stream { .. } => true,
+        };
+        let earlier = self
+            .consumers
+            .iter()
+            .find(|(_, consumer)| consumer.filter == filter)
+            .map(|(number, _)| *number);
+        match earlier {
+            // Replaced options, as for a topic: a shared subscription that ended would lose its messages.
+            Some(number) if !queue => return (ConsumerId(u64::from(number)), None),
+            Some(number) => {
+                // It is known until the core says that it is gone: its deliveries may be on their way.
+                out.commands.push_back(Command::Cancel {
+                    token: Reply::Replaced(number).token(),
+                    lane: Lane::default(),
+                    consumer: ConsumerId(u64::from(number)),
+                });
+            }
+            None => {}
+        }
+        let number = self.next_consumer;
+        self.next_consumer = number.wrapping_add(1);
+        let filter = Bytes::copy_from_slice(filter);
+        self.consumers.insert(number, Consumer { filter, queue });
+        (ConsumerId(u64::from(number)), Some(number))
+    }
+
+    /// UNSUBSCRIBE.
+    pub(super) fn on_unsubscribe(
+        &mut self,
+        unsubscribe: &Unsubscribe,
+        peer: &Peer,
+        out: &mut Output,
+    ) {
+        let mut pending = self.begin(unsubscribe.packet_id, true, unsubscribe.filters.len());
+        for (index, filter) in unsubscribe.filters.iter().enumerate() {
+            let Ok(source) = decode_source(filter.as_bytes(), self.levels_max) else {
+                pending.codes.push(ReasonCode::TOPIC_FILTER_INVALID.0);
+                continue;
+            };
+            pending.codes.push(ReasonCode::SUCCESS.0);
+            pending.left += 1;
+            let token = Reply::Filter {
+                serial: pending.serial,
+                index: index as u16,
+            }
+            .token();
+            // The newest: an older one of the same filter is being replaced.
+            let consumer = self
+                .consumers
+                .iter()
+                .rev()
+                .find(|(_, consumer)| consumer.filter == filter.as_bytes())
+                .map(|(number, consumer)| (*number, consumer.queue));
+            if let Some((number, _)) = consumer {
+                pending.consumers.push((index as u16, number));
+            }
+            out.commands.push_back(match consumer {
+                Some((number, true)) => Command::Cancel {
+                    token,
+                    lane: Lane::default(),
+                    consumer: ConsumerId(u64::from(number)),
+                },
+                _ => Command::Unsubscribe { token, source },
+            });
+        }
+        self.keep_or_finish(pending, peer, out);
+    }
+
+    fn keep_or_finish(&mut self, pending: Pending, peer: &Peer, out: &mut Output) {
+        if pending.left == 0 {
+            finish(pending, peer, out);
+        } else {
+            self.pending.push_back(pending);
+        }
+    }
+
+    /// The core has answered for one filter: with a reason code, or with what was granted.
+    pub(super) fn on_answer(
+        &mut self,
+        serial: u32,
+        index: u16,
+        answer: Answer<'_>,
+        peer: &Peer,
+        out: &mut Output,
+    ) {
+        let found = self
+            .pending
+            .iter()
+            .position(|pending| pending.serial == serial);
+        let Some(at) = found else { return };
+        let pending = &mut self.pending[at];
+        let code = &mut pending.codes[usize::from(index)];
+        let gone = match answer {
+            Answer::Subscribed => false,
+            Answer::Unsubscribed { existed } => {
+                if !existed {
+                    *code = ReasonCode::NO_SUBSCRIPTION_EXISTED.0;
+                }
+                true
+            }
+            Answer::Refused(refusal) => {
+                *code = subscribe_reason(refusal, pending.unsubscribe).0;
+                !pending.unsubscribe
+            }
+        };
+        if gone {
+            for (_, number) in pending.consumers.iter().filter(|(of, _)| *of == index) {
+                self.consumers.remove(number);
+            }
+        }
+        pending.left -= 1;
+        if pending.left == 0 {
+            let pending = self.pending.remove(at).expect("found just before");
+            finish(pending, peer, out);
+        }
+    }
+
+    /// A consumer is gone: it was replaced, or its queue was deleted.
+    pub(super) fn on_gone(&mut self, consumer: ConsumerId) {
+        if let Ok(number) = u32::try_from(consumer.0) {
+            self.consumers.remove(&number);
+        }
+    }
+}
+
+/// What the core said about a filter.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Answer<'a> {
+    Subscribed,
+    Unsubscribed { existed: bool },
+    Refused(&'a Refusal),
+}
+
+fn subscription_options(options: Options, identifier: u32, source: &Source) -> SubscriptionOptions {
+    SubscriptionOptions {
+        qos: options.qos,
+        no_local: options.no_local,
+        retain_as_published: options.retain_as_published,
+        // MQTT 5, 4.8.2: no retained message for a shared subscription; DOORS rule 18: none in a queue.
+        retain_replay: match (source, options.retain_handling) {
+            (Source::Topic { .. }, 0) => RetainReplay::Always,
+            (Source::Topic { .. }, 1) => RetainReplay::IfNew,
+            _ => RetainReplay::Never,
+        },
+        identifier,
+    }
+}
+
+fn finish(mut pending: Pending, peer: &Peer, out: &mut Output) {
+    if peer.version < Version::V5 {
+        // MQTT 3.1.1, 3.9.3 and 3.11: one failure code; an UNSUBACK says nothing.
+        for code in &mut pending.codes {
+            *code = (*code).min(ReasonCode::UNSPECIFIED_ERROR.0);
+        }
+        if pending.unsubscribe {
+            pending.codes.clear();
+        }
+    }
+    let ack = SubAck {
+        packet_id: pending.packet_id,
+        properties: Properties::default(),
+        codes: pending.codes,
+    };
+    let packet = if pending.unsubscribe {
+        Packet::UnsubAck(ack)
+    } else {
+        Packet::SubAck(ack)
+    };
+    put_packet(&packet, peer.version, out);
+}
+
+/// The reason code of SUBACK or UNSUBACK for a refusal (MQTT 5, tables 3-8 and 3-9).
+fn subscribe_reason(refusal: &Refusal, unsubscribe: bool) -> ReasonCode {
+    match refusal.kind {
+        RefusalKind::AccessDenied | RefusalKind::BadCredentials => ReasonCode::NOT_AUTHORIZED,
+        RefusalKind::NotFound if unsubscribe => ReasonCode::NO_SUBSCRIPTION_EXISTED,
+        RefusalKind::NotFound | RefusalKind::InvalidName | RefusalKind::InvalidArgument => {
+            ReasonCode::TOPIC_FILTER_INVALID
+        }
+        RefusalKind::QuotaExceeded | RefusalKind::QueueFull | RefusalKind::StorageFull
+            if !unsubscribe =>
+        {
+            ReasonCode::QUOTA_EXCEEDED
+        }
+        RefusalKind::UnknownDelivery | RefusalKind::Internal => ReasonCode::UNSPECIFIED_ERROR,
+        _ => ReasonCode::IMPLEMENTATION_SPECIFIC,
+    }
+}

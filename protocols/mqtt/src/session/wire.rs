@@ -1,0 +1,83 @@
+//! Packets on their way out.
+
+use bytes::BufMut;
+use session::Output;
+
+use crate::codec::{Ack, Packet, Properties, Property, ReasonCode, Text, Version};
+
+/// How this client wants to be written to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer {
+    pub(super) version: Version,
+    /// Its Maximum Packet Size.
+    pub(super) packet_len_max: u32,
+    /// It wants reason strings (Request Problem Information) outside CONNACK and DISCONNECT too.
+    pub(super) wants_reasons: bool,
+}
+
+pub(super) fn put_packet(packet: &Packet, version: Version, out: &mut Output) {
+    out.wire.encode(|buffer| packet.encode(version, buffer));
+    out.wire.end_frame();
+}
+
+/// PUBACK, PUBREC, PUBREL, PUBCOMP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AckKind {
+    Ack,
+    Rec,
+    Rel,
+    Comp,
+}
+
+impl Peer {
+    /// Writes an acknowledgement; without a reason to tell these are four bytes.
+    pub(super) fn put_ack(
+        &self,
+        kind: AckKind,
+        packet_id: u16,
+        reason: ReasonCode,
+        why: &str,
+        out: &mut Output,
+    ) {
+        let first = match kind {
+            AckKind::Ack => 0x40,
+            AckKind::Rec => 0x50,
+            AckKind::Rel => 0x62,
+            AckKind::Comp => 0x70,
+        };
+        let plain = self.version < Version::V5 || reason == ReasonCode::SUCCESS;
+        if plain || why.is_empty() || !self.wants_reasons {
+            out.wire.encode(|buffer| {
+                buffer.put_u8(first);
+                buffer.put_u8(if plain { 2 } else { 3 });
+                buffer.put_u16(packet_id);
+                if !plain {
+                    buffer.put_u8(reason.0);
+                }
+            });
+            out.wire.end_frame();
+            return;
+        }
+        let ack = Ack {
+            packet_id,
+            reason,
+            properties: self.reason_string(why, 16),
+        };
+        let packet = match kind {
+            AckKind::Ack => Packet::PubAck(ack),
+            AckKind::Rec => Packet::PubRec(ack),
+            AckKind::Rel => Packet::PubRel(ack),
+            AckKind::Comp => Packet::PubComp(ack),
+        };
+        put_packet(&packet, self.version, out);
+    }
+
+    /// A reason string, if the packet around it, of `around` bytes, stays below what the client takes [MQTT-3.4.2-2].
+    pub(super) fn reason_string(&self, why: &str, around: usize) -> Properties {
+        let fits = why.len() + around <= self.packet_len_max as usize;
+        match Text::try_from(why.to_owned()) {
+            Ok(text) if fits && !why.is_empty() => Properties(vec![Property::ReasonString(text)]),
+            _ => Properties::default(),
+        }
+    }
+}
