@@ -238,7 +238,10 @@ where
                 if std::mem::take(&mut unfolded) {
                     moved |= self.fold(now)?;
                 }
+                let was_full = self.is_full();
                 moved |= self.write(now, &mut bytes, cx)?;
+                // What was put off for want of room was not waited for either.
+                moved |= was_full && !self.is_full();
             }
             if !moved {
                 return Ok(());

@@ -112,6 +112,19 @@ async fn a_slow_reader_stops_reading_and_events() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_wire_that_empties_at_a_stroke_goes_on_with_what_was_put_off() {
+    let mut bench = Bench::new(1 << 20);
+    bench.send("big 2000000\n").await;
+    rest().await;
+    bench.send("echo x\n").await;
+    bench.link.tell([reached(1)]);
+    bench.expect(&"x".repeat(2_000_000)).await;
+    let start = Instant::now();
+    bench.expect("reached 1\nx\n").await;
+    assert_eq!(start.elapsed(), Duration::ZERO, "not woken by a timer");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_peer_that_takes_nothing_for_thirty_seconds_is_disconnected() {
     let mut bench = Bench::new(1 << 10);
     bench.send("big 300000\n").await;
