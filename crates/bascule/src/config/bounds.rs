@@ -1,0 +1,148 @@
+//! Whether every value is within its bounds: checked once, before anything starts.
+
+use std::ops::RangeInclusive;
+
+use super::{Config, ConfigError};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+/// More than any machine holds of anything.
+const MANY: u64 = 1_000_000_000;
+
+/// A key, its value and its bounds.
+type Bound = (&'static str, u64, RangeInclusive<u64>);
+
+impl Config {
+    /// The first value that cannot be.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        for (key, value, range) in self.bounds() {
+            if !range.contains(&value) {
+                let (min, max) = range.into_inner();
+                return Err(ConfigError::Bounds {
+                    key,
+                    value,
+                    min,
+                    max,
+                });
+            }
+        }
+        let fault = |key: &'static str, fault: &str| {
+            let fault = fault.to_owned();
+            Err(ConfigError::Value { key, fault })
+        };
+        if !self.journal.segment_bytes.is_multiple_of(4 * KIB) {
+            return fault("journal.segment_bytes", "must be a multiple of 4096");
+        }
+        if self.data.as_os_str().is_empty() {
+            return fault("data", "must name a directory");
+        }
+        if self
+            .log
+            .level
+            .parse::<tracing_subscriber::EnvFilter>()
+            .is_err()
+        {
+            let words = format!(
+                "{:?} is not a level, nor levels by module such as \"info,net=debug\"",
+                self.log.level
+            );
+            return fault("log.level", &words);
+        }
+        self.listeners.check()?;
+        self.auth.check().map_err(ConfigError::Auth)
+    }
+
+    /// Every number.
+    pub(super) fn bounds(&self) -> Vec<Bound> {
+        let Self {
+            threads,
+            memory,
+            limits,
+            journal,
+            mqtt,
+            amqp,
+            stomp,
+            ..
+        } = self;
+        vec![
+            ("threads", *threads as u64, 0..=1024),
+            (
+                "memory.bodies_bytes_max",
+                memory.bodies_bytes_max,
+                4 * MIB..=TIB,
+            ),
+            (
+                "memory.transient_bytes_max",
+                memory.transient_bytes_max,
+                4 * MIB..=TIB,
+            ),
+            (
+                "memory.staged_bytes_max",
+                memory.staged_bytes_max,
+                2 * MIB..=GIB,
+            ),
+            (
+                "memory.outbox_bytes_max",
+                memory.outbox_bytes_max,
+                4 * KIB..=64 * MIB,
+            ),
+            (
+                "limits.connections_max",
+                limits.connections_max,
+                1..=10_000_000,
+            ),
+            (
+                "limits.message_bytes_max",
+                limits.message_bytes_max,
+                KIB..=512 * MIB,
+            ),
+            (
+                "limits.login_timeout_ms",
+                limits.login_timeout_ms,
+                1..=600_000,
+            ),
+            ("limits.queues_max", limits.queues_max, 1..=MANY),
+            ("limits.exchanges_max", limits.exchanges_max, 1..=MANY),
+            ("limits.clients_max", limits.clients_max, 1..=MANY),
+            (
+                "limits.client_queue_length_max",
+                limits.client_queue_length_max,
+                1..=MANY,
+            ),
+            ("limits.retained_max", limits.retained_max, 1..=MANY),
+            (
+                "journal.segment_bytes",
+                journal.segment_bytes,
+                4 * MIB..=256 * MIB,
+            ),
+            (
+                "journal.snapshot_every_bytes",
+                journal.snapshot_every_bytes,
+                MIB..=TIB,
+            ),
+            (
+                "journal.reserve_bytes",
+                journal.reserve_bytes,
+                4 * MIB..=GIB,
+            ),
+            (
+                "mqtt.session_expiry_max_s",
+                mqtt.session_expiry_max_s,
+                0..=u64::from(u32::MAX),
+            ),
+            ("mqtt.keep_alive_max_s", mqtt.keep_alive_max_s, 0..=65_535),
+            ("mqtt.receive_max", mqtt.receive_max, 1..=65_535),
+            // AMQP 0-9-1, 4.2.3: frame-min-size is 4096.
+            (
+                "amqp.frame_bytes_max",
+                amqp.frame_bytes_max,
+                4 * KIB..=16 * MIB,
+            ),
+            ("amqp.channels_max", amqp.channels_max, 1..=65_535),
+            ("amqp.heartbeat_s", amqp.heartbeat_s, 0..=65_535),
+            ("stomp.heart_beat_ms", stomp.heart_beat_ms, 0..=3_600_000),
+        ]
+    }
+}

@@ -1,0 +1,230 @@
+//! The sections of the configuration file: values, defaults, units. Their bounds are in `config/bounds.rs`.
+
+use serde::{Deserialize, Serialize};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+/// Budgets, in bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Memory {
+    /// Durable bodies kept in memory; older ones are read back from the journal.
+    pub(crate) bodies_bytes_max: u64,
+    /// Messages that are only in memory.
+    pub(crate) transient_bytes_max: u64,
+    /// Accepted and not yet on stable storage.
+    pub(crate) staged_bytes_max: u64,
+    /// On their way to one connection.
+    pub(crate) outbox_bytes_max: u64,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            bodies_bytes_max: 256 * MIB,
+            transient_bytes_max: 512 * MIB,
+            staged_bytes_max: 8 * MIB,
+            outbox_bytes_max: 256 * KIB,
+        }
+    }
+}
+
+/// What there may be at most.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Limits {
+    /// Connections at a time, all listeners together.
+    pub(crate) connections_max: u64,
+    /// The body of one message, in bytes.
+    pub(crate) message_bytes_max: u64,
+    /// How long a new connection may take to log in, in ms.
+    pub(crate) login_timeout_ms: u64,
+    /// Queues.
+    pub(crate) queues_max: u64,
+    /// Exchanges.
+    pub(crate) exchanges_max: u64,
+    /// Client sessions.
+    pub(crate) clients_max: u64,
+    /// Messages waiting for one client session.
+    pub(crate) client_queue_length_max: u64,
+    /// Retained messages.
+    pub(crate) retained_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 100_000,
+            message_bytes_max: 16 * MIB,
+            login_timeout_ms: 10_000,
+            queues_max: 10_000_000,
+            exchanges_max: 100_000,
+            clients_max: 5_000_000,
+            client_queue_length_max: 1_000_000,
+            retained_max: 10_000_000,
+        }
+    }
+}
+
+/// The journal's files.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Journal {
+    /// The size of a segment file.
+    pub(crate) segment_bytes: u64,
+    /// A snapshot is made after so many bytes of journal.
+    pub(crate) snapshot_every_bytes: u64,
+    /// Space held back, so that a full disk can still be emptied.
+    pub(crate) reserve_bytes: u64,
+    /// How files are written.
+    pub(crate) direct: Direct,
+}
+
+impl Default for Journal {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 64 * MIB,
+            snapshot_every_bytes: 128 * MIB,
+            reserve_bytes: 64 * MIB,
+            direct: Direct::Auto,
+        }
+    }
+}
+
+/// How the journal's files are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Direct {
+    /// Past the page cache where the file system allows it.
+    Auto,
+    /// Through the page cache, then synced.
+    Never,
+}
+
+/// The MQTT listener.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Mqtt {
+    /// The longest that a session outlives its connection, in seconds; 4,294,967,295 is no limit.
+    pub(crate) session_expiry_max_s: u64,
+    /// The longest keep alive of MQTT 5 clients, in seconds; 0 is no limit.
+    pub(crate) keep_alive_max_s: u64,
+    /// Publishes and deliveries of QoS 1 and 2 under way at a time, each way.
+    pub(crate) receive_max: u64,
+}
+
+impl Default for Mqtt {
+    fn default() -> Self {
+        Self {
+            session_expiry_max_s: u64::from(u32::MAX),
+            keep_alive_max_s: 0,
+            receive_max: 1_000,
+        }
+    }
+}
+
+/// The AMQP listener.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Amqp {
+    /// The largest frame offered, in bytes.
+    pub(crate) frame_bytes_max: u64,
+    /// Channels of a connection.
+    pub(crate) channels_max: u64,
+    /// The heart-beat interval offered, in seconds; 0: none.
+    pub(crate) heartbeat_s: u64,
+}
+
+impl Default for Amqp {
+    fn default() -> Self {
+        Self {
+            frame_bytes_max: 128 * KIB,
+            channels_max: 2047,
+            heartbeat_s: 60,
+        }
+    }
+}
+
+/// The STOMP listener.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Stomp {
+    /// Whose spellings apply.
+    pub(crate) dialect: StompDialect,
+    /// What a `host` header does that names no virtual host.
+    pub(crate) unknown_host: UnknownHost,
+    /// The shortest heart-beat interval, each way, in ms; 0: none.
+    pub(crate) heart_beat_ms: u64,
+}
+
+impl Default for Stomp {
+    fn default() -> Self {
+        Self {
+            dialect: StompDialect::Both,
+            unknown_host: UnknownHost::Default,
+            heart_beat_ms: 1_000,
+        }
+    }
+}
+
+/// Whose spellings apply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum StompDialect {
+    /// Both brokers'; where they differ, RabbitMQ's.
+    Both,
+    /// RabbitMQ's.
+    RabbitMq,
+    /// ActiveMQ's.
+    ActiveMq,
+}
+
+/// What a `host` header does that names no virtual host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum UnknownHost {
+    /// The default virtual host is used.
+    Default,
+    /// The connection is refused.
+    Refuse,
+}
+
+/// WebSocket, on the HTTP listener.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct WebSocket {
+    /// The origins whose pages may connect; empty: the same host, loopback, and clients that name none. `*`: all.
+    pub(crate) origins: Vec<String>,
+}
+
+/// The log, on stderr.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Log {
+    /// A level, or levels by module: `info`, `info,net=debug`.
+    pub(crate) level: String,
+    /// How lines look.
+    pub(crate) format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Auto,
+        }
+    }
+}
+
+/// How lines of the log look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// Human on a terminal, else JSON.
+    Auto,
+    /// For people.
+    Human,
+    /// For programs.
+    Json,
+}
