@@ -1,1 +1,37 @@
-//! See protocols/README.md.
+//! AMQP 0-9-1 with RabbitMQ's extensions: codec and session, without I/O.
+//!
+//! Specification: AMQP 0-9-1 and its generated definition, with RabbitMQ's additions (exchange to exchange bindings,
+//! `basic.nack`, publisher confirms, consumer cancel notification, `connection.blocked`, `authentication_failure_close`,
+//! consumer priorities, per-consumer prefetch, CC and BCC).
+//!
+//! Refused, in the protocol's words: `immediate` publishing, `basic.recover` without requeue, `prefetch_size`,
+//! `connection.update-secret`, SASL mechanisms other than PLAIN and AMQPLAIN, queues of type stream (540);
+//! exchange types other than the four (503).
+//!
+//! | file | what |
+//! |---|---|
+//! | `codec.rs`, `codec/` | frames, methods, tables, properties: decode and encode, both directions |
+//! | `key.rs` | routing and binding keys as levels, and back |
+//! | `arguments.rs` | `x-` arguments as attributes of the core |
+//! | `message.rs` | publish to [`message::Message`], delivery to exchange, key and properties |
+//! | `error.rs` | decode errors, reply codes, what ends a channel and what a connection |
+//! | `session.rs`, `session/` | the state machine |
+//! | `config.rs` | limits and timeouts |
+#![forbid(unsafe_code)]
+
+mod arguments;
+pub mod codec;
+mod config;
+mod error;
+pub mod key;
+#[allow(
+    clippy::module_inception,
+    reason = "named for the type that it converts"
+)]
+mod message;
+mod session;
+
+pub use config::Config;
+pub use error::{DecodeError, Fault, ReplyCode};
+
+pub use crate::session::AmqpSession;

@@ -1,0 +1,49 @@
+//! Limits and timeouts of an AMQP 0-9-1 connection.
+
+/// What may be negotiated and what is tolerated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Largest frame offered in `connection.tune`, in bytes, overhead included. 4,096 to 16 MiB.
+    pub frame_len_max: u32,
+    /// Largest frame before the tuning is done, in bytes. At least 4,096.
+    pub handshake_frame_len_max: u32,
+    /// Highest channel number offered. 1 to 65,535.
+    pub channel_max: u16,
+    /// Heart-beat interval offered, in seconds. 0: none.
+    pub heartbeat_s: u16,
+    /// From the first byte to `connection.open-ok`, in ms.
+    pub handshake_timeout_ms: u64,
+    /// How long a `connection.close` waits for its `close-ok`, in ms.
+    pub close_timeout_ms: u64,
+    /// Largest body of a message, in bytes.
+    pub message_len_max: u64,
+    /// Bodies that are not whole yet, of all channels of a connection together, in bytes.
+    pub assembling_len_max: u64,
+    /// Frames kept behind unanswered methods of their channels before the connection is read no further, in bytes.
+    pub deferred_len_max: usize,
+    /// Operations of one transaction.
+    pub transaction_operations_max: usize,
+    /// Bytes of the bodies of one transaction.
+    pub transaction_len_max: usize,
+    /// How long it is believed that an exchange still exists before an unconfirmed publish asks again, in ms.
+    pub exchange_memory_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            frame_len_max: 131_072,
+            handshake_frame_len_max: 4096,
+            channel_max: 2047,
+            heartbeat_s: 60,
+            handshake_timeout_ms: 10_000,
+            close_timeout_ms: 5_000,
+            message_len_max: 16 * 1024 * 1024,
+            assembling_len_max: 64 * 1024 * 1024,
+            deferred_len_max: 1024 * 1024,
+            transaction_operations_max: 10_000,
+            transaction_len_max: 64 * 1024 * 1024,
+            exchange_memory_ms: 1_000,
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! The core's answers to methods that waited for them.
+
+use bytes::Bytes;
+use session::{Command, Event, Refusal, RefusalKind};
+
+use super::{
+    channel::{Channel, Pending, Stage, Waiting},
+    step::{Step, channel_of},
+    topology::{binding_command, called, reread},
+};
+use crate::{
+    codec::{Short, channel, exchange, queue},
+    error::{Fault, ReplyCode, code_of},
+};
+
+/// Whether the channel is still there after an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    Stays,
+    Gone,
+}
+
+impl Channel {
+    /// An event with a token of this channel.
+    pub(crate) fn on_answer(
+        &mut self,
+        token: session::Token,
+        event: Event,
+        step: &mut Step<'_>,
+    ) -> Result<After, Fault> {
+        let waiting = match self.waiting.take() {
+            Some(waiting) if waiting.token == token => waiting,
+            other => {
+                self.waiting = other;
+                self.on_other_answer(token, event, step)?;
+                return Ok(After::Stays);
+            }
+        };
+        let method = waiting.method;
+        match event {
+            Event::Reached { .. } => return Ok(self.on_reached(step)),
+            Event::Refused { refusal, .. } => {
+                self.on_refused(waiting, refusal, step)
+                    .map_err(|fault| fault.by(method))?;
+            }
+            event => self.on_done(waiting.pending, event, step),
+        }
+        Ok(After::Stays)
+    }
+
+    /// Answers that no method waits for: probes, what became of an earlier channel of this number, cancels of a closing channel.
+    fn on_other_answer(
+        &mut self,
+        token: session::Token,
+        event: Event,
+        step: &mut Step<'_>,
+    ) -> Result<(), Fault> {
+        let probe = self.probes.remove(&channel_of(token).1);
+        match (event, probe) {
+            (Event::Refused { refusal, .. }, Some(name)) => {
+                self.on_probe_refused(&name, refusal.kind, step)
+            }
+            (Event::Pulled { deliveries, .. }, _) => {
+                for delivery in &deliveries {
+                    self.release(delivery, step);
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn on_reached(&mut self, step: &mut Step<'_>) -> After {
+        match &mut self.stage {
+            Stage::Leaving => {
+                step.send(self.number, channel::CloseOk {});
+                After::Gone
+            }
+            Stage::Expelled { close_ok: true, .. } => After::Gone,
+            Stage::Expelled { reached, .. } => {
+                *reached = true;
+                After::Stays
+            }
+            Stage::Open => After::Stays,
+        }
+    }
+
+    fn on_done(&mut self, pending: Pending, event: Event, step: &mut Step<'_>) {
+        let count = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        match (pending, event) {
+            (
+                Pending::QueueDeclare { no_wait, .. },
+                Event::Declared {
+                    name,
+                    messages,
+                    consumers,
+                    ..
+                },
+            ) => {
+                let name = Bytes::copy_from_slice(&name);
+                self.last_queue = Some(name.clone());
+                if !no_wait {
+                    let method = queue::DeclareOk {
+                        queue: Short::new(name).unwrap_or_default(),
+                        message_count: count(messages),
+                        consumer_count: consumers,
+                    };
+                    step.send(self.number, method);
+                }
+            }
+            (Pending::QueuePurge { no_wait: false, .. }, Event::Declared { messages, .. }) => {
+                let message_count = count(messages);
+                step.send(self.number, queue::PurgeOk { message_count });
+            }
+            (Pending::QueueDelete { no_wait: false, .. }, Event::Declared { messages, .. }) => {
+                let message_count = count(messages);
+                step.send(self.number, queue::DeleteOk { message_count });
+            }
+            (Pending::ExchangeDeclare { no_wait: false, .. }, Event::Declared { .. }) => {
+                step.send(self.number, exchange::DeclareOk {});
+            }
+            (Pending::ExchangeDelete { no_wait: false, .. }, Event::Declared { .. }) => {
+                step.send(self.number, exchange::DeleteOk {});
+            }
+            (
+                Pending::Bind {
+                    reply: Some(reply), ..
+                },
+                Event::Declared { .. },
+            ) => step.send(self.number, reply),
+            (
+                Pending::Consume {
+                    number,
+                    tag,
+                    no_wait,
+                    ..
+                },
+                Event::Subscribed { .. },
+            ) => self.on_subscribed((number, tag, no_wait), step),
+            (
+                Pending::Cancel {
+                    number,
+                    tag,
+                    no_wait,
+                },
+                Event::Unsubscribed { .. },
+            ) => self.on_unsubscribed((number, tag, no_wait), step),
+            (
+                Pending::Get { .. },
+                Event::Pulled {
+                    deliveries,
+                    remaining,
+                    ..
+                },
+            ) => self.on_pulled(deliveries, remaining, step),
+            (Pending::Commit, Event::Committed { returned, .. }) => {
+                self.on_committed(&returned, step);
+            }
+            // Without a reply to send there is nothing to do.
+            _ => {}
+        }
+    }
+
+    fn on_refused(
+        &mut self,
+        waiting: Waiting,
+        refusal: Refusal,
+        step: &mut Step<'_>,
+    ) -> Result<(), Fault> {
+        match waiting.pending {
+            // As in RabbitMQ: deleting what is not there succeeds.
+            Pending::QueueDelete { no_wait, .. } if refusal.kind == RefusalKind::NotFound => {
+                if !no_wait {
+                    step.send(self.number, queue::DeleteOk { message_count: 0 });
+                }
+                Ok(())
+            }
+            Pending::ExchangeDelete { no_wait, .. } if refusal.kind == RefusalKind::NotFound => {
+                if !no_wait {
+                    step.send(self.number, exchange::DeleteOk {});
+                }
+                Ok(())
+            }
+            Pending::Bind {
+                binding,
+                remove,
+                retried: false,
+                arguments,
+                reply,
+            } if refusal.kind == RefusalKind::InvalidArgument
+                && let Some(binding) = reread(binding.clone(), &arguments) =>
+            {
+                let token = self.wait(
+                    step,
+                    waiting.method,
+                    Pending::Bind {
+                        binding: binding.clone(),
+                        remove,
+                        retried: true,
+                        arguments,
+                        reply,
+                    },
+                );
+                step.command(Command::Declare {
+                    token,
+                    lane: self.lane(),
+                    declare: binding_command(binding, remove),
+                });
+                Ok(())
+            }
+            Pending::Bind { binding, .. } => {
+                let (kind, name) = match &binding.target {
+                    session::BindTarget::Queue(name) if !refusal.detail.contains("exchange") => {
+                        ("queue", name.clone())
+                    }
+                    session::BindTarget::Exchange(name)
+                        if refusal.detail.contains(&*String::from_utf8_lossy(name)) =>
+                    {
+                        ("exchange", name.clone())
+                    }
+                    _ => ("exchange", binding.exchange.clone()),
+                };
+                Err(phrase(&refusal, kind, &name, step))
+            }
+            Pending::QueueDeclare { name, .. }
+            | Pending::QueuePurge { name, .. }
+            | Pending::QueueDelete { name, .. }
+            | Pending::Get { queue: name, .. }
+            | Pending::Consume { queue: name, .. } => Err(phrase(&refusal, "queue", &name, step)),
+            Pending::ExchangeDeclare { name, .. } | Pending::ExchangeDelete { name, .. } => {
+                Err(phrase(&refusal, "exchange", &name, step))
+            }
+            Pending::Commit | Pending::Cancel { .. } | Pending::Fence => Err(Fault::from(refusal)),
+        }
+    }
+}
+
+/// A refusal in RabbitMQ's words.
+fn phrase(refusal: &Refusal, kind: &str, name: &[u8], step: &Step<'_>) -> Fault {
+    let it = called(kind, name, step.shared);
+    let text = match refusal.kind {
+        RefusalKind::NotFound => format!("no {it}"),
+        RefusalKind::AccessDenied => {
+            format!("access to {it} refused for user '{}'", step.shared.user)
+        }
+        RefusalKind::Locked => format!(
+            "cannot obtain exclusive access to locked {it}. It could be originally declared on another connection or the exclusive property value does not match that of the original declaration."
+        ),
+        RefusalKind::InUse => format!("{it} in exclusive use"),
+        RefusalKind::Inequivalent => format!("inequivalent arg for {it}: {}", refusal.detail),
+        RefusalKind::NotEmpty
+            if refusal.detail.contains("use") || refusal.detail.contains("consumer") =>
+        {
+            format!("{it} in use")
+        }
+        RefusalKind::NotEmpty => format!("{it} not empty"),
+        _ => format!("{it}: {}", refusal.detail),
+    };
+    let code = match refusal.kind {
+        RefusalKind::StorageFull | RefusalKind::QuotaExceeded => ReplyCode::PreconditionFailed,
+        kind => code_of(kind),
+    };
+    Fault::new(code, text)
+}

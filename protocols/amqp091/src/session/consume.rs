@@ -1,0 +1,300 @@
+//! Consuming: `qos`, `consume`, `cancel`, `get`, and what is delivered.
+
+use bytes::Bytes;
+use message::Value;
+use session::{
+    Command, Credit, Delivery, Lease, Outcome, Pull, Source, Subscribe, SubscriptionOptions,
+};
+
+use super::{
+    channel::{Channel, Pending},
+    step::{Step, consumer_id},
+};
+use crate::{
+    codec::{Short, basic},
+    error::{Fault, ReplyCode},
+    key, message as conversion,
+};
+
+/// The pseudo-queue of direct reply-to.
+const DIRECT_REPLY_TO: &[u8] = b"amq.rabbitmq.reply-to";
+
+impl Channel {
+    pub(crate) fn on_qos(&mut self, qos: &basic::Qos, step: &mut Step<'_>) -> Result<(), Fault> {
+        if qos.prefetch_size != 0 {
+            return Err(Fault::new(
+                ReplyCode::NotImplemented,
+                format!("prefetch_size!=0 ({})", qos.prefetch_size),
+            ));
+        }
+        // As in RabbitMQ: global is the whole channel, else each consumer that is started from here on.
+        if qos.global {
+            step.command(Command::GroupWindow {
+                group: u32::from(self.number),
+                window: u32::from(qos.prefetch_count),
+            });
+        } else {
+            self.prefetch = qos.prefetch_count;
+        }
+        step.send(self.number, basic::QosOk {});
+        Ok(())
+    }
+
+    pub(crate) fn on_consume(
+        &mut self,
+        consume: basic::Consume,
+        step: &mut Step<'_>,
+    ) -> Result<(), Fault> {
+        let queue = self.queue_meant(&consume.queue)?;
+        if queue.starts_with(key::STREAM_PREFIX) {
+            return Err(Fault::new(ReplyCode::NotImplemented, "streams"));
+        }
+        if &queue[..] == DIRECT_REPLY_TO {
+            return Err(Fault::new(ReplyCode::NotImplemented, "direct reply-to"));
+        }
+        // 1.8.3.3: a tag in use is a connection exception.
+        if self.tags.contains_key(&consume.consumer_tag) {
+            return Err(Fault::new(
+                ReplyCode::NotAllowed,
+                format!("attempt to reuse consumer tag '{}'", consume.consumer_tag),
+            ));
+        }
+        let priority = match consume.arguments.first(b"x-priority") {
+            None => 0,
+            Some(value) => value
+                .as_i64()
+                .and_then(|n| i32::try_from(n).ok())
+                .ok_or_else(|| {
+                    Fault::new(
+                        ReplyCode::PreconditionFailed,
+                        "invalid arg 'x-priority' for basic.consume: an integer is expected",
+                    )
+                })?,
+        };
+        let number = step.shared.number() as u32;
+        let tag = if consume.consumer_tag.is_empty() {
+            Short::cut(format!("amq.ctag-{}.{number}", self.number))
+        } else {
+            Short::new(Bytes::copy_from_slice(&consume.consumer_tag)).unwrap_or_default()
+        };
+        let credit = if consume.no_ack {
+            Credit::Settled
+        } else {
+            Credit::Window(u32::from(self.prefetch))
+        };
+        let token = self.wait(
+            step,
+            (60, 20),
+            Pending::Consume {
+                number,
+                tag,
+                queue: Bytes::copy_from_slice(&queue),
+                no_wait: consume.no_wait,
+            },
+        );
+        step.command(Command::Subscribe(Box::new(Subscribe {
+            token,
+            lane: self.lane(),
+            consumer: consumer_id(self.number, number),
+            source: Source::Queue {
+                name: queue,
+                create: false,
+            },
+            credit,
+            group: u32::from(self.number),
+            exclusive: consume.exclusive,
+            priority,
+            through_client: false,
+            options: SubscriptionOptions::default(),
+        })));
+        Ok(())
+    }
+
+    /// The consumer is there.
+    pub(crate) fn on_subscribed(
+        &mut self,
+        (number, tag, no_wait): (u32, Short, bool),
+        step: &mut Step<'_>,
+    ) {
+        self.tags.insert(tag.clone(), number);
+        self.consumers.insert(number, tag.clone());
+        if !no_wait {
+            step.send(self.number, basic::ConsumeOk { consumer_tag: tag });
+        }
+    }
+
+    pub(crate) fn on_cancel(&mut self, cancel: basic::Cancel, step: &mut Step<'_>) {
+        let Some(number) = self.tags.get(&cancel.consumer_tag).copied() else {
+            // 1.8.3.5: cancelling what is not there is no error.
+            if !cancel.no_wait {
+                step.send(
+                    self.number,
+                    basic::CancelOk {
+                        consumer_tag: cancel.consumer_tag,
+                    },
+                );
+            }
+            return;
+        };
+        let token = self.wait(
+            step,
+            (60, 30),
+            Pending::Cancel {
+                number,
+                tag: cancel.consumer_tag,
+                no_wait: cancel.no_wait,
+            },
+        );
+        step.command(Command::Cancel {
+            token,
+            lane: self.lane(),
+            consumer: consumer_id(self.number, number),
+        });
+    }
+
+    /// The consumer is gone, because the peer asked for it.
+    pub(crate) fn on_unsubscribed(
+        &mut self,
+        (number, tag, no_wait): (u32, Short, bool),
+        step: &mut Step<'_>,
+    ) {
+        self.forget_consumer(number);
+        if !no_wait {
+            step.send(self.number, basic::CancelOk { consumer_tag: tag });
+        }
+    }
+
+    fn forget_consumer(&mut self, number: u32) -> Option<Short> {
+        let tag = self.consumers.remove(&number)?;
+        self.tags.remove(&tag);
+        Some(tag)
+    }
+
+    /// The consumer is gone, because its queue is.
+    pub(crate) fn on_cancelled(&mut self, number: u32, step: &mut Step<'_>) {
+        let Some(consumer_tag) = self.forget_consumer(number) else {
+            return;
+        };
+        if step.shared.cancel_notify {
+            step.send(
+                self.number,
+                basic::Cancel {
+                    consumer_tag,
+                    no_wait: true,
+                },
+            );
+        }
+    }
+
+    pub(crate) fn on_get(&mut self, get: &basic::Get, step: &mut Step<'_>) -> Result<(), Fault> {
+        let queue = self.queue_meant(&get.queue)?;
+        if queue.starts_with(key::STREAM_PREFIX) || &queue[..] == DIRECT_REPLY_TO {
+            return Err(Fault::new(
+                ReplyCode::NotImplemented,
+                "basic.get from this kind of queue",
+            ));
+        }
+        let token = self.wait(
+            step,
+            (60, 70),
+            Pending::Get {
+                queue: queue.clone(),
+            },
+        );
+        step.command(Command::Pull(Pull {
+            token,
+            lane: self.lane(),
+            queue,
+            count: 1,
+            lease: if get.no_ack {
+                Lease::Settled
+            } else {
+                Lease::Connection
+            },
+        }));
+        Ok(())
+    }
+
+    /// What a `get` took.
+    pub(crate) fn on_pulled(
+        &mut self,
+        deliveries: Vec<Delivery>,
+        remaining: u64,
+        step: &mut Step<'_>,
+    ) {
+        let mut deliveries = deliveries.into_iter();
+        let Some(delivery) = deliveries.next() else {
+            step.send(self.number, basic::GetEmpty::default());
+            return;
+        };
+        debug_assert!(deliveries.next().is_none(), "one message was asked for");
+        let envelope = conversion::of_delivery(&delivery, step.now);
+        if !step.header_fits(&envelope.properties) {
+            self.refuse_delivery(&delivery, step);
+            step.send(self.number, basic::GetEmpty::default());
+            return;
+        }
+        let method = basic::GetOk {
+            delivery_tag: self.tag_delivery(&delivery),
+            redelivered: delivery.redelivered,
+            exchange: envelope.exchange.clone(),
+            routing_key: envelope.routing_key.clone(),
+            message_count: u32::try_from(remaining).unwrap_or(u32::MAX),
+        };
+        step.send_content(self.number, method, &envelope, &delivery.message.body);
+    }
+
+    /// A delivery to one of the channel's consumers.
+    pub(crate) fn deliver(&mut self, number: u32, delivery: &Delivery, step: &mut Step<'_>) {
+        let Some(consumer_tag) = self.consumers.get(&number).cloned() else {
+            self.release(delivery, step);
+            return;
+        };
+        let envelope = conversion::of_delivery(delivery, step.now);
+        if !step.header_fits(&envelope.properties) {
+            self.refuse_delivery(delivery, step);
+            return;
+        }
+        let method = basic::Deliver {
+            consumer_tag,
+            delivery_tag: self.tag_delivery(delivery),
+            redelivered: delivery.redelivered,
+            exchange: envelope.exchange.clone(),
+            routing_key: envelope.routing_key.clone(),
+        };
+        step.send_content(self.number, method, &envelope, &delivery.message.body);
+    }
+
+    /// Gives back what came for a consumer that is no more.
+    pub(crate) fn release(&self, delivery: &Delivery, step: &mut Step<'_>) {
+        if let Some(id) = delivery.id {
+            step.settle(self.lane(), id, Outcome::Release);
+        }
+    }
+
+    /// A head larger than the peer's frames can never be delivered to it; left alone it would block the queue for ever.
+    fn refuse_delivery(&self, delivery: &Delivery, step: &mut Step<'_>) {
+        if let Some(id) = delivery.id {
+            step.settle(self.lane(), id, Outcome::Reject);
+        }
+    }
+
+    /// The delivery tag; remembered if the delivery is to be settled.
+    fn tag_delivery(&mut self, delivery: &Delivery) -> u64 {
+        self.last_delivery += 1;
+        if let Some(id) = delivery.id {
+            self.unsettled.insert(self.last_delivery, id);
+        }
+        self.last_delivery
+    }
+}
+
+/// Whether a peer's properties announce a capability.
+pub(crate) fn has_capability(properties: &message::Properties, name: &str) -> bool {
+    let Some(Value::Map(capabilities)) = properties.first(b"capabilities") else {
+        return false;
+    };
+    capabilities
+        .iter()
+        .any(|(key, value)| key.as_str() == Some(name) && *value == Value::Bool(true))
+}

@@ -1,0 +1,409 @@
+//! Publishing: plain, confirmed, and staged in a transaction.
+//!
+//! Confirmed: every publish carries a token; its answer becomes `basic.ack` or `basic.nack`. Runs of acks in sequence are
+//! held back to the end of the batch and told in one `multiple` ack, which is right because everything below them has been told.
+//! Plain: no token, so nothing is stored for the sake of an answer. That an exchange does not exist must still close the channel:
+//! the first publish to an exchange, and again after `exchange_memory_ms`, is preceded by a passive declaration.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::Bytes;
+use message::{Kind, Message, Timestamp};
+use session::{
+    Command, Declare, ExchangeKind, ExchangeOptions, Operation, Publish, PublishOutcome,
+    RefusalKind, Transact,
+};
+
+use super::{
+    channel::{Channel, Content, Mode, Outstanding, Pending},
+    step::{Step, settle_one, token},
+    topology::{called, is_predeclared},
+};
+use crate::{
+    codec::{ContentHeader, basic, confirm, tx},
+    error::{Fault, ReplyCode, code_of},
+    message::{self as conversion, Publisher},
+};
+
+/// Exchanges remembered by a channel before it forgets all of them.
+const KNOWN_EXCHANGES_MAX: usize = 256;
+
+impl Channel {
+    pub(crate) fn on_publish(&mut self, publish: basic::Publish) -> Result<(), Fault> {
+        if publish.immediate {
+            return Err(Fault::new(ReplyCode::NotImplemented, "immediate=true"));
+        }
+        self.content = Some(Content {
+            publish,
+            header: None,
+            body: bytes::BytesMut::new(),
+        });
+        Ok(())
+    }
+
+    /// A publish is whole.
+    pub(crate) fn publish(
+        &mut self,
+        publish: &basic::Publish,
+        header: &ContentHeader,
+        body: Bytes,
+        step: &mut Step<'_>,
+    ) -> Result<(), Fault> {
+        let len = body.len();
+        let by = Publisher {
+            vhost: step.shared.vhost,
+            user: &step.shared.user,
+            now: step.now,
+        };
+        let message = conversion::from_publish(publish, header, body, by)?;
+        let mut publish = Publish {
+            token: None,
+            lane: self.lane(),
+            message: Arc::new(message),
+            mandatory: publish.mandatory,
+            create: false,
+            inbound_id: None,
+        };
+        match &mut self.mode {
+            Mode::Plain => {
+                self.probe(&publish.message, step);
+                step.command(Command::Publish(publish));
+            }
+            Mode::Confirm {
+                last, outstanding, ..
+            } => {
+                *last += 1;
+                let token = token(self.number, step.shared.number());
+                outstanding.push_back(Outstanding {
+                    token,
+                    sequence: *last,
+                    done: false,
+                });
+                publish.token = Some(token);
+                step.command(Command::Publish(publish));
+            }
+            Mode::Transaction {
+                operations,
+                len: total,
+                ..
+            } => {
+                if *total + len > step.shared.config.transaction_len_max {
+                    return Err(too_large());
+                }
+                *total += len;
+                stage(operations, Operation::Publish(publish), step)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks whether the exchange exists, unless it did a moment ago.
+    fn probe(&mut self, message: &Message, step: &mut Step<'_>) {
+        let name = &message.address.name;
+        if message.address.kind != Kind::Exchange || is_predeclared(name) {
+            return;
+        }
+        let fresh =
+            |seen: &Timestamp| step.now.since(*seen) < step.shared.config.exchange_memory_ms;
+        if self.known_exchanges.get(name).is_some_and(fresh) {
+            return;
+        }
+        if self.known_exchanges.len() >= KNOWN_EXCHANGES_MAX {
+            self.known_exchanges.clear();
+        }
+        let name = Bytes::copy_from_slice(name);
+        self.known_exchanges.insert(name.clone(), step.now);
+        let number = step.shared.number();
+        self.probes.insert(number, name.clone());
+        step.command(Command::Declare {
+            token: token(self.number, number),
+            lane: self.lane(),
+            declare: Declare::Exchange {
+                name,
+                passive: true,
+                options: Box::new(ExchangeOptions {
+                    kind: ExchangeKind::Direct,
+                    durable: false,
+                    auto_delete: false,
+                    internal: false,
+                    alternate: None,
+                    declaration: None,
+                }),
+            },
+        });
+    }
+
+    /// The core has refused a probe.
+    pub(crate) fn on_probe_refused(
+        &mut self,
+        name: &Bytes,
+        kind: RefusalKind,
+        step: &Step<'_>,
+    ) -> Result<(), Fault> {
+        self.known_exchanges.remove(name);
+        if kind != RefusalKind::NotFound {
+            return Ok(());
+        }
+        Err(no_exchange(name, step))
+    }
+
+    pub(crate) fn on_confirm_select(
+        &mut self,
+        select: &confirm::Select,
+        step: &mut Step<'_>,
+    ) -> Result<(), Fault> {
+        match self.mode {
+            Mode::Transaction { .. } => {
+                return Err(Fault::new(
+                    ReplyCode::PreconditionFailed,
+                    "cannot switch from tx to confirm mode",
+                ));
+            }
+            Mode::Confirm { .. } => {}
+            Mode::Plain => {
+                self.mode = Mode::Confirm {
+                    last: 0,
+                    outstanding: VecDeque::new(),
+                    held: None,
+                };
+            }
+        }
+        if !select.no_wait {
+            step.send(self.number, confirm::SelectOk {});
+        }
+        Ok(())
+    }
+
+    /// The core has answered a publish.
+    pub(crate) fn on_published(
+        &mut self,
+        token: session::Token,
+        outcome: PublishOutcome,
+        step: &mut Step<'_>,
+    ) -> Result<(), Fault> {
+        let refused = match outcome {
+            PublishOutcome::Accepted { .. } | PublishOutcome::Duplicate => false,
+            PublishOutcome::Refused(refusal) => {
+                match refusal.kind {
+                    // These end the channel, as they do in RabbitMQ; the others mean that a queue would not take it.
+                    RefusalKind::NotFound => {
+                        return Err(Fault::new(
+                            ReplyCode::NotFound,
+                            format!("{} in vhost '{}'", refusal.detail, step.shared.vhost_name),
+                        )
+                        .by((60, 40)));
+                    }
+                    RefusalKind::AccessDenied
+                    | RefusalKind::InvalidName
+                    | RefusalKind::InvalidArgument
+                    | RefusalKind::TooLarge
+                    | RefusalKind::NotImplemented => {
+                        return Err(Fault::new(code_of(refusal.kind), refusal.detail).by((60, 40)));
+                    }
+                    _ => true,
+                }
+            }
+        };
+        let Mode::Confirm {
+            outstanding, held, ..
+        } = &mut self.mode
+        else {
+            return Ok(());
+        };
+        let Ok(at) = outstanding.binary_search_by_key(&token, |one| one.token) else {
+            return Ok(());
+        };
+        let sequence = outstanding[at].sequence;
+        if refused {
+            release_held(self.number, held, step);
+            step.send(
+                self.number,
+                basic::Nack {
+                    delivery_tag: sequence,
+                    multiple: false,
+                    requeue: false,
+                },
+            );
+        } else if at == 0 {
+            match held {
+                Some((_, last)) => *last = sequence,
+                None => {
+                    *held = Some((sequence, sequence));
+                    step.shared.held.push(self.number);
+                }
+            }
+        } else {
+            // Out of order: told alone, so that no later `multiple` can speak for one that is still open.
+            step.send(
+                self.number,
+                basic::Ack {
+                    delivery_tag: sequence,
+                    multiple: false,
+                },
+            );
+        }
+        outstanding[at].done = true;
+        while outstanding.front().is_some_and(|first| first.done) {
+            outstanding.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Tells the acks that were held back.
+    pub(crate) fn flush(&mut self, step: &mut Step<'_>) {
+        if let Mode::Confirm { held, .. } = &mut self.mode {
+            release_held(self.number, held, step);
+        }
+    }
+
+    /// A mandatory publish reached no queue.
+    pub(crate) fn send_return(&self, message: &Message, step: &mut Step<'_>) {
+        let envelope = conversion::of_return(message, step.now);
+        if !step.header_fits(&envelope.properties) {
+            return;
+        }
+        let method = basic::Return {
+            reply_code: ReplyCode::NoRoute as u16,
+            reply_text: ReplyCode::NoRoute.name().into(),
+            exchange: envelope.exchange.clone(),
+            routing_key: envelope.routing_key.clone(),
+        };
+        step.send_content(self.number, method, &envelope, &message.body);
+    }
+
+    pub(crate) fn on_tx_select(&mut self, step: &mut Step<'_>) -> Result<(), Fault> {
+        match self.mode {
+            Mode::Confirm { .. } => {
+                return Err(Fault::new(
+                    ReplyCode::PreconditionFailed,
+                    "cannot switch from confirm to tx mode",
+                ));
+            }
+            Mode::Transaction { .. } => {}
+            Mode::Plain => self.mode = empty_transaction(),
+        }
+        step.send(self.number, tx::SelectOk {});
+        Ok(())
+    }
+
+    pub(crate) fn on_tx_commit(&mut self, step: &mut Step<'_>) -> Result<(), Fault> {
+        let Mode::Transaction { operations, .. } = &mut self.mode else {
+            return Err(not_transactional());
+        };
+        if operations.is_empty() {
+            step.send(self.number, tx::CommitOk {});
+            return Ok(());
+        }
+        let operations = std::mem::take(operations);
+        let token = self.wait(step, (90, 20), Pending::Commit);
+        step.command(Command::Transact(Box::new(Transact {
+            token,
+            lane: self.lane(),
+            operations,
+        })));
+        Ok(())
+    }
+
+    pub(crate) fn on_tx_rollback(&mut self, step: &mut Step<'_>) -> Result<(), Fault> {
+        let Mode::Transaction { taken, .. } = &mut self.mode else {
+            return Err(not_transactional());
+        };
+        // 1.10.2.5: acknowledgements are undone too; the deliveries are open again, and not sent again.
+        self.unsettled.extend(std::mem::take(taken));
+        self.mode = empty_transaction();
+        step.send(self.number, tx::RollbackOk {});
+        Ok(())
+    }
+
+    /// A commit is durable.
+    pub(crate) fn on_committed(&mut self, returned: &[Arc<Message>], step: &mut Step<'_>) {
+        self.mode = empty_transaction();
+        for message in returned {
+            self.send_return(message, step);
+        }
+        step.send(self.number, tx::CommitOk {});
+    }
+
+    /// Stages the settlement of a delivery; the delivery comes back on rollback.
+    pub(crate) fn stage_settle(
+        &mut self,
+        tag: u64,
+        id: session::DeliveryId,
+        outcome: session::Outcome,
+        step: &Step<'_>,
+    ) -> Result<(), Fault> {
+        let lane = self.lane();
+        let Mode::Transaction {
+            operations, taken, ..
+        } = &mut self.mode
+        else {
+            unreachable!("settlements are staged in a transaction only");
+        };
+        taken.push((tag, id));
+        if let Some(Operation::Settle(settle)) = operations.last_mut()
+            && settle.outcome == outcome
+            && settle.deliveries.queue == id.queue
+            && let Some((_, last)) = settle.deliveries.ranges.last_mut()
+            && *last + 1 == id.qseq
+        {
+            *last = id.qseq;
+            return Ok(());
+        }
+        stage(
+            operations,
+            Operation::Settle(settle_one(lane, id, outcome)),
+            step,
+        )
+    }
+}
+
+const fn empty_transaction() -> Mode {
+    Mode::Transaction {
+        operations: Vec::new(),
+        len: 0,
+        taken: Vec::new(),
+    }
+}
+
+fn stage(
+    operations: &mut Vec<Operation>,
+    operation: Operation,
+    step: &Step<'_>,
+) -> Result<(), Fault> {
+    if operations.len() >= step.shared.config.transaction_operations_max {
+        return Err(too_large());
+    }
+    operations.push(operation);
+    Ok(())
+}
+
+fn too_large() -> Fault {
+    Fault::new(ReplyCode::PreconditionFailed, "transaction is too large")
+}
+
+fn not_transactional() -> Fault {
+    Fault::new(
+        ReplyCode::PreconditionFailed,
+        "channel is not transactional",
+    )
+}
+
+fn no_exchange(name: &[u8], step: &Step<'_>) -> Fault {
+    Fault::new(
+        ReplyCode::NotFound,
+        format!("no {}", called("exchange", name, step.shared)),
+    )
+    .by((60, 40))
+}
+
+fn release_held(channel: u16, held: &mut Option<(u64, u64)>, step: &mut Step<'_>) {
+    if let Some((first, last)) = held.take() {
+        step.send(
+            channel,
+            basic::Ack {
+                delivery_tag: last,
+                multiple: last > first,
+            },
+        );
+    }
+}
