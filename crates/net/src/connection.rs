@@ -71,17 +71,18 @@ pub enum Ending {
 /// Serves one connection to its end. `input` holds what was read already. The future is the whole connection: spawn it.
 ///
 /// To drop it before it is ready detaches the link and tells the session nothing.
-pub async fn serve_connection<I, S>(
+pub fn serve_connection<I, S>(
     io: I,
     input: BytesMut,
     session: Box<S>,
     link: Arc<dyn Link>,
     seat: Seat,
-) -> Ending
+) -> impl Future<Output = Ending>
 where
     I: AsyncRead + AsyncWrite + Unpin,
     S: Session + ?Sized,
 {
+    // Not an `async fn`, which would keep its arguments beside the future made of them.
     Connection {
         io,
         session,
@@ -99,7 +100,6 @@ where
         timer: None,
         armed: None,
     }
-    .await
 }
 
 /// What a connection is doing.
@@ -227,12 +227,16 @@ where
         let mut unfolded = true;
         loop {
             let mut moved = !self.left && !self.out.commands.is_empty();
-            moved |= self.take_events(now, phase, scratch, &mut events, cx)?;
             moved |= self.take_bytes(now, phase, scratch, &mut bytes, cx)?;
             if moved {
-                unfolded = true;
                 self.submit();
             }
+            // Bytes first: what needs no waiting is answered in the same round.
+            if self.take_events(now, phase, scratch, &mut events, cx)? {
+                moved = true;
+                self.submit();
+            }
+            unfolded |= moved;
             let busy = bytes >= WORK_BYTES_MAX || events >= WORK_EVENTS_MAX;
             if !moved || busy || self.out.wire.remaining() >= WRITE_LEN {
                 if std::mem::take(&mut unfolded) {

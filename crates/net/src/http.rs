@@ -142,9 +142,7 @@ pub(crate) async fn serve_socket(socket: TcpStream, http: Arc<Http>, mut seat: S
     match (served, granted) {
         (Some(Ok(())), Some(Granted { session, link })) => {
             let input = BytesMut::from(parts.read_buf);
-            tokio::spawn(async move {
-                serve_connection(socket, input, session, link, seat).await;
-            });
+            tokio::spawn(serve_connection(socket, input, session, link, seat));
         }
         (Some(served), _) => {
             if let Err(error) = served {

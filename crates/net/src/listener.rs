@@ -101,9 +101,13 @@ impl Listener {
                 return;
             };
             let session = Box::new(session(seat.peer()));
-            tokio::spawn(async move {
-                serve_connection(socket, BytesMut::new(), session, link, seat).await;
-            });
+            tokio::spawn(serve_connection(
+                socket,
+                BytesMut::new(),
+                session,
+                link,
+                seat,
+            ));
         })
         .await;
     }
