@@ -1,1 +1,72 @@
-//! See crates/README.md.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "threads and their clocks belong to the journal"
+)]
+//! The durable log: batches, group commit, epochs and fences, recovery, snapshots, space, and the file engine.
+//!
+//! ```text
+//! DIR/FORMAT  epochs/1 2 3 ..   fence/<e>-<writer>   lease/<e>-<writer>   seg/<e>-<n>-<salt>   snap/<batch>-<writer>
+//!
+//! segment: | header 4 KiB | batch | batch | batch ...                    | zeros | trailer (index) |
+//! batch:            | header 128 B | frame | frame | frame ... | zeros to 4 KiB |
+//! frame:                           | crc32c, length, kind, flags | payload | zeros to 8 B |
+//! ```
+//! Records are opaque here: a kind and a payload. Invariants, by name:
+//! - *Safe before confirm*: a batch is committed when its write is durable and the fence, read after that, is clear.
+//! - *One active per epoch*: the successor of an epoch is published by `link`, after its fence was set and before its
+//!   tail was read. Safety needs no clock.
+//! - *Own files only*: a file is written by the process that created it, and by nobody after it.
+//! - *Never guess*: what might be a torn tail is cut; whatever else does not match is refused, not skipped.
+//! - *Ids for ever*: a [`message::StoredId`] names where a record was first written; moving it leaves a forward.
+//!
+//! | file | what |
+//! |---|---|
+//! | `batch.rs`, `segment.rs`, `layout.rs`, `snapshot.rs` | the bytes on disk, drawn in each |
+//! | `id.rs` | what a stored id is made of |
+//! | `stage.rs`, `engine.rs`, `threads.rs` | staging, the commit step, the two threads |
+//! | `spares.rs` | segments prepared ahead, the reserve |
+//! | `survey.rs`, `recovery.rs`, `replay.rs` | reading a directory, opening it, its history |
+//! | `table.rs`, `cache.rs`, `journal.rs` | where records lie and how long, reading back, the handle |
+//! | `vfs.rs` | the port to the file system: the real one, and a recorder for crash tests |
+//! | `inspect.rs` | `verify` and `dump` |
+//!
+//! Absent: encryption (its fields are reserved), a standby that tails, mirrors, engines other than files.
+#![forbid(unsafe_code)]
+
+mod aligned;
+mod batch;
+mod cache;
+mod config;
+mod engine;
+mod error;
+mod id;
+mod inspect;
+#[allow(
+    clippy::module_inception,
+    reason = "the file holds the type that names the crate"
+)]
+mod journal;
+mod layout;
+mod recovery;
+mod replay;
+mod segment;
+mod snapshot;
+mod spares;
+mod stage;
+mod survey;
+mod table;
+mod threads;
+pub mod vfs;
+
+pub use config::{Config, Direct};
+pub use engine::{Engine, Step};
+pub use error::{Corruption, Failure, OpenError, ReadError, ReplayError, SnapshotError};
+pub use id::batch_of;
+pub use inspect::{DumpRecord, Report, dump, verify};
+pub use journal::{Journal, Space, Stats};
+pub use recovery::{Opened, open, open_stepped};
+pub use replay::Replay;
+pub use segment::SegmentId;
+pub use snapshot::SnapshotSource;
+pub use stage::Stage;
+pub use vfs::{MemVfs, RealVfs, Vfs};

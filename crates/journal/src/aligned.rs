@@ -1,0 +1,42 @@
+//! Buffers that start at a multiple of 4 KiB in memory, as `O_DIRECT` asks, without unsafe code: a larger vector, sliced.
+
+use std::ops::{Deref, DerefMut};
+
+use bytes::Bytes;
+
+use crate::batch::BLOCK;
+
+/// Zeroed bytes whose first one lies at a multiple of 4 KiB.
+pub(crate) struct Aligned {
+    all: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl Aligned {
+    pub(crate) fn zeroed(len: usize) -> Self {
+        let all = vec![0; len + BLOCK];
+        let start = all.as_ptr().align_offset(BLOCK);
+        assert!(start <= BLOCK, "a byte pointer can always be aligned");
+        Self { all, start, len }
+    }
+
+    /// The same bytes, shared; nothing is copied.
+    pub(crate) fn freeze(self) -> Bytes {
+        Bytes::from(self.all).slice(self.start..self.start + self.len)
+    }
+}
+
+impl Deref for Aligned {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.all[self.start..self.start + self.len]
+    }
+}
+
+impl DerefMut for Aligned {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.all[self.start..self.start + self.len]
+    }
+}

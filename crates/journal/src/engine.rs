@@ -1,0 +1,254 @@
+//! The committing side: one step = write + fence read (RULES 26), looped by the journal thread or stepped by a test.
+//!
+//! ```text
+//! take the open batch -> gather into one aligned buffer, hash -> write, durable on return -> read my own fence
+//!   -> clear: committed, cache, forwards, wake        -> set or unreadable: fenced, nothing of it was ever confirmed
+//! ```
+//! *Safe before confirm*: `committed` moves behind the fence read only. A failed write is final (JOURNAL fsync rule): it is
+//! never tried again, and nothing commits after it.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use crate::aligned::Aligned;
+use crate::batch::{self, BLOCK, HEADER_LEN, Header};
+use crate::error::Failure;
+use crate::journal::Shared;
+use crate::layout::{FORMAT_LEVEL, LeaseSlot, Position, fence_is_clear};
+use crate::segment::{Place, Segment, SegmentHeader, SegmentId, data_end};
+use crate::spares;
+use crate::stage::OpenBatch;
+use crate::vfs::VfsFile;
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing was staged.
+    Idle,
+    /// This batch is committed.
+    Committed(u64),
+    /// The journal has failed, now or before.
+    Failed,
+}
+
+/// Writes batches. There is one for each epoch that was opened.
+pub struct Engine {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) fence: Arc<dyn VfsFile>,
+    pub(crate) lease: Arc<dyn VfsFile>,
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) file: Arc<dyn VfsFile>,
+    /// Behind the last batch that was committed.
+    pub(crate) position: Position,
+    pub(crate) lease_slot: LeaseSlot,
+    /// For information only.
+    pub(crate) wall_ms: u64,
+}
+
+impl Engine {
+    /// Commits the next batch, if there is one.
+    pub fn step(&mut self) -> Step {
+        if self.shared.failure.get().is_some() {
+            return Step::Failed;
+        }
+        let batch = {
+            let mut staging = self
+                .shared
+                .staging
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            staging.take()
+        };
+        batch.map_or(Step::Idle, |batch| self.commit(batch))
+    }
+
+    pub(crate) fn commit(&mut self, batch: OpenBatch) -> Step {
+        match self.write(&batch) {
+            Ok(()) => Step::Committed(batch.seq),
+            Err(failure) => {
+                self.shared.fail(failure);
+                Step::Failed
+            }
+        }
+    }
+
+    fn write(&mut self, open: &OpenBatch) -> Result<(), Failure> {
+        assert_eq!(
+            open.seq,
+            self.position.seq + 1,
+            "batches are written in order"
+        );
+        let len = batch::padded_len(open.len);
+        if self.segment.end() + len as u64 > data_end(self.segment.header.len) {
+            self.roll()?;
+        }
+        let mut buffer = Aligned::zeroed(len);
+        open.gather(&mut buffer[HEADER_LEN..HEADER_LEN + open.len]);
+        let header = Header {
+            flags: 0,
+            epoch: self.shared.epoch,
+            seq: open.seq,
+            first_lsn: self.position.lsn,
+            payload_len: u32::try_from(open.len).expect("a batch is shorter than 2 MiB"),
+            records: u32::try_from(open.records()).expect("a batch holds few records"),
+            // RULES 21: only what was committed behind a clear fence read.
+            durable_upto: self.position.seq,
+            chain_before: self.position.chain,
+            digest: batch::digest(&buffer[HEADER_LEN..HEADER_LEN + open.len]),
+            wall_ms: self.wall_ms,
+        };
+        buffer[..HEADER_LEN].copy_from_slice(&header.encode(self.segment.header.salt));
+        let offset = self.segment.end();
+        self.write_durable(&self.file, &self.segment.path, &buffer, offset)?;
+        self.check_fence()?;
+        self.publish(open, &header, offset, buffer);
+        Ok(())
+    }
+
+    fn write_durable(
+        &self,
+        file: &Arc<dyn VfsFile>,
+        path: &std::path::Path,
+        bytes: &[u8],
+        offset: u64,
+    ) -> Result<(), Failure> {
+        self.shared.counters.syncs.fetch_add(1, Ordering::Relaxed);
+        file.write_durable(bytes, offset)
+            .map_err(|error| Failure::Write {
+                path: path.to_owned(),
+                why: error.to_string(),
+            })
+    }
+
+    /// The flag principle: the batch is durable, so either this read sees the fence or the challenger's read of the tail
+    /// sees the batch. Any error counts as set (RULES 17).
+    fn check_fence(&self) -> Result<(), Failure> {
+        let mut block = Aligned::zeroed(BLOCK);
+        match self.fence.read_at(&mut block, 0) {
+            Ok(n) if fence_is_clear(&block[..n]) => Ok(()),
+            Ok(_) => Err(Failure::Fenced(format!(
+                "another process took over from epoch {}",
+                self.shared.epoch
+            ))),
+            Err(error) => Err(Failure::Fenced(format!(
+                "the fence cannot be read: {error}"
+            ))),
+        }
+    }
+
+    /// The batch is committed: everyone may know.
+    fn publish(&mut self, open: &OpenBatch, header: &Header, offset: u64, buffer: Aligned) {
+        let shared = &*self.shared;
+        let len = buffer.len();
+        self.position = Position {
+            seq: header.seq,
+            lsn: header.first_lsn + u64::from(header.records),
+            chain: header.chain_after(),
+        };
+        self.segment.committed(
+            Place::new(offset, false),
+            u64::from(header.records),
+            offset + len as u64,
+        );
+        shared.table.place(header.seq, &self.segment);
+        for &(old, new) in &open.moves {
+            shared.table.forward(old, new);
+        }
+        let (payload, capacity) = cached(buffer, open.len);
+        shared
+            .cache
+            .push(header.seq, payload, capacity, shared.config.cache_bytes_max);
+        let counters = &shared.counters;
+        counters.batches.fetch_add(1, Ordering::Relaxed);
+        counters
+            .records
+            .fetch_add(u64::from(header.records), Ordering::Relaxed);
+        counters
+            .payload_bytes
+            .fetch_add(open.len as u64, Ordering::Relaxed);
+        counters
+            .written_bytes
+            .fetch_add(len as u64, Ordering::Relaxed);
+        shared
+            .snapshot_bytes
+            .fetch_add(len as u64, Ordering::Relaxed);
+        shared.committed.store(header.seq, Ordering::Release);
+        let wakers = {
+            let mut staging = shared
+                .staging
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            staging.flight = None;
+            staging.bytes -= open.len;
+            std::mem::take(&mut staging.flight_wakers)
+        };
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+
+    /// Goes on in the next segment. Every batch of this one is committed, which the next header proves.
+    fn roll(&mut self) -> Result<(), Failure> {
+        let old = &self.segment;
+        let trailer = old.trailer().encode(old.header.salt);
+        self.write_durable(&self.file, &old.path, &trailer, data_end(old.header.len))?;
+        let spare = spares::take(&self.shared)?;
+        let header = SegmentHeader {
+            level: FORMAT_LEVEL,
+            store: self.shared.store,
+            writer: self.shared.writer,
+            id: SegmentId {
+                epoch: self.shared.epoch,
+                number: spare.number,
+            },
+            salt: spare.salt,
+            base: self.position,
+            len: spare.len,
+        };
+        self.write_durable(&spare.file, &spare.path, &header.encode(), 0)?;
+        old.sealed.store(true, Ordering::Release);
+        let segment = Arc::new(Segment::new(header, spare.path, self.shared.direct, true));
+        segment.set_index(Vec::new());
+        self.shared.table.insert(Arc::clone(&segment));
+        self.segment = segment;
+        self.file = spare.file;
+        Ok(())
+    }
+
+    /// Writes down in the lease file what is committed: evidence for the next start, should the tail be damaged.
+    /// Nothing rests on it being there.
+    pub fn renew_lease(&mut self) {
+        let durable_upto = self.shared.committed.load(Ordering::Acquire);
+        if durable_upto == self.lease_slot.durable_upto || self.shared.failure.get().is_some() {
+            return;
+        }
+        self.lease_slot = LeaseSlot {
+            counter: self.lease_slot.counter + 1,
+            durable_upto,
+        };
+        let mut slot = Aligned::zeroed(BLOCK);
+        slot.copy_from_slice(&self.lease_slot.encode());
+        let offset = (self.lease_slot.counter % 2) * BLOCK as u64;
+        if let Err(error) = self.lease.write_durable(&slot, offset) {
+            tracing::warn!(%error, "failed to renew the lease");
+        }
+    }
+
+    /// Prepares one segment ahead if one is missing. True if it did.
+    pub fn prepare(&mut self) -> bool {
+        spares::prepare_one(&self.shared).is_ok_and(|made| made)
+    }
+}
+
+/// What the cache keeps of a batch buffer: the buffer itself, or a copy where most of it is padding.
+fn cached(buffer: Aligned, len: usize) -> (bytes::Bytes, usize) {
+    let capacity = buffer.len() + BLOCK;
+    if len * 2 < capacity {
+        let copy = bytes::Bytes::copy_from_slice(&buffer[HEADER_LEN..HEADER_LEN + len]);
+        return (copy, len);
+    }
+    (
+        buffer.freeze().slice(HEADER_LEN..HEADER_LEN + len),
+        capacity,
+    )
+}

@@ -1,0 +1,167 @@
+//! What can go wrong, by who must act: the operator ([`OpenError`]), the node ([`Failure`], [`ReadError`]).
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use message::StoredId;
+
+/// Why a journal could not be opened. Every line says what and where.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A file operation failed.
+    #[error("failed to {what} {}: {source}", path.display())]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// To which file or directory.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Another process serves this directory.
+    #[error("{} is in use by another process{holder}", dir.display())]
+    Held {
+        /// The directory.
+        dir: PathBuf,
+        /// " (pid N)", or nothing if it is not known.
+        holder: String,
+    },
+    /// The directory holds something else.
+    #[error("{} is not a journal of ours: it holds {found} but no FORMAT file", dir.display())]
+    Foreign {
+        /// The directory.
+        dir: PathBuf,
+        /// One name found in it.
+        found: String,
+    },
+    /// Nothing is there to be read.
+    #[error("{} holds no journal", dir.display())]
+    Absent {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// A newer version wrote it.
+    #[error("{} was written by a newer version (format {found}, this one reads up to {known})", path.display())]
+    Newer {
+        /// The file that says so.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The highest format known here.
+        known: u32,
+    },
+    /// It is damaged; nothing is guessed, skipped or cut.
+    #[error(transparent)]
+    Corrupt(#[from] Corruption),
+    /// Another process published the next epoch first.
+    #[error("another process took over {} (epoch {epoch})", dir.display())]
+    Lost {
+        /// The directory.
+        dir: PathBuf,
+        /// The epoch that it published.
+        epoch: u64,
+    },
+}
+
+impl OpenError {
+    pub(crate) fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { what, path, source }
+    }
+}
+
+/// Where the journal is damaged, and how that shows.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} is damaged at offset {offset}: {what}", path.display())]
+pub struct Corruption {
+    /// The file.
+    pub path: PathBuf,
+    /// The first offset that is wrong.
+    pub offset: u64,
+    /// How that shows.
+    pub what: String,
+}
+
+impl Corruption {
+    pub(crate) fn new(path: &Path, offset: u64, what: impl Into<String>) -> Self {
+        Self {
+            path: path.to_owned(),
+            offset,
+            what: what.into(),
+        }
+    }
+}
+
+/// Why a stored record could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Its batch is not committed.
+    #[error("record {0:?} is not committed")]
+    NotCommitted(StoredId),
+    /// No segment holds it any more.
+    #[error("record {0:?} is not in the journal")]
+    Gone(StoredId),
+    /// It is damaged.
+    #[error(transparent)]
+    Corrupt(#[from] Corruption),
+    /// The file could not be read.
+    #[error("failed to read {}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Why nothing commits any more. Final: the node drops what it has in memory and opens the journal again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// Another process set this epoch's fence, or the fence could not be read (RULES 17).
+    #[error("fenced: {0}")]
+    Fenced(String),
+    /// A write or sync failed. It is not tried again.
+    #[error("failed to write {}: {why}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// The journal was shut down.
+    #[error("the journal is shut down")]
+    Closed,
+}
+
+/// Why a replay stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError<E> {
+    /// The journal could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The receiver of the records refused one.
+    #[error("failed to apply the record {id:?}")]
+    Apply {
+        /// Which record.
+        id: StoredId,
+        /// What the receiver said.
+        #[source]
+        source: E,
+    },
+}
+
+/// Why a snapshot was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// A position that is not committed, or no longer in the journal.
+    #[error(transparent)]
+    Position(#[from] ReadError),
+    /// It could not be written.
+    #[error("failed to write {}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}

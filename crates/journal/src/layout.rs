@@ -1,0 +1,338 @@
+//! The small files: FORMAT, epoch records, fences, leases; and the names of all files.
+//!
+//! ```text
+//! LOCK                       flock; says who holds it
+//! FORMAT                     magic, version, store uuid, block size                      written once
+//! epochs/<e>                 EpochRecord, published by link                              never changed, never deleted (RULES 17)
+//! fence/<e>-<writer>         4 KiB of zeros; FENCED is written once by anyone            named by the epoch record
+//! lease/<e>-<writer>         two slots of 4 KiB, alternating: counter, durable_upto       written by the holder only
+//! seg/<e>-<n>-<salt>         segments (segment.rs)
+//! snap/<seq>-<writer>        snapshots (snapshot.rs)
+//! reserve-<writer>           zeros, given up when the disk is full
+//! ```
+//! Each of the small files is one block whose last field is an XXH3-64 over the rest of what is used of it.
+
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::batch::{BLOCK, u32_at, u64_at, u128_at};
+
+/// The format that this version writes, and the highest that it reads.
+pub(crate) const FORMAT_LEVEL: u32 = 1;
+const FORMAT_MAGIC: [u8; 8] = *b"BASCULEJ";
+const EPOCH_MAGIC: [u8; 8] = *b"BSCEPOCH";
+const FENCED: [u8; 8] = *b"FENCED!\n";
+const LEASE_MAGIC: [u8; 8] = *b"BSCLEASE";
+
+/// Who writes: sixteen random bytes, new at every start.
+pub(crate) type Uuid = [u8; 16];
+
+pub(crate) fn hex(uuid: &Uuid) -> String {
+    format!("{:032x}", u128::from_be_bytes(*uuid))
+}
+
+/// The paths of a journal directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Paths {
+    pub(crate) root: PathBuf,
+}
+
+impl Paths {
+    pub(crate) fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+        }
+    }
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.root.join("LOCK")
+    }
+    pub(crate) fn format(&self) -> PathBuf {
+        self.root.join("FORMAT")
+    }
+    pub(crate) fn epochs(&self) -> PathBuf {
+        self.root.join("epochs")
+    }
+    pub(crate) fn epoch(&self, epoch: u64) -> PathBuf {
+        self.epochs().join(epoch.to_string())
+    }
+    pub(crate) fn fences(&self) -> PathBuf {
+        self.root.join("fence")
+    }
+    pub(crate) fn fence(&self, epoch: u64, writer: &Uuid) -> PathBuf {
+        self.fences().join(format!("{epoch}-{}", hex(writer)))
+    }
+    pub(crate) fn leases(&self) -> PathBuf {
+        self.root.join("lease")
+    }
+    pub(crate) fn lease(&self, epoch: u64, writer: &Uuid) -> PathBuf {
+        self.leases().join(format!("{epoch}-{}", hex(writer)))
+    }
+    pub(crate) fn segments(&self) -> PathBuf {
+        self.root.join("seg")
+    }
+    pub(crate) fn segment(&self, epoch: u64, number: u64, salt: u64) -> PathBuf {
+        self.segments()
+            .join(format!("{epoch}-{number}-{salt:016x}"))
+    }
+    pub(crate) fn snapshots(&self) -> PathBuf {
+        self.root.join("snap")
+    }
+    pub(crate) fn reserve(&self, writer: &Uuid) -> PathBuf {
+        self.root.join(format!("reserve-{}", hex(writer)))
+    }
+    pub(crate) fn directories(&self) -> [PathBuf; 5] {
+        [
+            self.epochs(),
+            self.fences(),
+            self.leases(),
+            self.segments(),
+            self.snapshots(),
+        ]
+    }
+}
+
+/// Epoch, number and salt in the name of a segment.
+pub(crate) fn parse_segment_name(name: &str) -> Option<(u64, u64, u64)> {
+    let mut parts = name.split('-');
+    let epoch = parts.next()?.parse().ok()?;
+    let number = parts.next()?.parse().ok()?;
+    let salt = u64::from_str_radix(parts.next()?, 16).ok()?;
+    parts.next().is_none().then_some((epoch, number, salt))
+}
+
+/// A number in front of a dash, as in the names of fences, leases and snapshots.
+pub(crate) fn parse_numbered_name(name: &str) -> Option<u64> {
+    name.split_once('-')?.0.parse().ok()
+}
+
+fn sealed_block(magic: [u8; 8], body: &[u8]) -> Vec<u8> {
+    let mut block = vec![0; BLOCK];
+    block[..8].copy_from_slice(&magic);
+    block[8..10].copy_from_slice(&(body.len() as u16).to_le_bytes());
+    block[16..16 + body.len()].copy_from_slice(body);
+    let end = 16 + body.len();
+    let check = xxh3_64(&block[..end]);
+    block[end..end + 8].copy_from_slice(&check.to_le_bytes());
+    block
+}
+
+fn opened_block(magic: [u8; 8], block: &[u8]) -> Option<&[u8]> {
+    if block.get(..8)? != magic {
+        return None;
+    }
+    let end = 16 + usize::from(u16::from_le_bytes([*block.get(8)?, *block.get(9)?]));
+    let check = block.get(end..end + 8)?;
+    (xxh3_64(&block[..end]) == u64_at(check, 0)).then(|| &block[16..end])
+}
+
+/// What FORMAT says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Format {
+    pub(crate) level: u32,
+    pub(crate) store: Uuid,
+}
+
+impl Format {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        body.extend_from_slice(&self.level.to_le_bytes());
+        body.extend_from_slice(&(BLOCK as u32).to_le_bytes());
+        body.extend_from_slice(&self.store);
+        sealed_block(FORMAT_MAGIC, &body)
+    }
+
+    pub(crate) fn decode(block: &[u8]) -> Option<Self> {
+        let body = opened_block(FORMAT_MAGIC, block)?;
+        Some(Self {
+            level: u32_at(body.get(..24)?, 0),
+            store: body[8..24].try_into().ok()?,
+        })
+    }
+}
+
+/// A place between two batches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Position {
+    /// The last batch in front of it, or 0.
+    pub(crate) seq: u64,
+    /// The number of records in front of it.
+    pub(crate) lsn: u64,
+    /// The chain hash there.
+    pub(crate) chain: u128,
+}
+
+/// What `epochs/<e>` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EpochRecord {
+    pub(crate) level: u32,
+    pub(crate) epoch: u64,
+    pub(crate) writer: Uuid,
+    pub(crate) prev_epoch: u64,
+    /// Where the previous epoch ends: later bytes of its files are no part of the journal.
+    pub(crate) cut: Position,
+    /// The last segment of the previous epoch that is part of the journal; 0 if none is.
+    pub(crate) cut_segment: u64,
+    pub(crate) cut_offset: u64,
+    /// Batches that the new epoch's first segment starts with; equal to `cut.seq` if none.
+    pub(crate) adopted_upto: u64,
+    pub(crate) first_salt: u64,
+    pub(crate) snapshot_hint: u64,
+    pub(crate) wall_ms: u64,
+}
+
+impl EpochRecord {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        body.extend_from_slice(&self.level.to_le_bytes());
+        body.extend_from_slice(&[0; 4]);
+        body.extend_from_slice(&self.epoch.to_le_bytes());
+        body.extend_from_slice(&self.writer);
+        for n in [self.prev_epoch, self.cut.seq, self.cut.lsn] {
+            body.extend_from_slice(&n.to_le_bytes());
+        }
+        body.extend_from_slice(&self.cut.chain.to_le_bytes());
+        for n in [
+            self.cut_segment,
+            self.cut_offset,
+            self.adopted_upto,
+            self.first_salt,
+            self.snapshot_hint,
+            self.wall_ms,
+        ] {
+            body.extend_from_slice(&n.to_le_bytes());
+        }
+        sealed_block(EPOCH_MAGIC, &body)
+    }
+
+    pub(crate) fn decode(block: &[u8]) -> Option<Self> {
+        let body = opened_block(EPOCH_MAGIC, block)?.get(..120)?;
+        Some(Self {
+            level: u32_at(body, 0),
+            epoch: u64_at(body, 8),
+            writer: body[16..32].try_into().ok()?,
+            prev_epoch: u64_at(body, 32),
+            cut: Position {
+                seq: u64_at(body, 40),
+                lsn: u64_at(body, 48),
+                chain: u128_at(body, 56),
+            },
+            cut_segment: u64_at(body, 72),
+            cut_offset: u64_at(body, 80),
+            adopted_upto: u64_at(body, 88),
+            first_salt: u64_at(body, 96),
+            snapshot_hint: u64_at(body, 104),
+            wall_ms: u64_at(body, 112),
+        })
+    }
+}
+
+/// The block that sets a fence.
+pub(crate) fn fenced_block() -> Vec<u8> {
+    let mut block = vec![0; BLOCK];
+    block[..8].copy_from_slice(&FENCED);
+    block
+}
+
+/// Whether a fence is clear: all zeros. Anything else, a torn write too, is set.
+pub(crate) fn fence_is_clear(block: &[u8]) -> bool {
+    block.len() == BLOCK && block.iter().all(|&b| b == 0)
+}
+
+/// One slot of a lease: which batches its holder knows to be committed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LeaseSlot {
+    pub(crate) counter: u64,
+    pub(crate) durable_upto: u64,
+}
+
+impl LeaseSlot {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        body.extend_from_slice(&self.counter.to_le_bytes());
+        body.extend_from_slice(&self.durable_upto.to_le_bytes());
+        sealed_block(LEASE_MAGIC, &body)
+    }
+
+    /// The newest valid slot of a lease file. A slot that was torn is no evidence.
+    pub(crate) fn newest(file: &[u8]) -> Option<Self> {
+        file.chunks(BLOCK)
+            .filter_map(|slot| {
+                let body = opened_block(LEASE_MAGIC, slot)?.get(..16)?;
+                Some(Self {
+                    counter: u64_at(body, 0),
+                    durable_upto: u64_at(body, 8),
+                })
+            })
+            .max_by_key(|slot| slot.counter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_files_come_back_and_damage_shows() {
+        let format = Format {
+            level: 1,
+            store: [7; 16],
+        };
+        assert_eq!(Format::decode(&format.encode()), Some(format));
+        let record = EpochRecord {
+            level: 1,
+            epoch: 9,
+            writer: [3; 16],
+            prev_epoch: 8,
+            cut: Position {
+                seq: 5,
+                lsn: 6,
+                chain: 7,
+            },
+            cut_segment: 2,
+            cut_offset: 4096,
+            adopted_upto: 6,
+            first_salt: 0xABCD,
+            snapshot_hint: 1,
+            wall_ms: 99,
+        };
+        let block = record.encode();
+        assert_eq!(EpochRecord::decode(&block), Some(record));
+        for at in 0..144 {
+            let mut bad = block.clone();
+            bad[at] ^= 1;
+            assert_eq!(EpochRecord::decode(&bad), None, "byte {at} is covered");
+        }
+    }
+
+    #[test]
+    fn the_newest_whole_lease_slot_counts() {
+        let mut file = LeaseSlot {
+            counter: 4,
+            durable_upto: 40,
+        }
+        .encode();
+        file.extend(
+            LeaseSlot {
+                counter: 5,
+                durable_upto: 50,
+            }
+            .encode(),
+        );
+        assert_eq!(LeaseSlot::newest(&file).map(|s| s.durable_upto), Some(50));
+        file[BLOCK + 20] ^= 1;
+        assert_eq!(LeaseSlot::newest(&file).map(|s| s.durable_upto), Some(40));
+        assert_eq!(LeaseSlot::newest(&[]), None);
+    }
+
+    #[test]
+    fn names_come_back() {
+        assert_eq!(
+            parse_segment_name("3-14-00000000000000ff"),
+            Some((3, 14, 255))
+        );
+        assert_eq!(parse_segment_name("3-14"), None);
+        assert_eq!(parse_numbered_name("12-abc"), Some(12));
+        assert_eq!(parse_numbered_name("tmp"), None);
+    }
+}

@@ -1,0 +1,169 @@
+//! Reading the journal in order: the snapshot, then every committed batch behind it, each verified.
+//!
+//! A start reads it once and rebuilds the forwards of moved records by the way; the snapshot maker reads it again
+//! and again (RULES 22). While a replay lives, nothing that it has yet to read is reclaimed.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use bytes::Bytes;
+use message::StoredId;
+
+use crate::batch;
+use crate::error::{Corruption, ReadError, ReplayError};
+use crate::journal::Shared;
+use crate::layout::Position;
+use crate::segment::{Batch, BatchReader, Segment, Stop};
+use crate::snapshot::{self, SnapshotSource};
+
+/// The history of the journal, to be read once.
+pub struct Replay {
+    shared: Arc<Shared>,
+    snapshot: Option<SnapshotSource>,
+    from: Position,
+    upto: u64,
+    /// The first one after a start: forwards are rebuilt.
+    rebuild: bool,
+}
+
+impl Replay {
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        snapshot: Option<SnapshotSource>,
+        rebuild: bool,
+    ) -> Self {
+        let from = snapshot
+            .as_ref()
+            .map_or_else(Position::default, |s| s.position);
+        shared
+            .pins
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(from.seq);
+        let upto = shared.committed.load(Ordering::Acquire);
+        Self {
+            shared: Arc::clone(shared),
+            snapshot,
+            from,
+            upto,
+            rebuild,
+        }
+    }
+
+    pub(crate) fn live(shared: &Arc<Shared>) -> Result<Self, ReadError> {
+        Ok(Self::new(shared, snapshot::newest(shared)?, false))
+    }
+
+    /// The snapshot to begin with, if there is one. To be read before [`Replay::for_each`].
+    pub fn snapshot(&mut self) -> Option<SnapshotSource> {
+        self.snapshot.take()
+    }
+
+    /// The last batch that the snapshot covers, or 0.
+    #[must_use]
+    pub fn snapshot_batch(&self) -> u64 {
+        self.from.seq
+    }
+
+    /// The last batch that [`Replay::for_each`] reads.
+    #[must_use]
+    pub fn last_batch(&self) -> u64 {
+        self.upto
+    }
+
+    /// Hands out the records behind the snapshot in order. Survivors that were moved are not handed out again.
+    /// Returns the last batch read.
+    ///
+    /// # Errors
+    /// If the journal is damaged or unreadable, or `receive` refuses a record.
+    pub fn for_each<E>(
+        self,
+        mut receive: impl FnMut(StoredId, u8, Bytes) -> Result<(), E>,
+    ) -> Result<u64, ReplayError<E>> {
+        let shared = Arc::clone(&self.shared);
+        let mut position = self.from;
+        for segment in shared.table.all() {
+            let last = segment.last_seq().min(self.upto);
+            if last <= position.seq {
+                continue;
+            }
+            let mut reader = self.reader(&segment, position)?;
+            while reader.position.seq < last {
+                let batch = committed_batch(&mut reader)?;
+                for record in batch::records(batch.header.seq, &batch.payload) {
+                    let record = record
+                        .ok_or_else(|| segment.corrupt(batch.offset, "frames do not add up"))?;
+                    match record.origin {
+                        Some(origin) if self.rebuild => shared.table.forward(origin, record.id),
+                        Some(_) => {}
+                        None => {
+                            receive(record.id, record.kind, record.payload).map_err(|source| {
+                                ReplayError::Apply {
+                                    id: record.id,
+                                    source,
+                                }
+                            })?
+                        }
+                    }
+                }
+            }
+            position = reader.position;
+        }
+        if position.seq < self.upto {
+            let missing = Corruption::new(
+                &shared.paths.segments(),
+                0,
+                format!("batches {} to {} are missing", position.seq + 1, self.upto),
+            );
+            return Err(ReadError::from(missing).into());
+        }
+        Ok(self.upto)
+    }
+
+    /// A reader at the batch behind `position`.
+    fn reader(&self, segment: &Arc<Segment>, position: Position) -> Result<BatchReader, ReadError> {
+        let vfs = &*self.shared.vfs;
+        let mut reader = segment.reader(vfs)?;
+        if position.seq > segment.header.base.seq {
+            reader.offset = segment.place(vfs, position.seq + 1)?.offset();
+        } else if position != segment.header.base {
+            let what = if position.seq < segment.header.base.seq {
+                format!(
+                    "batches {} to {} are missing",
+                    position.seq + 1,
+                    segment.header.base.seq
+                )
+            } else {
+                format!(
+                    "it does not continue the chain behind batch {}",
+                    position.seq
+                )
+            };
+            return Err(segment.corrupt(0, what));
+        }
+        reader.position = position;
+        Ok(reader)
+    }
+}
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        let mut pins = self
+            .shared
+            .pins
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(i) = pins.iter().position(|&pin| pin == self.from.seq) {
+            pins.swap_remove(i);
+        }
+    }
+}
+
+/// The next batch of a reader that stands in front of a committed one: anything else is damage.
+pub(crate) fn committed_batch(reader: &mut BatchReader) -> Result<Batch, ReadError> {
+    let path = reader.path.clone();
+    reader.next_batch().map_err(|stop| match stop {
+        Stop::Invalid { offset, what } => Corruption::new(&path, offset, what).into(),
+        Stop::Io(source) => ReadError::Io { path, source },
+    })
+}

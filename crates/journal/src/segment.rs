@@ -1,0 +1,565 @@
+//! Segments: preallocated, zero-filled files that hold batches.
+//!
+//! ```text
+//! 0        header block: magic, level, cipher u32 (0), key id u64 (0), store, writer, epoch, number, salt,
+//!          base sequence, base LSN, chain hash so far, length, check
+//! 4096     batches, each at a multiple of 4 KiB; then zeros, or what an earlier use left (another salt: never valid)
+//! end-T    trailer, written when the segment is full: magic, batches, last sequence, end, records, (block << 1 | adopted) u32 each, check
+//! ```
+//! The trailer is an index and no authority: without it the batch headers are read one after the other. The header of
+//! segment n+1 is written after every batch of segment n was committed, so it proves them durable.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use bytes::Bytes;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+use crate::aligned::Aligned;
+use crate::batch::{self, ADOPTED, BLOCK, HEADER_LEN, Header, u32_at, u64_at, u128_at};
+use crate::error::{Corruption, ReadError};
+use crate::layout::{FORMAT_LEVEL, Position, Uuid};
+use crate::vfs::{Access, Vfs, VfsFile};
+
+const SEGMENT_MAGIC: [u8; 8] = *b"BSCLSEG1";
+const TRAILER_MAGIC: [u8; 8] = *b"BSCLTRLR";
+const HEADER_USED: usize = 152;
+const TRAILER_FIXED: usize = 40;
+/// How much is read at once where reading goes in order.
+const CHUNK: usize = 1 << 20;
+
+/// Which segment: epoch and number in the epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SegmentId {
+    /// The epoch that wrote it.
+    pub epoch: u64,
+    /// Its number in that epoch, from 1.
+    pub number: u64,
+}
+
+/// A segment header, decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentHeader {
+    pub(crate) level: u32,
+    pub(crate) store: Uuid,
+    pub(crate) writer: Uuid,
+    pub(crate) id: SegmentId,
+    pub(crate) salt: u64,
+    pub(crate) base: Position,
+    pub(crate) len: u64,
+}
+
+impl SegmentHeader {
+    pub(crate) fn encode(&self) -> Aligned {
+        let mut out = Aligned::zeroed(BLOCK);
+        out[..8].copy_from_slice(&SEGMENT_MAGIC);
+        out[8..12].copy_from_slice(&self.level.to_le_bytes());
+        // 12..16 cipher, 16..24 key id: 0 is plaintext (RULES 24).
+        out[24..40].copy_from_slice(&self.store);
+        out[40..56].copy_from_slice(&self.writer);
+        out[56..64].copy_from_slice(&self.id.epoch.to_le_bytes());
+        out[64..72].copy_from_slice(&self.id.number.to_le_bytes());
+        out[72..80].copy_from_slice(&self.salt.to_le_bytes());
+        out[80..88].copy_from_slice(&self.base.seq.to_le_bytes());
+        out[88..96].copy_from_slice(&self.base.lsn.to_le_bytes());
+        out[96..112].copy_from_slice(&self.base.chain.to_le_bytes());
+        out[112..120].copy_from_slice(&self.len.to_le_bytes());
+        let check = xxh3_64(&out[..HEADER_USED - 8]);
+        out[HEADER_USED - 8..HEADER_USED].copy_from_slice(&check.to_le_bytes());
+        out
+    }
+
+    pub(crate) fn decode(block: &[u8]) -> Option<Self> {
+        let raw = block.get(..HEADER_USED)?;
+        if raw[..8] != SEGMENT_MAGIC
+            || xxh3_64(&raw[..HEADER_USED - 8]) != u64_at(raw, HEADER_USED - 8)
+        {
+            return None;
+        }
+        Some(Self {
+            level: u32_at(raw, 8),
+            store: raw[24..40].try_into().ok()?,
+            writer: raw[40..56].try_into().ok()?,
+            id: SegmentId {
+                epoch: u64_at(raw, 56),
+                number: u64_at(raw, 64),
+            },
+            salt: u64_at(raw, 72),
+            base: Position {
+                seq: u64_at(raw, 80),
+                lsn: u64_at(raw, 88),
+                chain: u128_at(raw, 96),
+            },
+            len: u64_at(raw, 112),
+        })
+    }
+
+    /// Whether this version can read the segment: known level, plaintext.
+    pub(crate) fn is_known(&self, block: &[u8]) -> bool {
+        self.level <= FORMAT_LEVEL && block[12..24].iter().all(|&b| b == 0)
+    }
+}
+
+/// Bytes at the end of a segment of this length that are kept for the trailer.
+pub(crate) fn trailer_len(segment_len: u64) -> u64 {
+    let batches = segment_len / BLOCK as u64;
+    (TRAILER_FIXED as u64 + 8 + 4 * batches).next_multiple_of(BLOCK as u64)
+}
+
+/// Where batches end in a segment of this length, at the latest.
+pub(crate) fn data_end(segment_len: u64) -> u64 {
+    segment_len - trailer_len(segment_len)
+}
+
+/// The salt of a segment: no two segments of one writer share it, and writers are random.
+pub(crate) fn salt_of(writer: &Uuid, epoch: u64, number: u64) -> u64 {
+    let mut bytes = [0; 32];
+    bytes[..16].copy_from_slice(writer);
+    bytes[16..24].copy_from_slice(&epoch.to_le_bytes());
+    bytes[24..].copy_from_slice(&number.to_le_bytes());
+    xxh3_64(&bytes)
+}
+
+/// Where a batch starts in its segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place(u32);
+
+impl Place {
+    pub(crate) fn new(offset: u64, adopted: bool) -> Self {
+        let block = u32::try_from(offset / BLOCK as u64).expect("a segment has at most 256 MiB");
+        Self(block << 1 | u32::from(adopted))
+    }
+
+    pub(crate) fn offset(self) -> u64 {
+        u64::from(self.0 >> 1) * BLOCK as u64
+    }
+
+    /// Where the plaintext payload starts.
+    pub(crate) fn payload(self) -> u64 {
+        let headers = if self.0 & 1 == 1 { 2 } else { 1 };
+        self.offset() + headers * HEADER_LEN as u64
+    }
+}
+
+/// A segment that is part of the journal.
+pub(crate) struct Segment {
+    pub(crate) header: SegmentHeader,
+    pub(crate) path: PathBuf,
+    pub(crate) direct: bool,
+    /// Made by this process: only such a file is ever written again (RULES 16).
+    pub(crate) own: bool,
+    file: Mutex<Option<Arc<dyn VfsFile>>>,
+    /// The last committed batch in it; `base.seq` (the one before the first) while there is none.
+    last_seq: AtomicU64,
+    /// Where committed batches end.
+    end: AtomicU64,
+    records: AtomicU64,
+    pub(crate) sealed: AtomicBool,
+    /// One place for each batch from the first; `None` until somebody asks.
+    index: RwLock<Option<Arc<Vec<Place>>>>,
+    /// References to records that were first written here, wherever they lie.
+    pub(crate) named: AtomicI64,
+    /// Where the survivors went, by the id of their first place.
+    pub(crate) forwards: RwLock<BTreeMap<u64, u64>>,
+    /// All survivors were moved away.
+    pub(crate) evacuated: AtomicBool,
+    /// The file is unlinked.
+    pub(crate) gone: AtomicBool,
+    /// The number of references at which it was found to be too dense to be moved.
+    pub(crate) dense_at: AtomicI64,
+}
+
+impl Segment {
+    pub(crate) fn new(header: SegmentHeader, path: PathBuf, direct: bool, own: bool) -> Self {
+        let base = header.base;
+        Self {
+            header,
+            path,
+            direct,
+            own,
+            file: Mutex::new(None),
+            last_seq: AtomicU64::new(base.seq),
+            end: AtomicU64::new(BLOCK as u64),
+            records: AtomicU64::new(0),
+            sealed: AtomicBool::new(false),
+            index: RwLock::new(None),
+            named: AtomicI64::new(0),
+            forwards: RwLock::new(BTreeMap::new()),
+            evacuated: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+            dense_at: AtomicI64::new(i64::MAX),
+        }
+    }
+
+    pub(crate) fn id(&self) -> SegmentId {
+        self.header.id
+    }
+
+    /// The first batch that may lie in it.
+    pub(crate) fn first_seq(&self) -> u64 {
+        self.header.base.seq + 1
+    }
+
+    pub(crate) fn last_seq(&self) -> u64 {
+        self.last_seq.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn records(&self) -> u64 {
+        self.records.load(Ordering::Relaxed)
+    }
+
+    /// Sets where the committed part of a segment ends that was found on disk.
+    pub(crate) fn set_end(&self, last_seq: u64, end: u64, records: u64) {
+        self.end.store(end, Ordering::Release);
+        self.records.store(records, Ordering::Relaxed);
+        self.last_seq.store(last_seq, Ordering::Release);
+    }
+
+    pub(crate) fn set_index(&self, places: Vec<Place>) {
+        *self.index.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(places));
+    }
+
+    /// Notes a batch that is committed: the index first, so that whoever sees `last_seq` finds it.
+    pub(crate) fn committed(&self, place: Place, records: u64, end: u64) {
+        {
+            let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+            let places = index.get_or_insert_default();
+            Arc::make_mut(places).push(place);
+        }
+        self.records.fetch_add(records, Ordering::Relaxed);
+        self.end.store(end, Ordering::Release);
+        self.last_seq.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn file(&self, vfs: &dyn Vfs) -> Result<Arc<dyn VfsFile>, ReadError> {
+        let mut slot = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = &*slot {
+            return Ok(Arc::clone(file));
+        }
+        let file = vfs
+            .open(&self.path, Access::Read, self.direct)
+            .map_err(|e| self.io(e))?;
+        *slot = Some(Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// Lets go of the descriptor; it is opened again when needed.
+    pub(crate) fn close_file(&self) {
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    pub(crate) fn io(&self, source: io::Error) -> ReadError {
+        ReadError::Io {
+            path: self.path.clone(),
+            source,
+        }
+    }
+
+    pub(crate) fn corrupt(&self, offset: u64, what: impl Into<String>) -> ReadError {
+        Corruption::new(&self.path, offset, what).into()
+    }
+
+    /// Where batch `seq` lies, which must be committed and in this segment.
+    pub(crate) fn place(&self, vfs: &dyn Vfs, seq: u64) -> Result<Place, ReadError> {
+        let nth = usize::try_from(seq - self.first_seq()).expect("a segment has few batches");
+        let places = self.places(vfs)?;
+        places
+            .get(nth)
+            .copied()
+            .ok_or_else(|| self.corrupt(self.end(), format!("batch {seq} is missing")))
+    }
+
+    /// Where all batches lie: from memory, the trailer, or the batch headers.
+    pub(crate) fn places(&self, vfs: &dyn Vfs) -> Result<Arc<Vec<Place>>, ReadError> {
+        if let Some(places) = &*self.index.read().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(Arc::clone(places));
+        }
+        let places = Arc::new(match self.read_trailer(vfs)? {
+            Some(trailer) if trailer.last_seq >= self.last_seq() => trailer.places,
+            _ => self.scan_places(vfs)?,
+        });
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        Ok(Arc::clone(index.get_or_insert(places)))
+    }
+
+    /// Forgets the index of a sealed segment; it is read again when needed.
+    pub(crate) fn drop_index(&self) {
+        *self.index.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn scan_places(&self, vfs: &dyn Vfs) -> Result<Vec<Place>, ReadError> {
+        let file = self.file(vfs)?;
+        let mut places = Vec::new();
+        let mut at = BLOCK as u64;
+        let mut block = Aligned::zeroed(BLOCK);
+        for seq in self.first_seq()..=self.last_seq() {
+            let n = file.read_at(&mut block, at).map_err(|e| self.io(e))?;
+            let header = Header::decode(&block[..n], self.header.salt)
+                .filter(|header| header.seq == seq)
+                .ok_or_else(|| self.corrupt(at, format!("no header of batch {seq}")))?;
+            places.push(Place::new(at, header.flags & ADOPTED != 0));
+            at += header.padded_len() as u64;
+        }
+        Ok(places)
+    }
+
+    pub(crate) fn read_trailer(&self, vfs: &dyn Vfs) -> Result<Option<Trailer>, ReadError> {
+        let file = self.file(vfs)?;
+        let start = data_end(self.header.len);
+        let mut bytes = Aligned::zeroed((self.header.len - start) as usize);
+        let n = file.read_at(&mut bytes, start).map_err(|e| self.io(e))?;
+        Ok(Trailer::decode(&bytes[..n], self.header.salt))
+    }
+
+    /// The trailer of this segment as it stands.
+    pub(crate) fn trailer(&self) -> Trailer {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        Trailer {
+            last_seq: self.last_seq(),
+            end: self.end(),
+            records: self.records(),
+            places: index
+                .as_ref()
+                .map(|places| places.to_vec())
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Reads batches in order from the first one on.
+    pub(crate) fn reader(&self, vfs: &dyn Vfs) -> Result<BatchReader, ReadError> {
+        Ok(BatchReader::new(
+            self.file(vfs)?,
+            &self.path,
+            &self.header,
+            data_end(self.header.len),
+        ))
+    }
+}
+
+/// A segment's trailer, decoded.
+pub(crate) struct Trailer {
+    pub(crate) last_seq: u64,
+    pub(crate) end: u64,
+    pub(crate) records: u64,
+    pub(crate) places: Vec<Place>,
+}
+
+impl Trailer {
+    pub(crate) fn encode(&self, salt: u64) -> Aligned {
+        let used = TRAILER_FIXED + 4 * self.places.len();
+        let mut out = Aligned::zeroed((used + 8).next_multiple_of(BLOCK));
+        out[..8].copy_from_slice(&TRAILER_MAGIC);
+        out[8..16].copy_from_slice(&(self.places.len() as u64).to_le_bytes());
+        out[16..24].copy_from_slice(&self.last_seq.to_le_bytes());
+        out[24..32].copy_from_slice(&self.end.to_le_bytes());
+        out[32..40].copy_from_slice(&self.records.to_le_bytes());
+        for (i, place) in self.places.iter().enumerate() {
+            let at = TRAILER_FIXED + 4 * i;
+            out[at..at + 4].copy_from_slice(&place.0.to_le_bytes());
+        }
+        let check = xxh3_64_with_seed(&out[..used], salt);
+        out[used..used + 8].copy_from_slice(&check.to_le_bytes());
+        out
+    }
+
+    pub(crate) fn decode(bytes: &[u8], salt: u64) -> Option<Self> {
+        if bytes.get(..8)? != TRAILER_MAGIC {
+            return None;
+        }
+        let count = usize::try_from(u64_at(bytes.get(..TRAILER_FIXED)?, 8)).ok()?;
+        let used = TRAILER_FIXED.checked_add(count.checked_mul(4)?)?;
+        let check = bytes.get(used..used.checked_add(8)?)?;
+        if xxh3_64_with_seed(&bytes[..used], salt) != u64_at(check, 0) {
+            return None;
+        }
+        Some(Self {
+            last_seq: u64_at(bytes, 16),
+            end: u64_at(bytes, 24),
+            records: u64_at(bytes, 32),
+            places: (0..count)
+                .map(|i| Place(u32_at(bytes, TRAILER_FIXED + 4 * i)))
+                .collect(),
+        })
+    }
+}
+
+/// A verified batch.
+#[derive(Clone, Debug)]
+pub(crate) struct Batch {
+    /// The header in this segment.
+    pub(crate) outer: Header,
+    /// The header under which it was first written; the same unless adopted.
+    pub(crate) header: Header,
+    /// The first header's bytes, for whoever adopts the batch.
+    pub(crate) header_bytes: Bytes,
+    /// The plaintext records.
+    pub(crate) payload: Bytes,
+    /// Where it starts in the segment.
+    pub(crate) offset: u64,
+}
+
+impl Batch {
+    pub(crate) fn place(&self) -> Place {
+        Place::new(self.offset, self.outer.flags & ADOPTED != 0)
+    }
+}
+
+/// Why a reader found no further batch.
+pub(crate) enum Stop {
+    /// What is there is no batch that continues the chain.
+    Invalid { offset: u64, what: String },
+    /// The file could not be read.
+    Io(io::Error),
+}
+
+/// Reads the batches of a segment in order and verifies each: salt, epoch, sequence, chain, digest.
+pub(crate) struct BatchReader {
+    file: Arc<dyn VfsFile>,
+    pub(crate) path: PathBuf,
+    salt: u64,
+    epoch: u64,
+    /// Where batches end at the latest.
+    limit: u64,
+    pub(crate) offset: u64,
+    /// Where the chain stands in front of `offset`.
+    pub(crate) position: Position,
+    chunk: Bytes,
+    chunk_at: u64,
+}
+
+impl BatchReader {
+    pub(crate) fn new(
+        file: Arc<dyn VfsFile>,
+        path: &Path,
+        header: &SegmentHeader,
+        limit: u64,
+    ) -> Self {
+        Self {
+            file,
+            path: path.to_owned(),
+            salt: header.salt,
+            epoch: header.id.epoch,
+            limit,
+            offset: BLOCK as u64,
+            position: header.base,
+            chunk: Bytes::new(),
+            chunk_at: 0,
+        }
+    }
+
+    /// The bytes `[offset, offset + len)`, fewer at the end of the file.
+    fn bytes(&mut self, offset: u64, len: usize) -> io::Result<Bytes> {
+        let have = self.chunk_at + self.chunk.len() as u64;
+        if offset < self.chunk_at || offset + len as u64 > have {
+            let ahead = CHUNK.min((self.limit - offset) as usize);
+            let mut buffer = Aligned::zeroed(len.max(ahead).next_multiple_of(BLOCK));
+            let n = self.file.read_at(&mut buffer, offset)?;
+            self.chunk = buffer.freeze().slice(..n);
+            self.chunk_at = offset;
+        }
+        let start = (offset - self.chunk_at) as usize;
+        let end = (start + len).min(self.chunk.len());
+        Ok(self.chunk.slice(start.min(end)..end))
+    }
+
+    /// The next batch, or why there is none.
+    pub(crate) fn next_batch(&mut self) -> Result<Batch, Stop> {
+        let offset = self.offset;
+        let invalid = |what: String| Stop::Invalid { offset, what };
+        if offset + BLOCK as u64 > self.limit {
+            return Err(invalid("the segment is full".into()));
+        }
+        let head = self.bytes(offset, BLOCK).map_err(Stop::Io)?;
+        let Some(outer) = Header::decode(&head, self.salt) else {
+            return Err(invalid("no batch header".into()));
+        };
+        let expected = self.position.seq + 1;
+        if outer.epoch != self.epoch
+            || outer.seq != expected
+            || outer.first_lsn != self.position.lsn
+            || outer.chain_before != self.position.chain
+        {
+            return Err(invalid(format!(
+                "batch {} where batch {expected} continues the chain",
+                outer.seq
+            )));
+        }
+        let padded = outer.padded_len();
+        if offset + padded as u64 > self.limit {
+            return Err(invalid(format!(
+                "batch {expected} is longer than the segment"
+            )));
+        }
+        let all = self.bytes(offset, padded).map_err(Stop::Io)?;
+        if all.len() < padded {
+            return Err(invalid(format!("batch {expected} is cut short")));
+        }
+        let payload = all.slice(HEADER_LEN..HEADER_LEN + outer.payload_len as usize);
+        if batch::digest(&payload) != outer.digest {
+            return Err(invalid(format!(
+                "batch {expected} does not match its digest"
+            )));
+        }
+        let batch = Self::unwrap_adopted(outer, &all, payload, offset).ok_or_else(|| {
+            invalid(format!(
+                "adopted batch {expected} does not match its first header"
+            ))
+        })?;
+        self.offset += padded as u64;
+        self.position = Position {
+            seq: expected,
+            lsn: batch.header.first_lsn + u64::from(batch.header.records),
+            chain: batch.header.chain_after(),
+        };
+        Ok(batch)
+    }
+
+    fn unwrap_adopted(outer: Header, all: &Bytes, payload: Bytes, offset: u64) -> Option<Batch> {
+        if outer.flags & ADOPTED == 0 {
+            let header_bytes = all.slice(..HEADER_LEN);
+            return Some(Batch {
+                header: outer.clone(),
+                outer,
+                header_bytes,
+                payload,
+                offset,
+            });
+        }
+        let header = Header::decode_inner(&payload)?;
+        let header_bytes = payload.slice(..HEADER_LEN);
+        let payload = payload.slice(HEADER_LEN..);
+        let same = header.seq == outer.seq
+            && header.chain_before == outer.chain_before
+            && header.first_lsn == outer.first_lsn
+            && header.payload_len as usize == payload.len()
+            && header.digest == batch::digest(&payload);
+        same.then_some(Batch {
+            outer,
+            header,
+            header_bytes,
+            payload,
+            offset,
+        })
+    }
+
+    /// Whether any block from `offset` on starts a batch of this segment with a sequence above `seq`: then what is
+    /// invalid in front of it was durable once.
+    pub(crate) fn later_batch(&mut self, mut offset: u64, seq: u64) -> io::Result<Option<u64>> {
+        while offset + BLOCK as u64 <= self.limit {
+            let block = self.bytes(offset, BLOCK)?;
+            let header = Header::decode(&block, self.salt);
+            if header.is_some_and(|header| header.epoch == self.epoch && header.seq > seq) {
+                return Ok(Some(offset));
+            }
+            offset += BLOCK as u64;
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,401 @@
+//! Snapshots: the state behind a batch, written under a temporary name, synced, then linked (JOURNAL 3.7).
+//!
+//! ```text
+//! 0      magic "BSCLSNAP", level u32, zeros u32, store, sequence, LSN, chain hash, check u64
+//! then   blocks: length u32, XXH3-64 of (the bytes) seeded with the block's number, bytes (64 KiB but for the last);
+//!        a block of length 0 whose check is seeded with the number of blocks ends the file
+//! inside the forwards: count u64, (old id, new id) pairs; then what the node wrote
+//! ```
+//! A snapshot counts only if it is whole and its chain hash is that of the journal at its position (RULES 21). The two newest
+//! are kept, so that one that rotted costs time, not data; segments are reclaimed behind the older one only.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+use crate::batch::{self, u32_at, u64_at, u128_at};
+use crate::error::{Corruption, ReadError, SnapshotError};
+use crate::journal::{Kept, Shared};
+use crate::layout::{FORMAT_LEVEL, Paths, Position, Uuid, hex, parse_numbered_name};
+use crate::segment::{BatchReader, Segment};
+use crate::vfs::{Access, Vfs, VfsFile};
+
+const MAGIC: [u8; 8] = *b"BSCLSNAP";
+const HEADER: usize = 72;
+const PIECE: usize = 64 << 10;
+const PIECE_HEADER: usize = 12;
+const KEPT: usize = 2;
+
+pub(crate) fn path_of(paths: &Paths, kept: &Kept) -> PathBuf {
+    paths
+        .snapshots()
+        .join(format!("{}-{}", kept.seq, hex(&kept.writer)))
+}
+
+/// Snapshots on disk by name, oldest first.
+pub(crate) fn list(vfs: &dyn Vfs, paths: &Paths) -> io::Result<Vec<Kept>> {
+    let mut found: Vec<Kept> = vfs
+        .list(&paths.snapshots())?
+        .iter()
+        .filter_map(|name| {
+            let (_, writer) = name.split_once('-')?;
+            let writer = u128::from_str_radix(writer, 16).ok()?.to_be_bytes();
+            Some(Kept {
+                seq: parse_numbered_name(name)?,
+                writer,
+            })
+        })
+        .collect();
+    found.sort_by_key(|kept| (kept.seq, kept.writer));
+    Ok(found)
+}
+
+struct Pieces {
+    file: Arc<dyn VfsFile>,
+    at: u64,
+    number: u64,
+    piece: Vec<u8>,
+}
+
+impl Pieces {
+    fn put_piece(&mut self) -> io::Result<()> {
+        let check = xxh3_64_with_seed(&self.piece, self.number);
+        let mut out = Vec::with_capacity(PIECE_HEADER + self.piece.len());
+        out.extend_from_slice(&(self.piece.len() as u32).to_le_bytes());
+        out.extend_from_slice(&check.to_le_bytes());
+        out.append(&mut self.piece);
+        self.file.write_at(&out, self.at)?;
+        self.at += out.len() as u64;
+        self.number += 1;
+        Ok(())
+    }
+}
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = bytes.len().min(PIECE - self.piece.len());
+        self.piece.extend_from_slice(&bytes[..n]);
+        if self.piece.len() == PIECE {
+            self.put_piece()?;
+        }
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The position behind a committed batch.
+fn position_behind(shared: &Shared, seq: u64) -> Result<Position, ReadError> {
+    if seq == 0 {
+        return Ok(Position::default());
+    }
+    let unknown = || ReadError::NotCommitted(crate::id::pack(seq, 0));
+    if seq > shared.committed.load(Ordering::Acquire) {
+        return Err(unknown());
+    }
+    let segment = shared.table.of_seq(seq).ok_or_else(unknown)?;
+    let vfs = &*shared.vfs;
+    let place = segment.place(vfs, seq)?;
+    read_position(vfs, &segment, place.offset())
+}
+
+/// The position behind the batch at this offset, from its headers.
+pub(crate) fn read_position(
+    vfs: &dyn Vfs,
+    segment: &Segment,
+    offset: u64,
+) -> Result<Position, ReadError> {
+    let file = segment.file(vfs)?;
+    let mut block = crate::aligned::Aligned::zeroed(batch::BLOCK);
+    file.read_at(&mut block, offset)
+        .map_err(|e| segment.io(e))?;
+    let outer = batch::Header::decode(&block, segment.header.salt)
+        .ok_or_else(|| segment.corrupt(offset, "no batch header"))?;
+    let header = if outer.flags & batch::ADOPTED == 0 {
+        outer
+    } else {
+        batch::Header::decode_inner(&block[batch::HEADER_LEN..])
+            .ok_or_else(|| segment.corrupt(offset, "no header in an adopted batch"))?
+    };
+    Ok(Position {
+        seq: header.seq,
+        lsn: header.first_lsn + u64::from(header.records),
+        chain: header.chain_after(),
+    })
+}
+
+/// Writes a snapshot of the state behind batch `at`.
+pub(crate) fn write(
+    shared: &Arc<Shared>,
+    at: u64,
+    content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), SnapshotError> {
+    let position = position_behind(shared, at)?;
+    let kept = Kept {
+        seq: at,
+        writer: shared.writer,
+    };
+    let path = path_of(&shared.paths, &kept);
+    let temporary = shared
+        .paths
+        .snapshots()
+        .join(format!("tmp-{at}-{}", hex(&shared.writer)));
+    let written_at = shared.snapshot_bytes.load(Ordering::Relaxed);
+    let vfs = &*shared.vfs;
+    let _ = vfs.unlink(&temporary);
+    let written = write_file(shared, &temporary, position, content).and_then(|()| {
+        match vfs.link(&temporary, &path) {
+            // A snapshot of this very position is there.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            linked => linked?,
+        }
+        vfs.sync_dir(&shared.paths.snapshots())
+    });
+    let _ = vfs.unlink(&temporary);
+    written.map_err(|source| SnapshotError::Io {
+        path: path.clone(),
+        source,
+    })?;
+    shared
+        .snapshot_bytes
+        .fetch_sub(written_at, Ordering::Relaxed);
+    let mut snapshots = shared
+        .snapshots
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    if !snapshots.contains(&kept) {
+        snapshots.push(kept);
+        snapshots.sort_by_key(|kept| kept.seq);
+    }
+    while snapshots.len() > KEPT {
+        let old = snapshots.remove(0);
+        if let Err(error) = vfs.unlink(&path_of(&shared.paths, &old)) {
+            tracing::warn!(%error, "failed to unlink an old snapshot");
+        }
+    }
+    Ok(())
+}
+
+fn write_file(
+    shared: &Shared,
+    path: &Path,
+    position: Position,
+    content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    let file = shared.vfs.open(path, Access::Create, false)?;
+    let mut header = Vec::with_capacity(HEADER);
+    header.extend_from_slice(&MAGIC);
+    header.extend_from_slice(&FORMAT_LEVEL.to_le_bytes());
+    header.extend_from_slice(&[0; 4]);
+    header.extend_from_slice(&shared.store);
+    header.extend_from_slice(&position.seq.to_le_bytes());
+    header.extend_from_slice(&position.lsn.to_le_bytes());
+    header.extend_from_slice(&position.chain.to_le_bytes());
+    let check = xxh3_64(&header);
+    header.extend_from_slice(&check.to_le_bytes());
+    file.write_at(&header, 0)?;
+    let mut pieces = Pieces {
+        file,
+        at: HEADER as u64,
+        number: 0,
+        piece: Vec::with_capacity(PIECE),
+    };
+    write_forwards(shared, &mut pieces)?;
+    content(&mut pieces)?;
+    if !pieces.piece.is_empty() {
+        pieces.put_piece()?;
+    }
+    pieces.put_piece()?;
+    pieces.file.sync()
+}
+
+fn write_forwards(shared: &Shared, out: &mut dyn Write) -> io::Result<()> {
+    let mut pairs = Vec::new();
+    for segment in shared.table.all() {
+        let forwards = segment
+            .forwards
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        pairs.extend(forwards.iter().map(|(&old, &new)| (old, new)));
+    }
+    out.write_all(&(pairs.len() as u64).to_le_bytes())?;
+    for (old, new) in pairs {
+        out.write_all(&old.to_le_bytes())?;
+        out.write_all(&new.to_le_bytes())?;
+    }
+    Ok(())
+}
+
+/// A whole and verified snapshot, to be read by the node.
+pub struct SnapshotSource {
+    pub(crate) position: Position,
+    pub(crate) forwards: Vec<(u64, u64)>,
+    path: PathBuf,
+    file: Arc<dyn VfsFile>,
+    at: u64,
+    number: u64,
+    piece: VecDeque<u8>,
+    ended: bool,
+}
+
+impl SnapshotSource {
+    fn open(vfs: &dyn Vfs, path: &Path, store: &Uuid) -> io::Result<Self> {
+        let damaged = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+        let file = vfs.open(path, Access::Read, false)?;
+        let mut header = [0; HEADER];
+        let n = file.read_at(&mut header, 0)?;
+        if n < HEADER
+            || header[..8] != MAGIC
+            || xxh3_64(&header[..HEADER - 8]) != u64_at(&header, HEADER - 8)
+        {
+            return Err(damaged("the header is damaged"));
+        }
+        if u32_at(&header, 8) > FORMAT_LEVEL || header[16..32] != *store {
+            return Err(damaged("it belongs to another version or journal"));
+        }
+        let position = Position {
+            seq: u64_at(&header, 32),
+            lsn: u64_at(&header, 40),
+            chain: u128_at(&header, 48),
+        };
+        Ok(Self {
+            position,
+            forwards: Vec::new(),
+            path: path.to_owned(),
+            file,
+            at: HEADER as u64,
+            number: 0,
+            piece: VecDeque::new(),
+            ended: false,
+        })
+    }
+
+    /// The path, for messages.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The batch behind which the state was taken.
+    #[must_use]
+    pub fn batch(&self) -> u64 {
+        self.position.seq
+    }
+
+    /// Reads the next piece; false at the end.
+    fn next_piece(&mut self) -> io::Result<bool> {
+        if self.ended {
+            return Ok(false);
+        }
+        let damaged = || io::Error::new(io::ErrorKind::InvalidData, "a block is damaged");
+        let mut header = [0; PIECE_HEADER];
+        if self.file.read_at(&mut header, self.at)? < PIECE_HEADER {
+            return Err(damaged());
+        }
+        let len = u32_at(&header, 0) as usize;
+        if len > PIECE {
+            return Err(damaged());
+        }
+        let mut piece = vec![0; len];
+        let n = self
+            .file
+            .read_at(&mut piece, self.at + PIECE_HEADER as u64)?;
+        if n < len || xxh3_64_with_seed(&piece, self.number) != u64_at(&header, 4) {
+            return Err(damaged());
+        }
+        self.at += (PIECE_HEADER + len) as u64;
+        self.number += 1;
+        self.ended = len == 0;
+        self.piece = piece.into();
+        Ok(!self.ended)
+    }
+
+    /// Reads it all once, to know that it is whole.
+    fn verify(vfs: &dyn Vfs, path: &Path, store: &Uuid) -> io::Result<()> {
+        let mut source = Self::open(vfs, path, store)?;
+        while source.next_piece()? {}
+        Ok(())
+    }
+
+    fn read_forwards(&mut self) -> io::Result<()> {
+        let mut word = [0; 8];
+        self.read_exact(&mut word)?;
+        for _ in 0..u64::from_le_bytes(word) {
+            self.read_exact(&mut word)?;
+            let old = u64::from_le_bytes(word);
+            self.read_exact(&mut word)?;
+            self.forwards.push((old, u64::from_le_bytes(word)));
+        }
+        Ok(())
+    }
+
+    /// Opens a snapshot that is whole.
+    pub(crate) fn whole(vfs: &dyn Vfs, path: &Path, store: &Uuid) -> io::Result<Self> {
+        Self::verify(vfs, path, store)?;
+        let mut source = Self::open(vfs, path, store)?;
+        source.read_forwards()?;
+        Ok(source)
+    }
+}
+
+impl Read for SnapshotSource {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            if !self.next_piece()? {
+                return Ok(0);
+            }
+        }
+        self.piece.read(buf)
+    }
+}
+
+/// The newest snapshot of a running journal.
+pub(crate) fn newest(shared: &Shared) -> Result<Option<SnapshotSource>, ReadError> {
+    let kept = shared
+        .snapshots
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .last()
+        .copied();
+    let Some(kept) = kept else { return Ok(None) };
+    let path = path_of(&shared.paths, &kept);
+    match SnapshotSource::whole(&*shared.vfs, &path, &shared.store) {
+        Ok(source) => Ok(Some(source)),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(Corruption::new(&path, 0, error.to_string()).into())
+        }
+        Err(source) => Err(ReadError::Io { path, source }),
+    }
+}
+
+/// Whether a snapshot's chain hash is that of the journal at its position: at the end, at a segment's base, or in front of
+/// a batch.
+pub(crate) fn fits(
+    vfs: &dyn Vfs,
+    position: Position,
+    segments: &[Arc<Segment>],
+    end: Position,
+) -> Result<bool, ReadError> {
+    if position.seq == end.seq {
+        return Ok(position == end);
+    }
+    let next = position.seq + 1;
+    for segment in segments {
+        if segment.header.base.seq == position.seq {
+            return Ok(segment.header.base == position);
+        }
+        if segment.first_seq() <= next && next <= segment.last_seq() {
+            let mut reader: BatchReader = segment.reader(vfs)?;
+            reader.offset = segment.place(vfs, next)?.offset();
+            reader.position = position;
+            return Ok(reader.next_batch().is_ok());
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,309 @@
+//! Staging: records wait in the open batch until the journal thread takes it.
+//!
+//! The mutex is short: fixed fields and small bodies are copied, larger bodies kept by reference (RULES 9, 10). A batch is
+//! closed when the next command does not fit; all records of one command lie in one batch (RULES 18). No timer: what
+//! arrives during one write shares the next.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
+use std::task::Waker;
+
+use bytes::Bytes;
+use message::StoredId;
+
+use crate::batch::{self, FRAME_LEN, MOVED};
+use crate::id;
+use crate::journal::Shared;
+
+/// Bodies up to this length are copied into the batch under the lock.
+const COPY_MAX: usize = 512;
+
+struct StagedFrame {
+    kind: u8,
+    flags: u8,
+    /// How much of the batch's inline bytes belong to it.
+    inline: usize,
+    body: Bytes,
+}
+
+/// A batch that is not written yet.
+pub(crate) struct OpenBatch {
+    pub(crate) seq: u64,
+    /// Bytes of plaintext payload.
+    pub(crate) len: usize,
+    frames: Vec<StagedFrame>,
+    inline: Vec<u8>,
+    wakers: Vec<Waker>,
+    /// Survivors in it: old id, new id.
+    pub(crate) moves: Vec<(StoredId, StoredId)>,
+}
+
+impl OpenBatch {
+    pub(crate) fn new(seq: u64) -> Self {
+        Self {
+            seq,
+            len: 0,
+            frames: Vec::new(),
+            inline: Vec::new(),
+            wakers: Vec::new(),
+            moves: Vec::new(),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    pub(crate) fn records(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Writes the plaintext payload: the one copy of a body that is to be durable.
+    pub(crate) fn gather(&self, out: &mut [u8]) {
+        let mut inline = &self.inline[..];
+        let mut at = 0;
+        for frame in &self.frames {
+            let (head, rest) = inline.split_at(frame.inline);
+            inline = rest;
+            let len = head.len() + frame.body.len();
+            let place = &mut out[at..at + FRAME_LEN + len];
+            place[FRAME_LEN..FRAME_LEN + head.len()].copy_from_slice(head);
+            place[FRAME_LEN + head.len()..].copy_from_slice(&frame.body);
+            batch::finish_frame(place, id::pack(self.seq, at), len, frame.kind, frame.flags);
+            at += batch::framed_len(len);
+        }
+        assert_eq!(at, self.len, "the length was counted as frames were staged");
+    }
+}
+
+/// What waits for the journal thread.
+pub(crate) struct Staging {
+    pub(crate) open: OpenBatch,
+    pub(crate) sealed: VecDeque<OpenBatch>,
+    /// Payload bytes that are not durable: open, sealed and in flight.
+    pub(crate) bytes: usize,
+    /// The batch being written, and who waits for it.
+    pub(crate) flight: Option<u64>,
+    pub(crate) flight_wakers: Vec<Waker>,
+    /// The thread waits for work.
+    pub(crate) idle: bool,
+    pub(crate) closing: bool,
+}
+
+impl Staging {
+    pub(crate) fn new(first_seq: u64) -> Self {
+        Self {
+            open: OpenBatch::new(first_seq),
+            sealed: VecDeque::new(),
+            bytes: 0,
+            flight: None,
+            flight_wakers: Vec::new(),
+            idle: false,
+            closing: false,
+        }
+    }
+
+    fn seal(&mut self) {
+        let next = OpenBatch::new(self.open.seq + 1);
+        self.sealed
+            .push_back(std::mem::replace(&mut self.open, next));
+    }
+
+    /// The next batch to be written, if any; it is in flight then.
+    pub(crate) fn take(&mut self) -> Option<OpenBatch> {
+        if self.sealed.is_empty() {
+            if self.open.is_empty() {
+                return None;
+            }
+            self.seal();
+        }
+        let mut batch = self.sealed.pop_front()?;
+        self.flight = Some(batch.seq);
+        self.flight_wakers = std::mem::take(&mut batch.wakers);
+        Some(batch)
+    }
+
+    /// Everyone who waits for anything.
+    pub(crate) fn all_wakers(&mut self) -> Vec<Waker> {
+        let mut wakers = std::mem::take(&mut self.flight_wakers);
+        for batch in &mut self.sealed {
+            wakers.append(&mut batch.wakers);
+        }
+        wakers.append(&mut self.open.wakers);
+        wakers
+    }
+
+    /// Where whoever waits for the newest record waits; `None` if nothing is pending.
+    fn newest_wakers(&mut self) -> Option<&mut Vec<Waker>> {
+        if !self.open.is_empty() {
+            return Some(&mut self.open.wakers);
+        }
+        if let Some(batch) = self.sealed.back_mut() {
+            return Some(&mut batch.wakers);
+        }
+        self.flight.is_some().then_some(&mut self.flight_wakers)
+    }
+}
+
+/// A guard over the open batch. Held for a whole command, so that its records lie in one batch.
+pub struct Stage<'a> {
+    shared: &'a Shared,
+    /// Always there until the guard is dropped.
+    staging: Option<MutexGuard<'a, Staging>>,
+    wakers: Vec<Waker>,
+}
+
+impl<'a> Stage<'a> {
+    pub(crate) fn new(shared: &'a Shared) -> Self {
+        let staging = shared
+            .staging
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        Self {
+            shared,
+            staging: Some(staging),
+            wakers: Vec::new(),
+        }
+    }
+
+    fn staging(&mut self) -> &mut Staging {
+        self.staging.as_mut().expect("the guard is held until drop")
+    }
+
+    fn staged(&self) -> &Staging {
+        self.staging.as_ref().expect("the guard is held until drop")
+    }
+
+    /// Whether there is room for more: what is staged and not durable is below its bound, and the journal has not failed.
+    #[must_use]
+    pub fn room(&self) -> bool {
+        self.shared.failure.get().is_none()
+            && self.staged().bytes < self.shared.config.staged_bytes_max
+    }
+
+    /// Makes sure that records with payloads of these lengths lie in one batch, and that [`Stage::next_id`] names the first
+    /// of them: closes the open batch if they do not fit behind what it holds. False if no batch could ever hold them all:
+    /// the command must be refused.
+    pub fn reserve(&mut self, payload_lens: &[usize]) -> bool {
+        let len: usize = payload_lens.iter().map(|&len| batch::framed_len(len)).sum();
+        self.make_room(len);
+        len <= self.shared.batch_len_hard
+    }
+
+    fn make_room(&mut self, len: usize) {
+        let max = self.shared.config.batch_len_max;
+        let staging = self.staging();
+        if !staging.open.is_empty() && staging.open.len + len > max {
+            staging.seal();
+        }
+    }
+
+    /// The id that the next [`Stage::push`] gets, if its record fits (see [`Stage::reserve`]). The record is applied in
+    /// memory before it is pushed (RULES 15), and needs its id then.
+    #[must_use]
+    pub fn next_id(&self) -> StoredId {
+        let open = &self.staged().open;
+        id::pack(open.seq, open.len)
+    }
+
+    /// Appends a record with the payload `head ++ body`.
+    ///
+    /// # Panics
+    /// If the record alone is longer than a batch can be: callers split bodies over 256 KiB and ask [`Stage::reserve`].
+    pub fn push(&mut self, kind: u8, head: &[u8], body: Option<Bytes>) -> StoredId {
+        self.push_frame(kind, 0, head, &[], body)
+    }
+
+    /// Appends a survivor: a record that was first written as `old` and keeps that id (RULES 20).
+    ///
+    /// # Panics
+    /// As [`Stage::push`].
+    pub fn push_moved(&mut self, old: StoredId, kind: u8, payload: Bytes) -> StoredId {
+        let new = self.push_frame(kind, MOVED, &old.0.to_le_bytes(), &[], Some(payload));
+        self.staging().open.moves.push((old, new));
+        new
+    }
+
+    fn push_frame(
+        &mut self,
+        kind: u8,
+        flags: u8,
+        head: &[u8],
+        more: &[u8],
+        body: Option<Bytes>,
+    ) -> StoredId {
+        let body = body.unwrap_or_default();
+        let framed = batch::framed_len(head.len() + more.len() + body.len());
+        assert!(
+            framed <= self.shared.batch_len_hard,
+            "a record fits a batch"
+        );
+        self.make_room(framed);
+        let id = self.next_id();
+        let shared = self.shared;
+        let staging = self.staging();
+        let open = &mut staging.open;
+        let mut inline = head.len() + more.len();
+        open.inline.extend_from_slice(head);
+        open.inline.extend_from_slice(more);
+        let body = if body.len() <= COPY_MAX {
+            open.inline.extend_from_slice(&body);
+            inline += body.len();
+            Bytes::new()
+        } else {
+            body
+        };
+        open.frames.push(StagedFrame {
+            kind,
+            flags,
+            inline,
+            body,
+        });
+        open.len += framed;
+        staging.bytes += framed;
+        shared.newest.store(staging.open.seq, Ordering::Release);
+        id
+    }
+
+    /// The sequence of the open batch.
+    #[must_use]
+    pub fn batch(&self) -> u64 {
+        self.staged().open.seq
+    }
+
+    /// Wakes `waker` once when everything staged by the time this guard is dropped is committed, or the journal fails; at
+    /// once if nothing is pending.
+    pub fn on_commit(&mut self, waker: Waker) {
+        self.wakers.push(waker);
+    }
+}
+
+impl Drop for Stage<'_> {
+    fn drop(&mut self) {
+        let Some(mut staging) = self.staging.take() else {
+            return;
+        };
+        if !self.wakers.is_empty() && self.shared.failure.get().is_none() {
+            if let Some(waiting) = staging.newest_wakers() {
+                for waker in self.wakers.drain(..) {
+                    // One connection often stages several commands in a row.
+                    if !waiting.last().is_some_and(|last| last.will_wake(&waker)) {
+                        waiting.push(waker);
+                    }
+                }
+            }
+        }
+        let wake_thread = staging.idle && !(staging.open.is_empty() && staging.sealed.is_empty());
+        if wake_thread {
+            staging.idle = false;
+        }
+        drop(staging);
+        if wake_thread {
+            self.shared.work.notify_one();
+        }
+        for waker in self.wakers.drain(..) {
+            waker.wake();
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The segment table: which file holds which batches, how many references keep it, where survivors went (RULES 20).
+//!
+//! References are counted by the segment that *named* the record, for ever. A file is kept while records named in it
+//! are referenced and it was not evacuated, or while a segment with references has survivors lying in it.
+//! References to batches that are not placed yet wait in `pending`: only the journal thread knows which file they get.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use message::StoredId;
+
+use crate::id;
+use crate::segment::Segment;
+
+/// All segments that are part of the journal, by their first batch.
+#[derive(Default)]
+pub(crate) struct Table {
+    segments: RwLock<BTreeMap<u64, Arc<Segment>>>,
+    /// Batches up to this one have a file.
+    placed: AtomicU64,
+    pending: Mutex<BTreeMap<u64, i64>>,
+    /// References to records that no segment holds.
+    pub(crate) dangling: AtomicU64,
+}
+
+impl Table {
+    pub(crate) fn set_placed(&self, seq: u64) {
+        self.placed.store(seq, Ordering::Release);
+    }
+
+    pub(crate) fn insert(&self, segment: Arc<Segment>) {
+        self.write().insert(segment.first_seq(), segment);
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<u64, Arc<Segment>>> {
+        self.segments
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<u64, Arc<Segment>>> {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every segment, in order.
+    pub(crate) fn all(&self) -> Vec<Arc<Segment>> {
+        self.read().values().cloned().collect()
+    }
+
+    /// The segment in which a batch was first written, its file there or not.
+    pub(crate) fn of_seq(&self, seq: u64) -> Option<Arc<Segment>> {
+        let segments = self.read();
+        let (_, segment) = segments.range(..=seq).next_back()?;
+        (seq <= segment.last_seq()).then(|| Arc::clone(segment))
+    }
+
+    /// Counts references to a record up or down.
+    pub(crate) fn count(&self, stored: StoredId, by: i64) {
+        let seq = id::seq(stored);
+        if seq > self.placed.load(Ordering::Acquire) {
+            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            if seq > self.placed.load(Ordering::Acquire) {
+                *pending.entry(seq).or_insert(0) += by;
+                return;
+            }
+        }
+        let segments = self.read();
+        let found = segments
+            .range(..=seq)
+            .next_back()
+            .map(|(_, segment)| segment);
+        match found.filter(|segment| seq <= segment.last_seq()) {
+            Some(segment) => {
+                segment.named.fetch_add(by, Ordering::AcqRel);
+            }
+            None => {
+                self.dangling.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// A batch was committed into this segment: references that waited for it are counted there.
+    pub(crate) fn place(&self, seq: u64, segment: &Segment) {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        self.placed.store(seq, Ordering::Release);
+        if let Some(count) = pending.remove(&seq) {
+            segment.named.fetch_add(count, Ordering::AcqRel);
+        }
+    }
+
+    /// Where a record lies: its own id, or where it was moved.
+    pub(crate) fn resolve(&self, stored: StoredId) -> Option<(Arc<Segment>, StoredId)> {
+        let origin = self.of_seq(id::seq(stored))?;
+        let moved = {
+            let forwards = origin
+                .forwards
+                .read()
+                .unwrap_or_else(PoisonError::into_inner);
+            forwards.get(&stored.0).copied()
+        };
+        match moved {
+            Some(to) => Some((self.of_seq(to >> 18)?, StoredId(to))),
+            None => Some((origin, stored)),
+        }
+    }
+
+    /// A move is committed.
+    pub(crate) fn forward(&self, old: StoredId, new: StoredId) {
+        if let Some(origin) = self.of_seq(id::seq(old)) {
+            let mut forwards = origin
+                .forwards
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            forwards.insert(old.0, new.0);
+        }
+    }
+
+    /// The segments that hold survivors of `segment`.
+    fn hosts(segment: &Segment, all: &BTreeMap<u64, Arc<Segment>>, into: &mut Vec<u64>) {
+        let forwards = segment
+            .forwards
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        for &to in forwards.values() {
+            if let Some((&first, _)) = all.range(..=(to >> 18)).next_back() {
+                into.push(first);
+            }
+        }
+    }
+
+    /// Segments whose files nobody needs: no reference, and covered by a snapshot (`floor`).
+    pub(crate) fn dead(&self, floor: u64) -> Vec<Arc<Segment>> {
+        let segments = self.read();
+        let mut hosting = Vec::new();
+        for segment in segments.values() {
+            if segment.named.load(Ordering::Acquire) > 0 {
+                Self::hosts(segment, &segments, &mut hosting);
+            }
+        }
+        hosting.sort_unstable();
+        let dead = |segment: &&Arc<Segment>| {
+            let evacuated = segment.evacuated.load(Ordering::Acquire);
+            let needed = segment.named.load(Ordering::Acquire) > 0
+                || hosting.binary_search(&segment.first_seq()).is_ok();
+            segment.sealed.load(Ordering::Acquire)
+                && !segment.gone.load(Ordering::Acquire)
+                && segment.last_seq() <= floor
+                && (evacuated || !needed)
+        };
+        segments.values().filter(dead).cloned().collect()
+    }
+
+    /// All survivors of `segment` were moved and the moves are committed: forwards that still lead into it are dead.
+    pub(crate) fn evacuated(&self, segment: &Segment) {
+        let range = segment.first_seq()..=segment.last_seq();
+        for other in self.read().values() {
+            let mut forwards = other
+                .forwards
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            forwards.retain(|_, to| !range.contains(&(*to >> 18)));
+        }
+        segment.evacuated.store(true, Ordering::Release);
+    }
+
+    /// Drops entries whose file is gone and whose records nobody refers to.
+    pub(crate) fn sweep(&self) {
+        self.write().retain(|_, segment| {
+            !segment.gone.load(Ordering::Acquire) || segment.named.load(Ordering::Acquire) > 0
+        });
+    }
+}

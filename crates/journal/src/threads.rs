@@ -1,0 +1,144 @@
+//! The two threads: one commits, one prepares segments, renews the lease file and looks at the free space.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::engine::{Engine, Step};
+use crate::journal::Shared;
+use crate::spares;
+
+/// How often the background thread looks around when nobody asks.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Starts both threads.
+pub(crate) fn start(engine: Engine) -> std::io::Result<Vec<JoinHandle<()>>> {
+    let shared = Arc::clone(&engine.shared);
+    shared.spares.lock().background = true;
+    let engine = Arc::new(Mutex::new(engine));
+    let prepare = {
+        let shared = Arc::clone(&shared);
+        thread::Builder::new()
+            .name("journal-prepare".into())
+            .spawn(move || prepare(&shared))?
+    };
+    let commit = thread::Builder::new()
+        .name("journal".into())
+        .spawn(move || {
+            commit(
+                &mut engine.lock().unwrap_or_else(PoisonError::into_inner),
+                &shared,
+            )
+        })?;
+    Ok(vec![commit, prepare])
+}
+
+fn commit(engine: &mut Engine, shared: &Shared) {
+    let started = Instant::now();
+    let wall_ms = engine.wall_ms;
+    let mut lease_due = started;
+    loop {
+        let batch = {
+            let mut staging = shared
+                .staging
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            loop {
+                if shared.failure.get().is_some() {
+                    return;
+                }
+                if let Some(batch) = staging.take() {
+                    break Some(batch);
+                }
+                if staging.closing {
+                    break None;
+                }
+                staging.idle = true;
+                let waited = shared.work.wait_timeout(staging, PERIOD);
+                let timeout;
+                (staging, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+                staging.idle = false;
+                if timeout.timed_out() {
+                    drop(staging);
+                    engine.renew_lease();
+                    staging = shared
+                        .staging
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        };
+        let Some(batch) = batch else { break };
+        let before = Instant::now();
+        let elapsed = before.duration_since(started);
+        engine.wall_ms = wall_ms + u64::try_from(elapsed.as_millis()).unwrap_or(0);
+        if engine.commit(batch) == Step::Failed {
+            return;
+        }
+        let micros = u64::try_from(before.elapsed().as_micros()).unwrap_or(0);
+        shared
+            .counters
+            .sync_micros
+            .fetch_add(micros, Ordering::Relaxed);
+        if before.duration_since(lease_due) >= PERIOD {
+            lease_due = before;
+            engine.renew_lease();
+        }
+    }
+    engine.renew_lease();
+}
+
+fn prepare(shared: &Shared) {
+    let mut looked = Instant::now();
+    while !shared.stopping.load(Ordering::Acquire) && shared.failure.get().is_none() {
+        let made = match spares::prepare_one(shared) {
+            Ok(made) => made,
+            Err(error) => {
+                tracing::warn!(%error, "failed to prepare a segment");
+                false
+            }
+        };
+        if looked.elapsed() >= PERIOD || made {
+            looked = Instant::now();
+            shared.check_space();
+        }
+        if made {
+            continue;
+        }
+        spares::make_reserve(shared);
+        let ready = shared.spares.lock();
+        if ready.spares.len() >= shared.config.segments_ahead
+            || !shared.stopping.load(Ordering::Acquire)
+        {
+            let _unused = shared.spares.changed.wait_timeout(ready, PERIOD);
+        }
+    }
+}
+
+/// Lets the journal thread write what is staged, then ends both.
+pub(crate) fn stop(shared: &Shared, threads: &Mutex<Vec<JoinHandle<()>>>) {
+    shared
+        .staging
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .closing = true;
+    shared.work.notify_all();
+    let mut threads = std::mem::take(&mut *threads.lock().unwrap_or_else(PoisonError::into_inner));
+    let me = thread::current().id();
+    let join = |thread: JoinHandle<()>| {
+        // The last handle may be dropped by a waker, on the journal thread itself.
+        if thread.thread().id() != me && thread.join().is_err() {
+            tracing::error!("a journal thread panicked");
+        }
+    };
+    if !threads.is_empty() {
+        join(threads.remove(0));
+    }
+    shared.stopping.store(true, Ordering::Release);
+    {
+        let _ready = shared.spares.lock();
+        shared.spares.changed.notify_all();
+    }
+    threads.into_iter().for_each(join);
+}

@@ -1,0 +1,208 @@
+//! The operating system's files, by rustix: `O_DIRECT|O_DSYNC` where it works, else buffered writes and `fdatasync`.
+//!
+//! The lock is `flock`: like an OFD lock it belongs to the open file, conflicts within one process too, and goes with the
+//! last descriptor when the process dies. It saves a second start from taking over a living one; safety does not rest on it.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, CWD, FallocateFlags, FlockOperation, Mode, OFlags};
+
+use super::{Access, Free, Lock, Vfs, VfsFile};
+use crate::aligned::Aligned;
+use crate::batch::BLOCK;
+
+const NFS_MAGIC: u64 = 0x6969;
+const CIFS_MAGIC: u64 = 0xFF53_4D42;
+const SMB2_MAGIC: u64 = 0xFE53_4D42;
+const FUSE_MAGIC: u64 = 0x6573_5546;
+const NINE_P_MAGIC: u64 = 0x0102_1997;
+const ZERO_CHUNK: usize = 1 << 20;
+
+/// The operating system's file system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealVfs;
+
+struct RealFile {
+    file: File,
+    /// Opened with `O_DSYNC`: a write that returned is durable.
+    dsync: bool,
+}
+
+impl RealVfs {
+    fn open_flags(path: &Path, flags: OFlags) -> io::Result<File> {
+        let fd = rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::from_raw_mode(0o640))?;
+        Ok(File::from(fd))
+    }
+
+    fn write_zeros(path: &Path, len: u64, direct: bool) -> io::Result<()> {
+        let mut flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        if direct {
+            flags |= OFlags::DIRECT;
+        }
+        let file = Self::open_flags(path, flags)?;
+        // Extents in one piece where the file system can; it need not.
+        match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len) {
+            Err(rustix::io::Errno::NOSPC) => return Err(io::ErrorKind::StorageFull.into()),
+            Err(rustix::io::Errno::DQUOT) => return Err(io::ErrorKind::QuotaExceeded.into()),
+            Ok(()) | Err(_) => {}
+        }
+        let chunk = usize::try_from(len).unwrap_or(ZERO_CHUNK).min(ZERO_CHUNK);
+        let zeros = Aligned::zeroed(chunk);
+        let mut at = 0;
+        while at < len {
+            let n = usize::try_from(len - at).unwrap_or(chunk).min(chunk);
+            file.write_all_at(&zeros[..n], at)?;
+            at += n as u64;
+        }
+        file.sync_all()
+    }
+}
+
+impl Vfs for RealVfs {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::create_dir_all(dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        fs::read_dir(dir)?
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect()
+    }
+
+    fn open(&self, path: &Path, access: Access, direct: bool) -> io::Result<Arc<dyn VfsFile>> {
+        let mut flags = match access {
+            Access::Read => OFlags::RDONLY,
+            Access::Write => OFlags::RDWR,
+            Access::Create => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
+        };
+        let dsync = direct && access != Access::Read;
+        if direct {
+            flags |= OFlags::DIRECT;
+        }
+        if dsync {
+            flags |= OFlags::DSYNC;
+        }
+        let file = Self::open_flags(path, flags)?;
+        Ok(Arc::new(RealFile { file, dsync }))
+    }
+
+    fn create_zeroed(&self, path: &Path, len: u64, direct: bool) -> io::Result<()> {
+        let written = Self::write_zeros(path, len, direct);
+        if written
+            .as_ref()
+            .is_err_and(|e| e.kind() != io::ErrorKind::AlreadyExists)
+        {
+            let _ = fs::remove_file(path);
+        }
+        written
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Ok(rustix::fs::linkat(CWD, from, CWD, to, AtFlags::empty())?)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
+
+    fn space(&self, dir: &Path) -> io::Result<Free> {
+        let stat = rustix::fs::statvfs(dir)?;
+        Ok(Free {
+            free: stat.f_bavail.saturating_mul(stat.f_frsize),
+            total: stat.f_blocks.saturating_mul(stat.f_frsize),
+        })
+    }
+
+    fn lock(&self, path: &Path, note: &str) -> io::Result<Result<Lock, String>> {
+        let mut file = Self::open_flags(path, OFlags::RDWR | OFlags::CREATE)?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut holder = String::new();
+                let _ = file.read_to_string(&mut holder);
+                return Ok(Err(holder.trim().to_owned()));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        file.set_len(0)?;
+        file.rewind()?;
+        file.write_all(note.as_bytes())?;
+        Ok(Ok(Box::new(file)))
+    }
+
+    fn direct_works(&self, dir: &Path) -> bool {
+        let path = dir.join("probe.tmp");
+        let _ = fs::remove_file(&path);
+        let tried = || -> io::Result<bool> {
+            let file = self.open(&path, Access::Create, true)?;
+            let mut block = Aligned::zeroed(BLOCK);
+            block.fill(0x5A);
+            file.write_durable(&block, 0)?;
+            let mut back = Aligned::zeroed(BLOCK);
+            Ok(file.read_at(&mut back, 0)? == BLOCK && back[..] == block[..])
+        };
+        let works = tried().unwrap_or(false);
+        let _ = fs::remove_file(&path);
+        works
+    }
+
+    fn is_remote(&self, dir: &Path) -> bool {
+        rustix::fs::statfs(dir).is_ok_and(|stat| {
+            #[expect(
+                clippy::cast_sign_loss,
+                reason = "a magic number, signed on some machines only"
+            )]
+            #[allow(clippy::unnecessary_cast, reason = "its type differs between machines")]
+            let kind = (stat.f_type as u64) & 0xFFFF_FFFF;
+            [NFS_MAGIC, CIFS_MAGIC, SMB2_MAGIC, FUSE_MAGIC, NINE_P_MAGIC].contains(&kind)
+        })
+    }
+}
+
+impl VfsFile for RealFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while done < buf.len() {
+            match self.file.read_at(&mut buf[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(buf, offset)
+    }
+
+    fn write_durable(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(buf, offset)?;
+        if self.dsync {
+            Ok(())
+        } else {
+            self.file.sync_data()
+        }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+}

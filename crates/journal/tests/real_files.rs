@@ -1,0 +1,150 @@
+//! The journal on the operating system's files, with its threads.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::task::{Wake, Waker};
+
+use bytes::Bytes;
+use journal::{Config, Direct, Journal, OpenError, Opened, RealVfs};
+use message::StoredId;
+
+struct Signal(mpsc::Sender<()>);
+
+impl Wake for Signal {
+    fn wake(self: Arc<Self>) {
+        let _ = self.0.send(());
+    }
+}
+
+fn directory(name: &str) -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&dir);
+    dir
+}
+
+fn small() -> Config {
+    Config {
+        segment_len: 1 << 20,
+        first_segment_len: 256 << 10,
+        reserve_len: 64 << 10,
+        ..Config::default()
+    }
+}
+
+fn open(dir: &Path, config: Config, start: u8) -> Opened {
+    journal::open(Arc::new(RealVfs), dir, config, 1, [start; 16]).expect("the journal opens")
+}
+
+/// Stages a record and waits until it is committed.
+fn commit(journal: &Journal, kind: u8, head: &[u8], body: Option<Bytes>) -> StoredId {
+    let (sender, receiver) = mpsc::channel();
+    let id = {
+        let mut stage = journal.stage();
+        assert!(stage.reserve(&[head.len() + body.as_ref().map_or(0, Bytes::len)]));
+        let expected = stage.next_id();
+        let id = stage.push(kind, head, body);
+        assert_eq!(id, expected);
+        stage.on_commit(Waker::from(Arc::new(Signal(sender))));
+        id
+    };
+    receiver.recv().expect("the waker is woken");
+    assert_eq!(journal.failure(), None);
+    assert!(journal.committed() >= journal::batch_of(id));
+    id
+}
+
+fn records(opened: Opened) -> Vec<(StoredId, u8, Bytes)> {
+    let mut all = Vec::new();
+    opened
+        .replay
+        .for_each(|id, kind, payload| {
+            all.push((id, kind, payload));
+            Ok::<_, std::convert::Infallible>(())
+        })
+        .expect("the history is whole");
+    all
+}
+
+fn what_is_committed_comes_back(name: &str, direct: Direct) {
+    let dir = directory(name);
+    let config = Config { direct, ..small() };
+    let mut written = Vec::new();
+    for start in 1..4_u8 {
+        let opened = open(&dir, config.clone(), start);
+        let journal = opened.journal.clone();
+        assert_eq!(opened.epoch, u64::from(start));
+        assert_eq!(records(opened), written, "start {start}");
+        for n in 0..40_usize {
+            let body = Bytes::from(vec![n as u8; n * 1500]);
+            let id = commit(&journal, 7, &n.to_le_bytes(), Some(body.clone()));
+            let mut payload = n.to_le_bytes().to_vec();
+            payload.extend_from_slice(&body);
+            let payload = Bytes::from(payload);
+            assert_eq!(journal.read(id).expect("committed"), (7, payload.clone()));
+            written.push((id, 7, payload));
+        }
+        journal.shutdown();
+    }
+    let report = journal::verify(&dir).expect("the journal is understood");
+    assert_eq!(report.damaged, []);
+    assert_eq!(report.records, 120);
+    let opened = open(&dir, config, 9);
+    for (id, kind, payload) in &written {
+        assert_eq!(
+            opened.journal.cached(*id),
+            None,
+            "nothing is in memory after a start"
+        );
+        let (read_kind, read) = opened.journal.read(*id).expect("stored");
+        assert_eq!((read_kind, &read), (*kind, payload));
+    }
+}
+
+#[test]
+fn what_is_committed_comes_back_directly() {
+    what_is_committed_comes_back("direct", Direct::Auto);
+}
+
+#[test]
+fn what_is_committed_comes_back_through_the_page_cache() {
+    what_is_committed_comes_back("buffered", Direct::Never);
+}
+
+#[test]
+fn rules_17_a_second_start_on_the_same_directory_is_refused() {
+    let dir = directory("held");
+    let opened = open(&dir, small(), 1);
+    let second = journal::open(Arc::new(RealVfs), &dir, small(), 1, [2; 16]);
+    let Err(OpenError::Held { holder, .. }) = second else {
+        panic!("it must be refused")
+    };
+    assert_eq!(holder, format!(" (pid {})", std::process::id()));
+    commit(&opened.journal, 1, b"still ours", None);
+    opened.journal.shutdown();
+    open(&dir, small(), 3);
+}
+
+#[test]
+fn a_foreign_directory_is_refused_and_left_alone() {
+    let dir = directory("foreign");
+    std::fs::create_dir_all(&dir).expect("made");
+    std::fs::write(dir.join("holiday.jpg"), b"x").expect("written");
+    let opened = journal::open(Arc::new(RealVfs), &dir, small(), 1, [1; 16]);
+    let Err(error) = opened else {
+        panic!("it must be refused")
+    };
+    assert!(matches!(&error, OpenError::Foreign { .. }), "{error}");
+    assert!(error.to_string().contains("holiday.jpg"));
+    assert_eq!(std::fs::read_dir(&dir).expect("there").count(), 1);
+}
+
+#[test]
+fn verify_of_nothing_says_so() {
+    let dir = directory("absent");
+    std::fs::create_dir_all(&dir).expect("made");
+    assert!(matches!(
+        journal::verify(&dir),
+        Err(OpenError::Absent { .. })
+    ));
+}
