@@ -8,6 +8,7 @@ use std::{
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::{
+    client,
     config::{self, Config},
     failure::Failure,
     password,
@@ -23,6 +24,10 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Publishes a message over any of the protocols, and waits until it is confirmed.
+    Pub(client::PubArgs),
+    /// Prints messages as they come, over any of the protocols.
+    Sub(client::SubArgs),
     /// Looks at configurations.
     Config {
         #[command(subcommand)]
@@ -78,6 +83,8 @@ impl Cli {
     /// Does it.
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self.command {
+            Command::Pub(args) => client::publish(args),
+            Command::Sub(args) => client::subscribe(&args),
             Command::Config { command } => match command {
                 ConfigCommand::Check { file, set } => {
                     let sources = Sources {

@@ -1,3 +1,7 @@
+#![expect(
+    clippy::disallowed_methods,
+    reason = "clients have deadlines, and the binary owns the runtime"
+)]
 //! The Bascule broker: command line, configuration, composition. The only crate that names every protocol.
 //!
 //! Exit codes: 0 done; 1 the work failed (a client was refused, a journal is damaged, the node broke down); 2 the command
@@ -6,14 +10,18 @@
 //! | file | what |
 //! |---|---|
 //! | `cli.rs` | the command line |
+//! | `client.rs`, `client/` | `bascule pub` and `bascule sub` |
 //! | `config.rs`, `config/` | one TOML file, `--set`, bounds |
-//! | `password.rs` | `bascule user hash` |
+//! | `failure.rs` | exit codes |
+//! | `password.rs`, `random.rs` | `bascule user hash` |
 #![forbid(unsafe_code)]
 
 mod cli;
+mod client;
 mod config;
 mod failure;
 mod password;
+mod random;
 
 use std::process::ExitCode;
 

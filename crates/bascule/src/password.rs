@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use anyhow::{Context as _, bail, ensure};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
-use crate::failure::Failure;
+use crate::{failure::Failure, random::fill_random};
 
 /// The hash of a password that is asked for, with a line end.
 pub(crate) fn hash() -> Result<String, Failure> {
@@ -19,16 +19,6 @@ pub(crate) fn hash() -> Result<String, Failure> {
     fill_random(&mut salt).map_err(Failure::work)?;
     let hash = auth::hash_password(password.as_bytes(), &salt).map_err(Failure::work)?;
     Ok(hash + "\n")
-}
-
-/// Randomness of the operating system.
-pub(crate) fn fill_random(mut buffer: &mut [u8]) -> anyhow::Result<()> {
-    while !buffer.is_empty() {
-        let filled = rustix::rand::getrandom(&mut *buffer, rustix::rand::GetRandomFlags::empty())
-            .context("failed to get random bytes from the operating system")?;
-        buffer = &mut buffer[filled..];
-    }
-    Ok(())
 }
 
 fn ask_twice() -> anyhow::Result<String> {

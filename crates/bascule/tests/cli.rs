@@ -135,3 +135,41 @@ fn completions_are_printed() {
         );
     }
 }
+
+#[test]
+fn a_client_says_why_it_failed() {
+    // Bound and closed again: nobody listens there.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+    let address = closed.local_addr().expect("is bound");
+    drop(closed);
+    for scheme in ["mqtt", "amqp", "stomp"] {
+        let url = format!("{scheme}://{address}/queue/x");
+        for command in [&["pub", "-m", "x", "--url"][..], &["sub", "--url"]] {
+            let output = bascule(&[command, &[&url]].concat());
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{stderr}");
+            assert!(
+                stderr.starts_with("bascule: failed to connect to 127.0.0.1:"),
+                "{stderr}"
+            );
+            assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        }
+    }
+    for url in ["nonsense", "http://x/", "mqtts://x/y"] {
+        assert_eq!(
+            bascule(&["pub", "-m", "x", "--url", url]).status.code(),
+            Some(2),
+            "{url}"
+        );
+    }
+    refused(
+        &bascule(&[
+            "pub",
+            "-f",
+            "/nowhere/at/all",
+            "--url",
+            "mqtt://127.0.0.1/x",
+        ]),
+        &["/nowhere/at/all"],
+    );
+}
