@@ -41,7 +41,11 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use crate::{Seat, Traffic, scratch::Scratch, server::Phase};
+use crate::{
+    Seat, Traffic,
+    scratch::{READ_LEN_MIN, Scratch},
+    server::Phase,
+};
 
 /// Bytes waiting at which a write does not wait for more work to be taken in.
 const WRITE_LEN: usize = 64 * 1024;
@@ -124,7 +128,7 @@ struct Connection<I, S: ?Sized> {
     /// Not sent or not handed in. Empty and without capacity while idle.
     out: Output,
     stage: Stage,
-    /// The session has not looked at all of `input`: it wanted no bytes.
+    /// The session wanted no more bytes, so it may not have looked at all that were read.
     held: bool,
     /// Commands were left by the port.
     left: bool,
@@ -226,19 +230,24 @@ where
         let (mut bytes, mut events) = (0, 0);
         let mut unfolded = true;
         loop {
+            // Bytes first: what needs no waiting is answered in the same round.
+            let read_before = bytes;
             let mut moved = !self.left && !self.out.commands.is_empty();
             moved |= self.take_bytes(now, phase, scratch, &mut bytes, cx)?;
             if moved {
                 self.submit();
             }
-            // Bytes first: what needs no waiting is answered in the same round.
-            if self.take_events(now, phase, scratch, &mut events, cx)? {
-                moved = true;
+            let heard = self.take_events(now, phase, scratch, &mut events, cx)?;
+            let asked = heard && !self.out.commands.is_empty();
+            if asked {
                 self.submit();
             }
+            moved |= heard;
             unfolded |= moved;
+            // All events were taken and gave nothing to do: there is hardly more behind a read that was not full.
+            let settled = heard && !asked && bytes - read_before < READ_LEN_MIN;
             let busy = bytes >= WORK_BYTES_MAX || events >= WORK_EVENTS_MAX;
-            if !moved || busy || self.out.wire.remaining() >= WRITE_LEN {
+            if !moved || settled || busy || self.out.wire.remaining() >= WRITE_LEN {
                 if std::mem::take(&mut unfolded) {
                     moved |= self.fold(now)?;
                 }
@@ -335,7 +344,8 @@ where
             }
         }
         self.step(|session, input, out| session.handle_bytes(input, now, out))?;
-        self.held = !self.input.is_empty() && !self.session.wants_bytes();
+        // Also when `input` is empty: a session that wraps another may hold the bytes itself.
+        self.held = !self.session.wants_bytes();
         Ok(true)
     }
 
@@ -391,7 +401,7 @@ where
     fn take_the_rest(&mut self, now: Timestamp, cx: &mut Context<'_>) -> Result<(), Ending> {
         let mut bytes = 0;
         while !self.left && self.session.wants_bytes() && bytes < WORK_BYTES_MAX {
-            self.input.reserve(crate::scratch::READ_LEN_MIN);
+            self.input.reserve(READ_LEN_MIN);
             let Poll::Ready(Ok(len @ 1..)) = wire::poll_read(&mut self.io, &mut self.input, cx)
             else {
                 break;
