@@ -11,7 +11,7 @@ use crate::{
     client,
     config::{self, Config},
     failure::Failure,
-    password,
+    journal_tools, password,
 };
 
 /// A protocol bridge broker: MQTT, AMQP 0-9-1 and STOMP meet in the same queues and topics.
@@ -32,6 +32,11 @@ enum Command {
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
+    },
+    /// Reads journals, without changing them.
+    Journal {
+        #[command(subcommand)]
+        command: JournalCommand,
     },
     /// Prepares users.
     User {
@@ -74,6 +79,20 @@ enum ConfigCommand {
 }
 
 #[derive(Debug, Subcommand)]
+enum JournalCommand {
+    /// Checks every byte of a journal. Exit code 1 if it is damaged.
+    Verify {
+        /// The data directory.
+        dir: PathBuf,
+    },
+    /// Prints every record of a journal.
+    Dump {
+        /// The data directory.
+        dir: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 enum UserCommand {
     /// Hashes a password for `password_hash`. Asks for it on a terminal, else reads one line from stdin.
     Hash,
@@ -96,6 +115,10 @@ impl Cli {
                     say("the configuration is right\n")
                 }
                 ConfigCommand::Default => say(config::DEFAULT_TOML),
+            },
+            Command::Journal { command } => match command {
+                JournalCommand::Verify { dir } => journal_tools::verify(&dir),
+                JournalCommand::Dump { dir } => journal_tools::dump(&dir),
             },
             Command::User { command } => match command {
                 UserCommand::Hash => say(&password::hash()?),

@@ -13,6 +13,7 @@
 //! | `client.rs`, `client/` | `bascule pub` and `bascule sub` |
 //! | `config.rs`, `config/` | one TOML file, `--set`, bounds |
 //! | `failure.rs` | exit codes |
+//! | `journal_tools.rs` | `bascule journal verify` and `dump` |
 //! | `password.rs`, `random.rs` | `bascule user hash` |
 #![forbid(unsafe_code)]
 
@@ -20,6 +21,7 @@ mod cli;
 mod client;
 mod config;
 mod failure;
+mod journal_tools;
 mod password;
 mod random;
 

@@ -173,3 +173,16 @@ fn a_client_says_why_it_failed() {
         &["/nowhere/at/all"],
     );
 }
+
+#[test]
+fn a_directory_that_is_no_journal_is_exit_code_2() {
+    for command in ["verify", "dump"] {
+        let output = bascule(&["journal", command, "/nowhere/at/all"]);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(
+            stderr.contains("/nowhere/at/all") && stderr.lines().count() == 1,
+            "{stderr}"
+        );
+    }
+}
