@@ -1,0 +1,6 @@
+//! Dialogues, golden frames and properties of the STOMP crate.
+
+mod dialogue;
+mod frames;
+mod properties;
+mod show;
