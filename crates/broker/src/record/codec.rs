@@ -117,6 +117,14 @@ impl Change {
         RecordKind(put_kind(&self.0, out))
     }
 
+    /// The body of the message lies in these records: told by the node before the change is encoded and applied, so that
+    /// live and replayed changes are the same.
+    pub fn put_parts(&mut self, parts: Vec<StoredId>) {
+        if let Kind::Published(published) = &mut self.0 {
+            published.parts = parts;
+        }
+    }
+
     /// Reads a record: for replay. The message's head is not decoded.
     pub fn decode(kind: RecordKind, payload: Bytes) -> Result<(Timestamp, Self), DecodeError> {
         let mut reader = Reader::new(payload);
