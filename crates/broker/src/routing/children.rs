@@ -209,3 +209,56 @@ impl<T: Ord> Targets<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn children_behave_as_a_map(changes in prop::collection::vec((any::<bool>(), 0u8..40), 0..200)) {
+            let mut children = Children::default();
+            let mut map = BTreeMap::new();
+            for (number, (add, name)) in changes.into_iter().enumerate() {
+                let name = [name];
+                if add {
+                    let made = *children.find_or_insert(&name, || number);
+                    prop_assert_eq!(made, *map.entry(name).or_insert(number));
+                } else {
+                    prop_assert_eq!(children.remove(&name), map.remove(&name));
+                }
+                prop_assert_eq!(children.find(&name), map.get(&name));
+                prop_assert_eq!(children.find_mut(&name), map.get_mut(&name));
+                prop_assert_eq!(children.is_empty(), map.is_empty());
+                prop_assert_eq!(children.is_fork(), map.len() > 1);
+            }
+            let mut shown = Vec::new();
+            children.for_each(|name, number| shown.push((name, *number)));
+            prop_assert!(shown.into_iter().eq(map.iter().map(|(name, number)| (&name[..], *number))));
+            let mut drained = Vec::new();
+            children.drain_into(&mut drained);
+            prop_assert!(children.is_empty() && drained.into_iter().eq(map.into_values()));
+        }
+
+        #[test]
+        fn targets_behave_as_a_set(changes in prop::collection::vec((any::<bool>(), 0u8..40), 0..200)) {
+            let mut targets = Targets::default();
+            let mut set = BTreeSet::new();
+            for (add, target) in changes {
+                if add {
+                    prop_assert_eq!(targets.insert(target), set.insert(target));
+                } else {
+                    prop_assert_eq!(targets.remove(&target), set.remove(&target));
+                }
+                prop_assert_eq!(targets.contains(&target), set.contains(&target));
+                prop_assert_eq!(targets.is_only(&target), set.len() == 1 && set.contains(&target));
+                prop_assert_eq!(targets.is_empty(), set.is_empty());
+            }
+            let mut shown = Vec::new();
+            targets.for_each(|target| shown.push(*target));
+            prop_assert!(shown.into_iter().eq(set));
+        }
+    }
+}

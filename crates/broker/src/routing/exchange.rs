@@ -5,7 +5,7 @@
 //! | direct | equal keys | the binding's key |
 //! | fanout | everything | nothing |
 //! | topic | matching keys | the binding's filter |
-//! | headers | matching properties | the binding's filter; one that is not of headers has no arguments and passes all |
+//! | headers | matching properties | the binding's filter |
 //!
 //! A binding is kept once, as bytes in an ordered set, target first: what it *routes* by, then its whole identity.
 //! ```text
@@ -14,7 +14,8 @@
 //! So all bindings of a target are neighbours, and among them all that route alike: an index entry is made with the
 //! first of these and goes with the last, without counting.
 //!
-//! Absent on purpose: whether a filter suits the kind is asked of [`Exchange::takes`] by whoever decides.
+//! Absent on purpose: refusing. Whether a filter suits the kind is asked of [`Exchange::takes`] by whoever decides to
+//! bind or unbind; a binding that does not suit harms nothing here, it just never passes anything by its filter.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -71,17 +72,17 @@ impl<T: Ord + Clone> Exchange<T> {
         }
     }
 
-    /// Whether a binding with that filter means something here: properties do not on a topic exchange.
+    /// Whether a binding with that filter means something here: a topic exchange looks at keys and a headers exchange at
+    /// properties, and neither can do with the other's filter. To be asked before binding and before unbinding.
     pub(crate) const fn takes(&self, filter: &Filter) -> bool {
-        !matches!(
-            (&self.index, filter),
-            (Index::Topic(_), Filter::Headers { .. })
-        )
+        match &self.index {
+            Index::Direct(_) | Index::Fanout(_) => true,
+            Index::Topic(_) => !matches!(filter, Filter::Headers { .. }),
+            Index::Headers(_) => matches!(filter, Filter::Headers { .. } | Filter::All),
+        }
     }
 
     /// Adds a binding. Whether it was not there: equal in all fields is the same binding.
-    ///
-    /// Panics when the exchange does not take the filter ([`Exchange::takes`]).
     pub(crate) fn bind(
         &mut self,
         filter: &Filter,
@@ -258,8 +259,8 @@ impl<T: Ord + Clone> Exchange<T> {
     /// What a binding routes by here, encoded as a filter.
     fn route_of(&self, filter: &Filter, key: &Levels) -> Vec<u8> {
         let mut out = Vec::new();
-        let everything = Filter::Headers {
-            matching: HeaderMatch::All,
+        let rule = |matching| Filter::Headers {
+            matching,
             arguments: Properties::default(),
         };
         match (&self.index, filter) {
@@ -274,11 +275,13 @@ impl<T: Ord + Clone> Exchange<T> {
             (Index::Topic(_), Filter::All) => {
                 put_filter(&mut out, &Filter::Pattern(Pattern(vec![FilterLevel::Many])));
             }
+            (Index::Headers(_), Filter::All) => put_filter(&mut out, &rule(HeaderMatch::All)),
+            // Not taken: nothing but the key itself, and nothing at all.
             (Index::Topic(_), Filter::Headers { .. }) => {
-                panic!("the core refuses a filter that the exchange does not take")
+                put_filter(&mut out, &Filter::Pattern(literal(key)));
             }
-            (Index::Headers(_), Filter::All | Filter::Exact(_) | Filter::Pattern(_)) => {
-                put_filter(&mut out, &everything);
+            (Index::Headers(_), Filter::Exact(_) | Filter::Pattern(_)) => {
+                put_filter(&mut out, &rule(HeaderMatch::Any));
             }
         }
         out

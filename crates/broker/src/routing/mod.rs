@@ -6,7 +6,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `trie.rs` | [`Trie`]: patterns of MQTT and AMQP, found by topic |
+//! | `trie.rs` | [`trie::Trie`]: patterns of MQTT and AMQP, found by topic |
 //! | `retained.rs` | [`RetainedTree`]: topics, found by pattern |
 //! | `exchange.rs` | [`Exchange`]: the bindings of one exchange |
 //! | `headers.rs` | how a headers binding compares properties |
@@ -30,7 +30,6 @@ mod trie;
 
 pub(crate) use exchange::Exchange;
 pub(crate) use retained::RetainedTree;
-pub(crate) use trie::Trie;
 
 /// Whether a leading wildcard must not match `topic`: in the root space, its first level starts with `$`.
 /// MQTT says so of its own filters ([MQTT-4.7.2-1]); in the root space it holds for every protocol.

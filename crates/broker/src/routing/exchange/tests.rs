@@ -72,8 +72,10 @@ fn binds(kind: ExchangeKind, (filter, bound, ..): &Bound, key: &Levels, message:
                 arguments,
             },
         ) => headers_match(*matching, arguments, &message.properties),
-        (ExchangeKind::Headers, _) => true,
-        (ExchangeKind::Topic, Filter::Headers { .. }) => unreachable!("not taken"),
+        (ExchangeKind::Headers, Filter::All) => true,
+        // Filters that are not taken harm nothing.
+        (ExchangeKind::Headers, _) => false,
+        (ExchangeKind::Topic, Filter::Headers { .. }) => bound == key,
     }
 }
 
@@ -96,9 +98,6 @@ proptest! {
         let mut exchange = Exchange::new(kind);
         let mut list: Vec<Bound> = Vec::new();
         for (change, bound) in changes {
-            if !exchange.takes(&bound.0) {
-                continue;
-            }
             let (filter, key, arguments, target) = &bound;
             let at = list.iter().position(|other| *other == bound);
             match change {
@@ -159,7 +158,10 @@ proptest! {
 fn a_binding_that_differs_only_in_its_arguments_is_another_one() {
     for kind in KINDS {
         let mut exchange = Exchange::new(kind);
-        let filter = Filter::Exact(levels("k"));
+        let filter = match kind {
+            ExchangeKind::Headers => Filter::All,
+            _ => Filter::Exact(levels("k")),
+        };
         let (none, some) = (Bytes::new(), Bytes::from_static(b"p"));
         assert!(exchange.bind(&filter, &levels("k"), &none, 1));
         assert!(exchange.bind(&filter, &levels("k"), &some, 1));
@@ -214,15 +216,25 @@ fn doors_5_the_root_space_hides_dollar_levels_and_other_exchanges_do_not() {
 }
 
 #[test]
-fn a_topic_exchange_does_not_take_a_headers_filter() {
-    let filter = Filter::Headers {
+fn a_filter_is_taken_where_it_can_be_looked_at() {
+    let headers = Filter::Headers {
         matching: HeaderMatch::All,
         arguments: Properties::default(),
     };
-    for kind in KINDS {
+    let pattern = Filter::Pattern(amqp("a.#"));
+    let exact = Filter::Exact(levels("a"));
+    for (kind, taken) in [
+        (ExchangeKind::Direct, [true; 4]),
+        (ExchangeKind::Fanout, [true; 4]),
+        (ExchangeKind::Topic, [false, true, true, true]),
+        (ExchangeKind::Headers, [true, false, false, true]),
+    ] {
+        let exchange = Exchange::<u8>::new(kind);
+        let filters = [&headers, &pattern, &exact, &Filter::All];
         assert_eq!(
-            Exchange::<u8>::new(kind).takes(&filter),
-            kind != ExchangeKind::Topic
+            filters.map(|filter| exchange.takes(filter)),
+            taken,
+            "{kind:?}"
         );
     }
 }

@@ -155,4 +155,11 @@ fn the_longest_topics_and_patterns_fit() {
         found(&tree, &Pattern(vec![FilterLevel::One; 40_000])).len(),
         0
     );
+    // More levels than any topic has, with a `#` before each.
+    let wider = [FilterLevel::Many, FilterLevel::One]
+        .into_iter()
+        .cycle()
+        .take(40_000)
+        .collect();
+    assert_eq!(found(&tree, &Pattern(wider)).len(), 0);
 }
