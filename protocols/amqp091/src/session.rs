@@ -151,10 +151,10 @@ impl AmqpSession {
                     self.on_frame(frame, len, now, out)?;
                 }
                 Err(error) => {
-                    // What follows cannot be told apart into frames any more.
-                    if matches!(self.phase, Phase::Start | Phase::Closing) {
+                    if self.phase == Phase::Start {
                         return Err(Close::fault(error.to_string()));
                     }
+                    // What follows cannot be told apart into frames any more; only the answer to our close may still be.
                     input.clear();
                     self.fail(0, Fault::from(error), now, out);
                     return Ok(());
