@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use message::{escape_level, unescape_level};
 use proptest::prelude::*;
 
-/// AMQP keys, MQTT topics, STOMP topics, and `$queue` names in MQTT.
-const SETS: [&[u8]; 4] = [b".", b"/+#", b"./", b"+#"];
+/// AMQP keys, MQTT topics, STOMP topics, `$queue` names in MQTT, names in STOMP destinations.
+const SETS: [&[u8]; 5] = [b".", b"/+#", b"./", b"+#", b"/"];
 
 /// Pieces that look like escapes, are escapes, or nearly are.
 fn tricky() -> impl Strategy<Value = Vec<u8>> {
