@@ -1,1 +1,45 @@
-//! See crates/README.md.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the node owns the clock, the timer thread, the reader and the password pool"
+)]
+//! The broker core, the journal and the users composed into one step.
+//!
+//! Whoever brings work steps the node: [`Link::submit`](session::Link::submit) takes the one short lock, decides and applies each command, hands
+//! the records to the journal and routes the effects into outboxes. Nothing under the lock waits, reads a disk or
+//! verifies a password. The journal's thread never takes the lock: it publishes what is committed and wakes connections.
+//!
+//! Invariants kept here: *safe before confirm* and *safe before shown* (every effect that rests on durable state waits
+//! for its batch), *one command, one batch*, *time never goes back*, *apply before append* (a record that cannot be
+//! applied aborts the process before it reaches the disk).
+//!
+//! | file | what |
+//! |---|---|
+//! | `node.rs` | [`Node`]: start, attach, shutdown; who owns what |
+//! | `step.rs` | the one lock, and one step under it |
+//! | `link.rs` | a connection's way in and out |
+//! | `outbox.rs` | what waits to leave towards one connection |
+//! | `stored.rs` | messages read back from the journal: cache, reader pool |
+//! | `keeper.rs` | the timer thread: due work, storage alarms |
+//! | `housekeeping.rs` | snapshots and the reclaiming of space |
+//! | `verify.rs` | the password pool |
+//! | `clock.rs` | the core's time |
+//! | `recovery.rs` | from the journal to a core |
+//! | `metrics.rs` | the counters as Prometheus text |
+#![forbid(unsafe_code)]
+
+mod clock;
+mod config;
+mod housekeeping;
+mod keeper;
+mod link;
+mod metrics;
+mod node;
+mod outbox;
+mod recovery;
+mod step;
+mod stored;
+mod verify;
+
+pub use clock::{Clock, wall_ms};
+pub use config::Config;
+pub use node::{Node, Role, StartError};

@@ -1,0 +1,127 @@
+//! The core's time (named invariant: *time never goes back*).
+//!
+//! It starts at the later of the wall clock and the last time in the journal, advances with `CLOCK_BOOTTIME` (which does
+//! not stop in suspend and is not set by anyone), and leans towards the wall clock by at most a tenth of what has passed.
+
+use std::sync::{Mutex, PoisonError};
+
+use message::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
+
+/// Reads the two clocks of the machine, in ms: since boot, and wall time since the Unix epoch.
+fn machine() -> (u64, u64) {
+    let ms = |id| {
+        let time = clock_gettime(id);
+        (time.tv_sec.max(0) as u64) * 1000 + time.tv_nsec.max(0) as u64 / 1_000_000
+    };
+    (ms(ClockId::Boottime), ms(ClockId::Realtime))
+}
+
+/// The wall clock, in ms since the Unix epoch: for file names and for the first start only.
+#[must_use]
+pub fn wall_ms() -> u64 {
+    machine().1
+}
+
+#[derive(Debug)]
+struct State {
+    /// `CLOCK_BOOTTIME` at the last reading, in ms.
+    boot: u64,
+    /// What was answered then, in ms.
+    told: u64,
+    /// Time that has passed and has not yet been leant against, in ms: a tenth of it may be used.
+    unleant: u64,
+}
+
+/// The core's clock.
+#[derive(Debug)]
+pub struct Clock {
+    state: Mutex<State>,
+}
+
+impl Clock {
+    /// Starts no earlier than `last`, the last time in the journal.
+    #[must_use]
+    pub fn starting_after(last: Timestamp) -> Self {
+        let (boot, wall) = machine();
+        Self {
+            state: Mutex::new(State {
+                boot,
+                told: wall.max(last.0),
+                unleant: 0,
+            }),
+        }
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Timestamp {
+        let (boot, wall) = machine();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        Timestamp(state.advance(boot, wall))
+    }
+}
+
+impl State {
+    fn advance(&mut self, boot: u64, wall: u64) -> u64 {
+        let passed = boot.saturating_sub(self.boot);
+        self.boot = self.boot.max(boot);
+        self.unleant += passed;
+        let next = self.told + passed;
+        let lean_max = self.unleant / 10;
+        let leant = if wall >= next {
+            let lean = lean_max.min(wall - next);
+            self.unleant -= lean * 10;
+            next + lean
+        } else {
+            // Ahead of the wall: go slower, never back.
+            let lean = lean_max.min(next - wall).min(passed);
+            self.unleant -= lean * 10;
+            next - lean
+        };
+        // What the wall agrees with needs no leaning later.
+        self.unleant = self.unleant.min(10_000);
+        self.told = self.told.max(leant);
+        self.told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_b8_time_never_goes_back_and_leans_by_at_most_a_tenth() {
+        let mut state = State {
+            boot: 1_000,
+            told: 50_000,
+            unleant: 0,
+        };
+        // The wall jumps an hour ahead: ten seconds of real time give at most eleven.
+        let mut last = 50_000;
+        for step in 1..=100u64 {
+            let told = state.advance(1_000 + step * 100, 50_000 + 3_600_000 + step * 100);
+            assert!(
+                told >= last && told <= 50_000 + step * 110,
+                "at step {step}: {told}"
+            );
+            last = told;
+        }
+        assert!(last > 60_900, "it leans: {last}");
+        // The wall falls an hour back: time goes on, at nine tenths.
+        let start = last;
+        for step in 1..=100u64 {
+            let told = state.advance(11_000 + step * 100, 10_000);
+            assert!(
+                told >= last && told >= start + step * 90 - 10,
+                "at step {step}: {told}"
+            );
+            last = told;
+        }
+    }
+
+    #[test]
+    fn rules_b8_time_starts_after_the_last_journaled_time() {
+        let far = Timestamp(wall_ms() + 1_000_000);
+        assert!(Clock::starting_after(far).now() >= far);
+    }
+}

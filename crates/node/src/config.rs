@@ -1,0 +1,39 @@
+//! What a node is started with.
+
+use std::path::PathBuf;
+
+/// Settings of a node. Components (users) are arguments of [`crate::Node::start`], not settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The data directory.
+    pub data_dir: PathBuf,
+    /// The core's limits.
+    pub broker: broker::Config,
+    /// The journal's sizes.
+    pub journal: journal::Config,
+    /// Virtual hosts that exist from the start. `/` always does.
+    pub vhosts: Vec<String>,
+    /// Threads that read messages back from the journal. Default 2, 1 to 64.
+    pub reader_threads: usize,
+    /// Threads that verify passwords. Default 1, 1 to 16.
+    pub verify_threads: usize,
+    /// Password verifications that may wait; more are refused. Default 1,024.
+    pub verify_queue_max: usize,
+    /// Most connections. Default 100,000.
+    pub connections_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("data"),
+            broker: broker::Config::default(),
+            journal: journal::Config::default(),
+            vhosts: vec!["/".to_owned()],
+            reader_threads: 2,
+            verify_threads: 1,
+            verify_queue_max: 1024,
+            connections_max: 100_000,
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The background thread that bounds recovery and gives space back.
+//!
+//! A snapshot is made as a standby would make it: load the last one, replay the committed batches, write, free. The live
+//! core is never walked (invariant: *one snapshot maker*). Then sparse segments are emptied by moving what is still
+//! referred to, and what nobody refers to is given back.
+
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use broker::{Change, RecordKind};
+use bytes::Bytes;
+use journal::SegmentId;
+use message::StoredId;
+
+use crate::{
+    node::Shared,
+    recovery,
+    step::{BODY_PART, Core, Step},
+};
+
+/// How often there is a look at whether something is to be done.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Records asked about in one hold of the lock.
+const ASKED_MAX: usize = 128;
+/// And bytes of them.
+const ASKED_BYTES_MAX: usize = 512 * 1024;
+/// How often there is a look at whether the journal has room for survivors.
+const ROOM_EVERY: Duration = Duration::from_millis(1);
+
+pub(crate) fn run(shared: &Shared, config: &broker::Config) {
+    while !shared.stopping.load(Ordering::Acquire) && shared.journal.failure().is_none() {
+        if shared.journal.snapshot_due() {
+            snapshot(shared, config);
+        }
+        for segment in shared.journal.sparse_segments() {
+            if shared.stopping.load(Ordering::Acquire) {
+                return;
+            }
+            empty(shared, segment);
+        }
+        shared.journal.reclaim();
+        std::thread::park_timeout(LOOK_EVERY);
+    }
+}
+
+fn snapshot(shared: &Shared, config: &broker::Config) {
+    let began = Instant::now();
+    let made = shared
+        .journal
+        .replay()
+        .map_err(|error| error.to_string())
+        .and_then(|replay| {
+            let at = replay.last_batch();
+            let (broker, _) = recovery::replay(replay, config.clone())?;
+            shared
+                .journal
+                .write_snapshot(at, |sink| broker.encode_snapshot(sink))
+                .map_err(|error| error.to_string())
+        });
+    match made {
+        Ok(_) => {
+            shared.snapshots.fetch_add(1, Ordering::Relaxed);
+            shared
+                .snapshot_ms
+                .store(began.elapsed().as_millis() as u64, Ordering::Relaxed);
+            tracing::debug!(ms = began.elapsed().as_millis() as u64, "snapshot written");
+        }
+        Err(what) => tracing::warn!(what, "failed to write a snapshot; the next try follows"),
+    }
+}
+
+/// A record read from a sparse segment, decoded outside the lock. `None`: a part of a body.
+type Survivor = (StoredId, u8, Bytes, Option<Change>);
+
+/// Empties a sparse segment, unless too much of it is still referred to.
+fn empty(shared: &Shared, segment: SegmentId) {
+    let (mut live, mut total) = (0u64, 0u64);
+    let weighed = each(shared, segment, |core, (id, _, payload, change), _| {
+        total += payload.len() as u64;
+        if is_live(core, *id, change.as_ref()) {
+            live += payload.len() as u64;
+        }
+    });
+    let moved = weighed.and_then(|()| {
+        if live * 2 > total {
+            shared.journal.not_sparse(segment);
+            return Ok(());
+        }
+        each(
+            shared,
+            segment,
+            |core, (id, kind, payload, change), step| {
+                if is_live(core, *id, change.as_ref()) {
+                    step.stage.push_moved(*id, *kind, payload.clone());
+                    shared.moved.fetch_add(1, Ordering::Relaxed);
+                }
+            },
+        )
+        .map(|()| shared.journal.evacuated(segment))
+    });
+    if let Err(what) = moved {
+        tracing::error!(what, "a sparse segment cannot be emptied; it stays");
+        shared.journal.not_sparse(segment);
+    }
+}
+
+fn is_live(core: &Core, id: StoredId, change: Option<&Change>) -> bool {
+    match change {
+        Some(change) => core.broker.is_live(change, id),
+        None => core.broker.is_live_part(id),
+    }
+}
+
+/// Reads a segment, and shows its records under the lock, a few at a time, while the journal has room for more.
+fn each(
+    shared: &Shared,
+    segment: SegmentId,
+    mut show: impl FnMut(&Core, &Survivor, &mut Step<'_, '_>),
+) -> Result<(), String> {
+    let mut waiting: Vec<Survivor> = Vec::with_capacity(ASKED_MAX);
+    let mut bytes = 0;
+    let mut fault = None;
+    let mut hand_over = |waiting: &mut Vec<Survivor>| {
+        while !shared.journal.stage().room() && shared.journal.failure().is_none() {
+            std::thread::park_timeout(ROOM_EVERY);
+        }
+        shared.stepped(|core, step| {
+            for survivor in waiting.drain(..) {
+                show(core, &survivor, step);
+            }
+            false
+        });
+    };
+    shared
+        .journal
+        .read_segment(segment, |id, kind, payload| {
+            let change = match kind {
+                BODY_PART => None,
+                kind => match Change::decode(RecordKind(kind), payload.clone()) {
+                    Ok((_, change)) => Some(change),
+                    Err(error) => {
+                        fault.get_or_insert_with(|| {
+                            format!("record {}, kind {kind}: {error}", id.0)
+                        });
+                        return;
+                    }
+                },
+            };
+            bytes += payload.len();
+            waiting.push((id, kind, payload, change));
+            if waiting.len() == ASKED_MAX || bytes > ASKED_BYTES_MAX {
+                hand_over(&mut waiting);
+                bytes = 0;
+            }
+        })
+        .map_err(|error| error.to_string())?;
+    hand_over(&mut waiting);
+    fault.map_or(Ok(()), Err)
+}

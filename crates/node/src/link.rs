@@ -1,0 +1,245 @@
+//! A connection's way in and out of the node.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use auth::{Action, What};
+use session::{
+    Authenticate, BindTarget, Command, Declare, Event, Link, Operation, Refusal, RefusalKind,
+    SessionId, Source, Submitted,
+};
+
+use crate::{
+    node::Shared,
+    outbox::Outbox,
+    step::{Heads, Step},
+};
+
+/// Commands taken in one hold of the lock.
+const COMMANDS_MAX: usize = 256;
+
+/// See the module.
+pub(crate) struct NodeLink {
+    id: SessionId,
+    shared: Arc<Shared>,
+    outbox: Arc<Outbox>,
+    scratch: Mutex<Scratch>,
+    detached: AtomicBool,
+}
+
+#[derive(Default)]
+struct Scratch {
+    heads: Heads,
+    wakers: Vec<Waker>,
+    left: VecDeque<Command>,
+}
+
+impl NodeLink {
+    pub(crate) fn new(id: SessionId, shared: Arc<Shared>, outbox: Arc<Outbox>) -> Self {
+        Self {
+            id,
+            shared,
+            outbox,
+            scratch: Mutex::default(),
+            detached: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes up to [`COMMANDS_MAX`] commands in one hold of the lock. `true`: call again.
+    fn take(&self, commands: &mut VecDeque<Command>, scratch: &mut Scratch) -> bool {
+        scratch.heads.clear();
+        for command in commands.iter().take(COMMANDS_MAX) {
+            encode_heads(command, &mut scratch.heads);
+        }
+        let mut verify = Vec::new();
+        let shared = &*self.shared;
+        let mut core = shared.core();
+        core.now = shared.clock.now();
+        let mut step = Step::begin(
+            &shared.journal,
+            &scratch.heads,
+            std::mem::take(&mut scratch.wakers),
+        );
+        let mut taken = 0;
+        while taken < COMMANDS_MAX
+            && let Some(command) = commands.pop_front()
+        {
+            taken += 1;
+            if command.may_be_left() && (!scratch.left.is_empty() || !step.stage.room()) {
+                scratch.left.push_back(command);
+                continue;
+            }
+            match command {
+                Command::Authenticate(authenticate) => verify.push(authenticate),
+                command => core.command(&mut step, self.id, &command),
+            }
+        }
+        let more = core.deliver(&mut step);
+        if !scratch.left.is_empty() {
+            self.outbox.left();
+            step.stage.on_commit(Waker::from(Arc::clone(&self.outbox)));
+        }
+        scratch.wakers = shared.finish(core, step);
+        wake_all(&mut scratch.wakers);
+        for authenticate in verify {
+            self.verify(authenticate);
+        }
+        more || !commands.is_empty()
+    }
+
+    fn verify(&self, authenticate: Box<Authenticate>) {
+        let token = authenticate.token;
+        if !self.shared.verify(self.id, authenticate) {
+            let refusal = Refusal::new(RefusalKind::QuotaExceeded, "too many logins at a time");
+            self.shared.tell(self.id, Event::Refused { token, refusal });
+        }
+    }
+}
+
+impl Link for NodeLink {
+    fn id(&self) -> SessionId {
+        self.id
+    }
+
+    fn submit(&self, commands: &mut VecDeque<Command>) -> Submitted {
+        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.take(commands, &mut scratch) {}
+        std::mem::swap(commands, &mut scratch.left);
+        if commands.is_empty() {
+            Submitted::All
+        } else {
+            Submitted::Left
+        }
+    }
+
+    fn poll_events(&self, cx: &mut Context<'_>, events: &mut Vec<Event>) -> Poll<()> {
+        let journal = &self.shared.journal;
+        self.outbox.poll(
+            cx,
+            || journal.committed(),
+            || journal.stage().room(),
+            &self.shared.stored,
+            events,
+        )
+    }
+
+    fn drained(&self) {
+        let bytes = self.outbox.drained();
+        if bytes > 0 {
+            self.shared.stepped(|core, step| {
+                core.broker.returned_room(self.id, bytes);
+                core.deliver(step)
+            });
+        }
+    }
+
+    fn detach(&self) {
+        if self.detached.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.outbox.close();
+        self.shared.stepped(|core, step| {
+            let id = self.id;
+            if core
+                .connections
+                .remove(&id)
+                .is_some_and(|connection| connection.principal.is_some())
+            {
+                core.decided(step, |broker, cx, out| broker.decide_detach(id, cx, out));
+            }
+            core.deliver(step)
+        });
+    }
+}
+
+impl Drop for NodeLink {
+    fn drop(&mut self) {
+        self.detach();
+    }
+}
+
+pub(crate) fn wake_all(wakers: &mut Vec<Waker>) {
+    for waker in wakers.drain(..) {
+        waker.wake();
+    }
+}
+
+/// Encodes the heads of messages that will probably be journaled; the others are encoded if they turn out to be.
+fn encode_heads(command: &Command, heads: &mut Heads) {
+    match command {
+        Command::Publish(publish) if publish.token.is_some() => heads.add(&publish.message),
+        Command::Transact(transact) => {
+            for operation in &transact.operations {
+                if let Operation::Publish(publish) = operation {
+                    heads.add(&publish.message);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The permission question, asked for every publish, subscribe and declare.
+pub(crate) fn permitted(principal: &auth::Principal, command: &Command) -> Result<(), Refusal> {
+    let ask = |action, what: What<'_>| {
+        if principal.rights.permits(action, what) {
+            Ok(())
+        } else {
+            let verb = match action {
+                Action::Publish => "publish",
+                Action::Subscribe => "subscribe",
+                Action::Declare => "declare",
+            };
+            Err(Refusal::new(
+                RefusalKind::AccessDenied,
+                format!("user '{}' may not {verb} here", principal.user),
+            ))
+        }
+    };
+    match command {
+        Command::Publish(publish) => ask(Action::Publish, What::Address(&publish.message.address)),
+        Command::Transact(transact) => {
+            for operation in &transact.operations {
+                if let Operation::Publish(publish) = operation {
+                    ask(Action::Publish, What::Address(&publish.message.address))?;
+                }
+            }
+            Ok(())
+        }
+        Command::OpenClient(open) => match &open.will {
+            Some(will) => ask(Action::Publish, What::Address(&will.message.address)),
+            None => Ok(()),
+        },
+        Command::Subscribe(subscribe) => match &subscribe.source {
+            Source::Queue { name, .. } | Source::Stream { name } => {
+                ask(Action::Subscribe, What::Name(name))
+            }
+            Source::Topic { filter } | Source::Shared { filter, .. } => {
+                ask(Action::Subscribe, What::Filter(filter))
+            }
+        },
+        Command::Pull(pull) => ask(Action::Subscribe, What::Name(&pull.queue)),
+        Command::Declare { declare, .. } => match declare {
+            Declare::Queue { name, .. }
+            | Declare::DeleteQueue { name, .. }
+            | Declare::Purge { name }
+            | Declare::Exchange { name, .. }
+            | Declare::DeleteExchange { name, .. } => ask(Action::Declare, What::Name(name)),
+            Declare::Bind(binding) | Declare::Unbind(binding) => {
+                ask(Action::Subscribe, What::Filter(&binding.filter))?;
+                match &binding.target {
+                    BindTarget::Queue(name) | BindTarget::Exchange(name) => {
+                        ask(Action::Declare, What::Name(name))
+                    }
+                }
+            }
+        },
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,310 @@
+//! The node: start, attach, shutdown; who owns what.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::Waker,
+};
+
+use journal::Journal;
+use message::Timestamp;
+use session::{Authenticate, Event, Link, Peer, Port, SessionId};
+
+use crate::{
+    Clock, Config, housekeeping,
+    keeper::Keeper,
+    link::{NodeLink, wake_all},
+    outbox::Outbox,
+    recovery,
+    step::{Connection, Core, Heads, Step},
+    stored::Stored,
+    verify::{Job, VerifyPool},
+};
+
+/// Why a node did not start. Each is one line that says what and where.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The journal could not be opened.
+    #[error(transparent)]
+    Journal(#[from] journal::OpenError),
+    /// The journal was opened, but what it says cannot be replayed.
+    #[error("the journal in {dir} cannot be replayed: {what}")]
+    Replay {
+        /// The data directory.
+        dir: PathBuf,
+        /// What is wrong, and where.
+        what: String,
+    },
+    /// A thread could not be started.
+    #[error("failed to start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// What a node is to its clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Serving.
+    Active,
+    /// Not serving: the journal failed or another node took over.
+    Stopped,
+}
+
+/// What every part of the node shares.
+pub(crate) struct Shared {
+    core: Mutex<Core>,
+    pub(crate) journal: Journal,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) stored: Stored,
+    pub(crate) keeper: Keeper,
+    verify: VerifyPool,
+    pub(crate) epoch: u64,
+    pub(crate) connections: AtomicU64,
+    pub(crate) refused_unconfirmed: AtomicU64,
+    pub(crate) snapshots: AtomicU64,
+    pub(crate) snapshot_ms: AtomicU64,
+    pub(crate) moved: AtomicU64,
+    pub(crate) stopping: AtomicBool,
+}
+
+impl Shared {
+    /// Takes the one lock. A poisoned one means that a panic passed [`crate::step`]'s guard: go no further.
+    pub(crate) fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Work under the lock that nobody's commands caused. Repeats `deliver`-like work while it returns `true`.
+    pub(crate) fn stepped(&self, work: impl FnOnce(&mut Core, &mut Step<'_, '_>) -> bool) {
+        let heads = Heads::default();
+        let mut core = self.core();
+        core.now = self.clock.now();
+        let mut step = Step::begin(&self.journal, &heads, Vec::new());
+        let mut more = work(&mut core, &mut step);
+        let mut wakers = self.finish(core, step);
+        wake_all(&mut wakers);
+        while more {
+            let mut core = self.core();
+            let mut step = Step::begin(&self.journal, &heads, wakers);
+            more = core.deliver(&mut step);
+            wakers = self.finish(core, step);
+            wake_all(&mut wakers);
+        }
+    }
+
+    /// Frees the lock and the open batch, and tells the keeper what changed. The tasks to wake come back.
+    pub(crate) fn finish(&self, core: MutexGuard<'_, Core>, step: Step<'_, '_>) -> Vec<Waker> {
+        let deadline = core.broker.next_deadline();
+        let Step {
+            stage,
+            wakers,
+            keeper_wanted,
+            unconfirmed_refused,
+            ..
+        } = step;
+        drop(stage);
+        drop(core);
+        self.keeper.deadline(deadline, keeper_wanted);
+        if unconfirmed_refused > 0 {
+            self.refused_unconfirmed
+                .fetch_add(unconfirmed_refused, Ordering::Relaxed);
+        }
+        wakers
+    }
+
+    /// Tells one connection something that rests on nothing.
+    pub(crate) fn tell(&self, to: SessionId, event: Event) {
+        self.stepped(|core, step| {
+            core.tell(step, to, event);
+            false
+        });
+    }
+
+    /// Queues a login. `false`: too many are waiting.
+    pub(crate) fn verify(
+        self: &Arc<Self>,
+        session: SessionId,
+        authenticate: Box<Authenticate>,
+    ) -> bool {
+        let peer = match self.core().connections.get(&session) {
+            Some(connection) => connection.peer.clone(),
+            None => return true,
+        };
+        self.verify.push(Job {
+            session,
+            peer,
+            authenticate,
+        })
+    }
+}
+
+/// A running node. Dropping it stops its threads.
+pub struct Node {
+    shared: Arc<Shared>,
+    next_session: AtomicU64,
+    connections_max: u64,
+    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+}
+
+impl Node {
+    /// Opens the journal (a takeover of oneself), rebuilds the core from it, opens an epoch and starts the threads.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing is left running.
+    pub fn start(config: Config, users: Arc<auth::Users>) -> Result<Self, StartError> {
+        let recovered = recovery::recover(&config)?;
+        let (verify, jobs) = VerifyPool::new(config.verify_queue_max);
+        let (stored, reads) = Stored::new(recovered.journal.clone());
+        let shared = Arc::new(Shared {
+            core: Mutex::new(Core::new(recovered.broker, recovered.seed)),
+            journal: recovered.journal,
+            clock: Arc::new(Clock::starting_after(recovered.last)),
+            stored,
+            keeper: Keeper::default(),
+            verify,
+            epoch: recovered.epoch,
+            connections: AtomicU64::new(0),
+            refused_unconfirmed: AtomicU64::new(0),
+            snapshots: AtomicU64::new(0),
+            snapshot_ms: AtomicU64::new(0),
+            moved: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+        });
+        let epoch = recovered.epoch;
+        let vhosts: Vec<&str> = config.vhosts.iter().map(String::as_str).collect();
+        shared.stepped(|core, step| {
+            core.decided(step, |broker, cx, out| broker.decide_epoch(epoch, cx, out));
+            core.decided(step, |broker, cx, out| {
+                broker.decide_vhosts(&vhosts, cx, out)
+            });
+            false
+        });
+        let mut threads = Vec::new();
+        let mut start = |name: String, run: Box<dyn FnOnce() + Send>| -> Result<(), StartError> {
+            threads.push(std::thread::Builder::new().name(name).spawn(run)?);
+            Ok(())
+        };
+        for number in 0..config.verify_threads.max(1) {
+            let (shared, users, jobs) =
+                (Arc::clone(&shared), Arc::clone(&users), Arc::clone(&jobs));
+            start(
+                format!("verify-{number}"),
+                Box::new(move || jobs.run(&shared, &users)),
+            )?;
+        }
+        for number in 0..config.reader_threads.max(1) {
+            let (shared, reads) = (Arc::clone(&shared), Arc::clone(&reads));
+            start(
+                format!("reader-{number}"),
+                Box::new(move || reads.run(&shared)),
+            )?;
+        }
+        {
+            let shared = Arc::clone(&shared);
+            start("keeper".to_owned(), Box::new(move || Keeper::run(&shared)))?;
+        }
+        {
+            let shared = Arc::clone(&shared);
+            let broker = config.broker.clone();
+            start(
+                "housekeeping".to_owned(),
+                Box::new(move || housekeeping::run(&shared, &broker)),
+            )?;
+        }
+        Ok(Self {
+            shared,
+            next_session: AtomicU64::new(1),
+            connections_max: config.connections_max as u64,
+            threads: Mutex::new(threads),
+        })
+    }
+
+    /// What this node is to its clients.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        if self.shared.journal.failure().is_some() || self.shared.stopping.load(Ordering::Acquire) {
+            Role::Stopped
+        } else {
+            Role::Active
+        }
+    }
+
+    /// Why the journal stopped, for the log.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.shared
+            .journal
+            .failure()
+            .map(|failure| failure.to_string())
+    }
+
+    /// The epoch that this node opened.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.shared.epoch
+    }
+
+    /// All counters and gauges as Prometheus text.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        crate::metrics::text(&self.shared)
+    }
+
+    /// Writes and confirms what is in flight, then stops all threads. No connection may be left.
+    pub fn shutdown(&self) {
+        if self.shared.stopping.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.shared.verify.stop();
+        self.shared.stored.stop();
+        self.shared.keeper.stop();
+        self.shared.journal.shutdown();
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the node had panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+impl Port for Node {
+    fn attach(&self, peer: Peer) -> Option<Arc<dyn Link>> {
+        if self.role() != Role::Active {
+            return None;
+        }
+        let mut core = self.shared.core();
+        if core.connections.len() as u64 >= self.connections_max {
+            return None;
+        }
+        let id = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
+        let outbox = Arc::new(Outbox::default());
+        core.connections.insert(
+            id,
+            Connection {
+                outbox: Arc::clone(&outbox),
+                peer,
+                principal: None,
+            },
+        );
+        self.shared.connections.fetch_add(1, Ordering::Relaxed);
+        drop(core);
+        Some(Arc::new(NodeLink::new(
+            id,
+            Arc::clone(&self.shared),
+            outbox,
+        )))
+    }
+
+    fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+}

@@ -1,0 +1,531 @@
+//! What waits to leave towards one connection (named invariant: *safe before shown*).
+//!
+//! The node puts effects in, each with the batch that it waits for; the connection's task takes out what may leave.
+//! Order holds within a lane, not between lanes: an effect with nothing to wait for leaves at once, unless its lane has
+//! something waiting, then it joins that lane's tail. Waits are batch numbers and few, so what waits lies in one bucket a batch.
+//!
+//! A delivery whose message is only in the journal is read when it leaves: from the batch cache at once, else by the
+//! reader pool; meanwhile only its own lane stands.
+//!
+//! Lock order: the node's lock may be held while an outbox's is taken, never the other way round.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Wake, Waker},
+};
+
+use broker::{Content, OutLane, PendingDelivery};
+use message::{Message, StoredId};
+use rustc_hash::FxHashMap;
+use session::{CloseReason, Event, Token};
+
+/// Something on its way out.
+pub(crate) enum Item {
+    /// Ready as it is.
+    Event(Event),
+    /// A delivery, and its size as the core counted it.
+    Delivery {
+        delivery: Box<PendingDelivery>,
+        content: Content,
+        bytes: u64,
+    },
+    /// The answer to a pull. Takes no room.
+    Pulled {
+        token: Token,
+        deliveries: Vec<(PendingDelivery, Content)>,
+        remaining: u64,
+    },
+}
+
+impl Item {
+    /// Looks for messages in memory. The first that must be read from the disk comes back.
+    fn resolve(&mut self, messages: &dyn Messages) -> Option<StoredId> {
+        let look = |content: &mut Content| {
+            let Content::Stored(id, _) = *content else {
+                return None;
+            };
+            match messages.cached(id) {
+                Some(message) => {
+                    *content = Content::Resident(message);
+                    None
+                }
+                None => Some(id),
+            }
+        };
+        match self {
+            Self::Event(_) => None,
+            Self::Delivery { content, .. } => look(content),
+            Self::Pulled { deliveries, .. } => {
+                deliveries.iter_mut().find_map(|(_, content)| look(content))
+            }
+        }
+    }
+
+    /// Puts the message in that [`Item::resolve`] asked for.
+    fn fill(&mut self, id: StoredId, message: &Arc<Message>) {
+        let put = |content: &mut Content| {
+            if matches!(content, Content::Stored(stored, _) if *stored == id) {
+                *content = Content::Resident(Arc::clone(message));
+            }
+        };
+        match self {
+            Self::Event(_) => {}
+            Self::Delivery { content, .. } => put(content),
+            Self::Pulled { deliveries, .. } => {
+                deliveries.iter_mut().for_each(|(_, content)| put(content))
+            }
+        }
+    }
+
+    /// The event, once nothing is missing, and the room that it gives back when sent.
+    fn into_event(self) -> (Event, u64) {
+        let resident = |content| match content {
+            Content::Resident(message) => message,
+            Content::Stored(..) => {
+                unreachable!("an item leaves only when nothing of it is missing")
+            }
+        };
+        match self {
+            Self::Event(event) => (event, 0),
+            Self::Delivery {
+                delivery,
+                content,
+                bytes,
+            } => (delivery.into_event(resident(content)), bytes),
+            Self::Pulled {
+                token,
+                deliveries,
+                remaining,
+            } => {
+                let deliveries = deliveries
+                    .into_iter()
+                    .map(|(delivering, content)| delivering.into_delivery(resident(content)))
+                    .collect();
+                (
+                    Event::Pulled {
+                        token,
+                        deliveries,
+                        remaining,
+                    },
+                    0,
+                )
+            }
+        }
+    }
+}
+
+/// Where stored messages come from.
+pub(crate) trait Messages: Send + Sync {
+    /// From memory, or nothing.
+    fn cached(&self, id: StoredId) -> Option<Arc<Message>>;
+    /// Reads it in the background, then calls [`Outbox::fetched`].
+    fn fetch(&self, id: StoredId, lane: OutLane, outbox: Arc<Outbox>);
+}
+
+#[derive(Default)]
+struct State {
+    ready: VecDeque<(OutLane, Item)>,
+    /// By batch, rising.
+    waiting: VecDeque<(u64, Vec<(OutLane, Item)>)>,
+    /// The batch that a lane's last waiting item waits for.
+    last_wait: FxHashMap<OutLane, u64>,
+    /// Lanes that stand until a read is done: what is being read for, and what is behind it.
+    reading: FxHashMap<OutLane, (Item, VecDeque<Item>)>,
+    /// What lanes let go when their reads were done: ahead of what is behind in them.
+    released: Vec<Event>,
+    waker: Option<Waker>,
+    /// Commands were left; submit again.
+    retry: bool,
+    /// Bytes of deliveries handed out since the last `drained`.
+    handed_out: u64,
+    /// The newest batch whose commit wakes this outbox.
+    registered: u64,
+    closed: bool,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    state: Mutex<State>,
+}
+
+impl Wake for Outbox {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+    fn wake_by_ref(self: &Arc<Self>) {
+        let waker = self.lock().waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Outbox {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts an item in. `wait` is the batch that it waits for, 0 for none; `committed` is the newest that is safe. Returns the
+    /// task to wake, if the item may leave now, and whether this outbox must be registered for the commit of a batch.
+    pub(crate) fn push(&self, lane: OutLane, wait: u64, committed: u64, item: Item) -> Pushed {
+        let mut state = self.lock();
+        if state.closed {
+            return Pushed::default();
+        }
+        let mut wait = wait;
+        if wait <= committed
+            && !state.waiting.is_empty()
+            && let Some(last) = state.last_wait.get(&lane)
+        {
+            wait = *last;
+        }
+        if wait <= committed {
+            state.ready.push_back((lane, item));
+            return Pushed {
+                wake: state.waker.take(),
+                register: false,
+            };
+        }
+        state.last_wait.insert(lane, wait);
+        let at = state.waiting.partition_point(|(batch, _)| *batch < wait);
+        match state.waiting.get_mut(at) {
+            Some((batch, items)) if *batch == wait => items.push((lane, item)),
+            _ => state.waiting.insert(at, (wait, vec![(lane, item)])),
+        }
+        let register = state.registered < wait;
+        if register {
+            state.registered = wait;
+        }
+        Pushed {
+            wake: None,
+            register,
+        }
+    }
+
+    /// Commands were left by the port; [`Outbox::poll`] reports when to try again.
+    pub(crate) fn left(&self) {
+        self.lock().retry = true;
+    }
+
+    /// Moves what may leave to `events`. `room` tells whether commands that were left may be tried again.
+    pub(crate) fn poll(
+        self: &Arc<Self>,
+        cx: &Context<'_>,
+        committed: impl FnOnce() -> u64,
+        room: impl FnOnce() -> bool,
+        messages: &dyn Messages,
+        events: &mut Vec<Event>,
+    ) -> Poll<()> {
+        let before = events.len();
+        let mut wanted = Vec::new();
+        let mut state = self.lock();
+        // Read under the lock: a commit after this point finds the waker that is stored below.
+        let committed = committed();
+        while let Some((batch, _)) = state.waiting.front()
+            && *batch <= committed
+        {
+            let (_, items) = state.waiting.pop_front().expect("there is a front");
+            state.ready.extend(items);
+        }
+        if state.waiting.is_empty() {
+            state.last_wait.clear();
+        }
+        events.append(&mut state.released);
+        while let Some((lane, item)) = state.ready.pop_front() {
+            if let Some((_, behind)) = state.reading.get_mut(&lane) {
+                behind.push_back(item);
+            } else {
+                state.release(lane, item, messages, events, &mut wanted);
+            }
+        }
+        let retry = state.retry && room();
+        if retry {
+            state.retry = false;
+        }
+        let nothing = events.len() == before && !retry;
+        if nothing {
+            match &mut state.waker {
+                Some(waker) => waker.clone_from(cx.waker()),
+                none => *none = Some(cx.waker().clone()),
+            }
+        }
+        drop(state);
+        for (id, lane) in wanted {
+            messages.fetch(id, lane, Arc::clone(self));
+        }
+        if nothing {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    }
+
+    /// A read that [`Messages::fetch`] started is done. `None`: it could not be read, and the connection is closed. What is
+    /// to be read next for that lane comes back: the caller reads on, or hands it to [`Messages::fetch`]; then it wakes the outbox.
+    pub(crate) fn fetched(
+        &self,
+        lane: OutLane,
+        id: StoredId,
+        message: Option<Arc<Message>>,
+        messages: &dyn Messages,
+    ) -> Option<StoredId> {
+        let mut events = Vec::new();
+        let mut wanted = Vec::new();
+        let mut state = self.lock();
+        let (mut item, mut behind) = state.reading.remove(&lane)?;
+        match message {
+            Some(message) => {
+                item.fill(id, &message);
+                behind.push_front(item);
+            }
+            None => events.push(Event::Closing {
+                reason: CloseReason::Internal,
+            }),
+        }
+        while let Some(item) = behind.pop_front() {
+            state.release(lane, item, messages, &mut events, &mut wanted);
+            if let Some((_, rest)) = state.reading.get_mut(&lane) {
+                rest.append(&mut behind);
+            }
+        }
+        state.released.append(&mut events);
+        wanted.first().map(|(id, _)| *id)
+    }
+
+    /// The bytes of deliveries that have gone to the socket since the last call.
+    pub(crate) fn drained(&self) -> u64 {
+        std::mem::take(&mut self.lock().handed_out)
+    }
+
+    /// The connection is gone: nothing more is kept for it.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        *state = State {
+            closed: true,
+            ..State::default()
+        };
+    }
+}
+
+/// What to do after a [`Outbox::push`].
+#[derive(Default)]
+pub(crate) struct Pushed {
+    /// Wake this once the node's lock is free.
+    pub(crate) wake: Option<Waker>,
+    /// Register the outbox for the commit of what is staged.
+    pub(crate) register: bool,
+}
+
+impl State {
+    /// Lets an item of a lane that does not stand go, or starts its read.
+    fn release(
+        &mut self,
+        lane: OutLane,
+        mut item: Item,
+        messages: &dyn Messages,
+        events: &mut Vec<Event>,
+        wanted: &mut Vec<(StoredId, OutLane)>,
+    ) {
+        if let Some(id) = item.resolve(messages) {
+            self.reading.insert(lane, (item, VecDeque::new()));
+            wanted.push((id, lane));
+            return;
+        }
+        let (event, bytes) = item.into_event();
+        self.handed_out += bytes;
+        events.push(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use message::{Address, VhostId};
+    use session::{ConsumerId, Lane, Token};
+    use smallvec::SmallVec;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// Messages that are on the disk until told otherwise.
+    #[derive(Default)]
+    struct Disk {
+        asked: Mutex<Vec<(StoredId, OutLane, Arc<Outbox>)>>,
+    }
+
+    fn message() -> Arc<Message> {
+        Arc::new(Message::new(
+            Address::queue(VhostId::ROOT, "q"),
+            Bytes::from_static(b"body"),
+        ))
+    }
+
+    impl Messages for Disk {
+        fn cached(&self, _: StoredId) -> Option<Arc<Message>> {
+            None
+        }
+        fn fetch(&self, id: StoredId, lane: OutLane, outbox: Arc<Outbox>) {
+            self.asked
+                .lock()
+                .expect("no panic holds it")
+                .push((id, lane, outbox));
+        }
+    }
+
+    #[derive(Default)]
+    struct Counting(AtomicU64);
+    impl Wake for Counting {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn reply(number: u64) -> Item {
+        Item::Event(Event::Reached {
+            token: Token(number),
+        })
+    }
+
+    fn delivery(qseq: u64) -> Item {
+        let delivery = PendingDelivery {
+            consumer: ConsumerId(1),
+            id: Some(session::DeliveryId {
+                queue: session::QueueId(1),
+                qseq,
+            }),
+            count: 1,
+            redelivered: false,
+            resent: false,
+            qos: 1,
+            retain: false,
+            subscriptions: SmallVec::new(),
+            enqueued: message::Timestamp(0),
+            deaths: None,
+            readdressed: None,
+        };
+        Item::Delivery {
+            delivery: Box::new(delivery),
+            content: Content::Stored(StoredId(qseq), 4),
+            bytes: 10,
+        }
+    }
+
+    /// Tokens and qseqs of what may leave at that commit.
+    fn poll(outbox: &Arc<Outbox>, committed: u64, disk: &Disk, wakes: &Arc<Counting>) -> Vec<u64> {
+        let waker = Waker::from(Arc::clone(wakes));
+        let mut events = Vec::new();
+        let ready = outbox.poll(
+            &Context::from_waker(&waker),
+            || committed,
+            || true,
+            disk,
+            &mut events,
+        );
+        assert_eq!(ready.is_ready(), !events.is_empty());
+        events
+            .iter()
+            .map(|event| match event {
+                Event::Reached { token } => token.0,
+                Event::Delivery(delivery) => delivery.id.expect("deliveries here have one").qseq,
+                other => panic!("unexpected {other:?}"),
+            })
+            .collect()
+    }
+
+    const REPLY: OutLane = OutLane::Reply(Lane(0));
+    const OTHER: OutLane = OutLane::Reply(Lane(1));
+    const CONSUMER: OutLane = OutLane::Consumer(ConsumerId(1));
+
+    #[test]
+    fn rules_a4_an_effect_joins_the_tail_of_its_lane_and_overtakes_other_lanes() {
+        let (outbox, disk, wakes) = (Arc::new(Outbox::default()), Disk::default(), Arc::default());
+        outbox.push(REPLY, 7, 6, reply(1));
+        outbox.push(REPLY, 0, 6, reply(2));
+        outbox.push(OTHER, 0, 6, reply(3));
+        assert_eq!(
+            poll(&outbox, 6, &disk, &wakes),
+            [3],
+            "the other lane has nothing to wait for"
+        );
+        outbox.push(REPLY, 8, 6, reply(4));
+        assert_eq!(poll(&outbox, 7, &disk, &wakes), [1, 2]);
+        assert_eq!(poll(&outbox, 8, &disk, &wakes), [4]);
+    }
+
+    #[test]
+    fn rules_c14_a_read_holds_up_its_own_lane_only() {
+        let (outbox, disk, wakes) = (Arc::new(Outbox::default()), Disk::default(), Arc::default());
+        outbox.push(CONSUMER, 0, 1, delivery(10));
+        outbox.push(CONSUMER, 0, 1, delivery(11));
+        outbox.push(REPLY, 0, 1, reply(1));
+        assert_eq!(poll(&outbox, 1, &disk, &wakes), [1]);
+        outbox.push(CONSUMER, 0, 1, delivery(12));
+        assert_eq!(poll(&outbox, 1, &disk, &wakes), [0u64; 0]);
+        let mut seen = Vec::new();
+        for expected in 10..=12 {
+            let (id, lane, _) = disk
+                .asked
+                .lock()
+                .expect("no panic holds it")
+                .pop()
+                .expect("the next is asked for");
+            assert_eq!(id.0, expected);
+            let before = wakes.0.load(Ordering::Relaxed);
+            outbox.fetched(lane, id, Some(message()), &disk);
+            assert_eq!(
+                wakes.0.load(Ordering::Relaxed),
+                before + 1,
+                "the task is woken once"
+            );
+            seen.extend(poll(&outbox, 1, &disk, &wakes));
+            assert_eq!(poll(&outbox, 1, &disk, &wakes), [0u64; 0]);
+        }
+        assert_eq!(seen, [10, 11, 12]);
+        assert_eq!(outbox.drained(), 30);
+        assert_eq!(outbox.drained(), 0);
+    }
+
+    #[test]
+    fn a_waiting_outbox_is_registered_once_a_batch_and_woken_by_the_commit() {
+        let (outbox, disk, wakes) = (Arc::new(Outbox::default()), Disk::default(), Arc::default());
+        assert_eq!(poll(&outbox, 1, &disk, &wakes), [0u64; 0]);
+        assert!(outbox.push(REPLY, 2, 1, reply(1)).register);
+        assert!(!outbox.push(REPLY, 2, 1, reply(2)).register);
+        assert!(outbox.push(REPLY, 3, 1, reply(3)).register);
+        Waker::from(Arc::clone(&outbox)).wake();
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+        assert_eq!(poll(&outbox, 2, &disk, &wakes), [1, 2]);
+    }
+
+    #[test]
+    fn an_unreadable_message_closes_the_connection() {
+        let (outbox, disk, wakes) = (
+            Arc::new(Outbox::default()),
+            Disk::default(),
+            Arc::new(Counting::default()),
+        );
+        outbox.push(CONSUMER, 0, 1, delivery(10));
+        assert_eq!(poll(&outbox, 1, &disk, &wakes), [0u64; 0]);
+        outbox.fetched(CONSUMER, StoredId(10), None, &disk);
+        let waker = Waker::from(Arc::clone(&wakes));
+        let mut events = Vec::new();
+        assert!(
+            outbox
+                .poll(
+                    &Context::from_waker(&waker),
+                    || 1,
+                    || true,
+                    &disk,
+                    &mut events
+                )
+                .is_ready()
+        );
+        assert_eq!(
+            events,
+            [Event::Closing {
+                reason: CloseReason::Internal
+            }]
+        );
+    }
+}

@@ -1,0 +1,88 @@
+//! From the journal to a core: the snapshot, then every record after it, through the same `apply` as live traffic.
+
+use broker::{Broker, Change, RecordKind};
+use journal::{Journal, Replay};
+use message::Timestamp;
+
+use crate::{Config, node::StartError, step::BODY_PART, wall_ms};
+
+/// A node's memory, rebuilt.
+pub(crate) struct Recovered {
+    pub(crate) journal: Journal,
+    pub(crate) broker: Broker,
+    pub(crate) epoch: u64,
+    /// The latest time in the journal.
+    pub(crate) last: Timestamp,
+    /// Entropy for made-up names.
+    pub(crate) seed: u64,
+}
+
+/// Opens the journal and replays it.
+pub(crate) fn recover(config: &Config) -> Result<Recovered, StartError> {
+    let uuid = fresh_uuid();
+    let vfs = std::sync::Arc::new(journal::RealVfs::default());
+    let opened = journal::open(
+        vfs,
+        &config.data_dir,
+        config.journal.clone(),
+        wall_ms(),
+        uuid,
+    )?;
+    let replay_error = |what| StartError::Replay {
+        dir: config.data_dir.clone(),
+        what,
+    };
+    let (broker, last) = replay(opened.replay, config.broker.clone()).map_err(replay_error)?;
+    broker.for_each_stored(|id| opened.journal.add_ref(id));
+    let seed = u64::from_le_bytes(uuid[..8].try_into().expect("a uuid has 16 bytes"));
+    Ok(Recovered {
+        journal: opened.journal,
+        broker,
+        epoch: opened.epoch,
+        last,
+        seed,
+    })
+}
+
+/// Builds a core from a snapshot and the records after it.
+pub(crate) fn replay(
+    mut replay: Replay,
+    config: broker::Config,
+) -> Result<(Broker, Timestamp), String> {
+    let mut broker = match replay.snapshot() {
+        Some(mut snapshot) => Broker::decode_snapshot(config, &mut snapshot)
+            .map_err(|error| format!("the snapshot: {error}"))?,
+        None => Broker::new(config),
+    };
+    let mut last = broker.last_time();
+    let mut effects = Vec::new();
+    replay
+        .for_each(|id, kind, payload| -> Result<(), String> {
+            if kind == BODY_PART {
+                return Ok(());
+            }
+            let (time, change) = Change::decode(RecordKind(kind), payload)
+                .map_err(|error| format!("record {}, kind {kind}: {error}", id.0))?;
+            last = last.max(time);
+            broker.apply(&change, time, Some(id), &mut effects);
+            effects.clear();
+            Ok(())
+        })
+        .map_err(|error| error.to_string())?;
+    Ok((broker, last))
+}
+
+/// A random uuid (version 4) from the kernel.
+fn fresh_uuid() -> [u8; 16] {
+    use std::io::Read;
+    let mut bytes = [0u8; 16];
+    let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    if read.is_err() {
+        // No /dev/urandom: the time and this process' number differ from any other writer's on this host.
+        bytes[..8].copy_from_slice(&wall_ms().to_le_bytes());
+        bytes[8..12].copy_from_slice(&std::process::id().to_le_bytes());
+    }
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    bytes
+}

@@ -1,0 +1,534 @@
+//! The one lock, and one step under it.
+//!
+//! A step is: decide (reads, may panic, costs then only its connection), encode, reserve room so that all records of the
+//! command lie in one batch, apply each change and append its record, route the effects. Then the same for the
+//! deliveries that have become possible. A panic from `apply` on aborts the process: memory and journal must not part.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    task::Waker,
+};
+
+use broker::{BodyAt, Broker, Change, Context, Decision, Effect, Fetch, RecordKind, Wait};
+use bytes::Bytes;
+use journal::{Journal, Stage};
+use message::{Message, StoredId, Timestamp};
+use rustc_hash::FxHashMap;
+use session::{CloseReason, Command, Event, Peer, PublishOutcome, Refusal, RefusalKind, SessionId};
+use smallvec::SmallVec;
+
+use crate::outbox::{Item, Outbox};
+
+/// Bodies longer than this go ahead of their record in parts of this many bytes.
+pub(crate) const PART_LEN: usize = 256 * 1024;
+/// Deliveries decided in one hold of the lock.
+const DELIVERIES_MAX: usize = 1024;
+/// The journal's kind for a part of a body. The core's kinds are below it.
+pub(crate) const BODY_PART: u8 = 0xF0;
+
+/// One connection as the node knows it.
+pub(crate) struct Connection {
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) peer: Peer,
+    /// Set once the peer is known.
+    pub(crate) principal: Option<Arc<auth::Principal>>,
+}
+
+/// A message that the core asked for.
+pub(crate) struct Wanted {
+    pub(crate) fetch: Fetch,
+    pub(crate) id: StoredId,
+    /// Not before this batch is committed.
+    pub(crate) wait: u64,
+}
+
+/// What the lock holds.
+pub(crate) struct Core {
+    pub(crate) broker: Broker,
+    pub(crate) connections: FxHashMap<SessionId, Connection>,
+    pub(crate) wanted: Vec<Wanted>,
+    /// Publishes are refused: the disk is full.
+    pub(crate) blocked: bool,
+    /// The last time a step was given.
+    pub(crate) now: Timestamp,
+    random: u64,
+    decision: Decision,
+    effects: Vec<Effect>,
+    records: Vec<u8>,
+    planned: Vec<Planned>,
+}
+
+/// A record about to be appended.
+struct Planned {
+    kind: RecordKind,
+    /// Where its fields are in `Core::records`.
+    head: std::ops::Range<usize>,
+    body: Option<Bytes>,
+    /// It stores a message.
+    stores: bool,
+}
+
+impl Planned {
+    fn len(&self) -> usize {
+        self.head.len() + self.body.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// Aborts if dropped in a panic: memory may have run ahead of, or behind, the journal.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(
+                "a change could not be applied: aborting, so that memory and journal do not part"
+            );
+            std::process::abort();
+        }
+    }
+}
+
+/// The heads of publishes, encoded before the lock was taken: by the message's place in memory, which is only compared.
+#[derive(Default)]
+pub(crate) struct Heads {
+    bytes: Vec<u8>,
+    by_message: Vec<(usize, std::ops::Range<usize>)>,
+}
+
+impl Heads {
+    /// Forgets everything but its memory.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.by_message.clear();
+    }
+
+    /// Encodes a head.
+    pub(crate) fn add(&mut self, message: &Arc<Message>) {
+        let start = self.bytes.len();
+        message::encode_head(message, &mut self.bytes);
+        self.by_message
+            .push((Arc::as_ptr(message).addr(), start..self.bytes.len()));
+    }
+
+    fn find(&self, message: &Arc<Message>) -> Option<&[u8]> {
+        let wanted = Arc::as_ptr(message).addr();
+        let at = self
+            .by_message
+            .iter()
+            .position(|(address, _)| *address == wanted)?;
+        Some(&self.bytes[self.by_message[at].1.clone()])
+    }
+}
+
+impl Core {
+    pub(crate) fn new(broker: Broker, seed: u64) -> Self {
+        Self {
+            broker,
+            connections: FxHashMap::default(),
+            wanted: Vec::new(),
+            blocked: false,
+            now: Timestamp(0),
+            random: seed | 1,
+            decision: Decision::default(),
+            effects: Vec::new(),
+            records: Vec::new(),
+            planned: Vec::new(),
+        }
+    }
+
+    fn context(&mut self) -> Context {
+        // SplitMix64: names need to differ, not to be secret.
+        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut x = self.random;
+        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        Context {
+            now: self.now,
+            random: x ^ (x >> 31),
+        }
+    }
+
+    /// One command of a known or unknown peer. `Authenticate` is not for the core.
+    pub(crate) fn command(&mut self, step: &mut Step<'_, '_>, from: SessionId, command: &Command) {
+        match self.refusal(from, command) {
+            Ok(()) => {}
+            Err(refusal) => return self.refuse(step, from, command, refusal),
+        }
+        let context = self.context();
+        let mut decision = std::mem::take(&mut self.decision);
+        decision.clear();
+        let broker = &self.broker;
+        let decided = catch_unwind(AssertUnwindSafe(|| {
+            broker.decide(from, command, &context, &mut decision)
+        }));
+        if decided.is_err() {
+            decision.clear();
+            tracing::error!(
+                session = from.0,
+                "deciding a command panicked: its connection is closed"
+            );
+            self.decision = decision;
+            return self.tell(
+                step,
+                from,
+                Event::Closing {
+                    reason: CloseReason::Internal,
+                },
+            );
+        }
+        self.perform(step, decision);
+    }
+
+    /// Whether the command may reach the core at all: who asks, with which right, and whether there is room on the disk.
+    fn refusal(&self, from: SessionId, command: &Command) -> Result<(), Refusal> {
+        let Some(principal) = self
+            .connections
+            .get(&from)
+            .and_then(|connection| connection.principal.as_deref())
+        else {
+            return Err(Refusal::new(RefusalKind::AccessDenied, "not logged in"));
+        };
+        if self.blocked && command.may_be_left() && !matches!(command, Command::Pull(_)) {
+            return Err(Refusal::new(
+                RefusalKind::StorageFull,
+                "the disk is full: publishing and declaring are refused until there is room",
+            ));
+        }
+        crate::link::permitted(principal, command)
+    }
+
+    fn refuse(
+        &mut self,
+        step: &mut Step<'_, '_>,
+        from: SessionId,
+        command: &Command,
+        refusal: Refusal,
+    ) {
+        let event = match command {
+            Command::Publish(publish) => match publish.token {
+                Some(token) => Event::Published {
+                    token,
+                    outcome: PublishOutcome::Refused(refusal),
+                },
+                None => return step.unconfirmed_refused += 1,
+            },
+            Command::Declare { token, .. }
+            | Command::Cancel { token, .. }
+            | Command::Unsubscribe { token, .. }
+            | Command::Fence { token, .. } => Event::Refused {
+                token: *token,
+                refusal,
+            },
+            Command::Subscribe(subscribe) => Event::Refused {
+                token: subscribe.token,
+                refusal,
+            },
+            Command::OpenClient(open) => Event::Refused {
+                token: open.token,
+                refusal,
+            },
+            Command::Pull(pull) => Event::Refused {
+                token: pull.token,
+                refusal,
+            },
+            Command::Transact(transact) => Event::Refused {
+                token: transact.token,
+                refusal,
+            },
+            Command::Authenticate(_)
+            | Command::CloseClient { .. }
+            | Command::ReleaseInbound { .. }
+            | Command::Credit { .. }
+            | Command::GroupWindow { .. }
+            | Command::GroupFlow { .. }
+            | Command::Settle(_) => return,
+        };
+        self.tell(step, from, event);
+    }
+
+    /// An event that rests on nothing, outside every lane but the first.
+    pub(crate) fn tell(&mut self, step: &mut Step<'_, '_>, to: SessionId, event: Event) {
+        let lane = broker::OutLane::Reply(session::Lane(0));
+        self.send(step, to, lane, 0, Item::Event(event));
+    }
+
+    /// Decides with `decide`, then performs what it decided.
+    pub(crate) fn decided(
+        &mut self,
+        step: &mut Step<'_, '_>,
+        decide: impl FnOnce(&Broker, &Context, &mut Decision),
+    ) {
+        let context = self.context();
+        let mut decision = std::mem::take(&mut self.decision);
+        decision.clear();
+        decide(&self.broker, &context, &mut decision);
+        self.perform(step, decision);
+    }
+
+    /// Deliveries that have become possible. `true`: there is more to do, in another hold of the lock.
+    pub(crate) fn deliver(&mut self, step: &mut Step<'_, '_>) -> bool {
+        let mut more = true;
+        while more && step.delivered < DELIVERIES_MAX {
+            let context = self.context();
+            let mut decision = std::mem::take(&mut self.decision);
+            decision.clear();
+            more = self.broker.decide_deliveries(
+                &context,
+                DELIVERIES_MAX - step.delivered,
+                &mut decision,
+            );
+            step.delivered += decision.effects.len().max(1);
+            if decision.changes.is_empty() && decision.effects.is_empty() {
+                self.decision = decision;
+                break;
+            }
+            self.perform(step, decision);
+        }
+        more
+    }
+
+    fn perform(&mut self, step: &mut Step<'_, '_>, mut decision: Decision) {
+        let _guard = AbortOnPanic;
+        if decision.changes.iter().any(Change::is_durable) {
+            self.perform_durable(step, &mut decision);
+        } else {
+            for change in &decision.changes {
+                self.broker.apply(change, self.now, None, &mut self.effects);
+            }
+        }
+        // What apply caused comes first: a reply follows what it tells of.
+        let mut effects = std::mem::take(&mut self.effects);
+        for effect in effects.drain(..).chain(decision.effects.drain(..)) {
+            self.route(step, effect);
+        }
+        self.effects = effects;
+        self.decision = decision;
+    }
+
+    fn perform_durable(&mut self, step: &mut Step<'_, '_>, decision: &mut Decision) {
+        self.plan(step, decision);
+        let lens: SmallVec<[usize; 4]> = self.planned.iter().map(Planned::len).collect();
+        assert!(
+            step.stage.reserve(&lens),
+            "the core bounds what one command records"
+        );
+        let mut planned = std::mem::take(&mut self.planned);
+        let mut plans = planned.drain(..);
+        for change in &decision.changes {
+            if !change.is_durable() {
+                self.broker.apply(change, self.now, None, &mut self.effects);
+                continue;
+            }
+            let plan = plans.next().expect("every durable change was planned");
+            let id = step.stage.next_id();
+            self.broker.apply(
+                change,
+                self.now,
+                plan.stores.then_some(id),
+                &mut self.effects,
+            );
+            let pushed = step
+                .stage
+                .push(plan.kind.0, &self.records[plan.head], plan.body);
+            assert_eq!(
+                pushed, id,
+                "the journal keeps the position that it announced"
+            );
+        }
+        drop(plans);
+        self.planned = planned;
+    }
+
+    /// Encodes the records of a decision, so that their lengths are known before the first is applied.
+    fn plan(&mut self, step: &mut Step<'_, '_>, decision: &mut Decision) {
+        self.records.clear();
+        self.planned.clear();
+        for change in decision
+            .changes
+            .iter_mut()
+            .filter(|change| change.is_durable())
+        {
+            let start = self.records.len();
+            let Some(message) = change.message().map(Arc::clone) else {
+                let kind = change.encode(self.now, &[], BodyAt::None, &mut self.records);
+                self.planned.push(Planned {
+                    kind,
+                    head: start..self.records.len(),
+                    body: None,
+                    stores: false,
+                });
+                continue;
+            };
+            let mut late = Vec::new();
+            let head = step.heads.find(&message).unwrap_or_else(|| {
+                message::encode_head(&message, &mut late);
+                &late
+            });
+            let len = message.body.len() as u64;
+            let (kind, body) = if message.body.len() > PART_LEN {
+                let parts = put_parts(&mut step.stage, &message.body);
+                change.put_parts(parts.clone());
+                (
+                    change.encode(
+                        self.now,
+                        head,
+                        BodyAt::Parts { parts: &parts, len },
+                        &mut self.records,
+                    ),
+                    None,
+                )
+            } else {
+                let kind = change.encode(self.now, head, BodyAt::Inline { len }, &mut self.records);
+                (kind, Some(message.body.clone()))
+            };
+            self.planned.push(Planned {
+                kind,
+                head: start..self.records.len(),
+                body,
+                stores: true,
+            });
+        }
+    }
+
+    fn route(&mut self, step: &mut Step<'_, '_>, effect: Effect) {
+        match effect {
+            Effect::Event {
+                to,
+                lane,
+                wait,
+                event,
+            } => {
+                let wait = step.wait(wait);
+                self.send(step, to, lane, wait, Item::Event(event));
+            }
+            Effect::Deliver {
+                to,
+                lane,
+                wait,
+                delivery,
+                content,
+                bytes,
+            } => {
+                let wait = step.wait(wait);
+                self.send(
+                    step,
+                    to,
+                    lane,
+                    wait,
+                    Item::Delivery {
+                        delivery: Box::new(delivery),
+                        content,
+                        bytes,
+                    },
+                );
+            }
+            Effect::Pulled {
+                to,
+                lane,
+                wait,
+                token,
+                deliveries,
+                remaining,
+            } => {
+                let wait = step.wait(wait);
+                self.send(
+                    step,
+                    to,
+                    lane,
+                    wait,
+                    Item::Pulled {
+                        token,
+                        deliveries,
+                        remaining,
+                    },
+                );
+            }
+            Effect::Ref(id) => step.journal.add_ref(id),
+            Effect::Unref(id) => step.journal.drop_ref(id),
+            Effect::Fetch { fetch, id, wait } => {
+                let wait = step.wait(wait);
+                self.wanted.push(Wanted { fetch, id, wait });
+                step.keeper_wanted = true;
+            }
+            Effect::Close { session, reason } => {
+                self.tell(step, session, Event::Closing { reason })
+            }
+        }
+    }
+
+    fn send(
+        &mut self,
+        step: &mut Step<'_, '_>,
+        to: SessionId,
+        lane: broker::OutLane,
+        wait: u64,
+        item: Item,
+    ) {
+        let Some(connection) = self.connections.get(&to) else {
+            return;
+        };
+        let pushed = connection.outbox.push(lane, wait, step.committed, item);
+        step.wakers.extend(pushed.wake);
+        if pushed.register {
+            step.stage
+                .on_commit(Waker::from(Arc::clone(&connection.outbox)));
+        }
+    }
+}
+
+/// Appends a long body in parts, each in whatever batch has room: until a record refers to them they are garbage.
+fn put_parts(stage: &mut Stage<'_>, body: &Bytes) -> Vec<StoredId> {
+    let mut rest = body.clone();
+    let mut parts = Vec::with_capacity(body.len().div_ceil(PART_LEN));
+    while !rest.is_empty() {
+        let part = rest.split_to(rest.len().min(PART_LEN));
+        parts.push(stage.push(BODY_PART, &[], Some(part)));
+    }
+    parts
+}
+
+/// One hold of the lock: the open batch, and what to do once the lock is free.
+pub(crate) struct Step<'journal, 'heads> {
+    pub(crate) stage: Stage<'journal>,
+    pub(crate) journal: &'journal Journal,
+    heads: &'heads Heads,
+    committed: u64,
+    /// Tasks to wake once the lock is free.
+    pub(crate) wakers: Vec<Waker>,
+    /// The keeper has a message to read.
+    pub(crate) keeper_wanted: bool,
+    /// Unconfirmed publishes refused at the door.
+    pub(crate) unconfirmed_refused: u64,
+    delivered: usize,
+}
+
+impl<'journal, 'heads> Step<'journal, 'heads> {
+    /// Takes the open batch. The core's lock is held.
+    pub(crate) fn begin(
+        journal: &'journal Journal,
+        heads: &'heads Heads,
+        wakers: Vec<Waker>,
+    ) -> Self {
+        let stage = journal.stage();
+        Self {
+            committed: journal.committed(),
+            stage,
+            journal,
+            heads,
+            wakers,
+            keeper_wanted: false,
+            unconfirmed_refused: 0,
+            delivered: 0,
+        }
+    }
+
+    /// The batch that an effect waits for: the newest that holds a record, or none when all are committed.
+    fn wait(&self, wait: Wait) -> u64 {
+        match wait {
+            Wait::Nothing => 0,
+            Wait::Durable => self.journal.newest(),
+            Wait::Stored(id) => journal::batch_of(id),
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The password pool: verifying is slow on purpose, so it never happens under the lock nor on a connection's task.
+
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Condvar, Mutex, PoisonError},
+};
+
+use session::{Authenticate, Event, Peer, Refusal, RefusalKind, SessionId};
+
+use crate::node::Shared;
+
+/// A login that waits.
+pub(crate) struct Job {
+    pub(crate) session: SessionId,
+    pub(crate) peer: Peer,
+    pub(crate) authenticate: Box<Authenticate>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    stopped: bool,
+}
+
+/// The queue that the pool's threads work on.
+#[derive(Default)]
+pub(crate) struct Jobs {
+    waiting: Mutex<Waiting>,
+    more: Condvar,
+}
+
+/// The node's end of the pool.
+pub(crate) struct VerifyPool {
+    jobs: Arc<Jobs>,
+    queue_max: usize,
+}
+
+impl VerifyPool {
+    pub(crate) fn new(queue_max: usize) -> (Self, Arc<Jobs>) {
+        let jobs = Arc::new(Jobs::default());
+        (
+            Self {
+                jobs: Arc::clone(&jobs),
+                queue_max,
+            },
+            jobs,
+        )
+    }
+
+    /// Queues a login. `false`: the queue is full.
+    pub(crate) fn push(&self, job: Job) -> bool {
+        let mut waiting = self
+            .jobs
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if waiting.jobs.len() >= self.queue_max || waiting.stopped {
+            return false;
+        }
+        waiting.jobs.push_back(job);
+        drop(waiting);
+        self.jobs.more.notify_one();
+        true
+    }
+
+    pub(crate) fn stop(&self) {
+        self.jobs
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .stopped = true;
+        self.jobs.more.notify_all();
+    }
+}
+
+impl Jobs {
+    fn next(&self) -> Option<Job> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if waiting.stopped {
+                return None;
+            }
+            if let Some(job) = waiting.jobs.pop_front() {
+                return Some(job);
+            }
+            waiting = self
+                .more
+                .wait(waiting)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// One thread of the pool.
+    pub(crate) fn run(&self, shared: &Shared, users: &auth::Users) {
+        while let Some(job) = self.next() {
+            let verified = catch_unwind(AssertUnwindSafe(|| {
+                users.verify(&job.authenticate, &job.peer)
+            }))
+            .unwrap_or_else(|_| {
+                Err(Refusal::new(
+                    RefusalKind::Internal,
+                    "verifying the credentials failed",
+                ))
+            });
+            let client = String::from_utf8_lossy(&job.authenticate.client);
+            match &verified {
+                Ok(principal) => tracing::debug!(
+                    session = job.session.0, peer = %job.peer.address, protocol = job.authenticate.protocol, user = %principal.user,
+                    vhost = %principal.vhost, %client, "logged in"
+                ),
+                Err(refusal) => tracing::info!(
+                    session = job.session.0, peer = %job.peer.address, protocol = job.authenticate.protocol, %client, %refusal, "login refused"
+                ),
+            }
+            admit(shared, &job, verified);
+        }
+    }
+}
+
+/// Makes a verified peer known to the core, and answers it.
+fn admit(shared: &Shared, job: &Job, verified: Result<auth::Principal, Refusal>) {
+    let (session, token) = (job.session, job.authenticate.token);
+    shared.stepped(|core, step| {
+        let answer = verified.and_then(|principal| {
+            let vhost = core.broker.vhost(&principal.vhost).ok_or_else(|| {
+                Refusal::new(
+                    RefusalKind::NotFound,
+                    format!("virtual host '{}' does not exist", principal.vhost),
+                )
+            })?;
+            Ok((principal, vhost))
+        });
+        let event = match answer {
+            Err(refusal) => Event::Refused { token, refusal },
+            Ok((principal, vhost)) => {
+                let Some(connection) = core.connections.get_mut(&session) else {
+                    return false;
+                };
+                let event = Event::Authenticated {
+                    token,
+                    vhost,
+                    vhost_name: Arc::clone(&principal.vhost),
+                    user: Arc::clone(&principal.user),
+                };
+                let info = broker::SessionInfo {
+                    vhost,
+                    user: Arc::clone(&principal.user),
+                };
+                let again = connection.principal.replace(Arc::new(principal)).is_some();
+                if !again {
+                    core.decided(step, |broker, cx, out| {
+                        broker.decide_attach(session, &info, cx, out)
+                    });
+                }
+                event
+            }
+        };
+        core.tell(step, session, event);
+        false
+    });
+}
