@@ -472,7 +472,10 @@ mod tests {
                 .expect("the next is asked for");
             assert_eq!(id.0, expected);
             let before = wakes.0.load(Ordering::Relaxed);
-            outbox.fetched(lane, id, Some(message()), &disk);
+            if let Some(next) = outbox.fetched(lane, id, Some(message()), &disk) {
+                disk.fetch(next, lane, Arc::clone(&outbox));
+            }
+            Waker::from(Arc::clone(&outbox)).wake();
             assert_eq!(
                 wakes.0.load(Ordering::Relaxed),
                 before + 1,
