@@ -113,6 +113,8 @@ impl DecodeError {
             Self::ProtocolName | Self::ProtocolLevel(_) => ReasonCode::UNSUPPORTED_PROTOCOL_VERSION,
             // MQTT 5, 3.3.2.3.4: a Topic Alias of 0 is a Protocol Error with a code of its own.
             Self::PropertyValue(0x23) => ReasonCode::TOPIC_ALIAS_INVALID,
+            // MQTT 5, 3.8.3.1: reserved bits make a packet malformed; QoS 3 and retain handling 3 are Protocol Errors.
+            Self::SubscriptionOptions(byte) if *byte & 0xc0 == 0 => ReasonCode::PROTOCOL_ERROR,
             Self::PacketId | Self::PropertyTwice(_) | Self::PropertyValue(_) | Self::NoFilter => {
                 ReasonCode::PROTOCOL_ERROR
             }

@@ -229,10 +229,17 @@ impl MqttSession {
                 Err(Close::done(refusal.detail.to_string()))
             }
             State::Open(open) => {
-                if let Some(Reply::Filter { serial, index }) = Reply::of(token) {
-                    let answer = Answer::Refused(refusal);
-                    open.subscriptions
-                        .on_answer(serial, index, answer, &open.peer, out);
+                match Reply::of(token) {
+                    Some(Reply::Filter { serial, index }) => {
+                        let answer = Answer::Refused(refusal);
+                        open.subscriptions
+                            .on_answer(serial, index, answer, &open.peer, out);
+                    }
+                    // The deliveries are gone from the core; the client must still be let out of its handshake.
+                    Some(Reply::Received(batch)) => {
+                        open.outbound.on_settled(batch, &open.peer, out);
+                    }
+                    _ => {}
                 }
                 Ok(())
             }
@@ -290,6 +297,13 @@ impl Open {
         out: &mut Output,
     ) -> Result<Result<(), Fault>, Close> {
         let peer = &self.peer;
+        // What this read acknowledged must reach the core before what may end a subscription or the session.
+        if matches!(
+            packet,
+            Packet::Subscribe(_) | Packet::Unsubscribe(_) | Packet::Disconnect(_)
+        ) {
+            self.outbound.flush(out);
+        }
         Ok(match packet {
             Packet::Publish(publish) => self.inbound.on_publish(publish, peer, now, out),
             Packet::PubAck(ack) => self.outbound.on_puback(&ack, out),

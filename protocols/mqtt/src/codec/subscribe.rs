@@ -31,7 +31,7 @@ impl Options {
             retain_handling: byte >> 4 & 3,
         };
         let reserved = if version == Version::V5 { 0xc0 } else { 0xfc };
-        // [MQTT-3.8.3-5]; MQTT 3.1.1: [MQTT-3.8.3-4]; QoS 3 and retain handling 3 are Protocol Errors of the same kind.
+        // [MQTT-3.8.3-5]; MQTT 3.1.1: [MQTT-3.8.3-4].
         if byte & reserved != 0 || options.qos == 3 || options.retain_handling == 3 {
             return Err(DecodeError::SubscriptionOptions(byte));
         }

@@ -15,7 +15,7 @@ use crate::{
     Config, DecodeError,
     codec::{ConnAck, Connect, Packet, Properties, Property, ReasonCode, Text, Version, Will},
     message::decode_will,
-    names::Subject,
+    names::{Subject, SubjectError},
 };
 
 /// What CONNECT said and what is granted, until CONNACK says it.
@@ -159,14 +159,20 @@ impl Handshake {
         // [MQTT-4.7.3-1], [MQTT-4.7.1-1]
         if topic.is_empty() || topic.iter().any(|b| matches!(b, b'+' | b'#')) {
             return Err(Fault::new(
-                ReasonCode::TOPIC_NAME_INVALID,
+                ReasonCode::MALFORMED_PACKET,
                 "topic name of the will is empty or holds a wildcard",
             ));
         }
         match Subject::decode(topic, config.levels_max) {
             Ok(_) => Ok(()),
             // DOORS rule 5
-            Err(error) => Err(Fault::new(ReasonCode::NOT_AUTHORIZED, error.to_string())),
+            Err(error @ SubjectError::Reserved) => {
+                Err(Fault::new(ReasonCode::NOT_AUTHORIZED, error.to_string()))
+            }
+            Err(error @ SubjectError::Bounds) => Err(Fault::new(
+                ReasonCode::TOPIC_NAME_INVALID,
+                error.to_string(),
+            )),
         }
     }
 
