@@ -227,55 +227,74 @@ fn split(key: &[u8]) -> impl Iterator<Item = &[u8]> {
     key.split(|byte| IN_KEY.contains(byte))
 }
 
-/// The text of a key, or `None` when STOMP cannot write it: not UTF-8, or NUL in it.
-#[must_use]
-pub fn key_text(levels: &Levels) -> Option<Vec<u8>> {
-    let mut text = Vec::with_capacity(levels.bytes_len() + levels.len());
+/// Appends the text of a key. `false`: STOMP cannot write it (not UTF-8, or NUL in it).
+fn put_key(levels: &Levels, text: &mut Vec<u8>) -> bool {
     for (at, level) in levels.iter().enumerate() {
         if at > 0 {
             text.push(b'.');
         }
+        if !writable(level) {
+            return false;
+        }
         text.extend_from_slice(&escape_level(level, IN_KEY));
     }
-    writable(&text).then_some(text)
+    true
+}
+
+/// The text of a key, or `None` when STOMP cannot write it: not UTF-8, or NUL in it.
+#[must_use]
+pub fn key_text(levels: &Levels) -> Option<Vec<u8>> {
+    let mut text = Vec::with_capacity(levels.bytes_len() + levels.len());
+    put_key(levels, &mut text).then_some(text)
 }
 
 fn writable(text: &[u8]) -> bool {
     !text.contains(&0) && std::str::from_utf8(text).is_ok()
 }
 
-fn name_text(prefix: &str, name: &[u8]) -> Option<Vec<u8>> {
-    let mut text = prefix.as_bytes().to_vec();
+fn put_name(prefix: &str, name: &[u8], text: &mut Vec<u8>) -> bool {
+    text.extend_from_slice(prefix.as_bytes());
     text.extend_from_slice(&escape_level(name, IN_NAME));
-    (!name.is_empty() && writable(name)).then_some(text)
+    !name.is_empty() && writable(name)
+}
+
+/// Appends the destination of a MESSAGE from that address. `false`: STOMP cannot write its name, and what was appended
+/// means nothing.
+#[must_use]
+pub fn put_destination(address: &Address, text: &mut Vec<u8>) -> bool {
+    match address.kind {
+        Kind::Queue => put_name("/queue/", &address.name, text),
+        Kind::Topic => {
+            text.extend_from_slice(b"/topic/");
+            let before = text.len();
+            put_key(&address.key, text) && text.len() > before
+        }
+        Kind::Exchange => {
+            let named = put_name("/exchange/", &address.name, text);
+            if !address.key.is_empty() {
+                text.push(b'/');
+            }
+            named && put_key(&address.key, text)
+        }
+        Kind::Stream => put_name("/stream/", &address.name, text),
+    }
 }
 
 /// The destination of a MESSAGE from that address, or `None` when STOMP cannot write its name.
 #[must_use]
 pub fn destination_text(address: &Address) -> Option<Vec<u8>> {
-    match address.kind {
-        Kind::Queue => name_text("/queue/", &address.name),
-        Kind::Topic => {
-            let key = key_text(&address.key).filter(|key| !key.is_empty())?;
-            Some([b"/topic/", &key[..]].concat())
-        }
-        Kind::Exchange => {
-            let mut text = name_text("/exchange/", &address.name)?;
-            if !address.key.is_empty() {
-                text.push(b'/');
-                text.extend_from_slice(&key_text(&address.key)?);
-            }
-            Some(text)
-        }
-        Kind::Stream => name_text("/stream/", &address.name),
-    }
+    let mut text = Vec::new();
+    put_destination(address, &mut text).then_some(text)
 }
 
 /// The `reply-to` of a MESSAGE: as a destination, but a queue is one that must exist.
 #[must_use]
 pub fn reply_to_text(address: &Address) -> Option<Vec<u8>> {
     match address.kind {
-        Kind::Queue => name_text("/reply-queue/", &address.name),
+        Kind::Queue => {
+            let mut text = Vec::new();
+            put_name("/reply-queue/", &address.name, &mut text).then_some(text)
+        }
         Kind::Topic | Kind::Exchange | Kind::Stream => destination_text(address),
     }
 }

@@ -35,7 +35,7 @@ use crate::{
         Escapes, Frame, Headers, Verb, put_body_and_end, put_command, put_content_length,
         put_lines_of_1_2, put_number,
     },
-    destination::{Destination, destination_text, reply_to_text},
+    destination::{Destination, put_destination, reply_to_text},
     error::Fault,
 };
 
@@ -300,10 +300,13 @@ pub(crate) struct Envelope<'a> {
     pub(crate) acknowledged: bool,
 }
 
-/// The destination of a MESSAGE. `None`: STOMP cannot write it.
-pub(crate) fn delivery_destination(delivery: &Delivery) -> Option<Vec<u8>> {
+/// Appends the destination of a MESSAGE. `false`: STOMP cannot write it.
+pub(crate) fn put_delivery_destination(delivery: &Delivery, text: &mut Vec<u8>) -> bool {
     let message = &delivery.message;
-    destination_text(delivery.readdressed.as_deref().unwrap_or(&message.address))
+    put_destination(
+        delivery.readdressed.as_deref().unwrap_or(&message.address),
+        text,
+    )
 }
 
 impl Envelope<'_> {

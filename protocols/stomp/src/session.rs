@@ -85,7 +85,8 @@ impl StompSession {
                 State::Fresh { deadline } => {
                     let deadline = deadline.unwrap_or(now);
                     let greeting =
-                        handshake::greet(&self.config, &frame, deadline, &mut out.commands)?;
+                        handshake::greet(&self.config, &frame, deadline, &mut out.commands)
+                            .map_err(|fault| fault.with_receipt(receipt))?;
                     self.version = greeting.version;
                     self.state = State::Greeting(Box::new(greeting));
                     Ok(Next::Go)
@@ -184,8 +185,11 @@ impl Session for StompSession {
         let late = match &mut self.state {
             State::Fresh { deadline } => *deadline.get_or_insert(first_deadline) <= now,
             State::Greeting(greeting) => greeting.deadline <= now,
-            State::Conversation(_, heart_beat) => {
-                if heart_beat.silent_too_long(now) {
+            State::Conversation(conversation, heart_beat) => {
+                if !conversation.wants_bytes() {
+                    // What the peer sends is not being read.
+                    heart_beat.received(now);
+                } else if heart_beat.silent_too_long(now) {
                     let fault = heart_beat.fault();
                     return Err(self.end(fault, out));
                 }

@@ -150,6 +150,10 @@ impl Headers {
             if text.is_empty() {
                 continue;
             }
+            // STOMP 1.2, "Augmented BNF": CR is no part of a header.
+            if strip_cr && text.contains(&b'\r') {
+                return Err(DecodeError::HeaderLine);
+            }
             let Ok((_, (name, value))) = line(text) else {
                 return Err(DecodeError::HeaderLine);
             };

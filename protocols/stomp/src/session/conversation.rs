@@ -7,13 +7,17 @@
 //! A SUBSCRIBE that needs a queue made by the core holds up the frames behind it, so that a SEND that follows it is
 //! seen by it. Everything else is handed on at once: the core decides commands in their order.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    sync::Arc,
+};
 
 use bytes::Bytes;
-use message::{Address, Timestamp, VhostId};
+use message::{Address, Kind, Name, Timestamp, VhostId};
 use session::{
-    Command, ConsumerId, Delivery, DeliveryId, Event, Lane, Outcome, Output, Publish,
-    PublishOutcome, Refusal, Settle, Token, Transact, Wire,
+    Command, ConsumerId, Declare, Delivery, DeliveryId, Event, ExchangeKind, ExchangeOptions, Lane,
+    Outcome, Output, Publish, PublishOutcome, Refusal, Settle, Token, Transact, Wire,
 };
 
 use crate::{
@@ -21,7 +25,7 @@ use crate::{
     codec::{Frame, Verb, Version},
     destination::{self, Destination, DestinationError},
     error::Fault,
-    message::{Envelope, Publisher, delivery_destination, reply_to},
+    message::{Envelope, Publisher, put_delivery_destination, reply_to},
 };
 
 use super::{
@@ -33,6 +37,9 @@ use super::{
 
 /// STOMP has one order for everything.
 pub(super) const LANE: Lane = Lane(0);
+
+/// Most exchanges whose names are remembered.
+const EXCHANGES_MAX: usize = 1_000;
 
 /// Whether the connection goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,8 +76,12 @@ pub(super) struct Conversation {
     pub(super) temporary: BTreeMap<Bytes, Bytes>,
     /// The frames behind this wait.
     pub(super) opening: Option<Opening>,
+    /// Exchanges that the core has been asked for.
+    exchanges: BTreeSet<Name>,
     blocked: Option<&'static str>,
     leaving: bool,
+    /// Room for a destination and a message id.
+    scratch: (Vec<u8>, String),
 }
 
 impl Conversation {
@@ -93,8 +104,10 @@ impl Conversation {
             transactions: Transactions::default(),
             temporary: BTreeMap::new(),
             opening: None,
+            exchanges: BTreeSet::new(),
             blocked: None,
             leaving: false,
+            scratch: Default::default(),
         }
     }
 
@@ -238,9 +251,43 @@ impl Conversation {
             self.fence(receipt, out);
         } else {
             publish.token = self.await_receipt(receipt);
+            if publish.token.is_none() {
+                self.ask_for_exchange(&publish.message.address, out);
+            }
             out.commands.push_back(Command::Publish(publish));
         }
         Ok(())
+    }
+
+    /// A SEND without a receipt has no answer. So that one to an exchange that does not exist is not lost in silence,
+    /// the core is asked for each exchange once.
+    fn ask_for_exchange(&mut self, address: &Address, out: &mut Output) {
+        if address.kind != Kind::Exchange
+            || self.exchanges.len() >= EXCHANGES_MAX
+            || self.exchanges.contains(&address.name)
+        {
+            return;
+        }
+        // Not a part of the read buffer, which it would keep alive.
+        let name = Name::copy_from_slice(&address.name);
+        self.exchanges.insert(name.clone());
+        let token = self.await_answer(Waiting::Receipt(None));
+        out.commands.push_back(Command::Declare {
+            token,
+            lane: LANE,
+            declare: Declare::Exchange {
+                name,
+                passive: true,
+                options: Box::new(ExchangeOptions {
+                    kind: ExchangeKind::Topic,
+                    durable: false,
+                    auto_delete: false,
+                    internal: false,
+                    alternate: None,
+                    declaration: None,
+                }),
+            },
+        });
     }
 
     fn address(&self, destination: Destination) -> Result<(Address, bool), DestinationError> {
@@ -276,7 +323,10 @@ impl Conversation {
             .filter(|found| subscription.is_none_or(|named| found.id == *named))
             .ok_or_else(unknown)?;
         let delivery = found.ledger.find(number).ok_or_else(unknown)?;
-        if message_id(consumer, number, Some(delivery), self.connected) != *id {
+        let text = &mut self.scratch.1;
+        text.clear();
+        put_message_id(consumer, number, Some(delivery), self.connected, text);
+        if text.as_bytes() != id {
             return Err(unknown());
         }
         let numbers = found.ledger.covered(number, found.ack.is_cumulative());
@@ -430,24 +480,27 @@ impl Conversation {
             }
             (_, None) => return,
         };
-        let destination = match delivery_destination(delivery) {
-            Some(destination) => destination,
+        let (destination, message_id) = &mut self.scratch;
+        destination.clear();
+        if !put_delivery_destination(delivery, destination) {
             // A topic whose name cannot be written is not delivered. A queue has a name that the peer itself wrote.
-            None if subscription.of_topic => {
+            if subscription.of_topic {
                 self.config.counters.add_delivery_unnameable();
                 if let Some(id) = id {
                     out.commands.push_back(settle(id, Outcome::Accept));
                 }
                 return;
             }
-            None => subscription.destination.to_vec(),
-        };
+            destination.clear();
+            destination.extend_from_slice(&subscription.destination);
+        }
         let number = subscription.ledger.push(id);
-        let message_id = message_id(delivery.consumer.0, number, id, self.connected);
+        message_id.clear();
+        put_message_id(delivery.consumer.0, number, id, self.connected, message_id);
         let envelope = Envelope {
             version: self.version,
             dialect: self.config.dialect,
-            destination: &destination,
+            destination,
             subscription: subscription.named.then_some(&subscription.id[..]),
             message_id: message_id.as_bytes(),
             acknowledged: self.version == Version::V1_2 && id.is_some(),
@@ -458,11 +511,18 @@ impl Conversation {
 }
 
 /// The id of one delivery: consumer, number, and what makes it differ from those of other connections.
-fn message_id(consumer: u64, number: u64, id: Option<DeliveryId>, connected: Timestamp) -> String {
-    match id {
-        Some(id) => format!("{consumer}-{number}-{:x}.{:x}", id.queue.0, id.qseq),
-        None => format!("{consumer}-{number}-{:x}", connected.0),
-    }
+fn put_message_id(
+    consumer: u64,
+    number: u64,
+    id: Option<DeliveryId>,
+    connected: Timestamp,
+    text: &mut String,
+) {
+    let result = match id {
+        Some(id) => write!(text, "{consumer}-{number}-{:x}.{:x}", id.queue.0, id.qseq),
+        None => write!(text, "{consumer}-{number}-{:x}", connected.0),
+    };
+    result.expect("a string takes everything");
 }
 
 /// Consumer and number of a message id.

@@ -70,7 +70,10 @@ pub(super) fn greet(
         _ => Credentials::Anonymous,
     };
     let host = headers.text("host").filter(|host| !host.is_empty());
-    let client = headers.first("client-id").cloned().unwrap_or_default();
+    // It lasts as long as the connection and must not keep the read buffer alive.
+    let client = headers
+        .first("client-id")
+        .map_or_else(Bytes::new, |client| Bytes::copy_from_slice(client));
     commands.push_back(Command::Authenticate(Box::new(Authenticate {
         token: LOGIN,
         credentials,

@@ -73,6 +73,8 @@ pub(super) struct Subscription {
     pub(super) of_topic: bool,
     /// The durable queue made for it.
     durable_queue: Option<Name>,
+    /// Made for a `reply-to`, not by a SUBSCRIBE.
+    implicit: bool,
     pub(super) ledger: Ledger,
     /// UNSUBSCRIBE has come; what is out may still be acknowledged.
     pub(super) ended: bool,
@@ -111,6 +113,14 @@ impl Subscriptions {
         Some((ConsumerId(consumer), subscription.durable_queue.clone()))
     }
 
+    fn end_implicit(&mut self, id: &Bytes) -> Option<ConsumerId> {
+        let consumer = ConsumerId(self.named(id)?);
+        if !self.of(consumer)?.implicit {
+            return None;
+        }
+        self.end(id).map(|(consumer, _)| consumer)
+    }
+
     /// Nothing more comes for it.
     pub(super) fn closed(&mut self, consumer: ConsumerId) {
         if let Some(subscription) = self.of(consumer) {
@@ -138,8 +148,8 @@ struct Request {
     destination: Bytes,
     ack: Ack,
     prefetch: u32,
-    exclusive: bool,
     priority: i32,
+    implicit: bool,
     receipt: Option<Bytes>,
 }
 
@@ -199,23 +209,16 @@ impl Conversation {
             ack: Ack::parse(headers.text("ack"))?,
             prefetch: first_number(headers, &["prefetch-count", "activemq.prefetchSize"])?
                 .unwrap_or(self.config.prefetch_default),
-            exclusive: false,
             priority: first_number(headers, &["x-priority", "activemq.priority"])?.unwrap_or(0),
+            implicit: false,
             receipt: frame.receipt(),
         };
         let destination = parse(&text)?;
-        if let Destination::Temporary(name) = &destination {
-            // A subscription made for a `reply-to` gives way to the peer's own.
-            if let Some((consumer, _)) = self.subscriptions.end(&text) {
-                self.cancel(consumer, None, out);
-            }
-            let Some(real) = self.temporary.get(name) else {
-                let name = name.clone();
-                return self.open_temporary(name, false, frame, out);
-            };
-            let name = real.clone();
-            let create = false;
-            return self.read(request, Source::Queue { name, create }, false, None, out);
+        // A subscription made for a `reply-to` gives way to the peer's own.
+        if matches!(destination, Destination::Temporary(_))
+            && let Some(consumer) = self.subscriptions.end_implicit(&text)
+        {
+            self.cancel(consumer, None, out);
         }
         if self.subscriptions.named(&request.id).is_some() {
             let detail = format!("'{}' is in use", String::from_utf8_lossy(&request.id));
@@ -235,7 +238,14 @@ impl Conversation {
             Destination::Exchange { name, key } => {
                 self.subscribe_exchange(request, headers, name, &key, out)
             }
-            Destination::Temporary(_) => unreachable!("seen to above"),
+            Destination::Temporary(name) => {
+                let Some(real) = self.temporary.get(&name) else {
+                    return self.open_temporary(name, false, frame, out);
+                };
+                let name = real.clone();
+                let create = false;
+                self.read(request, Source::Queue { name, create }, false, None, out)
+            }
         }
     }
 
@@ -415,6 +425,7 @@ impl Conversation {
             },
         });
         let frame = Box::new(frame);
+        let name = Bytes::copy_from_slice(&name);
         let implicit = implicit && self.config.dialect != Dialect::ActiveMq;
         self.opening = Some(Opening {
             token,
@@ -460,8 +471,8 @@ impl Conversation {
                         destination: id,
                         ack: Ack::Auto,
                         prefetch: 0,
-                        exclusive: false,
                         priority: 0,
+                        implicit: true,
                         receipt: None,
                     };
                     let source = Source::Queue {
@@ -491,13 +502,15 @@ impl Conversation {
             let detail = format!("more than {max} subscriptions");
             return Err(Fault::peer("quota exceeded", detail));
         }
+        // What lasts as long as the subscription must not keep a read buffer alive.
         let consumer = self.subscriptions.add(Subscription {
-            id: request.id,
+            id: Bytes::copy_from_slice(&request.id),
             named: request.named,
-            destination: request.destination,
+            destination: Bytes::copy_from_slice(&request.destination),
             ack: request.ack,
             of_topic,
             durable_queue,
+            implicit: request.implicit,
             ledger: Ledger::default(),
             ended: false,
             closed: false,
@@ -514,7 +527,7 @@ impl Conversation {
                     Ack::Client | Ack::ClientIndividual => Credit::Window(request.prefetch),
                 },
                 group: 0,
-                exclusive: request.exclusive,
+                exclusive: false,
                 priority: request.priority,
                 through_client: false,
                 options: SubscriptionOptions::default(),

@@ -163,7 +163,7 @@ impl Run {
 }
 
 fn peer_line(line: &str) -> Vec<u8> {
-    let text = line.strip_prefix("> ").or(line.strip_prefix('>'));
+    let text = line.strip_prefix("> ").or_else(|| line.strip_prefix('>'));
     let text = text.expect("it starts so");
     let end = if text.ends_with("^@") { "" } else { "\n" };
     let text = format!("{text}{end}");

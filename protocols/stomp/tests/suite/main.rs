@@ -1,5 +1,6 @@
 //! Dialogues, golden frames and properties of the STOMP crate.
 
+mod crossing;
 mod dialogue;
 mod frames;
 mod properties;

@@ -187,6 +187,11 @@ fn declare(declare: &Declare) -> String {
             filter(&binding.filter),
             levels(&binding.key)
         ),
+        Declare::Exchange {
+            name,
+            passive: true,
+            ..
+        } => format!("look for exchange '{}'", text(name)),
         Declare::DeleteQueue { name, .. } => format!("delete queue '{}'", text(name)),
         other => format!("{other:?}"),
     }
