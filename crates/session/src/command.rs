@@ -346,11 +346,11 @@ pub enum Command {
         /// Which.
         consumer: ConsumerId,
     },
-    /// Ends a topic or shared subscription of the client session. Answered by `Unsubscribed`.
+    /// Ends a subscription of the client session. Answered by `Unsubscribed`.
     Unsubscribe {
         /// Echoed.
         token: Token,
-        /// Its source: `Topic` or `Shared`.
+        /// Its source: `Topic`, `Shared`, or the `Queue` of a consumer that goes through the client session.
         source: Source,
     },
     /// Changes what may be out to a consumer.
