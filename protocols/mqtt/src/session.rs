@@ -395,8 +395,7 @@ impl Open {
         let peer = &self.peer;
         match event {
             Event::Delivery(delivery) => {
-                let topic = self.subscriptions.queue_topic(delivery.consumer);
-                self.outbound.on_delivery(&delivery, topic, peer, now, out);
+                self.outbound.on_delivery(&delivery, peer, now, out);
             }
             Event::Published { token, outcome } => {
                 let (kind, id) = match Reply::of(token) {
@@ -424,15 +423,11 @@ impl Open {
                 }
             }
             Event::Subscribed { token } => self.on_filter(token, Answer::Subscribed, out),
-            Event::Unsubscribed { token, existed } => match Reply::of(token) {
-                Some(Reply::Replaced(consumer)) => {
-                    let consumer = session::ConsumerId(u64::from(consumer));
-                    self.subscriptions.on_gone(consumer);
-                }
-                _ => self.on_filter(token, Answer::Unsubscribed { existed }, out),
-            },
+            Event::Unsubscribed { token, existed } => {
+                self.on_filter(token, Answer::Unsubscribed { existed }, out);
+            }
             // The queue was deleted. MQTT has no word for that; the subscription is just over.
-            Event::Cancelled { consumer } => self.subscriptions.on_gone(consumer),
+            Event::Cancelled { consumer } => self.subscriptions.on_cancelled(consumer),
             // Publishes are refused one by one while storage is short.
             Event::Blocked { .. } => {}
             // Answers to commands that this protocol does not give, or that come before CONNACK.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use message::{Address, BodyKind, Filter, Kind, Levels, Message, Timestamp, Value, VhostId};
 use session::{
-    ClientExpiry, CloseReason, Command, ConsumerId, Credentials, Credit, Delivery, DeliveryId,
-    DeliveryRange, Event, Outcome, PublishOutcome, QueueId, Refusal, RefusalKind, RetainReplay,
-    Source, SubscriptionOptions, Token,
+    ClientExpiry, CloseReason, Command, ConsumerId, Credentials, Credit, Death, DeathReason,
+    Delivery, DeliveryId, DeliveryRange, Event, Outcome, PublishOutcome, QueueId, Refusal,
+    RefusalKind, RetainReplay, Source, SubscriptionOptions, Token,
 };
 
 use crate::notation::{Words, escape};
@@ -126,9 +126,6 @@ impl Memory {
                     Credit::Exactly(_) => panic!("not asked for by MQTT"),
                 }
             }
-            Command::Cancel {
-                token, consumer, ..
-            } => format!("cancel {} {}", self.name(*token), show_consumer(*consumer)),
             Command::Unsubscribe { token, source } => {
                 format!("unsubscribe {} {}", self.name(*token), show_source(source))
             }
@@ -253,7 +250,17 @@ impl Memory {
                 })
                 .unwrap_or_default(),
             enqueued: now,
-            deaths: None,
+            deaths: w.flag("aged").then(|| {
+                Arc::new(vec![Death {
+                    queue: Bytes::from_static(b"q"),
+                    reason: DeathReason::Expired,
+                    count: 1,
+                    time: now,
+                    exchange: Bytes::new(),
+                    key: Levels::none(),
+                    original_ttl_ms: Some(5000),
+                }])
+            }),
             readdressed: w.take("readdressed").map(|text| Arc::new(address(text))),
         }
     }

@@ -45,7 +45,7 @@ fn check(line: &str) -> Result<(), String> {
             let said = format!("{:02x} {error}", error.reason().0);
             (said == wanted)
                 .then_some(())
-                .ok_or(format!("refused as: {said}"))
+                .ok_or_else(|| format!("refused as: {said}"))
         }
         (b'|' | b'~', Ok(Some(packet))) => {
             let shown = notation::show(&packet);

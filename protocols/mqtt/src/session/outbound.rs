@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{BufMut, Bytes};
-use message::Timestamp;
+use message::{Kind, Timestamp};
 use session::{
     Command, Delivery, DeliveryId, DeliveryRange, Lane, Outcome, Output, QueueId, Settle, Token,
 };
@@ -137,27 +137,18 @@ impl Outbound {
         }
     }
 
-    /// Sends a delivery. `queue_topic`: the topic under which a `$queue` consumer sees everything.
+    /// Sends a delivery. What is read from a queue through `$queue` is readdressed to that queue by the core.
     pub(super) fn on_delivery(
         &mut self,
         delivery: &Delivery,
-        queue_topic: Option<&[u8]>,
         peer: &Peer,
         now: Timestamp,
         out: &mut Output,
     ) {
         self.topic.clear();
         let message = &delivery.message;
-        let writable = match queue_topic {
-            Some(topic) => {
-                self.topic.extend_from_slice(topic);
-                true
-            }
-            None => {
-                let address = delivery.readdressed.as_deref().unwrap_or(&message.address);
-                encode_address(address, &mut self.topic)
-            }
-        };
+        let address = delivery.readdressed.as_deref().unwrap_or(&message.address);
+        let writable = encode_address(address, &mut self.topic);
         // DOORS rule 3: what MQTT cannot name is not delivered; the core counts rejections.
         if !writable {
             if let Some(id) = delivery.id {
@@ -198,7 +189,7 @@ impl Outbound {
         // [MQTT-3.1.2-24]; DOORS rule 15: a subscription discards it, a queue dead-letters it.
         if head.packet_len() > peer.packet_len_max as usize {
             if let Some(id) = delivery.id {
-                let outcome = if queue_topic.is_some() {
+                let outcome = if address.kind == Kind::Queue {
                     Outcome::Reject
                 } else {
                     Outcome::Accept
@@ -231,7 +222,13 @@ impl Outbound {
         if peer.version < Version::V5 {
             return Alias::None;
         }
-        if let Some(expiry) = delivery.message.expiry {
+        // A message that was dead-lettered for its age does not expire again.
+        let aged = delivery
+            .deaths
+            .iter()
+            .flat_map(|deaths| deaths.iter())
+            .any(|death| death.original_ttl_ms.is_some());
+        if let Some(expiry) = delivery.message.expiry.filter(|_| !aged) {
             // [MQTT-3.3.2-6]
             self.patch.put_u8(0x02);
             self.patch.put_u32(seconds_left(expiry, now));

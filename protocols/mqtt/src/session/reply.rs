@@ -25,8 +25,6 @@ pub(super) enum Reply {
     },
     /// A batch of deliveries that reached PUBREC.
     Received(u32),
-    /// A consumer that was replaced: nobody waits for the answer.
-    Replaced(u32),
 }
 
 impl Reply {
@@ -46,7 +44,6 @@ impl Reply {
             ),
             Self::Filter { serial, index } => (5, u64::from(serial) << 16 | u64::from(index)),
             Self::Received(serial) => (6, u64::from(serial)),
-            Self::Replaced(consumer) => (7, u64::from(consumer)),
         };
         Token(kind << 56 | rest)
     }
@@ -69,7 +66,6 @@ impl Reply {
                 index: rest as u16,
             },
             6 => Self::Received(rest as u32),
-            7 => Self::Replaced(rest as u32),
             _ => return None,
         })
     }
@@ -96,7 +92,6 @@ mod tests {
                 index: u16::MAX,
             },
             Reply::Received(u32::MAX),
-            Reply::Replaced(u32::MAX),
         ];
         for reply in replies {
             assert_eq!(Reply::of(reply.token()), Some(reply));

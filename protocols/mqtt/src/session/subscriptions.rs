@@ -27,18 +27,10 @@ struct Pending {
     packet_id: u16,
     unsubscribe: bool,
     codes: Vec<u8>,
-    /// Consumers made for it, by index of the filter, so that a refusal takes them back.
-    consumers: Vec<(u16, u32)>,
+    /// Consumers by index of the filter: made by a SUBSCRIBE, or ended by an UNSUBSCRIBE.
+    made: Vec<(u16, ConsumerId)>,
     /// Filters without an answer.
     left: usize,
-}
-
-/// A consumer of a queue or of a shared subscription.
-#[derive(Debug)]
-struct Consumer {
-    filter: Bytes,
-    /// It reads a queue: `filter` is the topic of all that it is shown.
-    queue: bool,
 }
 
 #[derive(Debug)]
@@ -48,7 +40,8 @@ pub(super) struct Subscriptions {
     next_serial: u32,
     next_consumer: u32,
     pending: VecDeque<Pending>,
-    consumers: BTreeMap<u32, Consumer>,
+    /// Consumers of queues and shared subscriptions, by filter.
+    consumers: BTreeMap<Bytes, u32>,
 }
 
 impl Subscriptions {
@@ -63,15 +56,6 @@ impl Subscriptions {
         }
     }
 
-    /// The topic under which a consumer of a queue sees its messages.
-    pub(super) fn queue_topic(&self, consumer: ConsumerId) -> Option<&[u8]> {
-        if consumer == ConsumerId::CLIENT {
-            return None;
-        }
-        let consumer = self.consumers.get(&u32::try_from(consumer.0).ok()?)?;
-        consumer.queue.then_some(&consumer.filter[..])
-    }
-
     fn begin(&mut self, packet_id: u16, unsubscribe: bool, count: usize) -> Pending {
         let serial = self.next_serial;
         self.next_serial = serial.wrapping_add(1);
@@ -80,7 +64,7 @@ impl Subscriptions {
             packet_id,
             unsubscribe,
             codes: Vec::with_capacity(count),
-            consumers: Vec::new(),
+            made: Vec::new(),
             left: 0,
         }
     }
@@ -119,9 +103,9 @@ impl Subscriptions {
                 serial: pending.serial,
                 index: index as u16,
             };
-            let (consumer, made) = self.consumer_for(&source, filter.as_bytes(), out);
-            if let Some(number) = made {
-                pending.consumers.push((index as u16, number));
+            let (consumer, made) = self.consumer_for(&source, filter.as_bytes());
+            if made {
+                pending.made.push((index as u16, consumer));
             }
             let options = subscription_options(*options, identifier.unwrap_or(0), &source);
             out.commands
@@ -147,41 +131,20 @@ impl Subscriptions {
         Ok(())
     }
 
-    /// The consumer that reads `source`, and its number if it was made for it.
-    fn consumer_for(
-        &mut self,
-        source: &Source,
-        filter: &Bytes,
-        out: &mut Output,
-    ) -> (ConsumerId, Option<u32>) {
-        let queue = match source {
-            Source::Topic { .. } => return (ConsumerId::CLIENT, None),
-            Source::Shared { .. } => false,
-            Source::Queue { .. } | Source::Stream { .. } => true,
-        };
-        let earlier = self
-            .consumers
-            .iter()
-            .find(|(_, consumer)| consumer.filter == filter)
-            .map(|(number, _)| *number);
-        match earlier {
-            // Replaced options, as for a topic: a shared subscription that ended would lose its messages.
-            Some(number) if !queue => return (ConsumerId(u64::from(number)), None),
-            Some(number) => {
-                // It is known until the core says that it is gone: its deliveries may be on their way.
-                out.commands.push_back(Command::Cancel {
-                    token: Reply::Replaced(number).token(),
-                    lane: Lane::default(),
-                    consumer: ConsumerId(u64::from(number)),
-                });
-            }
-            None => {}
+    /// The consumer that reads `source`, and whether it was made for it. A filter that is subscribed to again keeps its
+    /// consumer, which gets the new options: a shared subscription that ended in between would lose its messages.
+    fn consumer_for(&mut self, source: &Source, filter: &Bytes) -> (ConsumerId, bool) {
+        if matches!(source, Source::Topic { .. }) {
+            return (ConsumerId::CLIENT, false);
+        }
+        if let Some(number) = self.consumers.get(filter) {
+            return (ConsumerId(u64::from(*number)), false);
         }
         let number = self.next_consumer;
         self.next_consumer = number.wrapping_add(1);
-        let filter = Bytes::copy_from_slice(filter);
-        self.consumers.insert(number, Consumer { filter, queue });
-        (ConsumerId(u64::from(number)), Some(number))
+        self.consumers
+            .insert(Bytes::copy_from_slice(filter), number);
+        (ConsumerId(u64::from(number)), true)
     }
 
     /// UNSUBSCRIBE.
@@ -204,24 +167,12 @@ impl Subscriptions {
                 index: index as u16,
             }
             .token();
-            // The newest: an older one of the same filter is being replaced.
-            let consumer = self
-                .consumers
-                .iter()
-                .rev()
-                .find(|(_, consumer)| consumer.filter == filter.as_bytes())
-                .map(|(number, consumer)| (*number, consumer.queue));
-            if let Some((number, _)) = consumer {
-                pending.consumers.push((index as u16, number));
+            if let Some(number) = self.consumers.get(filter.as_bytes()) {
+                let consumer = ConsumerId(u64::from(*number));
+                pending.made.push((index as u16, consumer));
             }
-            out.commands.push_back(match consumer {
-                Some((number, true)) => Command::Cancel {
-                    token,
-                    lane: Lane::default(),
-                    consumer: ConsumerId(u64::from(number)),
-                },
-                _ => Command::Unsubscribe { token, source },
-            });
+            out.commands
+                .push_back(Command::Unsubscribe { token, source });
         }
         self.keep_or_finish(pending, peer, out);
     }
@@ -264,8 +215,9 @@ impl Subscriptions {
             }
         };
         if gone {
-            for (_, number) in pending.consumers.iter().filter(|(of, _)| *of == index) {
-                self.consumers.remove(number);
+            for (_, consumer) in pending.made.iter().filter(|(of, _)| *of == index) {
+                self.consumers
+                    .retain(|_, number| ConsumerId(u64::from(*number)) != *consumer);
             }
         }
         pending.left -= 1;
@@ -275,11 +227,10 @@ impl Subscriptions {
         }
     }
 
-    /// A consumer is gone: it was replaced, or its queue was deleted.
-    pub(super) fn on_gone(&mut self, consumer: ConsumerId) {
-        if let Ok(number) = u32::try_from(consumer.0) {
-            self.consumers.remove(&number);
-        }
+    /// The queue of a consumer was deleted.
+    pub(super) fn on_cancelled(&mut self, consumer: ConsumerId) {
+        self.consumers
+            .retain(|_, number| ConsumerId(u64::from(*number)) != consumer);
     }
 }
 
