@@ -12,6 +12,7 @@
 //! upgraded, hyper gives the socket back and a fresh, smaller task serves it.
 //! Not here: WebSocket frames (the session that the binary makes wraps the protocol), and anything that needs a login.
 
+mod patience;
 mod upgrade;
 
 use std::{
@@ -39,6 +40,7 @@ use tokio::{
     net::TcpStream,
 };
 
+use patience::Patient;
 pub use upgrade::Origins;
 
 use crate::{Limits, Seat, Server, Traffic, serve_connection, server::Phase};
@@ -121,8 +123,10 @@ pub(crate) async fn serve_socket(socket: TcpStream, http: Arc<Http>, mut seat: S
         peer: seat.peer().clone(),
         granted: Arc::clone(&slot),
     };
+    let stall = Duration::from_millis(seat.limits().stall_timeout_ms);
     let service = service_fn(move |request| ready(Ok::<_, Infallible>(door.answer(&request))));
-    let mut connection = builder(seat.limits()).serve_connection(TokioIo::new(socket), service);
+    let mut connection =
+        builder(seat.limits()).serve_connection(TokioIo::new(Patient::new(socket, stall)), service);
     let mut told = false;
     let served = poll_fn(|cx| {
         let phase = seat.poll_phase(cx);
@@ -137,7 +141,7 @@ pub(crate) async fn serve_socket(socket: TcpStream, http: Arc<Http>, mut seat: S
     })
     .await;
     let parts = connection.into_parts();
-    let socket = parts.io.into_inner();
+    let socket = parts.io.into_inner().into_inner();
     let granted = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
     match (served, granted) {
         (Some(Ok(())), Some(Granted { session, link })) => {

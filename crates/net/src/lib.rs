@@ -15,7 +15,7 @@
 //! | `scratch.rs` | the buffers that connections of one thread lend each other |
 //! | `server.rs` | what all connections share: [`Server`], [`Seat`], the drain |
 //! | `listener.rs` | [`Listener`]: bind, accept, back off |
-//! | `http.rs`, `http/upgrade.rs` | [`Http`]: health, metrics, and the WebSocket upgrade |
+//! | `http.rs`, `http/*.rs` | [`Http`]: health, metrics, and the WebSocket upgrade |
 //! | `limits.rs`, `traffic.rs` | [`Limits`]; counters of a listener |
 //!
 //! Not here: what a WebSocket frame is (a session that wraps another), TLS, and the rate at which connections are accepted.

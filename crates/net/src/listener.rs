@@ -4,6 +4,7 @@ use std::{
     future::poll_fn,
     io,
     net::{SocketAddr, ToSocketAddrs},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     task::Poll,
     time::Duration,
@@ -142,7 +143,15 @@ impl Listener {
                     if let Some(seat) = server.seat(&self.traffic, peer) {
                         // Frames are written whole, so waiting to fill a segment only adds latency.
                         let _ = socket.set_nodelay(true);
-                        open(socket, seat);
+                        let open = AssertUnwindSafe(|| open(socket, seat));
+                        if catch_unwind(open).is_err() {
+                            // RULES 15: a defect in opening one connection does not end the listener.
+                            Traffic::add(&self.traffic.panics, 1);
+                            tracing::error!(
+                                listener = self.name, peer = %address,
+                                "failed to open a connection: its session panicked"
+                            );
+                        }
                     }
                 }
                 Some(Err(error)) if is_of_one_connection(&error) => {}
@@ -169,6 +178,8 @@ fn bind(address: &str) -> io::Result<TcpListener> {
                 TcpSocket::new_v6()?
             };
             socket.set_reuseaddr(true)?;
+            // Inherited by what is accepted: a peer that lost its power is noticed even by a protocol without heart-beats.
+            socket.set_keepalive(true)?;
             socket.bind(address)?;
             socket.listen(BACKLOG)
         };
