@@ -17,7 +17,7 @@ use bytes::Bytes;
 use message::{Address, Kind, Name, Timestamp, VhostId};
 use session::{
     Command, ConsumerId, Declare, Delivery, DeliveryId, Event, ExchangeKind, ExchangeOptions, Lane,
-    Outcome, Output, Publish, PublishOutcome, Refusal, Settle, Token, Transact, Wire,
+    Outcome, Output, Publish, PublishOutcome, Refusal, Settle, Token, Transact,
 };
 
 use crate::{
@@ -53,6 +53,8 @@ pub(crate) enum Next {
 pub(super) enum Waiting {
     /// Then the receipt is sent, if one was asked for.
     Receipt(Option<Bytes>),
+    /// Then the subscription is there, and the receipt is sent.
+    Subscribed(ConsumerId, Option<Bytes>),
     /// Then the subscription is forgotten, and the receipt is sent.
     Unsubscribed(ConsumerId, Option<Bytes>),
     /// Then the receipt is sent and the connection ends.
@@ -390,7 +392,7 @@ impl Conversation {
             Event::Delivery(delivery) => self.on_delivery(&delivery, out),
             Event::Published { token, outcome } => match outcome {
                 PublishOutcome::Accepted { .. } | PublishOutcome::Duplicate => {
-                    return Ok(self.on_answer(token, &mut out.wire));
+                    return Ok(self.on_answer(token, out));
                 }
                 PublishOutcome::Refused(refusal) => return Err(self.on_refusal(token, refusal)),
             },
@@ -403,13 +405,13 @@ impl Conversation {
                 {
                     return self.on_opened(name, now, out);
                 }
-                return Ok(self.on_answer(token, &mut out.wire));
+                return Ok(self.on_answer(token, out));
             }
             Event::Subscribed { token }
             | Event::Unsubscribed { token, .. }
             | Event::Settled { token, .. }
             | Event::Committed { token, .. }
-            | Event::Reached { token } => return Ok(self.on_answer(token, &mut out.wire)),
+            | Event::Reached { token } => return Ok(self.on_answer(token, out)),
             Event::Cancelled { consumer } => {
                 if let Some(subscription) = self.subscriptions.of(consumer)
                     && !subscription.ended
@@ -432,9 +434,16 @@ impl Conversation {
         Ok(Next::Go)
     }
 
-    fn on_answer(&mut self, token: Token, wire: &mut Wire) -> Next {
+    fn on_answer(&mut self, token: Token, out: &mut Output) -> Next {
         let (receipt, next) = match self.waiting.remove(&token) {
             Some(Waiting::Receipt(receipt)) => (receipt, Next::Go),
+            Some(Waiting::Subscribed(consumer, receipt)) => {
+                // A SUBSCRIBE for which there was no room may be decided after the UNSUBSCRIBE that followed it.
+                if self.subscriptions.of(consumer).is_none_or(|s| s.closed) {
+                    self.cancel(consumer, None, out);
+                }
+                (receipt, Next::Go)
+            }
             Some(Waiting::Unsubscribed(consumer, receipt)) => {
                 self.subscriptions.closed(consumer);
                 (receipt, Next::Go)
@@ -445,7 +454,7 @@ impl Conversation {
         if let Some(receipt) = receipt {
             Frame::new(Verb::Receipt)
                 .with("receipt-id", receipt)
-                .encode(self.version, wire);
+                .encode(self.version, &mut out.wire);
         }
         next
     }
@@ -453,7 +462,11 @@ impl Conversation {
     fn on_refusal(&mut self, token: Token, refusal: Refusal) -> Fault {
         let opening = self.opening.take_if(|opening| opening.token == token);
         let receipt = match self.waiting.remove(&token) {
-            Some(Waiting::Receipt(receipt) | Waiting::Unsubscribed(_, receipt)) => receipt,
+            Some(
+                Waiting::Receipt(receipt)
+                | Waiting::Subscribed(_, receipt)
+                | Waiting::Unsubscribed(_, receipt),
+            ) => receipt,
             Some(Waiting::Goodbye(receipt)) => Some(receipt),
             None => opening.and_then(Opening::receipt),
         };

@@ -79,7 +79,7 @@ pub(super) struct Subscription {
     /// UNSUBSCRIBE has come; what is out may still be acknowledged.
     pub(super) ended: bool,
     /// The core has said so too.
-    closed: bool,
+    pub(super) closed: bool,
 }
 
 /// The subscriptions of a connection.
@@ -515,7 +515,7 @@ impl Conversation {
             ended: false,
             closed: false,
         });
-        let token = self.await_answer(Waiting::Receipt(request.receipt));
+        let token = self.await_answer(Waiting::Subscribed(consumer, request.receipt));
         out.commands
             .push_back(Command::Subscribe(Box::new(Subscribe {
                 token,
@@ -535,7 +535,12 @@ impl Conversation {
         Ok(())
     }
 
-    fn cancel(&mut self, consumer: ConsumerId, receipt: Option<Bytes>, out: &mut Output) {
+    pub(super) fn cancel(
+        &mut self,
+        consumer: ConsumerId,
+        receipt: Option<Bytes>,
+        out: &mut Output,
+    ) {
         let token = self.await_answer(Waiting::Unsubscribed(consumer, receipt));
         out.commands.push_back(Command::Cancel {
             token,
