@@ -2,7 +2,7 @@
 //!
 //! Specification: AMQP 0-9-1 and its generated definition, with RabbitMQ's additions (exchange to exchange bindings,
 //! `basic.nack`, publisher confirms, consumer cancel notification, `connection.blocked`, `authentication_failure_close`,
-//! consumer priorities, per-consumer prefetch, CC and BCC).
+//! consumer priorities, per-consumer prefetch, direct reply-to, CC and BCC).
 //!
 //! Refused, in the protocol's words: `immediate` publishing, `basic.recover` without requeue, `prefetch_size`,
 //! `connection.update-secret`, SASL mechanisms other than PLAIN and AMQPLAIN, queues of type stream (540);

@@ -42,11 +42,16 @@ use crate::{
 /// The exchange that is the root topic space.
 pub(crate) const ROOT_EXCHANGE: &[u8] = b"amq.topic";
 
+/// The pseudo-queue of direct reply-to.
+pub(crate) const DIRECT_REPLY_TO: &[u8] = b"amq.rabbitmq.reply-to";
+
 /// Who publishes, where and when.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Publisher<'a> {
     pub(crate) vhost: VhostId,
     pub(crate) user: &'a str,
+    /// What stands for `amq.rabbitmq.reply-to` on this channel.
+    pub(crate) reply_queue: Option<&'a Bytes>,
     pub(crate) now: Timestamp,
 }
 
@@ -63,8 +68,18 @@ pub(crate) fn from_publish(
         publish.routing_key.bytes(),
     )?;
     let mut message = Message::new(address, body);
-    let properties = BasicProperties::decode(header.properties.clone())?;
+    let mut properties = BasicProperties::decode(header.properties.clone())?;
     let mut head = header.properties.clone();
+    if properties.reply_to.as_deref() == Some(DIRECT_REPLY_TO) {
+        let Some(queue) = by.reply_queue else {
+            return Err(Fault::new(
+                ReplyCode::PreconditionFailed,
+                "fast reply consumer does not exist",
+            ));
+        };
+        properties.reply_to = Short::new(queue.clone());
+        head = properties.to_bytes();
+    }
     if let Some(user) = &properties.user_id
         && &user[..] != by.user.as_bytes()
     {
@@ -151,6 +166,19 @@ fn expiration(text: &Short) -> Result<u64, Fault> {
 }
 
 fn take_fields(message: &mut Message, from: &BasicProperties, vhost: VhostId) {
+    let texts = [
+        &from.content_type,
+        &from.content_encoding,
+        &from.message_id,
+        &from.correlation_id,
+        &from.reply_to,
+        &from.user_id,
+        &from.app_id,
+        &from.kind,
+    ];
+    if texts.iter().all(|text| text.is_none()) {
+        return;
+    }
     let bytes = |text: &Option<Short>| text.as_ref().map(|text| text.bytes().clone());
     let id = |text: &Option<Short>| {
         text.as_ref().map(|text| {
@@ -176,9 +204,7 @@ fn take_fields(message: &mut Message, from: &BasicProperties, vhost: VhostId) {
         subject: bytes(&from.kind),
         ..Fields::default()
     };
-    if fields != Fields::default() {
-        message.fields = Some(Box::new(fields));
-    }
+    message.fields = Some(Box::new(fields));
 }
 
 /// Reads a reply-to: a queue, or a topic of the root space.

@@ -82,6 +82,8 @@ pub struct AmqpSession {
     channels: BTreeMap<u16, Channel>,
     /// Read and not looked at, because the core had to be asked first.
     held: BytesMut,
+    /// Why `connection.close` is out, for the log.
+    farewell: Option<Close>,
 }
 
 impl AmqpSession {
@@ -97,6 +99,7 @@ impl AmqpSession {
             started: false,
             channels: BTreeMap::new(),
             held: BytesMut::new(),
+            farewell: None,
         }
     }
 
@@ -177,7 +180,10 @@ impl AmqpSession {
                 Frame::Method {
                     channel: 0,
                     method: Method::ConnectionCloseOk(_),
-                } => Err(Close::fault("closed after an exception")),
+                } => Err(match &self.farewell {
+                    Some(close) => close.clone(),
+                    None => Close::fault("closed after an exception"),
+                }),
                 Frame::Method {
                     channel: 0,
                     method: Method::ConnectionClose(_),
@@ -388,6 +394,10 @@ impl AmqpSession {
             return;
         }
         self.phase = Phase::Closing;
+        self.farewell = Some(match fault.code {
+            ReplyCode::ConnectionForced => Close::done(fault.text.clone()),
+            _ => Close::fault(fault.reply_text()),
+        });
         self.channels.clear();
         self.shared.held.clear();
         self.shared.deferred = 0;
@@ -682,6 +692,7 @@ impl Channel {
             Method::TxCommit(_) => self.on_tx_commit(step),
             Method::TxRollback(_) => self.on_tx_rollback(step),
             Method::ChannelFlow(flow) => {
+                self.is_stopped = !flow.active;
                 step.command(session::Command::GroupFlow {
                     group: u32::from(self.number),
                     active: flow.active,
@@ -727,7 +738,9 @@ impl Session for AmqpSession {
         now: Timestamp,
         out: &mut Output,
     ) -> Result<(), Close> {
-        self.keep_alive.on_heard(now);
+        if !input.is_empty() {
+            self.keep_alive.on_heard(now);
+        }
         self.noting_output(now, out, |session, out| {
             if session.held.is_empty() {
                 let result = session.read(input, now, out);

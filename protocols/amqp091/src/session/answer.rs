@@ -108,6 +108,9 @@ impl Channel {
                     step.send(self.number, method);
                 }
             }
+            (Pending::ReplyQueue { tag, no_wait }, Event::Declared { name, .. }) => {
+                self.on_reply_queue(&name, (tag, no_wait), step);
+            }
             (Pending::QueuePurge { no_wait: false, .. }, Event::Declared { messages, .. }) => {
                 let message_count = count(messages);
                 step.send(self.number, queue::PurgeOk { message_count });
@@ -132,11 +135,11 @@ impl Channel {
                 Pending::Consume {
                     number,
                     tag,
+                    queue,
                     no_wait,
-                    ..
                 },
                 Event::Subscribed { .. },
-            ) => self.on_subscribed((number, tag, no_wait), step),
+            ) => self.on_subscribed((number, tag, queue, no_wait), step),
             (
                 Pending::Cancel {
                     number,
@@ -187,8 +190,10 @@ impl Channel {
                 retried: false,
                 arguments,
                 reply,
-            } if refusal.kind == RefusalKind::InvalidArgument
-                && let Some(binding) = reread(binding.clone(), &arguments) =>
+            } if matches!(
+                refusal.kind,
+                RefusalKind::InvalidArgument | RefusalKind::Inequivalent
+            ) && let Some(binding) = reread(binding.clone(), &arguments) =>
             {
                 let token = self.wait(
                     step,
@@ -230,7 +235,10 @@ impl Channel {
             Pending::ExchangeDeclare { name, .. } | Pending::ExchangeDelete { name, .. } => {
                 Err(phrase(&refusal, "exchange", &name, step))
             }
-            Pending::Commit | Pending::Cancel { .. } | Pending::Fence => Err(Fault::from(refusal)),
+            Pending::Commit
+            | Pending::ReplyQueue { .. }
+            | Pending::Cancel { .. }
+            | Pending::Fence => Err(Fault::from(refusal)),
         }
     }
 }

@@ -39,6 +39,13 @@ pub(crate) enum Stage {
     },
 }
 
+/// A consumer as this side sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Consumer {
+    pub(crate) tag: Short,
+    pub(crate) queue: Bytes,
+}
+
 /// A method that the core has to answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Waiting {
@@ -53,6 +60,11 @@ pub(crate) struct Waiting {
 pub(crate) enum Pending {
     QueueDeclare {
         name: Bytes,
+        no_wait: bool,
+    },
+    /// The hidden queue of direct reply-to; then comes the consumer.
+    ReplyQueue {
+        tag: Short,
         no_wait: bool,
     },
     QueuePurge {
@@ -143,10 +155,14 @@ pub(crate) struct Channel {
     pub(crate) waiting: Option<Waiting>,
     pub(crate) deferred: VecDeque<(Frame, usize)>,
     pub(crate) last_queue: Option<Bytes>,
-    /// Consumers by number, with their tags.
-    pub(crate) consumers: BTreeMap<u32, Short>,
+    pub(crate) consumers: BTreeMap<u32, Consumer>,
     pub(crate) tags: BTreeMap<Short, u32>,
     pub(crate) prefetch: u16,
+    /// The channel's own window or a stopped flow: undone before the number is used again.
+    pub(crate) has_window: bool,
+    pub(crate) is_stopped: bool,
+    /// The queue behind `amq.rabbitmq.reply-to`.
+    pub(crate) reply_queue: Option<Bytes>,
     pub(crate) last_delivery: u64,
     pub(crate) unsettled: BTreeMap<u64, DeliveryId>,
     pub(crate) mode: Mode,
@@ -168,6 +184,9 @@ impl Channel {
             consumers: BTreeMap::new(),
             tags: BTreeMap::new(),
             prefetch: 0,
+            has_window: false,
+            is_stopped: false,
+            reply_queue: None,
             last_delivery: 0,
             unsettled: BTreeMap::new(),
             mode: Mode::Plain,
@@ -266,6 +285,16 @@ impl Channel {
         }
         self.consumers.clear();
         self.tags.clear();
+        let group = u32::from(self.number);
+        if self.has_window {
+            step.command(Command::GroupWindow { group, window: 0 });
+        }
+        if self.is_stopped {
+            step.command(Command::GroupFlow {
+                group,
+                active: true,
+            });
+        }
         // Confirms that are still to come are told until `close-ok`; what a transaction staged is forgotten.
         if let Mode::Transaction { taken, .. } = &mut self.mode {
             self.unsettled.extend(std::mem::take(taken));

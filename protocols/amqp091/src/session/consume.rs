@@ -3,21 +3,30 @@
 use bytes::Bytes;
 use message::Value;
 use session::{
-    Command, Credit, Delivery, Lease, Outcome, Pull, Source, Subscribe, SubscriptionOptions,
+    Command, Credit, Declare, Delivery, Lease, Outcome, Pull, QueueOptions, Source, Subscribe,
+    SubscriptionOptions,
 };
 
 use super::{
-    channel::{Channel, Pending},
+    channel::{Channel, Consumer, Pending},
     step::{Step, consumer_id},
 };
 use crate::{
     codec::{Short, basic},
     error::{Fault, ReplyCode},
-    key, message as conversion,
+    key,
+    message::{self as conversion, DIRECT_REPLY_TO},
 };
 
-/// The pseudo-queue of direct reply-to.
-const DIRECT_REPLY_TO: &[u8] = b"amq.rabbitmq.reply-to";
+/// What a consumer is started with.
+struct Reader {
+    queue: Bytes,
+    tag: Short,
+    credit: Credit,
+    exclusive: bool,
+    priority: i32,
+    no_wait: bool,
+}
 
 impl Channel {
     pub(crate) fn on_qos(&mut self, qos: &basic::Qos, step: &mut Step<'_>) -> Result<(), Fault> {
@@ -29,6 +38,7 @@ impl Channel {
         }
         // As in RabbitMQ: global is the whole channel, else each consumer that is started from here on.
         if qos.global {
+            self.has_window = qos.prefetch_count != 0;
             step.command(Command::GroupWindow {
                 group: u32::from(self.number),
                 window: u32::from(qos.prefetch_count),
@@ -49,9 +59,6 @@ impl Channel {
         if queue.starts_with(key::STREAM_PREFIX) {
             return Err(Fault::new(ReplyCode::NotImplemented, "streams"));
         }
-        if &queue[..] == DIRECT_REPLY_TO {
-            return Err(Fault::new(ReplyCode::NotImplemented, "direct reply-to"));
-        }
         // 1.8.3.3: a tag in use is a connection exception.
         if self.tags.contains_key(&consume.consumer_tag) {
             return Err(Fault::new(
@@ -71,25 +78,43 @@ impl Channel {
                     )
                 })?,
         };
-        let number = step.shared.number() as u32;
         let tag = if consume.consumer_tag.is_empty() {
-            Short::cut(format!("amq.ctag-{}.{number}", self.number))
+            Short::cut(format!("amq.ctag-{}.{}", self.number, step.shared.number()))
         } else {
             Short::new(Bytes::copy_from_slice(&consume.consumer_tag)).unwrap_or_default()
         };
+        if &queue[..] == DIRECT_REPLY_TO {
+            return self.consume_replies(&consume, tag, step);
+        }
         let credit = if consume.no_ack {
             Credit::Settled
         } else {
             Credit::Window(u32::from(self.prefetch))
         };
+        self.subscribe(
+            Reader {
+                queue,
+                tag,
+                credit,
+                exclusive: consume.exclusive,
+                priority,
+                no_wait: consume.no_wait,
+            },
+            step,
+        );
+        Ok(())
+    }
+
+    fn subscribe(&mut self, reader: Reader, step: &mut Step<'_>) {
+        let number = step.shared.number() as u32;
         let token = self.wait(
             step,
             (60, 20),
             Pending::Consume {
                 number,
-                tag,
-                queue: Bytes::copy_from_slice(&queue),
-                no_wait: consume.no_wait,
+                tag: reader.tag,
+                queue: Bytes::copy_from_slice(&reader.queue),
+                no_wait: reader.no_wait,
             },
         );
         step.command(Command::Subscribe(Box::new(Subscribe {
@@ -97,27 +122,98 @@ impl Channel {
             lane: self.lane(),
             consumer: consumer_id(self.number, number),
             source: Source::Queue {
-                name: queue,
+                name: reader.queue,
                 create: false,
             },
-            credit,
+            credit: reader.credit,
             group: u32::from(self.number),
-            exclusive: consume.exclusive,
-            priority,
+            exclusive: reader.exclusive,
+            priority: reader.priority,
             through_client: false,
             options: SubscriptionOptions::default(),
         })));
-        Ok(())
+    }
+
+    /// Direct reply-to: a made-up exclusive queue that goes with its consumer stands behind the pseudo-queue. Its name is put in the place of the
+    /// pseudo-queue's in every message published on this channel.
+    fn consume_replies(
+        &mut self,
+        consume: &basic::Consume,
+        tag: Short,
+        step: &mut Step<'_>,
+    ) -> Result<(), Fault> {
+        let complaint = if !consume.no_ack {
+            "reply consumer cannot acknowledge"
+        } else if self.reply_queue.is_some() {
+            "reply consumer already set"
+        } else {
+            let token = self.wait(
+                step,
+                (60, 20),
+                Pending::ReplyQueue {
+                    tag,
+                    no_wait: consume.no_wait,
+                },
+            );
+            step.command(Command::Declare {
+                token,
+                lane: self.lane(),
+                declare: Declare::Queue {
+                    name: Bytes::new(),
+                    passive: false,
+                    options: Box::new(QueueOptions {
+                        exclusive: true,
+                        auto_delete: true,
+                        ..QueueOptions::default()
+                    }),
+                },
+            });
+            return Ok(());
+        };
+        Err(Fault::new(ReplyCode::PreconditionFailed, complaint))
+    }
+
+    /// The queue behind the pseudo-queue is there.
+    pub(crate) fn on_reply_queue(
+        &mut self,
+        name: &Bytes,
+        (tag, no_wait): (Short, bool),
+        step: &mut Step<'_>,
+    ) {
+        let queue = Bytes::copy_from_slice(name);
+        self.reply_queue = Some(queue.clone());
+        self.subscribe(
+            Reader {
+                queue,
+                tag,
+                credit: Credit::Settled,
+                exclusive: false,
+                priority: 0,
+                no_wait,
+            },
+            step,
+        );
+    }
+
+    /// The consumer has gone and with it the queue; another may be started.
+    fn forget_reply_queue(&mut self, queue: &Bytes) {
+        if self.reply_queue.as_ref() == Some(queue) {
+            self.reply_queue = None;
+        }
     }
 
     /// The consumer is there.
     pub(crate) fn on_subscribed(
         &mut self,
-        (number, tag, no_wait): (u32, Short, bool),
+        (number, tag, queue, no_wait): (u32, Short, Bytes, bool),
         step: &mut Step<'_>,
     ) {
         self.tags.insert(tag.clone(), number);
-        self.consumers.insert(number, tag.clone());
+        let consumer = Consumer {
+            tag: tag.clone(),
+            queue,
+        };
+        self.consumers.insert(number, consumer);
         if !no_wait {
             step.send(self.number, basic::ConsumeOk { consumer_tag: tag });
         }
@@ -165,9 +261,10 @@ impl Channel {
     }
 
     fn forget_consumer(&mut self, number: u32) -> Option<Short> {
-        let tag = self.consumers.remove(&number)?;
-        self.tags.remove(&tag);
-        Some(tag)
+        let consumer = self.consumers.remove(&number)?;
+        self.tags.remove(&consumer.tag);
+        self.forget_reply_queue(&consumer.queue);
+        Some(consumer.tag)
     }
 
     /// The consumer is gone, because its queue is.
@@ -246,7 +343,7 @@ impl Channel {
 
     /// A delivery to one of the channel's consumers.
     pub(crate) fn deliver(&mut self, number: u32, delivery: &Delivery, step: &mut Step<'_>) {
-        let Some(consumer_tag) = self.consumers.get(&number).cloned() else {
+        let Some(consumer) = self.consumers.get(&number) else {
             self.release(delivery, step);
             return;
         };
@@ -255,6 +352,7 @@ impl Channel {
             self.refuse_delivery(delivery, step);
             return;
         }
+        let consumer_tag = consumer.tag.clone();
         let method = basic::Deliver {
             consumer_tag,
             delivery_tag: self.tag_delivery(delivery),

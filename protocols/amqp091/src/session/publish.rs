@@ -53,6 +53,7 @@ impl Channel {
         let by = Publisher {
             vhost: step.shared.vhost,
             user: &step.shared.user,
+            reply_queue: self.reply_queue.as_ref(),
             now: step.now,
         };
         let message = conversion::from_publish(publish, header, body, by)?;

@@ -1,6 +1,6 @@
 //! Frames and commands as lines of a script.
 
-use amqp091::codec::{BasicProperties, Frame};
+use amqp091::codec::{self, BasicProperties, Frame};
 use message::{Address, Filter, FilterLevel, Kind, Levels, Properties, Value};
 use session::{
     BindTarget, Binding, Command, Credit, Declare, Lease, Operation, Publish, Settle, Source,
@@ -22,6 +22,13 @@ pub(crate) fn frame(frame: &Frame) -> String {
                 basic_properties(&properties)
             )
         }
+        Frame::Method {
+            channel,
+            method: codec::Method::ConnectionStart(start),
+        } => format!(
+            "{channel} connection.start {}-{} {:?}",
+            start.version_major, start.version_minor, start.mechanisms.0
+        ),
         Frame::Method { channel, method } => {
             let debug = format!("{method:?}");
             let inside = debug
@@ -244,7 +251,7 @@ fn declare(one: &Declare) -> String {
                 }
             }
             let defaults = format!("{:?}", session::QueueAttributes::default());
-            let defaults: Vec<&str> = defaults.split(", ").collect();
+            let defaults: Vec<&str> = defaults.trim_end_matches(" }").split(", ").collect();
             let mine = format!("{:?}", options.attributes);
             for field in mine.trim_end_matches(" }").split(", ") {
                 let field = field.trim_start_matches("QueueAttributes { ");
