@@ -91,7 +91,7 @@ pub struct Config {
     pub transactions_max: usize,
     /// Most operations in a transaction. 1 to 10,000.
     pub transaction_operations_max: usize,
-    /// Most bytes of bodies in a transaction. 1 to 67,108,864.
+    /// Most bytes in the open transactions of a connection together. 1 to 67,108,864.
     pub transaction_bytes_max: usize,
     /// Most temporary queues of a connection. 1 to 100,000.
     pub temporary_queues_max: usize,

@@ -111,9 +111,11 @@ impl Destination {
                 .map(|r| text.slice_ref(r))
         };
         // A comma alone may be a part of a name; with a second destination behind it, it is ActiveMQ's separator.
-        if [&b",/queue/"[..], b",/topic/", b",queue://", b",topic://"]
-            .iter()
-            .any(|part| text.windows(part.len()).any(|window| window == *part))
+        let composite = text.contains(&b',');
+        if composite
+            && [&b",/queue/"[..], b",/topic/", b",queue://", b",topic://"]
+                .iter()
+                .any(|part| text.windows(part.len()).any(|window| window == *part))
         {
             return Err(DestinationError::Composite);
         }

@@ -172,7 +172,7 @@ impl Conversation {
                 self.on_ack(&frame, outcome, out)?;
             }
             Verb::Begin => {
-                let name = required(&frame, "transaction")?.clone();
+                let name = required(&frame, "transaction")?;
                 self.transactions.begin(name, &self.config)?;
                 self.fence(frame.receipt(), out);
             }
@@ -248,8 +248,7 @@ impl Conversation {
             inbound_id: None,
         };
         if let Some(name) = transaction {
-            let transaction = self.transactions.open(&name)?;
-            transaction.stage_publish(publish, &self.config)?;
+            self.transactions.publish(&name, publish, &self.config)?;
             self.fence(receipt, out);
         } else {
             publish.token = self.await_receipt(receipt);
@@ -340,11 +339,11 @@ impl Conversation {
             outcome,
         };
         if let Some(name) = frame.headers.first("transaction") {
-            let transaction = self.transactions.open(name)?;
-            for range in fold(found.ledger.set_aside(&numbers)) {
-                transaction.stage_settle(settle(range), &self.config)?;
-            }
-            transaction.set_aside.push((consumer, numbers));
+            let settles = fold(found.ledger.set_aside(&numbers))
+                .into_iter()
+                .map(settle);
+            self.transactions
+                .settle(name, consumer, numbers, settles, &self.config)?;
             self.fence(receipt, out);
             return Ok(());
         }

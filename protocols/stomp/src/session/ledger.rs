@@ -4,113 +4,87 @@
 //! lower one (STOMP 1.2, "ACK": `ack:client`). In a transaction they are only set aside: COMMIT takes them out, ABORT
 //! lays them back.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
 use session::{DeliveryId, DeliveryRange};
 use smallvec::SmallVec;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Slot {
-    Out(DeliveryId),
-    SetAside(DeliveryId),
-    Gone,
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    id: DeliveryId,
+    set_aside: bool,
 }
 
-/// The deliveries of one subscription.
+/// The deliveries of one subscription: as much memory as there is out, however old the oldest is.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    /// The number of the first slot, less 1.
-    before: u64,
-    slots: VecDeque<Slot>,
-    out: usize,
+    last: u64,
+    out: BTreeMap<u64, Entry>,
 }
 
 impl Ledger {
     /// The number of the next delivery. `None`: it is settled already.
     pub(super) fn push(&mut self, id: Option<DeliveryId>) -> u64 {
-        let number = self.before + self.slots.len() as u64 + 1;
-        match id {
-            Some(id) => {
-                self.slots.push_back(Slot::Out(id));
-                self.out += 1;
-            }
-            None if self.slots.is_empty() => self.before += 1,
-            None => self.slots.push_back(Slot::Gone),
+        self.last += 1;
+        if let Some(id) = id {
+            let set_aside = false;
+            self.out.insert(self.last, Entry { id, set_aside });
         }
-        number
-    }
-
-    fn index(&self, number: u64) -> Option<usize> {
-        usize::try_from(number.checked_sub(self.before + 1)?).ok()
+        self.last
     }
 
     /// Whether that delivery is out, and which it is.
     pub(super) fn find(&self, number: u64) -> Option<DeliveryId> {
-        match self.slots.get(self.index(number)?)? {
-            Slot::Out(id) => Some(*id),
-            Slot::SetAside(_) | Slot::Gone => None,
-        }
+        let entry = self.out.get(&number)?;
+        (!entry.set_aside).then_some(entry.id)
     }
 
     /// The numbers that an ACK of `number` covers. Empty when `number` is not out.
     pub(super) fn covered(&self, number: u64, cumulative: bool) -> Vec<u64> {
-        let Some(last) = self.find(number).and_then(|_| self.index(number)) else {
+        if self.find(number).is_none() {
             return Vec::new();
-        };
-        let first = if cumulative { 0 } else { last };
-        (first..=last)
-            .filter(|at| matches!(self.slots[*at], Slot::Out(_)))
-            .map(|at| self.before + 1 + at as u64)
+        }
+        let first = if cumulative { 0 } else { number };
+        self.out
+            .range(first..=number)
+            .filter(|(_, entry)| !entry.set_aside)
+            .map(|(number, _)| *number)
             .collect()
     }
 
     /// Sets deliveries aside and says which they are.
     pub(super) fn set_aside(&mut self, numbers: &[u64]) -> Vec<DeliveryId> {
-        let mut ids = Vec::with_capacity(numbers.len());
-        for number in numbers {
-            if let Some(slot) = self.index(*number).and_then(|at| self.slots.get_mut(at))
-                && let Slot::Out(id) = *slot
-            {
-                *slot = Slot::SetAside(id);
-                ids.push(id);
-            }
-        }
-        ids
+        self.mark(numbers, true)
     }
 
     /// Lays back what was set aside.
     pub(super) fn lay_back(&mut self, numbers: &[u64]) {
-        for number in numbers {
-            if let Some(slot) = self.index(*number).and_then(|at| self.slots.get_mut(at))
-                && let Slot::SetAside(id) = *slot
-            {
-                *slot = Slot::Out(id);
-            }
-        }
+        self.mark(numbers, false);
     }
 
-    /// Takes deliveries out, set aside or not.
-    pub(super) fn take(&mut self, numbers: &[u64]) -> Vec<DeliveryId> {
+    fn mark(&mut self, numbers: &[u64], set_aside: bool) -> Vec<DeliveryId> {
         let mut ids = Vec::with_capacity(numbers.len());
         for number in numbers {
-            if let Some(slot) = self.index(*number).and_then(|at| self.slots.get_mut(at))
-                && let Slot::Out(id) | Slot::SetAside(id) = *slot
-            {
-                *slot = Slot::Gone;
-                self.out -= 1;
-                ids.push(id);
+            if let Some(entry) = self.out.get_mut(number) {
+                entry.set_aside = set_aside;
+                ids.push(entry.id);
             }
-        }
-        while self.slots.front() == Some(&Slot::Gone) {
-            self.slots.pop_front();
-            self.before += 1;
         }
         ids
     }
 
+    /// Takes deliveries out, set aside or not.
+    pub(super) fn take(&mut self, numbers: &[u64]) -> Vec<DeliveryId> {
+        numbers
+            .iter()
+            .filter_map(|number| self.out.remove(number))
+            .map(|entry| entry.id)
+            .collect()
+    }
+
     /// Whether nothing is out.
-    pub(super) const fn is_empty(&self) -> bool {
-        self.out == 0
+    pub(super) fn is_empty(&self) -> bool {
+        self.out.is_empty()
     }
 }
 

@@ -16,32 +16,73 @@ pub(super) struct Transaction {
     bytes: usize,
 }
 
-/// The open transactions of a connection, by name.
+/// The open transactions of a connection, by name. Their bytes are bounded together: they all wait in memory.
 #[derive(Debug, Default)]
-pub(super) struct Transactions(BTreeMap<Bytes, Transaction>);
+pub(super) struct Transactions {
+    open: BTreeMap<Bytes, Transaction>,
+    bytes: usize,
+}
 
 impl Transactions {
-    pub(super) fn begin(&mut self, name: Bytes, config: &Config) -> Result<(), Fault> {
-        if self.0.len() >= config.transactions_max {
+    pub(super) fn begin(&mut self, name: &Bytes, config: &Config) -> Result<(), Fault> {
+        if self.open.len() >= config.transactions_max {
             let detail = format!("more than {} transactions", config.transactions_max);
             return Err(Fault::peer("quota exceeded", detail));
         }
-        if self.0.contains_key(&name) {
+        if self.open.contains_key(name) {
             return Err(Fault::peer(
                 "transaction exists",
-                format!("'{}' has begun already", String::from_utf8_lossy(&name)),
+                format!("'{}' has begun already", String::from_utf8_lossy(name)),
             ));
         }
-        self.0.insert(name, Transaction::default());
+        // Not a part of the read buffer, which it would keep alive.
+        self.open
+            .insert(Bytes::copy_from_slice(name), Transaction::default());
         Ok(())
     }
 
-    pub(super) fn open(&mut self, name: &Bytes) -> Result<&mut Transaction, Fault> {
-        self.0.get_mut(name).ok_or_else(|| unknown(name))
+    pub(super) fn take(&mut self, name: &Bytes) -> Result<Transaction, Fault> {
+        let transaction = self.open.remove(name).ok_or_else(|| unknown(name))?;
+        self.bytes -= transaction.bytes;
+        Ok(transaction)
     }
 
-    pub(super) fn take(&mut self, name: &Bytes) -> Result<Transaction, Fault> {
-        self.0.remove(name).ok_or_else(|| unknown(name))
+    /// Stages a SEND.
+    pub(super) fn publish(
+        &mut self,
+        name: &Bytes,
+        publish: Publish,
+        config: &Config,
+    ) -> Result<(), Fault> {
+        let transaction = self.open.get_mut(name).ok_or_else(|| unknown(name))?;
+        let head = publish.message.native.as_ref();
+        let bytes = publish.message.body.len() + head.map_or(0, |native| native.head.len());
+        transaction.bytes += bytes;
+        self.bytes += bytes;
+        if self.bytes > config.transaction_bytes_max {
+            let max = config.transaction_bytes_max;
+            let detail = format!("more than {max} bytes in transactions");
+            return Err(Fault::peer("quota exceeded", detail));
+        }
+        transaction.operations.push(Operation::Publish(publish));
+        transaction.room(config)
+    }
+
+    /// Stages what became of deliveries that have been set aside.
+    pub(super) fn settle(
+        &mut self,
+        name: &Bytes,
+        consumer: u64,
+        numbers: Vec<u64>,
+        settles: impl Iterator<Item = Settle>,
+        config: &Config,
+    ) -> Result<(), Fault> {
+        let transaction = self.open.get_mut(name).ok_or_else(|| unknown(name))?;
+        transaction.set_aside.push((consumer, numbers));
+        transaction
+            .operations
+            .extend(settles.map(Operation::Settle));
+        transaction.room(config)
     }
 }
 
@@ -54,31 +95,11 @@ fn unknown(name: &[u8]) -> Fault {
 
 impl Transaction {
     fn room(&self, config: &Config) -> Result<(), Fault> {
-        if self.operations.len() > config.transaction_operations_max {
-            let detail = format!(
-                "more than {} operations in a transaction",
-                config.transaction_operations_max
-            );
-            return Err(Fault::peer("quota exceeded", detail));
-        }
-        if self.bytes > config.transaction_bytes_max {
-            let detail = format!(
-                "more than {} bytes in a transaction",
-                config.transaction_bytes_max
-            );
+        let max = config.transaction_operations_max;
+        if self.operations.len() > max {
+            let detail = format!("more than {max} operations in a transaction");
             return Err(Fault::peer("quota exceeded", detail));
         }
         Ok(())
-    }
-
-    pub(super) fn stage_publish(&mut self, publish: Publish, config: &Config) -> Result<(), Fault> {
-        self.bytes += publish.message.body.len();
-        self.operations.push(Operation::Publish(publish));
-        self.room(config)
-    }
-
-    pub(super) fn stage_settle(&mut self, settle: Settle, config: &Config) -> Result<(), Fault> {
-        self.operations.push(Operation::Settle(settle));
-        self.room(config)
     }
 }

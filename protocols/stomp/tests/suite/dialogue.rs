@@ -50,6 +50,9 @@ impl Run {
                 Some(("header_len_max", max)) => {
                     config.header_len_max = max.parse().expect("a number");
                 }
+                Some(("transaction_bytes_max", max)) => {
+                    config.transaction_bytes_max = max.parse().expect("a number");
+                }
                 Some(("operations_max", max)) => {
                     config.transaction_operations_max = max.parse().expect("a number");
                 }
