@@ -1,4 +1,4 @@
-//! STOMP 1.0, 1.1 and 1.2: the server's side as a [`session::Session`], and a codec for both sides.
+//! STOMP 1.0, 1.1 and 1.2: the server's side as a [`Session`](::session::Session), and a codec for both sides.
 //!
 //! One codec and one session; the version is a field. What is spoken beyond the specification (destinations, headers of
 //! RabbitMQ and ActiveMQ) is listed in `destination.rs` and `message.rs`.
@@ -8,11 +8,13 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `codec.rs` | [`codec::Frame`], [`codec::Decoder`], encoding; `codec/header.rs`: headers and their escapes |
+//! | `codec.rs` | [`codec::Frame`], [`Version`], encoding |
+//! | `codec/decoder.rs`, `codec/header.rs` | [`codec::Decoder`]; headers and their escapes |
 //! | `session.rs` | [`StompSession`]: the states of a connection |
 //! | `session/handshake.rs` | CONNECT: version, credentials, heart-beats |
 //! | `session/conversation.rs` | every frame and event after CONNECTED |
 //! | `session/subscribing.rs` | SUBSCRIBE and UNSUBSCRIBE |
+//! | `session/options.rs` | what its headers ask for in other brokers' words |
 //! | `session/ledger.rs` | what is out to a subscription, and what an ACK covers |
 //! | `session/transaction.rs` | BEGIN, COMMIT, ABORT |
 //! | `session/heart_beat.rs` | both directions' deadlines |
