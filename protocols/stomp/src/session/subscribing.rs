@@ -4,7 +4,7 @@
 //! |---|---|
 //! | a queue | the queue, shared with its other consumers |
 //! | a topic, an exchange | a queue of this connection, bound to it; gone with the subscription |
-//! | the same, durable | a durable queue, bound to it, that stays: see [`durable_queue`] |
+//! | the same, durable | a durable queue, bound to it, that stays: see `durable_queue` |
 //! | a temporary queue | that queue |
 //!
 //! A queue with options (`durable`, `auto-delete`, `exclusive`, RabbitMQ's `x-` arguments) is declared with them.
