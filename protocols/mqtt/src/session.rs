@@ -412,16 +412,6 @@ impl Open {
                 }
             }
             Event::Resumed { received } => self.outbound.on_resumed(&received, peer, out),
-            Event::Reached { token } => {
-                if let Some(Reply::Refused {
-                    qos,
-                    packet_id,
-                    reason,
-                }) = Reply::of(token)
-                {
-                    self.inbound.on_refused(qos, packet_id, reason, peer, out);
-                }
-            }
             Event::Subscribed { token } => self.on_filter(token, Answer::Subscribed, out),
             Event::Unsubscribed { token, existed } => {
                 self.on_filter(token, Answer::Unsubscribed { existed }, out);
@@ -437,6 +427,7 @@ impl Open {
             | Event::Declared { .. }
             | Event::Returned { .. }
             | Event::Pulled { .. }
+            | Event::Reached { .. }
             | Event::Committed { .. }
             | Event::Closing { .. } => {}
         }

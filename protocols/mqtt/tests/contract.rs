@@ -136,7 +136,6 @@ impl Memory {
                 }
                 out + &format!(" {}", show_range(&settle.deliveries))
             }
-            Command::Fence { token, .. } => format!("fence {}", self.name(*token)),
             other => panic!("not a command of MQTT: {other:?}"),
         }
     }
@@ -191,9 +190,6 @@ impl Memory {
             "settled" => Event::Settled {
                 token: self.token(first()),
                 known: 1,
-            },
-            "reached" => Event::Reached {
-                token: self.token(first()),
             },
             "cancelled" => Event::Cancelled {
                 consumer: consumer(first()),

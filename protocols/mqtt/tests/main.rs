@@ -5,6 +5,7 @@
 //! | `frames/*.txt` | bytes and the packet that they are, or the reason why they are none (`frames.rs`) |
 //! | `scripts/*.txt` | dialogues with a session, each run with whole reads and byte by byte (`dialogue.rs`) |
 //! | `notation.rs`, `contract.rs` | packets, commands and events as lines of text |
+//! | `random.rs` | a session between a random client and a naive core; copies that are not made |
 //! | `properties.rs` | round trips, any split, names there and back |
 
 mod contract;
@@ -12,6 +13,7 @@ mod dialogue;
 mod frames;
 mod notation;
 mod properties;
+mod random;
 
 /// The files of a directory beside this one, with their names, in order.
 fn files(directory: &str) -> Vec<(std::path::PathBuf, String)> {

@@ -223,7 +223,7 @@ fn farewell(codes: &'static [u8]) -> impl Strategy<Value = Farewell> {
 }
 
 /// Every packet of MQTT 5.
-fn packet() -> impl Strategy<Value = Packet> {
+pub(crate) fn packet() -> impl Strategy<Value = Packet> {
     prop_oneof![
         connect().prop_map(|connect| Packet::Connect(Box::new(connect))),
         (any::<bool>(), properties(connack_property)).prop_map(|(session_present, properties)| {

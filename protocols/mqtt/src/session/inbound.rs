@@ -3,7 +3,10 @@
 //! Whether an exactly-once publish is a repeat is not known here: the core holds those identifiers, because they outlive
 //! the connection. Here they only count against the quota.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use message::{Message, Timestamp, VhostId};
 use session::{Command, Lane, Output, PublishOutcome, Refusal, RefusalKind};
@@ -30,8 +33,22 @@ pub(super) struct Inbound {
     unacked: usize,
     /// Exactly-once publishes of this connection without PUBCOMP.
     exactly_once: BTreeSet<u16>,
+    /// Publishes with an identifier that the core was given, and how many of those it has answered, in order.
+    asked: u64,
+    answered: u64,
+    /// Publishes that the session refused itself, each behind so many answers of the core.
+    refused: VecDeque<Refused>,
     /// What topic alias n means, at n - 1.
     aliases: Vec<Option<Text>>,
+}
+
+/// A publish that the core is not asked about.
+#[derive(Debug)]
+struct Refused {
+    behind: u64,
+    qos: u8,
+    packet_id: u16,
+    reason: ReasonCode,
 }
 
 impl Inbound {
@@ -43,6 +60,9 @@ impl Inbound {
             levels_max: config.levels_max,
             unacked: 0,
             exactly_once: BTreeSet::new(),
+            asked: 0,
+            answered: 0,
+            refused: VecDeque::new(),
             aliases: Vec::new(),
         }
     }
@@ -91,6 +111,7 @@ impl Inbound {
                 }
             }
         }
+        self.asked += u64::from(publish.qos > 0);
         let token = publish.packet_id.map(|id| match publish.qos {
             1 => {
                 self.unacked += 1;
@@ -190,33 +211,32 @@ impl Inbound {
         match publish.packet_id {
             Some(packet_id) if peer.version == Version::V5 => {
                 self.unacked += 1;
-                let reply = Reply::Refused {
+                self.refused.push_back(Refused {
+                    behind: self.asked,
                     qos: publish.qos,
                     packet_id,
                     reason,
-                };
-                out.commands.push_back(Command::Fence {
-                    token: reply.token(),
-                    lane: Lane::default(),
                 });
+                self.put_refused(peer, out);
                 Ok(())
             }
             _ => Err(Fault::new(reason, reason.words())),
         }
     }
 
-    /// The turn of a PUBLISH that was refused by the session itself has come.
-    pub(super) fn on_refused(
-        &mut self,
-        qos: u8,
-        packet_id: u16,
-        reason: ReasonCode,
-        peer: &Peer,
-        out: &mut Output,
-    ) {
-        self.unacked = self.unacked.saturating_sub(1);
-        let kind = if qos == 2 { AckKind::Rec } else { AckKind::Ack };
-        peer.put_ack(kind, packet_id, reason, "", out);
+    /// Answers the refused publishes whose turn has come.
+    fn put_refused(&mut self, peer: &Peer, out: &mut Output) {
+        while let Some(first) = self.refused.front()
+            && first.behind <= self.answered
+        {
+            self.unacked = self.unacked.saturating_sub(1);
+            let kind = match first.qos {
+                2 => AckKind::Rec,
+                _ => AckKind::Ack,
+            };
+            peer.put_ack(kind, first.packet_id, first.reason, "", out);
+            self.refused.pop_front();
+        }
     }
 
     /// The core has a PUBLISH of QoS 1 or 2 safe, or refuses it.
@@ -228,6 +248,7 @@ impl Inbound {
         peer: &Peer,
         out: &mut Output,
     ) -> Result<(), Fault> {
+        self.answered += 1;
         if kind == AckKind::Ack {
             self.unacked = self.unacked.saturating_sub(1);
         }
@@ -248,6 +269,7 @@ impl Inbound {
             }
         };
         peer.put_ack(kind, packet_id, reason, why, out);
+        self.put_refused(peer, out);
         Ok(())
     }
 

@@ -2,8 +2,6 @@
 
 use session::Token;
 
-use crate::codec::ReasonCode;
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reply {
     Authenticate,
@@ -12,12 +10,6 @@ pub(super) enum Reply {
     PubAck(u16),
     /// A publish of QoS 2 with that packet identifier.
     PubRec(u16),
-    /// A publish that the session refused itself: answered in its turn, behind those that the core has.
-    Refused {
-        qos: u8,
-        packet_id: u16,
-        reason: ReasonCode,
-    },
     /// A filter of a SUBSCRIBE or UNSUBSCRIBE.
     Filter {
         serial: u32,
@@ -34,16 +26,8 @@ impl Reply {
             Self::Open => (1, 0),
             Self::PubAck(id) => (2, u64::from(id)),
             Self::PubRec(id) => (3, u64::from(id)),
-            Self::Refused {
-                qos,
-                packet_id,
-                reason,
-            } => (
-                4,
-                u64::from(packet_id) << 16 | u64::from(reason.0) << 8 | u64::from(qos),
-            ),
-            Self::Filter { serial, index } => (5, u64::from(serial) << 16 | u64::from(index)),
-            Self::Received(serial) => (6, u64::from(serial)),
+            Self::Filter { serial, index } => (4, u64::from(serial) << 16 | u64::from(index)),
+            Self::Received(serial) => (5, u64::from(serial)),
         };
         Token(kind << 56 | rest)
     }
@@ -56,16 +40,11 @@ impl Reply {
             1 => Self::Open,
             2 => Self::PubAck(rest as u16),
             3 => Self::PubRec(rest as u16),
-            4 => Self::Refused {
-                qos: rest as u8,
-                packet_id: (rest >> 16) as u16,
-                reason: ReasonCode((rest >> 8) as u8),
-            },
-            5 => Self::Filter {
+            4 => Self::Filter {
                 serial: (rest >> 16) as u32,
                 index: rest as u16,
             },
-            6 => Self::Received(rest as u32),
+            5 => Self::Received(rest as u32),
             _ => return None,
         })
     }
@@ -82,11 +61,6 @@ mod tests {
             Reply::Open,
             Reply::PubAck(u16::MAX),
             Reply::PubRec(1),
-            Reply::Refused {
-                qos: 2,
-                packet_id: u16::MAX,
-                reason: ReasonCode::NOT_AUTHORIZED,
-            },
             Reply::Filter {
                 serial: u32::MAX,
                 index: u16::MAX,
