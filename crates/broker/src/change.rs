@@ -191,13 +191,14 @@ pub(crate) struct Published {
 impl Published {
     /// Whether it is in the journal.
     pub(crate) fn is_durable(&self) -> bool {
-        self.stores() || self.inbound.is_some_and(|(client, _)| !client.is_soft())
+        self.stores()
+            || self.retain.is_some()
+            || self.inbound.is_some_and(|(client, _)| !client.is_soft())
     }
 
     /// Whether anything durable refers to the message.
     pub(crate) fn stores(&self) -> bool {
         self.retain.as_ref().is_some_and(|retain| !retain.clear)
-            || self.retain.is_some()
             || self.targets.iter().any(|target| !target.soft)
     }
 }
@@ -522,12 +523,8 @@ impl Change {
     #[must_use]
     pub fn is_durable(&self) -> bool {
         match &self.0 {
-            Kind::EpochOpen(_)
-            | Kind::Vhosts(_)
-            | Kind::RetainedGone(_) => true,
-            Kind::Transaction(it) => {
-                it.transaction != 0 || it.changes.iter().any(Self::is_durable)
-            }
+            Kind::EpochOpen(_) | Kind::Vhosts(_) | Kind::RetainedGone(_) => true,
+            Kind::Transaction(it) => it.transaction != 0 || it.changes.iter().any(Self::is_durable),
             Kind::QueueDeclared(it) => !is_soft(it.queue),
             Kind::QueueDeleted(it) => !is_soft(it.queue),
             Kind::QueuePurged(it) => !is_soft(it.queue),

@@ -36,6 +36,15 @@ impl Queue {
         &self.declared.options.attributes
     }
 
+    /// After how long an entry is over by the queue's own attributes.
+    pub(crate) fn age_ms(&self) -> Option<u64> {
+        let attributes = self.attributes();
+        match (attributes.ttl_ms, attributes.retention_ms) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
     /// Whether entries must keep the dedup ids of five minutes.
     pub(crate) fn deduplicates(&self) -> bool {
         self.attributes().deduplicate || self.attributes().fifo.is_some()

@@ -209,7 +209,13 @@ pub(crate) struct Recent {
 }
 
 impl Recent {
-    pub(crate) fn add(&mut self, id: StoredId, message: &Arc<Message>, bytes_max: u64, count_max: u64) {
+    pub(crate) fn add(
+        &mut self,
+        id: StoredId,
+        message: &Arc<Message>,
+        bytes_max: u64,
+        count_max: u64,
+    ) {
         let bytes = message.body.len() as u64 + 256;
         if bytes > bytes_max {
             return;

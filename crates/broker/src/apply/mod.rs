@@ -1,1 +1,159 @@
-//! Applying changes.
+//! Applying changes: the same function for live traffic, recovery and the standby.
+//!
+//! Nothing here chooses: no routing, no filter, no limit, no consumer (RULES 1). What a change did to an object depends
+//! on the change and that object alone. Soft state is kept beside as far as it is there: a replay has no connections.
+//!
+//! | file | what |
+//! |---|---|
+//! | `declare.rs` | virtual hosts, queues, exchanges, bindings |
+//! | `entries.rs` | publishes, deliveries, settlements |
+//! | `client.rs` | client sessions, subscriptions, wills, epochs |
+//! | `receivers.rs` | connections, consumers, credit, the round of queues with something to deliver |
+
+mod client;
+mod declare;
+mod entries;
+mod receivers;
+
+use message::{StoredId, Timestamp};
+
+use crate::{
+    Broker, Effect,
+    change::{Change, Kind},
+};
+
+pub(crate) use declare::{PREDECLARED, ROOT, binding_key};
+pub(crate) use entries::transient_len;
+
+/// What an `apply` is given besides the change.
+pub(crate) struct Applying<'a> {
+    pub(crate) now: Timestamp,
+    pub(crate) stored: Option<StoredId>,
+    pub(crate) effects: &'a mut Vec<Effect>,
+}
+
+impl Broker {
+    /// Applies a change. `stored` says where the message lies that it stores, if it stores one.
+    ///
+    /// # Panics
+    /// When the change does not fit the state: memory and journal would part (RULES 15).
+    pub fn apply(
+        &mut self,
+        change: &Change,
+        now: Timestamp,
+        stored: Option<StoredId>,
+        effects: &mut Vec<Effect>,
+    ) {
+        if change.is_durable() {
+            self.durable.time = self.durable.time.max(now);
+        }
+        let mut at = Applying {
+            now,
+            stored,
+            effects,
+        };
+        self.apply_kind(&change.0, &mut at);
+    }
+
+    fn apply_kind(&mut self, kind: &Kind, at: &mut Applying<'_>) {
+        match kind {
+            Kind::EpochOpen(it) => self.apply_epoch(it, at),
+            Kind::Vhosts(names) => self.apply_vhosts(names),
+            Kind::QueueDeclared(it) => self.apply_queue_declared(it, at.now),
+            Kind::QueueDeleted(it) => self.apply_queue_deleted(it.queue, at),
+            Kind::QueuePurged(it) => self.apply_queue_purged(it, at),
+            Kind::ExchangeDeclared(it) => self.apply_exchange_declared(it),
+            Kind::ExchangeDeleted(it) => self.apply_exchange_deleted(it),
+            Kind::Bound(it) => self.apply_bound(it),
+            Kind::Unbound(it) => self.apply_unbound(it),
+            Kind::Published(it) => self.apply_published(it, at),
+            Kind::Delivered(it) => self.apply_delivered(it, at),
+            Kind::Settled(it) => self.apply_settled(it, at),
+            Kind::Enqueued(it) => self.apply_enqueued(it, at),
+            Kind::RetainedGone(it) => self.apply_retained_gone(it, at),
+            Kind::Transaction(it) => {
+                for prepared in self
+                    .durable
+                    .prepared
+                    .remove(&it.transaction)
+                    .unwrap_or_default()
+                {
+                    let mut within = Applying {
+                        now: at.now,
+                        stored: prepared.stored,
+                        effects: at.effects,
+                    };
+                    self.publish(&prepared.published, &mut within);
+                }
+                for change in &it.changes {
+                    self.apply_kind(&change.0, at);
+                }
+                self.durable.next_transaction =
+                    self.durable.next_transaction.max(it.transaction + 1);
+            }
+            Kind::ClientOpened(it) => self.apply_client_opened(it),
+            Kind::ClientAway(it) => self.apply_client_away(it),
+            Kind::WillDone(it) => self.apply_will_done(it.client),
+            Kind::ClientEnded(it) => self.apply_client_ended(it.client, at),
+            Kind::ClientSubscribed(it) => self.apply_client_subscribed(it),
+            Kind::ClientUnsubscribed(it) => self.apply_client_unsubscribed(it),
+            Kind::InboundTaken(it) => {
+                if let Some(client) = self.client_mut(it.client) {
+                    client.inbound.insert(it.id);
+                }
+            }
+            Kind::InboundReleased(it) => {
+                if let Some(client) = self.client_mut(it.client) {
+                    client.inbound.remove(&it.id);
+                }
+            }
+            Kind::Attached {
+                session,
+                vhost,
+                user,
+            } => self.apply_attached(*session, *vhost, user),
+            Kind::Detached(session) => self.apply_detached(*session, at.now),
+            Kind::ConsumerAdded(it) => self.apply_consumer_added(it, at.now),
+            Kind::ConsumerGone { session, consumer } => {
+                self.apply_consumer_gone((*session, *consumer), at.now);
+            }
+            Kind::CreditSet {
+                session,
+                consumer,
+                credit,
+            } => self.apply_credit((*session, *consumer), *credit),
+            Kind::GroupWindow {
+                session,
+                group,
+                window,
+            } => self.change_group(*session, *group, |group| group.window = *window),
+            Kind::GroupFlow {
+                session,
+                group,
+                active,
+            } => self.change_group(*session, *group, |group| group.active = *active),
+            Kind::Sent(sent) => {
+                for (session, bytes) in sent {
+                    self.counters.delivered += 1;
+                    self.take_room(*session, *bytes);
+                }
+            }
+            Kind::Visible { queue, qseq } => self.apply_visible(*queue, *qseq, at.now),
+            Kind::SetAside { queue, qseq } => self.apply_set_aside(*queue, *qseq),
+            Kind::Rest(queue) => self.rest(*queue),
+            Kind::Postponed { was, until } => {
+                self.soft.timers.remove(was);
+                let timer = was.1;
+                if let crate::soft::Timer::Age(queue) = timer
+                    && let Some(soft) = self.soft.queues.get_mut(&queue)
+                {
+                    soft.age_at = *until;
+                }
+                if let Some(until) = until {
+                    self.soft.timers.insert((*until, timer));
+                }
+            }
+            Kind::Counted(tally, by) => self.counters.count(*tally, *by),
+        }
+    }
+}

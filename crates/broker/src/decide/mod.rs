@@ -1,35 +1,151 @@
-//! What a command comes to: reads, changes nothing.
+//! What a command comes to: reads, changes nothing. Only here are soft state, routing, limits and choices looked at (RULES 2).
+//!
+//! | file | what |
+//! |---|---|
+//! | `draft.rs` | a decision in the making, and what it has already promised |
+//! | `route.rs` | who gets a message |
+//! | `publish.rs` | publishes, admission to queues, retained messages |
+//! | `dead_letter.rs` | dead-lettering, expiry, drops from full queues |
+//! | `declare.rs` | queues, exchanges, bindings |
+//! | `subscribe.rs` | consumers, subscriptions, retained replay |
+//! | `settle.rs` | settlements and pulls |
+//! | `pump.rs` | deliveries |
+//! | `client.rs` | client sessions, wills, connections that come and go |
+//! | `transact.rs` | transactions |
+//! | `tick.rs` | what is due |
 
-use message::{Message, Timestamp};
-use session::{Command, SessionId};
-use std::sync::Arc;
+mod client;
+mod dead_letter;
+mod declare;
+mod draft;
+mod publish;
+mod pump;
+mod route;
+mod settle;
+mod subscribe;
+mod tick;
+mod transact;
 
-use crate::{Broker, Context, Decision, Effect, Fetch, SessionInfo};
+use session::{Command, Event, Lane, Refusal, RefusalKind, SessionId, Token};
+
+use crate::{
+    Broker, Context, Decision, OutLane, Wait,
+    change::{EpochOpen, Kind},
+    counters::Tally,
+};
+
+use draft::Draft;
 
 impl Broker {
-    /// Decides a command.
-    pub fn decide(&self, _from: SessionId, _command: &Command, _cx: &Context, _out: &mut Decision) {}
-    /// A connection has been authenticated.
-    pub fn decide_attach(&self, _id: SessionId, _who: &SessionInfo, _cx: &Context, _out: &mut Decision) {}
-    /// A connection is gone.
-    pub fn decide_detach(&self, _id: SessionId, _cx: &Context, _out: &mut Decision) {}
-    /// What is due: `true` when more is.
-    pub fn decide_tick(&self, _cx: &Context, _limit: usize, _out: &mut Decision) -> bool { false }
-    /// Deliveries that have become possible: `true` when there may be more.
-    pub fn decide_deliveries(&self, _cx: &Context, _limit: usize, _out: &mut Decision) -> bool { false }
-    /// A message asked for is here.
-    pub fn decide_fetched(&self, _fetched: Fetch, _message: Arc<Message>, _cx: &Context, _out: &mut Decision) {}
-    /// The first change of an epoch.
-    pub fn decide_epoch(&self, _epoch: u64, _cx: &Context, _out: &mut Decision) {}
-    /// Makes sure that these virtual hosts exist.
-    pub fn decide_vhosts(&self, _names: &[&str], _cx: &Context, _out: &mut Decision) {}
-    /// Its outbox has been drained by so many bytes.
-    pub fn returned_room(&mut self, _session: SessionId, _bytes: u64) {}
-    /// Applies a change.
-    pub fn apply(&mut self, _change: &crate::Change, _now: Timestamp, _stored: Option<message::StoredId>, _effects: &mut Vec<Effect>) {}
-    /// A core without anything.
-    #[must_use]
-    pub fn new(config: crate::Config) -> Self {
-        Self { config, durable: Default::default(), soft: Default::default(), counters: Default::default() }
+    /// Decides a command of a connection that has been attached. `Authenticate` is not for the core.
+    pub fn decide(&self, from: SessionId, command: &Command, cx: &Context, out: &mut Decision) {
+        let mut draft = Draft::new(cx, out);
+        if self.attached(from).is_none() {
+            return;
+        }
+        match command {
+            Command::Authenticate(_) => {}
+            Command::OpenClient(open) => self.decide_open(from, open, &mut draft),
+            Command::CloseClient {
+                publish_will,
+                expiry,
+            } => self.decide_close(from, *publish_will, *expiry, &mut draft),
+            Command::Declare {
+                token,
+                lane,
+                declare,
+            } => self.decide_declare(from, *token, *lane, declare, &mut draft),
+            Command::Publish(publish) => self.decide_publish(from, publish, &mut draft),
+            Command::ReleaseInbound { id } => self.decide_release_inbound(from, *id, &mut draft),
+            Command::Subscribe(subscribe) => self.decide_subscribe(from, subscribe, &mut draft),
+            Command::Cancel {
+                token,
+                lane,
+                consumer,
+            } => self.decide_cancel(from, *token, *lane, *consumer, &mut draft),
+            Command::Unsubscribe { token, source } => {
+                self.decide_unsubscribe(from, *token, source, &mut draft);
+            }
+            Command::Credit { consumer, credit } => draft.change(Kind::CreditSet {
+                session: from,
+                consumer: *consumer,
+                credit: *credit,
+            }),
+            Command::GroupWindow { group, window } => {
+                // Group 0 never has a window.
+                if *group != 0 {
+                    draft.change(Kind::GroupWindow {
+                        session: from,
+                        group: *group,
+                        window: *window,
+                    });
+                }
+            }
+            Command::GroupFlow { group, active } => draft.change(Kind::GroupFlow {
+                session: from,
+                group: *group,
+                active: *active,
+            }),
+            Command::Settle(settle) => self.decide_settle(from, settle, &mut draft),
+            Command::Pull(pull) => self.decide_pull(from, pull, &mut draft),
+            Command::Transact(transact) => self.decide_transact(from, transact, &mut draft),
+            Command::Fence { token, lane } => {
+                draft.reply(from, *lane, Wait::Durable, Event::Reached { token: *token })
+            }
+        }
     }
+
+    /// The first change of an epoch: ends every connection (RULES 8), and with them the shared queues that nobody durable reads.
+    pub fn decide_epoch(&self, epoch: u64, cx: &Context, out: &mut Decision) {
+        let mut draft = Draft::new(cx, out);
+        draft.change(Kind::EpochOpen(EpochOpen { epoch }));
+        for queue in self.soft.shares.values() {
+            if !self.soft.sharers.contains_key(queue) {
+                self.delete_queue(*queue, &mut draft);
+            }
+        }
+    }
+
+    /// Makes sure that these virtual hosts exist. `/` is always the first and has number 0.
+    pub fn decide_vhosts(&self, names: &[&str], cx: &Context, out: &mut Decision) {
+        let mut draft = Draft::new(cx, out);
+        let mut new: Vec<std::sync::Arc<str>> = Vec::new();
+        for name in std::iter::once(&"/").chain(names) {
+            let room = ((self.durable.vhosts.len() + new.len()) as u64) < self.config.vhosts_max;
+            if self.vhost(name).is_none() && !new.iter().any(|known| &**known == *name) && room {
+                new.push((*name).into());
+            }
+        }
+        if !new.is_empty() {
+            draft.change(Kind::Vhosts(new));
+        }
+    }
+
+    /// A refusal. It may rest on durable state, so it waits for that (RULES 3).
+    fn refuse(
+        &self,
+        to: SessionId,
+        lane: Lane,
+        token: Token,
+        refusal: Refusal,
+        draft: &mut Draft<'_>,
+    ) {
+        draft.count(Tally::Refused, 1);
+        draft.reply(to, lane, Wait::Durable, Event::Refused { token, refusal });
+    }
+}
+
+/// A refusal in the core's words.
+fn refusal(kind: RefusalKind, detail: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
+    Refusal::new(kind, detail)
+}
+
+/// A name as people read it.
+fn shown(name: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(name)
+}
+
+/// The lane of what is said about a consumer: a consume-ok precedes the first delivery.
+const fn consumer_lane(consumer: session::ConsumerId) -> OutLane {
+    OutLane::Consumer(consumer)
 }

@@ -11,5 +11,5 @@ mod order;
 mod rare;
 
 pub(crate) use entries::{Entries, Entry};
-pub(crate) use order::{Order, Receiver};
+pub(crate) use order::{Groups, Order, Receiver};
 pub(crate) use rare::{Rare, flag};

@@ -168,6 +168,24 @@ pub fn decode_stored(payload: Bytes) -> Result<StoredMessage, DecodeError> {
     })
 }
 
+/// A publish without its message, for snapshots.
+pub(crate) fn put_published_bare(it: &Published, out: &mut Vec<u8>) {
+    let body = if it.parts.is_empty() {
+        BodyAt::None
+    } else {
+        BodyAt::Parts {
+            parts: &it.parts,
+            len: u64::from(it.len),
+        }
+    };
+    put_published(it, &[], body, out);
+}
+
+/// Reads what [`put_published_bare`] wrote.
+pub(crate) fn get_published_bare(reader: &mut Reader) -> Result<Published, DecodeError> {
+    read_published(reader.clone()).map(|(published, _, _)| published)
+}
+
 fn put_published(it: &Published, head: &[u8], body: BodyAt<'_>, out: &mut Vec<u8>) {
     put_u64(out, 1);
     put_bytes(out, head);
@@ -310,7 +328,11 @@ impl Wire for Delivered {
         for settled in [false, true] {
             let mut ranges = Ranges::default();
             let mut counts = Vec::new();
-            for item in self.items.iter().filter(|i| !i.soft && i.settled == settled) {
+            for item in self
+                .items
+                .iter()
+                .filter(|i| !i.soft && i.settled == settled)
+            {
                 ranges.push(item.qseq);
                 counts.push(item.count);
             }

@@ -293,7 +293,7 @@ impl Wire for Will {
 }
 
 /// Reads a structure field by field.
-pub(super) fn fields(
+pub(crate) fn fields(
     reader: &mut Reader,
     mut each: impl FnMut(u64, &mut Reader) -> Result<(), DecodeError>,
 ) -> Result<(), DecodeError> {

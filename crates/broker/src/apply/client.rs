@@ -1,0 +1,336 @@
+//! Client sessions: opened, away, ended; what they subscribe to; epochs, which end every connection.
+
+use bytes::Bytes;
+use message::{Filter, Levels, Pattern, VhostId};
+use session::{ConsumerId, Credit, Source, SubscriptionOptions};
+
+use super::{Applying, declare::ROOT};
+use crate::{
+    Broker,
+    change::{
+        ClientAway, ClientNo, ClientOpened, ClientSubscribed, ClientUnsubscribed, ConsumerAdded,
+        EpochOpen, SOFT_BIT, pattern_of,
+    },
+    durable::{Client, ClientSource},
+    queue::flag,
+    soft::{Connected, Target, Timer},
+};
+
+/// The target in the root space of a client session's subscription.
+fn target_of(client: ClientNo, options: &SubscriptionOptions) -> Target {
+    Target::Client {
+        client,
+        qos: options.qos,
+        no_local: options.no_local,
+        retain_as_published: options.retain_as_published,
+        identifier: options.identifier,
+    }
+}
+
+impl Broker {
+    pub(crate) fn client_mut(&mut self, number: ClientNo) -> Option<&mut Client> {
+        if number.is_soft() {
+            self.soft.clients.get_mut(&number)
+        } else {
+            self.durable.clients.get_mut(&number)
+        }
+    }
+
+    pub(super) fn apply_client_opened(&mut self, it: &ClientOpened) {
+        let clients = if it.client.is_soft() {
+            self.soft.next_client = self.soft.next_client.max((it.client.0 & !SOFT_BIT) + 1);
+            &mut self.soft.clients
+        } else {
+            self.durable.next_client = self.durable.next_client.max(it.client.0 + 1);
+            &mut self.durable.clients
+        };
+        let count = clients.len();
+        let client = clients.entry(it.client).or_default();
+        let timers = [
+            client.ends_at.map(|at| (at, Timer::ClientEnd(it.client))),
+            client.will_at.map(|at| (at, Timer::Will(it.client))),
+        ];
+        client.vhost = it.vhost;
+        client.client_id.clone_from(&it.client_id);
+        client.user.clone_from(&it.user);
+        client.queue = it.queue;
+        client.expiry_ms = it.expiry_ms;
+        client.will.clone_from(&it.will);
+        client.away = false;
+        client.ends_at = None;
+        client.will_at = None;
+        if clients.len() > count {
+            self.counters.clients += 1;
+        }
+        for timer in timers.into_iter().flatten() {
+            self.soft.timers.remove(&timer);
+        }
+        self.soft
+            .client_ids
+            .insert((it.vhost, it.client_id.clone()), it.client);
+        let Some(session) = it.session else { return };
+        self.soft.connected.insert(
+            it.client,
+            Connected {
+                session: Some(session),
+                message_len_max: it.message_len_max,
+            },
+        );
+        if let Some(attached) = self.soft.sessions.get_mut(&session) {
+            attached.client = Some(it.client);
+        }
+        let consumer = ConsumerAdded {
+            session,
+            consumer: ConsumerId::CLIENT,
+            queue: it.queue,
+            credit: Credit::Window(u32::from(it.window)),
+            group: 0,
+            exclusive: false,
+            priority: 0,
+            through_client: false,
+            qos: 2,
+            shared: false,
+            identifier: 0,
+        };
+        let now = self.durable.time;
+        self.apply_consumer_added(&consumer, now);
+        // What the receiver owns counts in its window again.
+        let receiver = (session, ConsumerId::CLIENT);
+        let mut owned = 0;
+        if let Some(soft) = self.soft.queues.get_mut(&it.queue) {
+            for out in soft.out.values_mut().filter(|out| out.receiver.is_none()) {
+                out.receiver = Some(receiver);
+                out.credited = true;
+                owned += 1;
+            }
+        }
+        if let Some(consumer) = self
+            .soft
+            .sessions
+            .get_mut(&session)
+            .and_then(|attached| attached.consumers.get_mut(&ConsumerId::CLIENT))
+        {
+            consumer.out += owned;
+        }
+        self.refresh(receiver);
+    }
+
+    pub(super) fn apply_client_away(&mut self, it: &ClientAway) {
+        self.soft.connected.remove(&it.client);
+        let Some(client) = self.client_mut(it.client) else {
+            return;
+        };
+        client.away = true;
+        client.ends_at = it.ends_at;
+        client.will_at = it.will_at;
+        if it.will_at.is_none() {
+            client.will = None;
+        }
+        let timers = [
+            it.ends_at.map(|at| (at, Timer::ClientEnd(it.client))),
+            it.will_at.map(|at| (at, Timer::Will(it.client))),
+        ];
+        self.soft.timers.extend(timers.into_iter().flatten());
+    }
+
+    pub(super) fn apply_will_done(&mut self, number: ClientNo) {
+        let Some(client) = self.client_mut(number) else {
+            return;
+        };
+        client.will = None;
+        if let Some(at) = client.will_at.take() {
+            self.soft.timers.remove(&(at, Timer::Will(number)));
+        }
+    }
+
+    pub(super) fn apply_client_ended(&mut self, number: ClientNo, at: &mut Applying<'_>) {
+        let clients = if number.is_soft() {
+            &mut self.soft.clients
+        } else {
+            &mut self.durable.clients
+        };
+        let Some(client) = clients.remove(&number) else {
+            return;
+        };
+        self.counters.clients -= 1;
+        for (pattern, options) in &client.subscriptions {
+            self.route_client(client.vhost, pattern, target_of(number, options), false);
+        }
+        for source in &client.sources {
+            self.leave_share(number, source);
+        }
+        for timer in [
+            client.ends_at.map(|at| (at, Timer::ClientEnd(number))),
+            client.will_at.map(|at| (at, Timer::Will(number))),
+        ] {
+            if let Some(timer) = timer {
+                self.soft.timers.remove(&timer);
+            }
+        }
+        let key = (client.vhost, client.client_id);
+        if self.soft.client_ids.get(&key) == Some(&number) {
+            self.soft.client_ids.remove(&key);
+        }
+        if let Some(connected) = self.soft.connected.remove(&number)
+            && let Some(session) = connected.session
+            && let Some(attached) = self.soft.sessions.get_mut(&session)
+        {
+            attached.client = None;
+        }
+        self.apply_queue_deleted(client.queue, at);
+    }
+
+    fn route_client(&mut self, vhost: VhostId, pattern: &Pattern, target: Target, bind: bool) {
+        let Some(root) = self.soft.routes.get_mut(&(vhost, Bytes::from_static(ROOT))) else {
+            return;
+        };
+        let filter = Filter::Pattern(pattern.clone());
+        if bind {
+            root.bind(&filter, &Levels::none(), &Bytes::new(), target);
+        } else {
+            root.unbind(&filter, &Levels::none(), &Bytes::new(), &target);
+        }
+    }
+
+    /// What the indexes know of a client session.
+    pub(crate) fn index_client(&mut self, number: ClientNo) {
+        let Some(client) = self.client(number).cloned() else {
+            return;
+        };
+        self.soft
+            .client_ids
+            .insert((client.vhost, client.client_id.clone()), number);
+        for (pattern, options) in &client.subscriptions {
+            self.route_client(client.vhost, pattern, target_of(number, options), true);
+        }
+        for source in &client.sources {
+            if matches!(source.source, Source::Shared { .. }) {
+                self.soft
+                    .sharers
+                    .entry(source.queue)
+                    .or_default()
+                    .insert(number);
+            }
+        }
+        let timers = [
+            client.ends_at.map(|at| (at, Timer::ClientEnd(number))),
+            client.will_at.map(|at| (at, Timer::Will(number))),
+        ];
+        self.soft.timers.extend(timers.into_iter().flatten());
+    }
+
+    fn leave_share(&mut self, number: ClientNo, source: &ClientSource) {
+        if let Some(sharers) = self.soft.sharers.get_mut(&source.queue) {
+            sharers.remove(&number);
+            if sharers.is_empty() {
+                self.soft.sharers.remove(&source.queue);
+            }
+        }
+    }
+
+    pub(super) fn apply_client_subscribed(&mut self, it: &ClientSubscribed) {
+        let Some(vhost) = self.client(it.client).map(|client| client.vhost) else {
+            return;
+        };
+        if let Source::Topic { filter } = &it.source {
+            let Some(pattern) = pattern_of(filter) else {
+                return;
+            };
+            let client = self.client_mut(it.client).expect("seen above");
+            let old = client.subscriptions.insert(pattern.clone(), it.options);
+            if let Some(old) = old {
+                self.route_client(vhost, &pattern, target_of(it.client, &old), false);
+            }
+            self.route_client(vhost, &pattern, target_of(it.client, &it.options), true);
+            return;
+        }
+        let Some(queue) = it.queue else { return };
+        let source = ClientSource {
+            source: it.source.clone(),
+            options: it.options,
+            queue,
+            priority: it.priority,
+        };
+        let client = self.client_mut(it.client).expect("seen above");
+        client.sources.retain(|other| other.source != it.source);
+        client.sources.push(source);
+        if matches!(it.source, Source::Shared { .. }) {
+            self.soft
+                .sharers
+                .entry(queue)
+                .or_default()
+                .insert(it.client);
+        }
+    }
+
+    pub(super) fn apply_client_unsubscribed(&mut self, it: &ClientUnsubscribed) {
+        let Some(client) = self.client_mut(it.client) else {
+            return;
+        };
+        let vhost = client.vhost;
+        if let Source::Topic { filter } = &it.source {
+            let Some(pattern) = pattern_of(filter) else {
+                return;
+            };
+            if let Some(old) = client.subscriptions.remove(&pattern) {
+                self.route_client(vhost, &pattern, target_of(it.client, &old), false);
+            }
+            return;
+        }
+        let Some(at) = client
+            .sources
+            .iter()
+            .position(|source| source.source == it.source)
+        else {
+            return;
+        };
+        let gone = client.sources.remove(at);
+        self.leave_share(it.client, &gone);
+    }
+
+    /// A new epoch: every connection has ended, session expiry and will delays start, links of QoS 1 are released
+    /// (RULES 8, DOORS 19). Prepared publishes of an unfinished transaction are garbage.
+    pub(super) fn apply_epoch(&mut self, it: &EpochOpen, at: &mut Applying<'_>) {
+        self.durable.epoch = it.epoch;
+        self.durable.prepared.clear();
+        for number in self.durable.client_numbers() {
+            let client = &self.durable.clients[&number];
+            let queue = client.queue;
+            if !client.away {
+                let away = ClientAway {
+                    client: number,
+                    ends_at: client.expiry_ms.map(|ms| at.now.plus_ms(ms)),
+                    will_at: client
+                        .will
+                        .as_ref()
+                        .map(|will| at.now.plus_ms(will.delay_ms)),
+                };
+                self.apply_client_away(&away);
+            }
+            let links: Vec<_> = self
+                .durable
+                .queues
+                .get(&queue)
+                .into_iter()
+                .flat_map(|queue| {
+                    queue
+                        .entries
+                        .iter_rare()
+                        .filter(|(qseq, _)| {
+                            queue
+                                .entries
+                                .get(*qseq)
+                                .is_some_and(|entry| entry.flags & flag::QOS < 2)
+                        })
+                        .filter_map(|(qseq, rare)| rare.origin.map(|origin| (qseq, origin)))
+                })
+                .collect();
+            for (qseq, (origin, place)) in links {
+                self.remove_entry(queue, qseq, at);
+                if self.queue(origin).is_some() {
+                    self.release(origin, place);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! Virtual hosts, queues, exchanges and bindings.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use bytes::Bytes;
+use message::{Filter, Levels, Name, Timestamp, VhostId};
+use session::{BindTarget, Binding, ExchangeKind, ExchangeOptions, QueueId};
+
+use super::Applying;
+use crate::{
+    Broker,
+    change::{
+        Bound, ExchangeDeclared, ExchangeDeleted, QueueDeclared, QueuePurged, SOFT_BIT, Share,
+        is_soft,
+    },
+    durable::Queue,
+    queue::{Groups, Order},
+    record::wire::Wire,
+    routing::Exchange,
+    soft::{SoftQueue, Target, Timer},
+};
+
+/// The exchanges that every virtual host has (AMQP 0-9-1, 3.1.3): durable, and not to be deleted.
+pub(crate) const PREDECLARED: [(&[u8], ExchangeKind); 5] = [
+    (b"amq.direct", ExchangeKind::Direct),
+    (b"amq.fanout", ExchangeKind::Fanout),
+    (b"amq.headers", ExchangeKind::Headers),
+    (b"amq.match", ExchangeKind::Headers),
+    (b"amq.topic", ExchangeKind::Topic),
+];
+
+/// The exchange that is the root topic space.
+pub(crate) const ROOT: &[u8] = b"amq.topic";
+
+/// A binding's identity.
+pub(crate) fn binding_key(binding: &Binding) -> Vec<u8> {
+    let mut key = Vec::new();
+    binding.put(&mut key);
+    key
+}
+
+impl Broker {
+    pub(super) fn apply_vhosts(&mut self, names: &[Arc<str>]) {
+        for name in names {
+            let vhost = VhostId(self.durable.vhosts.len() as u32);
+            self.durable.vhosts.push(Arc::clone(name));
+            for (name, kind) in PREDECLARED {
+                let name = Bytes::from_static(name);
+                let options = ExchangeOptions {
+                    kind,
+                    durable: true,
+                    auto_delete: false,
+                    internal: false,
+                    alternate: None,
+                    declaration: None,
+                };
+                self.durable
+                    .exchanges
+                    .insert((vhost, name.clone()), options);
+                self.soft.routes.insert((vhost, name), Exchange::new(kind));
+            }
+        }
+    }
+
+    /// Makes a queue, or changes what was declared about it.
+    pub(crate) fn apply_queue_declared(&mut self, it: &QueueDeclared, now: Timestamp) {
+        let soft = is_soft(it.queue);
+        if soft {
+            self.soft.next_queue = self.soft.next_queue.max((it.queue.0 & !SOFT_BIT) + 1);
+        } else {
+            self.durable.next_queue = self.durable.next_queue.max(it.queue.0 + 1);
+        }
+        let queues = if soft {
+            &mut self.soft.transient
+        } else {
+            &mut self.durable.queues
+        };
+        if let Some(queue) = queues.get_mut(&it.queue) {
+            queue.declared = it.clone();
+            queue.declared.owner = None;
+        } else {
+            let mut declared = it.clone();
+            declared.owner = None;
+            queues.insert(
+                it.queue,
+                Queue {
+                    declared,
+                    ..Queue::default()
+                },
+            );
+            self.counters.queues += 1;
+        }
+        self.index_queue(it, now);
+    }
+
+    /// The soft side of a queue and its names, made once.
+    pub(crate) fn index_queue(&mut self, it: &QueueDeclared, now: Timestamp) {
+        let attributes = &it.options.attributes;
+        self.soft.queues.entry(it.queue).or_insert_with(|| {
+            let order = if attributes.fifo.is_some() {
+                Order::Groups(Box::<Groups>::default())
+            } else if attributes.priority_max.is_some() {
+                Order::Priority(BTreeSet::new())
+            } else {
+                Order::plain()
+            };
+            let mut soft = SoftQueue::new(order, now);
+            soft.owner = it.owner;
+            soft
+        });
+        if !it.name.is_empty() {
+            self.soft
+                .names
+                .insert((it.vhost, it.name.clone()), it.queue);
+        }
+        if let Some(share) = &it.share {
+            self.soft.shares.insert((it.vhost, share.clone()), it.queue);
+            self.route_share(it.vhost, share, it.queue, true);
+        }
+        if let Some(owner) = it.owner
+            && let Some(session) = self.soft.sessions.get_mut(&owner)
+        {
+            session.owned.insert(it.queue);
+        }
+        if let Some(expires) = attributes.expires_ms {
+            self.soft
+                .timers
+                .insert((now.plus_ms(expires), Timer::Unused(it.queue)));
+        }
+    }
+
+    fn route_share(&mut self, vhost: VhostId, share: &Share, queue: QueueId, bind: bool) {
+        let root = self
+            .soft
+            .routes
+            .get_mut(&(vhost, Bytes::from_static(ROOT)))
+            .expect("the root space is never deleted");
+        let filter = Filter::Pattern(share.pattern.clone());
+        if bind {
+            root.bind(
+                &filter,
+                &Levels::none(),
+                &Bytes::new(),
+                Target::Queue(queue),
+            );
+        } else {
+            root.unbind(
+                &filter,
+                &Levels::none(),
+                &Bytes::new(),
+                &Target::Queue(queue),
+            );
+        }
+    }
+
+    pub(crate) fn apply_queue_deleted(&mut self, id: QueueId, at: &mut Applying<'_>) {
+        let Some(queue) = self.queue(id) else { return };
+        let declared = queue.declared.clone();
+        // Everything in it first: references, timers, credit.
+        let mut from = 0;
+        while let Some(qseq) = self.next_entry(id, from) {
+            self.remove_entry(id, qseq, at);
+            from = qseq + 1;
+        }
+        for key in self.soft.bound.remove(&id).unwrap_or_default() {
+            self.drop_binding(declared.vhost, &key);
+        }
+        if let Some(share) = &declared.share {
+            self.soft.shares.remove(&(declared.vhost, share.clone()));
+            self.route_share(declared.vhost, share, id, false);
+        }
+        self.soft.sharers.remove(&id);
+        let soft = self
+            .soft
+            .queues
+            .remove(&id)
+            .expect("every queue has a soft side");
+        for receiver in soft.consumers.values() {
+            if let Some(session) = self.soft.sessions.get_mut(&receiver.0)
+                && session.consumers.remove(&receiver.1).is_some()
+            {
+                self.counters.consumers -= 1;
+            }
+        }
+        if let Some(place) = soft.pump_at {
+            self.soft.pump.remove(&place);
+        }
+        if let Some(age) = soft.age_at {
+            self.soft.timers.remove(&(age, Timer::Age(id)));
+        }
+        if let Some(owner) = soft.owner
+            && let Some(session) = self.soft.sessions.get_mut(&owner)
+        {
+            session.owned.remove(&id);
+        }
+        let name = (declared.vhost, declared.name);
+        if self.soft.names.get(&name) == Some(&id) {
+            self.soft.names.remove(&name);
+        }
+        if is_soft(id) {
+            self.soft.transient.remove(&id);
+        } else {
+            self.durable.queues.remove(&id);
+        }
+        self.counters.queues -= 1;
+    }
+
+    pub(super) fn apply_queue_purged(&mut self, it: &QueuePurged, at: &mut Applying<'_>) {
+        let mut from = 0;
+        while let Some(qseq) = self.next_entry(it.queue, from) {
+            if qseq >= it.below {
+                break;
+            }
+            if !it.kept.contains(qseq) {
+                self.remove_entry(it.queue, qseq, at);
+            }
+            from = qseq + 1;
+        }
+        self.touch(it.queue);
+    }
+
+    pub(super) fn apply_exchange_declared(&mut self, it: &ExchangeDeclared) {
+        let Some(options) = it.options.as_deref() else {
+            return;
+        };
+        let key = (it.vhost, it.name.clone());
+        let map = if options.durable {
+            &mut self.durable.exchanges
+        } else {
+            &mut self.soft.exchanges
+        };
+        if map.insert(key.clone(), options.clone()).is_none() {
+            self.counters.exchanges += 1;
+        }
+        self.soft
+            .routes
+            .entry(key)
+            .or_insert_with(|| Exchange::new(options.kind));
+    }
+
+    pub(super) fn apply_exchange_deleted(&mut self, it: &ExchangeDeleted) {
+        // Bindings from it and to it, whichever side made them.
+        for key in self.bindings_of_exchange(it.vhost, &it.name) {
+            self.drop_binding(it.vhost, &key);
+        }
+        let key = (it.vhost, it.name.clone());
+        let map = if it.soft {
+            &mut self.soft.exchanges
+        } else {
+            &mut self.durable.exchanges
+        };
+        if map.remove(&key).is_some() {
+            self.counters.exchanges -= 1;
+        }
+        self.soft.routes.remove(&key);
+    }
+
+    /// Keys of all bindings whose source or target is that exchange.
+    pub(crate) fn bindings_of_exchange(&self, vhost: VhostId, name: &Name) -> Vec<Vec<u8>> {
+        [&self.durable.bindings, &self.soft.bindings]
+            .into_iter()
+            .flat_map(|bindings| {
+                bindings.range((vhost, Vec::new())..(VhostId(vhost.0 + 1), Vec::new()))
+            })
+            .filter(|(_, bound)| {
+                bound.binding.as_ref().is_some_and(|binding| {
+                    binding.exchange == name
+                        || matches!(&binding.target, BindTarget::Exchange(target) if target == name)
+                })
+            })
+            .map(|((_, key), _)| key.clone())
+            .collect()
+    }
+
+    pub(super) fn apply_bound(&mut self, it: &Bound) {
+        let Some(binding) = it.binding.as_deref() else {
+            return;
+        };
+        let key = binding_key(binding);
+        let map = if it.soft {
+            &mut self.soft.bindings
+        } else {
+            &mut self.durable.bindings
+        };
+        map.insert((it.vhost, key), it.clone());
+        self.index_binding(it);
+    }
+
+    /// Routes by a binding.
+    pub(crate) fn index_binding(&mut self, it: &Bound) {
+        let Some(binding) = it.binding.as_deref() else {
+            return;
+        };
+        let target = match (&binding.target, it.queue) {
+            (BindTarget::Queue(_), Some(queue)) => {
+                self.soft
+                    .bound
+                    .entry(queue)
+                    .or_default()
+                    .insert(binding_key(binding));
+                Target::Queue(queue)
+            }
+            (BindTarget::Exchange(name), _) => Target::Exchange(name.clone()),
+            (BindTarget::Queue(_), None) => return,
+        };
+        if let Some(exchange) = self
+            .soft
+            .routes
+            .get_mut(&(it.vhost, binding.exchange.clone()))
+        {
+            exchange.bind(&binding.filter, &binding.key, &binding.arguments, target);
+        }
+    }
+
+    pub(super) fn apply_unbound(&mut self, it: &Bound) {
+        if let Some(binding) = it.binding.as_deref() {
+            self.drop_binding(it.vhost, &binding_key(binding));
+        }
+    }
+
+    /// Forgets a binding. An auto-delete exchange that loses its last one goes by a change of its own: whether it was the
+    /// last may depend on soft bindings.
+    fn drop_binding(&mut self, vhost: VhostId, key: &[u8]) {
+        let place = (vhost, key.to_vec());
+        let Some(bound) = self
+            .durable
+            .bindings
+            .remove(&place)
+            .or_else(|| self.soft.bindings.remove(&place))
+        else {
+            return;
+        };
+        let Some(binding) = bound.binding.as_deref() else {
+            return;
+        };
+        let target = match (&binding.target, bound.queue) {
+            (BindTarget::Queue(_), Some(queue)) => {
+                if let Some(bound) = self.soft.bound.get_mut(&queue) {
+                    bound.remove(key);
+                    if bound.is_empty() {
+                        self.soft.bound.remove(&queue);
+                    }
+                }
+                Target::Queue(queue)
+            }
+            (BindTarget::Exchange(name), _) => Target::Exchange(name.clone()),
+            (BindTarget::Queue(_), None) => return,
+        };
+        let name = (vhost, binding.exchange.clone());
+        if let Some(exchange) = self.soft.routes.get_mut(&name) {
+            exchange.unbind(&binding.filter, &binding.key, &binding.arguments, &target);
+        }
+    }
+}

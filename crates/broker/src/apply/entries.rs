@@ -1,0 +1,728 @@
+//! Entries of queues: made, handed out, settled, moved.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use message::{Message, StoredId, Timestamp};
+use session::QueueId;
+
+use super::Applying;
+use crate::{
+    Broker, Effect,
+    change::{Delivered, Enqueued, Entrant, Published, RetainedGone, Settled, Settlement, is_soft},
+    durable::{Large, Prepared, Queue, Retained},
+    queue::{Entry, Order, flag},
+    soft::{Out, Place, SoftEntry, Timer},
+};
+
+/// Where the message of a new entry is.
+struct Source<'a> {
+    stored: Option<(StoredId, u32)>,
+    resident: Option<&'a Arc<Message>>,
+    /// The message's own record does not name the entry.
+    extra: bool,
+    /// What a soft entry's delivery waits for.
+    wait: Option<StoredId>,
+}
+
+impl Broker {
+    pub(crate) fn queue_mut(&mut self, id: QueueId) -> Option<&mut Queue> {
+        if is_soft(id) {
+            self.soft.transient.get_mut(&id)
+        } else {
+            self.durable.queues.get_mut(&id)
+        }
+    }
+
+    pub(super) fn apply_published(&mut self, it: &Published, at: &mut Applying<'_>) {
+        if it.transaction != 0 && it.is_durable() {
+            self.durable
+                .prepared
+                .entry(it.transaction)
+                .or_default()
+                .push(Prepared {
+                    published: it.clone(),
+                    stored: at.stored,
+                });
+            return;
+        }
+        self.publish(it, at);
+    }
+
+    pub(super) fn publish(&mut self, it: &Published, at: &mut Applying<'_>) {
+        let stored = at.stored.map(|id| (id, it.len));
+        let refers = it.targets.iter().any(|target| !target.soft)
+            || it.retain.as_ref().is_some_and(|retain| !retain.clear);
+        if let Some((id, _)) = stored
+            && refers
+        {
+            if !it.parts.is_empty() {
+                for part in &it.parts {
+                    at.effects.push(Effect::Ref(*part));
+                    self.soft.part_owners.insert(*part, id);
+                }
+                let large = Large {
+                    refs: 0,
+                    parts: it.parts.clone(),
+                };
+                self.durable.large.insert(id, large);
+            }
+            if let Some(message) = &it.message {
+                self.soft.recent.add(
+                    id,
+                    message,
+                    self.config.recent_bytes_max,
+                    self.config.recent_count_max,
+                );
+            }
+        }
+        for target in &it.targets {
+            let source = Source {
+                stored: if target.soft { None } else { stored },
+                resident: it.message.as_ref(),
+                extra: false,
+                wait: at.stored,
+            };
+            self.insert_entry(target, &source, at);
+        }
+        if let Some(retain) = it.retain.as_deref() {
+            let tree = self.durable.retained.entry(retain.vhost).or_default();
+            let old = if retain.clear {
+                tree.remove(&retain.key)
+            } else {
+                let (id, len) = stored.expect("a record that retains a message stores it");
+                tree.set(
+                    &retain.key,
+                    Retained {
+                        stored: id,
+                        len,
+                        qos: retain.qos,
+                        since: at.now,
+                        expiry: retain.expiry,
+                    },
+                )
+            };
+            if !retain.clear {
+                self.make_ref(at.stored.expect("seen above"), at);
+                self.counters.retained += 1;
+            }
+            if let Some(old) = old {
+                self.counters.retained -= 1;
+                self.drop_ref(old.stored, at);
+            }
+        }
+        if let Some((number, id)) = it.inbound
+            && let Some(client) = self.client_mut(number)
+        {
+            client.inbound.insert(id);
+        }
+    }
+
+    pub(super) fn apply_retained_gone(&mut self, it: &RetainedGone, at: &mut Applying<'_>) {
+        let gone = self
+            .durable
+            .retained
+            .get_mut(&it.vhost)
+            .and_then(|tree| tree.remove(&it.key));
+        if let Some(gone) = gone {
+            self.counters.retained -= 1;
+            self.drop_ref(gone.stored, at);
+        }
+    }
+
+    fn make_ref(&mut self, id: StoredId, at: &mut Applying<'_>) {
+        at.effects.push(Effect::Ref(id));
+        if let Some(large) = self.durable.large.get_mut(&id) {
+            large.refs += 1;
+        }
+    }
+
+    fn drop_ref(&mut self, id: StoredId, at: &mut Applying<'_>) {
+        at.effects.push(Effect::Unref(id));
+        if self.durable.large.is_empty() {
+            return;
+        }
+        let Some(large) = self.durable.large.get_mut(&id) else {
+            return;
+        };
+        large.refs -= 1;
+        if large.refs == 0 {
+            let large = self.durable.large.remove(&id).expect("seen above");
+            for part in large.parts {
+                self.soft.part_owners.remove(&part);
+                at.effects.push(Effect::Unref(part));
+            }
+        }
+    }
+
+    fn insert_entry(&mut self, target: &Entrant, source: &Source<'_>, at: &mut Applying<'_>) {
+        let Some(queue) = self.queue_mut(target.queue) else {
+            return;
+        };
+        let age = queue.age_ms();
+        let now = at.now;
+        let mut rare = target.rare.clone();
+        let dedup = rare.as_mut().and_then(|rare| rare.dedup.take());
+        let visible_at = rare.as_ref().and_then(|rare| rare.visible_at);
+        let expiry = rare.as_ref().and_then(|rare| rare.expiry);
+        let group = rare
+            .as_ref()
+            .and_then(|rare| rare.group.clone())
+            .unwrap_or_default();
+        let rare = rare.and_then(|rare| rare.boxed());
+        let keep_ms = self.config.dedup_ms;
+
+        if target.soft {
+            let place = match (source.resident, source.stored) {
+                (_, Some((id, len))) => Place::Stored(id, len),
+                (Some(message), None) => Place::Resident(Arc::clone(message)),
+                (None, None) => return,
+            };
+            let len = match &place {
+                Place::Resident(message) => {
+                    let len = message.body.len() as u32;
+                    self.soft.transient_bytes += transient_len(len);
+                    len
+                }
+                Place::Stored(id, len) => {
+                    at.effects.push(Effect::Ref(*id));
+                    *len
+                }
+            };
+            let soft = self
+                .soft
+                .queues
+                .get_mut(&target.queue)
+                .expect("every queue has a soft side");
+            soft.message_bytes += u64::from(len);
+            if let Some(dedup) = &dedup {
+                soft.dedup.add(dedup, now, keep_ms);
+            }
+            let entry = SoftEntry {
+                place,
+                len,
+                enqueued: now,
+                count: 0,
+                flags: target.flags,
+                priority: target.priority,
+                rare,
+                wait: source.wait,
+            };
+            soft.messages.insert(target.qseq, entry);
+        } else {
+            let (id, len) = source
+                .stored
+                .expect("a stored entry comes with the place of its message");
+            let mut flags = target.flags;
+            if source.extra {
+                flags |= flag::EXTRA;
+            }
+            let queue = self.queue_mut(target.queue).expect("seen above");
+            if let Some(dedup) = &dedup {
+                queue.dedup.add(dedup, now, keep_ms);
+            }
+            queue.next = queue.next.max(target.qseq + 1);
+            queue.entries.insert(
+                target.qseq,
+                Entry::new(id, len, now, flags, target.priority),
+                rare,
+            );
+            if source.extra {
+                *self.durable.extra.entry(id).or_default() += 1;
+            }
+            self.make_ref(id, at);
+        }
+
+        let soft = self
+            .soft
+            .queues
+            .get_mut(&target.queue)
+            .expect("every queue has a soft side");
+        soft.next = soft.next.max(target.qseq + 1);
+        if let Some(expiry) = expiry {
+            self.soft
+                .timers
+                .insert((expiry, Timer::Expiry(target.queue, target.qseq)));
+        }
+        if let Some(age) = age
+            && soft.age_at.is_none()
+        {
+            let due = now.plus_ms(age);
+            soft.age_at = Some(due);
+            self.soft.timers.insert((due, Timer::Age(target.queue)));
+        }
+        match visible_at.filter(|visible_at| *visible_at > now) {
+            Some(visible_at) => {
+                soft.hidden.insert(target.qseq);
+                self.soft
+                    .timers
+                    .insert((visible_at, Timer::Visible(target.queue, target.qseq)));
+            }
+            None => soft.order.add(target.qseq, target.priority, &group),
+        }
+        self.counters.enqueued += 1;
+        self.counters.messages_ready += 1;
+        self.counters.transient_bytes = self.soft.transient_bytes;
+        self.touch(target.queue);
+    }
+
+    /// The soft side of a queue's stored entries, after a snapshot: what is ready, hidden, out, and when it is due.
+    pub(crate) fn index_entries(&mut self, id: QueueId) {
+        let now = self.durable.time;
+        let Some(queue) = self.durable.queues.get(&id) else {
+            return;
+        };
+        let next = queue.next;
+        self.counters.messages_ready += queue.entries.len();
+        let age = queue.age_ms();
+        let oldest = queue.entries.iter().next().map(|(_, e)| e.enqueued());
+        let plain = matches!(self.soft_queue(id).order, Order::Plain { .. });
+        let marked: Vec<(u64, u16, u8)> = queue
+            .entries
+            .iter()
+            .filter(|(_, entry)| {
+                !plain || entry.flags & (flag::RARE | flag::RECEIVED | flag::LINKED) != 0
+            })
+            .map(|(qseq, entry)| (qseq, entry.flags, entry.priority))
+            .collect();
+        self.soft_queue_mut(id).next = next;
+        for (qseq, flags, priority) in marked {
+            let rare = self.durable.queues[&id].entries.rare(qseq);
+            let group = rare.and_then(|rare| rare.group.clone()).unwrap_or_default();
+            let (expiry, visible_at) = rare.map_or((None, None), |r| (r.expiry, r.visible_at));
+            if let Some(expiry) = expiry {
+                self.soft.timers.insert((expiry, Timer::Expiry(id, qseq)));
+            }
+            let hidden = visible_at.filter(|visible_at| *visible_at > now);
+            if let Some(visible_at) = hidden {
+                self.soft
+                    .timers
+                    .insert((visible_at, Timer::Visible(id, qseq)));
+                self.soft_queue_mut(id).hidden.insert(qseq);
+            } else {
+                self.soft_queue_mut(id).order.add(qseq, priority, &group);
+            }
+            if flags & (flag::RECEIVED | flag::LINKED) != 0 {
+                self.own(id, qseq);
+            }
+        }
+        if let (Some(age), Some(oldest)) = (age, oldest) {
+            let due = oldest.plus_ms(age);
+            self.soft_queue_mut(id).age_at = Some(due);
+            self.soft.timers.insert((due, Timer::Age(id)));
+        }
+    }
+
+    /// Takes an entry out of its queue, wherever it is: ready, hidden, aside or out.
+    pub(super) fn remove_entry(&mut self, id: QueueId, qseq: u64, at: &mut Applying<'_>) {
+        let Some(view) = self.entry(id, qseq) else {
+            return;
+        };
+        let (len, priority, group) = (view.len, view.priority, view.group());
+        self.unlease(id, qseq, len, &group);
+        let soft = self
+            .soft
+            .queues
+            .get_mut(&id)
+            .expect("every queue has a soft side");
+        soft.hidden.remove(&qseq);
+        soft.aside.remove(&qseq);
+        soft.order.remove(qseq, priority, &group);
+        self.counters.messages_ready -= 1;
+        let rare = if let Some(entry) = soft.messages.remove(&qseq) {
+            soft.message_bytes -= u64::from(entry.len);
+            match entry.place {
+                Place::Resident(_) => self.soft.transient_bytes -= transient_len(entry.len),
+                Place::Stored(id, _) => at.effects.push(Effect::Unref(id)),
+            }
+            entry.rare
+        } else {
+            let queue = self.queue_mut(id).expect("the entry was found in it");
+            let (entry, rare) = queue.entries.remove(qseq).expect("the entry was found");
+            let stored = entry.stored();
+            if entry.flags & flag::EXTRA != 0
+                && let Some(extra) = self.durable.extra.get_mut(&stored)
+            {
+                *extra -= 1;
+                if *extra == 0 {
+                    self.durable.extra.remove(&stored);
+                }
+            }
+            self.soft.recent.forget(stored);
+            self.drop_ref(stored, at);
+            rare
+        };
+        if let Some(rare) = rare {
+            if let Some(expiry) = rare.expiry {
+                self.soft.timers.remove(&(expiry, Timer::Expiry(id, qseq)));
+            }
+            if let Some(visible_at) = rare.visible_at {
+                self.soft
+                    .timers
+                    .remove(&(visible_at, Timer::Visible(id, qseq)));
+            }
+        }
+        self.counters.transient_bytes = self.soft.transient_bytes;
+        self.touch(id);
+    }
+
+    /// An entry is out no longer: its group and its receiver's credit are free. Counted as ready again.
+    fn unlease(&mut self, id: QueueId, qseq: u64, len: u32, group: &Bytes) -> bool {
+        let soft = self
+            .soft
+            .queues
+            .get_mut(&id)
+            .expect("every queue has a soft side");
+        let Some(out) = soft.out.remove(&qseq) else {
+            return false;
+        };
+        soft.out_bytes -= u64::from(len);
+        soft.order.returned(group);
+        self.counters.messages_unacked -= 1;
+        self.counters.messages_ready += 1;
+        if let (true, Some(receiver)) = (out.credited, out.receiver) {
+            self.return_credit(receiver);
+        }
+        true
+    }
+
+    pub(super) fn apply_delivered(&mut self, it: &Delivered, at: &mut Applying<'_>) {
+        if self.queue(it.queue).is_none() {
+            return;
+        }
+        for item in &it.items {
+            let Some(view) = self.entry(it.queue, item.qseq) else {
+                continue;
+            };
+            let (len, priority, group) = (view.len, view.priority, view.group());
+            self.counters.delivered += u64::from(item.receiver.is_some());
+            self.counters.redelivered += u64::from(item.receiver.is_some() && item.count > 1);
+            if item.settled {
+                self.counters.settled += 1;
+                self.soft_queue_mut(it.queue).order.take(
+                    item.qseq,
+                    priority,
+                    &group,
+                    item.receiver.unwrap_or_else(nobody),
+                    false,
+                );
+                if let Some(receiver) = item.receiver {
+                    self.hand_out(it.queue, receiver, item.bytes, false);
+                }
+                self.remove_entry(it.queue, item.qseq, at);
+                continue;
+            }
+            self.set_count(it.queue, item.qseq, item.count);
+            let leased = it.visible_at.is_some() || it.link.is_some();
+            if let Some(link) = &it.link
+                && !link.soft
+                && let Some(queue) = self.queue_mut(it.queue)
+                && let Some(entry) = queue.entries.get_mut(item.qseq)
+            {
+                entry.flags |= flag::LINKED;
+            }
+            if item.receiver.is_none() && !leased {
+                // A replay: the connection is not there, so the entry is available.
+                continue;
+            }
+            if item.receiver.is_none() {
+                self.pass_to(it.queue, item.qseq);
+            }
+            let soft = self.soft_queue_mut(it.queue);
+            let receiver = item.receiver.unwrap_or_else(nobody);
+            soft.order.take(item.qseq, priority, &group, receiver, true);
+            soft.out.insert(
+                item.qseq,
+                Out {
+                    receiver: item.receiver.filter(|_| !item.unowned),
+                    credited: !item.unowned,
+                    len,
+                },
+            );
+            soft.out_bytes += u64::from(len);
+            self.counters.messages_ready -= 1;
+            self.counters.messages_unacked += 1;
+            if let Some(visible_at) = it.visible_at {
+                self.hide_until(it.queue, item.qseq, visible_at);
+            }
+            if let Some(receiver) = item.receiver {
+                self.hand_out(it.queue, receiver, item.bytes, !item.unowned);
+            }
+        }
+        if let Some(link) = &it.link {
+            let source = Source {
+                stored: it.linked,
+                resident: it.resident.as_ref(),
+                extra: true,
+                wait: it.linked.map(|(id, _)| id),
+            };
+            self.insert_entry(link, &source, at);
+        }
+        self.soft_queue_mut(it.queue).last_used = at.now;
+        self.next_round(it.queue);
+    }
+
+    /// In a replay entries are taken out of their turn: what the cursor skips is ready all the same.
+    fn pass_to(&mut self, id: QueueId, qseq: u64) {
+        let Order::Plain { cursor, .. } = self.soft_queue(id).order else {
+            return;
+        };
+        let mut at = cursor;
+        let mut skipped = Vec::new();
+        while let Some(found) = self.next_entry(id, at).filter(|found| *found < qseq) {
+            let soft = self.soft_queue(id);
+            if !soft.hidden.contains(&found)
+                && !soft.aside.contains(&found)
+                && !soft.out.contains_key(&found)
+            {
+                skipped.push(found);
+            }
+            at = found + 1;
+        }
+        if let Order::Plain { again, .. } = &mut self.soft_queue_mut(id).order {
+            again.extend(skipped);
+        }
+    }
+
+    fn set_count(&mut self, id: QueueId, qseq: u64, count: u32) {
+        if let Some(entry) = self
+            .queue_mut(id)
+            .and_then(|queue| queue.entries.get_mut(qseq))
+        {
+            entry.set_count(count);
+        } else if let Some(entry) = self.soft_queue_mut(id).messages.get_mut(&qseq) {
+            entry.count = count;
+        }
+    }
+
+    /// Sets when an entry becomes visible, with its timer.
+    fn hide_until(&mut self, id: QueueId, qseq: u64, until: Timestamp) {
+        let was = self
+            .entry(id, qseq)
+            .and_then(|view| view.rare)
+            .and_then(|rare| rare.visible_at);
+        if let Some(was) = was {
+            self.soft.timers.remove(&(was, Timer::Visible(id, qseq)));
+        }
+        let stored = self
+            .queue(id)
+            .is_some_and(|queue| queue.entries.get(qseq).is_some());
+        if stored {
+            self.queue_mut(id)
+                .expect("seen above")
+                .entries
+                .change_rare(qseq, |rare| rare.visible_at = Some(until));
+        } else if let Some(entry) = self.soft_queue_mut(id).messages.get_mut(&qseq) {
+            entry.rare.get_or_insert_default().visible_at = Some(until);
+        }
+        self.soft.timers.insert((until, Timer::Visible(id, qseq)));
+    }
+
+    pub(super) fn apply_settled(&mut self, it: &Settled, at: &mut Applying<'_>) {
+        if self.queue(it.queue).is_none() {
+            return;
+        }
+        for qseq in it.ranges.iter() {
+            match it.settlement {
+                Settlement::Accept => {
+                    self.counters.settled += 1;
+                    self.remove_entry(it.queue, qseq, at);
+                }
+                Settlement::Release => {
+                    self.counters.released += 1;
+                    self.release(it.queue, qseq);
+                }
+                Settlement::ReleaseAt(until) => {
+                    let Some(view) = self.entry(it.queue, qseq) else {
+                        continue;
+                    };
+                    let (len, group) = (view.len, view.group());
+                    self.counters.released += 1;
+                    self.unlink(it.queue, qseq);
+                    self.unlease(it.queue, qseq, len, &group);
+                    self.hide_until(it.queue, qseq, until);
+                    self.soft_queue_mut(it.queue).hidden.insert(qseq);
+                }
+                Settlement::Received => {
+                    self.own(it.queue, qseq);
+                    if let Some(entry) = self
+                        .queue_mut(it.queue)
+                        .and_then(|queue| queue.entries.get_mut(qseq))
+                    {
+                        entry.flags |= flag::RECEIVED;
+                    } else if let Some(entry) =
+                        self.soft_queue_mut(it.queue).messages.get_mut(&qseq)
+                    {
+                        entry.flags |= flag::RECEIVED;
+                    }
+                }
+            }
+        }
+        self.touch(it.queue);
+    }
+
+    /// An entry that its receiver owns is out for good, whether or not the receiver is there.
+    fn own(&mut self, id: QueueId, qseq: u64) {
+        let Some(view) = self.entry(id, qseq) else {
+            return;
+        };
+        let (len, priority, group) = (view.len, view.priority, view.group());
+        if self.soft_queue(id).out.contains_key(&qseq) {
+            return;
+        }
+        self.pass_to(id, qseq);
+        let soft = self.soft_queue_mut(id);
+        soft.aside.remove(&qseq);
+        soft.order.take(qseq, priority, &group, nobody(), true);
+        soft.out.insert(
+            qseq,
+            Out {
+                receiver: None,
+                credited: false,
+                len,
+            },
+        );
+        soft.out_bytes += u64::from(len);
+        self.counters.messages_ready -= 1;
+        self.counters.messages_unacked += 1;
+    }
+
+    fn unlink(&mut self, id: QueueId, qseq: u64) {
+        if let Some(entry) = self
+            .queue_mut(id)
+            .and_then(|queue| queue.entries.get_mut(qseq))
+        {
+            entry.flags &= !flag::LINKED;
+        }
+    }
+
+    /// Makes an entry that was out available again, at its old place.
+    pub(super) fn release(&mut self, id: QueueId, qseq: u64) {
+        let Some(view) = self.entry(id, qseq) else {
+            return;
+        };
+        let (len, priority, group) = (view.len, view.priority, view.group());
+        if view.flags & flag::RECEIVED != 0 {
+            return self.disown(id, qseq);
+        }
+        self.unlink(id, qseq);
+        let was_out = self.unlease(id, qseq, len, &group);
+        let soft = self.soft_queue_mut(id);
+        let was_aside = soft.aside.remove(&qseq);
+        if was_out || was_aside {
+            soft.order.add(qseq, priority, &group);
+        }
+        self.watch(id, qseq);
+        self.touch(id);
+    }
+
+    /// An entry is back: its deadlines count again.
+    fn watch(&mut self, id: QueueId, qseq: u64) {
+        let (Some(queue), Some(view)) = (self.queue(id), self.entry(id, qseq)) else {
+            return;
+        };
+        let due = queue.age_ms().map(|age| view.enqueued.plus_ms(age));
+        let expiry = view.rare.and_then(|rare| rare.expiry);
+        if let Some(expiry) = expiry {
+            self.soft.timers.insert((expiry, Timer::Expiry(id, qseq)));
+        }
+        let known = self.soft_queue(id).age_at;
+        if let Some(due) = due
+            && known.is_none_or(|known| due < known)
+        {
+            if let Some(known) = known {
+                self.soft.timers.remove(&(known, Timer::Age(id)));
+            }
+            self.soft_queue_mut(id).age_at = Some(due);
+            self.soft.timers.insert((due, Timer::Age(id)));
+        }
+    }
+
+    /// The connection that an entry is out to is gone, and the entry stays out.
+    pub(super) fn disown(&mut self, id: QueueId, qseq: u64) {
+        let Some(out) = self.soft_queue_mut(id).out.get_mut(&qseq) else {
+            return;
+        };
+        let receiver = out.receiver.take();
+        let credited = std::mem::take(&mut out.credited);
+        if let (true, Some(receiver)) = (credited, receiver) {
+            self.return_credit(receiver);
+        }
+    }
+
+    pub(super) fn apply_visible(&mut self, id: QueueId, qseq: u64, now: Timestamp) {
+        let Some(visible_at) = self
+            .queue(id)
+            .and_then(|_| self.entry(id, qseq))
+            .and_then(|view| view.rare)
+            .and_then(|rare| rare.visible_at)
+        else {
+            return;
+        };
+        self.soft
+            .timers
+            .remove(&(visible_at, Timer::Visible(id, qseq)));
+        let view = self.entry(id, qseq).expect("seen above");
+        let (priority, group) = (view.priority, view.group());
+        let soft = self.soft_queue_mut(id);
+        if soft.hidden.remove(&qseq) {
+            soft.order.add(qseq, priority, &group);
+        } else if soft
+            .out
+            .get(&qseq)
+            .is_some_and(|out| out.receiver.is_none())
+        {
+            self.release(id, qseq);
+        }
+        self.soft_queue_mut(id).last_used = now;
+        self.touch(id);
+    }
+
+    pub(super) fn apply_set_aside(&mut self, id: QueueId, qseq: u64) {
+        let Some(view) = self.queue(id).and_then(|_| self.entry(id, qseq)) else {
+            return;
+        };
+        let (len, priority, group, expiry) = (
+            view.len,
+            view.priority,
+            view.group(),
+            view.rare.and_then(|rare| rare.expiry),
+        );
+        self.unlease(id, qseq, len, &group);
+        let soft = self.soft_queue_mut(id);
+        soft.hidden.remove(&qseq);
+        soft.order.remove(qseq, priority, &group);
+        soft.aside.insert(qseq);
+        if let Some(expiry) = expiry {
+            self.soft.timers.remove(&(expiry, Timer::Expiry(id, qseq)));
+        }
+        self.touch(id);
+    }
+
+    pub(super) fn apply_enqueued(&mut self, it: &Enqueued, at: &mut Applying<'_>) {
+        for target in &it.targets {
+            let source = Source {
+                stored: it.stored.filter(|_| !target.soft || it.resident.is_none()),
+                resident: it.resident.as_ref(),
+                extra: true,
+                wait: it.stored.map(|(id, _)| id),
+            };
+            self.insert_entry(target, &source, at);
+        }
+        // Last: the reference that goes must not be the only one.
+        if let Some((queue, qseq)) = it.from
+            && self.queue(queue).is_some()
+        {
+            self.remove_entry(queue, qseq, at);
+        }
+    }
+}
+
+/// What a message in memory is counted as: its body and what surrounds it.
+pub(crate) const fn transient_len(body: u32) -> u64 {
+    body as u64 + 256
+}
+
+const fn nobody() -> crate::queue::Receiver {
+    (session::SessionId(0), session::ConsumerId(0))
+}

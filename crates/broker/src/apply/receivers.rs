@@ -1,0 +1,426 @@
+//! Connections, consumers, credit, and the round of queues that may have something to deliver. All soft.
+//!
+//! A consumer is *active* in its queue while credit, group, flow and outbox let it receive; a queue is in the *round*
+//! while it has something ready and somebody active. Both are kept up to date at every change, so choosing is O(log n).
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use message::{Timestamp, VhostId};
+use session::{ConsumerId, Credit, QueueId, SessionId};
+
+use crate::{
+    Broker,
+    change::ConsumerAdded,
+    queue::{Receiver, flag},
+    soft::{Attached, Consumer, ConsumerGroup, SoftQueue},
+};
+
+impl Broker {
+    pub(crate) fn soft_queue_mut(&mut self, id: QueueId) -> &mut SoftQueue {
+        self.soft
+            .queues
+            .get_mut(&id)
+            .expect("every queue has a soft side")
+    }
+
+    pub(super) fn apply_attached(&mut self, session: SessionId, vhost: VhostId, user: &Arc<str>) {
+        self.soft.sessions.insert(
+            session,
+            Attached {
+                vhost,
+                user: Arc::clone(user),
+                client: None,
+                consumers: BTreeMap::new(),
+                groups: BTreeMap::new(),
+                room_used: 0,
+                touched: BTreeSet::new(),
+                owned: BTreeSet::new(),
+            },
+        );
+        self.counters.sessions += 1;
+    }
+
+    /// Everything of a connection goes; what is out to it is available again, in order (RULES 8).
+    pub(super) fn apply_detached(&mut self, session: SessionId, now: Timestamp) {
+        let Some(attached) = self.soft.sessions.get(&session) else {
+            return;
+        };
+        let consumers: Vec<_> = attached.consumers.keys().copied().collect();
+        let touched = attached.touched.clone();
+        for consumer in consumers {
+            self.apply_consumer_gone((session, consumer), now);
+        }
+        for queue in touched {
+            self.release_all(queue, session);
+        }
+        self.soft.sessions.remove(&session);
+        self.counters.sessions -= 1;
+    }
+
+    fn release_all(&mut self, queue: QueueId, session: SessionId) {
+        let Some(soft) = self.soft.queues.get(&queue) else {
+            return;
+        };
+        let mine: Vec<u64> = soft
+            .out
+            .iter()
+            .filter(|(_, out)| out.receiver.is_some_and(|receiver| receiver.0 == session))
+            .map(|(qseq, _)| *qseq)
+            .collect();
+        for qseq in mine {
+            let linked = self
+                .entry(queue, qseq)
+                .is_some_and(|view| view.flags & flag::LINKED != 0);
+            if linked {
+                // Its client session holds it: records say what becomes of it (DOORS 19).
+                self.disown(queue, qseq);
+            } else {
+                self.counters.released += 1;
+                self.release(queue, qseq);
+            }
+        }
+    }
+
+    pub(super) fn apply_consumer_added(&mut self, it: &ConsumerAdded, now: Timestamp) {
+        let receiver = (it.session, it.consumer);
+        if !self.soft.queues.contains_key(&it.queue) {
+            return;
+        }
+        self.apply_consumer_gone(receiver, now);
+        let place = self.soft.next_place;
+        let Some(session) = self.soft.sessions.get_mut(&it.session) else {
+            return;
+        };
+        self.soft.next_place += 1;
+        session.touched.insert(it.queue);
+        session.consumers.insert(
+            it.consumer,
+            Consumer {
+                queue: it.queue,
+                credit: it.credit,
+                out: 0,
+                group: it.group,
+                priority: it.priority,
+                through_client: it.through_client,
+                qos: it.qos,
+                shared: it.shared,
+                identifier: it.identifier,
+                place,
+                active_at: None,
+            },
+        );
+        let queue = self.soft_queue_mut(it.queue);
+        queue.consumers.insert(place, receiver);
+        queue.exclusive |= it.exclusive;
+        queue.had_consumer = true;
+        queue.last_used = now;
+        self.counters.consumers += 1;
+        self.choose_single(it.queue);
+        self.refresh(receiver);
+    }
+
+    pub(super) fn apply_consumer_gone(&mut self, receiver: Receiver, now: Timestamp) {
+        let Some(gone) = self
+            .soft
+            .sessions
+            .get_mut(&receiver.0)
+            .and_then(|session| session.consumers.remove(&receiver.1))
+        else {
+            return;
+        };
+        self.counters.consumers -= 1;
+        let Some(queue) = self.soft.queues.get_mut(&gone.queue) else {
+            return;
+        };
+        queue.consumers.remove(&gone.place);
+        if let Some(at) = gone.active_at {
+            queue.active.remove(&(Reverse(gone.priority), at));
+        }
+        queue.exclusive = false;
+        queue.last_used = now;
+        if queue.single == Some(receiver) {
+            queue.single = None;
+        }
+        self.choose_single(gone.queue);
+        self.touch(gone.queue);
+    }
+
+    /// In a queue with a single active consumer: keeps the one it has, else the longest there of the highest priority.
+    fn choose_single(&mut self, id: QueueId) {
+        let single = self
+            .queue(id)
+            .is_some_and(|queue| queue.attributes().single_active_consumer);
+        let soft = self.soft_queue(id);
+        if !single || soft.single.is_some() {
+            return;
+        }
+        let chosen = soft
+            .consumers
+            .iter()
+            .min_by_key(|(place, receiver)| {
+                let priority = self
+                    .consumer(**receiver)
+                    .map_or(i32::MIN, |consumer| consumer.priority);
+                (Reverse(priority), **place)
+            })
+            .map(|(_, receiver)| *receiver);
+        self.soft_queue_mut(id).single = chosen;
+        if let Some(chosen) = chosen {
+            self.refresh(chosen);
+        }
+    }
+
+    pub(crate) fn consumer(&self, receiver: Receiver) -> Option<&Consumer> {
+        self.soft
+            .sessions
+            .get(&receiver.0)?
+            .consumers
+            .get(&receiver.1)
+    }
+
+    pub(super) fn apply_credit(&mut self, receiver: Receiver, credit: Credit) {
+        let Some(consumer) = self
+            .soft
+            .sessions
+            .get_mut(&receiver.0)
+            .and_then(|session| session.consumers.get_mut(&receiver.1))
+        else {
+            return;
+        };
+        consumer.credit = credit;
+        self.refresh(receiver);
+    }
+
+    pub(super) fn change_group(
+        &mut self,
+        session: SessionId,
+        group: u32,
+        change: impl FnOnce(&mut ConsumerGroup),
+    ) {
+        let Some(attached) = self.soft.sessions.get_mut(&session) else {
+            return;
+        };
+        change(attached.groups.entry(group).or_default());
+        self.refresh_group(session, group);
+    }
+
+    fn refresh_group(&mut self, session: SessionId, group: u32) {
+        let Some(attached) = self.soft.sessions.get(&session) else {
+            return;
+        };
+        let consumers: Vec<ConsumerId> = attached
+            .consumers
+            .iter()
+            .filter(|(_, consumer)| consumer.group == group)
+            .map(|(id, _)| *id)
+            .collect();
+        for consumer in consumers {
+            self.refresh((session, consumer));
+        }
+    }
+
+    /// A delivery left for that receiver: room and credit are used, and it goes to the end of its round.
+    pub(super) fn hand_out(
+        &mut self,
+        queue: QueueId,
+        receiver: Receiver,
+        bytes: u64,
+        credited: bool,
+    ) {
+        let Some(attached) = self.soft.sessions.get_mut(&receiver.0) else {
+            return;
+        };
+        attached.touched.insert(queue);
+        let mut full_group = None;
+        if let Some(consumer) = attached.consumers.get_mut(&receiver.1) {
+            if let Credit::Exactly(left) = &mut consumer.credit {
+                *left = left.saturating_sub(1);
+            }
+            if credited {
+                consumer.out += 1;
+                if consumer.group != 0 {
+                    let group = attached.groups.entry(consumer.group).or_default();
+                    group.out += 1;
+                    full_group =
+                        (group.window != 0 && group.out >= group.window).then_some(consumer.group);
+                }
+            }
+            if let Some(at) = consumer.active_at.take() {
+                let priority = consumer.priority;
+                self.soft_queue_mut(queue)
+                    .active
+                    .remove(&(Reverse(priority), at));
+            }
+        }
+        if let Some(group) = full_group {
+            self.refresh_group(receiver.0, group);
+        }
+        self.take_room(receiver.0, bytes);
+        self.refresh(receiver);
+    }
+
+    /// A delivery of that receiver was settled.
+    pub(super) fn return_credit(&mut self, receiver: Receiver) {
+        let Some(attached) = self.soft.sessions.get_mut(&receiver.0) else {
+            return;
+        };
+        let Some(consumer) = attached.consumers.get_mut(&receiver.1) else {
+            return;
+        };
+        consumer.out = consumer.out.saturating_sub(1);
+        let mut freed = None;
+        if consumer.group != 0 {
+            let group = attached.groups.entry(consumer.group).or_default();
+            if group.window != 0 && group.out == group.window {
+                freed = Some(consumer.group);
+            }
+            group.out = group.out.saturating_sub(1);
+        }
+        match freed {
+            Some(group) => self.refresh_group(receiver.0, group),
+            None => self.refresh(receiver),
+        }
+    }
+
+    /// Bytes went into an outbox.
+    pub(super) fn take_room(&mut self, session: SessionId, bytes: u64) {
+        let max = self.config.outbox_bytes_max;
+        let Some(attached) = self.soft.sessions.get_mut(&session) else {
+            return;
+        };
+        let had = attached.room_used < max;
+        attached.room_used += bytes;
+        if had && attached.room_used >= max {
+            self.refresh_session(session);
+        }
+    }
+
+    /// An outbox has been drained by so many bytes.
+    pub fn returned_room(&mut self, session: SessionId, bytes: u64) {
+        let max = self.config.outbox_bytes_max;
+        let Some(attached) = self.soft.sessions.get_mut(&session) else {
+            return;
+        };
+        let had = attached.room_used < max;
+        attached.room_used = attached.room_used.saturating_sub(bytes);
+        if !had && attached.room_used < max {
+            self.refresh_session(session);
+        }
+    }
+
+    fn refresh_session(&mut self, session: SessionId) {
+        let Some(attached) = self.soft.sessions.get(&session) else {
+            return;
+        };
+        let consumers: Vec<ConsumerId> = attached.consumers.keys().copied().collect();
+        for consumer in consumers {
+            self.refresh((session, consumer));
+        }
+    }
+
+    /// How many more deliveries credit and window allow; `None`: none at all for another reason.
+    pub(crate) fn allowance(&self, receiver: Receiver) -> Option<u32> {
+        let attached = self.soft.sessions.get(&receiver.0)?;
+        let consumer = attached.consumers.get(&receiver.1)?;
+        let soft = self.soft.queues.get(&consumer.queue)?;
+        if soft.single.is_some_and(|single| single != receiver)
+            || attached.room_used >= self.config.outbox_bytes_max
+        {
+            return None;
+        }
+        let own = match consumer.credit {
+            Credit::Window(0) if consumer.through_client => attached
+                .consumers
+                .get(&ConsumerId::CLIENT)
+                .map_or(u32::MAX, |client| match client.credit {
+                    Credit::Window(window) => window.saturating_sub(consumer.out),
+                    _ => u32::MAX,
+                }),
+            Credit::Window(0) | Credit::Settled => u32::MAX,
+            Credit::Window(window) => window.saturating_sub(consumer.out),
+            Credit::Exactly(left) => left,
+        };
+        let shared = match attached.groups.get(&consumer.group) {
+            Some(group) if !group.active => 0,
+            Some(group) if group.window != 0 && consumer.credit != Credit::Settled => {
+                group.window.saturating_sub(group.out)
+            }
+            _ => u32::MAX,
+        };
+        let least = own.min(shared);
+        (least > 0).then_some(least)
+    }
+
+    /// Puts a consumer among the active ones of its queue, or takes it out.
+    pub(crate) fn refresh(&mut self, receiver: Receiver) {
+        let allowed = self.allowance(receiver).is_some();
+        let place = self.soft.next_place;
+        let Some(consumer) = self
+            .soft
+            .sessions
+            .get_mut(&receiver.0)
+            .and_then(|session| session.consumers.get_mut(&receiver.1))
+        else {
+            return;
+        };
+        let (queue, priority) = (consumer.queue, consumer.priority);
+        match (allowed, consumer.active_at) {
+            (true, None) => {
+                consumer.active_at = Some(place);
+                self.soft.next_place += 1;
+                self.soft_queue_mut(queue)
+                    .active
+                    .insert((Reverse(priority), place), receiver);
+            }
+            (false, Some(at)) => {
+                consumer.active_at = None;
+                self.soft_queue_mut(queue)
+                    .active
+                    .remove(&(Reverse(priority), at));
+            }
+            _ => {}
+        }
+        self.touch(queue);
+    }
+
+    /// Puts a queue into the round, or takes it out.
+    pub(crate) fn touch(&mut self, id: QueueId) {
+        let Some(soft) = self.soft.queues.get(&id) else {
+            return;
+        };
+        let wanted = !soft.active.is_empty() && self.ready(id) > 0;
+        let soft = self.soft.queues.get_mut(&id).expect("seen above");
+        match (wanted, soft.pump_at) {
+            (true, None) => {
+                let place = self.soft.next_place;
+                self.soft.next_place += 1;
+                soft.pump_at = Some(place);
+                self.soft.pump.insert(place, id);
+            }
+            (false, Some(place)) => {
+                soft.pump_at = None;
+                self.soft.pump.remove(&place);
+            }
+            _ => {}
+        }
+    }
+
+    /// Sends a queue to the end of the round.
+    pub(super) fn next_round(&mut self, id: QueueId) {
+        self.rest(id);
+        self.touch(id);
+    }
+
+    /// Takes a queue out of the round until something changes.
+    pub(super) fn rest(&mut self, id: QueueId) {
+        if let Some(soft) = self.soft.queues.get_mut(&id)
+            && let Some(place) = soft.pump_at.take()
+        {
+            self.soft.pump.remove(&place);
+        }
+    }
+}

@@ -1,0 +1,411 @@
+//! Connections that come and go, client sessions, wills.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use message::Message;
+use session::{
+    ClientExpiry, CloseReason, ConsumerId, DeathReason, DeliveryId, Event, Lane, OpenClient,
+    Outcome, QueueId, QueueOptions, RefusalKind, SessionId, Will,
+};
+
+use super::{consumer_lane, declare::made_up, draft::Draft, refusal};
+use crate::{
+    Broker, Context, Decision, Effect, SessionInfo, Wait,
+    change::{
+        ClientAway, ClientEnded, ClientNo, ClientOpened, Inbound, Kind, QueueDeclared, Ranges,
+        Settled, Settlement, expiry_ms,
+    },
+    counters::Tally,
+    queue::flag,
+};
+
+/// How a client session loses its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    /// In order: the will is discarded.
+    Quietly,
+    /// The will is due, after its delay.
+    WithWill,
+}
+
+impl Broker {
+    /// A connection has been authenticated.
+    pub fn decide_attach(
+        &self,
+        id: SessionId,
+        who: &SessionInfo,
+        cx: &Context,
+        out: &mut Decision,
+    ) {
+        let mut draft = Draft::new(cx, out);
+        draft.change(Kind::Attached {
+            session: id,
+            vhost: who.vhost,
+            user: Arc::clone(&who.user),
+        });
+    }
+
+    /// A connection is gone: what is out to it is available again, its exclusive queues go, its client session waits or ends.
+    pub fn decide_detach(&self, id: SessionId, cx: &Context, out: &mut Decision) {
+        let mut draft = Draft::new(cx, out);
+        if let Some((number, _)) = self.client_of(id) {
+            let expiry = self.client(number).and_then(|client| client.expiry_ms);
+            self.leave(number, expiry, Leaving::WithWill, &mut draft);
+        }
+        self.detach(id, &mut draft);
+    }
+
+    /// Everything of a connection but its client session.
+    fn detach(&self, id: SessionId, draft: &mut Draft<'_>) {
+        let Some(attached) = self.attached(id) else {
+            return;
+        };
+        for queue in &attached.touched {
+            self.dead_letter_spent(*queue, id, draft);
+        }
+        for queue in &attached.owned {
+            let effects = draft.effects_len();
+            self.delete_queue(*queue, draft);
+            let changes = draft.changes_len();
+            draft.roll_back(changes, effects);
+        }
+        let mut read: Vec<QueueId> = attached
+            .consumers
+            .values()
+            .map(|consumer| consumer.queue)
+            .collect();
+        read.sort_unstable();
+        read.dedup();
+        for queue in read {
+            if !attached.owned.contains(&queue) {
+                self.drop_if_unused(queue, id, None, draft);
+            }
+        }
+        draft.change(Kind::Detached(id));
+    }
+
+    /// What is out to a connection that goes and may not be delivered again is dead-lettered rather than released.
+    fn dead_letter_spent(&self, id: QueueId, session: SessionId, draft: &mut Draft<'_>) {
+        let Some(max) = self
+            .queue(id)
+            .and_then(|queue| queue.attributes().deliveries_max)
+        else {
+            return;
+        };
+        for (qseq, out) in &self.soft_queue(id).out {
+            let mine = out.receiver.is_some_and(|receiver| receiver.0 == session);
+            let spent = self
+                .entry(id, *qseq)
+                .is_some_and(|view| view.count >= max && view.flags & flag::LINKED == 0);
+            if mine && spent {
+                self.dead_letter(id, *qseq, DeathReason::Deliveries, draft);
+            }
+        }
+    }
+
+    pub(super) fn decide_open(&self, from: SessionId, open: &OpenClient, draft: &mut Draft<'_>) {
+        let changes = draft.changes_len();
+        let effects = draft.effects_len();
+        if let Err(refusal) = self.open(from, open, draft) {
+            draft.roll_back(changes, effects);
+            self.refuse(from, Lane::default(), open.token, refusal, draft);
+        }
+    }
+
+    fn open(
+        &self,
+        from: SessionId,
+        open: &OpenClient,
+        draft: &mut Draft<'_>,
+    ) -> Result<(), session::Refusal> {
+        let Some(attached) = self.attached(from) else {
+            return Ok(());
+        };
+        if attached.client.is_some() {
+            return Err(refusal(
+                RefusalKind::InvalidArgument,
+                "this connection has a client session",
+            ));
+        }
+        self.check_will(open.will.as_deref())?;
+        let client_id = if open.client_id.is_empty() {
+            made_up("auto-", draft.random, from.0)
+        } else {
+            Bytes::copy_from_slice(&open.client_id)
+        };
+        let vhost = attached.vhost;
+        let known = self
+            .soft
+            .client_ids
+            .get(&(vhost, client_id.clone()))
+            .copied()
+            .and_then(|number| Some((number, self.client(number)?)));
+        // Another user must not inherit what was meant for the first.
+        let resumed = known.filter(|(number, client)| {
+            !open.clean_start
+                && !number.is_soft()
+                && client
+                    .user
+                    .as_ref()
+                    .is_none_or(|user| *user == attached.user)
+        });
+        let old_session = known.and_then(|(number, _)| self.connection_of(number));
+        if let Some((number, client)) = known {
+            if resumed.is_some() {
+                if old_session.is_some() {
+                    self.leave(
+                        number,
+                        client.expiry_ms.filter(|ms| *ms > 0),
+                        Leaving::WithWill,
+                        draft,
+                    );
+                }
+            } else {
+                self.leave(number, Some(0), Leaving::WithWill, draft);
+            }
+        } else if self.counters.clients >= self.config.clients_max {
+            return Err(refusal(
+                RefusalKind::QuotaExceeded,
+                "too many client sessions",
+            ));
+        }
+        if let Some(old) = old_session {
+            self.detach(old, draft);
+            draft.effect(Effect::Close {
+                session: old,
+                reason: CloseReason::TakenOver,
+            });
+        }
+        let soft = open.expiry == ClientExpiry::WithConnection;
+        let (number, queue) = match resumed {
+            Some((number, client)) => (number, client.queue),
+            None => {
+                self.check_queue_room()?;
+                let number = draft.new_client(self, soft);
+                let queue = draft.new_queue(self, soft);
+                draft.change(Kind::QueueDeclared(Box::new(QueueDeclared {
+                    queue,
+                    vhost,
+                    options: Arc::new(QueueOptions {
+                        durable: !soft,
+                        ..QueueOptions::default()
+                    }),
+                    client: Some(number),
+                    ..QueueDeclared::default()
+                })));
+                (number, queue)
+            }
+        };
+        draft.change(Kind::ClientOpened(Box::new(ClientOpened {
+            client: number,
+            vhost,
+            client_id: client_id.clone(),
+            user: Some(Arc::clone(&attached.user)),
+            queue,
+            expiry_ms: expiry_ms(open.expiry),
+            will: open.will.clone(),
+            session: Some(from),
+            window: open.window.max(1),
+            message_len_max: open.message_len_max,
+        })));
+        draft.reply(
+            from,
+            Lane::default(),
+            if soft && resumed.is_none() && known.is_none() {
+                Wait::Nothing
+            } else {
+                Wait::Durable
+            },
+            Event::Opened {
+                token: open.token,
+                client_id,
+                present: resumed.is_some(),
+            },
+        );
+        if resumed.is_some() {
+            self.resume_sources(from, number, draft);
+            let received: Vec<DeliveryId> = self
+                .soft_queue(queue)
+                .out
+                .keys()
+                .filter(|qseq| self.is_received(queue, **qseq))
+                .map(|qseq| DeliveryId { queue, qseq: *qseq })
+                .collect();
+            draft.tell(
+                from,
+                consumer_lane(ConsumerId::CLIENT),
+                Wait::Durable,
+                Event::Resumed { received },
+            );
+        }
+        Ok(())
+    }
+
+    fn check_will(&self, will: Option<&Will>) -> Result<(), session::Refusal> {
+        let Some(will) = will else { return Ok(()) };
+        if will.message.body.len() as u64 > self.config.will_len_max {
+            return Err(refusal(RefusalKind::TooLarge, "the will is too large"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn decide_close(
+        &self,
+        from: SessionId,
+        publish_will: bool,
+        expiry: Option<ClientExpiry>,
+        draft: &mut Draft<'_>,
+    ) {
+        let Some((number, client)) = self.client_of(from) else {
+            return;
+        };
+        let expiry = expiry.map_or(client.expiry_ms, expiry_ms);
+        let leaving = if publish_will {
+            Leaving::WithWill
+        } else {
+            Leaving::Quietly
+        };
+        self.leave(number, expiry, leaving, draft);
+        self.detach(from, draft);
+        let Some(attached) = self.attached(from) else {
+            return;
+        };
+        // The connection stands until the node says that it is gone; it has nothing any more.
+        draft.change(Kind::Attached {
+            session: from,
+            vhost: attached.vhost,
+            user: Arc::clone(&attached.user),
+        });
+    }
+
+    /// A client session loses its connection: it waits `expiry_ms` (`None`: for ever), or ends at once.
+    fn leave(
+        &self,
+        number: ClientNo,
+        expiry_ms: Option<u64>,
+        leaving: Leaving,
+        draft: &mut Draft<'_>,
+    ) {
+        let Some(client) = self.client(number) else {
+            return;
+        };
+        let ends = number.is_soft() || expiry_ms == Some(0);
+        let will = client
+            .will
+            .as_deref()
+            .filter(|_| leaving == Leaving::WithWill);
+        if let Some(will) = will
+            && (ends || will.delay_ms == 0)
+        {
+            self.publish_will(number, will, draft);
+        }
+        if ends {
+            self.end_client(number, draft);
+            return;
+        }
+        self.drop_links(number, false, draft);
+        draft.change(Kind::ClientAway(ClientAway {
+            client: number,
+            ends_at: expiry_ms.map(|ms| draft.now.plus_ms(ms)),
+            will_at: will.filter(|will| will.delay_ms > 0).map(|will| {
+                draft
+                    .now
+                    .plus_ms(will.delay_ms.min(expiry_ms.unwrap_or(u64::MAX)))
+            }),
+        }));
+    }
+
+    /// A client session ends, with its queue, its subscriptions, and the shared queues that it was the last to read.
+    pub(super) fn end_client(&self, number: ClientNo, draft: &mut Draft<'_>) {
+        let Some(client) = self.client(number) else {
+            return;
+        };
+        self.drop_links(number, true, draft);
+        draft.change(Kind::ClientEnded(ClientEnded { client: number }));
+        for source in &client.sources {
+            self.drop_share_left(source.queue, number, draft);
+        }
+    }
+
+    /// DOORS 19: deliveries of QoS 1 that came out of other queues are released at once; those of QoS 2 stay until the
+    /// session ends, then they are dead-lettered, or discarded out of a shared queue.
+    fn drop_links(&self, number: ClientNo, ends: bool, draft: &mut Draft<'_>) {
+        let Some(client) = self.client(number) else {
+            return;
+        };
+        let id = client.queue;
+        let Some(queue) = self.queue(id) else { return };
+        let stored = queue
+            .entries
+            .iter_rare()
+            .filter_map(|(qseq, rare)| Some((qseq, rare.origin?)));
+        let soft = self
+            .soft_queue(id)
+            .messages
+            .iter()
+            .filter_map(|(qseq, entry)| Some((*qseq, entry.rare.as_ref()?.origin?)));
+        let links: Vec<_> = stored.chain(soft).collect();
+        for (qseq, (origin, place)) in links {
+            let Some(view) = self.entry(id, qseq) else {
+                continue;
+            };
+            let exactly_once = view.flags & flag::QOS == 2;
+            if exactly_once && !ends {
+                continue;
+            }
+            if let Some(from) = self.queue(origin) {
+                let outcome = if !exactly_once {
+                    Outcome::Release
+                } else if from.declared.share.is_some() {
+                    Outcome::Accept
+                } else {
+                    Outcome::Reject
+                };
+                self.settle_origin(origin, place, view.soft, outcome, draft);
+            }
+            // When the session ends its queue goes as a whole.
+            if !ends && draft.entry_goes(id, qseq, view.len) {
+                draft.change(Kind::Settled(Settled {
+                    queue: id,
+                    ranges: Ranges::one(qseq),
+                    settlement: Settlement::Accept,
+                    soft: view.soft,
+                }));
+            }
+        }
+    }
+
+    /// Publishes a will, once: the change that follows takes it from its session.
+    pub(super) fn publish_will(&self, number: ClientNo, will: &Will, draft: &mut Draft<'_>) {
+        let message: Arc<Message> = match will.ttl_ms {
+            Some(ttl) => {
+                let mut message = Message::clone(&will.message);
+                message.expiry = Some(draft.now.plus_ms(ttl));
+                Arc::new(message)
+            }
+            None => Arc::clone(&will.message),
+        };
+        draft.count(Tally::Will, 1);
+        let placed = self.place(&message, false, false, None, Some(number), draft);
+        if placed.refused.is_some() {
+            draft.count(Tally::RefusedPublish, 1);
+        }
+    }
+
+    pub(super) fn decide_release_inbound(&self, from: SessionId, id: u16, draft: &mut Draft<'_>) {
+        let mut known = false;
+        if let Some((number, client)) = self.client_of(from) {
+            known = client.inbound.contains(&id);
+            if known {
+                draft.change(Kind::InboundReleased(Inbound { client: number, id }));
+            }
+        }
+        draft.reply(
+            from,
+            Lane::default(),
+            Wait::Durable,
+            Event::InboundReleased { id, known },
+        );
+    }
+}

@@ -1,0 +1,325 @@
+//! Entries that leave a queue without having been accepted: dead-lettered by reason, or dropped and counted.
+
+use std::sync::Arc;
+
+use message::{Levels, Message, StoredId, Timestamp};
+use session::{Death, DeathReason, QueueAttributes, QueueId};
+use smallvec::SmallVec;
+
+use super::{
+    draft::Draft,
+    publish::{Admission, Incoming, send_direct},
+    route::{Routed, address_of, exchange_and_key},
+};
+use crate::{
+    Broker, Content, Effect, Fetch, Wait,
+    change::{Enqueued, Kind, Ranges, Settled, Settlement},
+    counters::Tally,
+    queue::Rare,
+    view::PlaceRef,
+};
+
+const fn tally(reason: DeathReason) -> Tally {
+    match reason {
+        DeathReason::Rejected => Tally::DroppedRejected,
+        DeathReason::Expired => Tally::DroppedExpired,
+        DeathReason::MaxLen => Tally::DroppedMaxLen,
+        DeathReason::Deliveries => Tally::DroppedDeliveries,
+        DeathReason::TooLarge => Tally::DroppedTooLarge,
+    }
+}
+
+/// Whether a queue has anywhere to dead-letter to for that reason (DOORS 14).
+fn has_target(attributes: &QueueAttributes, reason: DeathReason) -> bool {
+    match reason {
+        DeathReason::Deliveries | DeathReason::Rejected | DeathReason::TooLarge => {
+            attributes.dead_letter.is_some() || attributes.redrive.is_some()
+        }
+        DeathReason::Expired | DeathReason::MaxLen => attributes.dead_letter.is_some(),
+    }
+}
+
+impl Broker {
+    /// An entry leaves its queue for that reason. Where its message is needed and not in memory, it is set aside and fetched.
+    pub(super) fn dead_letter(
+        &self,
+        id: QueueId,
+        qseq: u64,
+        reason: DeathReason,
+        draft: &mut Draft<'_>,
+    ) {
+        let (Some(queue), Some(view)) = (self.queue(id), self.entry(id, qseq)) else {
+            return;
+        };
+        if !draft.entry_goes(id, qseq, view.len) {
+            return;
+        }
+        if !has_target(queue.attributes(), reason) {
+            self.drop_entry(id, qseq, view.soft, tally(reason), draft);
+            return;
+        }
+        let resident = self.resident(view.place);
+        match (resident, view.place) {
+            (Some(message), _) if draft.depth < 2 => {
+                self.dead_letter_with(id, qseq, reason, &message, draft);
+            }
+            (_, PlaceRef::Stored(stored, _)) => {
+                draft.change(Kind::SetAside { queue: id, qseq });
+                draft.effect(Effect::Fetch {
+                    fetch: Fetch::DeadLetter {
+                        queue: id,
+                        qseq,
+                        reason,
+                    },
+                    id: stored,
+                    wait: Wait::Stored(stored),
+                });
+            }
+            (_, PlaceRef::Resident(_)) => {
+                // A chain of full queues, all in memory: cut it rather than follow it under the lock.
+                self.drop_entry(id, qseq, view.soft, Tally::DroppedDeadLetter, draft);
+            }
+        }
+    }
+
+    /// An entry leaves its queue for good.
+    pub(super) fn drop_entry(
+        &self,
+        id: QueueId,
+        qseq: u64,
+        soft: bool,
+        tally: Tally,
+        draft: &mut Draft<'_>,
+    ) {
+        draft.change(Kind::Settled(Settled {
+            queue: id,
+            ranges: Ranges::one(qseq),
+            settlement: Settlement::Accept,
+            soft,
+        }));
+        draft.count(tally, 1);
+    }
+
+    /// Where a dead letter goes, and with which history. `None`: nowhere.
+    pub(super) fn dead_letter_route(
+        &self,
+        id: QueueId,
+        reason: DeathReason,
+        message: &Message,
+        rare: Option<&Rare>,
+        ttl_ms: Option<u64>,
+        now: Timestamp,
+    ) -> Option<(Routed, Rare)> {
+        let queue = self.queue(id)?;
+        let attributes = queue.attributes();
+        let vhost = queue.declared.vhost;
+        let own = rare
+            .and_then(|rare| rare.readdressed.as_deref())
+            .unwrap_or(&message.address);
+        let (exchange, key) = exchange_and_key(own);
+        let death = Death {
+            queue: queue.declared.name.clone(),
+            reason,
+            count: 1,
+            time: now,
+            exchange,
+            key: key.compact(),
+            original_ttl_ms: ttl_ms,
+        };
+        let deaths = with_death(rare.and_then(|rare| rare.deaths.as_deref()), death);
+        let redrive = attributes
+            .redrive
+            .as_ref()
+            .filter(|_| match reason {
+                DeathReason::Deliveries => true,
+                DeathReason::Rejected | DeathReason::TooLarge => attributes.dead_letter.is_none(),
+                DeathReason::Expired | DeathReason::MaxLen => false,
+            })
+            .and_then(|redrive| Some((self.named(vhost, &redrive.target)?, redrive)));
+        let (routed, address) = if let Some((target, redrive)) = redrive {
+            let routed = Routed {
+                queues: vec![target],
+                clients: Vec::new(),
+            };
+            let address = message::Address::queue(vhost, redrive.target.clone());
+            (routed, address)
+        } else {
+            let dead_letter = attributes.dead_letter.as_ref()?;
+            let (first, copies) = match &dead_letter.key {
+                Some(key) => (key.clone(), &[][..]),
+                None => (key, &message.fields().carbon_copies[..]),
+            };
+            let keys: SmallVec<[&Levels; 2]> = std::iter::once(&first).chain(copies).collect();
+            let routed = self
+                .route(vhost, &dead_letter.exchange, &keys, message, None)
+                .ok()?;
+            (
+                routed,
+                address_of(vhost, &dead_letter.exchange, first.compact()),
+            )
+        };
+        let rare = Rare {
+            deaths: Some(Arc::new(deaths)),
+            readdressed: Some(Arc::new(address)),
+            ..Rare::default()
+        };
+        Some((routed, rare))
+    }
+
+    /// Dead-letters an entry whose message is at hand.
+    pub(super) fn dead_letter_with(
+        &self,
+        id: QueueId,
+        qseq: u64,
+        reason: DeathReason,
+        message: &Arc<Message>,
+        draft: &mut Draft<'_>,
+    ) {
+        let Some(view) = self.entry(id, qseq) else {
+            return;
+        };
+        let ttl = view
+            .rare
+            .and_then(|rare| rare.expiry)
+            .map(|expiry| expiry.since(view.enqueued));
+        let Some((routed, rare)) =
+            self.dead_letter_route(id, reason, message, view.rare, ttl, draft.now)
+        else {
+            return self.drop_entry(id, qseq, view.soft, Tally::DroppedDeadLetter, draft);
+        };
+        draft.depth += 1;
+        let incoming = Incoming {
+            message,
+            durable: !view.soft,
+            // It does not expire again by its own time to live.
+            expiry: None,
+            rare: Some(&rare),
+        };
+        let deaths = rare.deaths.as_deref().expect("set above");
+        let mut targets = SmallVec::new();
+        let mut direct = Vec::new();
+        for queue in routed.queues {
+            if self.is_cycle(queue, deaths) {
+                draft.count(Tally::DroppedCycle, 1);
+                continue;
+            }
+            match self.admit(queue, &incoming, draft) {
+                Admission::Take(entrant) => targets.push(entrant),
+                Admission::Refuse(_) | Admission::Duplicate => {
+                    draft.count(Tally::DroppedDeadLetter, 1);
+                }
+                Admission::Discard(tally) => draft.count(tally, 1),
+            }
+        }
+        for matched in &routed.clients {
+            self.admit_client(matched, &incoming, &mut targets, &mut direct, draft);
+        }
+        draft.depth -= 1;
+        if targets.is_empty() {
+            let tally = if direct.is_empty() {
+                Tally::DroppedDeadLetter
+            } else {
+                Tally::DeadLettered
+            };
+            self.drop_entry(id, qseq, view.soft, tally, draft);
+        } else {
+            let stored = match view.place {
+                PlaceRef::Stored(id, len) => Some((id, len)),
+                PlaceRef::Resident(_) => None,
+            };
+            draft.count(Tally::DeadLettered, 1);
+            draft.change(Kind::Enqueued(Box::new(Enqueued {
+                from: Some((id, qseq)),
+                stored,
+                targets,
+                resident: stored.is_none().then(|| Arc::clone(message)),
+                from_soft: view.soft,
+            })));
+        }
+        let wait = wait_of(view.wait);
+        send_direct(direct, &Content::Resident(Arc::clone(message)), wait, draft);
+    }
+
+    /// Whether a dead letter comes back to a queue that it left before, and nobody rejected it since: it would go round for ever.
+    fn is_cycle(&self, queue: QueueId, deaths: &[Death]) -> bool {
+        let Some(name) = self.queue(queue).map(|queue| &queue.declared.name) else {
+            return false;
+        };
+        let Some(at) = deaths.iter().position(|death| death.queue == name) else {
+            return false;
+        };
+        deaths[..=at]
+            .iter()
+            .all(|death| death.reason != DeathReason::Rejected)
+    }
+
+    /// Makes room at the head of a queue, for as long as `over` says so.
+    pub(super) fn drop_heads(
+        &self,
+        id: QueueId,
+        over: impl Fn(u64, u64) -> bool,
+        draft: &mut Draft<'_>,
+    ) {
+        if !self.soft.queues.contains_key(&id) {
+            return;
+        }
+        let mut at = self.ready_from_start(id);
+        loop {
+            let (count, bytes) = draft.held(self, id);
+            if !over(count, bytes) {
+                return;
+            }
+            let Some(qseq) = at.next(self) else { return };
+            if draft.goes(id, qseq) {
+                continue;
+            }
+            self.dead_letter(id, qseq, DeathReason::MaxLen, draft);
+        }
+    }
+
+    /// A message that was asked for is here.
+    pub fn decide_fetched(
+        &self,
+        fetched: Fetch,
+        message: Arc<Message>,
+        cx: &crate::Context,
+        out: &mut crate::Decision,
+    ) {
+        let Fetch::DeadLetter {
+            queue,
+            qseq,
+            reason,
+        } = fetched;
+        if self.queue(queue).is_none() || !self.soft_queue(queue).aside.contains(&qseq) {
+            return;
+        }
+        let mut draft = Draft::new(cx, out);
+        self.dead_letter_with(queue, qseq, reason, &message, &mut draft);
+    }
+}
+
+/// What an entry's delivery waits for.
+pub(crate) const fn wait_of(stored: Option<StoredId>) -> Wait {
+    match stored {
+        Some(id) => Wait::Stored(id),
+        None => Wait::Nothing,
+    }
+}
+
+/// The history with one more death: newest first, one line per queue and reason.
+fn with_death(before: Option<&Vec<Death>>, death: Death) -> Vec<Death> {
+    let mut deaths = before.cloned().unwrap_or_default();
+    let known = deaths
+        .iter()
+        .position(|known| known.queue == death.queue && known.reason == death.reason);
+    let first = match known {
+        Some(at) => {
+            let mut known = deaths.remove(at);
+            known.count += 1;
+            known
+        }
+        None => death,
+    };
+    deaths.insert(0, first);
+    deaths
+}

@@ -1,0 +1,663 @@
+//! Queues, exchanges and bindings: made, looked at, deleted.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use bytes::Bytes;
+use message::{Name, VhostId};
+use session::{
+    BindTarget, Binding, Declare, Event, ExchangeOptions, Lane, QueueAttributes, QueueId,
+    QueueOptions, Refusal, RefusalKind, SessionId, Token,
+};
+
+use super::{consumer_lane, draft::Draft, refusal, shown};
+use crate::{
+    Broker, Wait,
+    apply::{PREDECLARED, binding_key},
+    change::{
+        Bound, ExchangeDeclared, ExchangeDeleted, Kind, QueueDeclared, QueueDeleted, QueuePurged,
+        Ranges, is_soft,
+    },
+    record::wire::Wire as _,
+};
+
+/// Names are kept free for the core (`amq.`) and for other kinds of address.
+pub(super) fn check_queue_name(name: &Name) -> Result<(), Refusal> {
+    if name.starts_with(b"amq.") {
+        return Err(refusal(
+            RefusalKind::AccessDenied,
+            format!(
+                "queue name '{}' starts with the reserved prefix 'amq.'",
+                shown(name)
+            ),
+        ));
+    }
+    // DOORS 9: these would be read as other kinds of address.
+    let reserved: [&[u8]; 3] = [b"$topic/", b"$stream/", b"$queue/"];
+    if name.is_empty() || reserved.iter().any(|prefix| name.starts_with(prefix)) {
+        return Err(refusal(
+            RefusalKind::InvalidName,
+            format!("'{}' cannot name a queue", shown(name)),
+        ));
+    }
+    if name.len() > message::NAME_LEN_MAX {
+        return Err(refusal(RefusalKind::InvalidName, "the name is too long"));
+    }
+    Ok(())
+}
+
+/// 22 characters that differ from all others made, for made-up names.
+pub(super) fn made_up(prefix: &str, random: u64, salt: u64) -> Bytes {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut name = prefix.as_bytes().to_vec();
+    for mut word in [
+        random,
+        random.rotate_left(32) ^ salt.wrapping_mul(0x9E37_79B9_7F4A_7C15),
+    ] {
+        for _ in 0..11 {
+            name.push(DIGITS[(word & 63) as usize]);
+            word >>= 6;
+        }
+    }
+    Bytes::from(name)
+}
+
+impl Broker {
+    pub(super) fn decide_declare(
+        &self,
+        from: SessionId,
+        token: Token,
+        lane: Lane,
+        declare: &Declare,
+        draft: &mut Draft<'_>,
+    ) {
+        let Some(vhost) = self.attached(from).map(|attached| attached.vhost) else {
+            return;
+        };
+        let answer = match declare {
+            Declare::Queue {
+                name,
+                passive,
+                options,
+            } => self.declare_queue(from, vhost, name, *passive, options, draft),
+            Declare::DeleteQueue {
+                name,
+                if_unused,
+                if_empty,
+            } => self.declare_deleted(from, vhost, name, *if_unused, *if_empty, draft),
+            Declare::Purge { name } => self.declare_purged(from, vhost, name, draft),
+            Declare::Exchange {
+                name,
+                passive,
+                options,
+            } => self.declare_exchange(vhost, name, *passive, options, draft),
+            Declare::DeleteExchange { name, if_unused } => {
+                self.declare_exchange_deleted(vhost, name, *if_unused, draft)
+            }
+            Declare::Bind(binding) => self.declare_bound(from, vhost, binding, draft),
+            Declare::Unbind(binding) => self.declare_unbound(from, vhost, binding, draft),
+        };
+        match answer {
+            Ok((name, messages, consumers)) => draft.reply(
+                from,
+                lane,
+                Wait::Durable,
+                Event::Declared {
+                    token,
+                    name,
+                    messages,
+                    consumers,
+                },
+            ),
+            Err(refusal) => self.refuse(from, lane, token, refusal, draft),
+        }
+    }
+
+    pub(super) fn check_queue_room(&self) -> Result<(), Refusal> {
+        if self.counters.queues >= self.config.queues_max {
+            return Err(refusal(RefusalKind::QuotaExceeded, "too many queues"));
+        }
+        Ok(())
+    }
+
+    /// Refuses what others may not do to an exclusive queue.
+    pub(super) fn check_owner(&self, id: QueueId, from: SessionId) -> Result<(), Refusal> {
+        match self.soft_queue(id).owner {
+            Some(owner) if owner != from => Err(refusal(
+                RefusalKind::Locked,
+                format!(
+                    "queue '{}' is exclusive to another connection",
+                    shown(
+                        &self
+                            .queue(id)
+                            .map_or_else(Name::new, |q| q.declared.name.clone())
+                    )
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn counts(&self, id: QueueId) -> (u64, u32) {
+        (self.ready(id), self.soft_queue(id).consumers.len() as u32)
+    }
+
+    fn declare_queue(
+        &self,
+        from: SessionId,
+        vhost: VhostId,
+        name: &Name,
+        passive: bool,
+        options: &QueueOptions,
+        draft: &mut Draft<'_>,
+    ) -> Result<(Name, u64, u32), Refusal> {
+        let existing = if name.is_empty() {
+            None
+        } else {
+            self.named(vhost, name)
+        };
+        if let Some(id) = existing {
+            self.check_owner(id, from)?;
+            if !passive {
+                self.redeclare(id, options, draft)?;
+            }
+            let (messages, consumers) = self.counts(id);
+            return Ok((name.clone(), messages, consumers));
+        }
+        if passive {
+            return Err(refusal(
+                RefusalKind::NotFound,
+                format!("no queue '{}'", shown(name)),
+            ));
+        }
+        let name = if name.is_empty() {
+            self.free_name(vhost, "amq.gen-", draft)
+        } else {
+            check_queue_name(name)?;
+            Bytes::copy_from_slice(name)
+        };
+        self.check_queue_room()?;
+        check_attributes(&options.attributes)?;
+        // An exclusive queue goes with its connection, so it is never in the journal.
+        let queue = draft.new_queue(self, !options.durable || options.exclusive);
+        draft.change(Kind::QueueDeclared(Box::new(QueueDeclared {
+            queue,
+            vhost,
+            name: name.clone(),
+            options: Arc::new(compact(options)),
+            owner: options.exclusive.then_some(from),
+            ..QueueDeclared::default()
+        })));
+        Ok((name, 0, 0))
+    }
+
+    fn free_name(&self, vhost: VhostId, prefix: &str, draft: &Draft<'_>) -> Name {
+        (0..)
+            .map(|salt| made_up(prefix, draft.random, salt + self.counters.enqueued))
+            .find(|name| self.named(vhost, name).is_none())
+            .expect("there are more names than queues")
+    }
+
+    /// DOORS 11: only declarations are compared; a queue that another door made adopts the first declaration that fits.
+    fn redeclare(
+        &self,
+        id: QueueId,
+        options: &QueueOptions,
+        draft: &mut Draft<'_>,
+    ) -> Result<(), Refusal> {
+        let Some(declaration) = &options.declaration else {
+            return Ok(());
+        };
+        let queue = self.queue(id).expect("a name leads to a queue");
+        let known = &queue.declared.options;
+        let unequal = || {
+            refusal(
+                RefusalKind::Inequivalent,
+                format!(
+                    "queue '{}' exists with other properties",
+                    shown(&queue.declared.name)
+                ),
+            )
+        };
+        match &known.declaration {
+            Some(known) if known == declaration => Ok(()),
+            Some(_) => Err(unequal()),
+            None => {
+                if options.exclusive || options.auto_delete {
+                    return Err(unequal());
+                }
+                let attributes =
+                    adopted(&known.attributes, &options.attributes).ok_or_else(unequal)?;
+                let mut declared = queue.declared.clone();
+                declared.options = Arc::new(QueueOptions {
+                    attributes,
+                    declaration: Some(Bytes::copy_from_slice(declaration)),
+                    ..(**known).clone()
+                });
+                draft.change(Kind::QueueDeclared(Box::new(declared)));
+                Ok(())
+            }
+        }
+    }
+
+    fn declare_deleted(
+        &self,
+        from: SessionId,
+        vhost: VhostId,
+        name: &Name,
+        if_unused: bool,
+        if_empty: bool,
+        draft: &mut Draft<'_>,
+    ) -> Result<(Name, u64, u32), Refusal> {
+        // Deleting what is not there succeeds, as RabbitMQ has it since 3.2.
+        let Some(id) = self.named(vhost, name) else {
+            return Ok((name.clone(), 0, 0));
+        };
+        self.check_owner(id, from)?;
+        let (messages, consumers) = self.counts(id);
+        if if_unused && consumers > 0 {
+            return Err(refusal(
+                RefusalKind::NotEmpty,
+                format!("queue '{}' is in use", shown(name)),
+            ));
+        }
+        if if_empty && self.total(id) > 0 {
+            return Err(refusal(
+                RefusalKind::NotEmpty,
+                format!("queue '{}' is not empty", shown(name)),
+            ));
+        }
+        self.delete_queue(id, draft);
+        Ok((name.clone(), messages, 0))
+    }
+
+    /// Deletes a queue, tells its consumers, and takes along the auto-delete exchanges that it was the last to be bound to.
+    pub(super) fn delete_queue(&self, id: QueueId, draft: &mut Draft<'_>) {
+        let Some(queue) = self.queue(id) else { return };
+        for receiver in self.soft_queue(id).consumers.values() {
+            draft.tell(
+                receiver.0,
+                consumer_lane(receiver.1),
+                Wait::Durable,
+                Event::Cancelled {
+                    consumer: receiver.1,
+                },
+            );
+        }
+        let bound: Vec<_> = self
+            .soft
+            .bound
+            .get(&id)
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect();
+        draft.change(Kind::QueueDeleted(QueueDeleted { queue: id }));
+        self.drop_exchanges_left(queue.declared.vhost, bound, draft);
+    }
+
+    /// Auto-delete exchanges whose last binding goes with `removed` go too, and so on.
+    fn drop_exchanges_left(&self, vhost: VhostId, removed: Vec<Vec<u8>>, draft: &mut Draft<'_>) {
+        let mut removed: BTreeSet<Vec<u8>> = removed.into_iter().collect();
+        let mut dropped = BTreeSet::new();
+        loop {
+            let mut found = None;
+            for key in &removed {
+                let Ok(binding) = Binding::read(&mut message::Reader::new(key.clone().into()))
+                else {
+                    continue;
+                };
+                let name = binding.exchange;
+                let auto_delete = self
+                    .exchange(vhost, &name)
+                    .is_some_and(|options| options.auto_delete);
+                if auto_delete && !dropped.contains(&name) && self.last_go(vhost, &name, &removed) {
+                    found = Some(name);
+                    break;
+                }
+            }
+            let Some(name) = found else { return };
+            let options = self.exchange(vhost, &name).expect("seen above");
+            draft.change(Kind::ExchangeDeleted(Box::new(ExchangeDeleted {
+                vhost,
+                name: name.clone(),
+                soft: !options.durable,
+            })));
+            removed.extend(self.bindings_of_exchange(vhost, &name));
+            dropped.insert(name);
+        }
+    }
+
+    /// Whether every binding of an exchange is among `removed`.
+    fn last_go(&self, vhost: VhostId, name: &Name, removed: &BTreeSet<Vec<u8>>) -> bool {
+        self.bindings_of_exchange(vhost, name)
+            .iter()
+            .filter(|key| {
+                Binding::read(&mut message::Reader::new((*key).clone().into()))
+                    .is_ok_and(|binding| binding.exchange == name)
+            })
+            .all(|key| removed.contains(key))
+    }
+
+    fn declare_purged(
+        &self,
+        from: SessionId,
+        vhost: VhostId,
+        name: &Name,
+        draft: &mut Draft<'_>,
+    ) -> Result<(Name, u64, u32), Refusal> {
+        let Some(id) = self.named(vhost, name) else {
+            return Err(refusal(
+                RefusalKind::NotFound,
+                format!("no queue '{}'", shown(name)),
+            ));
+        };
+        self.check_owner(id, from)?;
+        let soft = self.soft_queue(id);
+        let mut kept = Ranges::default();
+        let out: BTreeSet<u64> = soft.out.keys().chain(&soft.aside).copied().collect();
+        for qseq in out {
+            kept.push(qseq);
+        }
+        let (count, _) = self.held(id);
+        if count > 0 {
+            draft.change(Kind::QueuePurged(Box::new(QueuePurged {
+                queue: id,
+                below: soft.next,
+                kept,
+            })));
+        }
+        Ok((name.clone(), count, 0))
+    }
+
+    fn declare_exchange(
+        &self,
+        vhost: VhostId,
+        name: &Name,
+        passive: bool,
+        options: &ExchangeOptions,
+        draft: &mut Draft<'_>,
+    ) -> Result<(Name, u64, u32), Refusal> {
+        if name.is_empty() {
+            return if passive {
+                Ok((Name::new(), 0, 0))
+            } else {
+                Err(refusal(
+                    RefusalKind::AccessDenied,
+                    "the default exchange cannot be declared",
+                ))
+            };
+        }
+        if let Some(known) = self.exchange(vhost, name) {
+            let equal = match (&known.declaration, &options.declaration) {
+                (Some(known), Some(new)) => known == new,
+                _ => {
+                    known.kind == options.kind
+                        && known.durable == options.durable
+                        && known.auto_delete == options.auto_delete
+                        && known.internal == options.internal
+                        && known.alternate == options.alternate
+                }
+            };
+            if passive || equal {
+                return Ok((name.clone(), 0, 0));
+            }
+            return Err(refusal(
+                RefusalKind::Inequivalent,
+                format!("exchange '{}' exists with other properties", shown(name)),
+            ));
+        }
+        if passive {
+            return Err(refusal(
+                RefusalKind::NotFound,
+                format!("no exchange '{}'", shown(name)),
+            ));
+        }
+        if name.starts_with(b"amq.") {
+            return Err(refusal(
+                RefusalKind::AccessDenied,
+                format!(
+                    "exchange name '{}' starts with the reserved prefix 'amq.'",
+                    shown(name)
+                ),
+            ));
+        }
+        if self.counters.exchanges >= self.config.exchanges_max {
+            return Err(refusal(RefusalKind::QuotaExceeded, "too many exchanges"));
+        }
+        let name = Bytes::copy_from_slice(name);
+        let mut options = options.clone();
+        options.alternate = options.alternate.map(|name| Bytes::copy_from_slice(&name));
+        options.declaration = options
+            .declaration
+            .map(|bytes| Bytes::copy_from_slice(&bytes));
+        draft.change(Kind::ExchangeDeclared(Box::new(ExchangeDeclared {
+            vhost,
+            name: name.clone(),
+            options: Some(Box::new(options)),
+        })));
+        Ok((name, 0, 0))
+    }
+
+    fn declare_exchange_deleted(
+        &self,
+        vhost: VhostId,
+        name: &Name,
+        if_unused: bool,
+        draft: &mut Draft<'_>,
+    ) -> Result<(Name, u64, u32), Refusal> {
+        if name.is_empty() || PREDECLARED.iter().any(|(fixed, _)| *name == *fixed) {
+            return Err(refusal(
+                RefusalKind::AccessDenied,
+                format!("exchange '{}' cannot be deleted", shown(name)),
+            ));
+        }
+        let Some(options) = self.exchange(vhost, name) else {
+            return Ok((name.clone(), 0, 0));
+        };
+        let used = self
+            .soft
+            .routes
+            .get(&(vhost, name.clone()))
+            .is_some_and(|routes| !routes.is_empty());
+        if if_unused && used {
+            return Err(refusal(
+                RefusalKind::NotEmpty,
+                format!("exchange '{}' is in use", shown(name)),
+            ));
+        }
+        draft.change(Kind::ExchangeDeleted(Box::new(ExchangeDeleted {
+            vhost,
+            name: name.clone(),
+            soft: !options.durable,
+        })));
+        let bindings = self.bindings_of_exchange(vhost, name);
+        self.drop_exchanges_left_but(vhost, name, bindings, draft);
+        Ok((name.clone(), 0, 0))
+    }
+
+    /// As `drop_exchanges_left`, for bindings that go with an exchange that is being deleted already.
+    fn drop_exchanges_left_but(
+        &self,
+        vhost: VhostId,
+        name: &Name,
+        bindings: Vec<Vec<u8>>,
+        draft: &mut Draft<'_>,
+    ) {
+        let to_it = bindings
+            .into_iter()
+            .filter(|key| {
+                Binding::read(&mut message::Reader::new(key.clone().into()))
+                    .is_ok_and(|binding| binding.exchange != name)
+            })
+            .collect();
+        self.drop_exchanges_left(vhost, to_it, draft);
+    }
+
+    fn declare_bound(
+        &self,
+        from: SessionId,
+        vhost: VhostId,
+        binding: &Binding,
+        draft: &mut Draft<'_>,
+    ) -> Result<(Name, u64, u32), Refusal> {
+        let bound = self.binding(from, vhost, binding)?;
+        let key = (
+            vhost,
+            binding_key(bound.binding.as_deref().expect("made with one")),
+        );
+        let known =
+            self.durable.bindings.contains_key(&key) || self.soft.bindings.contains_key(&key);
+        if !known {
+            draft.change(Kind::Bound(Box::new(bound)));
+        }
+        Ok((Name::new(), 0, 0))
+    }
+
+    fn declare_unbound(
+        &self,
+        from: SessionId,
+        vhost: VhostId,
+        binding: &Binding,
+        draft: &mut Draft<'_>,
+    ) -> Result<(Name, u64, u32), Refusal> {
+        if let BindTarget::Queue(name) = &binding.target
+            && let Some(id) = self.named(vhost, name)
+        {
+            self.check_owner(id, from)?;
+        }
+        let key = (vhost, binding_key(binding));
+        let known = self
+            .durable
+            .bindings
+            .get(&key)
+            .or_else(|| self.soft.bindings.get(&key));
+        if let Some(bound) = known {
+            draft.change(Kind::Unbound(Box::new(bound.clone())));
+            self.drop_exchanges_left(vhost, vec![key.1], draft);
+        }
+        Ok((Name::new(), 0, 0))
+    }
+
+    fn binding(
+        &self,
+        from: SessionId,
+        vhost: VhostId,
+        binding: &Binding,
+    ) -> Result<Bound, Refusal> {
+        if binding.exchange.is_empty() {
+            return Err(refusal(
+                RefusalKind::AccessDenied,
+                "the default exchange has no bindings",
+            ));
+        }
+        let missing = |what: &str, name: &Name| {
+            refusal(
+                RefusalKind::NotFound,
+                format!("no {what} '{}'", shown(name)),
+            )
+        };
+        let (Some(exchange), Some(routes)) = (
+            self.exchange(vhost, &binding.exchange),
+            self.soft.routes.get(&(vhost, binding.exchange.clone())),
+        ) else {
+            return Err(missing("exchange", &binding.exchange));
+        };
+        if !routes.takes(&binding.filter) {
+            return Err(refusal(
+                RefusalKind::InvalidArgument,
+                format!(
+                    "exchange '{}' does not take such a binding",
+                    shown(&binding.exchange)
+                ),
+            ));
+        }
+        let (queue, durable) = match &binding.target {
+            BindTarget::Queue(name) => {
+                let id = self
+                    .named(vhost, name)
+                    .ok_or_else(|| missing("queue", name))?;
+                self.check_owner(id, from)?;
+                (Some(id), !is_soft(id))
+            }
+            BindTarget::Exchange(name) => {
+                let target = self
+                    .exchange(vhost, name)
+                    .ok_or_else(|| missing("exchange", name))?;
+                (None, target.durable)
+            }
+        };
+        // What is kept must not pin the read buffer that it came in.
+        let mut bytes = Vec::new();
+        binding.put(&mut bytes);
+        let own =
+            Binding::read(&mut message::Reader::new(bytes.into())).expect("what was just written");
+        Ok(Bound {
+            vhost,
+            binding: Some(Box::new(own)),
+            queue,
+            soft: !(durable && exchange.durable),
+        })
+    }
+}
+
+fn check_attributes(attributes: &QueueAttributes) -> Result<(), Refusal> {
+    let invalid = |what| Err(refusal(RefusalKind::InvalidArgument, what));
+    if attributes.deliveries_max == Some(0) {
+        return invalid("a message must be delivered at least once");
+    }
+    if attributes.expires_ms == Some(0) {
+        return invalid("a queue cannot expire at once");
+    }
+    if attributes.fifo.is_some() && attributes.priority_max.is_some() {
+        return invalid("ordered groups and priorities contradict each other");
+    }
+    Ok(())
+}
+
+/// The options in memory of their own: they must not pin the read buffer that they came in.
+fn compact(options: &QueueOptions) -> QueueOptions {
+    let mut bytes = Vec::new();
+    options.put(&mut bytes);
+    QueueOptions::read(&mut message::Reader::new(bytes.into())).expect("what was just written")
+}
+
+/// The attributes of a queue that another door made, with what a declaration adds. `None`: they contradict each other.
+fn adopted(known: &QueueAttributes, new: &QueueAttributes) -> Option<QueueAttributes> {
+    fn merge<T: Clone + PartialEq>(known: &Option<T>, new: &Option<T>) -> Option<Option<T>> {
+        match (known, new) {
+            (Some(known), Some(new)) if known != new => None,
+            (Some(known), _) => Some(Some(known.clone())),
+            (None, new) => Some(new.clone()),
+        }
+    }
+    // The order in which entries lie cannot change under them.
+    if known.priority_max != new.priority_max && new.priority_max.is_some()
+        || known.fifo != new.fifo && new.fifo.is_some()
+    {
+        return None;
+    }
+    let default = session::Overflow::default();
+    let overflow = match (known.overflow, new.overflow) {
+        (known, new) if new == default || known == new => known,
+        (known, new) if known == default => new,
+        _ => return None,
+    };
+    Some(QueueAttributes {
+        visibility_timeout_ms: merge(&known.visibility_timeout_ms, &new.visibility_timeout_ms)?,
+        delay_ms: known.delay_ms.max(new.delay_ms),
+        retention_ms: merge(&known.retention_ms, &new.retention_ms)?,
+        ttl_ms: merge(&known.ttl_ms, &new.ttl_ms)?,
+        expires_ms: merge(&known.expires_ms, &new.expires_ms)?,
+        message_len_max: merge(&known.message_len_max, &new.message_len_max)?,
+        length_max: merge(&known.length_max, &new.length_max)?,
+        bytes_max: merge(&known.bytes_max, &new.bytes_max)?,
+        overflow,
+        dead_letter: merge(&known.dead_letter, &new.dead_letter)?,
+        redrive: merge(&known.redrive, &new.redrive)?,
+        deliveries_max: merge(&known.deliveries_max, &new.deliveries_max)?,
+        priority_max: known.priority_max,
+        single_active_consumer: known.single_active_consumer || new.single_active_consumer,
+        fifo: known.fifo,
+        deduplicate: known.deduplicate || new.deduplicate,
+    })
+}

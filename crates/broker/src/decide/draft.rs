@@ -1,0 +1,200 @@
+//! A decision in the making: what it has already promised counts when the next step of the same command is decided.
+
+use message::Timestamp;
+use session::{Event, Lane, QueueId, SessionId};
+use smallvec::SmallVec;
+
+use crate::{
+    Broker, Context, Decision, Effect, OutLane, Wait,
+    change::{Change, ClientNo, Kind, SOFT_BIT},
+    counters::Tally,
+};
+
+/// What a decision will add to, and take from, a queue.
+#[derive(Clone, Copy, Debug, Default)]
+struct Added {
+    numbers: u64,
+    count: i64,
+    bytes: i64,
+}
+
+/// See the module.
+pub(crate) struct Draft<'a> {
+    pub(crate) now: Timestamp,
+    pub(crate) random: u64,
+    out: &'a mut Decision,
+    added: SmallVec<[(QueueId, Added); 4]>,
+    /// Entries that an earlier change of this decision takes away.
+    gone: SmallVec<[(QueueId, u64); 4]>,
+    dedups: SmallVec<[(QueueId, bytes::Bytes); 1]>,
+    transient: u64,
+    durable_queues: u64,
+    soft_queues: u64,
+    /// How deep dead-lettering has gone.
+    pub(crate) depth: u32,
+}
+
+impl<'a> Draft<'a> {
+    pub(crate) fn new(cx: &Context, out: &'a mut Decision) -> Self {
+        Self {
+            now: cx.now,
+            random: cx.random,
+            out,
+            added: SmallVec::new(),
+            gone: SmallVec::new(),
+            dedups: SmallVec::new(),
+            transient: 0,
+            durable_queues: 0,
+            soft_queues: 0,
+            depth: 0,
+        }
+    }
+
+    pub(crate) fn change(&mut self, kind: Kind) {
+        self.out.changes.push(Change(kind));
+    }
+
+    pub(crate) fn effect(&mut self, effect: Effect) {
+        self.out.effects.push(effect);
+    }
+
+    pub(crate) fn count(&mut self, tally: Tally, by: u64) {
+        self.change(Kind::Counted(tally, by));
+    }
+
+    pub(crate) fn reply(&mut self, to: SessionId, lane: Lane, wait: Wait, event: Event) {
+        self.tell(to, OutLane::Reply(lane), wait, event);
+    }
+
+    pub(crate) fn tell(&mut self, to: SessionId, lane: OutLane, wait: Wait, event: Event) {
+        self.effect(Effect::Event {
+            to,
+            lane,
+            wait,
+            event,
+        });
+    }
+
+    /// Whether anything so far goes into the journal.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.out.changes.iter().any(Change::is_durable)
+    }
+
+    pub(crate) fn changes_len(&self) -> usize {
+        self.out.changes.len()
+    }
+
+    /// Takes out the changes made since there were `len`.
+    pub(crate) fn take_changes(&mut self, len: usize) -> Vec<Change> {
+        self.out.changes.split_off(len)
+    }
+
+    /// Drops the effects made since there were `len`, and the changes.
+    pub(crate) fn roll_back(&mut self, changes: usize, effects: usize) {
+        self.out.changes.truncate(changes);
+        self.out.effects.truncate(effects);
+    }
+
+    pub(crate) fn effects_len(&self) -> usize {
+        self.out.effects.len()
+    }
+
+    pub(crate) fn push(&mut self, change: Change) {
+        self.out.changes.push(change);
+    }
+
+    fn added(&mut self, queue: QueueId) -> &mut Added {
+        let at = self
+            .added
+            .iter()
+            .position(|(id, _)| *id == queue)
+            .unwrap_or_else(|| {
+                self.added.push((queue, Added::default()));
+                self.added.len() - 1
+            });
+        &mut self.added[at].1
+    }
+
+    /// The next number of a queue.
+    pub(crate) fn number(&mut self, broker: &Broker, queue: QueueId) -> u64 {
+        let next = broker.soft.queues.get(&queue).map_or(0, |soft| soft.next);
+        let added = self.added(queue);
+        added.numbers += 1;
+        next + added.numbers - 1
+    }
+
+    /// An entry will be made.
+    pub(crate) fn entry_comes(&mut self, queue: QueueId, len: u32, soft: bool) {
+        let added = self.added(queue);
+        added.count += 1;
+        added.bytes += i64::from(len);
+        if soft {
+            self.transient += crate::apply::transient_len(len);
+        }
+    }
+
+    /// An entry that was held will be gone. `false` when it goes already.
+    pub(crate) fn entry_goes(&mut self, queue: QueueId, qseq: u64, len: u32) -> bool {
+        if self.goes(queue, qseq) {
+            return false;
+        }
+        self.gone.push((queue, qseq));
+        let added = self.added(queue);
+        added.count -= 1;
+        added.bytes -= i64::from(len);
+        true
+    }
+
+    pub(crate) fn goes(&self, queue: QueueId, qseq: u64) -> bool {
+        self.gone.contains(&(queue, qseq))
+    }
+
+    /// Entries held by a queue, and their bytes, this decision included.
+    pub(crate) fn held(&mut self, broker: &Broker, queue: QueueId) -> (u64, u64) {
+        let (count, bytes) = if broker.soft.queues.contains_key(&queue) {
+            broker.held(queue)
+        } else {
+            (0, 0)
+        };
+        let added = *self.added(queue);
+        (
+            count.saturating_add_signed(added.count),
+            bytes.saturating_add_signed(added.bytes),
+        )
+    }
+
+    /// Bytes in memory only that this decision adds.
+    pub(crate) const fn transient(&self) -> u64 {
+        self.transient
+    }
+
+    /// Notes a dedup id; `false` when this decision has had it.
+    pub(crate) fn dedup(&mut self, queue: QueueId, id: &bytes::Bytes) -> bool {
+        let pair = (queue, id.clone());
+        if self.dedups.contains(&pair) {
+            return false;
+        }
+        self.dedups.push(pair);
+        true
+    }
+
+    /// The id of a queue that this decision makes.
+    pub(crate) fn new_queue(&mut self, broker: &Broker, soft: bool) -> QueueId {
+        if soft {
+            self.soft_queues += 1;
+            QueueId(SOFT_BIT | (broker.soft.next_queue + self.soft_queues - 1))
+        } else {
+            self.durable_queues += 1;
+            QueueId(broker.durable.next_queue + self.durable_queues - 1)
+        }
+    }
+
+    /// The number of a client session that this decision makes.
+    pub(crate) const fn new_client(&self, broker: &Broker, soft: bool) -> ClientNo {
+        if soft {
+            ClientNo(SOFT_BIT | broker.soft.next_client)
+        } else {
+            ClientNo(broker.durable.next_client)
+        }
+    }
+}

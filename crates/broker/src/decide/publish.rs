@@ -1,0 +1,603 @@
+//! Publishes: routed once, admitted queue by queue, one change however many targets.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use message::{Kind as AddressKind, Levels, Message, Name, Timestamp};
+use session::{
+    DeathReason, Event, Overflow, Publish, PublishOutcome, QueueAttributes, QueueId, QueueOptions,
+    Refusal, RefusalKind, SessionId,
+};
+use smallvec::SmallVec;
+
+use super::{
+    draft::Draft,
+    refusal,
+    route::{ClientMatch, Routed, exchange_and_key, is_reserved},
+    shown,
+};
+use crate::{
+    Broker, Content, Effect, OutLane, PendingDelivery, Wait,
+    change::{ClientNo, Entrant, Kind, Published, QueueDeclared, Retain, is_soft},
+    counters::Tally,
+    queue::{Rare, flag},
+};
+
+/// The room that a delivery takes in an outbox.
+pub(crate) const fn delivery_bytes(len: u32) -> u64 {
+    len as u64 + 64
+}
+
+/// A message on its way into queues: published, or dead-lettered.
+#[derive(Clone, Copy)]
+pub(crate) struct Incoming<'a> {
+    pub(crate) message: &'a Arc<Message>,
+    /// To be kept where the target is durable.
+    pub(crate) durable: bool,
+    /// When it expires, whatever the queue says.
+    pub(crate) expiry: Option<Timestamp>,
+    /// Dead-letter history and the address that replaces its own.
+    pub(crate) rare: Option<&'a Rare>,
+}
+
+/// What became of a message at one queue.
+pub(crate) enum Admission {
+    Take(Entrant),
+    Refuse(RefusalKind),
+    Duplicate,
+    /// Not kept, and counted; the publisher is not to blame.
+    Discard(Tally),
+}
+
+/// A delivery that no queue will know of (QoS 0).
+pub(crate) struct Direct {
+    pub(crate) session: SessionId,
+    pub(crate) delivery: PendingDelivery,
+    pub(crate) bytes: u64,
+}
+
+/// What became of a publish.
+pub(crate) struct Placed {
+    pub(crate) matched: u32,
+    pub(crate) refused: Option<Refusal>,
+    pub(crate) duplicates: u32,
+    pub(crate) durable: bool,
+}
+
+impl Broker {
+    pub(super) fn decide_publish(&self, from: SessionId, publish: &Publish, draft: &mut Draft<'_>) {
+        let client = self.client_of(from);
+        if let (Some(id), Some((_, client))) = (publish.inbound_id, client)
+            && client.inbound.contains(&id)
+        {
+            // The repeat of an exactly-once publish: confirmed again, not published. [MQTT-4.3.3-9]
+            draft.count(Tally::Duplicate, 1);
+            if let Some(token) = publish.token {
+                let outcome = PublishOutcome::Duplicate;
+                draft.reply(
+                    from,
+                    publish.lane,
+                    Wait::Durable,
+                    Event::Published { token, outcome },
+                );
+            }
+            return;
+        }
+        let inbound = publish
+            .inbound_id
+            .and_then(|id| client.map(|(number, _)| (number, id)));
+        let placed = self.place(
+            &publish.message,
+            publish.token.is_some(),
+            publish.create,
+            inbound,
+            client.map(|(number, _)| number),
+            draft,
+        );
+        draft.count(Tally::Published, 1);
+        let wait = if placed.durable || placed.duplicates > 0 || placed.refused.is_some() {
+            Wait::Durable
+        } else {
+            Wait::Nothing
+        };
+        if placed.matched == 0 && placed.refused.is_none() {
+            draft.count(Tally::Unmatched, 1);
+            if publish.mandatory {
+                let event = Event::Returned {
+                    token: publish.token,
+                    lane: publish.lane,
+                    message: Arc::clone(&publish.message),
+                };
+                draft.reply(from, publish.lane, wait, event);
+            }
+        }
+        if placed.refused.is_some() {
+            draft.count(Tally::RefusedPublish, 1);
+        }
+        if placed.duplicates > 0 {
+            draft.count(Tally::Duplicate, u64::from(placed.duplicates));
+        }
+        let Some(token) = publish.token else { return };
+        let outcome = match placed.refused {
+            Some(refusal) => PublishOutcome::Refused(refusal),
+            None if placed.duplicates > 0 && placed.duplicates == placed.matched => {
+                PublishOutcome::Duplicate
+            }
+            None => PublishOutcome::Accepted {
+                matched: placed.matched,
+            },
+        };
+        draft.reply(
+            from,
+            publish.lane,
+            wait,
+            Event::Published { token, outcome },
+        );
+    }
+
+    /// Routes and admits a message, and drafts its change and its direct deliveries.
+    pub(super) fn place(
+        &self,
+        message: &Arc<Message>,
+        confirmed: bool,
+        create: bool,
+        inbound: Option<(ClientNo, u16)>,
+        publisher: Option<ClientNo>,
+        draft: &mut Draft<'_>,
+    ) -> Placed {
+        let mut placed = Placed {
+            matched: 0,
+            refused: None,
+            duplicates: 0,
+            durable: false,
+        };
+        let routed = match self.resolve(message, create, publisher, draft) {
+            Ok(routed) => routed,
+            Err(refusal) => {
+                placed.refused = Some(refusal);
+                return placed;
+            }
+        };
+        let retain = match self.retain(message, draft.now) {
+            Ok(retain) => retain,
+            Err(refusal) => {
+                placed.refused = Some(refusal);
+                return placed;
+            }
+        };
+        placed.matched = (routed.queues.len() + routed.clients.len()) as u32;
+        let incoming = Incoming {
+            message,
+            // DOORS 16: what its publisher asked to have confirmed is journaled whatever its durable flag.
+            durable: message.durable || confirmed,
+            expiry: message.expiry,
+            rare: None,
+        };
+        let mut targets = SmallVec::new();
+        for queue in &routed.queues {
+            self.admit_or_refuse(*queue, &incoming, &mut targets, &mut placed, draft);
+        }
+        let mut direct = Vec::new();
+        for matched in &routed.clients {
+            self.admit_client(matched, &incoming, &mut targets, &mut direct, draft);
+        }
+        let published = Published {
+            message: Some(Arc::clone(message)),
+            len: message.body.len() as u32,
+            parts: Vec::new(),
+            targets,
+            retain: retain.map(Box::new),
+            inbound,
+            transaction: 0,
+        };
+        placed.durable = published.is_durable();
+        if placed.durable || !published.targets.is_empty() || inbound.is_some() {
+            draft.change(Kind::Published(Box::new(published)));
+        }
+        // RULES 4: a publish with any durable target waits at all of its targets. A retained update alone holds up
+        // nobody (DOORS 18).
+        let wait = if placed.durable && (message.qos > 0 || !message.retain) {
+            Wait::Durable
+        } else {
+            Wait::Nothing
+        };
+        send_direct(direct, &Content::Resident(Arc::clone(message)), wait, draft);
+        placed
+    }
+
+    fn resolve(
+        &self,
+        message: &Message,
+        create: bool,
+        publisher: Option<ClientNo>,
+        draft: &mut Draft<'_>,
+    ) -> Result<Routed, Refusal> {
+        let address = &message.address;
+        match address.kind {
+            AddressKind::Stream => {
+                return Err(refusal(
+                    RefusalKind::NotImplemented,
+                    "streams are not built",
+                ));
+            }
+            AddressKind::Topic if is_reserved(&address.key) => {
+                return Err(reserved(&address.key));
+            }
+            AddressKind::Exchange
+                if address.name == crate::apply::ROOT && is_reserved(&address.key) =>
+            {
+                return Err(reserved(&address.key));
+            }
+            AddressKind::Exchange
+                if self
+                    .exchange(address.vhost, &address.name)
+                    .is_some_and(|options| options.internal) =>
+            {
+                return Err(refusal(
+                    RefusalKind::AccessDenied,
+                    format!("exchange '{}' is internal", shown(&address.name)),
+                ));
+            }
+            _ => {}
+        }
+        let copies = &message.fields().carbon_copies;
+        if copies.len() as u64 >= self.config.carbon_copies_max {
+            return Err(refusal(
+                RefusalKind::QuotaExceeded,
+                "too many routing keys in one publish",
+            ));
+        }
+        let (exchange, key) = exchange_and_key(address);
+        if address.kind == AddressKind::Queue
+            && create
+            && self.named(address.vhost, &address.name).is_none()
+        {
+            let queue = self.create_queue(address.vhost, &address.name, draft)?;
+            return Ok(Routed {
+                queues: vec![queue],
+                clients: Vec::new(),
+            });
+        }
+        let keys: SmallVec<[&Levels; 2]> = std::iter::once(&key).chain(copies).collect();
+        self.route(address.vhost, &exchange, &keys, message, publisher)
+    }
+
+    /// A durable, plain queue, as a door makes it that creates queues on first use (DOORS 10).
+    pub(super) fn create_queue(
+        &self,
+        vhost: message::VhostId,
+        name: &Name,
+        draft: &mut Draft<'_>,
+    ) -> Result<QueueId, Refusal> {
+        super::declare::check_queue_name(name)?;
+        self.check_queue_room()?;
+        let queue = draft.new_queue(self, false);
+        draft.change(Kind::QueueDeclared(Box::new(QueueDeclared {
+            queue,
+            vhost,
+            name: Bytes::copy_from_slice(name),
+            options: Arc::new(QueueOptions {
+                durable: true,
+                ..QueueOptions::default()
+            }),
+            ..QueueDeclared::default()
+        })));
+        Ok(queue)
+    }
+
+    fn retain(&self, message: &Message, now: Timestamp) -> Result<Option<Retain>, Refusal> {
+        let address = &message.address;
+        let root = address.kind == AddressKind::Topic
+            || (address.kind == AddressKind::Exchange && address.name == crate::apply::ROOT);
+        // DOORS 18: never on queues and streams.
+        if !message.retain || !root {
+            return Ok(None);
+        }
+        let clear = message.body.is_empty();
+        let known = self.durable.retained(address.vhost, &address.key).is_some();
+        if clear && !known {
+            return Ok(None);
+        }
+        if !clear && !known && self.counters.retained >= self.config.retained_max {
+            return Err(refusal(
+                RefusalKind::QuotaExceeded,
+                "too many retained messages",
+            ));
+        }
+        if !clear && message.expiry.is_some_and(|expiry| expiry <= now) {
+            return Ok(None);
+        }
+        Ok(Some(Retain {
+            vhost: address.vhost,
+            key: address.key.compact(),
+            clear,
+            qos: message.qos,
+            expiry: message.expiry,
+        }))
+    }
+
+    fn admit_or_refuse(
+        &self,
+        queue: QueueId,
+        incoming: &Incoming<'_>,
+        targets: &mut SmallVec<[Entrant; 1]>,
+        placed: &mut Placed,
+        draft: &mut Draft<'_>,
+    ) {
+        match self.admit(queue, incoming, draft) {
+            Admission::Take(entrant) => targets.push(entrant),
+            Admission::Duplicate => placed.duplicates += 1,
+            Admission::Discard(_) => self.dead_letter_refused(queue, incoming, targets, draft),
+            Admission::Refuse(kind) => {
+                let name = self
+                    .queue(queue)
+                    .map_or_else(Name::new, |queue| queue.declared.name.clone());
+                let detail = match kind {
+                    RefusalKind::TooLarge => {
+                        format!("queue '{}' does not take messages so large", shown(&name))
+                    }
+                    RefusalKind::QueueFull => format!("queue '{}' is full", shown(&name)),
+                    _ => "no room for more messages in memory".to_owned(),
+                };
+                placed.refused.get_or_insert(refusal(kind, detail));
+                let dead_letters = self.queue(queue).is_some_and(|queue| {
+                    queue.attributes().overflow == Overflow::RejectPublishDeadLetter
+                });
+                if kind == RefusalKind::QueueFull && dead_letters {
+                    self.dead_letter_refused(queue, incoming, targets, draft);
+                }
+            }
+        }
+    }
+
+    /// Decides whether and how a message enters a queue. Drops from the head, where the queue is full, are drafted.
+    pub(super) fn admit(
+        &self,
+        id: QueueId,
+        incoming: &Incoming<'_>,
+        draft: &mut Draft<'_>,
+    ) -> Admission {
+        let plain = QueueAttributes::default();
+        let queue = self.queue(id);
+        let attributes = queue.map_or(&plain, |queue| queue.attributes());
+        let message = incoming.message;
+        let len = message.body.len() as u32;
+        if attributes
+            .message_len_max
+            .is_some_and(|max| u64::from(len) > max)
+        {
+            return Admission::Refuse(RefusalKind::TooLarge);
+        }
+        let mut rare = incoming.rare.cloned().unwrap_or_default();
+        if queue.is_some_and(|queue| queue.deduplicates())
+            && let Some(key) = dedup_key(message, attributes)
+        {
+            let queue = queue.expect("seen above");
+            let keep = self.config.dedup_ms;
+            let known = queue.dedup.knows(&key, draft.now, keep)
+                || self.soft_queue(id).dedup.knows(&key, draft.now, keep);
+            if known || !draft.dedup(id, &key) {
+                return Admission::Duplicate;
+            }
+            rare.dedup = Some(key);
+        }
+        let soft = is_soft(id) || !incoming.durable;
+        if soft
+            && self.soft.transient_bytes + draft.transient() + crate::apply::transient_len(len)
+                > self.config.transient_bytes_max
+        {
+            return Admission::Refuse(RefusalKind::QuotaExceeded);
+        }
+        let (count, bytes) = draft.held(self, id);
+        let over = |count: u64, bytes: u64| {
+            attributes.length_max.is_some_and(|max| count > max)
+                || attributes.bytes_max.is_some_and(|max| bytes > max)
+        };
+        if over(count + 1, bytes + u64::from(len)) {
+            if attributes.overflow != Overflow::DropHead {
+                return Admission::Refuse(RefusalKind::QueueFull);
+            }
+            if over(1, u64::from(len)) {
+                // It would be the head itself.
+                return Admission::Discard(Tally::DroppedMaxLen);
+            }
+            self.drop_heads(
+                id,
+                |count, bytes| over(count + 1, bytes + u64::from(len)),
+                draft,
+            );
+        }
+        rare.expiry = incoming.expiry;
+        if attributes.fifo.is_some() {
+            rare.group = Some(message.fields().group.clone().unwrap_or_default())
+                .map(|group| Bytes::copy_from_slice(&group));
+        }
+        let delay = if message.delay_ms > 0 {
+            message.delay_ms
+        } else {
+            attributes.delay_ms
+        };
+        if delay > 0 && incoming.rare.is_none() {
+            rare.visible_at = Some(draft.now.plus_ms(delay));
+        }
+        draft.entry_comes(id, len, soft);
+        Admission::Take(Entrant {
+            queue: id,
+            qseq: draft.number(self, id),
+            flags: u16::from(message.qos.min(2)) & flag::QOS,
+            priority: attributes
+                .priority_max
+                .map_or(0, |max| message.priority.unwrap_or(0).min(max)),
+            rare: rare.boxed(),
+            soft,
+        })
+    }
+
+    /// Decides how a client session gets a message: straight to its outbox at QoS 0, else through its own queue.
+    pub(super) fn admit_client(
+        &self,
+        matched: &ClientMatch,
+        incoming: &Incoming<'_>,
+        targets: &mut SmallVec<[Entrant; 1]>,
+        direct: &mut Vec<Direct>,
+        draft: &mut Draft<'_>,
+    ) {
+        let Some(client) = self.client(matched.client) else {
+            return;
+        };
+        let message = incoming.message;
+        let len = message.body.len() as u32;
+        let retain = matched.retain_as_published && message.retain;
+        let connected = self.soft.connected.get(&matched.client);
+        if connected
+            .and_then(|connected| connected.message_len_max)
+            .is_some_and(|max| len > max)
+        {
+            // DOORS 15
+            return draft.count(Tally::DroppedTooLarge, 1);
+        }
+        let qos = matched.qos.min(message.qos);
+        if qos == 0 {
+            let session = connected.and_then(|connected| connected.session);
+            let room = session
+                .and_then(|session| self.attached(session))
+                .is_some_and(|attached| attached.room_used < self.config.outbox_bytes_max);
+            let Some(session) = session.filter(|_| room) else {
+                return draft.count(Tally::DroppedNoRoom, 1);
+            };
+            if incoming.expiry.is_some_and(|expiry| expiry < draft.now) {
+                return draft.count(Tally::DroppedExpired, 1);
+            }
+            direct.push(Direct {
+                session,
+                delivery: PendingDelivery {
+                    consumer: session::ConsumerId::CLIENT,
+                    id: None,
+                    count: 1,
+                    redelivered: false,
+                    resent: false,
+                    qos: 0,
+                    retain,
+                    subscriptions: matched.identifiers.clone(),
+                    enqueued: draft.now,
+                    deaths: incoming.rare.and_then(|rare| rare.deaths.clone()),
+                    readdressed: incoming.rare.and_then(|rare| rare.readdressed.clone()),
+                },
+                bytes: delivery_bytes(len),
+            });
+            return;
+        }
+        let (count, _) = draft.held(self, client.queue);
+        if count >= self.config.client_queue_length_max {
+            return draft.count(Tally::DroppedClientFull, 1);
+        }
+        let soft = is_soft(client.queue) || !incoming.durable;
+        if soft && self.soft.transient_bytes + draft.transient() > self.config.transient_bytes_max {
+            return draft.count(Tally::DroppedClientFull, 1);
+        }
+        let mut rare = incoming.rare.cloned().unwrap_or_default();
+        rare.expiry = incoming.expiry;
+        rare.subscriptions = matched.identifiers.clone();
+        draft.entry_comes(client.queue, len, soft);
+        targets.push(Entrant {
+            queue: client.queue,
+            qseq: draft.number(self, client.queue),
+            flags: u16::from(qos) | if retain { flag::RETAIN } else { 0 },
+            priority: 0,
+            rare: rare.boxed(),
+            soft,
+        });
+    }
+
+    /// Dead-letters a message that a full queue refused: it enters the dead-letter targets with the same publish.
+    fn dead_letter_refused(
+        &self,
+        id: QueueId,
+        incoming: &Incoming<'_>,
+        targets: &mut SmallVec<[Entrant; 1]>,
+        draft: &mut Draft<'_>,
+    ) {
+        let Some((routed, rare)) = self.dead_letter_route(
+            id,
+            DeathReason::MaxLen,
+            incoming.message,
+            incoming.rare,
+            incoming.expiry.map(|expiry| expiry.since(draft.now)),
+            draft.now,
+        ) else {
+            return draft.count(Tally::DroppedMaxLen, 1);
+        };
+        if draft.depth > 0 {
+            return draft.count(Tally::DroppedDeadLetter, 1);
+        }
+        draft.depth += 1;
+        let again = Incoming {
+            expiry: None,
+            rare: Some(&rare),
+            ..*incoming
+        };
+        for queue in routed.queues.into_iter().filter(|queue| *queue != id) {
+            if targets.iter().any(|target| target.queue == queue) {
+                continue;
+            }
+            if let Admission::Take(entrant) = self.admit(queue, &again, draft) {
+                targets.push(entrant);
+                draft.count(Tally::DeadLettered, 1);
+            }
+        }
+        draft.depth -= 1;
+    }
+}
+
+fn reserved(key: &Levels) -> Refusal {
+    refusal(
+        RefusalKind::AccessDenied,
+        format!(
+            "topics under '{}' are not open to publishers",
+            shown(key.level(0).unwrap_or_default())
+        ),
+    )
+}
+
+/// The key by which a queue knows a message again.
+fn dedup_key(message: &Message, attributes: &QueueAttributes) -> Option<Bytes> {
+    let fields = message.fields();
+    let id = fields.dedup_id.as_ref()?;
+    let per_group = attributes.fifo.is_some_and(|fifo| fifo.dedup_per_group);
+    if !per_group {
+        return Some(Bytes::copy_from_slice(id));
+    }
+    let group = fields.group.as_deref().unwrap_or_default();
+    let mut key = Vec::with_capacity(group.len() + id.len() + 4);
+    message::codec::put_bytes(&mut key, group);
+    key.extend_from_slice(id);
+    Some(Bytes::from(key))
+}
+
+/// Drafts deliveries that no queue knows of.
+pub(super) fn send_direct(
+    direct: Vec<Direct>,
+    content: &Content,
+    wait: Wait,
+    draft: &mut Draft<'_>,
+) {
+    if direct.is_empty() {
+        return;
+    }
+    draft.change(Kind::Sent(
+        direct
+            .iter()
+            .map(|direct| (direct.session, direct.bytes))
+            .collect(),
+    ));
+    for direct in direct {
+        draft.effect(Effect::Deliver {
+            to: direct.session,
+            lane: OutLane::Consumer(direct.delivery.consumer),
+            wait,
+            delivery: direct.delivery,
+            content: content.clone(),
+            bytes: direct.bytes,
+        });
+    }
+}

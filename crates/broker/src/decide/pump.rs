@@ -1,0 +1,485 @@
+//! Deliveries: queues with something ready, in their round, to the consumers that may receive, in theirs.
+//!
+//! One call serves one queue: it walks the ready entries in order and gives them in turn to the active consumers of the
+//! highest priority that still have credit and room. What is expired or was delivered too often is dead-lettered on the way.
+
+use std::{cmp::Reverse, ops::Bound, sync::Arc};
+
+use message::{Address, Timestamp};
+use session::{ConsumerId, Credit, DeathReason, DeliveryId, QueueId, SessionId};
+use smallvec::SmallVec;
+
+use super::{dead_letter::wait_of, draft::Draft, publish::delivery_bytes};
+use crate::{
+    Broker, Context, Decision, Effect, OutLane, PendingDelivery, Wait,
+    change::{Delivered, Entrant, HandedOut, Kind, is_soft},
+    counters::Tally,
+    durable::Queue,
+    queue::{Order, Rare, Receiver, flag},
+    soft::Consumer,
+    view::{PlaceRef, View},
+};
+
+/// Consumers looked at in one call.
+const RECEIVERS_MAX: usize = 64;
+/// The span of packet ids: one less than there are, so that none is used twice (RULES 6).
+const SPAN_MAX: u64 = 65_534;
+
+/// A walk over the ready entries of a queue, in the order of delivery.
+pub(super) struct ReadyWalk {
+    id: QueueId,
+    again: Option<Bound<u64>>,
+    at: u64,
+    last: Option<(Reverse<u8>, u64)>,
+}
+
+impl ReadyWalk {
+    pub(super) fn next(&mut self, broker: &Broker) -> Option<u64> {
+        let soft = broker.soft_queue(self.id);
+        match &soft.order {
+            Order::Plain { again, .. } => {
+                if let Some(from) = self.again {
+                    if let Some(found) = again.range((from, Bound::Unbounded)).next() {
+                        self.again = Some(Bound::Excluded(*found));
+                        return Some(*found);
+                    }
+                    self.again = None;
+                }
+                self.next_waiting(broker)
+            }
+            Order::Priority(ready) => {
+                let from = self.last.map_or(Bound::Unbounded, Bound::Excluded);
+                let found = *ready.range((from, Bound::Unbounded)).next()?;
+                self.last = Some(found);
+                Some(found.1)
+            }
+            Order::Groups(_) => self.next_waiting(broker),
+        }
+    }
+
+    fn next_waiting(&mut self, broker: &Broker) -> Option<u64> {
+        let soft = broker.soft_queue(self.id);
+        loop {
+            let found = broker.next_entry(self.id, self.at)?;
+            self.at = found + 1;
+            if !soft.hidden.contains(&found)
+                && !soft.aside.contains(&found)
+                && !soft.out.contains_key(&found)
+            {
+                return Some(found);
+            }
+        }
+    }
+}
+
+/// What is over for an entry.
+pub(super) enum Over {
+    /// Its time to live, or its queue's.
+    Ttl,
+    /// Its queue's retention.
+    Retention,
+}
+
+/// Whether an entry's time is over. Strictly: what expires this very millisecond may still be delivered, so that a time to
+/// live of 0 means "at once or not at all".
+pub(super) fn over(queue: &Queue, view: &View<'_>, now: Timestamp) -> Option<Over> {
+    let attributes = queue.attributes();
+    if attributes
+        .retention_ms
+        .is_some_and(|ms| view.enqueued.plus_ms(ms) < now)
+    {
+        return Some(Over::Retention);
+    }
+    view.expiry(attributes.ttl_ms)
+        .is_some_and(|expiry| expiry < now)
+        .then_some(Over::Ttl)
+}
+
+/// A consumer that may receive, and how much more in this call.
+struct Candidate {
+    receiver: Receiver,
+    priority: i32,
+    left: u32,
+}
+
+/// What this call has used up of what consumers share.
+#[derive(Default)]
+struct Used {
+    groups: SmallVec<[((SessionId, u32), u32); 4]>,
+    rooms: SmallVec<[(SessionId, u64); 4]>,
+}
+
+impl Broker {
+    /// Deliveries that have become possible: `true` when there may be more.
+    pub fn decide_deliveries(&self, cx: &Context, limit: usize, out: &mut Decision) -> bool {
+        let Some((_, id)) = self.soft.pump.first_key_value() else {
+            return false;
+        };
+        let mut draft = Draft::new(cx, out);
+        self.plan(*id, limit.max(1), &mut draft);
+        if draft.changes_len() == 0 {
+            draft.change(Kind::Rest(*id));
+        }
+        true
+    }
+
+    pub(super) fn ready_from_start(&self, id: QueueId) -> ReadyWalk {
+        ReadyWalk {
+            id,
+            again: Some(Bound::Unbounded),
+            at: match self.soft_queue(id).order {
+                Order::Plain { cursor, .. } => cursor,
+                _ => 0,
+            },
+            last: None,
+        }
+    }
+
+    fn plan(&self, id: QueueId, limit: usize, draft: &mut Draft<'_>) {
+        let Some(queue) = self.queue(id) else { return };
+        let soft = self.soft_queue(id);
+        let mut candidates: Vec<Candidate> = soft
+            .active
+            .iter()
+            .take(RECEIVERS_MAX)
+            .filter_map(|((Reverse(priority), _), receiver)| {
+                Some(Candidate {
+                    receiver: *receiver,
+                    priority: *priority,
+                    left: self.allowance(*receiver)?,
+                })
+            })
+            .collect();
+        let groups = matches!(soft.order, Order::Groups(_));
+        let mut used = Used::default();
+        let mut items: SmallVec<[HandedOut; 4]> = SmallVec::new();
+        let mut walk = self.ready_from_start(id);
+        let mut handed = 0;
+        while handed < limit {
+            candidates.retain(|candidate| self.has_room(candidate, &used));
+            let chosen = if groups {
+                candidates.iter().enumerate().find_map(|(at, candidate)| {
+                    let window = self.config.group_window;
+                    let qseq = soft.order.next_of_groups(candidate.receiver, window)?;
+                    Some((at, qseq))
+                })
+            } else if candidates.is_empty() {
+                None
+            } else {
+                walk.next(self).map(|qseq| (0, qseq))
+            };
+            let Some((at, qseq)) = chosen else { break };
+            let Some(view) = self.entry(id, qseq) else {
+                break;
+            };
+            if self.leaves_instead(id, queue, qseq, &view, draft) {
+                if groups {
+                    break;
+                }
+                handed += 1;
+                continue;
+            }
+            if queue.declared.client.is_some()
+                && self
+                    .next_entry(id, 0)
+                    .is_some_and(|oldest| qseq - oldest >= SPAN_MAX)
+            {
+                break;
+            }
+            let receiver = candidates[at].receiver;
+            let Some(consumer) = self.consumer(receiver) else {
+                break;
+            };
+            let bytes = self.deliver_one(id, queue, qseq, &view, receiver, &mut items, draft);
+            handed += 1;
+            let shares = consumer.group != 0 && consumer.credit != Credit::Settled;
+            used.take(receiver.0, shares.then_some(consumer.group), bytes);
+            let mut candidate = candidates.remove(at);
+            candidate.left -= 1;
+            // To the end of the round of its priority.
+            let end = candidates
+                .iter()
+                .position(|other| other.priority < candidate.priority)
+                .unwrap_or(candidates.len());
+            if candidate.left > 0 {
+                candidates.insert(end, candidate);
+            }
+            if groups {
+                break;
+            }
+        }
+        if !items.is_empty() {
+            draft.change(Kind::Delivered(Box::new(Delivered {
+                queue: id,
+                items,
+                ..Delivered::default()
+            })));
+        }
+    }
+
+    /// Dead-letters or drops an entry that must not be delivered any more.
+    pub(super) fn leaves_instead(
+        &self,
+        id: QueueId,
+        queue: &Queue,
+        qseq: u64,
+        view: &View<'_>,
+        draft: &mut Draft<'_>,
+    ) -> bool {
+        match over(queue, view, draft.now) {
+            Some(Over::Retention) => {
+                if draft.entry_goes(id, qseq, view.len) {
+                    self.drop_entry(id, qseq, view.soft, Tally::DroppedExpired, draft);
+                }
+                return true;
+            }
+            Some(Over::Ttl) => {
+                self.dead_letter(id, qseq, DeathReason::Expired, draft);
+                return true;
+            }
+            None => {}
+        }
+        let max = queue.attributes().deliveries_max;
+        if max.is_some_and(|max| view.count >= max) {
+            self.dead_letter(id, qseq, DeathReason::Deliveries, draft);
+            return true;
+        }
+        false
+    }
+
+    fn has_room(&self, candidate: &Candidate, used: &Used) -> bool {
+        let Some(attached) = self.attached(candidate.receiver.0) else {
+            return false;
+        };
+        let session = candidate.receiver.0;
+        let room = used.room(session) + attached.room_used < self.config.outbox_bytes_max;
+        let group = self.consumer(candidate.receiver).map_or(0, |consumer| {
+            if consumer.credit == Credit::Settled {
+                0
+            } else {
+                consumer.group
+            }
+        });
+        let shared = attached.groups.get(&group).is_none_or(|shared| {
+            shared.window == 0 || shared.out + used.group(session, group) < shared.window
+        });
+        room && (group == 0 || shared) && candidate.left > 0
+    }
+
+    /// Drafts one delivery. Gives the room that it takes.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one entry, one receiver, and where the plan is kept"
+    )]
+    fn deliver_one(
+        &self,
+        id: QueueId,
+        queue: &Queue,
+        qseq: u64,
+        view: &View<'_>,
+        receiver: Receiver,
+        items: &mut SmallVec<[HandedOut; 4]>,
+        draft: &mut Draft<'_>,
+    ) -> u64 {
+        let consumer = self.consumer(receiver).expect("a candidate is a consumer");
+        if consumer.through_client && consumer.qos > 0 {
+            self.link(id, queue, qseq, view, receiver, consumer, draft);
+            return 0;
+        }
+        let settled = consumer.credit == Credit::Settled || consumer.through_client;
+        let bytes = delivery_bytes(view.len);
+        let own = queue.declared.client.is_some();
+        let delivery = self.pending(
+            id,
+            qseq,
+            view,
+            own,
+            consumer_shown(view, receiver.1),
+            settled,
+        );
+        let delivery = PendingDelivery {
+            qos: if consumer.through_client {
+                0
+            } else {
+                delivery.qos
+            },
+            readdressed: if consumer.through_client && !consumer.shared {
+                Some(Arc::new(address_in_queue(queue)))
+            } else {
+                delivery.readdressed
+            },
+            ..delivery
+        };
+        let wait = self.delivery_wait(queue, view, delivery.qos == 2 && own);
+        items.push(HandedOut {
+            qseq,
+            count: delivery.count,
+            receiver: Some(receiver),
+            bytes,
+            settled,
+            unowned: false,
+            soft: view.soft,
+        });
+        draft.effect(Effect::Deliver {
+            to: receiver.0,
+            lane: OutLane::Consumer(receiver.1),
+            wait,
+            delivery,
+            content: self.content(view.place),
+            bytes,
+        });
+        bytes
+    }
+
+    /// How an entry is shown.
+    pub(super) fn pending(
+        &self,
+        id: QueueId,
+        qseq: u64,
+        view: &View<'_>,
+        own: bool,
+        consumer: ConsumerId,
+        settled: bool,
+    ) -> PendingDelivery {
+        PendingDelivery {
+            consumer,
+            id: (!settled).then_some(DeliveryId { queue: id, qseq }),
+            count: view.count + 1,
+            redelivered: view.count > 0,
+            resent: own && view.count > 0,
+            qos: (view.flags & flag::QOS) as u8,
+            retain: view.flags & flag::RETAIN != 0,
+            subscriptions: view
+                .rare
+                .map(|rare| rare.subscriptions.clone())
+                .unwrap_or_default(),
+            enqueued: view.enqueued,
+            deaths: view.rare.and_then(|rare| rare.deaths.clone()),
+            readdressed: view.rare.and_then(|rare| rare.readdressed.clone()),
+        }
+    }
+
+    /// RULES 2: a FIFO group's delivery, exactly-once ones, and the one that reaches the limit wait for their own record.
+    pub(super) fn delivery_wait(&self, queue: &Queue, view: &View<'_>, exactly_once: bool) -> Wait {
+        let attributes = queue.attributes();
+        let last = attributes
+            .deliveries_max
+            .is_some_and(|max| view.count + 1 >= max);
+        if !view.soft && (attributes.fifo.is_some() || exactly_once || last) {
+            Wait::Durable
+        } else {
+            wait_of(view.wait)
+        }
+    }
+
+    /// Leases an entry to a client session: an entry of the session's own queue refers to it (RULES 6, DOORS 19).
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one entry, one receiver, and the draft"
+    )]
+    fn link(
+        &self,
+        id: QueueId,
+        queue: &Queue,
+        qseq: u64,
+        view: &View<'_>,
+        receiver: Receiver,
+        consumer: &Consumer,
+        draft: &mut Draft<'_>,
+    ) {
+        let Some((_, client)) = self.client_of(receiver.0) else {
+            return;
+        };
+        let soft = view.soft || is_soft(client.queue);
+        let message_qos = if consumer.shared {
+            // A shared subscription delivers at no more than the publisher's QoS; 0 is settled as it leaves.
+            (view.flags & flag::QOS) as u8
+        } else {
+            2
+        };
+        let qos = consumer.qos.min(message_qos).max(1);
+        let mut rare = Rare {
+            expiry: view.expiry(queue.attributes().ttl_ms),
+            deaths: view.rare.and_then(|rare| rare.deaths.clone()),
+            readdressed: view.rare.and_then(|rare| rare.readdressed.clone()),
+            origin: Some((id, qseq)),
+            consumer: receiver.1.0.wrapping_add(1),
+            ..Rare::default()
+        };
+        if consumer.identifier != 0 {
+            rare.subscriptions.push(consumer.identifier);
+        }
+        if !consumer.shared {
+            rare.readdressed = Some(Arc::new(address_in_queue(queue)));
+        }
+        let number = draft.number(self, client.queue);
+        let (linked, resident) = match view.place {
+            PlaceRef::Stored(id, len) => (Some((id, len)), None),
+            PlaceRef::Resident(message) => (None, Some(Arc::clone(message))),
+        };
+        draft.change(Kind::Delivered(Box::new(Delivered {
+            queue: id,
+            items: SmallVec::from_iter([HandedOut {
+                qseq,
+                count: view.count + 1,
+                receiver: Some(receiver),
+                bytes: 0,
+                settled: false,
+                unowned: false,
+                soft: view.soft,
+            }]),
+            visible_at: None,
+            link: Some(Box::new(Entrant {
+                queue: client.queue,
+                qseq: number,
+                flags: u16::from(qos) | view.flags & flag::RETAIN,
+                priority: 0,
+                rare: rare.boxed(),
+                soft,
+            })),
+            linked,
+            resident,
+        })));
+    }
+}
+
+impl Used {
+    fn take(&mut self, session: SessionId, group: Option<u32>, bytes: u64) {
+        match self.rooms.iter_mut().find(|(id, _)| *id == session) {
+            Some((_, used)) => *used += bytes,
+            None => self.rooms.push((session, bytes)),
+        }
+        let Some(group) = group else { return };
+        let key = (session, group);
+        match self.groups.iter_mut().find(|(id, _)| *id == key) {
+            Some((_, used)) => *used += 1,
+            None => self.groups.push((key, 1)),
+        }
+    }
+
+    fn room(&self, session: SessionId) -> u64 {
+        self.rooms
+            .iter()
+            .find(|(id, _)| *id == session)
+            .map_or(0, |(_, used)| *used)
+    }
+
+    fn group(&self, session: SessionId, group: u32) -> u32 {
+        self.groups
+            .iter()
+            .find(|(id, _)| *id == (session, group))
+            .map_or(0, |(_, used)| *used)
+    }
+}
+
+/// The consumer that a delivery names: of a client session's own queue, the one that the entry came through.
+fn consumer_shown(view: &View<'_>, consumer: ConsumerId) -> ConsumerId {
+    view.rare
+        .filter(|rare| rare.consumer != 0)
+        .map_or(consumer, |rare| ConsumerId(rare.consumer - 1))
+}
+
+/// A queue's own address: what a client that reads `$queue/NAME` is shown.
+fn address_in_queue(queue: &Queue) -> Address {
+    Address::queue(queue.declared.vhost, queue.declared.name.clone())
+}

@@ -1,0 +1,178 @@
+//! Who gets a message: exchanges, bindings, alternates, client sessions. Each queue and each client once a publish.
+
+use bytes::Bytes;
+use message::{Address, Kind as AddressKind, Levels, Message, Name, VhostId, escape_level};
+use session::{QueueId, Refusal, RefusalKind};
+use smallvec::SmallVec;
+
+use super::{refusal, shown};
+use crate::{Broker, apply::ROOT, change::ClientNo, soft::Target};
+
+/// A client session that a message matched: its subscriptions folded into one copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClientMatch {
+    pub(crate) client: ClientNo,
+    /// The highest that was granted.
+    pub(crate) qos: u8,
+    pub(crate) retain_as_published: bool,
+    pub(crate) identifiers: SmallVec<[u32; 2]>,
+}
+
+/// Everyone a message matched, in the order of their numbers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Routed {
+    pub(crate) queues: Vec<QueueId>,
+    pub(crate) clients: Vec<ClientMatch>,
+}
+
+/// The exchange and key that an address stands for, as AMQP would say it.
+pub(crate) fn exchange_and_key(address: &Address) -> (Name, Levels) {
+    match address.kind {
+        AddressKind::Queue | AddressKind::Stream => {
+            (Name::new(), Levels::one(address.name.clone()))
+        }
+        AddressKind::Topic => (Bytes::from_static(ROOT), address.key.clone()),
+        AddressKind::Exchange => (address.name.clone(), address.key.clone()),
+    }
+}
+
+/// The queue that a key names on the default exchange. A key of several levels was written with dots.
+pub(crate) fn queue_name(key: &Levels) -> Name {
+    match key.len() {
+        0 => Name::new(),
+        1 => Bytes::copy_from_slice(key.level(0).unwrap_or_default()),
+        _ => {
+            let levels: Vec<_> = key.iter().map(|level| escape_level(level, b".")).collect();
+            Bytes::from(levels.join(&b'.'))
+        }
+    }
+}
+
+/// The address of an exchange and a key.
+pub(crate) fn address_of(vhost: VhostId, exchange: &Name, key: Levels) -> Address {
+    if exchange.is_empty() {
+        Address::queue(vhost, queue_name(&key))
+    } else if exchange == ROOT {
+        Address::topic(vhost, key)
+    } else {
+        Address::exchange(vhost, exchange.clone(), key)
+    }
+}
+
+/// First levels of the root space that are not open to publishers (DOORS 5).
+pub(crate) fn is_reserved(key: &Levels) -> bool {
+    let Some(first) = key.level(0) else {
+        return false;
+    };
+    match first {
+        b"$queue" | b"$stream" | b"$share" | b"$topic" => true,
+        b"$SYS" => {
+            !(key.len() == 5
+                && key.level(1) == Some(b"broker")
+                && key.level(2) == Some(b"connection")
+                && key.level(4) == Some(b"state"))
+        }
+        _ => false,
+    }
+}
+
+impl Broker {
+    /// Routes by an exchange that may be missing.
+    pub(crate) fn route(
+        &self,
+        vhost: VhostId,
+        exchange: &Name,
+        keys: &[&Levels],
+        message: &Message,
+        publisher: Option<ClientNo>,
+    ) -> Result<Routed, Refusal> {
+        let mut routed = Routed::default();
+        if exchange.is_empty() {
+            for key in keys {
+                routed.queues.extend(self.named(vhost, &queue_name(key)));
+            }
+            routed.queues.sort_unstable();
+            routed.queues.dedup();
+            return Ok(routed);
+        }
+        if self.exchange(vhost, exchange).is_none() {
+            return Err(refusal(
+                RefusalKind::NotFound,
+                format!("no exchange '{}'", shown(exchange)),
+            ));
+        }
+        let mut clients = Vec::new();
+        let mut visited: SmallVec<[Name; 2]> = SmallVec::new();
+        let mut open: SmallVec<[Name; 2]> = SmallVec::new();
+        open.push(exchange.clone());
+        let mut found = Vec::new();
+        while let Some(name) = open.pop() {
+            if visited.contains(&name) {
+                continue;
+            }
+            found.clear();
+            if let Some(routes) = self.soft.routes.get(&(vhost, name.clone())) {
+                for key in keys {
+                    routes.route(key, message, name == ROOT, &mut found);
+                }
+            }
+            if found.is_empty()
+                && let Some(alternate) = self
+                    .exchange(vhost, &name)
+                    .and_then(|options| options.alternate.clone())
+            {
+                open.push(alternate);
+            }
+            visited.push(name);
+            for target in found.drain(..) {
+                match target {
+                    Target::Queue(queue) => routed.queues.push(queue),
+                    Target::Exchange(next) => open.push(next),
+                    Target::Client { .. } => clients.push(target),
+                }
+            }
+        }
+        routed.queues.sort_unstable();
+        routed.queues.dedup();
+        clients.sort();
+        clients.dedup();
+        routed.clients = fold(&clients, publisher);
+        Ok(routed)
+    }
+}
+
+/// Overlapping subscriptions of one client give one copy, with the highest QoS and all identifiers ([MQTT-3.3.4-3]).
+fn fold(clients: &[Target], publisher: Option<ClientNo>) -> Vec<ClientMatch> {
+    let mut folded: Vec<ClientMatch> = Vec::new();
+    for target in clients {
+        let Target::Client {
+            client,
+            qos,
+            no_local,
+            retain_as_published,
+            identifier,
+        } = target
+        else {
+            continue;
+        };
+        // [MQTT-3.8.3-3]
+        if *no_local && publisher == Some(*client) {
+            continue;
+        }
+        if folded.last().is_none_or(|last| last.client != *client) {
+            folded.push(ClientMatch {
+                client: *client,
+                qos: 0,
+                retain_as_published: false,
+                identifiers: SmallVec::new(),
+            });
+        }
+        let last = folded.last_mut().expect("pushed above");
+        last.qos = last.qos.max(*qos);
+        last.retain_as_published |= retain_as_published;
+        if *identifier != 0 && !last.identifiers.contains(identifier) {
+            last.identifiers.push(*identifier);
+        }
+    }
+    folded
+}

@@ -1,0 +1,179 @@
+//! What is due: delays and leases that are over, expiry, queues unused for too long, sessions that end, wills.
+//!
+//! The ends of delays and leases follow from deadlines and make no record; the others do (RULES 8). The timers are filled
+//! by `apply`, and a deadline that turns out to need nothing is postponed or dropped.
+
+use message::Timestamp;
+use session::{DeathReason, QueueId};
+
+use super::draft::Draft;
+use crate::{
+    Broker, Context, Decision,
+    change::{ClientEnded, Kind},
+    counters::Tally,
+    soft::Timer,
+};
+
+impl Broker {
+    /// Decides at most about `limit` of what is due: `true` when more is.
+    pub fn decide_tick(&self, cx: &Context, limit: usize, out: &mut Decision) -> bool {
+        let mut draft = Draft::new(cx, out);
+        let mut left = limit.max(1);
+        for timer in &self.soft.timers {
+            if timer.0 > cx.now {
+                return false;
+            }
+            if left == 0 {
+                return true;
+            }
+            left = left.saturating_sub(self.due(*timer, left, &mut draft).max(1));
+        }
+        // Everything known was due; what this decision leaves behind shows in the next deadline.
+        left == 0
+    }
+
+    /// Decides what one deadline comes to, and says how many entries that took.
+    fn due(&self, timer: (Timestamp, Timer), left: usize, draft: &mut Draft<'_>) -> usize {
+        match timer.1 {
+            Timer::Visible(queue, qseq) => self.due_visible(timer, queue, qseq, draft),
+            Timer::Expiry(queue, qseq) => self.due_expiry(timer, queue, qseq, draft),
+            Timer::Age(queue) => return self.due_age(timer, queue, left, draft),
+            Timer::Unused(queue) => self.due_unused(timer, queue, draft),
+            Timer::ClientEnd(number) => {
+                if let Some(client) = self.client(number) {
+                    if let Some(will) = &client.will {
+                        self.publish_will(number, will, draft);
+                    }
+                    self.end_client(number, draft);
+                } else {
+                    postpone(timer, None, draft);
+                }
+            }
+            Timer::Will(number) => {
+                let Some(client) = self.client(number) else {
+                    postpone(timer, None, draft);
+                    return 1;
+                };
+                // The session may end at this very time: its end publishes the will.
+                if client.ends_at.is_some_and(|ends_at| ends_at <= draft.now) {
+                    postpone(timer, None, draft);
+                    return 1;
+                }
+                if let Some(will) = &client.will {
+                    self.publish_will(number, will, draft);
+                }
+                draft.change(Kind::WillDone(ClientEnded { client: number }));
+            }
+        }
+        1
+    }
+
+    fn due_visible(
+        &self,
+        timer: (Timestamp, Timer),
+        id: QueueId,
+        qseq: u64,
+        draft: &mut Draft<'_>,
+    ) {
+        let Some(view) = self.queue(id).and_then(|_| self.entry(id, qseq)) else {
+            return postpone(timer, None, draft);
+        };
+        let leased = self.soft_queue(id).out.contains_key(&qseq);
+        let spent = self
+            .queue(id)
+            .and_then(|queue| queue.attributes().deliveries_max)
+            .is_some_and(|max| view.count >= max);
+        if leased && spent {
+            self.dead_letter(id, qseq, DeathReason::Deliveries, draft);
+            postpone(timer, None, draft);
+        } else {
+            draft.change(Kind::Visible { queue: id, qseq });
+        }
+    }
+
+    fn due_expiry(&self, timer: (Timestamp, Timer), id: QueueId, qseq: u64, draft: &mut Draft<'_>) {
+        postpone(timer, None, draft);
+        if self.queue(id).and_then(|_| self.entry(id, qseq)).is_none() {
+            return;
+        }
+        let soft = self.soft_queue(id);
+        // What is out expires when it comes back.
+        if !soft.out.contains_key(&qseq) && !soft.aside.contains(&qseq) {
+            self.dead_letter(id, qseq, DeathReason::Expired, draft);
+        }
+    }
+
+    /// The oldest entries of a queue with a time to live or a retention of its own.
+    fn due_age(
+        &self,
+        timer: (Timestamp, Timer),
+        id: QueueId,
+        left: usize,
+        draft: &mut Draft<'_>,
+    ) -> usize {
+        let Some(queue) = self.queue(id) else {
+            postpone(timer, None, draft);
+            return 1;
+        };
+        let attributes = queue.attributes();
+        let (ttl, retention) = (attributes.ttl_ms, attributes.retention_ms);
+        let soft = self.soft_queue(id);
+        let mut from = 0;
+        let mut done = 0;
+        while let Some(qseq) = self.next_entry(id, from) {
+            from = qseq + 1;
+            if soft.out.contains_key(&qseq) || soft.aside.contains(&qseq) {
+                continue;
+            }
+            let Some(view) = self.entry(id, qseq) else {
+                continue;
+            };
+            let kept_until = retention.map(|ms| view.enqueued.plus_ms(ms));
+            let lives_until = ttl.map(|ms| view.enqueued.plus_ms(ms));
+            if kept_until.is_some_and(|until| until <= draft.now) {
+                if draft.entry_goes(id, qseq, view.len) {
+                    self.drop_entry(id, qseq, view.soft, Tally::DroppedExpired, draft);
+                }
+            } else if lives_until.is_some_and(|until| until <= draft.now) {
+                self.dead_letter(id, qseq, DeathReason::Expired, draft);
+            } else {
+                let until = match (kept_until, lives_until) {
+                    (Some(a), Some(b)) => Some(a.min(b)),
+                    (a, b) => a.or(b),
+                };
+                postpone(timer, until, draft);
+                return done;
+            }
+            done += 1;
+            if done >= left {
+                return done;
+            }
+        }
+        postpone(timer, None, draft);
+        done
+    }
+
+    fn due_unused(&self, timer: (Timestamp, Timer), id: QueueId, draft: &mut Draft<'_>) {
+        let Some(queue) = self.queue(id) else {
+            return postpone(timer, None, draft);
+        };
+        let Some(expires) = queue.attributes().expires_ms else {
+            return postpone(timer, None, draft);
+        };
+        let soft = self.soft_queue(id);
+        let until = if soft.consumers.is_empty() {
+            soft.last_used.plus_ms(expires)
+        } else {
+            draft.now.plus_ms(expires)
+        };
+        if until > draft.now {
+            return postpone(timer, Some(until), draft);
+        }
+        self.delete_queue(id, draft);
+        postpone(timer, None, draft);
+    }
+}
+
+fn postpone(was: (Timestamp, Timer), until: Option<Timestamp>, draft: &mut Draft<'_>) {
+    draft.change(Kind::Postponed { was, until });
+}
