@@ -189,10 +189,11 @@ impl Engine {
 
     /// Goes on in the next segment. Every batch of this one is committed, which the next header proves.
     fn roll(&mut self) -> Result<(), Failure> {
+        // The next segment has a durable name before the trailer says that there is one.
+        let spare = spares::take(&self.shared)?;
         let old = &self.segment;
         let trailer = old.trailer().encode(old.header.salt);
         self.write_durable(&self.file, &old.path, &trailer, data_end(old.header.len))?;
-        let spare = spares::take(&self.shared)?;
         let header = SegmentHeader {
             level: FORMAT_LEVEL,
             store: self.shared.store,

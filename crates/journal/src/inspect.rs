@@ -97,7 +97,7 @@ pub(crate) fn verify_in(vfs: &dyn Vfs, dir: &Path) -> Result<Report, OpenError> 
         let whole = SnapshotSource::whole(vfs, &path, &survey.format.store);
         match whole {
             Ok(source) => {
-                match snapshot::fits(vfs, source.position, &survey.segments, survey.tail.end) {
+                match snapshot::fits(vfs, source.position, &survey.segments, survey.tail.proven) {
                     Ok(true) => report.snapshots.push(kept.seq),
                     Ok(false) => damaged.push(Corruption::new(
                         &path,

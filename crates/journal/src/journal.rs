@@ -128,7 +128,12 @@ pub(crate) struct Shared {
     pub(crate) evacuations: Mutex<Vec<(SegmentId, u64)>>,
     pub(crate) space: Mutex<Space>,
     pub(crate) lock: Mutex<Option<Lock>>,
+    /// The background thread is to end.
     pub(crate) stopping: AtomicBool,
+    /// The journal thread is to end once everything staged is written.
+    pub(crate) closing: AtomicBool,
+    /// References were counted again after the start: only then can anything be known to be dead.
+    pub(crate) restored: AtomicBool,
 }
 
 impl Shared {
@@ -337,6 +342,12 @@ impl Journal {
         self.shared().table.count(stored, -1);
     }
 
+    /// Every reference that the restored state holds was counted by [`Journal::add_ref`]. Before this is said nothing is
+    /// reclaimed or called sparse: all records would look dead.
+    pub fn restored(&self) {
+        self.shared().restored.store(true, Ordering::Release);
+    }
+
     /// Whether there is room on the disk, as of the last look.
     #[must_use]
     pub fn space(&self) -> Space {
@@ -383,6 +394,9 @@ impl Journal {
     #[must_use]
     pub fn sparse_segments(&self) -> Vec<SegmentId> {
         let shared = self.shared();
+        if !shared.restored.load(Ordering::Acquire) {
+            return Vec::new();
+        }
         let percent = match self.space() {
             Space::Ok(_) => shared.config.sparse_percent,
             Space::High(_) | Space::Low(_) => shared.config.sparse_percent * 2,
@@ -470,6 +484,9 @@ impl Journal {
     /// Unlinks or recycles segments that nobody needs: no reference, covered by a durable snapshot, not being read.
     pub fn reclaim(&self) {
         let shared = self.shared();
+        if !shared.restored.load(Ordering::Acquire) {
+            return;
+        }
         self.apply_evacuations();
         for segment in shared.table.dead(shared.pinned_floor()) {
             segment.gone.store(true, Ordering::Release);

@@ -108,10 +108,18 @@ pub fn open_stepped(
     if !direct {
         tracing::info!(dir = %dir.display(), "the journal goes through the page cache, with fdatasync");
     }
-    set_fence(&*vfs, &paths)?;
+    let fenced = set_fence(&*vfs, &paths)?;
     let survey = survey::survey(&*vfs, &paths, direct)?;
+    let last = survey.last.as_ref().map_or(0, |last| last.epoch);
+    if last != fenced {
+        // Somebody was faster. Its fence is not set, so its tail may still grow: it must not be read.
+        return Err(OpenError::Lost {
+            dir: dir.to_owned(),
+            epoch: last,
+        });
+    }
     let (snapshot, snapshots) = choose_snapshot(&*vfs, &paths, &survey)?;
-    let epoch = survey.last.as_ref().map_or(1, |last| last.epoch + 1);
+    let epoch = last + 1;
     let claim = Claim {
         vfs: &*vfs,
         paths: &paths,
@@ -139,6 +147,7 @@ pub fn open_stepped(
         (epoch, uuid, format.store, direct),
     );
     shared.table.insert(Arc::clone(&segment));
+    shared.table.fill_gaps(&segment);
     *shared
         .snapshots
         .lock()
@@ -262,10 +271,10 @@ fn make_format(vfs: &dyn Vfs, paths: &Paths, uuid: Uuid) -> Result<Format, OpenE
 }
 
 /// Sets the fence of the last epoch, whoever its writer was: from here on that epoch confirms nothing more. Only then may
-/// its tail be read.
-fn set_fence(vfs: &dyn Vfs, paths: &Paths) -> Result<(), OpenError> {
+/// its tail be read. Returns that epoch, 0 in a new journal.
+fn set_fence(vfs: &dyn Vfs, paths: &Paths) -> Result<u64, OpenError> {
     let Some(&last) = survey::read_epochs(vfs, paths)?.last() else {
-        return Ok(());
+        return Ok(0);
     };
     let record = survey::read_epoch(vfs, paths, last)?;
     let path = paths.fence(last, &record.writer);
@@ -277,7 +286,8 @@ fn set_fence(vfs: &dyn Vfs, paths: &Paths) -> Result<(), OpenError> {
         Err(error) => return Err(OpenError::io("open", &path)(error)),
     };
     file.write_durable(&fenced_block(), 0)
-        .map_err(OpenError::io("write", &path))
+        .map_err(OpenError::io("write", &path))?;
+    Ok(last)
 }
 
 /// The newest snapshot that is whole and continues the chain, and all that are kept.
@@ -416,11 +426,14 @@ impl Claim<'_> {
             .map_err(OpenError::io("open", path))
     }
 
+    /// Names made now, and those that a killed process left unsynced: what was seen in them must last.
     fn sync_dirs(&self) -> Result<(), OpenError> {
         for dir in [
             self.paths.segments(),
             self.paths.fences(),
             self.paths.leases(),
+            self.paths.snapshots(),
+            self.paths.root.clone(),
         ] {
             self.vfs
                 .sync_dir(&dir)
@@ -626,5 +639,7 @@ fn share(
         space: Mutex::new(Space::Ok(Free { free: 0, total: 0 })),
         lock: Mutex::new(Some(lock)),
         stopping: AtomicBool::new(false),
+        closing: AtomicBool::new(false),
+        restored: AtomicBool::new(false),
     })
 }

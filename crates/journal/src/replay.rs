@@ -84,7 +84,7 @@ impl Replay {
         let mut position = self.from;
         for segment in shared.table.all() {
             let last = segment.last_seq().min(self.upto);
-            if last <= position.seq {
+            if last <= position.seq || segment.gone.load(Ordering::Acquire) {
                 continue;
             }
             let mut reader = self.reader(&segment, position)?;

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
+use message::StoredId;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::aligned::Aligned;
@@ -168,6 +169,8 @@ pub(crate) struct Segment {
     pub(crate) evacuated: AtomicBool,
     /// The file is unlinked.
     pub(crate) gone: AtomicBool,
+    /// Read since the last look.
+    pub(crate) used: AtomicBool,
     /// The number of references at which it was found to be too dense to be moved.
     pub(crate) dense_at: AtomicI64,
 }
@@ -190,8 +193,38 @@ impl Segment {
             forwards: RwLock::new(BTreeMap::new()),
             evacuated: AtomicBool::new(false),
             gone: AtomicBool::new(false),
+            used: AtomicBool::new(false),
             dense_at: AtomicI64::new(i64::MAX),
         }
+    }
+
+    /// An entry for batches whose file is gone: it only names records.
+    pub(crate) fn without_file(like: &Self, base_seq: u64, last_seq: u64) -> Self {
+        let id = SegmentId {
+            epoch: 0,
+            number: base_seq,
+        };
+        let base = Position {
+            seq: base_seq,
+            ..Position::default()
+        };
+        let header = SegmentHeader {
+            id,
+            base,
+            ..like.header.clone()
+        };
+        let entry = Self::new(header, PathBuf::new(), false, false);
+        entry.set_end(last_seq, BLOCK as u64, 0);
+        entry.sealed.store(true, Ordering::Release);
+        entry.evacuated.store(true, Ordering::Release);
+        entry.gone.store(true, Ordering::Release);
+        entry
+    }
+
+    /// Whether this record was moved from here.
+    pub(crate) fn forwards_of(&self, stored: StoredId) -> bool {
+        let forwards = self.forwards.read().unwrap_or_else(PoisonError::into_inner);
+        forwards.contains_key(&stored.0)
     }
 
     pub(crate) fn id(&self) -> SegmentId {
@@ -239,6 +272,7 @@ impl Segment {
     }
 
     pub(crate) fn file(&self, vfs: &dyn Vfs) -> Result<Arc<dyn VfsFile>, ReadError> {
+        self.used.store(true, Ordering::Release);
         let mut slot = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = &*slot {
             return Ok(Arc::clone(file));

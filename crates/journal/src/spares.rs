@@ -8,11 +8,12 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::aligned::Aligned;
 use crate::batch::BLOCK;
 use crate::error::Failure;
-use crate::journal::Shared;
+use crate::journal::{Shared, Space};
 use crate::segment::{Segment, salt_of};
 use crate::vfs::{Access, VfsFile};
 
@@ -34,6 +35,8 @@ pub(crate) struct Ready {
     pub(crate) background: bool,
     /// The writer waits for one.
     pub(crate) wanted: bool,
+    /// The last attempt to make one failed.
+    pub(crate) stuck: bool,
 }
 
 /// The spares of one incarnation.
@@ -53,6 +56,7 @@ impl Spares {
                 reserve: false,
                 background: false,
                 wanted: false,
+                stuck: false,
             }),
             making: Mutex::new(()),
             changed: Condvar::new(),
@@ -77,13 +81,19 @@ pub(crate) fn take(shared: &Shared) -> Result<Spare, Failure> {
             return Err(failure.clone());
         }
         if ready.background {
-            ready.wanted = true;
-            shared.spares.changed.notify_all();
-            ready = shared
+            // Nobody will wait for the disk to be emptied while the process ends: what is staged was never confirmed.
+            if ready.stuck && shared.closing.load(Ordering::Acquire) {
+                return Err(Failure::Closed);
+            }
+            if !ready.wanted {
+                ready.wanted = true;
+                shared.spares.changed.notify_all();
+            }
+            let waited = shared
                 .spares
                 .changed
-                .wait(ready)
-                .unwrap_or_else(PoisonError::into_inner);
+                .wait_timeout(ready, Duration::from_millis(200));
+            (ready, _) = waited.unwrap_or_else(PoisonError::into_inner);
         } else {
             drop(ready);
             prepare_one(shared).map_err(|error| Failure::Write {
@@ -140,6 +150,7 @@ pub(crate) fn prepare_one(shared: &Shared) -> io::Result<bool> {
 fn add(shared: &Shared, spare: Spare) {
     let mut ready = shared.spares.lock();
     ready.next_number = spare.number + 1;
+    ready.stuck = false;
     ready.spares.push_back(spare);
     drop(ready);
     shared.spares.changed.notify_all();
@@ -163,7 +174,11 @@ fn give_up_reserve(shared: &Shared) -> bool {
 
 /// Makes the reserve file if it is not there and there is plenty of room.
 pub(crate) fn make_reserve(shared: &Shared) {
-    if shared.config.reserve_len == 0 || shared.spares.lock().reserve {
+    let room = matches!(
+        *shared.space.lock().unwrap_or_else(PoisonError::into_inner),
+        Space::Ok(_)
+    );
+    if shared.config.reserve_len == 0 || !room || shared.spares.lock().reserve {
         return;
     }
     let path = shared.paths.reserve(&shared.writer);

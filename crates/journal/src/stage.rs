@@ -284,13 +284,14 @@ impl Drop for Stage<'_> {
         let Some(mut staging) = self.staging.take() else {
             return;
         };
-        if !self.wakers.is_empty() && self.shared.failure.get().is_none() {
-            if let Some(waiting) = staging.newest_wakers() {
-                for waker in self.wakers.drain(..) {
-                    // One connection often stages several commands in a row.
-                    if !waiting.last().is_some_and(|last| last.will_wake(&waker)) {
-                        waiting.push(waker);
-                    }
+        if !self.wakers.is_empty()
+            && self.shared.failure.get().is_none()
+            && let Some(waiting) = staging.newest_wakers()
+        {
+            for waker in self.wakers.drain(..) {
+                // One connection often stages several commands in a row.
+                if !waiting.last().is_some_and(|last| last.will_wake(&waker)) {
+                    waiting.push(waker);
                 }
             }
         }

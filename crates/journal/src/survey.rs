@@ -239,7 +239,7 @@ impl Surveyor<'_> {
         let n = file
             .read_at(&mut block, 0)
             .map_err(OpenError::io("read", path))?;
-        if block.iter().all(|&b| b == 0) && n == BLOCK || n == 0 {
+        if block[..n].iter().all(|&b| b == 0) {
             return Ok(Found::Nobodys);
         }
         let Some(header) = SegmentHeader::decode(&block[..n]) else {
@@ -315,7 +315,7 @@ impl Surveyor<'_> {
                 segment.set_end(
                     cut.cut.seq,
                     cut.cut_offset,
-                    cut.cut.lsn - segment.header.base.lsn,
+                    cut.cut.lsn.saturating_sub(segment.header.base.lsn),
                 );
             } else if let Some(next) = next {
                 self.end_at(&segment, next.header.base)?;
@@ -329,7 +329,7 @@ impl Surveyor<'_> {
 
     /// The segment is followed by one that starts at `base`.
     fn end_at(&self, segment: &Segment, base: Position) -> Result<(), OpenError> {
-        let records = base.lsn - segment.header.base.lsn;
+        let records = base.lsn.saturating_sub(segment.header.base.lsn);
         match segment.read_trailer(self.vfs).map_err(read_failed)? {
             Some(trailer) if trailer.last_seq == base.seq => {
                 segment.set_end(base.seq, trailer.end, records);
@@ -525,7 +525,7 @@ impl Surveyor<'_> {
             return Err(damaged(format!("batch {durable} is known to be durable")).into());
         }
         let later = reader
-            .later_batch(offset, last)
+            .later_batch(offset + BLOCK as u64, last)
             .map_err(OpenError::io("read", &segment.path))?;
         if let Some(later) = later {
             return Err(damaged(format!("a later batch is at offset {later}")).into());

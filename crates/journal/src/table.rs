@@ -13,6 +13,9 @@ use message::StoredId;
 use crate::id;
 use crate::segment::Segment;
 
+/// Segments up to which files and indexes are kept open whether used or not.
+const OPEN_MAX: usize = 128;
+
 /// All segments that are part of the journal, by their first batch.
 #[derive(Default)]
 pub(crate) struct Table {
@@ -41,6 +44,38 @@ impl Table {
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<u64, Arc<Segment>>> {
         self.segments.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// After a start: batches that no file holds any more still name survivors that were moved. One entry without a file
+    /// stands for each gap.
+    pub(crate) fn fill_gaps(&self, like: &Segment) {
+        let mut segments = self.write();
+        let mut gaps = Vec::new();
+        let mut have = 0;
+        for segment in segments.values() {
+            if segment.header.base.seq > have {
+                gaps.push((have, segment.header.base.seq));
+            }
+            have = have.max(segment.last_seq());
+        }
+        for (base, last) in gaps {
+            segments.insert(base + 1, Arc::new(Segment::without_file(like, base, last)));
+        }
+    }
+
+    /// Closes files and forgets indexes that were not used since the last call, if there are many.
+    pub(crate) fn trim(&self) {
+        let segments = self.read();
+        if segments.len() <= OPEN_MAX {
+            return;
+        }
+        for segment in segments.values() {
+            if segment.sealed.load(Ordering::Acquire) && !segment.used.swap(false, Ordering::AcqRel)
+            {
+                segment.close_file();
+                segment.drop_index();
+            }
+        }
     }
 
     /// Every segment, in order.
@@ -73,6 +108,9 @@ impl Table {
         match found.filter(|segment| seq <= segment.last_seq()) {
             Some(segment) => {
                 segment.named.fetch_add(by, Ordering::AcqRel);
+                if by > 0 && segment.gone.load(Ordering::Acquire) && !segment.forwards_of(stored) {
+                    self.dangling.fetch_add(1, Ordering::Relaxed);
+                }
             }
             None => {
                 self.dangling.fetch_add(1, Ordering::Relaxed);
@@ -100,7 +138,7 @@ impl Table {
             forwards.get(&stored.0).copied()
         };
         match moved {
-            Some(to) => Some((self.of_seq(to >> 18)?, StoredId(to))),
+            Some(to) => Some((self.of_seq(id::seq(StoredId(to)))?, StoredId(to))),
             None => Some((origin, stored)),
         }
     }
@@ -123,7 +161,10 @@ impl Table {
             .read()
             .unwrap_or_else(PoisonError::into_inner);
         for &to in forwards.values() {
-            if let Some((&first, _)) = all.range(..=(to >> 18)).next_back() {
+            let seq = id::seq(StoredId(to));
+            if let Some((&first, host)) = all.range(..=seq).next_back()
+                && seq <= host.last_seq()
+            {
                 into.push(first);
             }
         }
@@ -159,7 +200,7 @@ impl Table {
                 .forwards
                 .write()
                 .unwrap_or_else(PoisonError::into_inner);
-            forwards.retain(|_, to| !range.contains(&(*to >> 18)));
+            forwards.retain(|_, to| !range.contains(&id::seq(StoredId(*to))));
         }
         segment.evacuated.store(true, Ordering::Release);
     }

@@ -95,7 +95,9 @@ fn prepare(shared: &Shared) {
         let made = match spares::prepare_one(shared) {
             Ok(made) => made,
             Err(error) => {
-                tracing::warn!(%error, "failed to prepare a segment");
+                if !std::mem::replace(&mut shared.spares.lock().stuck, true) {
+                    tracing::warn!(%error, "failed to prepare a segment");
+                }
                 false
             }
         };
@@ -107,10 +109,9 @@ fn prepare(shared: &Shared) {
             continue;
         }
         spares::make_reserve(shared);
+        shared.table.trim();
         let ready = shared.spares.lock();
-        if ready.spares.len() >= shared.config.segments_ahead
-            || !shared.stopping.load(Ordering::Acquire)
-        {
+        if !(ready.wanted && ready.spares.is_empty() && !ready.stuck) {
             let _unused = shared.spares.changed.wait_timeout(ready, PERIOD);
         }
     }
@@ -118,6 +119,7 @@ fn prepare(shared: &Shared) {
 
 /// Lets the journal thread write what is staged, then ends both.
 pub(crate) fn stop(shared: &Shared, threads: &Mutex<Vec<JoinHandle<()>>>) {
+    shared.closing.store(true, Ordering::Release);
     shared
         .staging
         .lock()

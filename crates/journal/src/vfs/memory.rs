@@ -63,7 +63,6 @@ struct Disk {
     now: State,
     ops: Vec<Op>,
     recording: bool,
-    locks: BTreeSet<PathBuf>,
     free: Option<u64>,
     /// Durable writes and syncs that still succeed; then all fail.
     good_writes: Option<u64>,
@@ -73,6 +72,8 @@ struct Disk {
 #[derive(Clone)]
 pub struct MemVfs {
     disk: Arc<Mutex<Disk>>,
+    /// Paths that are locked, by whoever shares this list.
+    locks: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 struct MemFile {
@@ -81,17 +82,17 @@ struct MemFile {
 }
 
 struct MemLock {
-    disk: Arc<Mutex<Disk>>,
+    locks: Arc<Mutex<BTreeSet<PathBuf>>>,
     path: PathBuf,
 }
 
 impl Drop for MemLock {
     fn drop(&mut self) {
-        held(&self.disk).locks.remove(&self.path);
+        held(&self.locks).remove(&self.path);
     }
 }
 
-fn held(disk: &Mutex<Disk>) -> MutexGuard<'_, Disk> {
+fn held<T>(disk: &Mutex<T>) -> MutexGuard<'_, T> {
     disk.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -119,6 +120,7 @@ impl MemVfs {
 
     fn of(state: State, recording: bool) -> Self {
         Self {
+            locks: Arc::default(),
             disk: Arc::new(Mutex::new(Disk {
                 base: if recording {
                     state.clone()
@@ -128,11 +130,25 @@ impl MemVfs {
                 now: state,
                 ops: Vec::new(),
                 recording,
-                locks: BTreeSet::new(),
                 free: None,
                 good_writes: None,
             })),
         }
+    }
+
+    /// The same files as seen by a process that does not see our locks: another host, or one that does not ask.
+    #[must_use]
+    pub fn without_locks(&self) -> Self {
+        Self {
+            disk: Arc::clone(&self.disk),
+            locks: Arc::default(),
+        }
+    }
+
+    /// The same contents in a file system of its own.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self::of(held(&self.disk).now.clone(), false)
     }
 
     /// How many operations were recorded.
@@ -233,6 +249,27 @@ impl MemVfs {
         Self::of(state, recording)
     }
 
+    /// What a process sees that starts after another one was killed in front of operation `at`: everything that it did,
+    /// synced or not. What was not synced may still be undone by a crash later.
+    #[must_use]
+    pub fn killed(&self, at: usize) -> Self {
+        let pending: BTreeSet<usize> = self.unsynced(at).into_iter().collect();
+        let durable = self.image(at, Cut::None, true);
+        let disk = held(&self.disk);
+        let mut next = held(&durable.disk);
+        for (index, op) in disk.ops.iter().enumerate() {
+            if pending.contains(&index) {
+                let op = match op.clone() {
+                    Op::Write(inode, offset, bytes, _) => Op::Write(inode, offset, bytes, false),
+                    op => op,
+                };
+                next.run(op);
+            }
+        }
+        drop(next);
+        durable
+    }
+
     fn failing(disk: &mut Disk) -> io::Result<()> {
         match &mut disk.good_writes {
             Some(0) => Err(io::Error::other("injected failure")),
@@ -283,7 +320,7 @@ impl State {
                 if content.len() < start + data.len() {
                     content.resize(start + data.len(), 0);
                 }
-                let piece = sector.unwrap_or(data.len().max(1));
+                let piece = sector.unwrap_or_else(|| data.len().max(1));
                 for (i, chunk) in data.chunks(piece).enumerate() {
                     if sector.is_none() || next_random(seed) & 1 == 0 {
                         let at = start + i * piece;
@@ -400,9 +437,6 @@ impl Vfs for MemVfs {
     fn unlink(&self, path: &Path) -> io::Result<()> {
         let mut disk = held(&self.disk);
         let inode = disk.inode(path)?;
-        if let Some(free) = &mut disk.free {
-            *free += 0;
-        }
         let len = disk.now.contents[inode].len() as u64;
         if let Some(free) = &mut disk.free {
             *free += len;
@@ -427,15 +461,13 @@ impl Vfs for MemVfs {
     }
 
     fn lock(&self, path: &Path, _note: &str) -> io::Result<Result<Lock, String>> {
-        let mut disk = held(&self.disk);
-        if disk.locks.insert(path.to_owned()) {
-            Ok(Ok(Box::new(MemLock {
-                disk: Arc::clone(&self.disk),
-                path: path.to_owned(),
-            })))
-        } else {
-            Ok(Err(String::new()))
+        if !held(&self.locks).insert(path.to_owned()) {
+            return Ok(Err(String::new()));
         }
+        Ok(Ok(Box::new(MemLock {
+            locks: Arc::clone(&self.locks),
+            path: path.to_owned(),
+        })))
     }
 
     fn direct_works(&self, _dir: &Path) -> bool {

@@ -1,0 +1,8 @@
+//! The journal on a file system in memory, stepped by hand: recovery, crashes, moving, space.
+
+mod crash;
+mod fences;
+mod history;
+mod interleaved;
+mod recovery;
+mod space;

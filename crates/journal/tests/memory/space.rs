@@ -1,0 +1,293 @@
+//! Space: references, reclaiming, recycling, moving survivors, snapshots, a full disk (RULES 16, 20, 22, 23; JOURNAL 3.6, 3.9).
+
+use journal::vfs::{MemVfs, Vfs};
+use journal::{ReadError, Space, Step};
+
+use crate::history::{Model, config, dir, live_ids, payload, start, start_with};
+
+#[test]
+fn rules_20_a_survivor_moves_and_keeps_its_id_for_ever() {
+    let vfs = MemVfs::new(false);
+    let mut model = Model::default();
+    let mut running = start(&vfs, 1).expect("opens");
+    let old = running.put(&mut model, payload(0, 3000));
+    for n in 1..200 {
+        running.put(&mut model, payload(n, 3000));
+        running.step_all();
+        while running.live.len() > 3 {
+            running.delete(&mut model, 1);
+        }
+        if n % 20 == 0 {
+            running.snapshot();
+            running.compact();
+        }
+    }
+    running.step_all();
+    running.snapshot();
+    running.compact();
+    running.check(&model);
+    assert!(running.live.contains(&old));
+    let stats = running.journal.stats();
+    assert!(
+        stats.segments <= 8,
+        "one old message pins nothing: {stats:?}"
+    );
+    assert!(stats.recycled > 0, "{stats:?}");
+    // What was moved, and moved again, is found after starts with and without a newer snapshot.
+    for uuid in 2..6 {
+        running.journal.shutdown();
+        running = start(&vfs, uuid).expect("opens");
+        running.check(&model);
+        running.snapshot();
+        running.compact();
+        running.check(&model);
+    }
+    let nth = running.live.iter().position(|id| *id == old).expect("live");
+    running.delete(&mut model, nth);
+    running.step_all();
+    running.check(&model);
+}
+
+#[test]
+fn nothing_is_reclaimed_before_the_references_are_counted_again() {
+    let vfs = MemVfs::new(false);
+    let mut model = Model::default();
+    let mut running = start(&vfs, 1).expect("opens");
+    for n in 0..40 {
+        running.put(&mut model, payload(n, 3000));
+        running.step_all();
+    }
+    running.snapshot();
+    running.journal.shutdown();
+    let (opened, _engine) = journal::open_stepped(
+        std::sync::Arc::new(vfs),
+        dir(),
+        config(),
+        1,
+        [5; 16],
+    )
+    .expect("opens");
+    opened.journal.reclaim();
+    assert_eq!(opened.journal.sparse_segments(), []);
+    let live = live_ids(opened.replay);
+    assert_eq!(live.len(), 40);
+    for id in live {
+        assert!(opened.journal.read(id).is_ok());
+    }
+}
+
+#[test]
+fn a_segment_is_kept_until_a_snapshot_covers_it() {
+    let vfs = MemVfs::new(false);
+    let mut model = Model::default();
+    let mut running = start(&vfs, 1).expect("opens");
+    for n in 0..40 {
+        running.put(&mut model, payload(n, 3000));
+        running.delete(&mut model, 0);
+        running.step_all();
+    }
+    running.journal.reclaim();
+    let before = running.journal.stats();
+    assert_eq!(
+        before.recycled + before.unlinked,
+        0,
+        "its records would be missing in a replay"
+    );
+    running.snapshot();
+    // A replay that is being read keeps what it has yet to read.
+    let replay = running.journal.replay().expect("readable");
+    running.journal.reclaim();
+    let after = running.journal.stats();
+    assert!(after.recycled + after.unlinked > 0);
+    assert_eq!(live_ids(replay), running.live);
+}
+
+#[test]
+fn rules_22_the_snapshot_maker_replays_what_is_committed() {
+    let vfs = MemVfs::new(false);
+    let mut model = Model::default();
+    let mut running = start(&vfs, 1).expect("opens");
+    for round in 0..5 {
+        for n in 0..30 {
+            running.put(&mut model, payload(round * 100 + n, 2000));
+            if n % 3 == 0 {
+                running.delete(&mut model, 0);
+            }
+        }
+        running.step_all();
+        running.put(&mut Model::default(), payload(7, 10));
+        let staged = running.live.pop().expect("just put");
+        let replay = running.journal.replay().expect("readable");
+        let at = replay.last_batch();
+        assert_eq!(at, running.journal.committed());
+        let live = live_ids(replay);
+        assert_eq!(live, running.live, "staged records are no part of it");
+        running
+            .journal
+            .write_snapshot(at, |out| {
+                live.iter()
+                    .try_for_each(|id| out.write_all(&id.0.to_le_bytes()))
+            })
+            .expect("written");
+        assert!(!running.journal.snapshot_due());
+        running.step_all();
+        let mut stage = running.journal.stage();
+        let record = stage.push(crate::history::DEL, &staged.0.to_le_bytes(), None);
+        drop(stage);
+        running.journal.drop_ref(staged);
+        running.step_all();
+        assert!(journal::batch_of(record) <= running.journal.committed());
+    }
+    running.journal.shutdown();
+    let mut names: Vec<_> = start(&vfs, 2).expect("opens").live;
+    names.sort_unstable();
+    assert_eq!(names, running.live);
+}
+
+#[test]
+fn a_snapshot_of_what_is_not_committed_is_refused() {
+    let vfs = MemVfs::new(false);
+    let mut running = start(&vfs, 1).expect("opens");
+    running.put(&mut Model::default(), payload(1, 10));
+    let written = running.journal.write_snapshot(1, |_| Ok(()));
+    assert!(written.is_err());
+    assert_eq!(vfs.list(&dir().join("snap")).expect("listed").len(), 0);
+}
+
+#[test]
+fn what_is_not_committed_is_not_read() {
+    let vfs = MemVfs::new(false);
+    let mut running = start(&vfs, 1).expect("opens");
+    let id = running.put(&mut Model::default(), payload(1, 10));
+    assert!(matches!(
+        running.journal.read(id),
+        Err(ReadError::NotCommitted(_))
+    ));
+    assert_eq!(running.journal.cached(id), None);
+    assert_eq!(
+        (running.journal.committed(), running.journal.newest()),
+        (0, 1)
+    );
+    running.step_all();
+    assert_eq!(
+        (running.journal.committed(), running.journal.newest()),
+        (1, 1)
+    );
+    assert!(running.journal.cached(id).is_some());
+}
+
+#[test]
+fn rules_13_the_batch_cache_is_bounded_and_drops_the_oldest() {
+    let vfs = MemVfs::new(false);
+    let mut model = Model::default();
+    let config = journal::Config {
+        cache_bytes_max: 64 << 10,
+        ..config()
+    };
+    let mut running = start_with(&vfs, 1, config).expect("opens");
+    let ids: Vec<_> = (0..40)
+        .map(|n| {
+            let id = running.put(&mut model, payload(n, 3000));
+            running.step_all();
+            id
+        })
+        .collect();
+    assert!(running.journal.stats().cache_bytes <= 64 << 10);
+    assert_eq!(running.journal.cached(ids[0]), None);
+    assert!(running.journal.cached(ids[39]).is_some());
+    running.check(&model);
+}
+
+#[test]
+fn rules_18_the_records_of_one_command_lie_in_one_batch() {
+    let vfs = MemVfs::new(false);
+    let mut running = start(&vfs, 1).expect("opens");
+    let filler = payload(1, 12 << 10);
+    let mut stage = running.journal.stage();
+    let first = stage.push(1, &filler, None);
+    let lens = [3000, 3000];
+    assert!(stage.reserve(&lens));
+    let expected = stage.next_id();
+    let body = payload(2, 2980);
+    let a = stage.push(1, &body[..lens[0].min(body.len())], None);
+    let b = stage.push(1, &body, None);
+    assert_eq!(a, expected);
+    assert_eq!(journal::batch_of(a), journal::batch_of(b));
+    assert_eq!(
+        journal::batch_of(first) + 1,
+        journal::batch_of(a),
+        "the first batch was closed for them"
+    );
+    assert!(
+        !stage.reserve(&[64 << 10]),
+        "no batch of these segments holds that"
+    );
+    drop(stage);
+    assert_eq!(running.engine.step(), Step::Committed(1));
+    assert_eq!(running.engine.step(), Step::Committed(2));
+    assert_eq!(running.engine.step(), Step::Idle);
+}
+
+#[test]
+fn staging_is_bounded() {
+    let vfs = MemVfs::new(false);
+    let config = journal::Config {
+        staged_bytes_max: 20 << 10,
+        ..config()
+    };
+    let mut running = start_with(&vfs, 1, config).expect("opens");
+    let mut staged = 0;
+    while running.journal.stage().room() {
+        running.put(&mut Model::default(), payload(staged, 1000));
+        staged += 1;
+        assert!(staged < 100, "there must be a bound");
+    }
+    running.step_all();
+    assert!(running.journal.stage().room());
+    assert_eq!(running.journal.stats().staged_bytes, 0);
+}
+
+#[test]
+fn rules_23_a_start_works_on_a_full_disk() {
+    let vfs = MemVfs::new(false);
+    let mut model = Model::default();
+    let mut running = start(&vfs, 1).expect("opens");
+    running.put(&mut model, payload(1, 100));
+    running.step_all();
+    assert!(running.engine.prepare(), "a spare is there");
+    running.journal.shutdown();
+    vfs.set_free(Some(16 << 10));
+    let mut again = start(&vfs, 2).expect("the old incarnation's spare makes room");
+    again.check(&model);
+    again.delete(&mut model, 0);
+    again.step_all();
+    assert_eq!(again.journal.failure(), None, "settling works");
+    again.check(&model);
+}
+
+#[test]
+fn the_levels_of_free_space() {
+    let vfs = MemVfs::new(false);
+    let config = journal::Config {
+        space_low_bytes: 2 << 30,
+        ..config()
+    };
+    let running = start_with(&vfs, 1, config).expect("opens");
+    assert!(matches!(running.journal.space(), Space::Ok(_)));
+    let total = 1_u64 << 40;
+    for (percent, low) in [(10, false), (4, true)] {
+        vfs.set_free(Some(total / 100 * percent));
+        running.journal.check_space();
+        let space = running.journal.space();
+        assert_eq!(
+            matches!(space, Space::Low(_)),
+            low,
+            "{percent} %: {space:?}"
+        );
+        assert_eq!(
+            matches!(space, Space::High(_)),
+            !low,
+            "{percent} %: {space:?}"
+        );
+    }
+}
