@@ -16,14 +16,18 @@
 //! | `publish.rs` | publishing, confirms, transactions |
 //! | `consume.rs` | consumers, `get`, deliveries |
 //! | `settle.rs` | `ack`, `nack`, `reject`, `recover` |
-//! | `answer.rs` | the core's answers |
+//! | `events.rs` | events of the core, each to its channel |
+//! | `methods.rs` | which function a method goes to |
+//! | `answer.rs` | the core's answers to methods that waited |
 //! | `step.rs` | what a step may touch |
 
 mod answer;
 mod channel;
 mod consume;
+mod events;
 mod handshake;
 mod keep_alive;
+mod methods;
 mod publish;
 mod settle;
 mod step;
@@ -33,17 +37,17 @@ use std::collections::BTreeMap;
 
 use bytes::BytesMut;
 use message::Timestamp;
-use session::{Close, CloseReason, ConsumerId, Delivery, Event, Outcome, Output, Session, Token};
+use session::{Close, Event, Output, Session};
 
 use self::{
-    answer::After,
     channel::{Channel, Stage},
-    handshake::{Verdict, Visitor},
+    handshake::Visitor,
     keep_alive::{Due, KeepAlive},
-    step::{Shared, Step, channel_of},
+    methods::on_connection_method,
+    step::{Shared, Step},
 };
 use crate::{
-    codec::{self, Frame, Method, Short, access, basic, channel as channel_class, connection},
+    codec::{self, Frame, Method, Short, channel as channel_class, connection},
     config::Config,
     error::{Fault, ReplyCode},
 };
@@ -413,321 +417,6 @@ impl AmqpSession {
                 method_id: fault.method.1,
             },
         );
-    }
-
-    fn on_event(&mut self, event: Event, now: Timestamp, out: &mut Output) -> Result<(), Close> {
-        if self.phase == Phase::Closing {
-            return Ok(());
-        }
-        match event {
-            Event::Delivery(delivery) => self.on_delivery(&delivery, now, out),
-            Event::Published { token, outcome } => {
-                let number = channel_of(token).0;
-                let result = self.with_channel(token, now, out, |channel, step| {
-                    if matches!(channel.stage, Stage::Expelled { .. }) {
-                        return Ok(After::Stays);
-                    }
-                    channel
-                        .on_published(token, outcome, step)
-                        .map(|()| After::Stays)
-                });
-                if let Err(fault) = result {
-                    self.fail(number, fault, now, out);
-                }
-            }
-            Event::Returned { lane, message, .. } => {
-                let Ok(number) = u16::try_from(lane.0) else {
-                    return Ok(());
-                };
-                let Self {
-                    channels, shared, ..
-                } = self;
-                if let Some(channel) = channels.get(&number)
-                    && !matches!(channel.stage, Stage::Expelled { .. })
-                {
-                    channel.send_return(&message, &mut Step { shared, now, out });
-                }
-            }
-            Event::Cancelled { consumer } => {
-                let Self {
-                    channels, shared, ..
-                } = self;
-                let (channel, number) = consumer_parts(consumer);
-                if let Some(channel) = channels.get_mut(&channel)
-                    && channel.stage == Stage::Open
-                {
-                    channel.on_cancelled(number, &mut Step { shared, now, out });
-                }
-            }
-            Event::Blocked { blocked, reason } => {
-                if self.shared.blocked_notify && self.phase == Phase::Running {
-                    let mut step = self.step(now, out);
-                    if blocked {
-                        let reason = Short::cut(reason.to_owned());
-                        step.send(0, connection::Blocked { reason });
-                    } else {
-                        step.send(0, connection::Unblocked {});
-                    }
-                }
-            }
-            Event::Closing { reason } => return self.on_closing(reason, now, out),
-            Event::Authenticated { token, .. }
-            | Event::Refused { token, .. }
-            | Event::Declared { token, .. }
-            | Event::Subscribed { token }
-            | Event::Unsubscribed { token, .. }
-            | Event::Pulled { token, .. }
-            | Event::Committed { token, .. }
-            | Event::Reached { token } => return self.on_answer(token, event, now, out),
-            // No command of this session is answered so.
-            Event::Settled { .. }
-            | Event::Opened { .. }
-            | Event::Resumed { .. }
-            | Event::InboundReleased { .. } => {}
-        }
-        Ok(())
-    }
-
-    fn on_answer(
-        &mut self,
-        token: Token,
-        event: Event,
-        now: Timestamp,
-        out: &mut Output,
-    ) -> Result<(), Close> {
-        let number = channel_of(token).0;
-        if number == 0 {
-            match self.on_verdict(event, out) {
-                Ok(()) => {}
-                Err(Verdict::Close(close)) => return Err(close),
-                Err(Verdict::Fault(fault)) => self.fail(0, fault, now, out),
-            }
-            let mut held = std::mem::take(&mut self.held);
-            let result = self.read(&mut held, now, out);
-            self.held = held;
-            return result;
-        }
-        let result = self
-            .with_channel(token, now, out, |channel, step| {
-                channel.on_answer(token, event, step)
-            })
-            .and_then(|after| match after {
-                After::Gone => self.remove_channel(number, now, out),
-                After::Stays => self.resume_channel(number, now, out),
-            });
-        if let Err(fault) = result {
-            self.fail(number, fault, now, out);
-        }
-        Ok(())
-    }
-
-    /// Runs `run` on the channel of a token, if that channel has not been succeeded by another.
-    fn with_channel(
-        &mut self,
-        token: Token,
-        now: Timestamp,
-        out: &mut Output,
-        run: impl FnOnce(&mut Channel, &mut Step<'_>) -> Result<After, Fault>,
-    ) -> Result<After, Fault> {
-        let (number, born) = channel_of(token);
-        let Self {
-            channels, shared, ..
-        } = self;
-        match channels.get_mut(&number) {
-            Some(channel) if channel.born <= born => run(channel, &mut Step { shared, now, out }),
-            _ => Ok(After::Stays),
-        }
-    }
-
-    fn on_delivery(&mut self, delivery: &Delivery, now: Timestamp, out: &mut Output) {
-        let Self {
-            channels, shared, ..
-        } = self;
-        let (number, consumer) = consumer_parts(delivery.consumer);
-        let mut step = Step { shared, now, out };
-        match channels.get_mut(&number) {
-            Some(channel) => channel.deliver(consumer, delivery, &mut step),
-            None => {
-                if let Some(id) = delivery.id {
-                    step.settle(session::Lane(u32::from(number)), id, Outcome::Release);
-                }
-            }
-        }
-    }
-
-    fn on_closing(
-        &mut self,
-        reason: CloseReason,
-        now: Timestamp,
-        out: &mut Output,
-    ) -> Result<(), Close> {
-        let text = match reason {
-            CloseReason::TakenOver => "taken over by another connection",
-            CloseReason::Shutdown => "broker forced connection closure with reason 'shutdown'",
-            CloseReason::NotActive => "this node is no longer active",
-            CloseReason::Administrative => "closed by an operator",
-            CloseReason::Internal => "internal error",
-        };
-        if matches!(self.phase, Phase::Header | Phase::Start) {
-            return Err(Close::done(text));
-        }
-        let code = match reason {
-            CloseReason::Internal => ReplyCode::InternalError,
-            _ => ReplyCode::ConnectionForced,
-        };
-        self.close(&Fault::new(code, text), now, out);
-        Ok(())
-    }
-
-    fn flush_held(&mut self, now: Timestamp, out: &mut Output) {
-        let Self {
-            channels, shared, ..
-        } = self;
-        let mut held = std::mem::take(&mut shared.held);
-        for number in held.drain(..) {
-            if let Some(channel) = channels.get_mut(&number)
-                && !matches!(channel.stage, Stage::Expelled { .. })
-            {
-                channel.flush(&mut Step {
-                    shared: &mut *shared,
-                    now,
-                    out: &mut *out,
-                });
-            }
-        }
-        shared.held = held;
-    }
-}
-
-/// The reverse of `step::consumer_id`.
-const fn consumer_parts(consumer: ConsumerId) -> (u16, u32) {
-    ((consumer.0 >> 32) as u16, consumer.0 as u32)
-}
-
-/// Methods of channel 0 on an open connection.
-fn on_connection_method(method: &Method) -> Result<(), Fault> {
-    match method {
-        // Crossed our own closing, which was answered otherwise.
-        Method::ConnectionCloseOk(_) => Ok(()),
-        Method::ConnectionUpdateSecret(_) => Err(Fault::new(
-            ReplyCode::NotImplemented,
-            "connection.update-secret",
-        )),
-        method => Err(Fault::new(
-            ReplyCode::CommandInvalid,
-            format!("{} is not expected here", method.name()),
-        )),
-    }
-}
-
-impl Channel {
-    /// A frame that nothing holds up.
-    fn on_frame(&mut self, frame: Frame, step: &mut Step<'_>) -> Result<(), Fault> {
-        let whole = match frame {
-            Frame::Method { method, .. } => {
-                let ids = method.ids();
-                // 4.2.6: between a method with content and the end of its content nothing else comes on the channel.
-                if self.content.is_some() {
-                    return Err(Fault::new(
-                        ReplyCode::UnexpectedFrame,
-                        format!("expected content, got {} instead", method.name()),
-                    )
-                    .by(ids));
-                }
-                return self.on_method(method, step).map_err(|fault| fault.by(ids));
-            }
-            Frame::Header { header, .. } => self.on_header(header, step),
-            Frame::Body { body, .. } => self.on_body(body, step),
-            Frame::Heartbeat => Ok(None),
-        };
-        match whole {
-            Ok(None) => Ok(()),
-            Ok(Some((publish, header, body))) => self.publish(&publish, &header, body, step),
-            Err(fault) => Err(fault),
-        }
-        .map_err(|fault| fault.by((60, 40)))
-    }
-
-    /// The flat table of methods.
-    fn on_method(&mut self, method: Method, step: &mut Step<'_>) -> Result<(), Fault> {
-        match method {
-            Method::BasicPublish(publish) => self.on_publish(publish),
-            Method::BasicAck(ack) => {
-                self.settle(ack.delivery_tag, ack.multiple, Outcome::Accept, step)
-            }
-            Method::BasicNack(nack) => {
-                let outcome = unless_requeued(nack.requeue);
-                self.settle(nack.delivery_tag, nack.multiple, outcome, step)
-            }
-            Method::BasicReject(reject) => {
-                let outcome = unless_requeued(reject.requeue);
-                self.settle(reject.delivery_tag, false, outcome, step)
-            }
-            Method::BasicQos(qos) => self.on_qos(&qos, step),
-            Method::BasicConsume(consume) => self.on_consume(consume, step),
-            Method::BasicCancel(cancel) => {
-                self.on_cancel(cancel, step);
-                Ok(())
-            }
-            Method::BasicGet(get) => self.on_get(&get, step),
-            Method::BasicRecover(recover) => {
-                self.recover(recover.requeue, step)?;
-                step.send(self.number, basic::RecoverOk {});
-                Ok(())
-            }
-            Method::BasicRecoverAsync(recover) => self.recover(recover.requeue, step),
-            // The answer to our own `basic.cancel`, from peers that send one in spite of no-wait.
-            Method::BasicCancelOk(_) => Ok(()),
-            Method::ExchangeDeclare(declare) => self.on_exchange_declare(declare, step),
-            Method::ExchangeDelete(delete) => self.on_exchange_delete(delete, step),
-            Method::ExchangeBind(bind) => self.on_exchange_bind(bind, step),
-            Method::ExchangeUnbind(unbind) => self.on_exchange_unbind(unbind, step),
-            Method::QueueDeclare(declare) => self.on_queue_declare(declare, step),
-            Method::QueueBind(bind) => self.on_queue_bind(bind, step),
-            Method::QueueUnbind(unbind) => self.on_queue_unbind(unbind, step),
-            Method::QueuePurge(purge) => self.on_queue_purge(&purge, step),
-            Method::QueueDelete(delete) => self.on_queue_delete(&delete, step),
-            Method::ConfirmSelect(select) => self.on_confirm_select(&select, step),
-            Method::TxSelect(_) => self.on_tx_select(step),
-            Method::TxCommit(_) => self.on_tx_commit(step),
-            Method::TxRollback(_) => self.on_tx_rollback(step),
-            Method::ChannelFlow(flow) => {
-                self.is_stopped = !flow.active;
-                step.command(session::Command::GroupFlow {
-                    group: u32::from(self.number),
-                    active: flow.active,
-                });
-                let active = flow.active;
-                step.send(self.number, channel_class::FlowOk { active });
-                Ok(())
-            }
-            Method::ChannelClose(_) => {
-                self.leave(step);
-                Ok(())
-            }
-            // We never send `flow`; a stray answer, like that to a close that crossed, means nothing.
-            Method::ChannelFlowOk(_) | Method::ChannelCloseOk(_) => Ok(()),
-            Method::ChannelOpen(_) => Err(Fault::new(
-                ReplyCode::ChannelError,
-                "second 'channel.open' seen",
-            )),
-            Method::AccessRequest(_) => {
-                step.send(self.number, access::RequestOk { reserved_1: 1 });
-                Ok(())
-            }
-            method => Err(Fault::new(
-                ReplyCode::CommandInvalid,
-                format!("{} is not expected here", method.name()),
-            )),
-        }
-    }
-}
-
-const fn unless_requeued(requeue: bool) -> Outcome {
-    if requeue {
-        Outcome::Release
-    } else {
-        Outcome::Reject
     }
 }
 

@@ -1,0 +1,306 @@
+//! The way out: what stands around a body when it is delivered or returned.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use message::{Address, Kind, Message, NativeForm, Properties, Timestamp, Value};
+use session::{Death, DeathReason, Delivery};
+
+use crate::{
+    codec::{BasicProperties, Short},
+    key,
+};
+
+/// What stands around a body on its way to a consumer or back to its publisher.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Envelope {
+    pub(crate) exchange: Short,
+    pub(crate) routing_key: Short,
+    /// Property flags and values.
+    pub(crate) properties: Bytes,
+}
+
+/// The envelope of a delivery.
+pub(crate) fn of_delivery(delivery: &Delivery, now: Timestamp) -> Envelope {
+    let address = delivery
+        .readdressed
+        .as_deref()
+        .unwrap_or(&delivery.message.address);
+    let deaths = delivery
+        .deaths
+        .as_ref()
+        .map_or(&[][..], |deaths| &deaths[..]);
+    envelope(&delivery.message, address, deaths, delivery.count, now)
+}
+
+/// The envelope of a message that is returned.
+pub(crate) fn of_return(message: &Message, now: Timestamp) -> Envelope {
+    envelope(message, &message.address, &[], 1, now)
+}
+
+fn envelope(
+    message: &Message,
+    address: &Address,
+    deaths: &[Death],
+    count: u32,
+    now: Timestamp,
+) -> Envelope {
+    let (exchange, key, unspeakable) = words(address);
+    let native = message
+        .native
+        .as_ref()
+        .filter(|native| native.form == NativeForm::AMQP091);
+    if let Some(native) = native
+        && deaths.is_empty()
+        && count <= 1
+        && unspeakable.is_none()
+    {
+        return Envelope {
+            exchange,
+            routing_key: key,
+            properties: native.head.clone(),
+        };
+    }
+    let mut properties = native
+        .and_then(|native| BasicProperties::decode(native.head.clone()).ok())
+        .unwrap_or_else(|| from_fields(message, now));
+    let mut headers = properties.headers.take().unwrap_or_default();
+    if let Some(text) = unspeakable {
+        set(&mut headers, b"x-bascule-address", long_text(text));
+    }
+    if count > 1 {
+        // The limit and this header count the deliveries that failed: DOORS 13.
+        set(
+            &mut headers,
+            b"x-delivery-count",
+            Value::I64(i64::from(count) - 1),
+        );
+    }
+    if !deaths.is_empty() {
+        add_deaths(&mut headers, deaths);
+        if deaths.iter().any(|death| death.original_ttl_ms.is_some()) {
+            properties.expiration = None;
+        }
+    }
+    if !headers.is_empty() {
+        properties.headers = Some(headers);
+    }
+    Envelope {
+        exchange,
+        routing_key: key,
+        properties: properties.to_bytes(),
+    }
+}
+
+/// Exchange and routing key of an address, and its text when they cannot say it (DOORS 3).
+fn words(address: &Address) -> (Short, Short, Option<Vec<u8>>) {
+    let opaque = |prefix: &[u8]| {
+        let text = [prefix, &address.name].concat();
+        match Short::new(Bytes::from(text)) {
+            Some(key) => (Short::default(), key, None),
+            None => (
+                Short::default(),
+                Short::default(),
+                Some([prefix, &address.name].concat()),
+            ),
+        }
+    };
+    let keyed = |exchange: Short| match key::routing_key(&address.key) {
+        Some(key) => (exchange, key, None),
+        None => (exchange, Short::default(), Some(key::text(&address.key))),
+    };
+    match address.kind {
+        Kind::Queue => match Short::new(address.name.clone()) {
+            Some(key) => (Short::default(), key, None),
+            None => (
+                Short::default(),
+                Short::default(),
+                Some(address.name.to_vec()),
+            ),
+        },
+        Kind::Stream => opaque(key::STREAM_PREFIX),
+        Kind::Topic => keyed(Short::from("amq.topic")),
+        Kind::Exchange => keyed(Short::new(address.name.clone()).unwrap_or_default()),
+    }
+}
+
+/// The properties of a message that came through another door.
+fn from_fields(message: &Message, now: Timestamp) -> BasicProperties {
+    let fields = message.fields();
+    let short = |text: &Option<Bytes>| text.clone().and_then(Short::new);
+    let mut headers = fold(&message.properties);
+    let mut properties = BasicProperties {
+        content_type: short(&fields.content_type),
+        content_encoding: short(&fields.content_encoding),
+        delivery_mode: Some(if message.durable { 2 } else { 1 }),
+        priority: message.priority,
+        expiration: message
+            .expiry
+            .map(|expiry| Short::cut(expiry.since(now).to_string())),
+        timestamp: message.created.map(|created| created.0 / 1000),
+        kind: short(&fields.subject),
+        user_id: short(&fields.user_id),
+        app_id: short(&fields.app_id),
+        ..BasicProperties::default()
+    };
+    properties.message_id = identifier(&fields.message_id, b"x-message-id", &mut headers);
+    properties.correlation_id =
+        identifier(&fields.correlation_id, b"x-correlation-id", &mut headers);
+    if let Some(address) = &fields.reply_to {
+        let text = reply_text(address);
+        if text.len() <= Short::LEN_MAX {
+            properties.reply_to = Short::new(Bytes::from(text));
+        } else {
+            set(&mut headers, b"x-reply-to", long_text(text));
+        }
+    }
+    let texts: [(&[u8], &Option<Bytes>); 4] = [
+        (b"x-group-id", &fields.group),
+        (b"x-deduplication-id", &fields.dedup_id),
+        (b"traceparent", &fields.trace_parent),
+        (b"tracestate", &fields.trace_state),
+    ];
+    for (name, text) in texts {
+        if let Some(text) = text {
+            set(&mut headers, name, long_text(text.to_vec()));
+        }
+    }
+    if message.retain {
+        set(&mut headers, b"x-mqtt-retain", Value::Bool(true));
+    }
+    if !headers.is_empty() {
+        properties.headers = Some(headers);
+    }
+    properties
+}
+
+/// An identifier as a short string, or in a header when it is none (DOORS 26).
+fn identifier(id: &Option<Value>, name: &[u8], headers: &mut Properties) -> Option<Short> {
+    let id = id.as_ref()?;
+    let text: Cow<'_, [u8]> = match id {
+        Value::Text(text) | Value::Symbol(text) => Cow::Borrowed(text),
+        Value::Bytes(_) | Value::LongString(_) => {
+            set(headers, name, id.clone());
+            return None;
+        }
+        other => Cow::Owned(other.to_plain_text()?.into_bytes()),
+    };
+    if text.len() > Short::LEN_MAX {
+        set(headers, name, long_text(text.into_owned()));
+        return None;
+    }
+    Short::new(Bytes::copy_from_slice(&text))
+}
+
+/// A reply-to as text (DOORS 9). An exchange has no text that a client could publish to: exchange and key with a slash.
+fn reply_text(address: &Address) -> Vec<u8> {
+    match address.kind {
+        Kind::Queue => address.name.to_vec(),
+        Kind::Topic => [key::TOPIC_PREFIX, &key::text(&address.key)].concat(),
+        Kind::Stream => [key::STREAM_PREFIX, &address.name].concat(),
+        Kind::Exchange => [&address.name[..], b"/", &key::text(&address.key)].concat(),
+    }
+}
+
+/// Properties as headers: a name that repeats becomes one array (DOORS 23), and unsigned 64-bit integers become signed where they
+/// fit, because most clients know no other.
+fn fold(properties: &Properties) -> Properties {
+    let mut headers = Properties::default();
+    for (name, value) in &properties.0 {
+        let value = narrow(value);
+        match headers.0.iter_mut().find(|(known, _)| known == name) {
+            None => headers.push(name.clone(), value),
+            Some((_, Value::Array(values))) => values.push(value),
+            Some((_, first)) => *first = Value::Array(vec![first.clone(), value]),
+        }
+    }
+    headers
+}
+
+fn narrow(value: &Value) -> Value {
+    match value {
+        Value::U64(n) => i64::try_from(*n).map_or(Value::U64(*n), Value::I64),
+        Value::List(values) | Value::Array(values) => {
+            Value::List(values.iter().map(narrow).collect())
+        }
+        Value::Map(pairs) => Value::Map(
+            pairs
+                .iter()
+                .map(|(key, value)| (key.clone(), narrow(value)))
+                .collect(),
+        ),
+        other => other.clone(),
+    }
+}
+
+fn add_deaths(headers: &mut Properties, deaths: &[Death]) {
+    let (Some(last), Some(first)) = (
+        deaths.first(),
+        // The oldest, and of equally old ones the one furthest back: the list is newest first.
+        deaths.iter().rev().min_by_key(|death| death.time),
+    ) else {
+        return;
+    };
+    let texts = |death: &Death| {
+        [
+            ("exchange", long_text(death.exchange.to_vec())),
+            ("queue", long_text(death.queue.to_vec())),
+            ("reason", Value::text(reason(death.reason))),
+        ]
+    };
+    let table = deaths.iter().map(death_table).collect();
+    set(headers, b"x-death", Value::List(table));
+    for (which, death) in [("first", first), ("last", last)] {
+        for (name, value) in texts(death) {
+            set(headers, format!("x-{which}-death-{name}").as_bytes(), value);
+        }
+    }
+}
+
+fn death_table(death: &Death) -> Value {
+    let mut pairs = vec![
+        (Value::text("count"), Value::I64(death.count as i64)),
+        (Value::text("reason"), Value::text(reason(death.reason))),
+        (Value::text("queue"), long_text(death.queue.to_vec())),
+        (Value::text("time"), Value::TimeSeconds(death.time.0 / 1000)),
+        (Value::text("exchange"), long_text(death.exchange.to_vec())),
+        (
+            Value::text("routing-keys"),
+            Value::List(vec![long_text(key::text(&death.key))]),
+        ),
+    ];
+    if let Some(ms) = death.original_ttl_ms {
+        pairs.push((
+            Value::text("original-expiration"),
+            Value::text(ms.to_string()),
+        ));
+    }
+    Value::Map(pairs)
+}
+
+/// RabbitMQ's word, or ours where it has none.
+const fn reason(reason: DeathReason) -> &'static str {
+    match reason {
+        DeathReason::Rejected => "rejected",
+        DeathReason::Expired => "expired",
+        DeathReason::MaxLen => "maxlen",
+        DeathReason::Deliveries => "delivery_limit",
+        DeathReason::TooLarge => "too_large",
+    }
+}
+
+fn long_text(text: Vec<u8>) -> Value {
+    let text = Bytes::from(text);
+    if std::str::from_utf8(&text).is_ok() {
+        Value::Text(text)
+    } else {
+        Value::LongString(text)
+    }
+}
+
+fn set(headers: &mut Properties, name: &[u8], value: Value) {
+    match headers.0.iter_mut().find(|(known, _)| known == name) {
+        Some((_, old)) => *old = value,
+        None => headers.push(Bytes::copy_from_slice(name), value),
+    }
+}

@@ -1,0 +1,211 @@
+//! What the core tells: each event to the channel that it is for.
+
+use message::Timestamp;
+use session::{Close, CloseReason, ConsumerId, Delivery, Event, Outcome, Output, Token};
+
+use super::{
+    AmqpSession, Phase,
+    answer::After,
+    channel::{Channel, Stage},
+    handshake::Verdict,
+    step::{Step, channel_of},
+};
+use crate::{
+    codec::{Short, connection},
+    error::{Fault, ReplyCode},
+};
+
+impl AmqpSession {
+    pub(super) fn on_event(
+        &mut self,
+        event: Event,
+        now: Timestamp,
+        out: &mut Output,
+    ) -> Result<(), Close> {
+        if self.phase == Phase::Closing {
+            return Ok(());
+        }
+        match event {
+            Event::Delivery(delivery) => self.on_delivery(&delivery, now, out),
+            Event::Published { token, outcome } => {
+                let number = channel_of(token).0;
+                let result = self.with_channel(token, now, out, |channel, step| {
+                    if matches!(channel.stage, Stage::Expelled { .. }) {
+                        return Ok(After::Stays);
+                    }
+                    channel
+                        .on_published(token, outcome, step)
+                        .map(|()| After::Stays)
+                });
+                if let Err(fault) = result {
+                    self.fail(number, fault, now, out);
+                }
+            }
+            Event::Returned { lane, message, .. } => {
+                let Ok(number) = u16::try_from(lane.0) else {
+                    return Ok(());
+                };
+                let Self {
+                    channels, shared, ..
+                } = self;
+                if let Some(channel) = channels.get(&number)
+                    && !matches!(channel.stage, Stage::Expelled { .. })
+                {
+                    channel.send_return(&message, &mut Step { shared, now, out });
+                }
+            }
+            Event::Cancelled { consumer } => {
+                let Self {
+                    channels, shared, ..
+                } = self;
+                let (channel, number) = consumer_parts(consumer);
+                if let Some(channel) = channels.get_mut(&channel)
+                    && channel.stage == Stage::Open
+                {
+                    channel.on_cancelled(number, &mut Step { shared, now, out });
+                }
+            }
+            Event::Blocked { blocked, reason } => {
+                if self.shared.blocked_notify && self.phase == Phase::Running {
+                    let mut step = self.step(now, out);
+                    if blocked {
+                        let reason = Short::cut(reason.to_owned());
+                        step.send(0, connection::Blocked { reason });
+                    } else {
+                        step.send(0, connection::Unblocked {});
+                    }
+                }
+            }
+            Event::Closing { reason } => return self.on_closing(reason, now, out),
+            Event::Authenticated { token, .. }
+            | Event::Refused { token, .. }
+            | Event::Declared { token, .. }
+            | Event::Subscribed { token }
+            | Event::Unsubscribed { token, .. }
+            | Event::Pulled { token, .. }
+            | Event::Committed { token, .. }
+            | Event::Reached { token } => return self.on_answer(token, event, now, out),
+            // No command of this session is answered so.
+            Event::Settled { .. }
+            | Event::Opened { .. }
+            | Event::Resumed { .. }
+            | Event::InboundReleased { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn on_answer(
+        &mut self,
+        token: Token,
+        event: Event,
+        now: Timestamp,
+        out: &mut Output,
+    ) -> Result<(), Close> {
+        let number = channel_of(token).0;
+        if number == 0 {
+            match self.on_verdict(event, out) {
+                Ok(()) => {}
+                Err(Verdict::Close(close)) => return Err(close),
+                Err(Verdict::Fault(fault)) => self.fail(0, fault, now, out),
+            }
+            let mut held = std::mem::take(&mut self.held);
+            let result = self.read(&mut held, now, out);
+            self.held = held;
+            return result;
+        }
+        let result = self
+            .with_channel(token, now, out, |channel, step| {
+                channel.on_answer(token, event, step)
+            })
+            .and_then(|after| match after {
+                After::Gone => self.remove_channel(number, now, out),
+                After::Stays => self.resume_channel(number, now, out),
+            });
+        if let Err(fault) = result {
+            self.fail(number, fault, now, out);
+        }
+        Ok(())
+    }
+
+    /// Runs `run` on the channel of a token, if that channel has not been succeeded by another.
+    fn with_channel(
+        &mut self,
+        token: Token,
+        now: Timestamp,
+        out: &mut Output,
+        run: impl FnOnce(&mut Channel, &mut Step<'_>) -> Result<After, Fault>,
+    ) -> Result<After, Fault> {
+        let (number, born) = channel_of(token);
+        let Self {
+            channels, shared, ..
+        } = self;
+        match channels.get_mut(&number) {
+            Some(channel) if channel.born <= born => run(channel, &mut Step { shared, now, out }),
+            _ => Ok(After::Stays),
+        }
+    }
+
+    fn on_delivery(&mut self, delivery: &Delivery, now: Timestamp, out: &mut Output) {
+        let Self {
+            channels, shared, ..
+        } = self;
+        let (number, consumer) = consumer_parts(delivery.consumer);
+        let mut step = Step { shared, now, out };
+        match channels.get_mut(&number) {
+            Some(channel) => channel.deliver(consumer, delivery, &mut step),
+            None => {
+                if let Some(id) = delivery.id {
+                    step.settle(session::Lane(u32::from(number)), id, Outcome::Release);
+                }
+            }
+        }
+    }
+
+    fn on_closing(
+        &mut self,
+        reason: CloseReason,
+        now: Timestamp,
+        out: &mut Output,
+    ) -> Result<(), Close> {
+        let text = match reason {
+            CloseReason::TakenOver => "taken over by another connection",
+            CloseReason::Shutdown => "broker forced connection closure with reason 'shutdown'",
+            CloseReason::NotActive => "this node is no longer active",
+            CloseReason::Administrative => "closed by an operator",
+            CloseReason::Internal => "internal error",
+        };
+        if matches!(self.phase, Phase::Header | Phase::Start) {
+            return Err(Close::done(text));
+        }
+        let code = match reason {
+            CloseReason::Internal => ReplyCode::InternalError,
+            _ => ReplyCode::ConnectionForced,
+        };
+        self.close(&Fault::new(code, text), now, out);
+        Ok(())
+    }
+
+    pub(super) fn flush_held(&mut self, now: Timestamp, out: &mut Output) {
+        let Self {
+            channels, shared, ..
+        } = self;
+        let mut held = std::mem::take(&mut shared.held);
+        for number in held.drain(..) {
+            if let Some(channel) = channels.get_mut(&number)
+                && !matches!(channel.stage, Stage::Expelled { .. })
+            {
+                channel.flush(&mut Step {
+                    shared: &mut *shared,
+                    now,
+                    out: &mut *out,
+                });
+            }
+        }
+        shared.held = held;
+    }
+}
+
+/// The reverse of `step::consumer_id`.
+const fn consumer_parts(consumer: ConsumerId) -> (u16, u32) {
+    ((consumer.0 >> 32) as u16, consumer.0 as u32)
+}
