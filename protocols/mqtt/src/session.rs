@@ -195,7 +195,9 @@ impl MqttSession {
         let State::Opening(handshake, vhost) = &self.state else {
             return Ok(());
         };
-        handshake.accept(client_id, present, &self.config, out);
+        handshake
+            .accept(client_id, present, &self.config, out)
+            .map_err(Fault::close)?;
         let open = Open {
             peer: handshake.peer,
             session_expiry_s: handshake.session_expiry_s,
@@ -232,8 +234,10 @@ impl MqttSession {
                 match Reply::of(token) {
                     Some(Reply::Filter { serial, index }) => {
                         let answer = Answer::Refused(refusal);
-                        open.subscriptions
-                            .on_answer(serial, index, answer, &open.peer, out);
+                        return open
+                            .subscriptions
+                            .on_answer(serial, index, answer, &open.peer, out)
+                            .map_err(|fault| open.fail(fault, out));
                     }
                     // The deliveries are gone from the core; the client must still be let out of its handshake.
                     Some(Reply::Received(batch)) => {
@@ -316,8 +320,7 @@ impl Open {
             }
             Packet::Subscribe(subscribe) => self.subscriptions.on_subscribe(subscribe, peer, out),
             Packet::Unsubscribe(unsubscribe) => {
-                self.subscriptions.on_unsubscribe(&unsubscribe, peer, out);
-                Ok(())
+                self.subscriptions.on_unsubscribe(&unsubscribe, peer, out)
             }
             Packet::PingReq => {
                 put_packet(&Packet::PingResp, peer.version, out);
@@ -412,9 +415,9 @@ impl Open {
                 }
             }
             Event::Resumed { received } => self.outbound.on_resumed(&received, peer, out),
-            Event::Subscribed { token } => self.on_filter(token, Answer::Subscribed, out),
+            Event::Subscribed { token } => self.on_filter(token, Answer::Subscribed, out)?,
             Event::Unsubscribed { token, existed } => {
-                self.on_filter(token, Answer::Unsubscribed { existed }, out);
+                self.on_filter(token, Answer::Unsubscribed { existed }, out)?;
             }
             // The queue was deleted. MQTT has no word for that; the subscription is just over.
             Event::Cancelled { consumer } => self.subscriptions.on_cancelled(consumer),
@@ -434,10 +437,17 @@ impl Open {
         Ok(())
     }
 
-    fn on_filter(&mut self, token: Token, answer: Answer<'_>, out: &mut Output) {
-        if let Some(Reply::Filter { serial, index }) = Reply::of(token) {
-            self.subscriptions
-                .on_answer(serial, index, answer, &self.peer, out);
+    fn on_filter(
+        &mut self,
+        token: Token,
+        answer: Answer<'_>,
+        out: &mut Output,
+    ) -> Result<(), Fault> {
+        match Reply::of(token) {
+            Some(Reply::Filter { serial, index }) => self
+                .subscriptions
+                .on_answer(serial, index, answer, &self.peer, out),
+            _ => Ok(()),
         }
     }
 }

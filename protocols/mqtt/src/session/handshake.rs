@@ -215,7 +215,7 @@ impl Handshake {
         present: bool,
         config: &Config,
         out: &mut Output,
-    ) {
+    ) -> Result<(), Fault> {
         let version = self.peer.version;
         let mut properties = Properties::default();
         if version == Version::V5 {
@@ -248,7 +248,7 @@ impl Handshake {
             code: 0,
             properties,
         });
-        put_packet(&packet, version, out);
+        self.peer.put_answer(&packet, out)
     }
 }
 

@@ -8,11 +8,7 @@ use session::{
     SubscriptionOptions,
 };
 
-use super::{
-    Fault,
-    reply::Reply,
-    wire::{Peer, put_packet},
-};
+use super::{Fault, reply::Reply, wire::Peer};
 use crate::{
     codec::{
         Options, Packet, Properties, Property, ReasonCode, SubAck, Subscribe, Unsubscribe, Version,
@@ -127,8 +123,7 @@ impl Subscriptions {
                     source,
                 })));
         }
-        self.keep_or_finish(pending, peer, out);
-        Ok(())
+        self.keep_or_finish(pending, peer, out)
     }
 
     /// The consumer that reads `source`, and whether it was made for it. A filter that is subscribed to again keeps its
@@ -153,7 +148,7 @@ impl Subscriptions {
         unsubscribe: &Unsubscribe,
         peer: &Peer,
         out: &mut Output,
-    ) {
+    ) -> Result<(), Fault> {
         let mut pending = self.begin(unsubscribe.packet_id, true, unsubscribe.filters.len());
         for (index, filter) in unsubscribe.filters.iter().enumerate() {
             let Ok(source) = decode_source(filter.as_bytes(), self.levels_max) else {
@@ -174,15 +169,20 @@ impl Subscriptions {
             out.commands
                 .push_back(Command::Unsubscribe { token, source });
         }
-        self.keep_or_finish(pending, peer, out);
+        self.keep_or_finish(pending, peer, out)
     }
 
-    fn keep_or_finish(&mut self, pending: Pending, peer: &Peer, out: &mut Output) {
+    fn keep_or_finish(
+        &mut self,
+        pending: Pending,
+        peer: &Peer,
+        out: &mut Output,
+    ) -> Result<(), Fault> {
         if pending.left == 0 {
-            finish(pending, peer, out);
-        } else {
-            self.pending.push_back(pending);
+            return finish(pending, peer, out);
         }
+        self.pending.push_back(pending);
+        Ok(())
     }
 
     /// The core has answered for one filter: with a reason code, or with what was granted.
@@ -193,12 +193,14 @@ impl Subscriptions {
         answer: Answer<'_>,
         peer: &Peer,
         out: &mut Output,
-    ) {
+    ) -> Result<(), Fault> {
         let found = self
             .pending
             .iter()
             .position(|pending| pending.serial == serial);
-        let Some(at) = found else { return };
+        let Some(at) = found else {
+            return Ok(());
+        };
         let pending = &mut self.pending[at];
         let code = &mut pending.codes[usize::from(index)];
         let gone = match answer {
@@ -223,8 +225,9 @@ impl Subscriptions {
         pending.left -= 1;
         if pending.left == 0 {
             let pending = self.pending.remove(at).expect("found just before");
-            finish(pending, peer, out);
+            return finish(pending, peer, out);
         }
+        Ok(())
     }
 
     /// The queue of a consumer was deleted.
@@ -257,7 +260,7 @@ fn subscription_options(options: Options, identifier: u32, source: &Source) -> S
     }
 }
 
-fn finish(mut pending: Pending, peer: &Peer, out: &mut Output) {
+fn finish(mut pending: Pending, peer: &Peer, out: &mut Output) -> Result<(), Fault> {
     if peer.version < Version::V5 {
         // MQTT 3.1.1, 3.9.3 and 3.11: one failure code; an UNSUBACK says nothing.
         for code in &mut pending.codes {
@@ -277,7 +280,7 @@ fn finish(mut pending: Pending, peer: &Peer, out: &mut Output) {
     } else {
         Packet::SubAck(ack)
     };
-    put_packet(&packet, peer.version, out);
+    peer.put_answer(&packet, out)
 }
 
 /// The reason code of SUBACK or UNSUBACK for a refusal (MQTT 5, tables 3-8 and 3-9).

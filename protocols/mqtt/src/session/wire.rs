@@ -3,6 +3,7 @@
 use bytes::BufMut;
 use session::Output;
 
+use super::Fault;
 use crate::codec::{Ack, Packet, Properties, Property, ReasonCode, Text, Version};
 
 /// How this client wants to be written to.
@@ -30,6 +31,22 @@ pub(super) enum AckKind {
 }
 
 impl Peer {
+    /// Writes an answer that cannot be shortened. One that is longer than the client takes ends the connection: there is no
+    /// other way not to send it [MQTT-3.1.2-24].
+    pub(super) fn put_answer(&self, packet: &Packet, out: &mut Output) -> Result<(), Fault> {
+        let mut bytes = Vec::new();
+        packet.encode(self.version, &mut bytes);
+        if bytes.len() > self.packet_len_max as usize {
+            return Err(Fault::new(
+                ReasonCode::PACKET_TOO_LARGE,
+                format!("{} is longer than the client takes", packet.name()),
+            ));
+        }
+        out.wire.put(&bytes);
+        out.wire.end_frame();
+        Ok(())
+    }
+
     /// Writes an acknowledgement; without a reason to tell these are four bytes.
     pub(super) fn put_ack(
         &self,
