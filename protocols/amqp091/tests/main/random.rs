@@ -28,8 +28,14 @@ enum Act {
     Pass(u64),
 }
 
-const LINES: [&str; 32] = [
+/// So many of them end the connection, at least when they come twice.
+const HARMFUL: usize = 4;
+
+const LINES: [&str; 35] = [
     "channel.open",
+    "body ab",
+    "basic.qos size=1",
+    "basic.consume queue=q tag=c",
     "channel.close",
     "channel.close-ok",
     "channel.close-ok",
@@ -43,11 +49,13 @@ const LINES: [&str; 32] = [
     "basic.qos count=3",
     "basic.qos count=3 global",
     "basic.consume queue=q",
-    "basic.consume queue=q tag=c",
     "basic.consume queue=amq.rabbitmq.reply-to no_ack",
     "basic.cancel tag=c",
     "basic.get queue=q",
     "basic.ack tag=1",
+    "basic.ack tag=1",
+    "basic.ack tag=2",
+    "basic.ack tag=3",
     "basic.ack tag=2 multiple",
     "basic.ack tag=0 multiple",
     "basic.nack tag=2 multiple requeue",
@@ -55,20 +63,18 @@ const LINES: [&str; 32] = [
     "basic.recover requeue",
     "basic.publish key=q",
     "basic.publish exchange=e key=q",
-    "body ab",
     "confirm.select",
     "tx.select",
     "tx.commit",
     "tx.rollback",
-    "basic.qos size=1",
 ];
 
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
-        6 => (0..LINES.len(), 1u16..3).prop_map(|(line, channel)| Act::Send(line, channel)),
-        // Whole publishes would be rare otherwise.
-        3 => (0usize..4, any::<bool>()).prop_map(|(at, well)| Act::Answer(at, well)),
-        2 => (0usize..6).prop_map(Act::Deliver),
+        10 => (HARMFUL..LINES.len(), 1u16..3).prop_map(|(line, channel)| Act::Send(line, channel)),
+        1 => (0..LINES.len(), 1u16..3).prop_map(|(line, channel)| Act::Send(line, channel)),
+        8 => (0usize..2, any::<bool>()).prop_map(|(at, well)| Act::Answer(at, well)),
+        6 => (0usize..4).prop_map(Act::Deliver),
         1 => Just(Act::Flush),
         1 => (0u64..40_000).prop_map(Act::Pass),
     ]
@@ -83,6 +89,7 @@ struct Core {
     consumers: Vec<ConsumerId>,
     next: u64,
     out_there: BTreeSet<u64>,
+    commits: Vec<(Token, Vec<Operation>)>,
     over: bool,
 }
 
@@ -158,12 +165,9 @@ impl Core {
                     None => continue,
                 },
                 Command::Transact(transact) => {
-                    for operation in &transact.operations {
-                        if let Operation::Settle(settle) = operation {
-                            self.settle(settle);
-                        }
-                    }
-                    (transact.token, Ask::Commit)
+                    let token = transact.token;
+                    self.commits.push((token, transact.operations));
+                    (token, Ask::Commit)
                 }
                 Command::Settle(settle) => {
                     self.settle(&settle);
@@ -205,6 +209,14 @@ impl Core {
             return;
         }
         let (token, ask) = self.open.remove(at % self.open.len());
+        if let Some(commit) = self.commits.iter().position(|(of, _)| *of == token) {
+            // A refused commit has settled nothing.
+            for operation in self.commits.remove(commit).1 {
+                if let (Operation::Settle(settle), true) = (operation, well) {
+                    self.settle(&settle);
+                }
+            }
+        }
         let refusal = Refusal::new(RefusalKind::NotFound, "no queue");
         let event = match ask {
             Ask::Fence => Event::Reached { token },
@@ -261,6 +273,7 @@ fn logged_in() -> Core {
         consumers: Vec::new(),
         next: 0,
         out_there: BTreeSet::new(),
+        commits: Vec::new(),
         over: false,
     };
     core.feed("header");
@@ -268,7 +281,11 @@ fn logged_in() -> Core {
     core.answer(0, true);
     core.feed("0 connection.tune-ok frame_max=4096 heartbeat=60");
     core.feed("0 connection.open vhost=/");
-    core.feed("1 channel.open");
+    for channel in [1, 2] {
+        core.feed(&format!("{channel} channel.open"));
+        core.feed(&format!("{channel} basic.consume queue=q tag=first"));
+        core.answer(0, true);
+    }
     assert!(!core.over);
     core
 }
