@@ -402,23 +402,17 @@ impl Journal {
             Space::High(_) | Space::Low(_) => shared.config.sparse_percent * 2,
         };
         let floor = shared.pinned_floor();
-        let sparse = |segment: &&Arc<Segment>| {
-            let named = segment.named.load(Ordering::Acquire);
-            let live = u64::try_from(named).unwrap_or(0);
-            segment.sealed.load(Ordering::Acquire)
+        let sparse = |(segment, live): &(Arc<Segment>, i64)| {
+            let share = u64::try_from(*live).unwrap_or(0) * 100;
+            *live > 0
+                && segment.sealed.load(Ordering::Acquire)
                 && !segment.gone.load(Ordering::Acquire)
-                && !segment.evacuated.load(Ordering::Acquire)
                 && segment.last_seq() <= floor
-                && live * 100 < segment.records() * percent
-                && named <= segment.dense_at.load(Ordering::Relaxed) / 2
+                && share < segment.records() * percent
+                && *live <= segment.dense_at.load(Ordering::Relaxed) / 2
         };
-        shared
-            .table
-            .all()
-            .iter()
-            .filter(sparse)
-            .map(|segment| segment.id())
-            .collect()
+        let found = shared.table.live().into_iter().filter(sparse);
+        found.map(|(segment, _)| segment.id()).collect()
     }
 
     fn segment(&self, id: SegmentId) -> Option<Arc<Segment>> {
@@ -475,9 +469,9 @@ impl Journal {
 
     /// Too much of the segment is referenced to move it: it is offered again when half of that is gone.
     pub fn not_sparse(&self, segment: SegmentId) {
-        if let Some(segment) = self.segment(segment) {
-            let named = segment.named.load(Ordering::Acquire);
-            segment.dense_at.store(named, Ordering::Relaxed);
+        let mut all = self.shared().table.live().into_iter();
+        if let Some((segment, live)) = all.find(|(found, _)| found.id() == segment) {
+            segment.dense_at.store(live, Ordering::Relaxed);
         }
     }
 

@@ -154,42 +154,53 @@ impl Table {
         }
     }
 
-    /// The segments that hold survivors of `segment`.
-    fn hosts(segment: &Segment, all: &BTreeMap<u64, Arc<Segment>>, into: &mut Vec<u64>) {
-        let forwards = segment
-            .forwards
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        for &to in forwards.values() {
-            let seq = id::seq(StoredId(to));
-            if let Some((&first, host)) = all.range(..=seq).next_back()
-                && seq <= host.last_seq()
-            {
-                into.push(first);
+    /// How many records that lie in each segment are referenced, at most: those named there, and survivors of others. What
+    /// became of single survivors is not known, so of each origin's no more count than it has references.
+    pub(crate) fn live(&self) -> Vec<(Arc<Segment>, i64)> {
+        let segments = self.read();
+        let mut live: BTreeMap<u64, i64> = BTreeMap::new();
+        for segment in segments.values() {
+            let named = segment.named.load(Ordering::Acquire);
+            if named <= 0 {
+                continue;
+            }
+            if !segment.evacuated.load(Ordering::Acquire) {
+                *live.entry(segment.first_seq()).or_insert(0) += named;
+            }
+            let mut hosts: BTreeMap<u64, i64> = BTreeMap::new();
+            let forwards = segment
+                .forwards
+                .read()
+                .unwrap_or_else(PoisonError::into_inner);
+            for &to in forwards.values() {
+                let seq = id::seq(StoredId(to));
+                if let Some((&first, host)) = segments.range(..=seq).next_back()
+                    && seq <= host.last_seq()
+                {
+                    *hosts.entry(first).or_insert(0) += 1;
+                }
+            }
+            for (first, moved) in hosts {
+                *live.entry(first).or_insert(0) += moved.min(named);
             }
         }
+        let count = |segment: &Arc<Segment>| live.get(&segment.first_seq()).copied().unwrap_or(0);
+        segments
+            .values()
+            .map(|segment| (Arc::clone(segment), count(segment)))
+            .collect()
     }
 
     /// Segments whose files nobody needs: no reference, and covered by a snapshot (`floor`).
     pub(crate) fn dead(&self, floor: u64) -> Vec<Arc<Segment>> {
-        let segments = self.read();
-        let mut hosting = Vec::new();
-        for segment in segments.values() {
-            if segment.named.load(Ordering::Acquire) > 0 {
-                Self::hosts(segment, &segments, &mut hosting);
-            }
-        }
-        hosting.sort_unstable();
-        let dead = |segment: &&Arc<Segment>| {
-            let evacuated = segment.evacuated.load(Ordering::Acquire);
-            let needed = segment.named.load(Ordering::Acquire) > 0
-                || hosting.binary_search(&segment.first_seq()).is_ok();
+        let dead = |(segment, live): &(Arc<Segment>, i64)| {
             segment.sealed.load(Ordering::Acquire)
                 && !segment.gone.load(Ordering::Acquire)
                 && segment.last_seq() <= floor
-                && (evacuated || !needed)
+                && *live == 0
         };
-        segments.values().filter(dead).cloned().collect()
+        let found = self.live().into_iter().filter(dead);
+        found.map(|(segment, _)| segment).collect()
     }
 
     /// All survivors of `segment` were moved and the moves are committed: forwards that still lead into it are dead.

@@ -59,14 +59,9 @@ fn nothing_is_reclaimed_before_the_references_are_counted_again() {
     }
     running.snapshot();
     running.journal.shutdown();
-    let (opened, _engine) = journal::open_stepped(
-        std::sync::Arc::new(vfs),
-        dir(),
-        config(),
-        1,
-        [5; 16],
-    )
-    .expect("opens");
+    let (opened, _engine) =
+        journal::open_stepped(std::sync::Arc::new(vfs), dir(), config(), 1, [5; 16])
+            .expect("opens");
     opened.journal.reclaim();
     assert_eq!(opened.journal.sparse_segments(), []);
     let live = live_ids(opened.replay);
