@@ -14,7 +14,7 @@
 //! - All that is ready is taken in before one write (and before the session is told to `flush`), and the room of its events is given back (`drained`) only when the
 //!   last of their bytes is with the kernel.
 //! - Nothing is read while commands are left (RULES 12), while more than `wire_len_max` bytes wait for the socket, or while
-//!   the session wants none; no event is taken above that limit either. So each side's slowness reaches the other.
+//!   the session wants none; no event is taken above that limit either. (Nor is the peer's end noticed meanwhile.) So each side's slowness reaches the other.
 //! - The core hears of the end before the peer does: what a connection held exclusively is free when the peer sees its last words.
 //! - A panic of a session costs this connection only (RULES 15); its half-made output is not sent, and it is not called again.
 //! - The work of one poll is bounded; then the others of this thread have their turn.

@@ -9,4 +9,5 @@ mod connection;
 mod drain;
 mod http;
 mod listener;
+mod random;
 mod toys;
