@@ -14,6 +14,7 @@
 //! | `session/handshake.rs` | CONNECT: version, credentials, heart-beats |
 //! | `session/conversation.rs` | every frame and event after CONNECTED |
 //! | `session/subscribing.rs` | SUBSCRIBE and UNSUBSCRIBE |
+//! | `session/opening.rs` | queues whose names the core makes up: topic subscriptions, temporary queues |
 //! | `session/options.rs` | what its headers ask for in other brokers' words |
 //! | `session/ledger.rs` | what is out to a subscription, and what an ACK covers |
 //! | `session/transaction.rs` | BEGIN, COMMIT, ABORT |

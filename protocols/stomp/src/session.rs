@@ -12,6 +12,7 @@ mod conversation;
 mod handshake;
 mod heart_beat;
 mod ledger;
+mod opening;
 mod options;
 mod subscribing;
 mod transaction;

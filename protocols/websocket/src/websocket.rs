@@ -34,6 +34,10 @@ const UNSUPPORTED: u16 = 1003;
 const NOT_UTF8: u16 = 1007;
 const TOO_BIG: u16 = 1009;
 
+/// The longest message and frame of a peer that has not logged in, in bytes: no login is longer, and a stranger's
+/// message is not worth the memory that a known peer's is.
+const LEN_BEFORE_LOGIN_MAX: usize = 1024 * 1024;
+
 /// Which messages carry the inner protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -45,7 +49,7 @@ pub enum Kind {
     AsPeer,
 }
 
-/// The limits of a WebSocket listener.
+/// The limits of a WebSocket listener. Until the peer has logged in, no limit is above 1 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Longest message, all its fragments together, in bytes. 1 to 1,073,741,824.
@@ -70,6 +74,7 @@ impl Default for Config {
 pub struct WebSocket<S> {
     inner: S,
     kind: Kind,
+    config: Config,
     engine: tungstenite::WebSocket<Pipe>,
     /// Bytes for the inner session.
     input: BytesMut,
@@ -93,11 +98,12 @@ impl<S: Session> WebSocket<S> {
         let limits = WebSocketConfig::default()
             .read_buffer_size(4096)
             .write_buffer_size(0)
-            .max_message_size(Some(config.message_len_max))
-            .max_frame_size(Some(config.frame_len_max));
+            .max_message_size(Some(config.message_len_max.min(LEN_BEFORE_LOGIN_MAX)))
+            .max_frame_size(Some(config.frame_len_max.min(LEN_BEFORE_LOGIN_MAX)));
         Self {
             inner,
             kind,
+            config,
             engine: tungstenite::WebSocket::from_raw_socket(
                 Pipe::default(),
                 Role::Server,
@@ -305,6 +311,13 @@ impl<S: Session> Session for WebSocket<S> {
                 reason: CloseReason::Shutdown | CloseReason::NotActive
             }
         );
+        if let Event::Authenticated { .. } = event {
+            let config = self.config;
+            self.engine.set_config(|limits| {
+                limits.max_message_size = Some(config.message_len_max);
+                limits.max_frame_size = Some(config.frame_len_max);
+            });
+        }
         let step = self
             .inner
             .handle_event(event, now, &mut self.output)

@@ -390,6 +390,22 @@ fn too_long_is_told_before_it_has_come() {
 }
 
 #[test]
+fn a_stranger_sends_no_long_messages() {
+    let long = || vec![0; 1024 * 1024 + 1];
+    let mut pair = Pair::new(Echo::default(), Kind::Binary);
+    assert_eq!(code(&pair.send([binary(long())])), 1009);
+    let mut pair = Pair::new(Echo::default(), Kind::Binary);
+    pair.event(Event::Authenticated {
+        token: session::Token(0),
+        vhost: message::VhostId::ROOT,
+        vhost_name: "/".into(),
+        user: "guest".into(),
+    });
+    pair.send([binary(long())]);
+    assert_eq!(pair.closed, None);
+}
+
+#[test]
 fn rfc_6455_violations_are_1002_or_1007() {
     for (bytes, expected) in [
         (&b"\x82\x01x"[..], 1002),

@@ -29,9 +29,7 @@ use crate::{
 };
 
 use super::{
-    handshake::Welcome,
-    ledger::fold,
-    subscribing::{Opening, Subscriptions},
+    handshake::Welcome, ledger::fold, opening::Opening, subscribing::Subscriptions,
     transaction::Transactions,
 };
 

@@ -12,10 +12,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use message::{Filter, Levels, Name, Timestamp};
+use message::{Filter, Levels, Name};
 use session::{
-    BindTarget, Binding, Command, ConsumerId, Credit, Declare, Output, QueueAttributes,
-    QueueOptions, Source, Subscribe, SubscriptionOptions, Token,
+    BindTarget, Binding, Command, ConsumerId, Credit, Declare, Output, QueueOptions, Source,
+    Subscribe, SubscriptionOptions,
 };
 
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
 };
 
 use super::{
-    conversation::{Conversation, LANE, Next, Waiting, of_destination, parse, required},
+    conversation::{Conversation, LANE, Waiting, of_destination, parse, required},
     ledger::Ledger,
     options::{first_number, queue_options, refuse_unbuilt, virtual_topic},
 };
@@ -143,53 +143,23 @@ impl Subscriptions {
 
 /// What a SUBSCRIBE asks for, apart from where.
 #[derive(Debug)]
-struct Request {
-    id: Bytes,
-    named: bool,
-    destination: Bytes,
-    ack: Ack,
-    prefetch: u32,
-    priority: i32,
-    implicit: bool,
-    receipt: Option<Bytes>,
+pub(super) struct Request {
+    pub(super) id: Bytes,
+    pub(super) named: bool,
+    pub(super) destination: Bytes,
+    pub(super) ack: Ack,
+    pub(super) prefetch: u32,
+    pub(super) priority: i32,
+    pub(super) implicit: bool,
+    pub(super) receipt: Option<Bytes>,
 }
 
 /// What a topic subscription's queue is bound to.
 #[derive(Debug)]
-struct Bind {
-    exchange: Name,
-    filter: Filter,
-    key: Levels,
-}
-
-/// A queue of the connection's own is being made; the frames behind wait.
-#[derive(Debug)]
-pub(super) struct Opening {
-    pub(super) token: Token,
-    then: Then,
-}
-
-#[derive(Debug)]
-enum Then {
-    /// Bind it and read it.
-    Subscribe(Box<(Request, Bind)>),
-    /// It is the temporary queue of that name; the frame that named it goes on.
-    Temporary {
-        name: Bytes,
-        /// Read it at once, as RabbitMQ does for a `reply-to`.
-        implicit: bool,
-        frame: Box<Frame>,
-    },
-}
-
-impl Opening {
-    /// The receipt that its frame asked for.
-    pub(super) fn receipt(self) -> Option<Bytes> {
-        match self.then {
-            Then::Subscribe(request) => request.0.receipt,
-            Then::Temporary { frame, .. } => frame.receipt(),
-        }
-    }
+pub(super) struct Bind {
+    pub(super) exchange: Name,
+    pub(super) filter: Filter,
+    pub(super) key: Levels,
 }
 
 impl Conversation {
@@ -299,11 +269,7 @@ impl Conversation {
             return self.read(request, source, true, Some(queue), out);
         }
         let attributes = queue_options(headers)?.unwrap_or_default().attributes;
-        let token = self.declare_private(attributes, out);
-        self.opening = Some(Opening {
-            token,
-            then: Then::Subscribe(Box::new((request, bind))),
-        });
+        self.open_subscription(request, bind, attributes, out);
         Ok(())
     }
 
@@ -350,7 +316,7 @@ impl Conversation {
         })
     }
 
-    fn bind(&mut self, queue: Name, bind: Bind, out: &mut Output) {
+    pub(super) fn bind(&mut self, queue: Name, bind: Bind, out: &mut Output) {
         let token = self.await_answer(Waiting::Receipt(None));
         out.commands.push_back(Command::Declare {
             token,
@@ -379,118 +345,8 @@ impl Conversation {
         });
     }
 
-    /// Asks for a queue of the connection's own; the core makes up its name.
-    fn declare_private(&mut self, attributes: QueueAttributes, out: &mut Output) -> Token {
-        let token = self.token();
-        out.commands.push_back(Command::Declare {
-            token,
-            lane: LANE,
-            declare: Declare::Queue {
-                name: Name::new(),
-                passive: false,
-                options: Box::new(QueueOptions {
-                    exclusive: true,
-                    auto_delete: true,
-                    attributes,
-                    ..QueueOptions::default()
-                }),
-            },
-        });
-        token
-    }
-
-    /// Makes a temporary queue; `frame`, which named it, is seen again then.
-    pub(super) fn open_temporary(
-        &mut self,
-        name: Bytes,
-        implicit: bool,
-        frame: Frame,
-        out: &mut Output,
-    ) -> Result<(), Fault> {
-        if self.temporary.len() >= self.config.temporary_queues_max {
-            let max = self.config.temporary_queues_max;
-            let detail = format!("more than {max} temporary queues");
-            return Err(Fault::peer("quota exceeded", detail));
-        }
-        let token = self.token();
-        out.commands.push_back(Command::Declare {
-            token,
-            lane: LANE,
-            declare: Declare::Queue {
-                name: Name::new(),
-                passive: false,
-                options: Box::new(QueueOptions {
-                    exclusive: true,
-                    ..QueueOptions::default()
-                }),
-            },
-        });
-        let frame = Box::new(frame);
-        let name = Bytes::copy_from_slice(&name);
-        let implicit = implicit && self.config.dialect != Dialect::ActiveMq;
-        self.opening = Some(Opening {
-            token,
-            then: Then::Temporary {
-                name,
-                implicit,
-                frame,
-            },
-        });
-        Ok(())
-    }
-
-    /// The queue that `opening` waits for is there.
-    pub(super) fn on_opened(
-        &mut self,
-        queue: Name,
-        now: Timestamp,
-        out: &mut Output,
-    ) -> Result<Next, Fault> {
-        let opening = self.opening.take().expect("the caller has looked");
-        match opening.then {
-            Then::Subscribe(parts) => {
-                let (request, bind) = *parts;
-                self.bind(queue.clone(), bind, out);
-                let source = Source::Queue {
-                    name: queue,
-                    create: false,
-                };
-                self.read(request, source, true, None, out)?;
-                Ok(Next::Go)
-            }
-            Then::Temporary {
-                name,
-                implicit,
-                frame,
-            } => {
-                self.temporary.insert(name.clone(), queue.clone());
-                if implicit {
-                    let id = Bytes::from([b"/temp-queue/", &name[..]].concat());
-                    let request = Request {
-                        id: id.clone(),
-                        named: true,
-                        destination: id,
-                        ack: Ack::Auto,
-                        prefetch: 0,
-                        priority: 0,
-                        implicit: true,
-                        receipt: None,
-                    };
-                    let source = Source::Queue {
-                        name: queue,
-                        create: false,
-                    };
-                    self.read(request, source, false, None, out)?;
-                }
-                let receipt = frame.receipt();
-                self.on_frame(*frame, now, out)
-                    .map_err(|fault| fault.with_receipt(receipt))
-            }
-        }
-    }
-
     /// Starts the consumer.
-    fn read(
+    pub(super) fn read(
         &mut self,
         request: Request,
         source: Source,
