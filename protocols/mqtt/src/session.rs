@@ -260,14 +260,14 @@ impl MqttSession {
             CloseReason::Internal => ReasonCode::IMPLEMENTATION_SPECIFIC,
         };
         match &self.state {
-            State::Open(open) => open.put_disconnect(code, "", out),
+            State::Open(open) => open.put_disconnect(code, code.words(), out),
             State::Authenticating(handshake) | State::Opening(handshake, _) => {
                 // MQTT 5, table 3-1: CONNACK has other words.
                 let code = match reason {
                     CloseReason::NotActive => ReasonCode::USE_ANOTHER_SERVER,
                     _ => ReasonCode::SERVER_UNAVAILABLE,
                 };
-                refuse(&handshake.peer, code, "", out);
+                refuse(&handshake.peer, code, code.words(), out);
             }
             State::Waiting { .. } | State::Closed => {}
         }
