@@ -11,7 +11,7 @@ use crate::{
     client,
     config::{self, Config},
     failure::Failure,
-    journal_tools, password,
+    journal_tools, password, serve,
 };
 
 /// A protocol bridge broker: MQTT, AMQP 0-9-1 and STOMP meet in the same queues and topics.
@@ -24,6 +24,8 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Serves. Says what listens where, then `ready`; ends in order at SIGTERM.
+    Serve(Sources),
     /// Publishes a message over any of the protocols, and waits until it is confirmed.
     Pub(client::PubArgs),
     /// Prints messages as they come, over any of the protocols.
@@ -102,6 +104,7 @@ impl Cli {
     /// Does it.
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self.command {
+            Command::Serve(sources) => serve::serve(&sources),
             Command::Pub(args) => client::publish(args),
             Command::Sub(args) => client::subscribe(&args),
             Command::Config { command } => match command {

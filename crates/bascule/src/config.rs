@@ -7,6 +7,7 @@
 mod bounds;
 mod listeners;
 mod load;
+mod parts;
 mod sections;
 mod suggest;
 
@@ -15,9 +16,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
-    listeners::Listeners,
+    listeners::{Endpoint, Listeners},
     load::ConfigError,
-    sections::{Amqp, Journal, Limits, Log, Memory, Mqtt, Stomp, WebSocket},
+    sections::{Amqp, Journal, Limits, Log, LogFormat, Memory, Mqtt, Stomp, WebSocket},
 };
 
 /// The defaults with their explanations, as `bascule config default` prints them.

@@ -47,7 +47,7 @@ pub(crate) fn dump(dir: &Path) -> Result<(), Failure> {
         }
     });
     let flushed = out.flush();
-    if let Some(error) = failed.or(flushed.err()) {
+    if let Some(error) = failed.or_else(|| flushed.err()) {
         return Err(Failure::work(error));
     }
     walked.map_err(classify)

@@ -12,18 +12,24 @@
 //! | `cli.rs` | the command line |
 //! | `client.rs`, `client/` | `bascule pub` and `bascule sub` |
 //! | `config.rs`, `config/` | one TOML file, `--set`, bounds |
+//! | `doors.rs` | which session speaks at which door |
 //! | `failure.rs` | exit codes |
 //! | `journal_tools.rs` | `bascule journal verify` and `dump` |
+//! | `log.rs` | the log |
 //! | `password.rs`, `random.rs` | `bascule user hash` |
+//! | `serve.rs` | `bascule serve`: node, listeners and protocols composed |
 #![forbid(unsafe_code)]
 
 mod cli;
 mod client;
 mod config;
+mod doors;
 mod failure;
 mod journal_tools;
+mod log;
 mod password;
 mod random;
+mod serve;
 
 use std::process::ExitCode;
 

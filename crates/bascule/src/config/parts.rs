@@ -1,0 +1,140 @@
+//! What each crate is given: settings in its own words.
+
+use super::{
+    Config,
+    sections::{Direct, StompDialect, UnknownHost},
+};
+
+/// Room for topic and properties beside the longest body of an MQTT packet, in bytes.
+const MQTT_HEAD_ROOM: u64 = 128 << 10;
+/// The longest packet that MQTT can have (MQTT 5, 1.5.5), in bytes.
+const MQTT_PACKET_LEN_MAX: u64 = 268_435_460;
+
+impl Config {
+    /// The node's part.
+    pub(crate) fn for_node(&self) -> node::Config {
+        node::Config {
+            data_dir: self.data.clone(),
+            broker: broker::Config {
+                outbox_bytes_max: self.memory.outbox_bytes_max,
+                transient_bytes_max: self.memory.transient_bytes_max,
+                queues_max: self.limits.queues_max,
+                exchanges_max: self.limits.exchanges_max,
+                clients_max: self.limits.clients_max,
+                client_queue_length_max: self.limits.client_queue_length_max,
+                retained_max: self.limits.retained_max,
+                ..broker::Config::default()
+            },
+            journal: journal::Config {
+                segment_len: self.journal.segment_bytes,
+                staged_bytes_max: self.memory.staged_bytes_max as usize,
+                cache_bytes_max: self.memory.bodies_bytes_max as usize,
+                snapshot_every_bytes: self.journal.snapshot_every_bytes,
+                reserve_len: self.journal.reserve_bytes,
+                direct: match self.journal.direct {
+                    Direct::Auto => journal::Direct::Auto,
+                    Direct::Never => journal::Direct::Never,
+                },
+                ..journal::Config::default()
+            },
+            vhosts: self.auth.vhosts.clone(),
+            connections_max: self.limits.connections_max as usize,
+            ..node::Config::default()
+        }
+    }
+
+    /// The connection loop's part.
+    pub(crate) fn for_net(&self) -> net::Limits {
+        net::Limits {
+            connections_max: self.limits.connections_max as usize,
+            ..net::Limits::default()
+        }
+    }
+
+    /// The MQTT sessions' part.
+    pub(crate) fn for_mqtt(&self) -> mqtt::Config {
+        let packet = self.limits.message_bytes_max + MQTT_HEAD_ROOM;
+        let expiry = u32::try_from(self.mqtt.session_expiry_max_s).expect("checked at the start");
+        let receive_max = u16::try_from(self.mqtt.receive_max).expect("checked at the start");
+        mqtt::Config {
+            connect_timeout_ms: self.limits.login_timeout_ms,
+            packet_len_max: packet.min(MQTT_PACKET_LEN_MAX) as usize,
+            session_expiry_max_s: expiry,
+            keep_alive_max_s: u16::try_from(self.mqtt.keep_alive_max_s)
+                .expect("checked at the start"),
+            receive_max,
+            window_max: receive_max,
+            ..mqtt::Config::default()
+        }
+    }
+
+    /// The AMQP sessions' part.
+    pub(crate) fn for_amqp(&self) -> amqp091::Config {
+        let defaults = amqp091::Config::default();
+        amqp091::Config {
+            frame_len_max: u32::try_from(self.amqp.frame_bytes_max).expect("checked at the start"),
+            channel_max: u16::try_from(self.amqp.channels_max).expect("checked at the start"),
+            heartbeat_s: u16::try_from(self.amqp.heartbeat_s).expect("checked at the start"),
+            handshake_timeout_ms: self.limits.login_timeout_ms,
+            message_len_max: self.limits.message_bytes_max,
+            // At least one body of the longest kind must fit.
+            assembling_len_max: defaults
+                .assembling_len_max
+                .max(self.limits.message_bytes_max),
+            ..defaults
+        }
+    }
+
+    /// The STOMP sessions' part.
+    pub(crate) fn for_stomp(&self) -> stomp::Config {
+        let heart_beat_ms = u32::try_from(self.stomp.heart_beat_ms).expect("checked at the start");
+        stomp::Config {
+            dialect: match self.stomp.dialect {
+                StompDialect::Both => stomp::Dialect::Both,
+                StompDialect::RabbitMq => stomp::Dialect::RabbitMq,
+                StompDialect::ActiveMq => stomp::Dialect::ActiveMq,
+            },
+            unknown_host: match self.stomp.unknown_host {
+                UnknownHost::Default => stomp::UnknownHost::Default,
+                UnknownHost::Refuse => stomp::UnknownHost::Refuse,
+            },
+            connect_timeout_ms: self.limits.login_timeout_ms,
+            body_len_max: self.limits.message_bytes_max as usize,
+            heart_beat_send_ms: heart_beat_ms,
+            heart_beat_receive_ms: heart_beat_ms,
+            ..stomp::Config::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_defaults_are_those_of_the_crates() {
+        let config = Config::default();
+        assert_eq!(config.for_net(), net::Limits::default());
+        assert_eq!(config.for_mqtt(), mqtt::Config::default());
+        assert_eq!(config.for_amqp(), amqp091::Config::default());
+        assert_eq!(config.for_node().broker, broker::Config::default());
+        let debug = |node: &node::Config| {
+            format!(
+                "{:?} {:?} {:?}",
+                node.journal, node.vhosts, node.connections_max
+            )
+        };
+        assert_eq!(debug(&config.for_node()), debug(&node::Config::default()));
+        let stomp = |config: &stomp::Config| format!("{config:?}");
+        assert_eq!(stomp(&config.for_stomp()), stomp(&stomp::Config::default()));
+    }
+
+    #[test]
+    fn the_bounds_are_possible_for_the_crates() {
+        let mut config = Config::default();
+        for bytes in [1 << 10, 512 << 20] {
+            config.limits.message_bytes_max = bytes;
+            assert_eq!(config.for_mqtt().check(), Ok(()));
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Which session speaks at which door: the one place that names every protocol.
+//!
+//! | door | sessions |
+//! |---|---|
+//! | `mqtt`, `amqp`, `stomp` | the protocol's own |
+//! | `http` | any of them inside WebSocket: by subprotocol, else by the path, else by the first bytes (DOORS 28) |
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use message::Timestamp;
+use net::{Offer, UpgradeRefusal, Upgraded};
+use session::{Close, Event, Output, Session};
+use websocket::{Kind, Protocol, Sniff, WebSocket, choose_subprotocol};
+
+use crate::config::Config;
+
+/// Where WebSocket is spoken.
+pub(crate) const UPGRADE_PATHS: &[&str] = &["/", "/ws", "/mqtt", "/stomp", "/amqp"];
+/// Room for a head beside the longest body in one WebSocket message.
+const HEAD_ROOM: usize = 1 << 20;
+
+/// Makes sessions. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Doors {
+    mqtt: Arc<mqtt::Config>,
+    amqp: amqp091::Config,
+    stomp: Arc<stomp::Config>,
+    websocket: websocket::Config,
+    login_timeout_ms: u64,
+}
+
+impl Doors {
+    pub(crate) fn new(config: &Config) -> Self {
+        let len_max = config.limits.message_bytes_max as usize + HEAD_ROOM;
+        Self {
+            mqtt: Arc::new(config.for_mqtt()),
+            amqp: config.for_amqp(),
+            stomp: Arc::new(config.for_stomp()),
+            websocket: websocket::Config {
+                message_len_max: len_max,
+                frame_len_max: len_max,
+            },
+            login_timeout_ms: config.limits.login_timeout_ms,
+        }
+    }
+
+    /// What the STOMP sessions count.
+    pub(crate) fn stomp_counters(&self) -> &stomp::Counters {
+        &self.stomp.counters
+    }
+
+    /// The session of a connection that was accepted at `now`.
+    pub(crate) fn open(&self, protocol: Protocol, now: Timestamp) -> Spoken {
+        match protocol {
+            Protocol::Mqtt => Spoken::Mqtt(Box::new(mqtt::MqttSession::new(
+                Arc::clone(&self.mqtt),
+                now,
+            ))),
+            Protocol::Amqp => Spoken::Amqp(Box::new(amqp091::AmqpSession::new(self.amqp.clone()))),
+            Protocol::Stomp => {
+                Spoken::Stomp(Box::new(stomp::StompSession::new(Arc::clone(&self.stomp))))
+            }
+        }
+    }
+
+    /// The session of a WebSocket that was upgraded at `now`.
+    pub(crate) fn upgrade(
+        &self,
+        offer: &Offer<'_>,
+        now: Timestamp,
+    ) -> Result<Upgraded, UpgradeRefusal> {
+        let by_path = match offer.path {
+            "/mqtt" => Some(Protocol::Mqtt),
+            "/amqp" => Some(Protocol::Amqp),
+            "/stomp" => Some(Protocol::Stomp),
+            _ => None,
+        };
+        if let Some(offered) = offer.protocols {
+            // RFC 6455, 4.1: a client that names subprotocols and is given none of them fails the connection.
+            let chosen = choose_subprotocol(offered).ok_or_else(|| {
+                UpgradeRefusal(format!(
+                    "none of the subprotocols {offered} is spoken here: mqtt, mqttv3.1, amqp, v12.stomp, v11.stomp, v10.stomp"
+                ))
+            })?;
+            let protocol = chosen.protocol();
+            if by_path.is_some_and(|named| named != protocol) {
+                return Err(UpgradeRefusal(format!(
+                    "{} is not spoken at {}",
+                    chosen.as_str(),
+                    offer.path
+                )));
+            }
+            return Ok(Upgraded {
+                protocol: Some(chosen.as_str()),
+                session: self.wrap(self.open(protocol, now), protocol.kind()),
+            });
+        }
+        let session = if let Some(protocol) = by_path {
+            self.wrap(self.open(protocol, now), protocol.kind())
+        } else {
+            let doors = self.clone();
+            let sniff = Sniff::new(
+                move |protocol| doors.open(protocol, now),
+                self.login_timeout_ms,
+            );
+            self.wrap(sniff, Kind::AsPeer)
+        };
+        Ok(Upgraded {
+            protocol: None,
+            session,
+        })
+    }
+
+    fn wrap(&self, inner: impl Session + Send + 'static, kind: Kind) -> Box<dyn Session + Send> {
+        Box::new(WebSocket::new(inner, kind, self.websocket))
+    }
+}
+
+/// A session of any protocol.
+pub(crate) enum Spoken {
+    Mqtt(Box<mqtt::MqttSession>),
+    Amqp(Box<amqp091::AmqpSession>),
+    Stomp(Box<stomp::StompSession>),
+}
+
+impl Spoken {
+    fn session(&mut self) -> &mut dyn Session {
+        match self {
+            Self::Mqtt(session) => &mut **session,
+            Self::Amqp(session) => &mut **session,
+            Self::Stomp(session) => &mut **session,
+        }
+    }
+
+    fn seen(&self) -> &dyn Session {
+        match self {
+            Self::Mqtt(session) => &**session,
+            Self::Amqp(session) => &**session,
+            Self::Stomp(session) => &**session,
+        }
+    }
+}
+
+impl Session for Spoken {
+    fn handle_bytes(
+        &mut self,
+        input: &mut BytesMut,
+        now: Timestamp,
+        out: &mut Output,
+    ) -> Result<(), Close> {
+        self.session().handle_bytes(input, now, out)
+    }
+
+    fn handle_event(
+        &mut self,
+        event: Event,
+        now: Timestamp,
+        out: &mut Output,
+    ) -> Result<(), Close> {
+        self.session().handle_event(event, now, out)
+    }
+
+    fn handle_timeout(&mut self, now: Timestamp, out: &mut Output) -> Result<(), Close> {
+        self.session().handle_timeout(now, out)
+    }
+
+    fn handle_hangup(&mut self, now: Timestamp, out: &mut Output) {
+        self.session().handle_hangup(now, out);
+    }
+
+    fn poll_timeout(&self) -> Option<Timestamp> {
+        self.seen().poll_timeout()
+    }
+
+    fn wants_bytes(&self) -> bool {
+        self.seen().wants_bytes()
+    }
+
+    fn flush(&mut self, now: Timestamp, out: &mut Output) {
+        self.session().flush(now, out);
+    }
+}

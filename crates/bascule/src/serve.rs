@@ -1,0 +1,298 @@
+//! `bascule serve`: composes node, listeners and protocols, and ends them in order.
+//!
+//! ```text
+//! bind -> node (recovery) -> serve -> table, "ready"
+//!      SIGTERM, SIGINT -> drain -> node down -> exit 0       a second signal -> exit 1 at once
+//!      the journal fails -> drain -> exit 1                  (the supervisor or the standby goes on)
+//! ```
+//! Listeners are bound before the journal is opened: a port in use must not cost a takeover of oneself. What connects
+//! meanwhile waits in the kernel.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, anyhow};
+use net::{Health, Http, Listener, Origins, Server};
+use node::{Node, Role};
+use session::Port as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use websocket::Protocol;
+
+use crate::{
+    cli::Sources,
+    config::{Config, Endpoint},
+    doors::{Doors, UPGRADE_PATHS},
+    failure::Failure,
+    log,
+    random::fill_random,
+};
+
+/// What the drain may take; with the node's end behind it, an end in order takes less than five seconds.
+const DRAIN_LIMIT: Duration = Duration::from_secs(4);
+/// How long connections go on receiving confirmations before they are told to close: many times what a write takes.
+const SETTLE: Duration = Duration::from_millis(250);
+/// How often the journal is asked whether it has failed.
+const FAILURE_CHECK: Duration = Duration::from_millis(500);
+
+/// Serves until a signal comes.
+pub(crate) fn serve(sources: &Sources) -> Result<(), Failure> {
+    let config = Config::load(sources).map_err(Failure::setup)?;
+    log::start(&config.log).map_err(Failure::setup)?;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all();
+    if config.threads > 0 {
+        builder.worker_threads(config.threads);
+    }
+    let runtime = builder
+        .build()
+        .context("failed to start the threads")
+        .map_err(Failure::setup)?;
+    let result = runtime.block_on(run(&config));
+    runtime.shutdown_background();
+    result
+}
+
+async fn run(config: &Config) -> Result<(), Failure> {
+    let mut signals = Signals::new().map_err(Failure::setup)?;
+    for user in config.auth.plain_passwords() {
+        tracing::warn!(
+            user,
+            "the password stands in the configuration in plain text; `bascule user hash` makes a hash"
+        );
+    }
+    let origins = Origins::from_list(&config.websocket.origins)
+        .map_err(|entry| Failure::setup(anyhow!("websocket.origins: {entry:?} is not an origin such as \"https://example.org\", nor \"*\"")))?;
+    let mut key = [0u8; auth::KEY_LEN];
+    fill_random(&mut key).map_err(Failure::setup)?;
+    let users = auth::Users::new(&config.auth, key).map_err(Failure::setup)?;
+    let listeners = bind(config).map_err(Failure::setup)?;
+    let table = table(config, &listeners);
+    let node = Node::start(config.for_node(), Arc::new(users)).map_err(Failure::setup)?;
+    let node = Arc::new(node);
+    let server = Server::new(Arc::clone(&node) as _, config.for_net());
+    open(config, origins, listeners, &node, &server);
+    announce(&table).map_err(Failure::work)?;
+    tracing::info!(data = %config.data.display(), epoch = node.epoch(), "serving");
+    let failed = tokio::select! {
+        name = signals.next() => {
+            tracing::info!(signal = name, "ending");
+            None
+        }
+        failure = failure(&node) => Some(failure),
+    };
+    tokio::spawn(async move {
+        let name = signals.next().await;
+        tracing::warn!(signal = name, "ending at once");
+        std::process::exit(1);
+    });
+    let drained = server.drain(tokio::time::sleep(SETTLE), DRAIN_LIMIT).await;
+    if drained.dropped > 0 {
+        tracing::warn!(
+            connections = drained.dropped,
+            "dropped what did not end in time"
+        );
+    }
+    node.shutdown();
+    match failed {
+        None => Ok(()),
+        Some(failure) => Err(Failure::work(anyhow!("the journal failed: {failure}"))),
+    }
+}
+
+fn bind(config: &Config) -> Result<Vec<Listener>, net::BindError> {
+    let default_vhost = config.auth.vhosts.first().map_or("/", String::as_str);
+    let mut listeners = Vec::new();
+    for (name, endpoint) in config.listeners.by_name() {
+        if let Endpoint::At(address) = endpoint {
+            let listener = Listener::bind(name, &address.to_string())?;
+            listeners.push(listener.default_vhost(default_vhost));
+        }
+    }
+    Ok(listeners)
+}
+
+/// Starts accepting.
+fn open(
+    config: &Config,
+    origins: Origins,
+    listeners: Vec<Listener>,
+    node: &Arc<Node>,
+    server: &Arc<Server>,
+) {
+    let doors = Doors::new(config);
+    let http = Arc::new(http(origins, &doors, node, server));
+    for listener in listeners {
+        let server = Arc::clone(server);
+        let protocol = match listener.name() {
+            "mqtt" => Protocol::Mqtt,
+            "amqp" => Protocol::Amqp,
+            "stomp" => Protocol::Stomp,
+            _ => {
+                tokio::spawn(listener.serve_http(server, Arc::clone(&http)));
+                continue;
+            }
+        };
+        let (doors, node) = (doors.clone(), Arc::clone(node));
+        tokio::spawn(listener.serve(server, move |_| doors.open(protocol, node.now())));
+    }
+}
+
+fn http(origins: Origins, doors: &Doors, node: &Arc<Node>, server: &Arc<Server>) -> Http {
+    let health = {
+        let node = Arc::clone(node);
+        move || match node.role() {
+            Role::Active => Health {
+                ready: true,
+                role: "active",
+            },
+            Role::Stopped => Health {
+                ready: false,
+                role: "stopped",
+            },
+        }
+    };
+    let metrics = {
+        let (node, doors) = (Arc::clone(node), doors.clone());
+        let server = Arc::clone(server);
+        move || {
+            let mut text = node.metrics();
+            server.write_metrics(&mut text);
+            stomp_metrics(doors.stomp_counters(), &mut text);
+            text
+        }
+    };
+    let choose = {
+        let (node, doors) = (Arc::clone(node), doors.clone());
+        move |offer: &net::Offer<'_>| doors.upgrade(offer, node.now())
+    };
+    Http {
+        health: Box::new(health),
+        metrics: Box::new(metrics),
+        upgrade_paths: UPGRADE_PATHS,
+        origins,
+        choose: Box::new(choose),
+        accept_key: websocket::accept_key,
+    }
+}
+
+fn stomp_metrics(counters: &stomp::Counters, text: &mut String) {
+    let rows = [
+        (
+            "headers_omitted",
+            "Headers left out of a MESSAGE because STOMP cannot write them.",
+            counters.headers_omitted(),
+        ),
+        (
+            "deliveries_unnameable",
+            "Deliveries dropped because STOMP cannot write the topic.",
+            counters.deliveries_unnameable(),
+        ),
+    ];
+    for (name, help, value) in rows {
+        writeln!(text, "# HELP bascule_stomp_{name}_total {help}\n# TYPE bascule_stomp_{name}_total counter\nbascule_stomp_{name}_total {value}")
+            .expect("writing to a string succeeds");
+    }
+}
+
+/// What listens where, and how to log in.
+fn table(config: &Config, listeners: &[Listener]) -> String {
+    let mut table = format!(
+        "Bascule {}, data in {}\n\n",
+        env!("CARGO_PKG_VERSION"),
+        config.data.display()
+    );
+    for (name, _) in config.listeners.by_name() {
+        let place = listeners
+            .iter()
+            .find(|listener| listener.name() == name)
+            .map_or_else(
+                || "off".to_owned(),
+                |listener| listener.address().to_string(),
+            );
+        let speaks = match name {
+            "mqtt" => "MQTT 3.1.1 and 5",
+            "amqp" => "AMQP 0-9-1",
+            "stomp" => "STOMP 1.0, 1.1 and 1.2",
+            _ => "/health/ready, /metrics, and WebSocket at /mqtt, /amqp, /stomp and /ws",
+        };
+        writeln!(table, "  {name:<6} {place:<22} {speaks}").expect("writing to a string succeeds");
+    }
+    table.push_str("\n  log in as ");
+    table.push_str(&logins(&config.auth));
+    table.push('\n');
+    table
+}
+
+fn logins(auth: &auth::Config) -> String {
+    let mut ways = Vec::new();
+    let own_guest = auth.users.iter().any(|user| user.name == "guest");
+    if auth.guest && !own_guest {
+        ways.push("guest / guest from this machine only".to_owned());
+    }
+    match auth.users.len() {
+        0 => {}
+        1 => ways.push("the configured user".to_owned()),
+        many => ways.push(format!("one of {many} configured users")),
+    }
+    if !auth.anonymous.protocols.is_empty() {
+        let scope = if auth.anonymous.loopback_only {
+            " from this machine only"
+        } else {
+            ""
+        };
+        ways.push(format!(
+            "nobody in {}{scope}",
+            auth.anonymous.protocols.join(" and ")
+        ));
+    }
+    if ways.is_empty() {
+        ways.push("nobody: there are no users".to_owned());
+    }
+    ways.join(", or ")
+}
+
+fn announce(table: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(table.as_bytes())?;
+    out.write_all(b"\nready\n")?;
+    out.flush()
+}
+
+/// Comes back when nothing can be confirmed any more.
+async fn failure(node: &Node) -> String {
+    let mut tick = tokio::time::interval(FAILURE_CHECK);
+    loop {
+        tick.tick().await;
+        if let Some(failure) = node.failure() {
+            tracing::error!(failure, "the journal failed");
+            return failure;
+        }
+    }
+}
+
+/// The signals that end us.
+struct Signals {
+    term: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let watch = |kind| signal(kind).context("failed to watch for signals");
+        Ok(Self {
+            term: watch(SignalKind::terminate())?,
+            interrupt: watch(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.term.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
