@@ -395,6 +395,9 @@ impl Broker {
                 continue;
             };
             let (len, priority, group) = (view.len, view.priority, view.group());
+            // A replay turns no timers: the delay or lease that was over is ended here.
+            self.unlease(it.queue, item.qseq, len, &group);
+            self.soft_queue_mut(it.queue).hidden.remove(&item.qseq);
             self.counters.delivered += u64::from(item.receiver.is_some());
             self.counters.redelivered += u64::from(item.receiver.is_some() && item.count > 1);
             if item.settled {
@@ -573,6 +576,7 @@ impl Broker {
         self.pass_to(id, qseq);
         let soft = self.soft_queue_mut(id);
         soft.aside.remove(&qseq);
+        soft.hidden.remove(&qseq);
         soft.order.take(qseq, priority, &group, nobody(), true);
         soft.out.insert(
             qseq,

@@ -1,0 +1,8 @@
+//! The core against its rules, a naive model, and its own journal.
+
+mod clients;
+mod history;
+mod queues;
+mod rig;
+mod topics;
+mod transactions;

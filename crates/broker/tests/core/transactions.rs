@@ -1,0 +1,127 @@
+//! Transactions: all or nothing (RULES 7).
+
+use std::sync::Arc;
+
+use session::*;
+
+use crate::rig::*;
+
+fn publish(queue: &str, body: &str) -> Operation {
+    Operation::Publish(Publish {
+        token: None,
+        lane: Lane(0),
+        message: Arc::new(to_queue(queue, body)),
+        mandatory: true,
+        create: false,
+        inbound_id: None,
+    })
+}
+
+fn settle(id: DeliveryId, outcome: Outcome) -> Operation {
+    Operation::Settle(Settle {
+        token: None,
+        lane: Lane(0),
+        deliveries: DeliveryRange {
+            queue: id.queue,
+            ranges: smallvec::smallvec![(id.qseq, id.qseq)],
+        },
+        outcome,
+    })
+}
+
+fn transact(rig: &mut Rig, from: SessionId, operations: Vec<Operation>) -> Event {
+    let token = rig.token();
+    rig.command(
+        from,
+        Command::Transact(Box::new(Transact {
+            token,
+            lane: Lane(0),
+            operations,
+        })),
+    );
+    rig.told[&from]
+        .iter()
+        .rev()
+        .find(|told| {
+            matches!(&told.event, Event::Committed { token: t, .. } | Event::Refused { token: t, .. } if *t == token)
+        })
+        .expect("an answer")
+        .event
+        .clone()
+}
+
+#[test]
+fn rules_7_publishes_and_settlements_come_into_force_together() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    for name in ["in", "out"] {
+        rig.durable_queue(a, name, QueueAttributes::default());
+    }
+    rig.send(a, "in", "x");
+    rig.consume(a, 1, "in", Credit::Window(0));
+    let got = rig.deliveries(a);
+    let journal = rig.journal.len();
+    let event = transact(
+        &mut rig,
+        a,
+        vec![
+            publish("out", "1"),
+            settle(ids(&got)[0], Outcome::Accept),
+            publish("out", "2"),
+            publish("none", "lost"),
+        ],
+    );
+    assert!(matches!(&event, Event::Committed { returned, .. } if returned.len() == 1), "{event:?}");
+    rig.check_replay();
+    // Cut before the transaction's own record: nothing of it is in force.
+    let at = rig
+        .journal
+        .iter()
+        .rposition(|(_, kind, _)| *kind == broker::RecordKind(15))
+        .expect("one transaction record");
+    assert!(at >= journal + 2);
+    let mut cut = broker::Broker::new(broker::Config::default());
+    Rig::replay(&mut cut, &rig.journal[..at]);
+    assert_eq!(cut.counters().messages_ready, 1);
+    rig.consume(a, 2, "out", Credit::Window(0));
+    assert_eq!(rig.bodies(a), ["1", "2"]);
+}
+
+#[test]
+fn a_refused_step_refuses_the_whole() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    let attributes = QueueAttributes {
+        length_max: Some(1),
+        overflow: Overflow::RejectPublish,
+        ..QueueAttributes::default()
+    };
+    rig.durable_queue(a, "q", attributes);
+    let event = transact(&mut rig, a, vec![publish("q", "1"), publish("q", "2")]);
+    assert!(matches!(&event, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::QueueFull), "{event:?}");
+    assert_eq!(rig.broker.counters().messages_ready, 0);
+    let event = transact(
+        &mut rig,
+        a,
+        vec![
+            publish("q", "1"),
+            settle(DeliveryId { queue: QueueId(0), qseq: 77 }, Outcome::Accept),
+        ],
+    );
+    assert!(matches!(&event, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::UnknownDelivery));
+    assert_eq!(rig.broker.counters().messages_ready, 0);
+    rig.check_replay();
+}
+
+#[test]
+fn too_large_a_transaction_is_refused() {
+    let config = broker::Config {
+        transaction_operations_max: 2,
+        ..broker::Config::default()
+    };
+    let mut rig = Rig::with(config);
+    let a = rig.attach(1);
+    rig.durable_queue(a, "q", QueueAttributes::default());
+    let event = transact(&mut rig, a, vec![publish("q", "1"), publish("q", "2"), publish("q", "3")]);
+    assert!(matches!(&event, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::QuotaExceeded));
+}
