@@ -71,14 +71,3 @@ fn random_histories_continue_from_a_snapshot_at_many_cuts() {
         });
     }
 }
-#[test]
-fn stats() {
-    for seed in 1..=8 {
-        let mut node = Node::with(small());
-        let mut play = Play::new();
-        for step in history(seed, theme(seed), 300) {
-            play_on(&mut node, &mut play, &step);
-        }
-        eprintln!("{seed} {:?} records {} {:?}", theme(seed), node.records.len(), node.broker.counters());
-    }
-}

@@ -43,31 +43,133 @@ pub(crate) struct Sent {
 pub(crate) enum Step {
     Attach(u8),
     Detach(u8),
-    Declare { by: u8, queue: u8, sort: u8 },
-    Delete { by: u8, queue: u8, unused: bool, empty: bool },
-    Purge { by: u8, queue: u8 },
-    Look { by: u8, queue: u8 },
-    Exchange { by: u8, exchange: u8, sort: u8 },
-    DeleteExchange { by: u8, exchange: u8, unused: bool },
-    Bind { by: u8, exchange: u8, target: u8, key: u8 },
-    Unbind { by: u8, exchange: u8, target: u8, key: u8 },
-    Publish { by: u8, sent: Sent },
-    Consume { by: u8, consumer: u8, queue: u8, credit: u8, priority: u8, group: u8, exclusive: bool },
-    Cancel { by: u8, consumer: u8 },
-    Credit { by: u8, consumer: u8, credit: u8 },
-    Window { by: u8, group: u8, window: u8 },
-    Flow { by: u8, group: u8, active: bool },
-    Settle { by: u8, nth: u8, outcome: u8, upto: bool, answered: bool },
-    Pull { by: u8, queue: u8, count: u8, lease: u8 },
-    Transact { by: u8, sent: Vec<Sent>, settled: Vec<(u8, u8)> },
-    Open { by: u8, client: u8, clean: bool, expiry: u8, window: u8, will: u8 },
-    Close { by: u8, will: bool, expiry: u8 },
-    Topic { by: u8, filter: u8, qos: u8, flags: u8 },
-    Through { by: u8, source: u8, qos: u8 },
-    Unsubscribe { by: u8, source: u8 },
-    Release { by: u8, id: u8 },
+    Declare {
+        by: u8,
+        queue: u8,
+        sort: u8,
+    },
+    Delete {
+        by: u8,
+        queue: u8,
+        unused: bool,
+        empty: bool,
+    },
+    Purge {
+        by: u8,
+        queue: u8,
+    },
+    Look {
+        by: u8,
+        queue: u8,
+    },
+    Exchange {
+        by: u8,
+        exchange: u8,
+        sort: u8,
+    },
+    DeleteExchange {
+        by: u8,
+        exchange: u8,
+        unused: bool,
+    },
+    Bind {
+        by: u8,
+        exchange: u8,
+        target: u8,
+        key: u8,
+    },
+    Unbind {
+        by: u8,
+        exchange: u8,
+        target: u8,
+        key: u8,
+    },
+    Publish {
+        by: u8,
+        sent: Sent,
+    },
+    Consume {
+        by: u8,
+        consumer: u8,
+        queue: u8,
+        credit: u8,
+        priority: u8,
+        group: u8,
+        exclusive: bool,
+    },
+    Cancel {
+        by: u8,
+        consumer: u8,
+    },
+    Credit {
+        by: u8,
+        consumer: u8,
+        credit: u8,
+    },
+    Window {
+        by: u8,
+        group: u8,
+        window: u8,
+    },
+    Flow {
+        by: u8,
+        group: u8,
+        active: bool,
+    },
+    Settle {
+        by: u8,
+        nth: u8,
+        outcome: u8,
+        upto: bool,
+        answered: bool,
+    },
+    Pull {
+        by: u8,
+        queue: u8,
+        count: u8,
+        lease: u8,
+    },
+    Transact {
+        by: u8,
+        sent: Vec<Sent>,
+        settled: Vec<(u8, u8)>,
+    },
+    Open {
+        by: u8,
+        client: u8,
+        clean: bool,
+        expiry: u8,
+        window: u8,
+        will: u8,
+    },
+    Close {
+        by: u8,
+        will: bool,
+        expiry: u8,
+    },
+    Topic {
+        by: u8,
+        filter: u8,
+        qos: u8,
+        flags: u8,
+    },
+    Through {
+        by: u8,
+        source: u8,
+        qos: u8,
+    },
+    Unsubscribe {
+        by: u8,
+        source: u8,
+    },
+    Release {
+        by: u8,
+        id: u8,
+    },
     Pass(u16),
-    Restart { snapshot: bool },
+    Restart {
+        snapshot: bool,
+    },
 }
 
 /// What a step comes to at the moment.
@@ -98,7 +200,14 @@ struct Slot {
 /// Topics, keys of exchanges and filters that histories use.
 const KEYS: [&str; 5] = ["a", "a.b", "a.b.c", "x.b", "$x.b"];
 const FILTERS: [&str; 6] = ["a", "a.b", "#", "a.#", "*.b", "a.*"];
-const EXCHANGES: [&str; 6] = ["direct", "fanout", "topic", "headers", "amq.topic", "amq.direct"];
+const EXCHANGES: [&str; 6] = [
+    "direct",
+    "fanout",
+    "topic",
+    "headers",
+    "amq.topic",
+    "amq.direct",
+];
 
 /// The queues of a history. The last is where dead letters go, the one before is made by whoever comes first.
 pub(crate) const QUEUES: u8 = 6;
@@ -235,7 +344,9 @@ pub(crate) fn history(seed: u64, theme: Theme, len: usize) -> Vec<Step> {
         },
     ];
     // Most histories have few sorts of queue, so that each is met often.
-    let sorts: Vec<u8> = (0..4).map(|_| random.below(u64::from(SORTS)) as u8).collect();
+    let sorts: Vec<u8> = (0..4)
+        .map(|_| random.below(u64::from(SORTS)) as u8)
+        .collect();
     for queue in 0..3 {
         steps.push(Step::Declare {
             by: 0,
@@ -415,9 +526,17 @@ fn sent(random: &mut Random, theme: Theme) -> Sent {
         group: random.below(3) as u8,
         dedup: random.below(12) as u8,
         len: random.pick(&[0, 0, 0, 10, 30]),
-        copies: if random.one_in(6) { 1 + random.below(3) as u8 } else { 0 },
+        copies: if random.one_in(6) {
+            1 + random.below(3) as u8
+        } else {
+            0
+        },
         retain: theme != Theme::Queues && random.one_in(5),
-        inbound: if random.one_in(3) { 1 + random.below(3) as u8 } else { 0 },
+        inbound: if random.one_in(3) {
+            1 + random.below(3) as u8
+        } else {
+            0
+        },
     }
 }
 
@@ -679,7 +798,8 @@ impl Play {
                 lease,
             } => {
                 let session = self.session(*by)?;
-                let lease = [Lease::Connection, Lease::Ms(405), Lease::Settled][*lease as usize % 3];
+                let lease =
+                    [Lease::Connection, Lease::Ms(405), Lease::Settled][*lease as usize % 3];
                 let mut pull = build::pull(queue_name(*queue), u32::from(*count), lease);
                 pull.token = self.token();
                 Some((session, Command::Pull(pull)))
@@ -795,9 +915,7 @@ impl Play {
                 let token = self.token();
                 let source = if *source < 6 {
                     Source::Topic {
-                        filter: message::Filter::Pattern(build::pattern(
-                            FILTERS[*source as usize],
-                        )),
+                        filter: message::Filter::Pattern(build::pattern(FILTERS[*source as usize])),
                     }
                 } else {
                     through(*source)
@@ -903,9 +1021,8 @@ impl Play {
                 }
             }
         } else {
-            slot.unsettled.retain(|(other, ..)| {
-                other.queue != id.queue || !range.contains(&other.qseq)
-            });
+            slot.unsettled
+                .retain(|(other, ..)| other.queue != id.queue || !range.contains(&other.qseq));
         }
         let range = if outcome == Outcome::Received {
             (id.qseq, id.qseq)
@@ -944,7 +1061,9 @@ impl Play {
         if sent.ttl_ms > 0 {
             message.expiry = Some(now.plus_ms(sent.ttl_ms));
         }
-        message.properties.push("h", Value::U32(u32::from(sent.key)));
+        message
+            .properties
+            .push("h", Value::U32(u32::from(sent.key)));
         let fields = message.fields_mut();
         if sent.group > 0 {
             fields.group = Some(Bytes::copy_from_slice(&[b'g', sent.group]));

@@ -5,16 +5,14 @@ use std::{
     sync::Arc,
 };
 
+use super::build::PublishWith as _;
 use broker::{
     BodyAt, Broker, Change, Config, Content, Context, Decision, Effect, Fetch, OutLane,
     PendingDelivery, RecordKind, SessionInfo, StoredBody, Wait, decode_stored,
 };
 use bytes::Bytes;
 use message::{Message, StoredId, Timestamp, VhostId};
-use super::build::PublishWith as _;
-use session::{
-    Command, Declare, Delivery, Event, Lane, PublishOutcome, Refusal, SessionId, Token,
-};
+use session::{Command, Declare, Delivery, Event, Lane, PublishOutcome, Refusal, SessionId, Token};
 
 /// Decisions that one command may cause before a test calls it endless.
 const STEPS_MAX: usize = 200_000;
