@@ -252,7 +252,7 @@ impl Frame {
         wire.encode(|out| {
             put_command(self.verb, out);
             for (name, value) in &self.headers.0 {
-                let value = header::showable(value, escapes);
+                let value = escapes.showable(value);
                 if !escapes.put_line(name, &value, out) {
                     omitted += 1;
                 }

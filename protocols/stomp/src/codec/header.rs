@@ -84,6 +84,30 @@ impl Escapes {
         true
     }
 
+    /// Whether a byte of a value can be written in no way.
+    fn hides(self, byte: u8) -> bool {
+        match byte {
+            0 => true,
+            b'\n' => self == Self::None,
+            b'\r' => self != Self::V1_2,
+            _ => false,
+        }
+    }
+
+    /// Whether a value can be written.
+    pub(crate) fn can_show(self, value: &[u8]) -> bool {
+        std::str::from_utf8(value).is_ok() && !value.iter().any(|byte| self.hides(*byte))
+    }
+
+    /// Text for a header that must be written: what cannot be shown becomes a space.
+    pub(super) fn showable(self, text: &[u8]) -> Cow<'_, [u8]> {
+        if !text.iter().any(|byte| self.hides(*byte)) {
+            return Cow::Borrowed(text);
+        }
+        let shown = |byte: &u8| if self.hides(*byte) { b' ' } else { *byte };
+        text.iter().map(shown).collect()
+    }
+
     /// Appends a header line. `false`, with nothing appended, when it cannot be written: an empty name, bytes that are
     /// not UTF-8, NUL, or characters that these escapes cannot show.
     pub(crate) fn put_line(self, name: &[u8], value: &[u8], out: &mut BytesMut) -> bool {
@@ -182,21 +206,4 @@ pub(crate) fn put_lines_of_1_2(lines: &Bytes, version: Version, out: &mut BytesM
         .iter()
         .filter(|(name, value)| !escapes.put_line(name, value, out));
     omitted.count() as u64
-}
-
-/// Text for a header that must be written: what the version cannot show becomes a space.
-pub(crate) fn showable<'a>(text: &'a [u8], escapes: Escapes) -> Cow<'a, [u8]> {
-    let hidden = |byte: &u8| match byte {
-        0 => true,
-        b'\n' => escapes == Escapes::None,
-        b'\r' => escapes != Escapes::V1_2,
-        _ => false,
-    };
-    if text.iter().any(hidden) {
-        text.iter()
-            .map(|byte| if hidden(byte) { b' ' } else { *byte })
-            .collect()
-    } else {
-        Cow::Borrowed(text)
-    }
 }

@@ -22,7 +22,7 @@ use session::{
 
 use crate::{
     Config,
-    codec::{Frame, Verb, Version},
+    codec::{Escapes, Frame, Verb, Version},
     destination::{self, Destination, DestinationError},
     error::Fault,
     message::{Envelope, Publisher, put_delivery_destination, reply_to},
@@ -492,7 +492,8 @@ impl Conversation {
         };
         let (destination, message_id) = &mut self.scratch;
         destination.clear();
-        if !put_delivery_destination(delivery, destination) {
+        let escapes = Escapes::of(self.version, Verb::Message);
+        if !put_delivery_destination(delivery, destination) || !escapes.can_show(destination) {
             // A topic whose name cannot be written is not delivered. A queue has a name that the peer itself wrote.
             if subscription.of_topic {
                 self.config.counters.add_delivery_unnameable();

@@ -20,7 +20,7 @@ use session::{
 
 use crate::{
     Dialect, Version,
-    codec::{Frame, Headers, Verb},
+    codec::{Escapes, Frame, Headers, Verb},
     destination::{self, Destination},
     error::Fault,
 };
@@ -173,6 +173,12 @@ impl Conversation {
             // STOMP 1.1, "SUBSCRIBE": the id is required.
             None => return Err(Fault::missing("id", Verb::Subscribe)),
         };
+        // Each MESSAGE says it again; 1.0 and 1.1 let characters in that they cannot write (CR).
+        if let Some(id) = &id
+            && !Escapes::of(self.version, Verb::Message).can_show(id)
+        {
+            return Err(Fault::invalid("id", id, "without a line end"));
+        }
         let request = Request {
             named: id.is_some(),
             id: id.unwrap_or_else(|| text.clone()),

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
-use message::{Message, Timestamp};
+use message::{Address, Levels, Message, Timestamp, VhostId};
+use proptest::prelude::*;
 use session::{Command, Event, Output, Session};
 use stomp::{
     Config, StompSession, Version,
@@ -181,4 +182,70 @@ fn a_long_body_crosses() {
     assert_eq!(message.body, body);
     let received = Peer::new(Version::V1_1).receive(&message);
     assert_eq!(received.body, body);
+}
+
+fn rough() -> impl Strategy<Value = Vec<u8>> {
+    let part = prop_oneof![
+        Just(b"\n".to_vec()),
+        Just(b"\r".to_vec()),
+        Just(b":".to_vec()),
+        Just(b"\\".to_vec()),
+        Just(b"\0".to_vec()),
+        Just(b"\xff".to_vec()),
+        Just(b"ack".to_vec()),
+        Just(b"x-property-".to_vec()),
+        "[a-z]".prop_map(String::into_bytes),
+    ];
+    proptest::collection::vec(part, 0..5).prop_map(|parts| parts.concat())
+}
+
+proptest! {
+    /// Whatever another protocol's names and values hold, none of it becomes a header of ours or a part of the body.
+    #[test]
+    fn nothing_of_a_message_is_taken_for_something_else(
+        properties in proptest::collection::vec((rough(), rough()), 0..6),
+        content_type in rough(),
+        levels in proptest::collection::vec(rough(), 1..4),
+        body in rough(),
+    ) {
+        let topic = Address::topic(VhostId::ROOT, Levels::collect(&levels).expect("short"));
+        let mut message = Message::new(topic, body.clone().into());
+        message.fields_mut().content_type = Some(content_type.clone().into());
+        for (name, value) in &properties {
+            message.properties.push(name.clone(), message::Value::Bytes(value.clone().into()));
+        }
+        let message = Arc::new(message);
+        for version in VERSIONS {
+            // The subscription is to a queue, so a topic that cannot be written is shown by its name.
+            let received = Peer::new(version).receive(&message);
+            prop_assert_eq!(&received.body, &body);
+            let mut headers = received.headers.0.iter();
+            for name in ["destination", "message-id", "subscription", "content-length"] {
+                prop_assert_eq!(&headers.next().expect("ours").0, name);
+            }
+            for (name, value) in headers {
+                if name == "content-type" {
+                    prop_assert_eq!(value, &content_type);
+                    continue;
+                }
+                let theirs = properties.iter().any(|(n, v)| {
+                    value == v && (name == n || name[..] == [b"x-property-", &n[..]].concat())
+                });
+                prop_assert!(theirs, "{:?}: {:?}", name, value);
+            }
+        }
+    }
+
+    /// A property of any name comes back from STOMP under the same name.
+    #[test]
+    fn doors_d25_names_come_back(name in "(ack|type|x-property-){0,2}[a-z\n:]{0,3}") {
+        prop_assume!(!name.is_empty());
+        let mut message = Message::new(Address::queue(VhostId::ROOT, "a"), "x".into());
+        message.properties.push(name.clone(), message::Value::text("value"));
+        let received = Peer::new(Version::V1_2).receive(&Arc::new(message));
+        let mut frame = send();
+        frame.headers.0.extend(received.headers.0.into_iter().skip(4));
+        let back = Peer::new(Version::V1_2).publish(&frame);
+        prop_assert_eq!(back.properties.first(name.as_bytes()), Some(&message::Value::text("value")));
+    }
 }

@@ -159,7 +159,8 @@ impl Run {
             && !std::mem::replace(&mut self.told, true)
         {
             let how = if close.fault { "fault" } else { "done" };
-            let _ = writeln!(text, "x {how} {}", close.reason);
+            let reason = close.reason.replace('\r', "^M");
+            let _ = writeln!(text, "x {how} {reason}");
         }
         text
     }
