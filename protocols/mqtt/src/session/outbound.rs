@@ -210,6 +210,11 @@ impl Outbound {
             Some(id) => self.accept(id, out),
             None => {}
         }
+        self.shrink();
+    }
+
+    /// Gives back what one long topic or property list took.
+    fn shrink(&mut self) {
         for scratch in [&mut self.topic, &mut self.converted, &mut self.patch] {
             if scratch.capacity() > SCRATCH_MAX {
                 *scratch = Vec::new();

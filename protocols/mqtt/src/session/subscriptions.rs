@@ -65,6 +65,15 @@ impl Subscriptions {
         }
     }
 
+    /// [MQTT-2.2.1-3]: the identifier of a SUBSCRIBE or UNSUBSCRIBE that waits for its answer. Before MQTT 5 there is no word for it.
+    fn is_in_use(&self, packet_id: u16, peer: &Peer) -> bool {
+        peer.version == Version::V5
+            && self
+                .pending
+                .iter()
+                .any(|pending| pending.packet_id == packet_id)
+    }
+
     /// SUBSCRIBE.
     pub(super) fn on_subscribe(
         &mut self,
@@ -81,6 +90,10 @@ impl Subscriptions {
                 _ => None,
             });
         let mut pending = self.begin(subscribe.packet_id, false, subscribe.filters.len());
+        if self.is_in_use(subscribe.packet_id, peer) {
+            pending.codes = vec![ReasonCode::PACKET_IDENTIFIER_IN_USE.0; subscribe.filters.len()];
+            return finish(pending, peer, out);
+        }
         for (index, (filter, options)) in subscribe.filters.iter().enumerate() {
             let Ok(source) = decode_source(filter.as_bytes(), self.levels_max) else {
                 pending.codes.push(ReasonCode::TOPIC_FILTER_INVALID.0);
@@ -150,6 +163,10 @@ impl Subscriptions {
         out: &mut Output,
     ) -> Result<(), Fault> {
         let mut pending = self.begin(unsubscribe.packet_id, true, unsubscribe.filters.len());
+        if self.is_in_use(unsubscribe.packet_id, peer) {
+            pending.codes = vec![ReasonCode::PACKET_IDENTIFIER_IN_USE.0; unsubscribe.filters.len()];
+            return finish(pending, peer, out);
+        }
         for (index, filter) in unsubscribe.filters.iter().enumerate() {
             let Ok(source) = decode_source(filter.as_bytes(), self.levels_max) else {
                 pending.codes.push(ReasonCode::TOPIC_FILTER_INVALID.0);
