@@ -130,7 +130,7 @@ pub fn open_stepped(
         direct,
     };
     let (segment, file) = claim.first_segment()?;
-    let fence = claim.signal_file(&paths.fence(epoch, &uuid), 1, vfs.is_remote(dir))?;
+    let fence = claim.signal_file(&paths.fence(epoch, &uuid), 1, direct && vfs.is_remote(dir))?;
     let lease = claim.signal_file(&paths.lease(epoch, &uuid), 2, direct)?;
     claim.sync_dirs()?;
     claim.publish(

@@ -22,6 +22,7 @@ use crate::error::{Corruption, ReadError, SnapshotError};
 use crate::journal::{Kept, Shared};
 use crate::layout::{FORMAT_LEVEL, Paths, Position, Uuid, hex, parse_numbered_name};
 use crate::segment::{BatchReader, Segment};
+use crate::spares;
 use crate::vfs::{Access, Vfs, VfsFile};
 
 const MAGIC: [u8; 8] = *b"BSCLSNAP";
@@ -158,10 +159,13 @@ pub(crate) fn write(
         vfs.sync_dir(&shared.paths.snapshots())
     });
     let _ = vfs.unlink(&temporary);
-    written.map_err(|source| SnapshotError::Io {
-        path: path.clone(),
-        source,
-    })?;
+    if let Err(source) = written {
+        if spares::is_full(&source) {
+            // The next try has the room of the reserve.
+            spares::give_up_reserve(shared);
+        }
+        return Err(SnapshotError::Io { path, source });
+    }
     shared
         .snapshot_bytes
         .fetch_sub(written_at, Ordering::Relaxed);

@@ -156,14 +156,15 @@ fn add(shared: &Shared, spare: Spare) {
     shared.spares.changed.notify_all();
 }
 
-fn is_full(error: &io::Error) -> bool {
+pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
     )
 }
 
-fn give_up_reserve(shared: &Shared) -> bool {
+/// Unlinks the reserve. False if there is none.
+pub(crate) fn give_up_reserve(shared: &Shared) -> bool {
     let had = std::mem::take(&mut shared.spares.lock().reserve);
     if had {
         tracing::warn!("the disk is full: the reserve is given up for settling");

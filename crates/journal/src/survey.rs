@@ -122,6 +122,10 @@ pub(crate) fn read_epoch(
     Ok(record)
 }
 
+/// Lengths that a segment header may state.
+const SEGMENT_MIN: u64 = 64 << 10;
+const SEGMENT_MAX: u64 = 512 << 20;
+
 /// What a segment file turned out to be.
 enum Found {
     Part(SegmentHeader),
@@ -257,6 +261,10 @@ impl Surveyor<'_> {
         }
         if header.store != self.format.store {
             return Err(Corruption::new(path, 24, "it belongs to another journal").into());
+        }
+        if !(SEGMENT_MIN..=SEGMENT_MAX).contains(&header.len) {
+            let what = format!("a segment of {} bytes is none of ours", header.len);
+            return Err(Corruption::new(path, 112, what).into());
         }
         let len = file.len().map_err(OpenError::io("read", path))?;
         if len < header.len {

@@ -148,3 +148,102 @@ fn verify_of_nothing_says_so() {
         Err(OpenError::Absent { .. })
     ));
 }
+
+#[test]
+fn verify_and_dump_change_nothing_and_say_where_damage_is() {
+    let dir = directory("inspect");
+    let opened = open(&dir, small(), 1);
+    let ids: Vec<StoredId> = (0..5_u8)
+        .map(|n| {
+            commit(
+                &opened.journal,
+                n,
+                b"head ",
+                Some(Bytes::from(vec![n; 6000])),
+            )
+        })
+        .collect();
+    // It is in use: neither asks for the lock.
+    let report = journal::verify(&dir).expect("understood");
+    assert_eq!((report.records, report.last_batch, report.epoch), (5, 5, 1));
+    let mut dumped = Vec::new();
+    journal::dump(&dir, |record| {
+        dumped.push((record.id, record.kind, record.payload.len()));
+        true
+    })
+    .expect("whole");
+    let expected: Vec<_> = ids
+        .iter()
+        .zip(0..5)
+        .map(|(id, kind)| (*id, kind, 6005))
+        .collect();
+    assert_eq!(dumped, expected);
+    opened.journal.shutdown();
+    let second = open(&dir, small(), 2);
+    commit(&second.journal, 9, b"", None);
+    second.journal.shutdown();
+    let name = std::fs::read_dir(dir.join("seg"))
+        .expect("listed")
+        .map(|entry| entry.expect("listed").path())
+        .find(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("1-1-"))
+        })
+        .expect("the first segment is there");
+    let mut bytes = std::fs::read(&name).expect("read");
+    bytes[4096 + 3000] ^= 1;
+    std::fs::write(&name, &bytes).expect("written");
+    let report = journal::verify(&dir).expect("understood");
+    assert_eq!(report.damaged.len(), 1);
+    assert_eq!(
+        (&report.damaged[0].path, report.damaged[0].offset),
+        (&name, 4096)
+    );
+    let error = journal::dump(&dir, |_| true)
+        .expect_err("damaged")
+        .to_string();
+    assert!(
+        error.contains("1-1-") && error.contains("offset 4096"),
+        "{error}"
+    );
+}
+
+#[test]
+fn many_producers_share_batches_and_all_are_woken() {
+    let dir = directory("producers");
+    let opened = open(&dir, small(), 1);
+    let journal = opened.journal;
+    let threads: Vec<_> = (0..8_u8)
+        .map(|kind| {
+            let journal = journal.clone();
+            std::thread::Builder::new()
+                .spawn(move || {
+                    (0..40)
+                        .map(|n: u32| commit(&journal, kind, &n.to_le_bytes(), None))
+                        .collect::<Vec<_>>()
+                })
+                .expect("a thread starts")
+        })
+        .collect();
+    for thread in threads {
+        let ids = thread.join().expect("no panic");
+        assert!(ids.is_sorted(), "order per producer");
+    }
+    assert_eq!(journal.stats().records, 320);
+    journal.shutdown();
+    let mut next = [0_u32; 8];
+    for (_, kind, payload) in records(open(&dir, small(), 2)) {
+        assert_eq!(payload[..], next[usize::from(kind)].to_le_bytes());
+        next[usize::from(kind)] += 1;
+    }
+    assert_eq!(next, [40; 8]);
+}
+
+#[test]
+fn the_last_handle_stops_the_threads_and_gives_the_directory_up() {
+    let dir = directory("dropped");
+    let opened = open(&dir, small(), 1);
+    commit(&opened.journal, 1, b"x", None);
+    drop(opened);
+    assert_eq!(records(open(&dir, small(), 2)).len(), 1);
+}

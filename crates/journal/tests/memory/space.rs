@@ -150,7 +150,7 @@ fn a_snapshot_of_what_is_not_committed_is_refused() {
 }
 
 #[test]
-fn what_is_not_committed_is_not_read() {
+fn rules_14_what_is_not_committed_is_not_read() {
     let vfs = MemVfs::new(false);
     let mut running = start(&vfs, 1).expect("opens");
     let id = running.put(&mut Model::default(), payload(1, 10));
@@ -285,4 +285,106 @@ fn the_levels_of_free_space() {
             "{percent} %: {space:?}"
         );
     }
+}
+
+#[test]
+fn rules_10_the_body_in_memory_is_the_batch_buffer() {
+    let vfs = MemVfs::new(false);
+    let mut running = start(&vfs, 1).expect("opens");
+    let id = running.put(&mut Model::default(), payload(1, 9000));
+    running.step_all();
+    let (_, first) = running.journal.cached(id).expect("in memory");
+    let (_, second) = running.journal.read(id).expect("in memory");
+    assert_eq!(
+        first.as_ptr(),
+        second.as_ptr(),
+        "nothing is copied on the way out"
+    );
+}
+
+struct Count(std::sync::atomic::AtomicUsize);
+
+impl std::task::Wake for Count {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn whoever_waits_is_woken_once_by_commit_or_failure_and_at_once_if_nothing_is_pending() {
+    let vfs = MemVfs::new(false);
+    let mut running = start(&vfs, 1).expect("opens");
+    let count = std::sync::Arc::new(Count(0.into()));
+    let waker = std::task::Waker::from(std::sync::Arc::clone(&count));
+    let woken = || count.0.swap(0, std::sync::atomic::Ordering::SeqCst);
+    running.journal.stage().on_commit(waker.clone());
+    assert_eq!(woken(), 1, "nothing is pending");
+    let stage_one = |running: &crate::history::Running, first: bool| {
+        let mut stage = running.journal.stage();
+        // Before or after the push: it is the end of the guard that counts.
+        if first {
+            stage.on_commit(waker.clone());
+        }
+        stage.push(1, b"x", None);
+        if !first {
+            stage.on_commit(waker.clone());
+        }
+    };
+    stage_one(&running, true);
+    stage_one(&running, false);
+    assert_eq!(woken(), 0);
+    running.step_all();
+    assert_eq!(woken(), 1, "one connection is woken once for a batch");
+    stage_one(&running, false);
+    vfs.fail_after(Some(0));
+    assert_eq!(running.engine.step(), Step::Failed);
+    assert_eq!(woken(), 1);
+    running.journal.stage().on_commit(waker.clone());
+    assert_eq!(woken(), 1, "after a failure nobody waits");
+}
+
+#[test]
+fn settling_goes_on_for_a_while_on_a_full_disk() {
+    let vfs = MemVfs::new(false);
+    let mut model = Model::default();
+    let mut running = start(&vfs, 1).expect("opens");
+    for n in 0..10 {
+        running.put(&mut model, payload(n, 3000));
+    }
+    running.step_all();
+    running.engine.prepare();
+    vfs.set_free(Some(0));
+    for _ in 0..10 {
+        running.delete(&mut model, 0);
+        running.step_all();
+    }
+    assert_eq!(running.journal.failure(), None);
+    running.snapshot();
+    running.journal.shutdown();
+    vfs.set_free(None);
+    start(&vfs, 2).expect("opens").check(&model);
+}
+
+#[test]
+fn hosted_survivors_are_not_moved_for_ever() {
+    let vfs = MemVfs::new(false);
+    let mut model = Model::default();
+    let mut running = start(&vfs, 1).expect("opens");
+    for n in 0..120 {
+        running.put(&mut model, payload(n, 1000));
+        running.step_all();
+    }
+    for n in (0..running.live.len()).rev().filter(|n| n % 8 != 0) {
+        running.delete(&mut model, n);
+    }
+    let mut moved = 0;
+    for _ in 0..12 {
+        running.put(&mut model, payload(500, 20));
+        running.delete(&mut model, running.live.len() - 1);
+        running.snapshot();
+        moved += running.compact();
+    }
+    running.check(&model);
+    assert!(moved > 0);
+    assert!(moved <= 60, "15 survivors were moved {moved} times");
 }
