@@ -1,0 +1,443 @@
+#![expect(
+    clippy::disallowed_methods,
+    reason = "an end in order has five seconds"
+)]
+//! `bascule serve` as an operator sees it: what it says, how it ends, what it refuses; and `pub` and `sub` against it.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Child, ChildStdout, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+const DOORS: [&str; 4] = ["mqtt", "amqp", "stomp", "http"];
+
+/// A running server. Killed when dropped.
+struct Server {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    table: String,
+    data: PathBuf,
+}
+
+/// A data directory of its own, empty.
+fn data(name: &str) -> PathBuf {
+    let data = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("serve-{name}"));
+    // It may be left from an earlier run.
+    let _ = std::fs::remove_dir_all(&data);
+    data
+}
+
+/// `serve` on ports that the system chooses, with small files.
+fn command(data: &PathBuf, settings: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bascule"));
+    command.arg("serve").arg("--data").arg(data);
+    for door in DOORS {
+        command
+            .arg("--set")
+            .arg(format!("listeners.{door}=127.0.0.1:0"));
+    }
+    for setting in [
+        "journal.segment_bytes=4194304",
+        "journal.reserve_bytes=4194304",
+        "log.level=warn",
+    ] {
+        command.arg("--set").arg(setting);
+    }
+    for setting in settings {
+        command.arg("--set").arg(setting);
+    }
+    command
+}
+
+impl Server {
+    fn start(data: PathBuf, settings: &[&str]) -> Self {
+        let mut child = command(&data, settings)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        let mut table = String::new();
+        loop {
+            let mut line = String::new();
+            let len = stdout.read_line(&mut line).expect("stdout is text");
+            assert_ne!(len, 0, "the server ended before it was ready: {table}");
+            if line == "ready\n" {
+                break;
+            }
+            table.push_str(&line);
+        }
+        Self {
+            child,
+            stdout,
+            table,
+            data,
+        }
+    }
+
+    /// The address in the table's line of that door.
+    fn address(&self, door: &str) -> &str {
+        let mut lines = self.table.lines().map(str::split_whitespace);
+        lines
+            .find_map(|mut words| (words.next() == Some(door)).then(|| words.next())?)
+            .expect("the table has a line for each door")
+    }
+
+    fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.address("http")).expect("connects");
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+        )
+        .expect("sends");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("answers");
+        answer
+    }
+
+    fn url(&self, scheme: &str, path: &str) -> String {
+        format!("{scheme}://{}/{path}", self.address(scheme))
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("the server is our child");
+    }
+
+    /// Ends it in order; what else it said on stdout.
+    fn end(mut self) -> (PathBuf, String) {
+        let began = Instant::now();
+        self.signal(Signal::TERM);
+        let mut rest = String::new();
+        self.stdout
+            .read_to_string(&mut rest)
+            .expect("stdout is text");
+        let status = self.child.wait().expect("it ends");
+        assert_eq!(status.code(), Some(0));
+        assert!(began.elapsed() < Duration::from_secs(5));
+        (self.data.clone(), rest)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn bascule(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_bascule"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the binary runs")
+}
+
+fn publish(url: &str, body: &str, more: &[&str]) {
+    let output = bascule(&[&["pub", "--url", url, "-m", body], more].concat());
+    assert!(
+        output.status.success(),
+        "{url}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// A subscriber that has subscribed.
+struct Subscriber(Child, BufReader<std::process::ChildStderr>);
+
+fn subscribe(url: &str, more: &[&str]) -> Subscriber {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_bascule"))
+        .args(["sub", "--verbose", "--timeout", "60", "--url", url])
+        .args(more)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
+    let mut line = String::new();
+    stderr.read_line(&mut line).expect("stderr is text");
+    assert_eq!(line, "subscribed\n", "{url}");
+    Subscriber(child, stderr)
+}
+
+impl Subscriber {
+    /// Its lines, once it has ended by itself.
+    fn lines(mut self) -> Vec<String> {
+        let output = self.0.wait_with_output().expect("it ends");
+        let mut said = String::new();
+        self.1.read_to_string(&mut said).expect("stderr is text");
+        assert!(output.status.success(), "{said}");
+        String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+/// A start that must fail: exit code 2, and one line that says all of `words`.
+fn refused(data: &PathBuf, settings: &[&str], words: &[&str]) {
+    let mut child = command(data, settings)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+    let mut line = String::new();
+    stdout.read_line(&mut line).expect("stdout is text");
+    if !line.is_empty() {
+        child.kill().expect("it serves");
+        child.wait().expect("it was killed");
+        panic!("it serves with {settings:?} in {}", data.display());
+    }
+    let output = child.wait_with_output().expect("it ends");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    for word in words {
+        assert!(stderr.contains(word), "{word:?} is not in {stderr}");
+    }
+}
+
+#[test]
+fn it_says_what_listens_where_and_ends_in_order() {
+    let server = Server::start(data("table"), &["listeners.stomp=off"]);
+    assert_eq!(server.address("stomp"), "off");
+    for door in ["mqtt", "amqp", "http"] {
+        TcpStream::connect(server.address(door)).expect(door);
+    }
+    assert!(
+        server
+            .table
+            .contains("guest / guest from this machine only"),
+        "{}",
+        server.table
+    );
+    assert!(server.get("/health/live").starts_with("HTTP/1.1 200"));
+    assert!(server.get("/health/ready").contains("active"));
+    assert!(server.get("/metrics").contains("# TYPE"));
+    let (_, rest) = server.end();
+    assert_eq!(rest, "");
+}
+
+#[test]
+fn an_interrupt_ends_it_in_order_too() {
+    let mut server = Server::start(data("interrupt"), &[]);
+    server.signal(Signal::INT);
+    assert_eq!(server.child.wait().expect("it ends").code(), Some(0));
+}
+
+#[test]
+fn a_port_in_use_is_exit_code_2() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("binds");
+    let address = taken.local_addr().expect("is bound").to_string();
+    let data = data("port");
+    let setting = format!("listeners.amqp={address}");
+    refused(&data, &[&setting], &["amqp", &address]);
+    assert!(!data.exists(), "nothing is made before every door is open");
+}
+
+#[test]
+fn a_directory_that_cannot_be_served_is_exit_code_2() {
+    let foreign = data("foreign");
+    std::fs::create_dir_all(&foreign).expect("a directory is made");
+    std::fs::write(foreign.join("thesis.txt"), "mine").expect("a file is written");
+    refused(&foreign, &[], &["serve-foreign", "thesis.txt"]);
+    let file = data("file");
+    std::fs::write(&file, "not a directory").expect("a file is written");
+    refused(&file, &[], &["serve-file"]);
+    let held = Server::start(data("held"), &[]);
+    refused(
+        &held.data,
+        &[],
+        &["serve-held", "in use by another process"],
+    );
+    assert!(held.get("/health/ready").starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn a_wrong_configuration_is_exit_code_2() {
+    let data = data("configuration");
+    for (setting, word) in [
+        ("listeners.mqt=off", "did you mean listeners.mqtt?"),
+        ("listeners.mqtt=here", "listeners.mqtt"),
+        ("limits.connections_max=0", "out of bounds"),
+        ("websocket.origins=['example.org']", "websocket.origins"),
+        (
+            "users=[{name='ada',password_hash='secret'}]",
+            "password_hash",
+        ),
+    ] {
+        refused(&data, &[setting], &[word]);
+    }
+}
+
+#[test]
+fn a_queue_crosses_between_all_protocols() {
+    let server = Server::start(data("queue"), &[]);
+    let doors = [
+        ("mqtt", "$queue/jobs"),
+        ("amqp", "queue/jobs"),
+        ("stomp", "queue/jobs"),
+    ];
+    let login = |scheme: &str, path: &str| server.url(scheme, path);
+    for (to, to_path) in doors {
+        let subscriber = subscribe(&login(to, to_path), &["--count", "3", "--ack", "accept"]);
+        for (from, from_path) in doors {
+            publish(
+                &login(from, from_path),
+                &format!("from {from}"),
+                &["-p", "colour=red"],
+            );
+        }
+        let lines = subscriber.lines();
+        let bodies: Vec<&str> = lines
+            .iter()
+            .skip(1)
+            .step_by(2)
+            .map(String::as_str)
+            .collect();
+        assert_eq!(bodies, ["from mqtt", "from amqp", "from stomp"], "to {to}");
+        let heads: Vec<&String> = lines.iter().step_by(2).collect();
+        assert!(
+            heads.iter().all(|head| head.contains("colour=\"red\"")),
+            "to {to}: {heads:?}"
+        );
+    }
+    server.end();
+}
+
+#[test]
+fn a_topic_crosses_between_all_protocols() {
+    let server = Server::start(data("topic"), &[]);
+    let filters = [
+        ("mqtt", "sensors/+/temp"),
+        ("amqp", "topic/sensors.*.temp"),
+        ("stomp", "topic/sensors.*.temp"),
+    ];
+    let topics = [
+        ("mqtt", "sensors/1/temp"),
+        ("amqp", "topic/sensors.1.temp"),
+        ("stomp", "topic/sensors.1.temp"),
+    ];
+    for (to, filter) in filters {
+        for qos in ["0", "1", "2"] {
+            let subscriber = subscribe(&server.url(to, filter), &["--count", "3", "--qos", qos]);
+            for (from, topic) in topics {
+                publish(
+                    &server.url(from, topic),
+                    &format!("from {from}"),
+                    &["--qos", qos],
+                );
+            }
+            let lines = subscriber.lines();
+            let mut bodies: Vec<&str> = lines
+                .iter()
+                .skip(1)
+                .step_by(2)
+                .map(String::as_str)
+                .collect();
+            bodies.sort_unstable();
+            assert_eq!(
+                bodies,
+                ["from amqp", "from mqtt", "from stomp"],
+                "to {to} at {qos}"
+            );
+        }
+    }
+    server.end();
+}
+
+#[test]
+#[ignore = "the reader of stored messages neither reads on nor wakes the connection (node, stored.rs)"]
+fn what_was_confirmed_is_there_after_a_kill() {
+    let server = Server::start(data("kill"), &[]);
+    for n in 0..20 {
+        publish(
+            &server.url("stomp", "queue/kept"),
+            &format!("message {n}"),
+            &[],
+        );
+    }
+    publish(&server.url("mqtt", "last/word"), "retained", &["--retain"]);
+    let data = server.data.clone();
+    server.signal(Signal::KILL);
+    drop(server);
+    let server = Server::start(data, &[]);
+    let lines = subscribe(&server.url("amqp", "queue/kept"), &["--count", "20"]).lines();
+    let bodies: Vec<String> = lines.into_iter().skip(1).step_by(2).collect();
+    let expected: Vec<String> = (0..20).map(|n| format!("message {n}")).collect();
+    assert_eq!(bodies, expected);
+    let retained = subscribe(&server.url("mqtt", "last/+"), &["--count", "1"]).lines();
+    assert_eq!(retained.last().map(String::as_str), Some("retained"));
+    let (data, _) = server.end();
+    let dir = data.to_str().expect("a path in UTF-8");
+    assert!(bascule(&["journal", "verify", dir]).status.success());
+}
+
+#[test]
+fn a_message_that_is_not_accepted_is_there_again() {
+    let server = Server::start(data("release"), &[]);
+    publish(&server.url("stomp", "queue/again"), "once more", &[]);
+    for scheme in ["amqp", "stomp"] {
+        let lines = subscribe(
+            &server.url(scheme, "queue/again"),
+            &["--count", "1", "--ack", "release"],
+        )
+        .lines();
+        assert_eq!(lines[1], "once more", "{scheme}");
+    }
+    let lines = subscribe(
+        &server.url("mqtt", "$queue/again"),
+        &["--count", "1", "--qos", "2"],
+    )
+    .lines();
+    assert_eq!(lines[1], "once more");
+    let empty = bascule(&[
+        "sub",
+        "--url",
+        &server.url("amqp", "queue/again"),
+        "--count",
+        "1",
+        "--timeout",
+        "1",
+    ]);
+    assert_eq!(empty.status.code(), Some(1), "it was accepted");
+    server.end();
+}
+
+#[test]
+fn refusals_come_in_the_brokers_words() {
+    let server = Server::start(data("refusals"), &[]);
+    for scheme in DOORS.iter().filter(|door| **door != "http") {
+        let url = format!("{scheme}://guest:wrong@{}/queue/x", server.address(scheme));
+        let output = bascule(&["pub", "-m", "x", "--url", &url]);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(
+            stderr.starts_with("bascule: the broker refused"),
+            "{stderr}"
+        );
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    }
+    let nowhere = bascule(&[
+        "pub",
+        "-m",
+        "x",
+        "--url",
+        &server.url("amqp", "queue/nowhere"),
+    ]);
+    let stderr = String::from_utf8_lossy(&nowhere.stderr);
+    assert!(
+        nowhere.status.code() == Some(1) && stderr.contains("NO_ROUTE"),
+        "{stderr}"
+    );
+    let reserved = bascule(&["pub", "-m", "x", "--url", &server.url("mqtt", "$SYS/x")]);
+    assert_eq!(reserved.status.code(), Some(1));
+    server.end();
+}
