@@ -46,9 +46,12 @@ pub(crate) fn queue_options(declare: &queue::Declare, of: &str) -> Result<QueueO
     if attributes.expires_ms == Some(0) {
         return Err(arguments.invalid("x-expires", "0", "{value_zero,0}"));
     }
-    attributes.deliveries_max = arguments
-        .unsigned("x-delivery-limit", u64::from(u32::MAX) - 1)?
-        .map(|n| n as u32 + 1);
+    // A limit of -1 is none.
+    if arguments.first("x-delivery-limit").and_then(Value::as_i64) != Some(-1) {
+        attributes.deliveries_max = arguments
+            .unsigned("x-delivery-limit", u64::from(u32::MAX) - 1)?
+            .map(|n| n as u32 + 1);
+    }
     attributes.overflow = match arguments.text("x-overflow")? {
         None | Some(b"drop-head") => Overflow::DropHead,
         Some(b"reject-publish") => Overflow::RejectPublish,

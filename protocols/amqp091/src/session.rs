@@ -203,6 +203,7 @@ impl AmqpSession {
             Frame::Method { channel: 0, method } => {
                 let ids = method.ids();
                 if matches!(method, Method::ConnectionClose(_)) && self.phase != Phase::Start {
+                    self.flush_held(now, out);
                     self.step(now, out).send(0, connection::CloseOk {});
                     return Err(Close::done("closed by the peer"));
                 }

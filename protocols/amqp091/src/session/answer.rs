@@ -73,6 +73,7 @@ impl Channel {
     fn on_reached(&mut self, step: &mut Step<'_>) -> After {
         match &mut self.stage {
             Stage::Leaving => {
+                self.flush(step);
                 step.send(self.number, channel::CloseOk {});
                 After::Gone
             }

@@ -238,6 +238,7 @@ impl Channel {
 
     /// We close the channel because of an exception.
     pub(crate) fn expel(&mut self, fault: &Fault, step: &mut Step<'_>) {
+        self.flush(step);
         self.give_up(step);
         self.stage = Stage::Expelled {
             close_ok: false,
