@@ -568,13 +568,6 @@ impl Change {
         }
     }
 
-    /// Says where the parts of a body lie that was too large for one record (RULES 18): before `apply`.
-    pub fn set_parts(&mut self, parts: &[StoredId]) {
-        if let Kind::Published(it) = &mut self.0 {
-            it.parts = parts.to_vec();
-        }
-    }
-
     /// Whether the record must lie in one batch with the other records of its decision. The publishes of a transaction
     /// need not: they are not in force before its last record.
     #[must_use]

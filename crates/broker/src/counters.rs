@@ -2,7 +2,7 @@
 
 /// Something to count that no other change tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tally {
+pub(crate) enum Tally {
     /// A publish was taken, whether or not anything matched.
     Published,
     /// A publish matched nothing.

@@ -79,7 +79,6 @@ pub(crate) struct Out {
     pub(crate) receiver: Option<Receiver>,
     /// A consumer's credit waits for it.
     pub(crate) credited: bool,
-    pub(crate) len: u32,
 }
 
 /// The soft side of a queue, durable or not.

@@ -162,10 +162,11 @@ impl Broker {
         for timer in [
             client.ends_at.map(|at| (at, Timer::ClientEnd(number))),
             client.will_at.map(|at| (at, Timer::Will(number))),
-        ] {
-            if let Some(timer) = timer {
-                self.soft.timers.remove(&timer);
-            }
+        ]
+        .into_iter()
+        .flatten()
+        {
+            self.soft.timers.remove(&timer);
         }
         let key = (client.vhost, client.client_id);
         if self.soft.client_ids.get(&key) == Some(&number) {

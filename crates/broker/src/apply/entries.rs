@@ -439,7 +439,6 @@ impl Broker {
                 Out {
                     receiver: item.receiver.filter(|_| !item.unowned),
                     credited: !item.unowned,
-                    len,
                 },
             );
             soft.out_bytes += u64::from(len);
@@ -583,7 +582,6 @@ impl Broker {
             Out {
                 receiver: None,
                 credited: false,
-                len,
             },
         );
         soft.out_bytes += u64::from(len);

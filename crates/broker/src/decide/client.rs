@@ -322,6 +322,7 @@ impl Broker {
             return;
         };
         self.drop_links(number, true, draft);
+        draft.leavers.push(number);
         draft.change(Kind::ClientEnded(ClientEnded { client: number }));
         for source in &client.sources {
             self.drop_share_left(source.queue, number, draft);

@@ -30,6 +30,8 @@ pub(crate) struct Draft<'a> {
     transient: u64,
     durable_queues: u64,
     soft_queues: u64,
+    /// Client sessions that this decision ends.
+    pub(crate) leavers: Vec<ClientNo>,
     /// How deep dead-lettering has gone.
     pub(crate) depth: u32,
 }
@@ -46,6 +48,7 @@ impl<'a> Draft<'a> {
             transient: 0,
             durable_queues: 0,
             soft_queues: 0,
+            leavers: Vec::new(),
             depth: 0,
         }
     }

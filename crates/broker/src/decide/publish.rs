@@ -339,7 +339,7 @@ impl Broker {
                     RefusalKind::QueueFull => format!("queue '{}' is full", shown(&name)),
                     _ => "no room for more messages in memory".to_owned(),
                 };
-                placed.refused.get_or_insert(refusal(kind, detail));
+                placed.refused.get_or_insert_with(|| refusal(kind, detail));
                 let dead_letters = self.queue(queue).is_some_and(|queue| {
                     queue.attributes().overflow == Overflow::RejectPublishDeadLetter
                 });

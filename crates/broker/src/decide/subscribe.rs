@@ -507,11 +507,11 @@ impl Broker {
         let is_share = self
             .queue(queue)
             .is_some_and(|queue| queue.declared.share.is_some());
-        let last = self
-            .soft
-            .sharers
-            .get(&queue)
-            .is_none_or(|sharers| sharers.iter().all(|sharer| *sharer == leaver));
+        let last = self.soft.sharers.get(&queue).is_none_or(|sharers| {
+            sharers
+                .iter()
+                .all(|sharer| *sharer == leaver || draft.leavers.contains(sharer))
+        });
         if is_share && last {
             let effects = draft.effects_len();
             self.delete_queue(queue, draft);

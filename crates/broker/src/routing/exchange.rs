@@ -25,7 +25,7 @@ use std::{
 use bytes::Bytes;
 use message::{
     Filter, FilterLevel, HeaderMatch, Levels, Message, Pattern, Properties, Reader,
-    codec::put_bytes, put_filter, put_levels, read_filter, read_levels,
+    codec::put_bytes, put_filter, put_levels, read_filter,
 };
 use session::ExchangeKind;
 
@@ -140,6 +140,7 @@ impl<T: Ord + Clone> Exchange<T> {
     }
 
     /// Removes all bindings of a target, and says how many there were.
+    #[cfg(test)]
     pub(crate) fn remove_target(&mut self, target: &T) -> usize {
         let mut count = 0;
         while let Some(entry) = self.first_binding(target, &[]).cloned() {
@@ -187,6 +188,7 @@ impl<T: Ord + Clone> Exchange<T> {
     }
 
     /// How many bindings there are.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.bindings.len()
     }
@@ -197,6 +199,7 @@ impl<T: Ord + Clone> Exchange<T> {
     }
 
     /// All bindings, by target and then in an order that follows from what they are: filter, key, arguments, target.
+    #[cfg(test)]
     pub(crate) fn bindings(&self) -> impl Iterator<Item = (Filter, Levels, Bytes, &T)> {
         self.bindings.iter().map(|(target, binding)| {
             let (filter, key, arguments) = decode_binding(binding);
@@ -326,11 +329,12 @@ fn encode_binding(route: &[u8], filter: &Filter, key: &Levels, arguments: &Bytes
     out.into_boxed_slice()
 }
 
+#[cfg(test)]
 fn decode_binding(binding: &[u8]) -> (Filter, Levels, Bytes) {
     let mut reader = Reader::new(Bytes::copy_from_slice(binding));
     reader.bytes().expect("encoded here");
     let filter = read_filter(&mut reader).expect("encoded here");
-    let key = read_levels(&mut reader).expect("encoded here");
+    let key = message::read_levels(&mut reader).expect("encoded here");
     let arguments = reader.bytes().expect("encoded here");
     (filter, key, arguments)
 }

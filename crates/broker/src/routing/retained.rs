@@ -78,6 +78,7 @@ impl<T> RetainedTree<T> {
     }
 
     /// Takes everything out.
+    #[cfg(test)]
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }

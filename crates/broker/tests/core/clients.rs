@@ -55,8 +55,22 @@ fn overlapping_subscriptions_give_one_copy_with_the_highest_qos_and_all_identifi
     let mut rig = Rig::new();
     let a = rig.attach(1);
     rig.open(a, "c", true, ClientExpiry::WithConnection);
-    rig.topic(a, "a/+", SubscriptionOptions { identifier: 1, ..qos(0) });
-    rig.topic(a, "a/#", SubscriptionOptions { identifier: 2, ..qos(2) });
+    rig.topic(
+        a,
+        "a/+",
+        SubscriptionOptions {
+            identifier: 1,
+            ..qos(0)
+        },
+    );
+    rig.topic(
+        a,
+        "a/#",
+        SubscriptionOptions {
+            identifier: 2,
+            ..qos(2)
+        },
+    );
     rig.publish(a, to_topic("a/b", "x", 1));
     let got = rig.deliveries(a);
     assert_eq!(got.len(), 1);
@@ -70,7 +84,14 @@ fn no_local_keeps_a_client_from_its_own_messages() {
     let (a, b) = (rig.attach(1), rig.attach(2));
     rig.open(a, "a", true, ClientExpiry::WithConnection);
     rig.open(b, "b", true, ClientExpiry::WithConnection);
-    rig.topic(a, "t", SubscriptionOptions { no_local: true, ..qos(1) });
+    rig.topic(
+        a,
+        "t",
+        SubscriptionOptions {
+            no_local: true,
+            ..qos(1)
+        },
+    );
     rig.publish(a, to_topic("t", "own", 1));
     rig.publish(b, to_topic("t", "other", 1));
     assert_eq!(rig.bodies(a), ["other"]);
@@ -211,7 +232,10 @@ fn inbound_ids_are_held_until_released_and_survive() {
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(publish(&mut rig, a, 5), PublishOutcome::Accepted { matched: 0 });
+    assert_eq!(
+        publish(&mut rig, a, 5),
+        PublishOutcome::Accepted { matched: 0 }
+    );
     assert_eq!(publish(&mut rig, a, 5), PublishOutcome::Duplicate);
     rig.check_replay();
     rig.restart();
@@ -219,10 +243,22 @@ fn inbound_ids_are_held_until_released_and_survive() {
     rig.open(b, "c", false, ClientExpiry::Never);
     assert_eq!(publish(&mut rig, b, 5), PublishOutcome::Duplicate);
     rig.command(b, Command::ReleaseInbound { id: 5 });
-    assert!(matches!(rig.last_event(b), Event::InboundReleased { id: 5, known: true }));
+    assert!(matches!(
+        rig.last_event(b),
+        Event::InboundReleased { id: 5, known: true }
+    ));
     rig.command(b, Command::ReleaseInbound { id: 5 });
-    assert!(matches!(rig.last_event(b), Event::InboundReleased { id: 5, known: false }));
-    assert_eq!(publish(&mut rig, b, 5), PublishOutcome::Accepted { matched: 0 });
+    assert!(matches!(
+        rig.last_event(b),
+        Event::InboundReleased {
+            id: 5,
+            known: false
+        }
+    ));
+    assert_eq!(
+        publish(&mut rig, b, 5),
+        PublishOutcome::Accepted { matched: 0 }
+    );
     rig.check_replay();
 }
 
@@ -256,7 +292,14 @@ fn a_will_is_published_once_after_its_delay_or_when_the_session_ends() {
     assert!(rig.bodies(w).is_empty());
     // Delay longer than the session: when the session ends.
     let c = rig.attach(3);
-    rig.open_with(c, "c", true, ClientExpiry::AfterMs(100), 10, will("w", 5000));
+    rig.open_with(
+        c,
+        "c",
+        true,
+        ClientExpiry::AfterMs(100),
+        10,
+        will("w", 5000),
+    );
     rig.detach(c);
     rig.tick(100);
     assert_eq!(rig.bodies(w), ["will"]);
@@ -377,7 +420,10 @@ fn doors_19_qos_2_stays_with_the_session_until_it_ends() {
     rig.tick(1000);
     let dead = rig.pull(b, "dead", 1, Lease::Connection);
     assert_eq!(texts(&dead), ["one"]);
-    assert_eq!(dead[0].deaths.as_ref().expect("a history")[0].reason, DeathReason::Rejected);
+    assert_eq!(
+        dead[0].deaths.as_ref().expect("a history")[0].reason,
+        DeathReason::Rejected
+    );
     rig.check_replay();
 }
 
@@ -393,7 +439,10 @@ fn doors_19_a_shared_subscription_is_one_queue_in_turns_and_goes_with_its_last_s
             rig.subscribe(session, subscribe);
         }
         for n in 0..4 {
-            assert_eq!(rig.publish(p, to_topic("t/x", &n.to_string(), 1)), PublishOutcome::Accepted { matched: 1 });
+            assert_eq!(
+                rig.publish(p, to_topic("t/x", &n.to_string(), 1)),
+                PublishOutcome::Accepted { matched: 1 }
+            );
         }
         let (got_a, got_b) = (rig.deliveries(a), rig.deliveries(b));
         assert_eq!(texts(&got_a), ["0", "2"]);
@@ -418,8 +467,14 @@ fn doors_19_a_shared_subscription_is_one_queue_in_turns_and_goes_with_its_last_s
                 source: share_source("g", "t/#"),
             },
         );
-        assert!(matches!(rig.last_event(b), Event::Unsubscribed { existed: true, .. }));
-        assert_eq!(rig.publish(p, to_topic("t/x", "x", 1)), PublishOutcome::Accepted { matched: 0 });
+        assert!(matches!(
+            rig.last_event(b),
+            Event::Unsubscribed { existed: true, .. }
+        ));
+        assert_eq!(
+            rig.publish(p, to_topic("t/x", "x", 1)),
+            PublishOutcome::Accepted { matched: 0 }
+        );
         rig.check_replay();
     }
 }
@@ -441,7 +496,9 @@ fn an_unsubscribed_topic_is_silent() {
                 },
             },
         );
-        assert!(matches!(rig.last_event(a), Event::Unsubscribed { existed: e, .. } if e == existed));
+        assert!(
+            matches!(rig.last_event(a), Event::Unsubscribed { existed: e, .. } if e == existed)
+        );
     }
     rig.publish(a, to_topic("t", "x", 1));
     assert!(rig.bodies(a).is_empty());
@@ -459,7 +516,10 @@ fn a_session_ends_when_its_time_is_over() {
     rig.tick(99);
     assert_eq!(rig.broker.counters().clients, 1);
     rig.tick(1);
-    assert_eq!((rig.broker.counters().clients, rig.broker.counters().queues), (0, 0));
+    assert_eq!(
+        (rig.broker.counters().clients, rig.broker.counters().queues),
+        (0, 0)
+    );
     assert!(rig.refs.is_empty());
     let b = rig.attach(2);
     assert!(!rig.open(b, "c", false, ClientExpiry::AfterMs(100)));

@@ -13,22 +13,84 @@ use crate::rig::*;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Publish { queue: u8, durable: bool, confirmed: bool, ttl: u8, delay: u8, priority: u8, group: u8 },
-    Topic { topic: u8, qos: u8, retain: bool, empty: bool },
-    Consume { session: u8, queue: u8, window: u8, settled: bool },
-    Cancel { session: u8, queue: u8 },
-    Settle { session: u8, nth: u8, outcome: u8 },
-    Pull { session: u8, queue: u8, ms: u8 },
-    Open { session: u8, client: u8, clean: bool, durable: bool, will: bool },
-    Subscribe { session: u8, filter: u8, qos: u8 },
-    Unsubscribe { session: u8, filter: u8 },
-    Through { session: u8, queue: u8, qos: u8 },
-    Share { session: u8, filter: u8, qos: u8 },
-    Detach { session: u8 },
-    Tick { ms: u8 },
-    Purge { queue: u8 },
-    Delete { queue: u8 },
-    Transact { session: u8, queue: u8, count: u8 },
+    Publish {
+        queue: u8,
+        durable: bool,
+        confirmed: bool,
+        ttl: u8,
+        delay: u8,
+        priority: u8,
+        group: u8,
+    },
+    Topic {
+        topic: u8,
+        qos: u8,
+        retain: bool,
+        empty: bool,
+    },
+    Consume {
+        session: u8,
+        queue: u8,
+        window: u8,
+        settled: bool,
+    },
+    Cancel {
+        session: u8,
+        queue: u8,
+    },
+    Settle {
+        session: u8,
+        nth: u8,
+        outcome: u8,
+    },
+    Pull {
+        session: u8,
+        queue: u8,
+        ms: u8,
+    },
+    Open {
+        session: u8,
+        client: u8,
+        clean: bool,
+        durable: bool,
+        will: bool,
+    },
+    Subscribe {
+        session: u8,
+        filter: u8,
+        qos: u8,
+    },
+    Unsubscribe {
+        session: u8,
+        filter: u8,
+    },
+    Through {
+        session: u8,
+        queue: u8,
+        qos: u8,
+    },
+    Share {
+        session: u8,
+        filter: u8,
+        qos: u8,
+    },
+    Detach {
+        session: u8,
+    },
+    Tick {
+        ms: u8,
+    },
+    Purge {
+        queue: u8,
+    },
+    Delete {
+        queue: u8,
+    },
+    Transact {
+        session: u8,
+        queue: u8,
+        count: u8,
+    },
     Restart,
 }
 
@@ -61,13 +123,40 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 /// Queues of several characters.
 fn declare_queues(rig: &mut Rig, from: SessionId) {
-    let dead = || Some(DeadLetter { exchange: "".into(), key: Some(levels("q0")) });
+    let dead = || {
+        Some(DeadLetter {
+            exchange: "".into(),
+            key: Some(levels("q0")),
+        })
+    };
     let kinds = [
         QueueAttributes::default(),
-        QueueAttributes { ttl_ms: Some(40), dead_letter: dead(), ..QueueAttributes::default() },
-        QueueAttributes { priority_max: Some(3), length_max: Some(4), dead_letter: dead(), ..QueueAttributes::default() },
-        QueueAttributes { fifo: Some(Fifo { dedup_by_content: false, dedup_per_group: false }), deliveries_max: Some(2), dead_letter: dead(), ..QueueAttributes::default() },
-        QueueAttributes { length_max: Some(3), overflow: Overflow::RejectPublish, retention_ms: Some(90), ..QueueAttributes::default() },
+        QueueAttributes {
+            ttl_ms: Some(40),
+            dead_letter: dead(),
+            ..QueueAttributes::default()
+        },
+        QueueAttributes {
+            priority_max: Some(3),
+            length_max: Some(4),
+            dead_letter: dead(),
+            ..QueueAttributes::default()
+        },
+        QueueAttributes {
+            fifo: Some(Fifo {
+                dedup_by_content: false,
+                dedup_per_group: false,
+            }),
+            deliveries_max: Some(2),
+            dead_letter: dead(),
+            ..QueueAttributes::default()
+        },
+        QueueAttributes {
+            length_max: Some(3),
+            overflow: Overflow::RejectPublish,
+            retention_ms: Some(90),
+            ..QueueAttributes::default()
+        },
     ];
     for (n, attributes) in kinds.into_iter().enumerate() {
         rig.durable_queue(from, &format!("q{n}"), attributes);
@@ -123,7 +212,10 @@ impl Play {
         for session in self.sessions.clone() {
             for delivery in self.rig.deliveries(session) {
                 let Some(id) = delivery.id else { continue };
-                assert!(!self.accepted.contains(&id), "{id:?} was settled and comes back");
+                assert!(
+                    !self.accepted.contains(&id),
+                    "{id:?} was settled and comes back"
+                );
                 let out = self.out.entry(session).or_default();
                 out.retain(|known| *known != id);
                 out.push(id);
@@ -141,7 +233,15 @@ impl Play {
 
     fn step(&mut self, step: &Step) {
         match step {
-            Step::Publish { queue, durable, confirmed, ttl, delay, priority, group } => {
+            Step::Publish {
+                queue,
+                durable,
+                confirmed,
+                ttl,
+                delay,
+                priority,
+                group,
+            } => {
                 let mut message = to_queue(&format!("q{queue}"), &self.body());
                 message.durable = *durable;
                 message.qos = u8::from(*durable);
@@ -155,7 +255,12 @@ impl Play {
                     self.rig.publish_unconfirmed(self.admin, message);
                 }
             }
-            Step::Topic { topic, qos, retain, empty } => {
+            Step::Topic {
+                topic,
+                qos,
+                retain,
+                empty,
+            } => {
                 let text = if *empty { String::new() } else { self.body() };
                 let mut message = to_topic(&format!("t/{topic}"), &text, *qos);
                 message.retain = *retain;
@@ -165,21 +270,50 @@ impl Play {
                     self.rig.publish_unconfirmed(self.admin, message);
                 }
             }
-            Step::Consume { session, queue, window, settled } => {
+            Step::Consume {
+                session,
+                queue,
+                window,
+                settled,
+            } => {
                 let session = self.sessions[usize::from(*session)];
-                let credit = if *settled { Credit::Settled } else { Credit::Window(u32::from(*window)) };
-                self.rig.consume(session, u64::from(*queue), &format!("q{queue}"), credit);
+                let credit = if *settled {
+                    Credit::Settled
+                } else {
+                    Credit::Window(u32::from(*window))
+                };
+                self.rig
+                    .consume(session, u64::from(*queue), &format!("q{queue}"), credit);
             }
             Step::Cancel { session, queue } => {
                 let session = self.sessions[usize::from(*session)];
                 let token = self.rig.token();
-                self.rig.command(session, Command::Cancel { token, lane: Lane(0), consumer: ConsumerId(u64::from(*queue)) });
+                self.rig.command(
+                    session,
+                    Command::Cancel {
+                        token,
+                        lane: Lane(0),
+                        consumer: ConsumerId(u64::from(*queue)),
+                    },
+                );
             }
-            Step::Settle { session, nth, outcome } => {
+            Step::Settle {
+                session,
+                nth,
+                outcome,
+            } => {
                 let session = self.sessions[usize::from(*session)];
-                let Some(out) = self.out.get_mut(&session).filter(|out| !out.is_empty()) else { return };
+                let Some(out) = self.out.get_mut(&session).filter(|out| !out.is_empty()) else {
+                    return;
+                };
                 let id = out[usize::from(*nth) % out.len()];
-                let outcome = [Outcome::Accept, Outcome::Release, Outcome::Reject, Outcome::ReleaseAfterMs(10), Outcome::Received][usize::from(*outcome)];
+                let outcome = [
+                    Outcome::Accept,
+                    Outcome::Release,
+                    Outcome::Reject,
+                    Outcome::ReleaseAfterMs(10),
+                    Outcome::Received,
+                ][usize::from(*outcome)];
                 if outcome != Outcome::Received {
                     out.retain(|known| *known != id);
                 }
@@ -191,45 +325,119 @@ impl Play {
             Step::Pull { session, queue, ms } => {
                 let session = self.sessions[usize::from(*session)];
                 let token = self.rig.token();
-                let lease = if *ms < 20 { Lease::Connection } else { Lease::Ms(u64::from(*ms)) };
-                self.rig.command(session, Command::Pull(Pull { token, lane: Lane(0), queue: format!("q{queue}").into(), count: 2, lease }));
+                let lease = if *ms < 20 {
+                    Lease::Connection
+                } else {
+                    Lease::Ms(u64::from(*ms))
+                };
+                self.rig.command(
+                    session,
+                    Command::Pull(Pull {
+                        token,
+                        lane: Lane(0),
+                        queue: format!("q{queue}").into(),
+                        count: 2,
+                        lease,
+                    }),
+                );
                 if let Event::Pulled { deliveries, .. } = self.rig.last_event(session) {
-                    self.out.entry(session).or_default().extend(ids(&deliveries));
+                    self.out
+                        .entry(session)
+                        .or_default()
+                        .extend(ids(&deliveries));
                 }
             }
-            Step::Open { session, client, clean, durable, will } => {
+            Step::Open {
+                session,
+                client,
+                clean,
+                durable,
+                will,
+            } => {
                 let session = self.sessions[usize::from(*session)];
                 let token = self.rig.token();
                 let will = will.then(|| {
-                    Box::new(Will { message: Arc::new(to_topic("t/0", "will", 1)), delay_ms: 30 * u64::from(*client), ttl_ms: None })
+                    Box::new(Will {
+                        message: Arc::new(to_topic("t/0", "will", 1)),
+                        delay_ms: 30 * u64::from(*client),
+                        ttl_ms: None,
+                    })
                 });
-                self.rig.command(session, Command::OpenClient(Box::new(OpenClient {
-                    token,
-                    client_id: format!("c{client}").into(),
-                    clean_start: *clean,
-                    expiry: if *durable { ClientExpiry::AfterMs(100) } else { ClientExpiry::WithConnection },
-                    window: 3,
-                    message_len_max: None,
-                    will,
-                })));
+                self.rig.command(
+                    session,
+                    Command::OpenClient(Box::new(OpenClient {
+                        token,
+                        client_id: format!("c{client}").into(),
+                        clean_start: *clean,
+                        expiry: if *durable {
+                            ClientExpiry::AfterMs(100)
+                        } else {
+                            ClientExpiry::WithConnection
+                        },
+                        window: 3,
+                        message_len_max: None,
+                        will,
+                    })),
+                );
             }
-            Step::Subscribe { session, filter, qos } => {
-                let source = Source::Topic { filter: message::Filter::Pattern(pattern(["t/+", "t/1", "#"][usize::from(*filter)])) };
+            Step::Subscribe {
+                session,
+                filter,
+                qos,
+            } => {
+                let source = Source::Topic {
+                    filter: message::Filter::Pattern(pattern(
+                        ["t/+", "t/1", "#"][usize::from(*filter)],
+                    )),
+                };
                 self.subscribe(*session, source, ConsumerId::CLIENT, *qos, false);
             }
             Step::Unsubscribe { session, filter } => {
                 let session = self.sessions[usize::from(*session)];
                 let token = self.rig.token();
-                let source = Source::Topic { filter: message::Filter::Pattern(pattern(["t/+", "t/1", "#"][usize::from(*filter)])) };
-                self.rig.command(session, Command::Unsubscribe { token, source });
+                let source = Source::Topic {
+                    filter: message::Filter::Pattern(pattern(
+                        ["t/+", "t/1", "#"][usize::from(*filter)],
+                    )),
+                };
+                self.rig
+                    .command(session, Command::Unsubscribe { token, source });
             }
-            Step::Through { session, queue, qos } => {
-                let source = Source::Queue { name: format!("q{queue}").into(), create: true };
-                self.subscribe(*session, source, ConsumerId(50 + u64::from(*queue)), *qos, true);
+            Step::Through {
+                session,
+                queue,
+                qos,
+            } => {
+                let source = Source::Queue {
+                    name: format!("q{queue}").into(),
+                    create: true,
+                };
+                self.subscribe(
+                    *session,
+                    source,
+                    ConsumerId(50 + u64::from(*queue)),
+                    *qos,
+                    true,
+                );
             }
-            Step::Share { session, filter, qos } => {
-                let source = Source::Shared { group: "g".into(), filter: message::Filter::Pattern(pattern(["t/+", "t/1", "#"][usize::from(*filter)])) };
-                self.subscribe(*session, source, ConsumerId(70 + u64::from(*filter)), *qos, true);
+            Step::Share {
+                session,
+                filter,
+                qos,
+            } => {
+                let source = Source::Shared {
+                    group: "g".into(),
+                    filter: message::Filter::Pattern(pattern(
+                        ["t/+", "t/1", "#"][usize::from(*filter)],
+                    )),
+                };
+                self.subscribe(
+                    *session,
+                    source,
+                    ConsumerId(70 + u64::from(*filter)),
+                    *qos,
+                    true,
+                );
             }
             Step::Detach { session } => {
                 let at = usize::from(*session);
@@ -239,34 +447,62 @@ impl Play {
             }
             Step::Tick { ms } => self.rig.tick(u64::from(*ms)),
             Step::Purge { queue } => {
-                self.rig.declare(self.admin, Declare::Purge { name: format!("q{queue}").into() });
+                self.rig.declare(
+                    self.admin,
+                    Declare::Purge {
+                        name: format!("q{queue}").into(),
+                    },
+                );
             }
             Step::Delete { queue } => {
-                self.rig.declare(self.admin, Declare::DeleteQueue { name: format!("q{queue}").into(), if_unused: false, if_empty: false });
+                self.rig.declare(
+                    self.admin,
+                    Declare::DeleteQueue {
+                        name: format!("q{queue}").into(),
+                        if_unused: false,
+                        if_empty: false,
+                    },
+                );
                 declare_queues_again(&mut self.rig, self.admin);
             }
-            Step::Transact { session, queue, count } => {
+            Step::Transact {
+                session,
+                queue,
+                count,
+            } => {
                 let session = self.sessions[usize::from(*session)];
                 let mut operations: Vec<Operation> = (0..*count)
-                    .map(|_| Operation::Publish(Publish {
-                        token: None,
-                        lane: Lane(0),
-                        message: Arc::new(to_queue(&format!("q{queue}"), &self.body())),
-                        mandatory: false,
-                        create: true,
-                        inbound_id: None,
-                    }))
+                    .map(|_| {
+                        Operation::Publish(Publish {
+                            token: None,
+                            lane: Lane(0),
+                            message: Arc::new(to_queue(&format!("q{queue}"), &self.body())),
+                            mandatory: false,
+                            create: true,
+                            inbound_id: None,
+                        })
+                    })
                     .collect();
                 if let Some(id) = self.out.get(&session).and_then(|out| out.first().copied()) {
                     operations.push(Operation::Settle(Settle {
                         token: None,
                         lane: Lane(0),
-                        deliveries: DeliveryRange { queue: id.queue, ranges: smallvec::smallvec![(id.qseq, id.qseq)] },
+                        deliveries: DeliveryRange {
+                            queue: id.queue,
+                            ranges: smallvec::smallvec![(id.qseq, id.qseq)],
+                        },
                         outcome: Outcome::Reject,
                     }));
                 }
                 let token = self.rig.token();
-                self.rig.command(session, Command::Transact(Box::new(Transact { token, lane: Lane(0), operations })));
+                self.rig.command(
+                    session,
+                    Command::Transact(Box::new(Transact {
+                        token,
+                        lane: Lane(0),
+                        operations,
+                    })),
+                );
             }
             Step::Restart => {
                 self.rig.restart();
@@ -281,27 +517,43 @@ impl Play {
         self.collect();
     }
 
-    fn subscribe(&mut self, session: u8, source: Source, consumer: ConsumerId, qos: u8, through_client: bool) {
+    fn subscribe(
+        &mut self,
+        session: u8,
+        source: Source,
+        consumer: ConsumerId,
+        qos: u8,
+        through_client: bool,
+    ) {
         let session = self.sessions[usize::from(session)];
         let token = self.rig.token();
-        self.rig.command(session, Command::Subscribe(Box::new(Subscribe {
-            token,
-            lane: Lane(0),
-            consumer,
-            source,
-            credit: Credit::Window(0),
-            group: 0,
-            exclusive: false,
-            priority: 0,
-            through_client,
-            options: SubscriptionOptions { qos, ..SubscriptionOptions::default() },
-        })));
+        self.rig.command(
+            session,
+            Command::Subscribe(Box::new(Subscribe {
+                token,
+                lane: Lane(0),
+                consumer,
+                source,
+                credit: Credit::Window(0),
+                group: 0,
+                exclusive: false,
+                priority: 0,
+                through_client,
+                options: SubscriptionOptions {
+                    qos,
+                    ..SubscriptionOptions::default()
+                },
+            })),
+        );
     }
 }
 
 fn declare_queues_again(rig: &mut Rig, from: SessionId) {
     for n in 0..6 {
-        let options = QueueOptions { durable: n < 5, ..QueueOptions::default() };
+        let options = QueueOptions {
+            durable: n < 5,
+            ..QueueOptions::default()
+        };
         rig.queue(from, &format!("q{n}"), options);
         rig.bind(from, "amq.topic", &format!("q{n}"), "t/0");
     }
@@ -309,7 +561,13 @@ fn declare_queues_again(rig: &mut Rig, from: SessionId) {
 
 fn gauges(broker: &Broker) -> [u64; 5] {
     let counters = broker.counters();
-    [counters.queues, counters.exchanges, counters.clients, counters.retained, counters.messages_ready + counters.messages_unacked]
+    [
+        counters.queues,
+        counters.exchanges,
+        counters.clients,
+        counters.retained,
+        counters.messages_ready + counters.messages_unacked,
+    ]
 }
 
 proptest! {

@@ -25,7 +25,10 @@ fn a_message_goes_from_publisher_to_consumer_and_is_settled() {
     rig.consume(c, 1, "jobs", Credit::Window(0));
     let got = rig.deliveries(c);
     assert_eq!(got.len(), 1);
-    assert_eq!((body(&got[0]).as_str(), got[0].redelivered, got[0].count), ("two", true, 2));
+    assert_eq!(
+        (body(&got[0]).as_str(), got[0].redelivered, got[0].count),
+        ("two", true, 2)
+    );
     rig.settle(c, &ids(&got), Outcome::Accept);
     rig.check_replay();
     assert!(rig.refs.is_empty());
@@ -145,7 +148,13 @@ fn group_windows_and_flow_hold_back_all_consumers_of_a_group() {
     let mut rig = Rig::new();
     let a = rig.attach(1);
     rig.durable_queue(a, "q", QueueAttributes::default());
-    rig.command(a, Command::GroupWindow { group: 1, window: 3 });
+    rig.command(
+        a,
+        Command::GroupWindow {
+            group: 1,
+            window: 3,
+        },
+    );
     for consumer in [1, 2] {
         let mut subscribe = rig.consumer(consumer, "q", Credit::Window(0));
         subscribe.group = 1;
@@ -156,10 +165,22 @@ fn group_windows_and_flow_hold_back_all_consumers_of_a_group() {
     }
     let got = rig.deliveries(a);
     assert_eq!(bodies_of(&got), ["0", "1", "2"]);
-    rig.command(a, Command::GroupFlow { group: 1, active: false });
+    rig.command(
+        a,
+        Command::GroupFlow {
+            group: 1,
+            active: false,
+        },
+    );
     rig.settle(a, &ids(&got), Outcome::Accept);
     assert!(rig.bodies(a).is_empty());
-    rig.command(a, Command::GroupFlow { group: 1, active: true });
+    rig.command(
+        a,
+        Command::GroupFlow {
+            group: 1,
+            active: true,
+        },
+    );
     assert_eq!(rig.bodies(a), ["3", "4", "5"]);
 }
 
@@ -322,7 +343,7 @@ fn a_full_queue_refuses_and_a_byte_limit_counts() {
     };
     rig.durable_queue(a, "q", attributes);
     rig.send(a, "q", "12345678");
-    let mut refused = |rig: &mut Rig, text: &str| match rig.publish(a, to_queue("q", text)) {
+    let refused = |rig: &mut Rig, text: &str| match rig.publish(a, to_queue("q", text)) {
         PublishOutcome::Refused(refusal) => refusal.kind,
         other => panic!("{other:?}"),
     };
@@ -349,12 +370,16 @@ fn reject_publish_dead_letter_refuses_and_keeps_the_message_elsewhere() {
     rig.consume(a, 1, "dead", Credit::Window(0));
     let dead = rig.deliveries(a);
     assert_eq!(bodies_of(&dead), ["over"]);
-    assert_eq!(dead[0].deaths.as_ref().expect("a history")[0].reason, DeathReason::MaxLen);
+    assert_eq!(
+        dead[0].deaths.as_ref().expect("a history")[0].reason,
+        DeathReason::MaxLen
+    );
     rig.check_replay();
 }
 
 #[test]
-fn doors_14_a_rejected_message_goes_to_its_dead_letter_exchange_and_a_spent_one_to_its_redrive_target() {
+fn doors_14_a_rejected_message_goes_to_its_dead_letter_exchange_and_a_spent_one_to_its_redrive_target()
+ {
     let mut rig = Rig::new();
     let a = rig.attach(1);
     rig.durable_queue(a, "dead", QueueAttributes::default());
@@ -499,7 +524,9 @@ fn exclusive_queues_are_locked_and_go_with_their_connection() {
     };
     rig.queue(a, "mine", options.clone());
     let locked = rig.queue(b, "mine", options);
-    assert!(matches!(&locked, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::Locked));
+    assert!(
+        matches!(&locked, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::Locked)
+    );
     rig.detach(a);
     assert_eq!(rig.broker.counters().queues, 0);
     rig.check_replay();
@@ -528,7 +555,10 @@ fn auto_delete_queues_go_with_their_last_consumer() {
         },
     );
     assert_eq!(rig.broker.counters().queues, 0);
-    assert!(matches!(rig.last_event(b), Event::Unsubscribed { existed: true, .. }));
+    assert!(matches!(
+        rig.last_event(b),
+        Event::Unsubscribed { existed: true, .. }
+    ));
     rig.check_replay();
 }
 
@@ -574,7 +604,9 @@ fn consumers_are_told_when_their_queue_is_deleted() {
             if_empty: false,
         },
     );
-    assert!(matches!(answer, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::NotEmpty));
+    assert!(
+        matches!(answer, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::NotEmpty)
+    );
     rig.declare(
         a,
         Declare::DeleteQueue {
@@ -583,7 +615,9 @@ fn consumers_are_told_when_their_queue_is_deleted() {
             if_empty: false,
         },
     );
-    assert!(matches!(rig.last_event(b), Event::Cancelled { consumer } if consumer == ConsumerId(7)));
+    assert!(
+        matches!(rig.last_event(b), Event::Cancelled { consumer } if consumer == ConsumerId(7))
+    );
     assert!(rig.refs.is_empty());
     rig.check_replay();
 }
@@ -652,7 +686,10 @@ fn doors_20_a_group_has_one_holder_and_is_delivered_in_order() {
     rig.consume(a, 1, "q", Credit::Window(1));
     rig.consume(b, 1, "q", Credit::Window(1));
     let (got_a, got_b) = (rig.deliveries(a), rig.deliveries(b));
-    assert_eq!((bodies_of(&got_a), bodies_of(&got_b)), (vec!["g0".to_owned()], vec!["h0".to_owned()]));
+    assert_eq!(
+        (bodies_of(&got_a), bodies_of(&got_b)),
+        (vec!["g0".to_owned()], vec!["h0".to_owned()])
+    );
     rig.settle(a, &ids(&got_a), Outcome::Release);
     let got_a = rig.deliveries(a);
     assert_eq!(bodies_of(&got_a), ["g0"]);
@@ -679,16 +716,25 @@ fn a_dedup_id_is_remembered_for_five_minutes() {
         message.fields_mut().dedup_id = Some("one".into());
         message
     };
-    assert_eq!(rig.publish(a, message()), PublishOutcome::Accepted { matched: 1 });
+    assert_eq!(
+        rig.publish(a, message()),
+        PublishOutcome::Accepted { matched: 1 }
+    );
     assert_eq!(rig.publish(a, message()), PublishOutcome::Duplicate);
     // RULES 3: a duplicate rests on durable state.
-    assert_eq!(rig.told[&a].last().expect("told").wait, broker::Wait::Durable);
+    assert_eq!(
+        rig.told[&a].last().expect("told").wait,
+        broker::Wait::Durable
+    );
     rig.check_replay();
     rig.restart();
     let a = rig.attach(1);
     assert_eq!(rig.publish(a, message()), PublishOutcome::Duplicate);
     rig.tick(5 * 60 * 1000);
-    assert_eq!(rig.publish(a, message()), PublishOutcome::Accepted { matched: 1 });
+    assert_eq!(
+        rig.publish(a, message()),
+        PublishOutcome::Accepted { matched: 1 }
+    );
     rig.check_replay();
 }
 
@@ -726,7 +772,9 @@ fn doors_11_unequal_declarations_are_refused_and_another_doors_queue_adopts_the_
     let adopted = rig.queue(a, "q", declaration("one", Some(5)));
     assert!(matches!(adopted, Event::Declared { .. }));
     let other = rig.queue(a, "q", declaration("two", Some(5)));
-    assert!(matches!(other, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::Inequivalent));
+    assert!(
+        matches!(other, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::Inequivalent)
+    );
     rig.send(a, "q", "x");
     rig.tick(6);
     assert_eq!(rig.broker.counters().dropped_expired, 1);
@@ -742,7 +790,9 @@ fn made_up_names_and_reserved_ones() {
     };
     assert!(name.starts_with(b"amq.gen-"));
     let reserved = rig.queue(a, "amq.mine", QueueOptions::default());
-    assert!(matches!(reserved, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::AccessDenied));
+    assert!(
+        matches!(reserved, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::AccessDenied)
+    );
     let missing = rig.declare(
         a,
         Declare::Queue {
@@ -751,7 +801,9 @@ fn made_up_names_and_reserved_ones() {
             options: Box::default(),
         },
     );
-    assert!(matches!(missing, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::NotFound));
+    assert!(
+        matches!(missing, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::NotFound)
+    );
 }
 
 #[test]
@@ -762,7 +814,10 @@ fn doors_16_unconfirmed_transient_publishes_skip_the_journal() {
     let before = rig.journal.len();
     rig.publish_unconfirmed(a, to_queue("q", "soft"));
     assert_eq!(rig.journal.len(), before);
-    assert_eq!(rig.publish(a, to_queue("q", "stored")), PublishOutcome::Accepted { matched: 1 });
+    assert_eq!(
+        rig.publish(a, to_queue("q", "stored")),
+        PublishOutcome::Accepted { matched: 1 }
+    );
     assert_eq!(rig.journal.len(), before + 1);
     rig.consume(a, 1, "q", Credit::Window(0));
     let got = rig.deliveries(a);
@@ -815,7 +870,66 @@ fn settling_what_is_not_out_is_refused_only_when_an_answer_was_asked_for() {
         })
     };
     rig.command(b, settle(Some(Token(5))));
-    assert!(matches!(rig.last_event(b), Event::Refused { refusal, .. } if refusal.kind == RefusalKind::UnknownDelivery));
+    assert!(
+        matches!(rig.last_event(b), Event::Refused { refusal, .. } if refusal.kind == RefusalKind::UnknownDelivery)
+    );
     rig.command(a, settle(Some(Token(6))));
     assert!(matches!(rig.last_event(a), Event::Settled { known: 1, .. }));
+}
+
+#[test]
+fn rules_4_a_consumer_is_confirmed_in_its_own_lane_before_its_first_delivery() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    rig.durable_queue(a, "q", QueueAttributes::default());
+    rig.send(a, "q", "x");
+    rig.consume(a, 4, "q", Credit::Window(0));
+    let told = &rig.told[&a];
+    let lane = broker::OutLane::Consumer(ConsumerId(4));
+    let of_lane: Vec<_> = told.iter().filter(|told| told.lane == lane).collect();
+    assert!(matches!(of_lane[0].event, Event::Subscribed { .. }));
+    assert!(matches!(of_lane[1].event, Event::Delivery(_)));
+}
+
+#[test]
+fn rules_3_a_refusal_that_read_durable_state_waits() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    let missing = rig.declare(
+        a,
+        Declare::Queue {
+            name: "nope".into(),
+            passive: true,
+            options: Box::default(),
+        },
+    );
+    assert!(matches!(missing, Event::Refused { .. }));
+    assert_eq!(
+        rig.told[&a].last().expect("told").wait,
+        broker::Wait::Durable
+    );
+}
+
+#[test]
+fn rules_2_a_release_writes_no_record_and_an_accept_writes_one() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    rig.durable_queue(a, "q", QueueAttributes::default());
+    rig.send(a, "q", "x");
+    rig.consume(a, 1, "q", Credit::Exactly(1));
+    let got = rig.deliveries(a);
+    let before = rig.journal.len();
+    rig.settle(a, &ids(&got), Outcome::Release);
+    assert_eq!(rig.journal.len(), before);
+    rig.command(
+        a,
+        Command::Credit {
+            consumer: ConsumerId(1),
+            credit: Credit::Exactly(1),
+        },
+    );
+    let got = rig.deliveries(a);
+    let before = rig.journal.len();
+    rig.settle(a, &ids(&got), Outcome::Accept);
+    assert_eq!(rig.journal.len(), before + 1);
 }

@@ -8,7 +8,10 @@ use broker::{
     SessionInfo, Wait, decode_stored,
 };
 use bytes::Bytes;
-use message::{Address, Filter, FilterLevel, Levels, Message, Pattern, StoredId, Timestamp, VhostId, decode_head, encode_head};
+use message::{
+    Address, Filter, FilterLevel, Levels, Message, Pattern, StoredId, Timestamp, VhostId,
+    decode_head, encode_head,
+};
 use session::*;
 
 /// Something that a connection was told, in order.
@@ -71,8 +74,14 @@ impl Rig {
     }
 
     pub(crate) fn context(&mut self) -> Context {
-        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        Context { now: self.now, random: self.random }
+        self.random = self
+            .random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        Context {
+            now: self.now,
+            random: self.random,
+        }
     }
 
     pub(crate) fn run(&mut self, decide: impl FnOnce(&Broker, &Context, &mut Decision)) {
@@ -117,13 +126,18 @@ impl Rig {
                         let part = rest.split_to(rest.len().min(self.parts_over));
                         parts.push(self.record(RecordKind::BODY_PART, part));
                     }
-                    change.set_parts(&parts);
+                    change.put_parts(parts.clone());
                 }
                 let mut payload = Vec::new();
                 let at = match (change.message().is_some(), parts.is_empty()) {
                     (false, _) => BodyAt::None,
-                    (true, true) => BodyAt::Inline { len: body.len() as u64 },
-                    (true, false) => BodyAt::Parts { parts: &parts, len: body.len() as u64 },
+                    (true, true) => BodyAt::Inline {
+                        len: body.len() as u64,
+                    },
+                    (true, false) => BodyAt::Parts {
+                        parts: &parts,
+                        len: body.len() as u64,
+                    },
                 };
                 let kind = change.encode(self.now, &head, at, &mut payload);
                 if matches!(at, BodyAt::Inline { .. }) {
@@ -137,7 +151,9 @@ impl Rig {
             self.broker.apply(change, self.now, stored, &mut effects);
         }
         // What left is read before it is let go: the node's outboxes hold it that long.
-        let (gone, mut effects): (Vec<_>, Vec<_>) = effects.into_iter().partition(|effect| matches!(effect, Effect::Unref(_)));
+        let (gone, mut effects): (Vec<_>, Vec<_>) = effects
+            .into_iter()
+            .partition(|effect| matches!(effect, Effect::Unref(_)));
         effects.append(&mut decision.effects);
         for effect in effects.into_iter().chain(gone) {
             self.route(effect);
@@ -153,20 +169,48 @@ impl Rig {
 
     fn route(&mut self, effect: Effect) {
         match effect {
-            Effect::Event { to, lane, wait, event } => self.tell(to, lane, wait, event),
-            Effect::Deliver { to, lane, wait, delivery, content, bytes } => {
+            Effect::Event {
+                to,
+                lane,
+                wait,
+                event,
+            } => self.tell(to, lane, wait, event),
+            Effect::Deliver {
+                to,
+                lane,
+                wait,
+                delivery,
+                content,
+                bytes,
+            } => {
                 let message = self.message(content);
                 self.tell(to, lane, wait, delivery.into_event(message));
                 if self.drains {
                     self.broker.returned_room(to, bytes);
                 }
             }
-            Effect::Pulled { to, lane, wait, token, deliveries, remaining } => {
+            Effect::Pulled {
+                to,
+                lane,
+                wait,
+                token,
+                deliveries,
+                remaining,
+            } => {
                 let deliveries = deliveries
                     .into_iter()
                     .map(|(pending, content)| pending.into_delivery(self.message(content)))
                     .collect();
-                self.tell(to, lane, wait, Event::Pulled { token, deliveries, remaining });
+                self.tell(
+                    to,
+                    lane,
+                    wait,
+                    Event::Pulled {
+                        token,
+                        deliveries,
+                        remaining,
+                    },
+                );
             }
             Effect::Ref(id) => *self.refs.entry(id).or_default() += 1,
             Effect::Unref(id) => {
@@ -188,14 +232,20 @@ impl Rig {
     }
 
     fn tell(&mut self, to: SessionId, lane: OutLane, wait: Wait, event: Event) {
-        self.told.entry(to).or_default().push(Told { lane, wait, event });
+        self.told
+            .entry(to)
+            .or_default()
+            .push(Told { lane, wait, event });
     }
 
     pub(crate) fn message(&self, content: Content) -> Arc<Message> {
         match content {
             Content::Resident(message) => message,
             Content::Stored(id, _) => {
-                assert!(self.refs.contains_key(&id), "a message is read that nobody refers to");
+                assert!(
+                    self.refs.contains_key(&id),
+                    "a message is read that nobody refers to"
+                );
                 self.read(id)
             }
         }
@@ -203,7 +253,10 @@ impl Rig {
 
     pub(crate) fn read(&self, id: StoredId) -> Arc<Message> {
         let find = |id: StoredId| {
-            let at = self.journal.binary_search_by_key(&id, |(id, _, _)| *id).expect("a stored record");
+            let at = self
+                .journal
+                .binary_search_by_key(&id, |(id, _, _)| *id)
+                .expect("a stored record");
             self.journal[at].2.clone()
         };
         let stored = decode_stored(find(id)).expect("a stored message");
@@ -212,7 +265,10 @@ impl Rig {
             broker::StoredBody::Parts { parts, len } => {
                 let mut body = Vec::new();
                 for part in parts {
-                    assert!(self.refs.contains_key(&part), "a part is read that nobody refers to");
+                    assert!(
+                        self.refs.contains_key(&part),
+                        "a part is read that nobody refers to"
+                    );
                     body.extend_from_slice(&find(part));
                 }
                 assert_eq!(body.len() as u64, len);
@@ -253,14 +309,18 @@ impl Rig {
         let mut bytes = Vec::new();
         replayed.encode_snapshot(&mut bytes).expect("memory");
         assert_eq!(live, bytes, "replayed state differs from live state");
-        let again = Broker::decode_snapshot(self.config.clone(), &mut &live[..]).expect("a snapshot");
+        let again =
+            Broker::decode_snapshot(self.config.clone(), &mut &live[..]).expect("a snapshot");
         let mut bytes = Vec::new();
         again.encode_snapshot(&mut bytes).expect("memory");
         assert_eq!(live, bytes, "a decoded snapshot differs");
         let mut refs: BTreeMap<StoredId, i64> = BTreeMap::new();
         again.for_each_stored(|id| *refs.entry(id).or_default() += 1);
         for (id, count) in &refs {
-            assert!(self.refs.get(id).is_some_and(|live| live >= count), "a reference is not counted");
+            assert!(
+                self.refs.get(id).is_some_and(|live| live >= count),
+                "a reference is not counted"
+            );
         }
         for (id, kind, payload) in &self.journal {
             if *kind == RecordKind::BODY_PART {
@@ -269,7 +329,11 @@ impl Rig {
             }
             let (_, change) = Change::decode(*kind, payload.clone()).expect("a record");
             if change.message().is_none() && *kind == RecordKind::PUBLISHED {
-                assert_eq!(self.broker.is_live(&change, *id), refs.contains_key(id), "liveness of {id:?}");
+                assert_eq!(
+                    self.broker.is_live(&change, *id),
+                    refs.contains_key(id),
+                    "liveness of {id:?}"
+                );
             }
         }
     }
@@ -280,7 +344,8 @@ impl Rig {
         self.told.clear();
         self.refs.clear();
         let mut refs: BTreeMap<StoredId, i64> = BTreeMap::new();
-        self.broker.for_each_stored(|id| *refs.entry(id).or_default() += 1);
+        self.broker
+            .for_each_stored(|id| *refs.entry(id).or_default() += 1);
         self.refs = refs;
         self.run(|broker, cx, out| broker.decide_epoch(2, cx, out));
     }
@@ -289,7 +354,7 @@ impl Rig {
         self.now = self.now.plus_ms(ms);
         for round in 0.. {
             assert!(round < 10_000, "ticks come to no end");
-            if !self.broker.next_deadline().is_some_and(|at| at <= self.now) {
+            if self.broker.next_deadline().is_none_or(|at| at > self.now) {
                 break;
             }
             self.run(|broker, cx, out| {
@@ -301,7 +366,10 @@ impl Rig {
 
     pub(crate) fn attach(&mut self, id: u64) -> SessionId {
         let session = SessionId(id);
-        let who = SessionInfo { vhost: VhostId::ROOT, user: "guest".into() };
+        let who = SessionInfo {
+            vhost: VhostId::ROOT,
+            user: "guest".into(),
+        };
         self.run(|broker, cx, out| broker.decide_attach(session, &who, cx, out));
         session
     }
@@ -316,21 +384,50 @@ impl Rig {
 
     pub(crate) fn declare(&mut self, from: SessionId, declare: Declare) -> Event {
         let token = self.token();
-        self.command(from, Command::Declare { token, lane: Lane(0), declare });
+        self.command(
+            from,
+            Command::Declare {
+                token,
+                lane: Lane(0),
+                declare,
+            },
+        );
         self.last_event(from)
     }
 
     pub(crate) fn queue(&mut self, from: SessionId, name: &str, options: QueueOptions) -> Event {
-        self.declare(from, Declare::Queue { name: name.to_owned().into(), passive: false, options: Box::new(options) })
+        self.declare(
+            from,
+            Declare::Queue {
+                name: name.to_owned().into(),
+                passive: false,
+                options: Box::new(options),
+            },
+        )
     }
 
-    pub(crate) fn durable_queue(&mut self, from: SessionId, name: &str, attributes: QueueAttributes) {
-        let options = QueueOptions { durable: true, attributes, ..QueueOptions::default() };
+    pub(crate) fn durable_queue(
+        &mut self,
+        from: SessionId,
+        name: &str,
+        attributes: QueueAttributes,
+    ) {
+        let options = QueueOptions {
+            durable: true,
+            attributes,
+            ..QueueOptions::default()
+        };
         let event = self.queue(from, name, options);
         assert!(matches!(event, Event::Declared { .. }), "{event:?}");
     }
 
-    pub(crate) fn bind(&mut self, from: SessionId, exchange: &str, queue: &str, key: &str) -> Event {
+    pub(crate) fn bind(
+        &mut self,
+        from: SessionId,
+        exchange: &str,
+        queue: &str,
+        key: &str,
+    ) -> Event {
         let binding = Binding {
             exchange: exchange.to_owned().into(),
             target: BindTarget::Queue(queue.to_owned().into()),
@@ -383,7 +480,10 @@ impl Rig {
         let mut message = to_queue(queue, body);
         message.durable = true;
         let outcome = self.publish(from, message);
-        assert!(matches!(outcome, PublishOutcome::Accepted { matched: 1 }), "{outcome:?}");
+        assert!(
+            matches!(outcome, PublishOutcome::Accepted { matched: 1 }),
+            "{outcome:?}"
+        );
     }
 
     pub(crate) fn subscribe(&mut self, from: SessionId, subscribe: Subscribe) -> Event {
@@ -393,13 +493,21 @@ impl Rig {
             .iter()
             .rev()
             .find_map(|told| match &told.event {
-                Event::Subscribed { token: t } | Event::Refused { token: t, .. } if *t == token => Some(told.event.clone()),
+                Event::Subscribed { token: t } | Event::Refused { token: t, .. } if *t == token => {
+                    Some(told.event.clone())
+                }
                 _ => None,
             })
             .expect("an answer")
     }
 
-    pub(crate) fn consume(&mut self, from: SessionId, consumer: u64, queue: &str, credit: Credit) -> Event {
+    pub(crate) fn consume(
+        &mut self,
+        from: SessionId,
+        consumer: u64,
+        queue: &str,
+        credit: Credit,
+    ) -> Event {
         let subscribe = self.consumer(consumer, queue, credit);
         self.subscribe(from, subscribe)
     }
@@ -409,7 +517,10 @@ impl Rig {
             token: self.token(),
             lane: Lane(0),
             consumer: ConsumerId(consumer),
-            source: Source::Queue { name: queue.to_owned().into(), create: false },
+            source: Source::Queue {
+                name: queue.to_owned().into(),
+                create: false,
+            },
             credit,
             group: 0,
             exclusive: false,
@@ -426,18 +537,35 @@ impl Rig {
                 Command::Settle(Settle {
                     token: None,
                     lane: Lane(0),
-                    deliveries: DeliveryRange { queue: id.queue, ranges: smallvec::SmallVec::from_slice(&[(id.qseq, id.qseq)]) },
+                    deliveries: DeliveryRange {
+                        queue: id.queue,
+                        ranges: smallvec::SmallVec::from_slice(&[(id.qseq, id.qseq)]),
+                    },
                     outcome,
                 }),
             );
         }
     }
 
-    pub(crate) fn open(&mut self, from: SessionId, client: &str, clean: bool, expiry: ClientExpiry) -> bool {
+    pub(crate) fn open(
+        &mut self,
+        from: SessionId,
+        client: &str,
+        clean: bool,
+        expiry: ClientExpiry,
+    ) -> bool {
         self.open_with(from, client, clean, expiry, 100, None)
     }
 
-    pub(crate) fn open_with(&mut self, from: SessionId, client: &str, clean: bool, expiry: ClientExpiry, window: u16, will: Option<Will>) -> bool {
+    pub(crate) fn open_with(
+        &mut self,
+        from: SessionId,
+        client: &str,
+        clean: bool,
+        expiry: ClientExpiry,
+        window: u16,
+        will: Option<Will>,
+    ) -> bool {
         let token = self.token();
         self.command(
             from,
@@ -454,7 +582,9 @@ impl Rig {
         self.told[&from]
             .iter()
             .find_map(|told| match &told.event {
-                Event::Opened { token: t, present, .. } if *t == token => Some(*present),
+                Event::Opened {
+                    token: t, present, ..
+                } if *t == token => Some(*present),
                 _ => None,
             })
             .expect("an open client session")
@@ -465,7 +595,9 @@ impl Rig {
             token: self.token(),
             lane: Lane(0),
             consumer: ConsumerId::CLIENT,
-            source: Source::Topic { filter: Filter::Pattern(pattern(filter)) },
+            source: Source::Topic {
+                filter: Filter::Pattern(pattern(filter)),
+            },
             credit: Credit::Window(0),
             group: 0,
             exclusive: false,
@@ -478,7 +610,11 @@ impl Rig {
     }
 
     pub(crate) fn last_event(&self, of: SessionId) -> Event {
-        self.told[&of].last().expect("something was told").event.clone()
+        self.told[&of]
+            .last()
+            .expect("something was told")
+            .event
+            .clone()
     }
 
     /// Deliveries told so far, taken out.
@@ -486,7 +622,9 @@ impl Rig {
         let Some(told) = self.told.get_mut(&of) else {
             return Vec::new();
         };
-        let (deliveries, rest) = std::mem::take(told).into_iter().partition(|told| matches!(told.event, Event::Delivery(_)));
+        let (deliveries, rest) = std::mem::take(told)
+            .into_iter()
+            .partition(|told| matches!(told.event, Event::Delivery(_)));
         *told = rest;
         let deliveries: Vec<Told> = deliveries;
         deliveries
@@ -502,9 +640,24 @@ impl Rig {
         self.deliveries(of).iter().map(body).collect()
     }
 
-    pub(crate) fn pull(&mut self, from: SessionId, queue: &str, count: u32, lease: Lease) -> Vec<Delivery> {
+    pub(crate) fn pull(
+        &mut self,
+        from: SessionId,
+        queue: &str,
+        count: u32,
+        lease: Lease,
+    ) -> Vec<Delivery> {
         let token = self.token();
-        self.command(from, Command::Pull(Pull { token, lane: Lane(0), queue: queue.to_owned().into(), count, lease }));
+        self.command(
+            from,
+            Command::Pull(Pull {
+                token,
+                lane: Lane(0),
+                queue: queue.to_owned().into(),
+                count,
+                lease,
+            }),
+        );
         match self.last_event(from) {
             Event::Pulled { deliveries, .. } => deliveries,
             other => panic!("{other:?}"),
@@ -517,7 +670,10 @@ pub(crate) fn body(delivery: &Delivery) -> String {
 }
 
 pub(crate) fn ids(deliveries: &[Delivery]) -> Vec<DeliveryId> {
-    deliveries.iter().filter_map(|delivery| delivery.id).collect()
+    deliveries
+        .iter()
+        .filter_map(|delivery| delivery.id)
+        .collect()
 }
 
 pub(crate) fn levels(text: &str) -> Levels {
@@ -537,18 +693,27 @@ pub(crate) fn pattern(text: &str) -> Pattern {
 }
 
 pub(crate) fn to_queue(queue: &str, body: &str) -> Message {
-    Message::new(Address::queue(VhostId::ROOT, queue.to_owned()), body.to_owned().into())
+    Message::new(
+        Address::queue(VhostId::ROOT, queue.to_owned()),
+        body.to_owned().into(),
+    )
 }
 
 pub(crate) fn to_topic(topic: &str, body: &str, qos: u8) -> Message {
-    let mut message = Message::new(Address::topic(VhostId::ROOT, levels(topic)), body.to_owned().into());
+    let mut message = Message::new(
+        Address::topic(VhostId::ROOT, levels(topic)),
+        body.to_owned().into(),
+    );
     message.qos = qos;
     message.durable = qos > 0;
     message
 }
 
 pub(crate) fn to_exchange(exchange: &str, key: &str, body: &str) -> Message {
-    let mut message = Message::new(Address::exchange(VhostId::ROOT, exchange.to_owned(), levels(key)), body.to_owned().into());
+    let mut message = Message::new(
+        Address::exchange(VhostId::ROOT, exchange.to_owned(), levels(key)),
+        body.to_owned().into(),
+    );
     message.durable = true;
     message
 }

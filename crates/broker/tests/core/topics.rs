@@ -55,9 +55,18 @@ fn exchanges_of_every_kind_route() {
     rig.bind(a, "amq.direct", "q", "a/b");
     rig.bind(a, "amq.fanout", "q", "whatever");
     rig.bind(a, "amq.topic", "q", "a/+");
-    assert_eq!(matched(rig.publish(a, to_exchange("amq.direct", "a/b", "1"))), 1);
-    assert_eq!(matched(rig.publish(a, to_exchange("amq.direct", "a/c", "2"))), 0);
-    assert_eq!(matched(rig.publish(a, to_exchange("amq.fanout", "x", "3"))), 1);
+    assert_eq!(
+        matched(rig.publish(a, to_exchange("amq.direct", "a/b", "1"))),
+        1
+    );
+    assert_eq!(
+        matched(rig.publish(a, to_exchange("amq.direct", "a/c", "2"))),
+        0
+    );
+    assert_eq!(
+        matched(rig.publish(a, to_exchange("amq.fanout", "x", "3"))),
+        1
+    );
     assert_eq!(matched(rig.publish(a, to_topic("a/z", "4", 1))), 1);
     assert_eq!(matched(rig.publish(a, to_topic("b/z", "5", 1))), 0);
     assert_eq!(matched(rig.publish(a, to_queue("q", "6"))), 1);
@@ -135,13 +144,19 @@ fn a_missing_exchange_is_not_found_and_an_internal_one_is_closed() {
         PublishOutcome::Refused(refusal) => refusal.kind,
         other => panic!("{other:?}"),
     };
-    assert_eq!(kind(rig.publish(a, to_exchange("no", "k", "x"))), RefusalKind::NotFound);
+    assert_eq!(
+        kind(rig.publish(a, to_exchange("no", "k", "x"))),
+        RefusalKind::NotFound
+    );
     let options = ExchangeOptions {
         internal: true,
         ..exchange(ExchangeKind::Fanout)
     };
     declare(&mut rig, a, "in", options);
-    assert_eq!(kind(rig.publish(a, to_exchange("in", "k", "x"))), RefusalKind::AccessDenied);
+    assert_eq!(
+        kind(rig.publish(a, to_exchange("in", "k", "x"))),
+        RefusalKind::AccessDenied
+    );
 }
 
 #[test]
@@ -155,12 +170,21 @@ fn predeclared_exchanges_cannot_be_deleted_nor_redeclared_otherwise() {
             if_unused: false,
         },
     );
-    assert!(matches!(gone, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::AccessDenied));
-    assert!(matches!(declare(&mut rig, a, "amq.topic", exchange(ExchangeKind::Topic)), Event::Declared { .. }));
+    assert!(
+        matches!(gone, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::AccessDenied)
+    );
+    assert!(matches!(
+        declare(&mut rig, a, "amq.topic", exchange(ExchangeKind::Topic)),
+        Event::Declared { .. }
+    ));
     let other = declare(&mut rig, a, "amq.topic", exchange(ExchangeKind::Direct));
-    assert!(matches!(other, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::Inequivalent));
+    assert!(
+        matches!(other, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::Inequivalent)
+    );
     let new = declare(&mut rig, a, "amq.mine", exchange(ExchangeKind::Direct));
-    assert!(matches!(new, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::AccessDenied));
+    assert!(
+        matches!(new, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::AccessDenied)
+    );
 }
 
 #[test]
@@ -232,11 +256,18 @@ fn doors_5_reserved_first_levels_are_refused_to_publishers() {
     let a = rig.attach(1);
     for topic in ["$queue/x", "$stream/x", "$share/x", "$SYS/x", "$topic/x"] {
         let outcome = rig.publish(a, to_topic(topic, "x", 1));
-        assert!(matches!(outcome, PublishOutcome::Refused(r) if r.kind == RefusalKind::AccessDenied));
+        assert!(
+            matches!(outcome, PublishOutcome::Refused(r) if r.kind == RefusalKind::AccessDenied)
+        );
         let outcome = rig.publish(a, to_exchange("amq.topic", topic, "x"));
-        assert!(matches!(outcome, PublishOutcome::Refused(r) if r.kind == RefusalKind::AccessDenied));
+        assert!(
+            matches!(outcome, PublishOutcome::Refused(r) if r.kind == RefusalKind::AccessDenied)
+        );
     }
-    assert_eq!(matched(rig.publish(a, to_topic("$SYS/broker/connection/b/state", "1", 1))), 0);
+    assert_eq!(
+        matched(rig.publish(a, to_topic("$SYS/broker/connection/b/state", "1", 1))),
+        0
+    );
     assert_eq!(matched(rig.publish(a, to_topic("$other/x", "1", 1))), 0);
 }
 
@@ -264,7 +295,10 @@ fn doors_18_retained_messages_are_durable_whatever_their_qos_and_replayed_on_sub
     let got = rig.deliveries(b);
     let mut seen: Vec<_> = got.iter().map(|d| (body(d), d.qos, d.retain)).collect();
     seen.sort();
-    assert_eq!(seen, [("kept".to_owned(), 0, true), ("kept2".to_owned(), 1, true)]);
+    assert_eq!(
+        seen,
+        [("kept".to_owned(), 0, true), ("kept2".to_owned(), 1, true)]
+    );
     assert_eq!(got[0].subscriptions[..], [4]);
     // An empty body clears.
     let mut message = to_topic("t/1", "", 0);
@@ -309,5 +343,7 @@ fn streams_are_refused_not_implemented() {
     let mut subscribe = rig.consumer(1, "s", Credit::Window(0));
     subscribe.source = Source::Stream { name: "s".into() };
     let event = rig.subscribe(a, subscribe);
-    assert!(matches!(event, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::NotImplemented));
+    assert!(
+        matches!(event, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::NotImplemented)
+    );
 }

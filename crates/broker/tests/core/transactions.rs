@@ -71,7 +71,10 @@ fn rules_7_publishes_and_settlements_come_into_force_together() {
             publish("none", "lost"),
         ],
     );
-    assert!(matches!(&event, Event::Committed { returned, .. } if returned.len() == 1), "{event:?}");
+    assert!(
+        matches!(&event, Event::Committed { returned, .. } if returned.len() == 1),
+        "{event:?}"
+    );
     rig.check_replay();
     // Cut before the transaction's own record: nothing of it is in force.
     let at = rig
@@ -98,17 +101,28 @@ fn a_refused_step_refuses_the_whole() {
     };
     rig.durable_queue(a, "q", attributes);
     let event = transact(&mut rig, a, vec![publish("q", "1"), publish("q", "2")]);
-    assert!(matches!(&event, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::QueueFull), "{event:?}");
+    assert!(
+        matches!(&event, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::QueueFull),
+        "{event:?}"
+    );
     assert_eq!(rig.broker.counters().messages_ready, 0);
     let event = transact(
         &mut rig,
         a,
         vec![
             publish("q", "1"),
-            settle(DeliveryId { queue: QueueId(0), qseq: 77 }, Outcome::Accept),
+            settle(
+                DeliveryId {
+                    queue: QueueId(0),
+                    qseq: 77,
+                },
+                Outcome::Accept,
+            ),
         ],
     );
-    assert!(matches!(&event, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::UnknownDelivery));
+    assert!(
+        matches!(&event, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::UnknownDelivery)
+    );
     assert_eq!(rig.broker.counters().messages_ready, 0);
     rig.check_replay();
 }
@@ -122,6 +136,12 @@ fn too_large_a_transaction_is_refused() {
     let mut rig = Rig::with(config);
     let a = rig.attach(1);
     rig.durable_queue(a, "q", QueueAttributes::default());
-    let event = transact(&mut rig, a, vec![publish("q", "1"), publish("q", "2"), publish("q", "3")]);
-    assert!(matches!(&event, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::QuotaExceeded));
+    let event = transact(
+        &mut rig,
+        a,
+        vec![publish("q", "1"), publish("q", "2"), publish("q", "3")],
+    );
+    assert!(
+        matches!(&event, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::QuotaExceeded)
+    );
 }
