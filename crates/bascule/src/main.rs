@@ -1,7 +1,3 @@
-#![expect(
-    clippy::disallowed_methods,
-    reason = "clients have deadlines, and the binary owns the runtime"
-)]
 //! The Bascule broker: command line, configuration, composition. The only crate that names every protocol.
 //!
 //! Exit codes: 0 done; 1 the work failed (a client was refused, a journal is damaged, the node broke down); 2 the command
@@ -18,6 +14,10 @@
 //! | `log.rs` | the log |
 //! | `password.rs`, `random.rs` | `bascule user hash` |
 //! | `serve.rs` | `bascule serve`: node, listeners and protocols composed |
+#![expect(
+    clippy::disallowed_methods,
+    reason = "clients have deadlines, and the binary owns the runtime"
+)]
 #![forbid(unsafe_code)]
 
 mod cli;

@@ -1,8 +1,8 @@
+//! `bascule serve` as an operator sees it: what it says, how it ends, what it refuses; and `pub` and `sub` against it.
 #![expect(
     clippy::disallowed_methods,
     reason = "an end in order has five seconds"
 )]
-//! `bascule serve` as an operator sees it: what it says, how it ends, what it refuses; and `pub` and `sub` against it.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
