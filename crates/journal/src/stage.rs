@@ -14,7 +14,7 @@ use message::StoredId;
 
 use crate::batch::{self, FRAME_LEN, MOVED};
 use crate::id;
-use crate::journal::Shared;
+use crate::shared::Shared;
 
 /// Bodies up to this length are copied into the batch under the lock.
 const COPY_MAX: usize = 512;
@@ -132,6 +132,20 @@ impl Staging {
         }
         wakers.append(&mut self.open.wakers);
         wakers
+    }
+
+    /// Where whoever waits for a batch waits; `None` if it is not pending any more.
+    fn wakers_of(&mut self, batch: u64) -> Option<&mut Vec<Waker>> {
+        if self.open.seq == batch {
+            return Some(&mut self.open.wakers);
+        }
+        if self.flight == Some(batch) {
+            return Some(&mut self.flight_wakers);
+        }
+        self.sealed
+            .iter_mut()
+            .find(|sealed| sealed.seq == batch)
+            .map(|sealed| &mut sealed.wakers)
     }
 
     /// Where whoever waits for the newest record waits; `None` if nothing is pending.
@@ -277,6 +291,22 @@ impl<'a> Stage<'a> {
     pub fn on_commit(&mut self, waker: Waker) {
         self.wakers.push(waker);
     }
+
+    /// Wakes `waker` once when batch `batch` is committed, or the journal fails; at once if that has happened.
+    pub fn on_commit_of(&mut self, batch: u64, waker: Waker) {
+        let failed = self.shared.failure.get().is_some();
+        match self.staging().wakers_of(batch) {
+            Some(waiting) if !failed => push_waker(waiting, waker),
+            _ => waker.wake(),
+        }
+    }
+}
+
+/// Adds a waker that is not there: one connection often stages several commands in a row.
+fn push_waker(waiting: &mut Vec<Waker>, waker: Waker) {
+    if !waiting.last().is_some_and(|last| last.will_wake(&waker)) {
+        waiting.push(waker);
+    }
 }
 
 impl Drop for Stage<'_> {
@@ -289,10 +319,7 @@ impl Drop for Stage<'_> {
             && let Some(waiting) = staging.newest_wakers()
         {
             for waker in self.wakers.drain(..) {
-                // One connection often stages several commands in a row.
-                if !waiting.last().is_some_and(|last| last.will_wake(&waker)) {
-                    waiting.push(waker);
-                }
+                push_waker(waiting, waker);
             }
         }
         let wake_thread = staging.idle && !(staging.open.is_empty() && staging.sealed.is_empty());

@@ -132,12 +132,10 @@ fn fetch(shared: &Shared) {
     let (ready, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut shared.core().wanted)
         .into_iter()
         .partition(|wanted| wanted.wait <= committed);
-    if !waiting.is_empty() {
+    if let Some(batch) = waiting.iter().map(|wanted| wanted.wait).min() {
         shared.core().wanted.extend(waiting);
-        shared
-            .journal
-            .stage()
-            .on_commit(Waker::from(Arc::clone(&shared.keeper.bell)));
+        let waker = Waker::from(Arc::clone(&shared.keeper.bell));
+        shared.journal.stage().on_commit_of(batch, waker);
     }
     for wanted in ready {
         let Some(message) = shared.stored.read(wanted.id) else {

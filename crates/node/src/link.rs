@@ -71,7 +71,10 @@ impl NodeLink {
             && let Some(command) = commands.pop_front()
         {
             taken += 1;
-            if command.may_be_left() && (!scratch.left.is_empty() || !step.stage.room()) {
+            let behind = !scratch.left.is_empty();
+            if command.may_be_left() && (behind || !step.stage.room())
+                || behind && keeps_order(&command)
+            {
                 scratch.left.push_back(command);
                 continue;
             }
@@ -168,6 +171,17 @@ pub(crate) fn wake_all(wakers: &mut Vec<Waker>) {
     for waker in wakers.drain(..) {
         waker.wake();
     }
+}
+
+/// What must not overtake commands of its connection that were left: it speaks of what came before it.
+const fn keeps_order(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Fence { .. }
+            | Command::Cancel { .. }
+            | Command::Unsubscribe { .. }
+            | Command::CloseClient { .. }
+    )
 }
 
 /// Encodes the heads of messages that will probably be journaled; the others are encoded if they turn out to be.

@@ -139,8 +139,6 @@ struct State {
     retry: bool,
     /// Bytes of deliveries handed out since the last `drained`.
     handed_out: u64,
-    /// The newest batch whose commit wakes this outbox.
-    registered: u64,
     closed: bool,
 }
 
@@ -175,29 +173,30 @@ impl Outbox {
             return Pushed::default();
         }
         let mut wait = wait;
-        if wait <= committed
-            && !state.waiting.is_empty()
+        if !state.waiting.is_empty()
             && let Some(last) = state.last_wait.get(&lane)
         {
-            wait = *last;
+            wait = wait.max(*last);
         }
         if wait <= committed {
             state.ready.push_back((lane, item));
             return Pushed {
                 wake: state.waker.take(),
-                register: false,
+                register: None,
             };
         }
         state.last_wait.insert(lane, wait);
         let at = state.waiting.partition_point(|(batch, _)| *batch < wait);
-        match state.waiting.get_mut(at) {
-            Some((batch, items)) if *batch == wait => items.push((lane, item)),
-            _ => state.waiting.insert(at, (wait, vec![(lane, item)])),
-        }
-        let register = state.registered < wait;
-        if register {
-            state.registered = wait;
-        }
+        let register = match state.waiting.get_mut(at) {
+            Some((batch, items)) if *batch == wait => {
+                items.push((lane, item));
+                None
+            }
+            _ => {
+                state.waiting.insert(at, (wait, vec![(lane, item)]));
+                Some(wait)
+            }
+        };
         Pushed {
             wake: None,
             register,
@@ -314,8 +313,8 @@ impl Outbox {
 pub(crate) struct Pushed {
     /// Wake this once the node's lock is free.
     pub(crate) wake: Option<Waker>,
-    /// Register the outbox for the commit of what is staged.
-    pub(crate) register: bool,
+    /// Register the outbox for the commit of this batch: the first item waits for it.
+    pub(crate) register: Option<u64>,
 }
 
 impl State {
@@ -449,8 +448,9 @@ mod tests {
             "the other lane has nothing to wait for"
         );
         outbox.push(REPLY, 8, 6, reply(4));
+        outbox.push(REPLY, 7, 6, reply(5));
         assert_eq!(poll(&outbox, 7, &disk, &wakes), [1, 2]);
-        assert_eq!(poll(&outbox, 8, &disk, &wakes), [4]);
+        assert_eq!(poll(&outbox, 8, &disk, &wakes), [4, 5]);
     }
 
     #[test]
@@ -493,9 +493,9 @@ mod tests {
     fn a_waiting_outbox_is_registered_once_a_batch_and_woken_by_the_commit() {
         let (outbox, disk, wakes) = (Arc::new(Outbox::default()), Disk::default(), Arc::default());
         assert_eq!(poll(&outbox, 1, &disk, &wakes), [0u64; 0]);
-        assert!(outbox.push(REPLY, 2, 1, reply(1)).register);
-        assert!(!outbox.push(REPLY, 2, 1, reply(2)).register);
-        assert!(outbox.push(REPLY, 3, 1, reply(3)).register);
+        assert_eq!(outbox.push(REPLY, 2, 1, reply(1)).register, Some(2));
+        assert_eq!(outbox.push(REPLY, 2, 1, reply(2)).register, None);
+        assert_eq!(outbox.push(REPLY, 3, 1, reply(3)).register, Some(3));
         Waker::from(Arc::clone(&outbox)).wake();
         assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
         assert_eq!(poll(&outbox, 2, &disk, &wakes), [1, 2]);

@@ -470,9 +470,9 @@ impl Core {
         };
         let pushed = connection.outbox.push(lane, wait, step.committed, item);
         step.wakers.extend(pushed.wake);
-        if pushed.register {
-            step.stage
-                .on_commit(Waker::from(Arc::clone(&connection.outbox)));
+        if let Some(batch) = pushed.register {
+            let waker = Waker::from(Arc::clone(&connection.outbox));
+            step.stage.on_commit_of(batch, waker);
         }
     }
 }

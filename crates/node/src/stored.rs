@@ -156,9 +156,28 @@ impl Reads {
                         .unwrap_or_else(PoisonError::into_inner);
                 }
             };
-            let message = shared.stored.read(read.id);
-            read.outbox
-                .fetched(read.lane, read.id, message, &shared.stored);
+            let Read {
+                mut id,
+                lane,
+                outbox,
+            } = read;
+            // Reading on in order is cheap: the window that the next message lies in has just been read.
+            let mut run = 1;
+            loop {
+                let message = shared.stored.read(id);
+                match outbox.fetched(lane, id, message, &shared.stored) {
+                    Some(next) if run < RUN_MAX => {
+                        id = next;
+                        run += 1;
+                    }
+                    Some(next) => {
+                        shared.stored.fetch(next, lane, Arc::clone(&outbox));
+                        break;
+                    }
+                    None => break,
+                }
+            }
+            outbox.wake();
         }
     }
 }
