@@ -221,7 +221,7 @@ fn table(config: &Config, listeners: &[Listener]) -> String {
         };
         writeln!(table, "  {name:<6} {place:<22} {speaks}").expect("writing to a string succeeds");
     }
-    table.push_str("\n  log in as ");
+    table.push_str("\n  log in: ");
     table.push_str(&logins(&config.auth));
     table.push('\n');
     table
@@ -250,7 +250,7 @@ fn logins(auth: &auth::Config) -> String {
         ));
     }
     if ways.is_empty() {
-        ways.push("nobody: there are no users".to_owned());
+        ways.push("nobody can: there are no users".to_owned());
     }
     ways.join(", or ")
 }
