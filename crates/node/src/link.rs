@@ -65,6 +65,7 @@ impl NodeLink {
             &shared.journal,
             &scratch.heads,
             std::mem::take(&mut scratch.wakers),
+            Some(self.id),
         );
         let mut taken = 0;
         while taken < COMMANDS_MAX
@@ -135,7 +136,7 @@ impl Link for NodeLink {
     fn drained(&self) {
         let bytes = self.outbox.drained();
         if bytes > 0 {
-            self.shared.stepped(|core, step| {
+            self.shared.stepped_by(Some(self.id), |core, step| {
                 core.broker.returned_room(self.id, bytes);
                 core.deliver(step)
             });

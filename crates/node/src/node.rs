@@ -77,16 +77,25 @@ impl Shared {
 
     /// Work under the lock that nobody's commands caused. Repeats `deliver`-like work while it returns `true`.
     pub(crate) fn stepped(&self, work: impl FnOnce(&mut Core, &mut Step<'_, '_>) -> bool) {
+        self.stepped_by(None, work);
+    }
+
+    /// The same, by the task of a connection, which looks into its own outbox right after.
+    pub(crate) fn stepped_by(
+        &self,
+        own: Option<SessionId>,
+        work: impl FnOnce(&mut Core, &mut Step<'_, '_>) -> bool,
+    ) {
         let heads = Heads::default();
         let mut core = self.core();
         core.now = self.clock.now();
-        let mut step = Step::begin(&self.journal, &heads, Vec::new());
+        let mut step = Step::begin(&self.journal, &heads, Vec::new(), own);
         let mut more = work(&mut core, &mut step);
         let mut wakers = self.finish(core, step);
         wake_all(&mut wakers);
         while more {
             let mut core = self.core();
-            let mut step = Step::begin(&self.journal, &heads, wakers);
+            let mut step = Step::begin(&self.journal, &heads, wakers, own);
             more = core.deliver(&mut step);
             wakers = self.finish(core, step);
             wake_all(&mut wakers);

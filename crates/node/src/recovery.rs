@@ -20,7 +20,7 @@ pub(crate) struct Recovered {
 /// Opens the journal and replays it.
 pub(crate) fn recover(config: &Config) -> Result<Recovered, StartError> {
     let uuid = fresh_uuid();
-    let vfs = std::sync::Arc::new(journal::RealVfs::default());
+    let vfs = std::sync::Arc::new(journal::RealVfs);
     let opened = journal::open(
         vfs,
         &config.data_dir,

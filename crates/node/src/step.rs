@@ -469,7 +469,10 @@ impl Core {
             return;
         };
         let pushed = connection.outbox.push(lane, wait, step.committed, item);
-        step.wakers.extend(pushed.wake);
+        // Whoever runs this step looks into its own outbox right after it.
+        if step.own != Some(to) {
+            step.wakers.extend(pushed.wake);
+        }
         if let Some(batch) = pushed.register {
             let waker = Waker::from(Arc::clone(&connection.outbox));
             step.stage.on_commit_of(batch, waker);
@@ -494,6 +497,8 @@ pub(crate) struct Step<'journal, 'heads> {
     pub(crate) journal: &'journal Journal,
     heads: &'heads Heads,
     committed: u64,
+    /// The connection whose task runs this step, if it is one's.
+    own: Option<SessionId>,
     /// Tasks to wake once the lock is free.
     pub(crate) wakers: Vec<Waker>,
     /// The keeper has a message to read.
@@ -509,6 +514,7 @@ impl<'journal, 'heads> Step<'journal, 'heads> {
         journal: &'journal Journal,
         heads: &'heads Heads,
         wakers: Vec<Waker>,
+        own: Option<SessionId>,
     ) -> Self {
         let stage = journal.stage();
         Self {
@@ -516,6 +522,7 @@ impl<'journal, 'heads> Step<'journal, 'heads> {
             stage,
             journal,
             heads,
+            own,
             wakers,
             keeper_wanted: false,
             unconfirmed_refused: 0,
