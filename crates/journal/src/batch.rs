@@ -282,3 +282,94 @@ pub(crate) fn u128_at(bytes: &[u8], at: usize) -> u128 {
             .expect("sixteen bytes were sliced"),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn header(payload_len: u32) -> Header {
+        Header {
+            flags: 0,
+            epoch: 3,
+            seq: 4,
+            first_lsn: 5,
+            payload_len,
+            records: 6,
+            durable_upto: 3,
+            chain_before: 7,
+            digest: 8,
+            wall_ms: 9,
+        }
+    }
+
+    #[test]
+    fn a_header_comes_back_under_its_own_salt_only() {
+        let bytes = header(100).encode(42);
+        assert_eq!(Header::decode(&bytes, 42), Some(header(100)));
+        assert_eq!(Header::decode(&bytes, 43), None);
+        for at in 0..HEADER_LEN {
+            let mut bad = bytes;
+            bad[at] ^= 1;
+            assert_eq!(Header::decode(&bad, 42), None, "byte {at} is covered");
+        }
+    }
+
+    #[test]
+    fn the_header_is_as_drawn() {
+        let bytes = header(0x0102).encode(0);
+        assert_eq!(&bytes[..8], b"BBAT\x01\x00\x80\x00");
+        assert_eq!(bytes[16..24], 3_u64.to_le_bytes());
+        assert_eq!(bytes[24..32], 4_u64.to_le_bytes());
+        assert_eq!(bytes[40..48], [2, 1, 0, 0, 6, 0, 0, 0]);
+        assert_eq!(bytes[96..], [0; 32], "reserved for encryption");
+    }
+
+    #[test]
+    fn the_chain_depends_on_everything_it_names() {
+        let all = [
+            chain(1, 2, 3, 4),
+            chain(9, 2, 3, 4),
+            chain(1, 9, 3, 4),
+            chain(1, 2, 9, 4),
+            chain(1, 2, 3, 9),
+        ];
+        for (i, a) in all.iter().enumerate() {
+            assert!(all.iter().skip(i + 1).all(|b| a != b));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn records_come_back(payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..20)) {
+            let mut bytes = Vec::new();
+            for (kind, payload) in payloads.iter().enumerate() {
+                let at = bytes.len();
+                bytes.resize(at + framed_len(payload.len()), 0);
+                bytes[at + FRAME_LEN..at + FRAME_LEN + payload.len()].copy_from_slice(payload);
+                finish_frame(&mut bytes[at..], id::pack(7, at), payload.len(), kind as u8, 0);
+            }
+            let bytes = Bytes::from(bytes);
+            let back: Vec<_> = records(7, &bytes).map(|r| r.expect("whole")).collect();
+            prop_assert_eq!(back.len(), payloads.len());
+            for (kind, (record, payload)) in back.iter().zip(&payloads).enumerate() {
+                prop_assert_eq!(&record.payload[..], &payload[..]);
+                prop_assert_eq!(usize::from(record.kind), kind);
+                let at = id::offset(record.id);
+                let frame = Frame::decode(&bytes[at..]).expect("there");
+                prop_assert!(frame.matches(record.id, &bytes[at..], payload));
+                prop_assert!(!frame.matches(StoredId(record.id.0 + 1), &bytes[at..], payload));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_decoded_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+            let bytes = Bytes::from(bytes);
+            let total: usize = records(1, &bytes).flatten().map(|r| r.payload.len()).sum();
+            prop_assert!(total <= bytes.len());
+            let _ = Header::decode(&bytes, 0);
+            let _ = Header::decode_inner(&bytes);
+        }
+    }
+}

@@ -1,27 +1,23 @@
-//! The handle that the node holds, and what its parts share.
+//! The handle that the node holds.
 
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use message::StoredId;
 
-use crate::batch::{self, FRAME_LEN, Frame};
-use crate::cache::{BatchCache, Windows};
-use crate::config::Config;
+use crate::batch;
 use crate::error::{Failure, ReadError, SnapshotError};
-use crate::id;
-use crate::layout::{Paths, Uuid};
 use crate::replay::Replay;
 use crate::segment::{Segment, SegmentId};
+use crate::shared::Shared;
 use crate::snapshot;
-use crate::spares::{self, Spares};
-use crate::stage::{Stage, Staging};
-use crate::table::Table;
+use crate::spares;
+use crate::stage::Stage;
 use crate::threads;
-use crate::vfs::{Free, Lock, Vfs};
+use crate::vfs::Free;
 
 /// Whether there is room on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,195 +69,6 @@ pub struct Stats {
     pub snapshot: u64,
     /// Whether the page cache is bypassed.
     pub direct: bool,
-}
-
-#[derive(Default)]
-pub(crate) struct Counters {
-    pub(crate) batches: AtomicU64,
-    pub(crate) records: AtomicU64,
-    pub(crate) payload_bytes: AtomicU64,
-    pub(crate) written_bytes: AtomicU64,
-    pub(crate) syncs: AtomicU64,
-    pub(crate) sync_micros: AtomicU64,
-    pub(crate) cache_hits: AtomicU64,
-    pub(crate) reads: AtomicU64,
-    pub(crate) recycled: AtomicU64,
-    pub(crate) unlinked: AtomicU64,
-}
-
-/// A snapshot that may be read while it is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Kept {
-    pub(crate) seq: u64,
-    pub(crate) writer: Uuid,
-}
-
-/// What the handle, the journal thread, the background thread and readers share.
-pub(crate) struct Shared {
-    pub(crate) config: Config,
-    pub(crate) vfs: Arc<dyn Vfs>,
-    pub(crate) paths: Paths,
-    pub(crate) store: Uuid,
-    pub(crate) writer: Uuid,
-    pub(crate) epoch: u64,
-    pub(crate) direct: bool,
-    /// The longest record, framed, that can be stored at all.
-    pub(crate) batch_len_hard: usize,
-    pub(crate) staging: Mutex<Staging>,
-    /// Wakes the journal thread.
-    pub(crate) work: Condvar,
-    pub(crate) committed: AtomicU64,
-    pub(crate) newest: AtomicU64,
-    pub(crate) failure: OnceLock<Failure>,
-    pub(crate) table: Table,
-    pub(crate) cache: BatchCache,
-    pub(crate) windows: Windows,
-    pub(crate) spares: Spares,
-    pub(crate) counters: Counters,
-    /// Bytes written since the last snapshot.
-    pub(crate) snapshot_bytes: AtomicU64,
-    /// Snapshots on disk, oldest first.
-    pub(crate) snapshots: Mutex<Vec<Kept>>,
-    /// Sequences behind which replays read: nothing above the least of them is reclaimed.
-    pub(crate) pins: Mutex<Vec<u64>>,
-    /// Segments whose survivors are all moved once this batch is committed.
-    pub(crate) evacuations: Mutex<Vec<(SegmentId, u64)>>,
-    pub(crate) space: Mutex<Space>,
-    pub(crate) lock: Mutex<Option<Lock>>,
-    /// The background thread is to end.
-    pub(crate) stopping: AtomicBool,
-    /// The journal thread is to end once everything staged is written.
-    pub(crate) closing: AtomicBool,
-    /// References were counted again after the start: only then can anything be known to be dead.
-    pub(crate) restored: AtomicBool,
-}
-
-impl Shared {
-    /// Nothing commits any more; everyone who waits is woken.
-    pub(crate) fn fail(&self, failure: Failure) {
-        if failure != Failure::Closed {
-            tracing::error!(%failure, "the journal failed");
-        }
-        let _ = self.failure.set(failure);
-        let wakers = {
-            let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
-            staging.all_wakers()
-        };
-        self.work.notify_all();
-        self.spares.changed.notify_all();
-        for waker in wakers {
-            waker.wake();
-        }
-    }
-
-    /// Looks at the free space again.
-    pub(crate) fn check_space(&self) {
-        let free = match self.vfs.space(&self.paths.root) {
-            Ok(free) => free,
-            Err(error) => {
-                tracing::warn!(%error, "failed to ask for the free space");
-                return;
-            }
-        };
-        let percent = |p: u64| free.total / 100 * p;
-        let config = &self.config;
-        let low = config
-            .space_low_bytes
-            .max(percent(config.space_low_percent));
-        let space = if free.free < low {
-            Space::Low(free)
-        } else if free.free < percent(config.space_high_percent) {
-            Space::High(free)
-        } else {
-            Space::Ok(free)
-        };
-        let mut now = self.space.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::discriminant(&*now) != std::mem::discriminant(&space) {
-            tracing::warn!(?space, "the free space changed");
-        }
-        *now = space;
-    }
-
-    /// Reads a committed record where it lies.
-    pub(crate) fn read_record(&self, stored: StoredId) -> Result<(u8, Bytes), ReadError> {
-        let seq = id::seq(stored);
-        if seq == 0 || seq > self.committed.load(Ordering::Acquire) {
-            return Err(ReadError::NotCommitted(stored));
-        }
-        if let Some(found) = self.cached(stored) {
-            return Ok(found);
-        }
-        self.counters.reads.fetch_add(1, Ordering::Relaxed);
-        let (segment, at) = self.table.resolve(stored).ok_or(ReadError::Gone(stored))?;
-        if segment.gone.load(Ordering::Acquire) {
-            return Err(ReadError::Gone(stored));
-        }
-        self.read_frame(&segment, at, stored)
-    }
-
-    fn read_frame(
-        &self,
-        segment: &Arc<Segment>,
-        at: StoredId,
-        stored: StoredId,
-    ) -> Result<(u8, Bytes), ReadError> {
-        let vfs = &*self.vfs;
-        let place = segment.place(vfs, id::seq(at))?;
-        let offset = place.payload() + id::offset(at) as u64;
-        let damaged = |what: &str| segment.corrupt(offset, format!("record {}: {what}", at.0));
-        if offset + FRAME_LEN as u64 > segment.end() {
-            return Err(damaged("outside of the segment"));
-        }
-        let header = self.windows.read(vfs, segment, offset, FRAME_LEN)?;
-        let frame = Frame::decode(&header).ok_or_else(|| damaged("no frame"))?;
-        if offset + (FRAME_LEN + frame.len) as u64 > segment.end() {
-            return Err(damaged("longer than the segment"));
-        }
-        let payload = match frame.len {
-            0 => Bytes::new(),
-            len => self
-                .windows
-                .read(vfs, segment, offset + FRAME_LEN as u64, len)?,
-        };
-        if !frame.matches(at, &header, &payload) {
-            return Err(damaged("the checksum does not match"));
-        }
-        let record = batch::unpack(at, frame, payload).ok_or_else(|| damaged("too short"))?;
-        if record.origin.unwrap_or(at) != stored {
-            return Err(damaged("another record lies there"));
-        }
-        // A small payload must not keep a window in memory.
-        let payload = if record.payload.len() < (64 << 10) {
-            Bytes::copy_from_slice(&record.payload)
-        } else {
-            record.payload
-        };
-        Ok((record.kind, payload))
-    }
-
-    pub(crate) fn cached(&self, stored: StoredId) -> Option<(u8, Bytes)> {
-        if id::seq(stored) > self.committed.load(Ordering::Acquire) {
-            return None;
-        }
-        let payload = self.cache.payload(id::seq(stored))?;
-        let offset = id::offset(stored);
-        let frame = Frame::decode(payload.get(offset..)?)?;
-        let start = offset + FRAME_LEN;
-        payload.get(start..start + frame.len)?;
-        let record = batch::unpack(stored, frame, payload.slice(start..start + frame.len))?;
-        self.counters.cache_hits.fetch_add(1, Ordering::Relaxed);
-        Some((record.kind, record.payload))
-    }
-
-    fn pinned_floor(&self) -> u64 {
-        let kept = self
-            .snapshots
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let floor = kept.first().map_or(0, |oldest| oldest.seq);
-        let pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
-        pins.iter().copied().fold(floor, u64::min)
-    }
 }
 
 /// The journal: a cheap handle.

@@ -25,8 +25,10 @@
 //! | `id.rs` | what a stored id is made of |
 //! | `stage.rs`, `engine.rs`, `threads.rs` | staging, the commit step, the two threads |
 //! | `spares.rs` | segments prepared ahead, the reserve |
-//! | `survey.rs`, `recovery.rs`, `replay.rs` | reading a directory, opening it, its history |
-//! | `table.rs`, `cache.rs`, `journal.rs` | where records lie and how long, reading back, the handle |
+//! | `survey.rs`, `recovery.rs`, `claim.rs` | reading a directory, opening it, becoming the next epoch |
+//! | `reader.rs`, `replay.rs` | batches in order, the history |
+//! | `table.rs`, `cache.rs` | where records lie and how long, reading back |
+//! | `journal.rs`, `shared.rs` | the handle, and what is behind it |
 //! | `vfs.rs` | the port to the file system: the real one, and a recorder for crash tests |
 //! | `inspect.rs` | `verify` and `dump` |
 //!
@@ -36,6 +38,7 @@
 mod aligned;
 mod batch;
 mod cache;
+mod claim;
 mod config;
 mod engine;
 mod error;
@@ -47,9 +50,11 @@ mod inspect;
 )]
 mod journal;
 mod layout;
+mod reader;
 mod recovery;
 mod replay;
 mod segment;
+mod shared;
 mod snapshot;
 mod spares;
 mod stage;

@@ -28,30 +28,28 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 
-use crate::aligned::Aligned;
-use crate::batch::{self, ADOPTED, BLOCK, HEADER_LEN, Header};
+use crate::batch::BLOCK;
 use crate::cache::{BatchCache, Windows};
+use crate::claim::Claim;
 use crate::config::{Config, Direct};
 use crate::engine::Engine;
 use crate::error::{Corruption, OpenError};
 use crate::id;
-use crate::journal::{Counters, Journal, Kept, Shared, Space};
-use crate::layout::{
-    EpochRecord, FORMAT_LEVEL, Format, LeaseSlot, Paths, Uuid, fenced_block, hex,
-    parse_numbered_name,
-};
+use crate::journal::{Journal, Space};
+use crate::layout::{FORMAT_LEVEL, Format, LeaseSlot, Paths, Uuid, fenced_block};
 use crate::replay::Replay;
-use crate::segment::{Place, Segment, SegmentHeader, SegmentId, data_end, salt_of, trailer_len};
+use crate::segment::data_end;
+use crate::shared::{Counters, Kept, Shared};
 use crate::snapshot::{self, SnapshotSource};
 use crate::spares::Spares;
 use crate::stage::Staging;
 use crate::survey::{self, Survey, read_failed};
 use crate::table::Table;
 use crate::threads;
-use crate::vfs::{Access, Free, Lock, Vfs, VfsFile};
+use crate::vfs::{Access, Free, Lock, Vfs};
 
 /// An open journal and its history.
 pub struct Opened {
@@ -152,6 +150,13 @@ pub fn open_stepped(
         .snapshots
         .lock()
         .unwrap_or_else(PoisonError::into_inner) = snapshots;
+    let covered = snapshot.as_ref().map_or(0, SnapshotSource::batch);
+    let behind = survey
+        .segments
+        .iter()
+        .filter(|segment| segment.last_seq() > covered);
+    let behind = behind.map(|segment| segment.end()).sum();
+    shared.snapshot_bytes.store(behind, Ordering::Relaxed);
     shared.check_space();
     if let Some(snapshot) = &snapshot {
         for &(old, new) in &snapshot.forwards {
@@ -342,260 +347,6 @@ fn covers(paths: &Paths, survey: &Survey, from: u64) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// One attempt to become the next epoch.
-struct Claim<'a> {
-    vfs: &'a dyn Vfs,
-    paths: &'a Paths,
-    config: &'a Config,
-    survey: &'a Survey,
-    epoch: u64,
-    uuid: Uuid,
-    direct: bool,
-}
-
-impl Claim<'_> {
-    /// Creates zeros, giving up what earlier incarnations prepared if the disk is full (RULES 23).
-    fn create_zeroed(&self, path: &Path, len: u64) -> Result<(), OpenError> {
-        let mut made = self.vfs.create_zeroed(path, len, self.direct);
-        if made
-            .as_ref()
-            .is_err_and(|e| e.kind() == io::ErrorKind::StorageFull)
-        {
-            self.sweep_spares();
-            made = self.vfs.create_zeroed(path, len, self.direct);
-        }
-        made.map_err(OpenError::io("create", path))
-    }
-
-    /// One's own first segment, beginning with a copy of every batch that is not proven durable.
-    fn first_segment(&self) -> Result<(Arc<Segment>, Arc<dyn VfsFile>), OpenError> {
-        let tail = &self.survey.tail;
-        let adopted: usize = tail.unproven.iter().map(adopted_len).sum();
-        let needed = (BLOCK + adopted) as u64;
-        let mut len = self.config.first_segment_len;
-        while data_end(len) < needed {
-            len += needed.next_multiple_of(BLOCK as u64) + trailer_len(needed);
-        }
-        let salt = salt_of(&self.uuid, self.epoch, 1);
-        let path = self.paths.segment(self.epoch, 1, salt);
-        self.create_zeroed(&path, len)?;
-        let file = self
-            .vfs
-            .open(&path, Access::Write, self.direct)
-            .map_err(OpenError::io("open", &path))?;
-        let header = SegmentHeader {
-            level: FORMAT_LEVEL,
-            store: self.survey.format.store,
-            writer: self.uuid,
-            id: SegmentId {
-                epoch: self.epoch,
-                number: 1,
-            },
-            salt,
-            base: tail.proven,
-            len,
-        };
-        file.write_durable(&header.encode(), 0)
-            .map_err(OpenError::io("write", &path))?;
-        let segment = Arc::new(Segment::new(header, path.clone(), self.direct, true));
-        segment.set_index(Vec::new());
-        for batch in &tail.unproven {
-            let bytes = adopt(batch, self.epoch, tail.proven.seq, salt);
-            let offset = segment.end();
-            file.write_durable(&bytes, offset)
-                .map_err(OpenError::io("write", &path))?;
-            segment.committed(
-                Place::new(offset, true),
-                u64::from(batch.header.records),
-                offset + bytes.len() as u64,
-            );
-        }
-        Ok((segment, file))
-    }
-
-    /// Fence and lease: they exist before the epoch is visible.
-    fn signal_file(
-        &self,
-        path: &Path,
-        blocks: u64,
-        direct: bool,
-    ) -> Result<Arc<dyn VfsFile>, OpenError> {
-        self.create_zeroed(path, blocks * BLOCK as u64)?;
-        self.vfs
-            .open(path, Access::Write, direct)
-            .map_err(OpenError::io("open", path))
-    }
-
-    /// Names made now, and those that a killed process left unsynced: what was seen in them must last.
-    fn sync_dirs(&self) -> Result<(), OpenError> {
-        for dir in [
-            self.paths.segments(),
-            self.paths.fences(),
-            self.paths.leases(),
-            self.paths.snapshots(),
-            self.paths.root.clone(),
-        ] {
-            self.vfs
-                .sync_dir(&dir)
-                .map_err(OpenError::io("sync", &dir))?;
-        }
-        Ok(())
-    }
-
-    /// Puts the epoch record under its name, if that is free.
-    fn publish(&self, wall_ms: u64, snapshot_hint: u64) -> Result<(), OpenError> {
-        let tail = &self.survey.tail;
-        let record = EpochRecord {
-            level: FORMAT_LEVEL,
-            epoch: self.epoch,
-            writer: self.uuid,
-            prev_epoch: self.epoch - 1,
-            cut: tail.proven,
-            cut_segment: tail.segment,
-            cut_offset: tail.offset,
-            adopted_upto: tail.end.seq,
-            first_salt: salt_of(&self.uuid, self.epoch, 1),
-            snapshot_hint,
-            wall_ms,
-        };
-        let temporary = self.paths.epochs().join(format!("tmp-{}", hex(&self.uuid)));
-        let path = self.paths.epoch(self.epoch);
-        let dir = self.paths.epochs();
-        let prepared = || -> io::Result<()> {
-            let file = self.vfs.open(&temporary, Access::Create, false)?;
-            file.write_at(&record.encode(), 0)?;
-            file.sync()
-        };
-        prepared().map_err(OpenError::io("write", &temporary))?;
-        let linked = self.vfs.link(&temporary, &path);
-        // A retransmitted link may say that the name is taken, by oneself: what lies there decides.
-        let winner =
-            survey::read_small(self.vfs, &path)?.and_then(|bytes| EpochRecord::decode(&bytes));
-        let _ = self.vfs.unlink(&temporary);
-        if winner.as_ref() != Some(&record) {
-            self.withdraw();
-            if let Err(error) = linked
-                && winner.is_none()
-            {
-                return Err(OpenError::io("link", &path)(error));
-            }
-            return Err(OpenError::Lost {
-                dir: self.paths.root.clone(),
-                epoch: self.epoch,
-            });
-        }
-        self.vfs
-            .sync_dir(&dir)
-            .map_err(OpenError::io("sync", &dir))?;
-        let highest = survey::read_epochs(self.vfs, self.paths)?
-            .last()
-            .copied()
-            .unwrap_or(0);
-        if highest > self.epoch {
-            return Err(OpenError::Lost {
-                dir: self.paths.root.clone(),
-                epoch: highest,
-            });
-        }
-        Ok(())
-    }
-
-    fn withdraw(&self) {
-        let salt = salt_of(&self.uuid, self.epoch, 1);
-        for path in [
-            self.paths.segment(self.epoch, 1, salt),
-            self.paths.fence(self.epoch, &self.uuid),
-            self.paths.lease(self.epoch, &self.uuid),
-        ] {
-            let _ = self.vfs.unlink(&path);
-        }
-    }
-
-    fn unlink(&self, path: &Path) {
-        if let Err(error) = self.vfs.unlink(path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(path = %path.display(), %error, "failed to unlink");
-        }
-    }
-
-    /// Unlinks what belongs to nobody: spares of earlier incarnations are never reused (RULES 16).
-    fn sweep_spares(&self) {
-        for path in &self.survey.garbage {
-            self.unlink(path);
-        }
-        for name in self.vfs.list(&self.paths.root).unwrap_or_default() {
-            let reserve = self.paths.reserve(&self.uuid);
-            let path = self.paths.root.join(&name);
-            if name.starts_with("reserve-") && path != reserve {
-                self.unlink(&path);
-            }
-        }
-    }
-
-    /// After the epoch is ours: garbage, temporary files, and the signals of epochs that have two successors and are covered
-    /// by a snapshot. Epoch records stay (RULES 17).
-    fn sweep(&self, snapshot: u64) {
-        self.sweep_spares();
-        if let Some(previous) = &self.survey.last {
-            // The last segment of the previous epoch, where nothing of it was proven, is named by nobody any more.
-            let first = self.paths.segments();
-            for name in self.vfs.list(&first).unwrap_or_default() {
-                let parsed = crate::layout::parse_segment_name(&name);
-                let dead = parsed.is_some_and(|(epoch, number, _)| {
-                    epoch == previous.epoch && number > self.survey.tail.segment
-                });
-                if dead {
-                    self.unlink(&first.join(name));
-                }
-            }
-        }
-        for dir in [self.paths.epochs(), self.paths.snapshots()] {
-            for name in self.vfs.list(&dir).unwrap_or_default() {
-                if name.starts_with("tmp-") {
-                    self.unlink(&dir.join(name));
-                }
-            }
-        }
-        let covered = self
-            .survey
-            .last
-            .as_ref()
-            .is_some_and(|last| last.cut.seq <= snapshot);
-        for dir in [self.paths.fences(), self.paths.leases()] {
-            for name in self.vfs.list(&dir).unwrap_or_default() {
-                let epoch = parse_numbered_name(&name);
-                if covered && epoch.is_some_and(|epoch| epoch + 2 <= self.epoch) {
-                    self.unlink(&dir.join(name));
-                }
-            }
-        }
-    }
-}
-
-fn adopted_len(batch: &crate::segment::Batch) -> usize {
-    batch::padded_len(HEADER_LEN + batch.payload.len())
-}
-
-/// The batch in a new header: same place in the chain, and the old header and payload verbatim (RULES 19).
-fn adopt(batch: &crate::segment::Batch, epoch: u64, durable_upto: u64, salt: u64) -> Aligned {
-    let payload_len = HEADER_LEN + batch.payload.len();
-    let mut bytes = Aligned::zeroed(batch::padded_len(payload_len));
-    let payload = &mut bytes[HEADER_LEN..HEADER_LEN + payload_len];
-    payload[..HEADER_LEN].copy_from_slice(&batch.header_bytes);
-    payload[HEADER_LEN..].copy_from_slice(&batch.payload);
-    let header = Header {
-        flags: ADOPTED,
-        epoch,
-        payload_len: u32::try_from(payload_len).expect("a batch is shorter than 2 MiB"),
-        digest: batch::digest(payload),
-        durable_upto,
-        ..batch.header.clone()
-    };
-    bytes[..HEADER_LEN].copy_from_slice(&header.encode(salt));
-    bytes
-}
-
 fn share(
     vfs: Arc<dyn Vfs>,
     paths: Paths,
@@ -612,7 +363,7 @@ fn share(
     table.set_placed(committed);
     let smallest = data_end(config.segment_len.min(config.first_segment_len));
     let room = usize::try_from(smallest).unwrap_or(usize::MAX) - 4 * BLOCK;
-    let written = survey.segments.iter().map(|s| s.end()).sum::<u64>();
+
     Arc::new(Shared {
         batch_len_hard: room.min(id::REACH - 2 * BLOCK),
         config,
@@ -632,7 +383,7 @@ fn share(
         windows: Windows::default(),
         spares: Spares::new(2),
         counters: Counters::default(),
-        snapshot_bytes: AtomicU64::new(written),
+        snapshot_bytes: AtomicU64::new(0),
         snapshots: Mutex::default(),
         pins: Mutex::default(),
         evacuations: Mutex::default(),

@@ -11,9 +11,10 @@ use message::StoredId;
 
 use crate::batch;
 use crate::error::{Corruption, ReadError, ReplayError};
-use crate::journal::Shared;
 use crate::layout::Position;
-use crate::segment::{Batch, BatchReader, Segment, Stop};
+use crate::reader::{Batch, BatchReader, Stop};
+use crate::segment::Segment;
+use crate::shared::Shared;
 use crate::snapshot::{self, SnapshotSource};
 
 /// The history of the journal, to be read once.

@@ -11,26 +11,24 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use bytes::Bytes;
 use message::StoredId;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::aligned::Aligned;
-use crate::batch::{self, ADOPTED, BLOCK, HEADER_LEN, Header, u32_at, u64_at, u128_at};
+use crate::batch::{ADOPTED, BLOCK, HEADER_LEN, Header, u32_at, u64_at, u128_at};
 use crate::error::{Corruption, ReadError};
 use crate::layout::{FORMAT_LEVEL, Position, Uuid};
+use crate::reader::BatchReader;
 use crate::vfs::{Access, Vfs, VfsFile};
 
 const SEGMENT_MAGIC: [u8; 8] = *b"BSCLSEG1";
 const TRAILER_MAGIC: [u8; 8] = *b"BSCLTRLR";
 const HEADER_USED: usize = 152;
 const TRAILER_FIXED: usize = 40;
-/// How much is read at once where reading goes in order.
-const CHUNK: usize = 1 << 20;
 
 /// Which segment: epoch and number in the epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -424,176 +422,85 @@ impl Trailer {
     }
 }
 
-/// A verified batch.
-#[derive(Clone, Debug)]
-pub(crate) struct Batch {
-    /// The header in this segment.
-    pub(crate) outer: Header,
-    /// The header under which it was first written; the same unless adopted.
-    pub(crate) header: Header,
-    /// The first header's bytes, for whoever adopts the batch.
-    pub(crate) header_bytes: Bytes,
-    /// The plaintext records.
-    pub(crate) payload: Bytes,
-    /// Where it starts in the segment.
-    pub(crate) offset: u64,
-}
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
 
-impl Batch {
-    pub(crate) fn place(&self) -> Place {
-        Place::new(self.offset, self.outer.flags & ADOPTED != 0)
-    }
-}
+    use super::*;
 
-/// Why a reader found no further batch.
-pub(crate) enum Stop {
-    /// What is there is no batch that continues the chain.
-    Invalid { offset: u64, what: String },
-    /// The file could not be read.
-    Io(io::Error),
-}
-
-/// Reads the batches of a segment in order and verifies each: salt, epoch, sequence, chain, digest.
-pub(crate) struct BatchReader {
-    file: Arc<dyn VfsFile>,
-    pub(crate) path: PathBuf,
-    salt: u64,
-    epoch: u64,
-    /// Where batches end at the latest.
-    limit: u64,
-    pub(crate) offset: u64,
-    /// Where the chain stands in front of `offset`.
-    pub(crate) position: Position,
-    chunk: Bytes,
-    chunk_at: u64,
-}
-
-impl BatchReader {
-    pub(crate) fn new(
-        file: Arc<dyn VfsFile>,
-        path: &Path,
-        header: &SegmentHeader,
-        limit: u64,
-    ) -> Self {
-        Self {
-            file,
-            path: path.to_owned(),
-            salt: header.salt,
-            epoch: header.id.epoch,
-            limit,
-            offset: BLOCK as u64,
-            position: header.base,
-            chunk: Bytes::new(),
-            chunk_at: 0,
+    fn header() -> SegmentHeader {
+        SegmentHeader {
+            level: FORMAT_LEVEL,
+            store: [1; 16],
+            writer: [2; 16],
+            id: SegmentId {
+                epoch: 3,
+                number: 4,
+            },
+            salt: 5,
+            base: Position {
+                seq: 6,
+                lsn: 7,
+                chain: 8,
+            },
+            len: 64 << 10,
         }
     }
 
-    /// The bytes `[offset, offset + len)`, fewer at the end of the file.
-    fn bytes(&mut self, offset: u64, len: usize) -> io::Result<Bytes> {
-        let have = self.chunk_at + self.chunk.len() as u64;
-        if offset < self.chunk_at || offset + len as u64 > have {
-            let ahead = CHUNK.min((self.limit - offset) as usize);
-            let mut buffer = Aligned::zeroed(len.max(ahead).next_multiple_of(BLOCK));
-            let n = self.file.read_at(&mut buffer, offset)?;
-            self.chunk = buffer.freeze().slice(..n);
-            self.chunk_at = offset;
+    #[test]
+    fn a_segment_header_comes_back_and_damage_shows() {
+        let block = header().encode();
+        assert_eq!(SegmentHeader::decode(&block), Some(header()));
+        assert!(header().is_known(&block));
+        for at in 0..HEADER_USED {
+            let mut bad = block.to_vec();
+            bad[at] ^= 1;
+            assert_eq!(SegmentHeader::decode(&bad), None, "byte {at} is covered");
         }
-        let start = (offset - self.chunk_at) as usize;
-        let end = (start + len).min(self.chunk.len());
-        Ok(self.chunk.slice(start.min(end)..end))
     }
 
-    /// The next batch, or why there is none.
-    pub(crate) fn next_batch(&mut self) -> Result<Batch, Stop> {
-        let offset = self.offset;
-        let invalid = |what: String| Stop::Invalid { offset, what };
-        if offset + BLOCK as u64 > self.limit {
-            return Err(invalid("the segment is full".into()));
+    #[test]
+    fn rules_24_a_segment_with_a_cipher_or_a_key_is_not_known() {
+        for at in [12, 16, 23] {
+            let mut block = header().encode();
+            block[at] = 1;
+            assert!(!header().is_known(&block));
         }
-        let head = self.bytes(offset, BLOCK).map_err(Stop::Io)?;
-        let Some(outer) = Header::decode(&head, self.salt) else {
-            return Err(invalid("no batch header".into()));
-        };
-        let expected = self.position.seq + 1;
-        if outer.epoch != self.epoch
-            || outer.seq != expected
-            || outer.first_lsn != self.position.lsn
-            || outer.chain_before != self.position.chain
-        {
-            return Err(invalid(format!(
-                "batch {} where batch {expected} continues the chain",
-                outer.seq
-            )));
-        }
-        let padded = outer.padded_len();
-        if offset + padded as u64 > self.limit {
-            return Err(invalid(format!(
-                "batch {expected} is longer than the segment"
-            )));
-        }
-        let all = self.bytes(offset, padded).map_err(Stop::Io)?;
-        if all.len() < padded {
-            return Err(invalid(format!("batch {expected} is cut short")));
-        }
-        let payload = all.slice(HEADER_LEN..HEADER_LEN + outer.payload_len as usize);
-        if batch::digest(&payload) != outer.digest {
-            return Err(invalid(format!(
-                "batch {expected} does not match its digest"
-            )));
-        }
-        let batch = Self::unwrap_adopted(outer, &all, payload, offset).ok_or_else(|| {
-            invalid(format!(
-                "adopted batch {expected} does not match its first header"
-            ))
-        })?;
-        self.offset += padded as u64;
-        self.position = Position {
-            seq: expected,
-            lsn: batch.header.first_lsn + u64::from(batch.header.records),
-            chain: batch.header.chain_after(),
-        };
-        Ok(batch)
     }
 
-    fn unwrap_adopted(outer: Header, all: &Bytes, payload: Bytes, offset: u64) -> Option<Batch> {
-        if outer.flags & ADOPTED == 0 {
-            let header_bytes = all.slice(..HEADER_LEN);
-            return Some(Batch {
-                header: outer.clone(),
-                outer,
-                header_bytes,
-                payload,
-                offset,
-            });
+    #[test]
+    fn a_trailer_fits_every_segment_and_comes_back() {
+        for len in [64 << 10, 4 << 20, 64 << 20, 256_u64 << 20] {
+            let batches = (data_end(len) - BLOCK as u64) / BLOCK as u64;
+            let places = (0..batches)
+                .map(|n| Place::new((n + 1) * BLOCK as u64, n % 3 == 0))
+                .collect();
+            let trailer = Trailer {
+                last_seq: 9,
+                end: data_end(len),
+                records: 77,
+                places,
+            };
+            let bytes = trailer.encode(5);
+            assert!(bytes.len() as u64 <= trailer_len(len));
+            let back = Trailer::decode(&bytes, 5).expect("whole");
+            assert_eq!(
+                (back.last_seq, back.end, back.records),
+                (9, data_end(len), 77)
+            );
+            assert_eq!(back.places, trailer.places);
+            assert!(Trailer::decode(&bytes, 6).is_none(), "another salt");
         }
-        let header = Header::decode_inner(&payload)?;
-        let header_bytes = payload.slice(..HEADER_LEN);
-        let payload = payload.slice(HEADER_LEN..);
-        let same = header.seq == outer.seq
-            && header.chain_before == outer.chain_before
-            && header.first_lsn == outer.first_lsn
-            && header.payload_len as usize == payload.len()
-            && header.digest == batch::digest(&payload);
-        same.then_some(Batch {
-            outer,
-            header,
-            header_bytes,
-            payload,
-            offset,
-        })
     }
 
-    /// Whether any block from `offset` on starts a batch of this segment with a sequence above `seq`: then what is
-    /// invalid in front of it was durable once.
-    pub(crate) fn later_batch(&mut self, mut offset: u64, seq: u64) -> io::Result<Option<u64>> {
-        while offset + BLOCK as u64 <= self.limit {
-            let block = self.bytes(offset, BLOCK)?;
-            let header = Header::decode(&block, self.salt);
-            if header.is_some_and(|header| header.epoch == self.epoch && header.seq > seq) {
-                return Ok(Some(offset));
-            }
-            offset += BLOCK as u64;
+    proptest! {
+        #[test]
+        fn any_bytes_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            prop_assert!(SegmentHeader::decode(&bytes).is_none());
+            prop_assert!(Trailer::decode(&bytes, 0).is_none());
+            let mut marked = TRAILER_MAGIC.to_vec();
+            marked.extend_from_slice(&bytes);
+            prop_assert!(Trailer::decode(&marked, 0).is_none());
         }
-        Ok(None)
     }
 }

@@ -19,9 +19,10 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::batch::{self, u32_at, u64_at, u128_at};
 use crate::error::{Corruption, ReadError, SnapshotError};
-use crate::journal::{Kept, Shared};
 use crate::layout::{FORMAT_LEVEL, Paths, Position, Uuid, hex, parse_numbered_name};
-use crate::segment::{BatchReader, Segment};
+use crate::reader::BatchReader;
+use crate::segment::Segment;
+use crate::shared::{Kept, Shared};
 use crate::spares;
 use crate::vfs::{Access, Vfs, VfsFile};
 

@@ -13,8 +13,9 @@ use std::time::Duration;
 use crate::aligned::Aligned;
 use crate::batch::BLOCK;
 use crate::error::Failure;
-use crate::journal::{Shared, Space};
+use crate::journal::Space;
 use crate::segment::{Segment, salt_of};
+use crate::shared::Shared;
 use crate::vfs::{Access, VfsFile};
 
 /// A segment that waits to be used.

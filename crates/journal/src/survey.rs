@@ -11,11 +11,12 @@ use std::sync::atomic::Ordering;
 use crate::aligned::Aligned;
 use crate::batch::BLOCK;
 use crate::error::{Corruption, OpenError, ReadError};
-use crate::journal::Kept;
 use crate::layout::{
     EpochRecord, FORMAT_LEVEL, Format, LeaseSlot, Paths, Position, parse_segment_name,
 };
-use crate::segment::{Batch, Segment, SegmentHeader, SegmentId, Stop};
+use crate::reader::{Batch, Stop};
+use crate::segment::{Segment, SegmentHeader, SegmentId};
+use crate::shared::Kept;
 use crate::snapshot;
 use crate::vfs::{Access, Vfs};
 
@@ -521,7 +522,7 @@ impl Surveyor<'_> {
     fn torn_not_damaged(
         &self,
         segment: &Segment,
-        reader: &mut crate::segment::BatchReader,
+        reader: &mut crate::reader::BatchReader,
         durable: u64,
         offset: u64,
         what: &str,

@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::engine::{Engine, Step};
-use crate::journal::Shared;
+use crate::shared::Shared;
 use crate::spares;
 
 /// How often the background thread looks around when nobody asks.

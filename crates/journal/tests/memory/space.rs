@@ -388,3 +388,31 @@ fn hosted_survivors_are_not_moved_for_ever() {
     assert!(moved > 0);
     assert!(moved <= 60, "15 survivors were moved {moved} times");
 }
+
+#[test]
+fn rules_16_only_segments_of_this_incarnation_are_used_again() {
+    let vfs = MemVfs::new(true);
+    let mut model = Model::default();
+    let mut first = start(&vfs, 1).expect("opens");
+    for n in 0..40 {
+        first.put(&mut model, payload(n, 3000));
+        first.step_all();
+    }
+    first.journal.shutdown();
+    let mut second = start(&vfs, 2).expect("opens");
+    while !second.live.is_empty() {
+        second.delete(&mut model, 0);
+    }
+    second.snapshot();
+    let before = vfs.ops_len();
+    second.journal.reclaim();
+    let stats = second.journal.stats();
+    assert_eq!(stats.recycled, 0, "they were the first one's");
+    assert!(stats.unlinked >= 2);
+    for at in before..vfs.ops_len() {
+        let op = vfs.op(at).expect("recorded");
+        assert!(matches!(op, journal::vfs::Op::Unlink(_)), "{op:?}");
+    }
+    second.journal.shutdown();
+    start(&vfs, 3).expect("opens").check(&model);
+}

@@ -1,0 +1,274 @@
+//! One attempt to become the next epoch: one's own first segment, fence and lease, then the epoch record by link.
+//!
+//! Nothing here touches a file of another process but to unlink it, and that only after the link was won or for want of
+//! room. What a claimant leaves that dies before its link is garbage for the next one.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::aligned::Aligned;
+use crate::batch::{self, ADOPTED, BLOCK, HEADER_LEN, Header};
+use crate::config::Config;
+use crate::error::OpenError;
+use crate::layout::{
+    EpochRecord, FORMAT_LEVEL, Paths, Uuid, hex, parse_numbered_name, parse_segment_name,
+};
+use crate::reader::Batch;
+use crate::segment::{Place, Segment, SegmentHeader, SegmentId, data_end, salt_of, trailer_len};
+use crate::survey::{self, Survey};
+use crate::vfs::{Access, Vfs, VfsFile};
+
+/// One attempt to become the next epoch.
+pub(crate) struct Claim<'a> {
+    pub(crate) vfs: &'a dyn Vfs,
+    pub(crate) paths: &'a Paths,
+    pub(crate) config: &'a Config,
+    pub(crate) survey: &'a Survey,
+    pub(crate) epoch: u64,
+    pub(crate) uuid: Uuid,
+    pub(crate) direct: bool,
+}
+
+impl Claim<'_> {
+    /// Creates zeros, giving up what earlier incarnations prepared if the disk is full (RULES 23).
+    fn create_zeroed(&self, path: &Path, len: u64) -> Result<(), OpenError> {
+        let mut made = self.vfs.create_zeroed(path, len, self.direct);
+        if made
+            .as_ref()
+            .is_err_and(|e| e.kind() == io::ErrorKind::StorageFull)
+        {
+            self.sweep_spares();
+            made = self.vfs.create_zeroed(path, len, self.direct);
+        }
+        made.map_err(OpenError::io("create", path))
+    }
+
+    /// One's own first segment, beginning with a copy of every batch that is not proven durable.
+    pub(crate) fn first_segment(&self) -> Result<(Arc<Segment>, Arc<dyn VfsFile>), OpenError> {
+        let tail = &self.survey.tail;
+        let adopted: usize = tail.unproven.iter().map(adopted_len).sum();
+        let needed = (BLOCK + adopted) as u64;
+        let mut len = self.config.first_segment_len;
+        while data_end(len) < needed {
+            len += needed.next_multiple_of(BLOCK as u64) + trailer_len(needed);
+        }
+        let salt = salt_of(&self.uuid, self.epoch, 1);
+        let path = self.paths.segment(self.epoch, 1, salt);
+        self.create_zeroed(&path, len)?;
+        let file = self
+            .vfs
+            .open(&path, Access::Write, self.direct)
+            .map_err(OpenError::io("open", &path))?;
+        let header = SegmentHeader {
+            level: FORMAT_LEVEL,
+            store: self.survey.format.store,
+            writer: self.uuid,
+            id: SegmentId {
+                epoch: self.epoch,
+                number: 1,
+            },
+            salt,
+            base: tail.proven,
+            len,
+        };
+        file.write_durable(&header.encode(), 0)
+            .map_err(OpenError::io("write", &path))?;
+        let segment = Arc::new(Segment::new(header, path.clone(), self.direct, true));
+        segment.set_index(Vec::new());
+        for batch in &tail.unproven {
+            let bytes = adopt(batch, self.epoch, tail.proven.seq, salt);
+            let offset = segment.end();
+            file.write_durable(&bytes, offset)
+                .map_err(OpenError::io("write", &path))?;
+            segment.committed(
+                Place::new(offset, true),
+                u64::from(batch.header.records),
+                offset + bytes.len() as u64,
+            );
+        }
+        Ok((segment, file))
+    }
+
+    /// Fence and lease: they exist before the epoch is visible.
+    pub(crate) fn signal_file(
+        &self,
+        path: &Path,
+        blocks: u64,
+        direct: bool,
+    ) -> Result<Arc<dyn VfsFile>, OpenError> {
+        self.create_zeroed(path, blocks * BLOCK as u64)?;
+        self.vfs
+            .open(path, Access::Write, direct)
+            .map_err(OpenError::io("open", path))
+    }
+
+    /// Names made now, and those that a killed process left unsynced: what was seen in them must last.
+    pub(crate) fn sync_dirs(&self) -> Result<(), OpenError> {
+        for dir in [
+            self.paths.segments(),
+            self.paths.fences(),
+            self.paths.leases(),
+            self.paths.snapshots(),
+            self.paths.root.clone(),
+        ] {
+            self.vfs
+                .sync_dir(&dir)
+                .map_err(OpenError::io("sync", &dir))?;
+        }
+        Ok(())
+    }
+
+    /// Puts the epoch record under its name, if that is free.
+    pub(crate) fn publish(&self, wall_ms: u64, snapshot_hint: u64) -> Result<(), OpenError> {
+        let tail = &self.survey.tail;
+        let record = EpochRecord {
+            level: FORMAT_LEVEL,
+            epoch: self.epoch,
+            writer: self.uuid,
+            prev_epoch: self.epoch - 1,
+            cut: tail.proven,
+            cut_segment: tail.segment,
+            cut_offset: tail.offset,
+            adopted_upto: tail.end.seq,
+            first_salt: salt_of(&self.uuid, self.epoch, 1),
+            snapshot_hint,
+            wall_ms,
+        };
+        let temporary = self.paths.epochs().join(format!("tmp-{}", hex(&self.uuid)));
+        let path = self.paths.epoch(self.epoch);
+        let dir = self.paths.epochs();
+        let prepared = || -> io::Result<()> {
+            let file = self.vfs.open(&temporary, Access::Create, false)?;
+            file.write_at(&record.encode(), 0)?;
+            file.sync()
+        };
+        prepared().map_err(OpenError::io("write", &temporary))?;
+        let linked = self.vfs.link(&temporary, &path);
+        // A retransmitted link may say that the name is taken, by oneself: what lies there decides.
+        let winner =
+            survey::read_small(self.vfs, &path)?.and_then(|bytes| EpochRecord::decode(&bytes));
+        let _ = self.vfs.unlink(&temporary);
+        if winner.as_ref() != Some(&record) {
+            self.withdraw();
+            if let Err(error) = linked
+                && winner.is_none()
+            {
+                return Err(OpenError::io("link", &path)(error));
+            }
+            return Err(OpenError::Lost {
+                dir: self.paths.root.clone(),
+                epoch: self.epoch,
+            });
+        }
+        self.vfs
+            .sync_dir(&dir)
+            .map_err(OpenError::io("sync", &dir))?;
+        let highest = survey::read_epochs(self.vfs, self.paths)?
+            .last()
+            .copied()
+            .unwrap_or(0);
+        if highest > self.epoch {
+            return Err(OpenError::Lost {
+                dir: self.paths.root.clone(),
+                epoch: highest,
+            });
+        }
+        Ok(())
+    }
+
+    fn withdraw(&self) {
+        let salt = salt_of(&self.uuid, self.epoch, 1);
+        for path in [
+            self.paths.segment(self.epoch, 1, salt),
+            self.paths.fence(self.epoch, &self.uuid),
+            self.paths.lease(self.epoch, &self.uuid),
+        ] {
+            let _ = self.vfs.unlink(&path);
+        }
+    }
+
+    fn unlink(&self, path: &Path) {
+        if let Err(error) = self.vfs.unlink(path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %path.display(), %error, "failed to unlink");
+        }
+    }
+
+    /// Unlinks what belongs to nobody: spares of earlier incarnations are never reused (RULES 16).
+    fn sweep_spares(&self) {
+        for path in &self.survey.garbage {
+            self.unlink(path);
+        }
+        for name in self.vfs.list(&self.paths.root).unwrap_or_default() {
+            let reserve = self.paths.reserve(&self.uuid);
+            let path = self.paths.root.join(&name);
+            if name.starts_with("reserve-") && path != reserve {
+                self.unlink(&path);
+            }
+        }
+    }
+
+    /// After the epoch is ours: garbage, temporary files, and the signals of epochs that have two successors and are covered
+    /// by a snapshot. Epoch records stay (RULES 17).
+    pub(crate) fn sweep(&self, snapshot: u64) {
+        self.sweep_spares();
+        if let Some(previous) = &self.survey.last {
+            // The last segment of the previous epoch, where nothing of it was proven, is named by nobody any more.
+            let first = self.paths.segments();
+            for name in self.vfs.list(&first).unwrap_or_default() {
+                let parsed = parse_segment_name(&name);
+                let dead = parsed.is_some_and(|(epoch, number, _)| {
+                    epoch == previous.epoch && number > self.survey.tail.segment
+                });
+                if dead {
+                    self.unlink(&first.join(name));
+                }
+            }
+        }
+        for dir in [self.paths.epochs(), self.paths.snapshots()] {
+            for name in self.vfs.list(&dir).unwrap_or_default() {
+                if name.starts_with("tmp-") {
+                    self.unlink(&dir.join(name));
+                }
+            }
+        }
+        let covered = self
+            .survey
+            .last
+            .as_ref()
+            .is_some_and(|last| last.cut.seq <= snapshot);
+        for dir in [self.paths.fences(), self.paths.leases()] {
+            for name in self.vfs.list(&dir).unwrap_or_default() {
+                let epoch = parse_numbered_name(&name);
+                if covered && epoch.is_some_and(|epoch| epoch + 2 <= self.epoch) {
+                    self.unlink(&dir.join(name));
+                }
+            }
+        }
+    }
+}
+
+fn adopted_len(batch: &Batch) -> usize {
+    batch::padded_len(HEADER_LEN + batch.payload.len())
+}
+
+/// The batch in a new header: same place in the chain, and the old header and payload verbatim (RULES 19).
+fn adopt(batch: &Batch, epoch: u64, durable_upto: u64, salt: u64) -> Aligned {
+    let payload_len = HEADER_LEN + batch.payload.len();
+    let mut bytes = Aligned::zeroed(batch::padded_len(payload_len));
+    let payload = &mut bytes[HEADER_LEN..HEADER_LEN + payload_len];
+    payload[..HEADER_LEN].copy_from_slice(&batch.header_bytes);
+    payload[HEADER_LEN..].copy_from_slice(&batch.payload);
+    let header = Header {
+        flags: ADOPTED,
+        epoch,
+        payload_len: u32::try_from(payload_len).expect("a batch is shorter than 2 MiB"),
+        digest: batch::digest(payload),
+        durable_upto,
+        ..batch.header.clone()
+    };
+    bytes[..HEADER_LEN].copy_from_slice(&header.encode(salt));
+    bytes
+}
