@@ -13,7 +13,7 @@
 //! | `codec.rs`, `codec/` | frames, methods, tables, properties: decode and encode, both directions |
 //! | `key.rs` | routing and binding keys as levels, and back |
 //! | `arguments.rs` | `x-` arguments as attributes of the core |
-//! | `message.rs` | publish to [`message::Message`], delivery to exchange, key and properties |
+//! | `message.rs` | a publish as the common message, a delivery as exchange, key and properties |
 //! | `error.rs` | decode errors, reply codes, what ends a channel and what a connection |
 //! | `session.rs`, `session/` | the state machine |
 //! | `config.rs` | limits and timeouts |
@@ -24,10 +24,6 @@ pub mod codec;
 mod config;
 mod error;
 pub mod key;
-#[allow(
-    clippy::module_inception,
-    reason = "named for the type that it converts"
-)]
 mod message;
 mod session;
 
