@@ -245,7 +245,7 @@ fn logins(auth: &auth::Config) -> String {
             ""
         };
         ways.push(format!(
-            "nobody in {}{scope}",
+            "without a login in {}{scope}",
             auth.anonymous.protocols.join(" and ")
         ));
     }

@@ -354,7 +354,6 @@ fn a_topic_crosses_between_all_protocols() {
 }
 
 #[test]
-#[ignore = "the reader of stored messages neither reads on nor wakes the connection (node, stored.rs)"]
 fn what_was_confirmed_is_there_after_a_kill() {
     let server = Server::start(data("kill"), &[]);
     for n in 0..20 {
