@@ -303,10 +303,10 @@ impl Ranges {
         self.0.iter().flat_map(|(first, last)| *first..=*last)
     }
 
+    /// Whether a number is in; the ranges are in rising order.
     pub(crate) fn contains(&self, number: u64) -> bool {
-        self.0
-            .iter()
-            .any(|(first, last)| (*first..=*last).contains(&number))
+        let behind = self.0.partition_point(|(first, _)| *first <= number);
+        behind > 0 && number <= self.0[behind - 1].1
     }
 }
 
@@ -342,8 +342,10 @@ pub(crate) struct Enqueued {
     pub(crate) resident: Option<Arc<Message>>,
     /// The entry it leaves is in memory only.
     pub(crate) from_soft: bool,
+    /// Further targets of the message that the last publish stored.
+    pub(crate) continues: bool,
 }
-wire_fields!(Enqueued { 1 => from, 2 => stored, 3 => targets });
+wire_fields!(Enqueued { 1 => from, 2 => stored, 3 => targets, 4 => continues });
 
 /// A retained message's time was over.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -57,8 +57,11 @@ struct Head {
     next_queue: u64,
     next_client: u64,
     next_transaction: u64,
+    last_stored: Option<(StoredId, u32)>,
 }
-wire_fields!(Head { 1 => epoch, 2 => time, 3 => next_queue, 4 => next_client, 5 => next_transaction });
+wire_fields!(Head {
+    1 => epoch, 2 => time, 3 => next_queue, 4 => next_client, 5 => next_transaction, 6 => last_stored,
+});
 
 struct ExchangeSection {
     vhost: VhostId,
@@ -244,6 +247,7 @@ impl Broker {
             next_queue: durable.next_queue,
             next_client: durable.next_client,
             next_transaction: durable.next_transaction,
+            last_stored: durable.last_stored,
         };
         write(1, &|out| head.put(out))?;
         write(2, &|out| durable.vhosts.put(out))?;
@@ -328,6 +332,7 @@ impl Broker {
                 self.durable.next_queue = head.next_queue;
                 self.durable.next_client = head.next_client;
                 self.durable.next_transaction = head.next_transaction;
+                self.durable.last_stored = head.last_stored;
             }
             2 => self.durable.vhosts = Vec::<Arc<str>>::read(reader)?,
             3 => {

@@ -50,7 +50,10 @@ impl Broker {
     }
 
     pub(super) fn publish(&mut self, it: &Published, at: &mut Applying<'_>) {
-        let stored = at.stored.map(|id| (id, it.len));
+        let stored = at.stored.filter(|_| it.stores()).map(|id| (id, it.len));
+        if stored.is_some() {
+            self.durable.last_stored = stored;
+        }
         let refers = it.targets.iter().any(|target| !target.soft)
             || it.retain.as_ref().is_some_and(|retain| !retain.clear);
         if let Some((id, _)) = stored
@@ -702,12 +705,17 @@ impl Broker {
     }
 
     pub(super) fn apply_enqueued(&mut self, it: &Enqueued, at: &mut Applying<'_>) {
+        let stored = if it.continues {
+            self.durable.last_stored
+        } else {
+            it.stored
+        };
         for target in &it.targets {
             let source = Source {
-                stored: it.stored.filter(|_| !target.soft || it.resident.is_none()),
+                stored: stored.filter(|_| !target.soft || it.resident.is_none()),
                 resident: it.resident.as_ref(),
                 extra: true,
-                wait: it.stored.map(|(id, _)| id),
+                wait: stored.map(|(id, _)| id),
             };
             self.insert_entry(target, &source, at);
         }

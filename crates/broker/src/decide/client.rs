@@ -145,6 +145,7 @@ impl Broker {
         let resumed = known.filter(|(number, client)| {
             !open.clean_start
                 && !number.is_soft()
+                && client.ends_at.is_none_or(|ends_at| ends_at > draft.now)
                 && client
                     .user
                     .as_ref()
@@ -347,6 +348,8 @@ impl Broker {
             .iter()
             .filter_map(|(qseq, entry)| Some((*qseq, entry.rare.as_ref()?.origin?)));
         let links: Vec<_> = stored.chain(soft).collect();
+        let mut released = Ranges::default();
+        let mut released_soft = Ranges::default();
         for (qseq, (origin, place)) in links {
             let Some(view) = self.entry(id, qseq) else {
                 continue;
@@ -367,11 +370,20 @@ impl Broker {
             }
             // When the session ends its queue goes as a whole.
             if !ends && draft.entry_goes(id, qseq, view.len) {
+                if view.soft {
+                    released_soft.push(qseq);
+                } else {
+                    released.push(qseq);
+                }
+            }
+        }
+        for (ranges, soft) in [(released, false), (released_soft, true)] {
+            if !ranges.is_empty() {
                 draft.change(Kind::Settled(Settled {
                     queue: id,
-                    ranges: Ranges::one(qseq),
+                    ranges,
                     settlement: Settlement::Accept,
-                    soft: view.soft,
+                    soft,
                 }));
             }
         }

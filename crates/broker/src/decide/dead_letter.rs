@@ -234,6 +234,7 @@ impl Broker {
                 targets,
                 resident: stored.is_none().then(|| Arc::clone(message)),
                 from_soft: view.soft,
+                continues: false,
             })));
         }
         let wait = wait_of(view.wait);

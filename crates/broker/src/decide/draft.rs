@@ -1,5 +1,7 @@
 //! A decision in the making: what it has already promised counts when the next step of the same command is decided.
 
+use std::collections::BTreeSet;
+
 use message::Timestamp;
 use session::{Event, Lane, QueueId, SessionId};
 use smallvec::SmallVec;
@@ -25,13 +27,15 @@ pub(crate) struct Draft<'a> {
     out: &'a mut Decision,
     added: SmallVec<[(QueueId, Added); 4]>,
     /// Entries that an earlier change of this decision takes away.
-    gone: SmallVec<[(QueueId, u64); 4]>,
+    gone: BTreeSet<(QueueId, u64)>,
     dedups: SmallVec<[(QueueId, bytes::Bytes); 1]>,
     transient: u64,
     durable_queues: u64,
     soft_queues: u64,
     /// Client sessions that this decision ends.
     pub(crate) leavers: Vec<ClientNo>,
+    /// A transaction is decided: each of its publishes is one record.
+    pub(crate) transaction: bool,
     /// How deep dead-lettering has gone.
     pub(crate) depth: u32,
 }
@@ -43,12 +47,13 @@ impl<'a> Draft<'a> {
             random: cx.random,
             out,
             added: SmallVec::new(),
-            gone: SmallVec::new(),
+            gone: BTreeSet::new(),
             dedups: SmallVec::new(),
             transient: 0,
             durable_queues: 0,
             soft_queues: 0,
             leavers: Vec::new(),
+            transaction: false,
             depth: 0,
         }
     }
@@ -138,10 +143,9 @@ impl<'a> Draft<'a> {
 
     /// An entry that was held will be gone. `false` when it goes already.
     pub(crate) fn entry_goes(&mut self, queue: QueueId, qseq: u64, len: u32) -> bool {
-        if self.goes(queue, qseq) {
+        if !self.gone.insert((queue, qseq)) {
             return false;
         }
-        self.gone.push((queue, qseq));
         let added = self.added(queue);
         added.count -= 1;
         added.bytes -= i64::from(len);

@@ -18,10 +18,13 @@ use super::{
 };
 use crate::{
     Broker, Content, Effect, OutLane, PendingDelivery, Wait,
-    change::{ClientNo, Entrant, Kind, Published, QueueDeclared, Retain, is_soft},
+    change::{ClientNo, Enqueued, Entrant, Kind, Published, QueueDeclared, Retain, is_soft},
     counters::Tally,
     queue::{Rare, flag},
 };
+
+/// Targets in one record.
+const TARGETS_MAX: usize = 1024;
 
 /// The room that a delivery takes in an outbox.
 pub(crate) const fn delivery_bytes(len: u32) -> u64 {
@@ -95,7 +98,12 @@ impl Broker {
             draft,
         );
         draft.count(Tally::Published, 1);
-        let wait = if placed.durable || placed.duplicates > 0 || placed.refused.is_some() {
+        // RULES 3: that nothing matched rests on what is bound.
+        let wait = if placed.durable
+            || placed.duplicates > 0
+            || placed.refused.is_some()
+            || placed.matched == 0
+        {
             Wait::Durable
         } else {
             Wait::Nothing
@@ -192,7 +200,7 @@ impl Broker {
         };
         placed.durable = published.is_durable();
         if placed.durable || !published.targets.is_empty() || inbound.is_some() {
-            draft.change(Kind::Published(Box::new(published)));
+            draft_published(published, draft);
         }
         // RULES 4: a publish with any durable target waits at all of its targets. A retained update alone holds up
         // nobody (DOORS 18).
@@ -572,6 +580,30 @@ fn dedup_key(message: &Message, attributes: &QueueAttributes) -> Option<Bytes> {
     message::codec::put_bytes(&mut key, group);
     key.extend_from_slice(id);
     Some(Bytes::from(key))
+}
+
+/// Drafts a publish: several records when it is very wide, the first of which carries the message (RULES 9).
+fn draft_published(mut published: Published, draft: &mut Draft<'_>) {
+    if published.targets.len() <= TARGETS_MAX || draft.transaction {
+        return draft.change(Kind::Published(Box::new(published)));
+    }
+    let (stored, soft): (Vec<_>, Vec<_>) = published
+        .targets
+        .into_iter()
+        .partition(|target| !target.soft);
+    let mut chunks = stored.chunks(TARGETS_MAX);
+    published.targets = soft.into();
+    published
+        .targets
+        .extend(chunks.next().unwrap_or_default().iter().cloned());
+    draft.change(Kind::Published(Box::new(published)));
+    for chunk in chunks {
+        draft.change(Kind::Enqueued(Box::new(Enqueued {
+            targets: chunk.iter().cloned().collect(),
+            continues: true,
+            ..Enqueued::default()
+        })));
+    }
 }
 
 /// Drafts deliveries that no queue knows of.

@@ -16,7 +16,6 @@ use crate::{
     counters::Tally,
     durable::Queue,
     queue::{Order, Rare, Receiver, flag},
-    soft::Consumer,
     view::{PlaceRef, View},
 };
 
@@ -138,10 +137,15 @@ impl Broker {
     fn plan(&self, id: QueueId, limit: usize, draft: &mut Draft<'_>) {
         let Some(queue) = self.queue(id) else { return };
         let soft = self.soft_queue(id);
+        let groups = matches!(soft.order, Order::Groups(_));
         let mut candidates: Vec<Candidate> = soft
             .active
             .iter()
-            .take(RECEIVERS_MAX)
+            .take(if groups {
+                usize::MAX
+            } else {
+                RECEIVERS_MAX.min(self.ready(id) as usize)
+            })
             .filter_map(|((Reverse(priority), _), receiver)| {
                 Some(Candidate {
                     receiver: *receiver,
@@ -150,7 +154,6 @@ impl Broker {
                 })
             })
             .collect();
-        let groups = matches!(soft.order, Order::Groups(_));
         let mut used = Used::default();
         let mut items: SmallVec<[HandedOut; 4]> = SmallVec::new();
         let mut walk = self.ready_from_start(id);
@@ -190,6 +193,13 @@ impl Broker {
             let Some(consumer) = self.consumer(receiver) else {
                 break;
             };
+            if self.too_large(id, queue, qseq, &view, receiver, draft) {
+                if groups {
+                    break;
+                }
+                handed += 1;
+                continue;
+            }
             let bytes = self.deliver_one(id, queue, qseq, &view, receiver, &mut items, draft);
             handed += 1;
             let shares = consumer.group != 0 && consumer.credit != Credit::Settled;
@@ -247,6 +257,41 @@ impl Broker {
         false
     }
 
+    /// DOORS 15: what is larger than a client takes is discarded, and dead-lettered out of a queue that others read too.
+    fn too_large(
+        &self,
+        id: QueueId,
+        queue: &Queue,
+        qseq: u64,
+        view: &View<'_>,
+        receiver: Receiver,
+        draft: &mut Draft<'_>,
+    ) -> bool {
+        let own = queue.declared.client.is_some();
+        let through = self
+            .consumer(receiver)
+            .is_some_and(|consumer| consumer.through_client);
+        if !own && !through {
+            return false;
+        }
+        let max = self
+            .client_of(receiver.0)
+            .and_then(|(number, _)| self.soft.connected.get(&number))
+            .and_then(|connected| connected.message_len_max);
+        if max.is_none_or(|max| view.len <= max) {
+            return false;
+        }
+        if let (true, Some((origin, place))) = (own, view.rare.and_then(|rare| rare.origin)) {
+            self.dead_letter(origin, place, DeathReason::TooLarge, draft);
+        }
+        if through {
+            self.dead_letter(id, qseq, DeathReason::TooLarge, draft);
+        } else if draft.entry_goes(id, qseq, view.len) {
+            self.drop_entry(id, qseq, view.soft, Tally::DroppedTooLarge, draft);
+        }
+        true
+    }
+
     fn has_room(&self, candidate: &Candidate, used: &Used) -> bool {
         let Some(attached) = self.attached(candidate.receiver.0) else {
             return false;
@@ -282,13 +327,21 @@ impl Broker {
         draft: &mut Draft<'_>,
     ) -> u64 {
         let consumer = self.consumer(receiver).expect("a candidate is a consumer");
-        if consumer.through_client && consumer.qos > 0 {
-            self.link(id, queue, qseq, view, receiver, consumer, draft);
+        let own = queue.declared.client.is_some();
+        let qos = (view.flags & flag::QOS) as u8;
+        // A shared subscription delivers at no more than the publisher's QoS; `$queue` at the granted one (DOORS 19).
+        let granted = if consumer.shared {
+            consumer.qos.min(qos)
+        } else {
+            consumer.qos
+        };
+        if consumer.through_client && granted > 0 {
+            self.link(id, queue, qseq, view, receiver, granted, draft);
             return 0;
         }
-        let settled = consumer.credit == Credit::Settled || consumer.through_client;
+        let settled =
+            consumer.credit == Credit::Settled || consumer.through_client || (own && qos == 0);
         let bytes = delivery_bytes(view.len);
-        let own = queue.declared.client.is_some();
         let delivery = self.pending(
             id,
             qseq,
@@ -384,20 +437,15 @@ impl Broker {
         qseq: u64,
         view: &View<'_>,
         receiver: Receiver,
-        consumer: &Consumer,
+        qos: u8,
         draft: &mut Draft<'_>,
     ) {
-        let Some((_, client)) = self.client_of(receiver.0) else {
+        let (Some((_, client)), Some(consumer)) =
+            (self.client_of(receiver.0), self.consumer(receiver))
+        else {
             return;
         };
         let soft = view.soft || is_soft(client.queue);
-        let message_qos = if consumer.shared {
-            // A shared subscription delivers at no more than the publisher's QoS; 0 is settled as it leaves.
-            (view.flags & flag::QOS) as u8
-        } else {
-            2
-        };
-        let qos = consumer.qos.min(message_qos).max(1);
         let mut rare = Rare {
             expiry: view.expiry(queue.attributes().ttl_ms),
             deaths: view.rare.and_then(|rare| rare.deaths.clone()),

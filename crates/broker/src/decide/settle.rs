@@ -245,6 +245,10 @@ impl Broker {
             wait = later(wait, self.delivery_wait(queue, &view, false));
             deliveries.push((pending, self.content(view.place)));
         }
+        // RULES 3: that there is nothing rests on what has been settled.
+        if deliveries.is_empty() {
+            wait = Wait::Durable;
+        }
         // A timed lease is durable state, and so is the count that the answer tells.
         if taken.visible_at.is_some() && taken.items.iter().any(|item| !item.soft) {
             wait = Wait::Durable;

@@ -393,6 +393,7 @@ impl Broker {
                 targets: SmallVec::from_iter([entrant]),
                 resident: None,
                 from_soft: false,
+                continues: false,
             })));
         });
     }

@@ -22,6 +22,7 @@ impl Broker {
         draft: &mut Draft<'_>,
     ) {
         let (changes, effects) = (draft.changes_len(), draft.effects_len());
+        draft.transaction = true;
         match self.transact(from, transact, draft) {
             Ok(returned) => {
                 self.close_transaction(changes, draft);

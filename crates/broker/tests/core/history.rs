@@ -571,7 +571,7 @@ fn gauges(broker: &Broker) -> [u64; 5] {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
     fn replayed_state_equals_live_state(steps in steps(), recent in any::<bool>()) {

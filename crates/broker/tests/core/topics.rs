@@ -347,3 +347,23 @@ fn streams_are_refused_not_implemented() {
         matches!(event, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::NotImplemented)
     );
 }
+
+#[test]
+fn rules_9_a_very_wide_publish_is_several_records_and_one_message() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    for n in 0..2500 {
+        let name = format!("q{n}");
+        rig.durable_queue(a, &name, QueueAttributes::default());
+        rig.bind(a, "amq.fanout", &name, "x");
+    }
+    let before = rig.journal.len();
+    assert_eq!(
+        matched(rig.publish(a, to_exchange("amq.fanout", "x", "wide"))),
+        2500
+    );
+    assert_eq!(rig.journal.len(), before + 3);
+    rig.check_replay();
+    let got = rig.pull(a, "q2499", 1, Lease::Connection);
+    assert_eq!(body(&got[0]), "wide");
+}
