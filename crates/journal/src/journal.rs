@@ -139,7 +139,8 @@ impl Journal {
         self.shared().cached(stored)
     }
 
-    /// One more reference to a record (one for each queue entry).
+    /// One more reference to a record (one for each queue entry). After a start every reference of the restored state is
+    /// counted before the first record is staged: until then nothing is reclaimed, as all records look dead.
     pub fn add_ref(&self, stored: StoredId) {
         self.shared().table.count(stored, 1);
     }
@@ -147,12 +148,6 @@ impl Journal {
     /// One reference less.
     pub fn drop_ref(&self, stored: StoredId) {
         self.shared().table.count(stored, -1);
-    }
-
-    /// Every reference that the restored state holds was counted by [`Journal::add_ref`]. Before this is said nothing is
-    /// reclaimed or called sparse: all records would look dead.
-    pub fn restored(&self) {
-        self.shared().restored.store(true, Ordering::Release);
     }
 
     /// Whether there is room on the disk, as of the last look.
@@ -201,7 +196,7 @@ impl Journal {
     #[must_use]
     pub fn sparse_segments(&self) -> Vec<SegmentId> {
         let shared = self.shared();
-        if !shared.restored.load(Ordering::Acquire) {
+        if !shared.has_staged() {
             return Vec::new();
         }
         let percent = match self.space() {
@@ -285,7 +280,7 @@ impl Journal {
     /// Unlinks or recycles segments that nobody needs: no reference, covered by a durable snapshot, not being read.
     pub fn reclaim(&self) {
         let shared = self.shared();
-        if !shared.restored.load(Ordering::Acquire) {
+        if !shared.has_staged() {
             return;
         }
         self.apply_evacuations();

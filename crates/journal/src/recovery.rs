@@ -55,7 +55,7 @@ use crate::vfs::{Access, Free, Lock, Vfs};
 pub struct Opened {
     /// The handle.
     pub journal: Journal,
-    /// The history, to be read once before anything is staged.
+    /// The history, to be read once, and its references counted ([`Journal::add_ref`]), before anything is staged.
     pub replay: Replay,
     /// The epoch that was opened.
     pub epoch: u64,
@@ -391,6 +391,6 @@ fn share(
         lock: Mutex::new(Some(lock)),
         stopping: AtomicBool::new(false),
         closing: AtomicBool::new(false),
-        restored: AtomicBool::new(false),
+        opened_at: committed,
     })
 }

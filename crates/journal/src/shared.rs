@@ -76,8 +76,8 @@ pub(crate) struct Shared {
     pub(crate) stopping: AtomicBool,
     /// The journal thread is to end once everything staged is written.
     pub(crate) closing: AtomicBool,
-    /// References were counted again after the start: only then can anything be known to be dead.
-    pub(crate) restored: AtomicBool,
+    /// The last batch that was there when the epoch was opened.
+    pub(crate) opened_at: u64,
 }
 
 impl Shared {
@@ -195,6 +195,11 @@ impl Shared {
         let record = batch::unpack(stored, frame, payload.slice(start..start + frame.len))?;
         self.counters.cache_hits.fetch_add(1, Ordering::Relaxed);
         Some((record.kind, record.payload))
+    }
+
+    /// Whether a record was staged since the start: then the references of the restored state were counted.
+    pub(crate) fn has_staged(&self) -> bool {
+        self.newest.load(Ordering::Acquire) > self.opened_at
     }
 
     /// Behind this batch nothing may be reclaimed: the oldest snapshot, or what a replay has yet to read.

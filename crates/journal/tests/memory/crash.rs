@@ -174,3 +174,29 @@ fn a_start_after_a_kill_makes_durable_what_it_shows() {
         }
     }
 }
+
+#[test]
+fn a_failed_write_anywhere_loses_nothing_confirmed() {
+    for good in 0..90 {
+        let vfs = MemVfs::new(false);
+        vfs.fail_after(Some(good));
+        let mut model = Model::default();
+        let mut confirmed = 0;
+        if let Ok(mut running) = start(&vfs, 1) {
+            for n in 0..30 {
+                running.put(&mut model, crate::history::payload(n, 2500));
+                if n % 7 == 6 {
+                    running.delete(&mut model, 2);
+                }
+                running.step_all();
+                running.engine.renew_lease();
+            }
+            confirmed = running.journal.committed();
+            running.journal.shutdown();
+        }
+        vfs.fail_after(None);
+        let again = start(&vfs, 2).unwrap_or_else(|error| panic!("{good} good writes: {error}"));
+        assert!(again.journal.committed() >= confirmed, "{good} good writes");
+        again.check(&model);
+    }
+}

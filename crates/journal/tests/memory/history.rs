@@ -129,7 +129,6 @@ pub(crate) fn start_with(vfs: &MemVfs, uuid: u128, config: Config) -> Result<Run
     for &id in &live {
         opened.journal.add_ref(id);
     }
-    opened.journal.restored();
     assert_eq!(
         opened.journal.stats().dangling,
         0,

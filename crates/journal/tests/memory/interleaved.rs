@@ -139,7 +139,6 @@ fn start_paused(vfs: &MemVfs, pause: &Pause, uuid: u128) -> Result<Running, Open
     let (opened, engine) =
         journal::open_stepped(Arc::new(paused), dir(), config, 1, uuid.to_be_bytes())?;
     let live = live_ids(opened.replay);
-    opened.journal.restored();
     Ok(Running {
         journal: opened.journal,
         engine,
