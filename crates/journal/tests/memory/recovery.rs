@@ -247,13 +247,21 @@ fn a_damaged_snapshot_gives_way_to_the_older_one() {
     let vfs = MemVfs::new(false);
     let mut model = Model::default();
     let mut running = start(&vfs, 1).expect("opens");
-    for n in 0..3 {
-        running.put(&mut model, payload(n, 100));
-        running.snapshot();
+    for n in 0..90 {
+        running.put(&mut model, payload(n, 3000));
+        if n > 2 {
+            running.delete(&mut model, 0);
+        }
+        running.step_all();
+        if n % 30 == 29 {
+            running.snapshot();
+            // Only what the older one covers is given back.
+            running.journal.reclaim();
+        }
     }
     running.journal.shutdown();
     let mut names = vfs.list(&dir().join("snap")).expect("listed");
-    names.sort_unstable();
+    names.sort_by_key(|name| name.split('-').next().and_then(|n| n.parse::<u64>().ok()));
     assert_eq!(names.len(), 2, "two are kept");
     vfs.flip(&dir().join("snap").join(&names[1]), 100);
     start(&vfs, 2).expect("opens").check(&model);

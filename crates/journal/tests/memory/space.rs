@@ -416,3 +416,112 @@ fn rules_16_only_segments_of_this_incarnation_are_used_again() {
     second.journal.shutdown();
     start(&vfs, 3).expect("opens").check(&model);
 }
+
+/// A journal with its threads whose disk fills up while records are staged: the segments at hand are used up.
+fn filled_up(vfs: &MemVfs) -> (journal::Journal, std::sync::mpsc::Receiver<()>) {
+    let opened = journal::open(
+        std::sync::Arc::new(vfs.clone()),
+        dir(),
+        config(),
+        1,
+        [1; 16],
+    )
+    .expect("opens");
+    let journal = opened.journal;
+    vfs.set_free(Some(0));
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let waker = std::task::Waker::from(std::sync::Arc::new(Told(sender)));
+    // More than the first segment and all spares that may have been prepared hold.
+    let mut stage = journal.stage();
+    for n in 0..40 {
+        stage.push(1, &payload(n, 12 << 10), None);
+    }
+    stage.on_commit(waker);
+    drop(stage);
+    (journal, receiver)
+}
+
+struct Told(std::sync::mpsc::Sender<()>);
+
+impl std::task::Wake for Told {
+    fn wake(self: std::sync::Arc<Self>) {
+        let _ = self.0.send(());
+    }
+}
+
+#[test]
+fn a_full_disk_delays_commits_and_they_go_on_when_there_is_room() {
+    let vfs = MemVfs::new(false);
+    let (journal, told) = filled_up(&vfs);
+    assert_eq!(journal.failure(), None);
+    vfs.set_free(None);
+    told.recv().expect("woken");
+    assert_eq!(
+        (journal.failure(), journal.committed()),
+        (None, journal.newest())
+    );
+    journal.shutdown();
+    let live = start(&vfs, 2).expect("opens").live;
+    assert_eq!(live.len(), 40);
+}
+
+#[test]
+fn a_shutdown_on_a_full_disk_ends() {
+    let vfs = MemVfs::new(false);
+    let (journal, told) = filled_up(&vfs);
+    journal.shutdown();
+    told.recv().expect("woken");
+    let committed = journal.committed();
+    assert!(committed < journal.newest(), "there was no room");
+    vfs.set_free(None);
+    assert_eq!(
+        start(&vfs, 2).expect("opens").journal.committed(),
+        committed
+    );
+}
+
+#[test]
+fn a_segment_is_kept_until_the_moves_out_of_it_are_committed() {
+    let vfs = MemVfs::new(false);
+    let mut model = Model::default();
+    let config = journal::Config {
+        cache_bytes_max: 0,
+        ..config()
+    };
+    let mut running = start_with(&vfs, 1, config).expect("opens");
+    for n in 0..60 {
+        running.put(&mut model, payload(n, 3000));
+        running.step_all();
+    }
+    for nth in (0..50).rev().filter(|nth| nth % 10 != 0) {
+        running.delete(&mut model, nth);
+    }
+    running.snapshot();
+    let sparse = running.journal.sparse_segments();
+    assert!(!sparse.is_empty());
+    for segment in sparse {
+        let mut survivors = Vec::new();
+        running
+            .journal
+            .read_segment(segment, |id, kind, payload| {
+                if running.live.contains(&id) {
+                    survivors.push((id, kind, payload));
+                }
+            })
+            .expect("readable");
+        for (id, kind, payload) in survivors {
+            running.journal.stage().push_moved(id, kind, payload);
+        }
+        running.journal.evacuated(segment);
+    }
+    running.journal.reclaim();
+    assert_eq!(
+        running.journal.stats().recycled + running.journal.stats().unlinked,
+        0
+    );
+    running.check(&model);
+    running.step_all();
+    running.journal.reclaim();
+    assert!(running.journal.stats().recycled + running.journal.stats().unlinked > 0);
+    running.check(&model);
+}
