@@ -1,1 +1,41 @@
+#![expect(
+    clippy::disallowed_methods,
+    reason = "these tests run real processes and sockets, with deadlines"
+)]
 //! The real server, real sockets: crossings, crashes, limits.
+//!
+//! Each test starts its own server on ports that the system chooses, in a directory of its own, and ends it by its process
+//! id. Nothing waits for a fixed time: every wait is for an event, with one generous deadline ([`server::LIMIT`]).
+//!
+//! | file | what |
+//! |---|---|
+//! | `server.rs` | one server process and its directory |
+//! | `client/` | clients: MQTT and STOMP over our codecs, AMQP over lapin, plain HTTP; TCP or WebSocket below |
+//! | `crossings.rs` | every body from every protocol to every protocol, topics and queues |
+//! | `mqtt_sessions.rs` | sessions, retained messages and wills through crashes |
+//! | `stomp_queues.rs` | durable queues and transactions |
+//! | `amqp_routing.rs` | exchanges, bindings, alternate exchanges |
+//! | `amqp_queues.rs` | dead letters, time to live, priority, overflow, get, tx |
+//! | `crashes.rs` | kill -9: under load, with messages out, with bodies in parts, next to a second server |
+//! | `compaction.rs` | an old message outlives the segments around it |
+//! | `start_up.rs` | what cannot be served says so in one line |
+//! | `drain.rs` | SIGTERM |
+//! | `http.rs` | health, metrics, WebSocket and its refusals |
+//! | `strangers.rs` | wrong passwords, garbage, half-open connections |
+//!
+//! Deliberately absent: other people's clients (they are in `conformance/`), and what a protocol's own dialogues show.
+#![forbid(unsafe_code)]
+
+mod amqp_queues;
+mod amqp_routing;
+mod client;
+mod compaction;
+mod crashes;
+mod crossings;
+mod drain;
+mod http;
+mod mqtt_sessions;
+mod server;
+mod start_up;
+mod stomp_queues;
+mod strangers;

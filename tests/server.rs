@@ -1,0 +1,314 @@
+//! One server process: the binary beside this test's own, in a directory of its own, on ports that the system chose.
+//!
+//! What it says on stdout is read for the ports and the word `ready`; stderr goes to a file in the directory's parent and is
+//! printed when the start fails. A process that is dropped is killed; a directory that is dropped is removed.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    fs::{self, File},
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long anything may take. Far more than it takes on a slow machine.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+/// Small and quick: debug builds start often.
+const SETTINGS: &[&str] = &[
+    "listeners.mqtt=127.0.0.1:0",
+    "listeners.amqp=127.0.0.1:0",
+    "listeners.stomp=127.0.0.1:0",
+    "listeners.http=127.0.0.1:0",
+    "journal.segment_bytes=4194304",
+    "journal.reserve_bytes=4194304",
+    "log.level=info",
+];
+
+/// The binary. Built if it is not there, or older than what it is made of.
+fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let own = env::current_exe().expect("a test knows its own executable");
+        let profile = own
+            .parent()
+            .and_then(Path::parent)
+            .expect("a test lies in target/<profile>/deps");
+        let binary = profile.join("bascule");
+        if built(&binary) < newest_source() {
+            let mut build = Command::new(env!("CARGO"));
+            build.args(["build", "-p", "bascule"]);
+            build.arg("--target-dir");
+            build.arg(profile.parent().expect("a profile lies in target"));
+            if profile.ends_with("release") {
+                build.arg("--release");
+            }
+            build.current_dir(root());
+            let status = build.status().expect("cargo runs");
+            assert!(status.success(), "failed to build the server");
+        }
+        binary
+    })
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("this package lies in the workspace")
+}
+
+fn built(binary: &Path) -> Option<SystemTime> {
+    fs::metadata(binary).and_then(|data| data.modified()).ok()
+}
+
+/// When a source of the server was last changed.
+fn newest_source() -> Option<SystemTime> {
+    let mut newest = built(&root().join("Cargo.lock"));
+    let mut folders = vec![root().join("crates"), root().join("protocols")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                if !path.ends_with("tests") && !path.ends_with("xtask") {
+                    folders.push(path);
+                }
+            } else if path.extension().is_some_and(|ext| ext == "rs") {
+                newest = newest.max(built(&path));
+            }
+        }
+    }
+    newest
+}
+
+/// A directory that is removed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Dir(PathBuf);
+
+impl Dir {
+    pub(crate) fn new() -> Arc<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("e2e-{}-{number}", std::process::id());
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).expect("the target directory is writable");
+        Arc::new(Self(path))
+    }
+
+    /// The data directory in it.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.0.join("data")
+    }
+
+    /// A file in it, beside the data directory.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// The bytes that its files hold on disk.
+    pub(crate) fn len(&self) -> u64 {
+        let mut len = 0;
+        let mut folders = vec![self.data()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                // Files come and go while they are counted.
+                match entry.metadata() {
+                    Ok(data) if data.is_dir() => folders.push(entry.path()),
+                    Ok(data) => len += data.len(),
+                    Err(_) => {}
+                }
+            }
+        }
+        len
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The command `bascule serve` on that data directory.
+fn serve(data: &Path, settings: &[String]) -> Command {
+    let mut command = Command::new(binary());
+    command.arg("serve").arg("--data").arg(data);
+    for setting in SETTINGS.iter().copied() {
+        command.args(["--set", setting]);
+    }
+    for setting in settings {
+        command.args(["--set", setting]);
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// A `serve` that is expected to end by itself: its output.
+pub(crate) fn serve_to_end(data: &Path, settings: &[&str]) -> Output {
+    let settings: Vec<String> = settings.iter().map(|&text| text.to_owned()).collect();
+    let mut command = serve(data, &settings);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the server starts");
+    // Little enough is written that the pipes hold it.
+    wait(&mut child);
+    child
+        .wait_with_output()
+        .expect("an ended process has output")
+}
+
+fn wait(child: &mut Child) -> ExitStatus {
+    let status = until("the server ends", || {
+        child.try_wait().expect("a child can be waited for")
+    });
+    status.expect("until gives what it found")
+}
+
+/// Looks again and again until something is there.
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        if let Some(found) = look() {
+            return Some(found);
+        }
+        assert!(Instant::now() < deadline, "waited too long: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A server that is `ready`.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    doors: BTreeMap<String, SocketAddr>,
+    dir: Arc<Dir>,
+    settings: Vec<String>,
+}
+
+impl Server {
+    /// In a directory of its own, which goes with it.
+    pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    pub(crate) fn start_with(settings: &[&str]) -> Self {
+        let settings = settings.iter().map(|&text| text.to_owned()).collect();
+        Self::start_in(Dir::new(), settings)
+    }
+
+    fn start_in(dir: Arc<Dir>, settings: Vec<String>) -> Self {
+        let log = dir.file("log");
+        let mut command = serve(&dir.data(), &settings);
+        command.stdout(Stdio::piped());
+        let file = File::options().create(true).append(true).open(&log);
+        command.stderr(file.expect("the directory is writable"));
+        let mut child = command.spawn().expect("the server starts");
+        let stdout = child.stdout.take().expect("stdout is a pipe");
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut server = Self {
+            child,
+            doors: BTreeMap::new(),
+            dir,
+            settings,
+        };
+        loop {
+            let Ok(line) = lines.recv_timeout(LIMIT) else {
+                let said = fs::read_to_string(&log).unwrap_or_default();
+                panic!("the server did not become ready:\n{said}");
+            };
+            if line == "ready" {
+                return server;
+            }
+            let mut words = line.split_whitespace();
+            if let (Some(name), Some(place)) = (words.next(), words.next())
+                && let Ok(address) = place.parse()
+            {
+                server.doors.insert(name.to_owned(), address);
+            }
+        }
+    }
+
+    /// Where that door is: mqtt, amqp, stomp, http.
+    pub(crate) fn door(&self, name: &str) -> SocketAddr {
+        self.doors[name]
+    }
+
+    pub(crate) fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// SIGKILL, and the end of the process.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("our child can be killed");
+        wait(&mut self.child);
+    }
+
+    /// SIGKILL, then another one in the same directory, on other ports.
+    pub(crate) fn restart(mut self) -> Self {
+        self.kill();
+        Self::start_in(Arc::clone(&self.dir), self.settings.clone())
+    }
+
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) {
+        let pid = i32::try_from(self.child.id()).expect("process ids are small");
+        let pid = Pid::from_raw(pid).expect("process ids are not 0");
+        kill_process(pid, Signal::TERM).expect("our child can be signalled");
+    }
+
+    /// Waits for the end of the process: its exit code.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        wait(&mut self.child).code()
+    }
+
+    /// SIGTERM; panics unless it ends with 0.
+    pub(crate) fn stop(mut self) {
+        self.terminate();
+        let code = self.ended();
+        assert_eq!(code, Some(0), "an end in order; the log:\n{}", self.log());
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.dir.file("log")).unwrap_or_default()
+    }
+
+    /// Resident memory in bytes.
+    pub(crate) fn resident(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = fs::read_to_string(path).expect("the process lives");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kilobytes = line.and_then(|line| line.split_whitespace().nth(1));
+        let kilobytes: u64 = kilobytes
+            .and_then(|text| text.parse().ok())
+            .expect("Linux tells the resident size");
+        kilobytes * 1024
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("the server's log:\n{}", self.log());
+        }
+    }
+}

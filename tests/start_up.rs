@@ -1,0 +1,96 @@
+//! A start that cannot succeed: exit code 2 and one clear line. What serves already goes on.
+
+use std::{fs, net::TcpListener, path::Path};
+
+use crate::{
+    client::{Amqp, get, wait},
+    server::{Dir, Server, serve_to_end},
+};
+
+/// It ends with 2, and its one line on stderr says all of this.
+fn refused(data: &Path, settings: &[&str], words: &[&str]) {
+    let output = serve_to_end(data, settings);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 1, "one line: {said}");
+    for word in words {
+        assert!(said.contains(word), "{word:?} is not in: {said}");
+    }
+    assert!(output.stdout.is_empty(), "it did not say that it is ready");
+}
+
+#[test]
+fn a_wrong_setting_is_named() {
+    let dir = Dir::new();
+    let data = dir.data();
+    refused(
+        &data,
+        &["journal.segment_byte=1"],
+        &["journal.segment_byte"],
+    );
+    refused(
+        &data,
+        &["listeners.mqtt=nowhere"],
+        &["listeners.mqtt", "nowhere"],
+    );
+    refused(
+        &data,
+        &["journal.segment_bytes=5"],
+        &["journal.segment_bytes"],
+    );
+    refused(
+        &data,
+        &["websocket.origins=[\"example\"]"],
+        &["websocket.origins", "example"],
+    );
+    assert!(
+        !data.exists(),
+        "nothing was made for a configuration that is wrong"
+    );
+}
+
+#[test]
+fn a_port_in_use_is_named() -> anyhow::Result<()> {
+    let dir = Dir::new();
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let address = taken.local_addr()?.to_string();
+    let setting = format!("listeners.stomp={address}");
+    refused(&dir.data(), &[&setting], &["stomp", &address]);
+    Ok(())
+}
+
+#[test]
+fn a_directory_that_is_not_ours_is_left_alone() -> anyhow::Result<()> {
+    let dir = Dir::new();
+    let data = dir.data();
+    fs::create_dir_all(&data)?;
+    fs::write(data.join("letter.txt"), "dear reader")?;
+    refused(&data, &[], &["data", "letter.txt"]);
+    let left: Vec<_> = fs::read_dir(&data)?.collect::<Result<_, _>>()?;
+    assert_eq!(left.len(), 1, "nothing was added");
+    assert_eq!(fs::read_to_string(data.join("letter.txt"))?, "dear reader");
+
+    let file = dir.file("plain");
+    fs::write(&file, "")?;
+    refused(&file, &[], &["plain"]);
+    Ok(())
+}
+
+#[test]
+fn a_second_server_on_the_directory_is_refused_and_the_first_goes_on() -> anyhow::Result<()> {
+    let server = Server::start();
+    let client = wait(Amqp::open(server.door("amqp")))?;
+    wait(client.declare("first", &[]))?;
+    wait(client.publish("", "first", b"1"))?;
+    for _ in 0..2 {
+        refused(&server.dir().data(), &[], &["in use"]);
+    }
+    wait(client.publish("", "first", b"2"))?;
+    assert_eq!(get(server.door("http"), "/health/ready")?.0, 200);
+    let server = server.restart();
+    let client = wait(Amqp::open(server.door("amqp")))?;
+    assert_eq!(wait(client.declare("first", &[]))?, 2);
+    server.stop();
+    Ok(())
+}
