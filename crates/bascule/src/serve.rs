@@ -33,8 +33,8 @@ use crate::{
 
 /// What the drain may take; with the node's end behind it, an end in order takes less than five seconds.
 const DRAIN_LIMIT: Duration = Duration::from_secs(4);
-/// How long connections go on receiving confirmations before they are told to close: many times what a write takes.
-const SETTLE: Duration = Duration::from_millis(250);
+/// How long connections have for writing out confirmations, once all that was in flight is durable.
+const SETTLE: Duration = Duration::from_millis(50);
 /// How often the journal is asked whether it has failed.
 const FAILURE_CHECK: Duration = Duration::from_millis(500);
 
@@ -89,7 +89,11 @@ async fn run(config: &Config) -> Result<(), Failure> {
         tracing::warn!(signal = name, "ending at once");
         std::process::exit(1);
     });
-    let drained = server.drain(tokio::time::sleep(SETTLE), DRAIN_LIMIT).await;
+    let settled = async {
+        std::future::poll_fn(|cx| node.poll_settled(cx)).await;
+        tokio::time::sleep(SETTLE).await;
+    };
+    let drained = server.drain(settled, DRAIN_LIMIT).await;
     if drained.dropped > 0 {
         tracing::warn!(
             connections = drained.dropped,

@@ -260,6 +260,17 @@ impl Node {
         crate::metrics::text(&self.shared)
     }
 
+    /// Ready when everything that was appended before the call is committed, or nothing commits any more.
+    pub fn poll_settled(&self, cx: &std::task::Context<'_>) -> std::task::Poll<()> {
+        let journal = &self.shared.journal;
+        let settled = journal.newest() <= journal.committed() || journal.failure().is_some();
+        if settled {
+            return std::task::Poll::Ready(());
+        }
+        journal.stage().on_commit(cx.waker().clone());
+        std::task::Poll::Pending
+    }
+
     /// Writes and confirms what is in flight, then stops all threads. No connection may be left.
     pub fn shutdown(&self) {
         if self.shared.stopping.swap(true, Ordering::AcqRel) {

@@ -147,8 +147,18 @@ fn admit(shared: &Shared, job: &Job, verified: Result<auth::Principal, Refusal>)
                     vhost,
                     user: Arc::clone(&principal.user),
                 };
-                let again = connection.principal.replace(Arc::new(principal)).is_some();
-                if !again {
+                let vhost_name = Arc::clone(&principal.vhost);
+                let before = connection.principal.replace(Arc::new(principal));
+                // AMQP 0-9-1 names its virtual host after the login, so it asks twice; nothing of the first is in use by then.
+                let moved = before
+                    .as_ref()
+                    .is_some_and(|before| before.vhost != vhost_name);
+                if moved {
+                    core.decided(step, |broker, cx, out| {
+                        broker.decide_detach(session, cx, out)
+                    });
+                }
+                if before.is_none() || moved {
                     core.decided(step, |broker, cx, out| {
                         broker.decide_attach(session, &info, cx, out)
                     });
