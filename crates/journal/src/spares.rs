@@ -36,6 +36,8 @@ pub(crate) struct Ready {
     pub(crate) background: bool,
     /// The writer waits for one.
     pub(crate) wanted: bool,
+    /// One was used: from then on all that are configured are kept ready, before that a single one, so that a start is cheap.
+    pub(crate) taken: bool,
     /// The last attempt to make one failed.
     pub(crate) stuck: bool,
 }
@@ -57,6 +59,7 @@ impl Spares {
                 reserve: false,
                 background: false,
                 wanted: false,
+                taken: false,
                 stuck: false,
             }),
             making: Mutex::new(()),
@@ -75,6 +78,7 @@ pub(crate) fn take(shared: &Shared) -> Result<Spare, Failure> {
     loop {
         if let Some(spare) = ready.spares.pop_front() {
             ready.wanted = false;
+            ready.taken = true;
             shared.spares.changed.notify_all();
             return Ok(spare);
         }
@@ -116,7 +120,12 @@ pub(crate) fn prepare_one(shared: &Shared) -> io::Result<bool> {
         .unwrap_or_else(PoisonError::into_inner);
     let (number, wanted) = {
         let ready = shared.spares.lock();
-        if ready.spares.len() >= shared.config.segments_ahead {
+        let ahead = if ready.taken {
+            shared.config.segments_ahead
+        } else {
+            1
+        };
+        if ready.spares.len() >= ahead {
             return Ok(false);
         }
         (ready.next_number, ready.spares.is_empty())
@@ -184,10 +193,7 @@ pub(crate) fn make_reserve(shared: &Shared) {
         return;
     }
     let path = shared.paths.reserve(&shared.writer);
-    match shared
-        .vfs
-        .create_zeroed(&path, shared.config.reserve_len, shared.direct)
-    {
+    match shared.vfs.allocate(&path, shared.config.reserve_len) {
         Ok(()) => shared.spares.lock().reserve = true,
         Err(error) if is_full(&error) => {}
         Err(error) => tracing::warn!(%error, "failed to make the reserve"),

@@ -48,6 +48,8 @@ pub trait Vfs: Send + Sync {
     fn open(&self, path: &Path, access: Access, direct: bool) -> io::Result<Arc<dyn VfsFile>>;
     /// Creates a file of `len` zeros, really written (not merely allocated), and syncs it.
     fn create_zeroed(&self, path: &Path, len: u64, direct: bool) -> io::Result<()>;
+    /// Creates a file that takes `len` bytes on the disk, whatever they are: nobody reads them.
+    fn allocate(&self, path: &Path, len: u64) -> io::Result<()>;
     /// Puts a second name on a file, only if that name is free: the compare-and-swap of the epoch chain.
     fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Renames a file.

@@ -417,6 +417,10 @@ impl Vfs for MemVfs {
         Ok(())
     }
 
+    fn allocate(&self, path: &Path, len: u64) -> io::Result<()> {
+        self.create_zeroed(path, len, false)
+    }
+
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut disk = held(&self.disk);
         disk.inode(from)?;

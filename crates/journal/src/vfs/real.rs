@@ -101,6 +101,21 @@ impl Vfs for RealVfs {
         written
     }
 
+    fn allocate(&self, path: &Path, len: u64) -> io::Result<()> {
+        let file = Self::open_flags(path, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)?;
+        match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len) {
+            Ok(()) => Ok(()),
+            Err(rustix::io::Errno::OPNOTSUPP) => {
+                fs::remove_file(path)?;
+                self.create_zeroed(path, len, false)
+            }
+            Err(error) => {
+                let _ = fs::remove_file(path);
+                Err(error.into())
+            }
+        }
+    }
+
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         Ok(rustix::fs::linkat(CWD, from, CWD, to, AtFlags::empty())?)
     }

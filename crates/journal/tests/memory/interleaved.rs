@@ -74,6 +74,10 @@ impl Vfs for Paused {
         self.pause.operation();
         self.inner.create_zeroed(path, len, direct)
     }
+    fn allocate(&self, path: &Path, len: u64) -> io::Result<()> {
+        self.pause.operation();
+        self.inner.allocate(path, len)
+    }
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.pause.operation();
         self.inner.link(from, to)

@@ -525,3 +525,24 @@ fn a_segment_is_kept_until_the_moves_out_of_it_are_committed() {
     assert!(running.journal.stats().recycled + running.journal.stats().unlinked > 0);
     running.check(&model);
 }
+
+#[test]
+fn a_replay_keeps_what_it_has_yet_to_read() {
+    let vfs = MemVfs::new(false);
+    let mut model = Model::default();
+    let mut running = start(&vfs, 1).expect("opens");
+    for n in 0..40 {
+        running.put(&mut model, payload(n, 3000));
+        running.delete(&mut model, 0);
+        running.step_all();
+    }
+    let freed = |running: &crate::history::Running| {
+        running.journal.reclaim();
+        running.journal.stats().recycled + running.journal.stats().unlinked
+    };
+    let replay = running.journal.replay().expect("readable");
+    running.snapshot();
+    assert_eq!(freed(&running), 0);
+    assert_eq!(live_ids(replay), []);
+    assert!(freed(&running) > 0);
+}
