@@ -399,20 +399,19 @@ impl Broker {
             };
             let (len, priority, group) = (view.len, view.priority, view.group());
             // A replay turns no timers: the delay or lease that was over is ended here.
-            self.unlease(it.queue, item.qseq, len, &group);
-            self.soft_queue_mut(it.queue).hidden.remove(&item.qseq);
+            let was_out = self.unlease(it.queue, item.qseq, len, &group);
+            let soft = self.soft_queue_mut(it.queue);
+            if soft.hidden.remove(&item.qseq) || was_out {
+                soft.order.add(item.qseq, priority, &group);
+            }
             self.counters.delivered += u64::from(item.receiver.is_some());
             self.counters.redelivered += u64::from(item.receiver.is_some() && item.count > 1);
             if item.settled {
                 self.counters.settled += 1;
-                self.soft_queue_mut(it.queue).order.take(
-                    item.qseq,
-                    priority,
-                    &group,
-                    item.receiver.unwrap_or_else(nobody),
-                    false,
-                );
                 if let Some(receiver) = item.receiver {
+                    self.soft_queue_mut(it.queue)
+                        .order
+                        .take(item.qseq, priority, &group, receiver, false);
                     self.hand_out(it.queue, receiver, item.bytes, false);
                 }
                 self.remove_entry(it.queue, item.qseq, at);
@@ -535,6 +534,9 @@ impl Broker {
                 }
                 Settlement::Release => {
                     self.counters.released += 1;
+                    if !it.soft {
+                        self.show(it.queue, qseq);
+                    }
                     self.release(it.queue, qseq);
                 }
                 Settlement::ReleaseAt(until) => {
@@ -590,6 +592,31 @@ impl Broker {
         soft.out_bytes += u64::from(len);
         self.counters.messages_ready -= 1;
         self.counters.messages_unacked += 1;
+    }
+
+    /// The lease of an entry is ended by record before its time.
+    fn show(&mut self, id: QueueId, qseq: u64) {
+        let visible_at = self
+            .entry(id, qseq)
+            .and_then(|view| view.rare)
+            .and_then(|rare| rare.visible_at);
+        let Some(visible_at) = visible_at else { return };
+        self.soft
+            .timers
+            .remove(&(visible_at, Timer::Visible(id, qseq)));
+        if let Some(queue) = self.queue_mut(id) {
+            queue
+                .entries
+                .change_rare(qseq, |rare| rare.visible_at = None);
+        }
+        let soft = self.soft_queue_mut(id);
+        if let Some(rare) = soft
+            .messages
+            .get_mut(&qseq)
+            .and_then(|entry| entry.rare.as_mut())
+        {
+            rare.visible_at = None;
+        }
     }
 
     fn unlink(&mut self, id: QueueId, qseq: u64) {

@@ -256,18 +256,17 @@ impl Broker {
             ));
         }
         let (exchange, key) = exchange_and_key(address);
-        if address.kind == AddressKind::Queue
-            && create
-            && self.named(address.vhost, &address.name).is_none()
-        {
-            let queue = self.create_queue(address.vhost, &address.name, draft)?;
-            return Ok(Routed {
-                queues: vec![queue],
-                clients: Vec::new(),
-            });
-        }
         let keys: SmallVec<[&Levels; 2]> = std::iter::once(&key).chain(copies).collect();
-        self.route(address.vhost, &exchange, &keys, message, publisher)
+        let mut routed = self.route(address.vhost, &exchange, &keys, message, publisher)?;
+        let missing = address.kind == AddressKind::Queue
+            && self.named(address.vhost, &address.name).is_none();
+        if create && missing {
+            // The newest number is the highest: the order stays.
+            routed
+                .queues
+                .push(self.create_queue(address.vhost, &address.name, draft)?);
+        }
+        Ok(routed)
     }
 
     /// A durable, plain queue, as a door makes it that creates queues on first use (DOORS 10).

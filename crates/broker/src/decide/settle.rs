@@ -43,6 +43,7 @@ impl Broker {
         let mut known = 0;
         let mut kept = Ranges::default();
         let mut all_soft = true;
+        let mut timed = false;
         for (first, last) in &settle.deliveries.ranges {
             if first > last {
                 continue;
@@ -59,6 +60,7 @@ impl Broker {
                 }
                 if !self.settle_apart(id, *qseq, settle.outcome, draft) {
                     all_soft &= self.entry(id, *qseq).is_none_or(|view| view.soft);
+                    timed |= out.receiver.is_none();
                     kept.push(*qseq);
                 }
             }
@@ -70,8 +72,9 @@ impl Broker {
                 Outcome::ReleaseAfterMs(ms) => Settlement::ReleaseAt(draft.now.plus_ms(ms)),
                 Outcome::Received => Settlement::Received,
             };
-            // A released push lease is no news to the journal: the count of its deliveries is there already.
-            let quiet = settlement == Settlement::Release;
+            // A released push lease is no news to the journal: the count of its deliveries is there already. A lease with
+            // a deadline is in the journal, so its end is too.
+            let quiet = settlement == Settlement::Release && !timed;
             draft.change(Kind::Settled(Settled {
                 queue: id,
                 ranges: kept,

@@ -933,3 +933,26 @@ fn rules_2_a_release_writes_no_record_and_an_accept_writes_one() {
     rig.settle(a, &ids(&got), Outcome::Accept);
     assert_eq!(rig.journal.len(), before + 1);
 }
+
+#[test]
+fn an_exclusive_consumer_receives_after_a_restart() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    let attributes = QueueAttributes {
+        deduplicate: true,
+        ..QueueAttributes::default()
+    };
+    rig.durable_queue(a, "q", attributes);
+    rig.consume(a, 1, "q", Credit::Window(1));
+    rig.send(a, "q", "x");
+    rig.pull(a, "q", 1, Lease::Settled);
+    rig.restart();
+    rig.told.clear();
+    let b = rig.attach(2);
+    let mut subscribe = rig.consumer(1, "q", Credit::Exactly(2));
+    subscribe.exclusive = true;
+    subscribe.group = 2;
+    let event = rig.subscribe(b, subscribe);
+    assert!(matches!(event, Event::Subscribed { .. }), "{event:?}");
+    assert_eq!(rig.bodies(b), ["x"]);
+}
