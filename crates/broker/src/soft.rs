@@ -77,8 +77,16 @@ pub(crate) struct SoftEntry {
 pub(crate) struct Out {
     /// Whose it is; `None` when a deadline or a link holds it.
     pub(crate) receiver: Option<Receiver>,
-    /// A consumer's credit waits for it.
-    pub(crate) credited: bool,
+    /// What waits for it: the consumer by its place, and its group. They may be gone, or another of that name be there.
+    pub(crate) credited: Option<Credited>,
+}
+
+/// Whose window a delivery counts in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Credited {
+    /// [`Consumer::place`].
+    pub(crate) place: u64,
+    pub(crate) group: u32,
 }
 
 /// The soft side of a queue, durable or not.

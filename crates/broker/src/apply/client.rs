@@ -96,11 +96,12 @@ impl Broker {
         self.apply_consumer_added(&consumer, now);
         // What the receiver owns counts in its window again.
         let receiver = (session, ConsumerId::CLIENT);
+        let credited = self.credited(receiver);
         let mut owned = 0;
         if let Some(soft) = self.soft.queues.get_mut(&it.queue) {
             for out in soft.out.values_mut().filter(|out| out.receiver.is_none()) {
                 out.receiver = Some(receiver);
-                out.credited = true;
+                out.credited = credited;
                 owned += 1;
             }
         }

@@ -331,7 +331,7 @@ impl Broker {
         soft.hidden.remove(&qseq);
         soft.aside.remove(&qseq);
         soft.order.remove(qseq, priority, &group);
-        self.counters.messages_ready -= 1;
+        fell(&mut self.counters.messages_ready);
         let rare = if let Some(entry) = soft.messages.remove(&qseq) {
             soft.message_bytes -= u64::from(entry.len);
             match entry.place {
@@ -381,10 +381,10 @@ impl Broker {
         };
         soft.out_bytes -= u64::from(len);
         soft.order.returned(group);
-        self.counters.messages_unacked -= 1;
+        fell(&mut self.counters.messages_unacked);
         self.counters.messages_ready += 1;
-        if let (true, Some(receiver)) = (out.credited, out.receiver) {
-            self.return_credit(receiver);
+        if let (Some(credited), Some(receiver)) = (out.credited, out.receiver) {
+            self.return_credit(receiver, credited);
         }
         true
     }
@@ -433,6 +433,10 @@ impl Broker {
             if item.receiver.is_none() {
                 self.pass_to(it.queue, item.qseq);
             }
+            let credited = item
+                .receiver
+                .filter(|_| !item.unowned)
+                .and_then(|receiver| self.credited(receiver));
             let soft = self.soft_queue_mut(it.queue);
             let receiver = item.receiver.unwrap_or_else(nobody);
             soft.order.take(item.qseq, priority, &group, receiver, true);
@@ -440,11 +444,11 @@ impl Broker {
                 item.qseq,
                 Out {
                     receiver: item.receiver.filter(|_| !item.unowned),
-                    credited: !item.unowned,
+                    credited,
                 },
             );
             soft.out_bytes += u64::from(len);
-            self.counters.messages_ready -= 1;
+            fell(&mut self.counters.messages_ready);
             self.counters.messages_unacked += 1;
             if let Some(visible_at) = it.visible_at {
                 self.hide_until(it.queue, item.qseq, visible_at);
@@ -549,6 +553,7 @@ impl Broker {
                     self.unlease(it.queue, qseq, len, &group);
                     self.hide_until(it.queue, qseq, until);
                     self.soft_queue_mut(it.queue).hidden.insert(qseq);
+                    self.watch(it.queue, qseq);
                 }
                 Settlement::Received => {
                     self.own(it.queue, qseq);
@@ -586,11 +591,11 @@ impl Broker {
             qseq,
             Out {
                 receiver: None,
-                credited: false,
+                credited: None,
             },
         );
         soft.out_bytes += u64::from(len);
-        self.counters.messages_ready -= 1;
+        fell(&mut self.counters.messages_ready);
         self.counters.messages_unacked += 1;
     }
 
@@ -676,9 +681,9 @@ impl Broker {
             return;
         };
         let receiver = out.receiver.take();
-        let credited = std::mem::take(&mut out.credited);
-        if let (true, Some(receiver)) = (credited, receiver) {
-            self.return_credit(receiver);
+        let credited = out.credited.take();
+        if let (Some(credited), Some(receiver)) = (credited, receiver) {
+            self.return_credit(receiver, credited);
         }
     }
 
@@ -762,4 +767,10 @@ pub(crate) const fn transient_len(body: u32) -> u64 {
 
 const fn nobody() -> crate::queue::Receiver {
     (session::SessionId(0), session::ConsumerId(0))
+}
+
+/// A gauge fell by one. A gauge that is wrong is a defect, but none to stop the node for.
+fn fell(gauge: &mut u64) {
+    debug_assert!(*gauge > 0, "a gauge does not fall below 0");
+    *gauge = gauge.saturating_sub(1);
 }

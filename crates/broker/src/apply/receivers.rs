@@ -16,7 +16,7 @@ use crate::{
     Broker,
     change::ConsumerAdded,
     queue::{Receiver, flag},
-    soft::{Attached, Consumer, ConsumerGroup, SoftQueue},
+    soft::{Attached, Consumer, ConsumerGroup, Credited, SoftQueue},
 };
 
 impl Broker {
@@ -263,21 +263,33 @@ impl Broker {
         self.refresh(receiver);
     }
 
-    /// A delivery of that receiver was settled.
-    pub(super) fn return_credit(&mut self, receiver: Receiver) {
+    /// Whose window a delivery to that receiver counts in.
+    pub(super) fn credited(&self, receiver: Receiver) -> Option<Credited> {
+        let consumer = self.consumer(receiver)?;
+        Some(Credited {
+            place: consumer.place,
+            group: consumer.group,
+        })
+    }
+
+    /// A delivery to that receiver was settled. The consumer may be gone, its group's window is free all the same.
+    pub(super) fn return_credit(&mut self, receiver: Receiver, credited: Credited) {
         let Some(attached) = self.soft.sessions.get_mut(&receiver.0) else {
             return;
         };
-        let Some(consumer) = attached.consumers.get_mut(&receiver.1) else {
-            return;
-        };
-        consumer.out = consumer.out.saturating_sub(1);
+        if let Some(consumer) = attached.consumers.get_mut(&receiver.1)
+            && consumer.place == credited.place
+        {
+            debug_assert!(consumer.out > 0, "a delivery counts once");
+            consumer.out = consumer.out.saturating_sub(1);
+        }
         let mut freed = None;
-        if consumer.group != 0 {
-            let group = attached.groups.entry(consumer.group).or_default();
-            if group.window != 0 && group.out == group.window {
-                freed = Some(consumer.group);
+        if credited.group != 0 {
+            let group = attached.groups.entry(credited.group).or_default();
+            if group.window != 0 && group.out >= group.window {
+                freed = Some(credited.group);
             }
+            debug_assert!(group.out > 0, "a delivery counts once");
             group.out = group.out.saturating_sub(1);
         }
         match freed {

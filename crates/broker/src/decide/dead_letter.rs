@@ -265,12 +265,16 @@ impl Broker {
             return;
         }
         let mut at = self.ready_from_start(id);
+        let mut delayed = self.soft_queue(id).hidden.iter();
         loop {
             let (count, bytes) = draft.held(self, id);
             if !over(count, bytes) {
                 return;
             }
-            let Some(qseq) = at.next(self) else { return };
+            // When nothing is ready, what is delayed makes room: the oldest first.
+            let Some(qseq) = at.next(self).or_else(|| delayed.next().copied()) else {
+                return;
+            };
             if draft.goes(id, qseq) {
                 continue;
             }

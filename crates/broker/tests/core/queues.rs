@@ -956,3 +956,33 @@ fn an_exclusive_consumer_receives_after_a_restart() {
     assert!(matches!(event, Event::Subscribed { .. }), "{event:?}");
     assert_eq!(rig.bodies(b), ["x"]);
 }
+
+#[test]
+fn a_cancelled_consumers_deliveries_still_count_in_their_group_until_they_are_settled() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    rig.durable_queue(a, "q", QueueAttributes::default());
+    rig.command(
+        a,
+        Command::GroupWindow {
+            group: 1,
+            window: 1,
+        },
+    );
+    let mut subscribe = rig.consumer(1, "q", Credit::Window(0));
+    subscribe.group = 1;
+    rig.subscribe(a, subscribe.clone());
+    rig.send(a, "q", "x");
+    rig.send(a, "q", "y");
+    let got = rig.deliveries(a);
+    let cancel = Command::Cancel {
+        token: Token(0),
+        lane: Lane(0),
+        consumer: ConsumerId(1),
+    };
+    rig.command(a, cancel);
+    rig.subscribe(a, subscribe);
+    assert!(rig.deliveries(a).is_empty());
+    rig.settle(a, &ids(&got), Outcome::Accept);
+    assert_eq!(rig.bodies(a), ["y"]);
+}
