@@ -25,6 +25,8 @@ mod node;
 mod random;
 
 pub(crate) use build::*;
-pub(crate) use history::{Action, Play, Sent, Step, Theme, history, options, play_on, queue_name};
+pub(crate) use history::{
+    Action, Play, QUEUES, Sent, Step, Theme, history, options, play_on, queue_name,
+};
 pub(crate) use node::{Give, Heard, Node, Record, encoded};
 pub(crate) use random::{Random, seeds, shortest};

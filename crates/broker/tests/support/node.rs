@@ -160,6 +160,7 @@ impl Node {
         self.decided(|broker, cx, out| broker.decide_detach(session, cx, out));
         self.outbox.remove(&session);
         self.settle_down();
+        self.do_due();
     }
 
     /// Gives a command, and delivers what has become possible.
@@ -167,6 +168,14 @@ impl Node {
         let command = command.command();
         self.decided(|broker, cx, out| broker.decide(from, &command, cx, out));
         self.settle_down();
+        self.do_due();
+    }
+
+    /// A command may leave something that was due long ago.
+    fn do_due(&mut self) {
+        if self.broker.next_deadline().is_some_and(|at| at <= self.now) {
+            self.tick();
+        }
     }
 
     /// Lets time pass, stopping at every deadline on the way.
@@ -286,17 +295,18 @@ impl Node {
     fn settle_down(&mut self) {
         for step in 0.. {
             assert!(step < STEPS_MAX, "deliveries do not end");
-            let mut more = false;
-            let limit = 1 + step % 5;
-            self.decided(|broker, cx, out| more = broker.decide_deliveries(cx, limit, out));
-            if more {
-                continue;
-            }
+            // Fetches first, so that it makes no difference to what follows whether a message was in memory.
             if self.answers
                 && let Some((fetch, id)) = self.fetches.pop_front()
             {
                 let message = Arc::new(self.stored(id));
                 self.decided(|broker, cx, out| broker.decide_fetched(fetch, message, cx, out));
+                continue;
+            }
+            let mut more = false;
+            let limit = 1 + step % 5;
+            self.decided(|broker, cx, out| more = broker.decide_deliveries(cx, limit, out));
+            if more {
                 continue;
             }
             if let Some(session) = self.closed.pop() {

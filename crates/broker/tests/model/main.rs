@@ -1,0 +1,497 @@
+//! A naive model of the core, and random histories in which both must agree after every command.
+//!
+//! The model is plain lists and obvious code. It predicts every answer, and it follows the core's deliveries one by one:
+//! each must be the one that the model would have made next from that queue, to whose turn it is, shown as it should be;
+//! and when the core rests, nothing may be left that the model would still deliver. The interleaving of *different*
+//! queues' deliveries is the core's choice.
+//!
+//! | file | what |
+//! |---|---|
+//! | `queues.rs` | entries, turns, windows, leases, limits, dead letters, time |
+//! | `routing.rs` | exchanges and bindings, declarations |
+//! | `clients.rs` | client sessions |
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod clients;
+mod queues;
+mod routing;
+
+use broker::Config;
+use message::{Kind, Timestamp};
+use session::{
+    Command, ConsumerId, Event, Operation, Publish, PublishOutcome, RefusalKind, SessionId, Source,
+    Subscribe,
+};
+use support::{Action, Node, Play, Step, Theme, history, look, queue_name, seeds, shortest};
+
+use queues::{Admission, Consumer, Incoming, Queue, Shared};
+use routing::{Bound, Exchange};
+
+/// The core as anyone would write it who had all the time in the world.
+#[derive(Clone)]
+pub(crate) struct Model {
+    now: Timestamp,
+    said: Vec<(SessionId, String)>,
+    queues: Vec<Queue>,
+    /// In the order in which they came.
+    consumers: Vec<Consumer>,
+    shared: Vec<Shared>,
+    exchanges: Vec<Exchange>,
+    bindings: Vec<Bound>,
+    /// What the last pull took.
+    pulled: Vec<(u64, u64)>,
+    next_number: u64,
+    next_arrival: u64,
+}
+
+impl Model {
+    fn new(now: Timestamp) -> Self {
+        Self {
+            now,
+            said: Vec::new(),
+            queues: Vec::new(),
+            consumers: Vec::new(),
+            shared: Vec::new(),
+            exchanges: routing::fixed(),
+            bindings: Vec::new(),
+            pulled: Vec::new(),
+            next_number: 0,
+            next_arrival: 0,
+        }
+    }
+
+    fn say(&mut self, to: SessionId, what: String) {
+        self.said.push((to, what));
+    }
+
+    fn give(&mut self, from: SessionId, command: &Command) {
+        match command {
+            Command::Declare { token, declare, .. } => self.declare(from, *token, declare),
+            Command::Publish(publish) => self.publish(from, publish),
+            Command::Subscribe(subscribe) => self.subscribe(from, subscribe),
+            Command::Cancel {
+                token, consumer, ..
+            } => self.cancel(from, *token, *consumer),
+            Command::Credit { consumer, credit } => {
+                let same = |c: &&mut Consumer| c.session == from && c.id == *consumer;
+                if let Some(consumer) = self.consumers.iter_mut().find(same) {
+                    consumer.credit = *credit;
+                }
+            }
+            Command::GroupWindow { group, window } if *group != 0 => {
+                self.group(from, *group).window = *window;
+            }
+            Command::GroupFlow { group, active } => self.group(from, *group).active = *active,
+            Command::Settle(settle) => {
+                let known = self.settle(from, settle);
+                if let Some(token) = settle.token {
+                    self.say(
+                        from,
+                        if known == 0 {
+                            format!("{token:?} refused UnknownDelivery")
+                        } else {
+                            format!("{token:?} settled {known}")
+                        },
+                    );
+                }
+            }
+            Command::Pull(pull) => self.pull(from, pull),
+            Command::Transact(transact) => self.transact(from, transact),
+            _ => {}
+        }
+        self.refresh();
+        self.rest();
+    }
+
+    /// What was asked is done.
+    fn rest(&mut self) {
+        let entries = self.queues.iter_mut().flat_map(|queue| &mut queue.entries);
+        entries.for_each(|entry| entry.fresh = false);
+    }
+
+    fn group(&mut self, session: SessionId, group: u32) -> &mut Shared {
+        let same = |s: &Shared| s.session == session && s.group == group;
+        let at = self.shared.iter().position(same).unwrap_or_else(|| {
+            self.shared.push(Shared {
+                session,
+                group,
+                window: 0,
+                active: true,
+            });
+            self.shared.len() - 1
+        });
+        &mut self.shared[at]
+    }
+
+    fn subscribe(&mut self, from: SessionId, subscribe: &Subscribe) {
+        let token = subscribe.token;
+        let before = self.clone();
+        let said = match (&subscribe.source, self.consume(from, subscribe)) {
+            (Source::Queue { .. }, Ok(())) => format!("{token:?} subscribed"),
+            (_, Err(kind)) => {
+                *self = before;
+                format!("{token:?} refused {kind:?}")
+            }
+            _ => return,
+        };
+        self.say(from, said);
+    }
+
+    fn publish(&mut self, from: SessionId, publish: &Publish) {
+        let confirmed = publish.token.is_some();
+        let placed = self.place(publish, confirmed);
+        let body = String::from_utf8_lossy(&publish.message.body).into_owned();
+        if publish.mandatory && matches!(placed, Ok((0, _))) {
+            self.say(from, format!("returned {body}"));
+        }
+        let Some(token) = publish.token else { return };
+        let outcome = match placed {
+            Err(kind) => format!("refused {kind:?}"),
+            Ok((matched, duplicates)) if duplicates > 0 && duplicates == matched => {
+                "duplicate".to_owned()
+            }
+            Ok((matched, _)) => format!("accepted {matched}"),
+        };
+        self.say(from, format!("{token:?} published {outcome}"));
+    }
+
+    /// Puts a message wherever it goes. How many matched and how many of these knew it already, or why one refused.
+    fn place(&mut self, publish: &Publish, confirmed: bool) -> Result<(u32, u32), RefusalKind> {
+        let message = &publish.message;
+        let address = &message.address;
+        let (exchange, key) = routing::exchange_and_key(address);
+        if self.exchange(&exchange).is_some_and(|e| e.options.internal) {
+            return Err(RefusalKind::AccessDenied);
+        }
+        if address.kind == Kind::Queue && publish.create && self.named(&address.name).is_none() {
+            self.make_queue(&address.name);
+        }
+        let mut keys = vec![key];
+        keys.extend(message.fields().carbon_copies.iter().cloned());
+        let routed = self.route(&exchange, &keys, message, None);
+        let routed = routed.ok_or(RefusalKind::NotFound)?;
+        let incoming = Incoming {
+            message: message.clone(),
+            durable: message.durable || confirmed,
+            expiry: message.expiry,
+            deaths: Vec::new(),
+            readdressed: None,
+        };
+        let mut refused = None;
+        let mut duplicates = 0;
+        let mut taken = Vec::new();
+        let targets = self.in_order(routed.queues.clone());
+        for target in &targets {
+            match self.admit(*target, &incoming) {
+                Admission::Taken => taken.push(*target),
+                Admission::Duplicate => duplicates += 1,
+                Admission::Discarded => self.dead_letter_refused(*target, &incoming, &mut taken),
+                Admission::Refused(kind) => {
+                    refused.get_or_insert(kind);
+                    let overflow = self.queue_ref(*target).at.overflow;
+                    if kind == RefusalKind::QueueFull
+                        && overflow == session::Overflow::RejectPublishDeadLetter
+                    {
+                        self.dead_letter_refused(*target, &incoming, &mut taken);
+                    }
+                }
+            }
+        }
+        let matched = (targets.len() + routed.clients.len()) as u32;
+        self.admit_clients(&routed, &incoming);
+        refused.map_or(Ok((matched, duplicates)), Err)
+    }
+
+    /// All or nothing.
+    fn transact(&mut self, from: SessionId, transact: &session::Transact) {
+        let token = transact.token;
+        let before = self.clone();
+        let mut returned = Vec::new();
+        for operation in &transact.operations {
+            let done = match operation {
+                Operation::Publish(publish) => self.place(publish, true).map(|(matched, _)| {
+                    if matched == 0 && publish.mandatory {
+                        returned.push(String::from_utf8_lossy(&publish.message.body).into_owned());
+                    }
+                }),
+                Operation::Settle(settle) => match self.settle(from, settle) {
+                    0 => Err(RefusalKind::UnknownDelivery),
+                    _ => Ok(()),
+                },
+            };
+            if let Err(kind) = done {
+                *self = before;
+                return self.say(from, format!("{token:?} refused {kind:?}"));
+            }
+        }
+        self.say(from, format!("{token:?} committed, returned {returned:?}"));
+    }
+
+    fn detach(&mut self, session: SessionId) {
+        self.release_all(session);
+        let owned = self.queues.iter().filter(|q| q.owner == Some(session));
+        let owned: Vec<u64> = owned.map(|queue| queue.number).collect();
+        for number in owned {
+            self.delete_queue(number);
+        }
+        let mine = self.consumers.iter().filter(|c| c.session == session);
+        let mine: Vec<ConsumerId> = mine.map(|consumer| consumer.id).collect();
+        for consumer in mine {
+            self.consumer_goes(session, consumer);
+        }
+        self.shared.retain(|shared| shared.session != session);
+        self.said.retain(|(to, _)| *to != session);
+        self.refresh();
+    }
+
+    fn restart(&mut self) {
+        self.said.clear();
+        self.restart_queues();
+        self.restart_routing();
+        self.refresh();
+    }
+
+    fn next_due(&self) -> Option<Timestamp> {
+        self.due_in_queues().map(|due| due.0)
+    }
+
+    /// Does everything that is due.
+    fn tick(&mut self) {
+        while let Some((at, what, number, arrival)) = self.due_in_queues() {
+            if at > self.now {
+                break;
+            }
+            self.happen_in_queue(what, number, arrival);
+            self.refresh();
+            self.rest();
+        }
+    }
+}
+
+/// How an event is told, in the model's words.
+fn told(event: &Event) -> String {
+    match event {
+        Event::Refused { token, refusal } => format!("{token:?} refused {:?}", refusal.kind),
+        Event::Declared {
+            token,
+            messages,
+            consumers,
+            ..
+        } => format!("{token:?} declared {messages} messages {consumers} consumers"),
+        Event::Published { token, outcome } => {
+            let outcome = match outcome {
+                PublishOutcome::Accepted { matched } => format!("accepted {matched}"),
+                PublishOutcome::Duplicate => "duplicate".to_owned(),
+                PublishOutcome::Refused(refusal) => format!("refused {:?}", refusal.kind),
+            };
+            format!("{token:?} published {outcome}")
+        }
+        Event::Returned { message, .. } => {
+            format!("returned {}", String::from_utf8_lossy(&message.body))
+        }
+        Event::Subscribed { token } => format!("{token:?} subscribed"),
+        Event::Unsubscribed { token, existed } => {
+            format!("{token:?} unsubscribed, existed {existed}")
+        }
+        Event::Cancelled { consumer } => format!("{consumer:?} cancelled"),
+        Event::Settled { token, known } => format!("{token:?} settled {known}"),
+        Event::Pulled {
+            token,
+            deliveries,
+            remaining,
+        } => {
+            let shown = |delivery: &session::Delivery| {
+                format!("{} {}", support::text(delivery), delivery.count)
+            };
+            let taken: Vec<String> = deliveries.iter().map(shown).collect();
+            queues::pulled(*token, &taken, *remaining)
+        }
+        Event::Committed { token, returned } => {
+            let body = |message: &std::sync::Arc<message::Message>| {
+                String::from_utf8_lossy(&message.body).into_owned()
+            };
+            let returned: Vec<String> = returned.iter().map(body).collect();
+            format!("{token:?} committed, returned {returned:?}")
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+const SNAPSHOTS: bool = false;
+
+/// The core and the model, side by side.
+struct Both {
+    node: Node,
+    play: Play,
+    model: Model,
+    observer: SessionId,
+}
+
+impl Both {
+    fn new() -> Self {
+        let mut node = Node::with(Config {
+            outbox_bytes_max: 1 << 40,
+            recent_count_max: 1 << 40,
+            recent_bytes_max: 1 << 40,
+            ..Config::default()
+        });
+        let observer = node.attach();
+        Self {
+            model: Model::new(node.now),
+            node,
+            play: Play::new(),
+            observer,
+        }
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), String> {
+        let Some(action) = self.play.action(step, &self.node) else {
+            return Ok(());
+        };
+        match action {
+            Action::Attach(slot) => {
+                let session = self.node.attach();
+                self.play.attached(slot, session);
+            }
+            Action::Detach(session) => {
+                self.node.detach(session);
+                self.play.detached(session);
+                self.model.detach(session);
+            }
+            Action::Give(session, command) => {
+                // No two commands at the same time: what they cause is due at different times.
+                self.pass(10)?;
+                self.model.give(session, &command);
+                self.node.give(session, command);
+            }
+            Action::Pass(ms) => return self.pass(ms),
+            Action::Restart(snapshot) => {
+                if snapshot && SNAPSHOTS {
+                    self.node.restart_from_snapshot();
+                } else {
+                    self.node.restart();
+                }
+                self.play.all_detached();
+                self.model.restart();
+                self.observer = self.node.attach();
+            }
+        }
+        self.agree()
+    }
+
+    /// Stops at every deadline that either knows of.
+    fn pass(&mut self, ms: u64) -> Result<(), String> {
+        let until = self.node.now.plus_ms(ms);
+        loop {
+            let next = [self.node.broker.next_deadline(), self.model.next_due()];
+            let next = next.into_iter().flatten().min().filter(|at| *at <= until);
+            let now = next.unwrap_or(until).max(self.node.now);
+            self.node.now = now;
+            self.model.now = now;
+            self.node.tick();
+            self.agree()?;
+            if next.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn agree(&mut self) -> Result<(), String> {
+        self.model.tick();
+        let mut heard = Vec::new();
+        for one in std::mem::take(&mut self.node.heard) {
+            self.play.hears(one.to, &one.event);
+            match &one.event {
+                Event::Delivery(delivery) => self.model.delivered(one.to, delivery)?,
+                event => {
+                    if let Event::Pulled { deliveries, .. } = event {
+                        self.model.learn_pulled(deliveries);
+                    }
+                    heard.push((one.to, told(event)));
+                }
+            }
+        }
+        self.model.quiet()?;
+        let mut said = std::mem::take(&mut self.model.said);
+        said.sort_by_key(|(to, _)| *to);
+        heard.sort_by_key(|(to, _)| *to);
+        if said != heard {
+            return Err(format!("the core said {heard:?}\nthe model {said:?}"));
+        }
+        self.counts()
+    }
+
+    /// Messages and consumers of every queue, and the gauges.
+    fn counts(&mut self) -> Result<(), String> {
+        for number in 0..support::QUEUES {
+            let name = queue_name(number);
+            let core = match self.node.declare(self.observer, look(name)) {
+                Event::Declared {
+                    messages,
+                    consumers,
+                    ..
+                } => Ok((messages, consumers as usize)),
+                Event::Refused { refusal, .. } => Err(refusal.kind),
+                other => return Err(format!("looked, and was told {other:?}")),
+            };
+            let model = match self.model.named(name.as_bytes()) {
+                None => Err(RefusalKind::NotFound),
+                Some(number) => {
+                    let queue = self.model.queue_ref(number);
+                    let mine = |c: &&Consumer| c.queue == number;
+                    let consumers = self.model.consumers.iter().filter(mine).count();
+                    match queue.owner {
+                        Some(_) => Err(RefusalKind::Locked),
+                        None => Ok((queue.ready(), consumers)),
+                    }
+                }
+            };
+            if core != model {
+                return Err(format!(
+                    "{name}: the core counts {core:?}, the model {model:?}"
+                ));
+            }
+        }
+        let entries = self.model.queues.iter().flat_map(|queue| &queue.entries);
+        let out = |entry: &&queues::Entry| {
+            use queues::Place;
+            !matches!(entry.place, Place::Ready | Place::Hidden(_))
+        };
+        let (all, out) = (entries.clone().count(), entries.filter(out).count());
+        let gauges = self.node.broker.counters();
+        let core = (
+            gauges.messages_ready as usize,
+            gauges.messages_unacked as usize,
+        );
+        if core != (all - out, out) {
+            return Err(format!("gauges {core:?}, the model {:?}", (all - out, out)));
+        }
+        Ok(())
+    }
+}
+
+fn agree(seed: u64, theme: Theme, len: usize) {
+    shortest(seed, history(seed, theme, len), |steps| {
+        let mut both = Both::new();
+        for step in steps {
+            both.step(step)?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn random_histories_of_queues_agree_with_the_model() {
+    for seed in seeds() {
+        agree(seed, Theme::Queues, 250);
+    }
+}
+
+#[test]
+fn random_histories_of_exchanges_agree_with_the_model() {
+    for seed in seeds() {
+        agree(seed, Theme::Exchanges, 250);
+    }
+}
