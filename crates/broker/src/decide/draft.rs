@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use message::Timestamp;
+use message::{Name, Timestamp, VhostId};
 use session::{Event, Lane, QueueId, SessionId};
 use smallvec::SmallVec;
 
@@ -29,6 +29,8 @@ pub(crate) struct Draft<'a> {
     /// Entries that an earlier change of this decision takes away.
     gone: BTreeSet<(QueueId, u64)>,
     dedups: SmallVec<[(QueueId, bytes::Bytes); 1]>,
+    /// Queues that this decision makes, by name.
+    made: SmallVec<[(VhostId, Name, QueueId); 1]>,
     transient: u64,
     durable_queues: u64,
     soft_queues: u64,
@@ -49,6 +51,7 @@ impl<'a> Draft<'a> {
             added: SmallVec::new(),
             gone: BTreeSet::new(),
             dedups: SmallVec::new(),
+            made: SmallVec::new(),
             transient: 0,
             durable_queues: 0,
             soft_queues: 0,
@@ -60,6 +63,11 @@ impl<'a> Draft<'a> {
 
     pub(crate) fn change(&mut self, kind: Kind) {
         self.out.changes.push(Change(kind));
+    }
+
+    /// A change that comes before those drafted so far.
+    pub(crate) fn change_first(&mut self, kind: Kind) {
+        self.out.changes.insert(0, Change(kind));
     }
 
     pub(crate) fn effect(&mut self, effect: Effect) {
@@ -183,6 +191,19 @@ impl<'a> Draft<'a> {
         }
         self.dedups.push(pair);
         true
+    }
+
+    /// Notes a queue that this decision makes.
+    pub(crate) fn makes(&mut self, vhost: VhostId, name: &Name, queue: QueueId) {
+        self.made.push((vhost, name.clone(), queue));
+    }
+
+    /// The queue of that name, if this decision makes it.
+    pub(crate) fn made(&self, vhost: VhostId, name: &Name) -> Option<QueueId> {
+        self.made
+            .iter()
+            .find(|(at, made, _)| *at == vhost && made == name)
+            .map(|(_, _, queue)| *queue)
     }
 
     /// The id of a queue that this decision makes.

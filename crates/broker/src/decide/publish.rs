@@ -260,12 +260,19 @@ impl Broker {
         let mut routed = self.route(address.vhost, &exchange, &keys, message, publisher)?;
         let missing = address.kind == AddressKind::Queue
             && self.named(address.vhost, &address.name).is_none();
-        if create && missing {
-            // The newest number is the highest: the order stays.
-            routed
-                .queues
-                .push(self.create_queue(address.vhost, &address.name, draft)?);
+        if !missing {
+            return Ok(routed);
         }
+        // An earlier publish of the same transaction may have made it.
+        match draft.made(address.vhost, &address.name) {
+            Some(queue) => routed.queues.push(queue),
+            None if create => {
+                let queue = self.create_queue(address.vhost, &address.name, draft)?;
+                routed.queues.push(queue);
+            }
+            None => return Ok(routed),
+        }
+        routed.queues.sort_unstable();
         Ok(routed)
     }
 
@@ -289,6 +296,7 @@ impl Broker {
             }),
             ..QueueDeclared::default()
         })));
+        draft.makes(vhost, name, queue);
         Ok(queue)
     }
 

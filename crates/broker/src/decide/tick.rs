@@ -175,5 +175,6 @@ impl Broker {
 }
 
 fn postpone(was: (Timestamp, Timer), until: Option<Timestamp>, draft: &mut Draft<'_>) {
-    draft.change(Kind::Postponed { was, until });
+    // First of all: what the same decision puts into a queue sets the queue's deadline anew.
+    draft.change_first(Kind::Postponed { was, until });
 }
