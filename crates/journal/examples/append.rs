@@ -77,12 +77,13 @@ fn main() {
     times.sort_unstable();
     let stats = journal.stats();
     println!(
-        "{producers} producers, window {window}, {bytes} B: {:.0} records/s, {:.0} MB/s; p50 {} us, p99 {} us; {:.1} records a batch; direct: {}",
+        "{producers} producers, window {window}, {bytes} B: {:.0} records/s, {:.0} MB/s; p50 {} us, p99 {} us; {:.1} records a batch, {} us a step; direct: {}",
         stats.records as f64 / elapsed.as_secs_f64(),
         stats.written_bytes as f64 / elapsed.as_secs_f64() / 1e6,
         times[times.len() / 2],
         times[times.len() * 99 / 100],
         stats.records as f64 / stats.batches as f64,
+        stats.sync_micros / stats.batches.max(1),
         stats.direct,
     );
     journal.shutdown();

@@ -4,7 +4,7 @@
 //! take the open batch -> gather into one aligned buffer, hash -> write, durable on return -> read my own fence
 //!   -> clear: committed, cache, forwards, wake        -> set or unreadable: fenced, nothing of it was ever confirmed
 //! ```
-//! *Safe before confirm*: `committed` moves behind the fence read only. A failed write is final (JOURNAL fsync rule): it is
+//! *Safe before confirm*: `committed` moves behind the fence read only. A failed write is final: it is
 //! never tried again, and nothing commits after it.
 
 use std::sync::atomic::Ordering;

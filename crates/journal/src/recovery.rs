@@ -1,4 +1,4 @@
-//! Opening: a start is a takeover of oneself (JOURNAL 2.2, RULES 17).
+//! Opening: a start is a takeover of oneself (RULES 17).
 //!
 //! Lock, check FORMAT, fence the last epoch, and only then read its tail; write what is not proven durable into one's own
 //! first segment, publish the next epoch by link, and hand out the history. Every step may be cut short: what was linked

@@ -1,4 +1,4 @@
-//! Snapshots: the state behind a batch, written under a temporary name, synced, then linked (JOURNAL 3.7).
+//! Snapshots: the state behind a batch, written under a temporary name, synced, then linked.
 //!
 //! ```text
 //! 0      magic "BSCLSNAP", level u32, zeros u32, store, sequence, LSN, chain hash, check u64

@@ -1,4 +1,4 @@
-//! Segments prepared ahead, so that a roll never waits; the reserve for a full disk (RULES 23, JOURNAL 3.9).
+//! Segments prepared ahead, so that a roll never waits; the reserve for a full disk (RULES 23).
 //!
 //! A spare has its final name and a zero header: at a start of another incarnation it is garbage. It is zero-filled by
 //! really writing zeros, or is a segment of this very incarnation whose records are dead (RULES 16).

@@ -518,7 +518,7 @@ impl Surveyor<'_> {
         Ok(tail)
     }
 
-    /// The invalid place is a torn tail only if nothing says that it was durable (JOURNAL 3.2).
+    /// The invalid place is a torn tail only if nothing says that it was durable.
     fn torn_not_damaged(
         &self,
         segment: &Segment,

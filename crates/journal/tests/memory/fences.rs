@@ -1,4 +1,4 @@
-//! Epochs and fences: a deposed writer confirms nothing and damages nothing (JOURNAL 2.2, RULES 16, 17, 21).
+//! Epochs and fences: a deposed writer confirms nothing and damages nothing (RULES 16, 17, 21).
 
 use journal::{Failure, Step};
 

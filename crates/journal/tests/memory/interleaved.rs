@@ -1,4 +1,4 @@
-//! The flag principle at every interleaving of two processes on one store (JOURNAL 2.3): between any two file operations
+//! The flag principle at every interleaving of two processes on one store: between any two file operations
 //! of one, the other does everything it wants to do.
 
 use std::io;

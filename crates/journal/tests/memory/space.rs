@@ -1,4 +1,4 @@
-//! Space: references, reclaiming, recycling, moving survivors, snapshots, a full disk (RULES 16, 20, 22, 23; JOURNAL 3.6, 3.9).
+//! Space: references, reclaiming, recycling, moving survivors, snapshots, a full disk (RULES 16, 20, 22, 23).
 
 use journal::vfs::{MemVfs, Vfs};
 use journal::{ReadError, Space, Step};
