@@ -1,11 +1,13 @@
 //! Clients. They block, with [`LIMIT`] as their patience; what they get wrong ends the test.
 
 mod amqp;
+mod amqp_frames;
 mod mqtt;
 mod stomp;
 mod web;
 
 pub(crate) use amqp::{Amqp, Deliveries, durable, persistent, table, text, wait};
+pub(crate) use amqp_frames::AmqpFrames;
 pub(crate) use mqtt::{Mqtt, connect, present};
 pub(crate) use stomp::Stomp;
 pub(crate) use web::{get, upgrade};

@@ -7,10 +7,11 @@ use std::{
 
 use ::mqtt::codec::{ReasonCode, Version as MqttVersion};
 use ::stomp::{Version as StompVersion, codec::Verb};
+use amqp091::codec::{Method, connection};
 use bytes::Bytes;
 
 use crate::{
-    client::{Amqp, Mqtt, Stomp, Transport, connect, dial, wait},
+    client::{AmqpFrames, Mqtt, Stomp, Transport, connect, dial},
     server::Server,
 };
 
@@ -32,9 +33,13 @@ fn a_wrong_password_is_refused_in_each_protocol_s_words() -> anyhow::Result<()> 
         let (mut client, answer) = Stomp::open_as(tcp("stomp"), StompVersion::V1_2, user, "wrong")?;
         assert_eq!(answer.verb, Verb::Error, "{user}");
         assert!(client.frame_or_end()?.is_none(), "and the end");
-        let refused = wait(Amqp::login(server.door("amqp"), user, "wrong"));
-        let refused = format!("{:?}", refused.expect_err("it is wrong"));
-        assert!(refused.contains("ACCESSREFUSED"), "403: {refused}");
+        let (mut client, answer) = AmqpFrames::login(tcp("amqp"), user, "wrong")?;
+        let Method::ConnectionClose(close) = answer else {
+            panic!("refused with connection.close, not {answer:?}");
+        };
+        assert_eq!(close.reply_code, 403, "access-refused");
+        client.say(0, connection::CloseOk {})?;
+        assert!(client.frame_or_end()?.is_none(), "and the end");
     }
     server.stop();
     Ok(())
