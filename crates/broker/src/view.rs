@@ -179,6 +179,12 @@ impl Broker {
         )
     }
 
+    /// Whether an entry is among those.
+    pub(crate) fn is_held(&self, id: QueueId, qseq: u64) -> bool {
+        let soft = self.soft_queue(id);
+        !soft.out.contains_key(&qseq) && !soft.aside.contains(&qseq)
+    }
+
     /// Entries that could be delivered now.
     pub(crate) fn ready(&self, id: QueueId) -> u64 {
         let soft = self.soft_queue(id);

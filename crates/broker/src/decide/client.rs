@@ -369,7 +369,7 @@ impl Broker {
                 self.settle_origin(origin, place, view.soft, outcome, draft);
             }
             // When the session ends its queue goes as a whole.
-            if !ends && draft.entry_goes(id, qseq, view.len) {
+            if !ends && draft.entry_goes(self, id, qseq, view.len) {
                 if view.soft {
                     released_soft.push(qseq);
                 } else {

@@ -51,7 +51,7 @@ impl Broker {
         let (Some(queue), Some(view)) = (self.queue(id), self.entry(id, qseq)) else {
             return;
         };
-        if !draft.entry_goes(id, qseq, view.len) {
+        if !draft.entry_goes(self, id, qseq, view.len) {
             return;
         }
         if !has_target(queue.attributes(), reason) {

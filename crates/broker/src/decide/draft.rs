@@ -149,10 +149,20 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// An entry that was held will be gone. `false` when it goes already.
-    pub(crate) fn entry_goes(&mut self, queue: QueueId, qseq: u64, len: u32) -> bool {
+    /// An entry will be gone. `false` when it goes already.
+    pub(crate) fn entry_goes(
+        &mut self,
+        broker: &Broker,
+        queue: QueueId,
+        qseq: u64,
+        len: u32,
+    ) -> bool {
         if !self.gone.insert((queue, qseq)) {
             return false;
+        }
+        if !broker.is_held(queue, qseq) {
+            // Limits do not count what is out.
+            return true;
         }
         let added = self.added(queue);
         added.count -= 1;

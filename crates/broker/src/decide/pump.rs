@@ -238,7 +238,7 @@ impl Broker {
     ) -> bool {
         match over(queue, view, draft.now) {
             Some(Over::Retention) => {
-                if draft.entry_goes(id, qseq, view.len) {
+                if draft.entry_goes(self, id, qseq, view.len) {
                     self.drop_entry(id, qseq, view.soft, Tally::DroppedExpired, draft);
                 }
                 return true;
@@ -286,7 +286,7 @@ impl Broker {
         }
         if through {
             self.dead_letter(id, qseq, DeathReason::TooLarge, draft);
-        } else if draft.entry_goes(id, qseq, view.len) {
+        } else if draft.entry_goes(self, id, qseq, view.len) {
             self.drop_entry(id, qseq, view.soft, Tally::DroppedTooLarge, draft);
         }
         true

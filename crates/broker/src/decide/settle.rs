@@ -111,7 +111,7 @@ impl Broker {
                 }
                 spent
             }
-            Outcome::Accept => !draft.entry_goes(id, qseq, view.len),
+            Outcome::Accept => !draft.entry_goes(self, id, qseq, view.len),
             Outcome::Received => false,
         }
     }
@@ -130,7 +130,7 @@ impl Broker {
         if self.queue(origin).is_some() && self.entry(origin, place).is_some() {
             self.settle_origin(origin, place, view.soft, outcome, draft);
         }
-        if draft.entry_goes(id, qseq, view.len) {
+        if draft.entry_goes(self, id, qseq, view.len) {
             draft.change(Kind::Settled(Settled {
                 queue: id,
                 ranges: Ranges::one(qseq),
@@ -168,7 +168,7 @@ impl Broker {
             Outcome::Release => Settlement::Release,
             Outcome::ReleaseAfterMs(ms) => Settlement::ReleaseAt(draft.now.plus_ms(ms)),
         };
-        if settlement == Settlement::Accept && !draft.entry_goes(origin, place, view.len) {
+        if settlement == Settlement::Accept && !draft.entry_goes(self, origin, place, view.len) {
             return;
         }
         // A stored link was journaled, so its end is too.

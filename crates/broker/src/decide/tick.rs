@@ -131,7 +131,7 @@ impl Broker {
             let kept_until = retention.map(|ms| view.enqueued.plus_ms(ms));
             let lives_until = ttl.map(|ms| view.enqueued.plus_ms(ms));
             if kept_until.is_some_and(|until| until <= draft.now) {
-                if draft.entry_goes(id, qseq, view.len) {
+                if draft.entry_goes(self, id, qseq, view.len) {
                     self.drop_entry(id, qseq, view.soft, Tally::DroppedExpired, draft);
                 }
             } else if lives_until.is_some_and(|until| until <= draft.now) {
