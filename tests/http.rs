@@ -37,6 +37,9 @@ fn health_and_metrics_answer() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Names and values.
+type Headers<'a> = &'a [(&'static str, &'a str)];
+
 fn web(
     server: &Server,
     path: &str,
@@ -54,7 +57,7 @@ fn rules_door_28_the_protocol_is_named_or_recognised() -> anyhow::Result<()> {
     let server = Server::start();
     let name = "sec-websocket-protocol";
     // By subprotocol, the highest version that is offered; by path; by the first bytes.
-    let offers: [(&str, &[(&'static str, &str)], Option<&str>); 6] = [
+    let offers: [(&str, Headers<'_>, Option<&str>); 6] = [
         (
             "/ws",
             &[(name, "v10.stomp, v12.stomp, v11.stomp")],

@@ -1,7 +1,3 @@
-#![expect(
-    clippy::disallowed_methods,
-    reason = "these tests run real processes and sockets, with deadlines"
-)]
 //! The real server, real sockets: crossings, crashes, limits.
 //!
 //! Each test starts its own server on ports that the system chooses, in a directory of its own, and ends it by its process
@@ -24,6 +20,10 @@
 //! | `strangers.rs` | wrong passwords, garbage, half-open connections |
 //!
 //! Deliberately absent: other people's clients (they are in `conformance/`), and what a protocol's own dialogues show.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "these tests run real processes and sockets, with deadlines"
+)]
 #![forbid(unsafe_code)]
 
 mod amqp_queues;

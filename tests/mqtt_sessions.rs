@@ -186,7 +186,7 @@ fn rules_door_18_retained_messages_are_kept_through_a_crash() -> anyhow::Result<
     let server = server.restart();
     let mut client = Mqtt::clean(tcp(&server), Version::V5, "late")?;
     client.subscribe("room/+", 1)?;
-    let mut got = vec![client.next()?, client.next()?];
+    let mut got = [client.next()?, client.next()?];
     got.sort_by(|a, b| a.topic.as_str().cmp(b.topic.as_str()));
     let seen: Vec<_> = got
         .iter()

@@ -33,12 +33,15 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> anyhow::Result<(u16, Strin
     Ok((status, body.to_owned()))
 }
 
-/// Asks for a WebSocket: the socket, and the subprotocol that was chosen; or the status of the refusal.
+/// A WebSocket, and the subprotocol that was chosen.
+pub(crate) type Upgraded = (Box<WebSocket<TcpStream>>, Option<String>);
+
+/// Asks for a WebSocket. The inner error is the status of a refusal.
 pub(crate) fn upgrade(
     address: SocketAddr,
     path: &str,
     headers: &[(&'static str, &str)],
-) -> anyhow::Result<Result<(Box<WebSocket<TcpStream>>, Option<String>), u16>> {
+) -> anyhow::Result<Result<Upgraded, u16>> {
     let mut request = format!("ws://{address}{path}").into_client_request()?;
     for (name, value) in headers {
         request.headers_mut().insert(*name, value.parse()?);
