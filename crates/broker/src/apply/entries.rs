@@ -547,12 +547,15 @@ impl Broker {
                     let Some(view) = self.entry(it.queue, qseq) else {
                         continue;
                     };
-                    let (len, group) = (view.len, view.group());
+                    let (len, priority, group) = (view.len, view.priority, view.group());
                     self.counters.released += 1;
                     self.unlink(it.queue, qseq);
                     self.unlease(it.queue, qseq, len, &group);
                     self.hide_until(it.queue, qseq, until);
-                    self.soft_queue_mut(it.queue).hidden.insert(qseq);
+                    let soft = self.soft_queue_mut(it.queue);
+                    // In a replay it was not out but ready.
+                    soft.order.remove(qseq, priority, &group);
+                    soft.hidden.insert(qseq);
                     self.watch(it.queue, qseq);
                 }
                 Settlement::Received => {
