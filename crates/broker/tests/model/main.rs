@@ -7,7 +7,9 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `queues.rs` | entries, turns, windows, leases, limits, dead letters, time |
+//! | `queues.rs` | entries, limits, dead letters, time |
+//! | `turns.rs` | windows, turns, deliveries |
+//! | `receivers.rs` | consumers, settlements, pulls |
 //! | `routing.rs` | exchanges and bindings, declarations |
 //! | `clients.rs` | client sessions |
 
@@ -16,7 +18,9 @@ mod support;
 
 mod clients;
 mod queues;
+mod receivers;
 mod routing;
+mod turns;
 
 use broker::Config;
 use message::{Kind, Timestamp};
@@ -306,7 +310,7 @@ fn told(event: &Event) -> String {
                 format!("{} {}", support::text(delivery), delivery.count)
             };
             let taken: Vec<String> = deliveries.iter().map(shown).collect();
-            queues::pulled(*token, &taken, *remaining)
+            receivers::pulled(*token, &taken, *remaining)
         }
         Event::Committed { token, returned } => {
             let body = |message: &std::sync::Arc<message::Message>| {

@@ -9,6 +9,7 @@
 //! | `node.rs` | [`Node`] |
 //! | `build.rs` | commands and messages in few words |
 //! | `history.rs` | random histories |
+//! | `play.rs` | what their steps come to |
 //! | `random.rs` | seeds, and the search for the shortest history that fails |
 //!
 //! Deliberately absent: lanes that hold things back. What an effect waits for is noted beside it ([`Heard::after`]), so
@@ -22,11 +23,11 @@
 mod build;
 mod history;
 mod node;
+mod play;
 mod random;
 
 pub(crate) use build::*;
-pub(crate) use history::{
-    Action, Play, QUEUES, Sent, Step, Theme, history, options, play_on, queue_name,
-};
+pub(crate) use history::{QUEUES, Sent, Step, Theme, history, options, queue_name};
 pub(crate) use node::{Give, Heard, Node, Record, encoded};
+pub(crate) use play::{Action, Play, play_on};
 pub(crate) use random::{Random, seeds, shortest};

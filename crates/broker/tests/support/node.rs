@@ -580,6 +580,23 @@ impl Node {
         }
     }
 
+    /// Deletes a queue under its consumers, who are told so first.
+    pub(crate) fn declared_after_cancel(&mut self, from: SessionId, declare: Declare) {
+        let token = self.token();
+        let lane = Lane(0);
+        self.give(
+            from,
+            Command::Declare {
+                token,
+                lane,
+                declare,
+            },
+        );
+        let heard = self.take(from);
+        let cancelled = |heard: &Heard| matches!(heard.event, Event::Cancelled { .. });
+        assert!(heard.iter().any(cancelled), "{heard:?}");
+    }
+
     /// Declares, and expects a refusal.
     pub(crate) fn declare_refused(&mut self, from: SessionId, declare: Declare) -> Refusal {
         match self.declare(from, declare) {

@@ -1,0 +1,256 @@
+//! Whose turn it is in a queue, and whether the core delivered accordingly.
+
+use message::Message;
+use session::{Credit, DeathReason, Delivery, SessionId};
+
+use super::{
+    Model,
+    queues::{Consumer, Entry, Place, Receiver},
+};
+
+impl Model {
+    /// Whether a consumer may be given more.
+    fn may_receive(&self, consumer: &Consumer) -> bool {
+        let receiver = (consumer.session, Some(consumer.id));
+        let queue = self.queue_ref(consumer.queue);
+        if queue.at.single_active_consumer && queue.single != Some(receiver) {
+            return false;
+        }
+        let out = |counts: &dyn Fn(Receiver, u32) -> bool| {
+            let entries = self.queues.iter().flat_map(|queue| &queue.entries);
+            entries
+                .filter(
+                    |entry| matches!(&entry.place, Place::Out { to, group } if counts(*to, *group)),
+                )
+                .count() as u32
+        };
+        let own = match consumer.credit {
+            Credit::Window(0) | Credit::Settled => true,
+            Credit::Window(window) => out(&|to, _| to == receiver) < window,
+            Credit::Exactly(left) => left > 0,
+        };
+        let shared = self
+            .shared
+            .iter()
+            .find(|shared| shared.session == consumer.session && shared.group == consumer.group);
+        let together = shared.is_none_or(|shared| {
+            shared.active
+                && (shared.window == 0
+                    || consumer.credit == Credit::Settled
+                    || out(&|to, group| {
+                        to.0 == consumer.session && to.1.is_some() && group == shared.group
+                    }) < shared.window)
+        });
+        own && together
+    }
+
+    /// Brings every queue's turn up to date: who may not receive any more leaves it, who may again joins its end.
+    pub(crate) fn refresh(&mut self) {
+        for at in 0..self.queues.len() {
+            let (number, single) = (self.queues[at].number, self.queues[at].single);
+            let mine = |consumer: &&Consumer| consumer.queue == number;
+            let there = |receiver: Receiver| {
+                self.consumers
+                    .iter()
+                    .filter(mine)
+                    .any(|c| (c.session, Some(c.id)) == receiver)
+            };
+            if self.queues[at].at.single_active_consumer && !single.is_some_and(there) {
+                // The highest priority, then who came first.
+                let best = self.consumers.iter().filter(mine).rev();
+                let best = best.max_by_key(|consumer| consumer.priority);
+                self.queues[at].single = best.map(|c| (c.session, Some(c.id)));
+            }
+        }
+        let mut consumers: Vec<&Consumer> = self.consumers.iter().collect();
+        consumers.sort_by_key(|consumer| (consumer.session, consumer.id));
+        let allowed: Vec<(u64, Receiver)> = consumers
+            .iter()
+            .filter(|consumer| self.may_receive(consumer))
+            .map(|consumer| (consumer.queue, (consumer.session, Some(consumer.id))))
+            .collect();
+        for queue in &mut self.queues {
+            let number = queue.number;
+            queue
+                .turn
+                .retain(|receiver| allowed.contains(&(number, *receiver)));
+            for (_, receiver) in allowed.iter().filter(|(of, _)| *of == number) {
+                if !queue.turn.contains(receiver) {
+                    queue.turn.push(*receiver);
+                }
+            }
+        }
+    }
+
+    fn priority_of(&self, receiver: Receiver) -> i32 {
+        self.consumers
+            .iter()
+            .find(|c| (c.session, Some(c.id)) == receiver)
+            .map_or(0, |consumer| consumer.priority)
+    }
+
+    /// Who is next in a queue, and what they get. What has been delivered too often is dead-lettered on the way.
+    pub(crate) fn next_delivery(&mut self, number: u64) -> Option<(Receiver, u64)> {
+        loop {
+            let queue = self.queue_ref(number);
+            let mut turn = queue.turn.clone();
+            turn.sort_by_key(|receiver| std::cmp::Reverse(self.priority_of(*receiver)));
+            let (receiver, at) = turn
+                .iter()
+                .find_map(|receiver| Some((*receiver, queue.next_for(*receiver)?)))?;
+            let entry = &queue.entries[at];
+            let (arrival, count) = (entry.arrival, entry.count);
+            if queue.at.deliveries_max.is_some_and(|max| count >= max) {
+                self.dead_letter(number, arrival, DeathReason::Deliveries);
+                continue;
+            }
+            return Some((receiver, arrival));
+        }
+    }
+
+    /// The core delivered: it must be what the model would have delivered next from that queue.
+    pub(crate) fn delivered(&mut self, to: SessionId, delivery: &Delivery) -> Result<(), String> {
+        let receiver = (to, Some(delivery.consumer));
+        let consumer = self
+            .consumers
+            .iter()
+            .find(|c| (c.session, Some(c.id)) == receiver)
+            .ok_or_else(|| format!("a delivery to nobody: {delivery:?}"))?
+            .clone();
+        let number = consumer.queue;
+        let shown = |arrival: u64, model: &Self| {
+            let queue = model.queue_ref(number);
+            let entry = queue.entries.iter().find(|e| e.arrival == arrival);
+            entry.map(|entry| String::from_utf8_lossy(&entry.message.body).into_owned())
+        };
+        let body = String::from_utf8_lossy(&delivery.message.body).into_owned();
+        let mut next = self.next_delivery(number);
+        if let Some((who, arrival)) = next
+            && self.came_together(number, arrival, &delivery.message)
+        {
+            next = self
+                .next_delivery(number)
+                .filter(|(other, _)| *other == who);
+        }
+        let expected = next.map(|(who, arrival)| (who, shown(arrival, self)));
+        if expected != Some((receiver, Some(body.clone()))) {
+            return Err(format!(
+                "delivered {body} to {receiver:?}, not {expected:?}"
+            ));
+        }
+        let (_, arrival) = next.expect("compared above");
+        let settled = consumer.credit == Credit::Settled;
+        self.check_shown(number, arrival, delivery, settled)?;
+        self.hand_out(number, arrival, receiver, consumer.group, settled);
+        Ok(())
+    }
+
+    /// A dead letter whose message must be fetched first comes behind what else the same command puts into a queue. When
+    /// the core delivers another message of that very command first, the two change places.
+    fn came_together(&mut self, number: u64, arrival: u64, message: &Message) -> bool {
+        let Some(queue) = self.queue(number) else {
+            return false;
+        };
+        let entries = &mut queue.entries;
+        let first = entries.iter().position(|e| e.arrival == arrival);
+        let shown = |e: &Entry| e.place == Place::Ready && *e.message == *message;
+        let other = entries.iter().position(shown);
+        let (Some(first), Some(other)) = (first, other) else {
+            return false;
+        };
+        let dead = !entries[first].deaths.is_empty() || !entries[other].deaths.is_empty();
+        if first == other || !dead || entries[first].enqueued != entries[other].enqueued {
+            return false;
+        }
+        let kept = entries[other].arrival;
+        entries[other].arrival = arrival;
+        entries[first].arrival = kept;
+        entries.sort_by_key(|entry| entry.arrival);
+        true
+    }
+
+    /// Compares how a delivery is shown with the entry that it is of, and learns its number.
+    pub(crate) fn check_shown(
+        &mut self,
+        number: u64,
+        arrival: u64,
+        delivery: &Delivery,
+        settled: bool,
+    ) -> Result<(), String> {
+        let queue = self.queue(number).expect("delivered from it");
+        let entry = queue
+            .entries
+            .iter_mut()
+            .find(|entry| entry.arrival == arrival)
+            .expect("chosen above");
+        let mut wrong = Vec::new();
+        let mut check = |what: &str, equal: bool| {
+            if !equal {
+                wrong.push(what.to_owned());
+            }
+        };
+        check("count", delivery.count == entry.count + 1);
+        check("redelivered", delivery.redelivered == (entry.count > 0));
+        check("message", *delivery.message == *entry.message);
+        check("enqueued", delivery.enqueued == entry.enqueued);
+        let deaths = delivery.deaths.as_deref().cloned().unwrap_or_default();
+        check("deaths", deaths == entry.deaths);
+        let readdressed = delivery.readdressed.as_deref();
+        check("readdressed", readdressed == entry.readdressed.as_ref());
+        check("settled", delivery.id.is_none() == settled);
+        if let Some(id) = delivery.id {
+            check("number", entry.qseq.is_none_or(|qseq| qseq == id.qseq));
+            check("queue", queue.id.is_none_or(|known| known == id.queue));
+            entry.qseq = Some(id.qseq);
+            queue.id = Some(id.queue);
+        }
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        Err(format!("{wrong:?} of {delivery:?}, expected {entry:?}"))
+    }
+
+    pub(crate) fn hand_out(
+        &mut self,
+        number: u64,
+        arrival: u64,
+        receiver: Receiver,
+        group: u32,
+        settled: bool,
+    ) {
+        if let Some(consumer) = self
+            .consumers
+            .iter_mut()
+            .find(|c| (c.session, Some(c.id)) == receiver)
+            && let Credit::Exactly(left) = &mut consumer.credit
+        {
+            *left -= 1;
+        }
+        let queue = self.queue(number).expect("delivered from it");
+        queue.turn.retain(|other| *other != receiver);
+        let at = queue.entries.iter().position(|e| e.arrival == arrival);
+        let entry = &mut queue.entries[at.expect("chosen above")];
+        entry.count += 1;
+        entry.place = Place::Out {
+            to: receiver,
+            group,
+        };
+        if settled {
+            self.remove(number, arrival);
+        }
+        self.refresh();
+    }
+
+    /// Nothing may be left that somebody could have been given.
+    pub(crate) fn quiet(&mut self) -> Result<(), String> {
+        let numbers: Vec<u64> = self.queues.iter().map(|queue| queue.number).collect();
+        for number in numbers {
+            if let Some((receiver, arrival)) = self.next_delivery(number) {
+                let queue = self.queue_ref(number);
+                let entry = queue.entries.iter().find(|e| e.arrival == arrival);
+                return Err(format!("{receiver:?} should have been given {entry:?}"));
+            }
+        }
+        Ok(())
+    }
+}

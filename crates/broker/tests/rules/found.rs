@@ -1,0 +1,147 @@
+//! What the model found, reduced to its dialogue, and other rules of queues.
+
+use broker::Config;
+use session::{Command, ConsumerId, Credit, Event, ExchangeKind, Lane, Lease, Operation, Outcome};
+
+use crate::{support::*, *};
+
+#[test]
+fn a_settled_delivery_behind_an_unsettled_one_hides_nothing_after_a_restart() {
+    let (mut node, session) = with_queues(vec![plain("jobs")]);
+    for body in ["one", "two"] {
+        node.give(session, publish(to_queue("jobs", body).durable()));
+    }
+    consume_on(&mut node, session, consume(1, "jobs").window(1));
+    node.give(session, pull("jobs", 1, Lease::Settled));
+    node.restart();
+    let session = node.attach();
+    consume_on(&mut node, session, consume(1, "jobs"));
+    assert_eq!(node.bodies(session), ["one"]);
+}
+
+#[test]
+fn what_was_delayed_and_then_delivered_is_available_after_a_restart() {
+    let (mut node, session) = with_queues(vec![queue("jobs", |at| {
+        at.delay_ms = 100;
+        at.priority_max = Some(3);
+    })]);
+    node.give(session, publish(to_queue("jobs", "one").durable()));
+    consume_on(&mut node, session, consume(1, "jobs"));
+    node.pass(100);
+    assert_eq!(node.bodies(session), ["one"]);
+    node.restart();
+    let session = node.attach();
+    consume_on(&mut node, session, consume(1, "jobs"));
+    assert_eq!(node.bodies(session), ["one"]);
+}
+
+#[test]
+fn settling_what_a_cancelled_consumer_got_frees_its_groups_window() {
+    let (mut node, session) = with_queues(vec![plain("jobs")]);
+    let (group, window) = (1, 1);
+    node.give(session, Command::GroupWindow { group, window });
+    for consumer in 1..3 {
+        let subscribe = consume(consumer, "jobs").with(|s| s.group = group);
+        consume_on(&mut node, session, subscribe);
+    }
+    for body in ["one", "two"] {
+        node.give(session, publish(to_queue("jobs", body).durable()));
+    }
+    let first = only(node.deliveries(session));
+    let (token, lane, consumer) = (node.token(), Lane(0), ConsumerId(1));
+    node.give(
+        session,
+        Command::Cancel {
+            token,
+            lane,
+            consumer,
+        },
+    );
+    assert!(node.deliveries(session).is_empty());
+    node.give(session, settle_delivery(&first, Outcome::Accept));
+    assert_eq!(node.bodies(session), ["two"]);
+}
+
+#[test]
+fn two_publishes_of_a_transaction_that_make_a_queue_make_one() {
+    let mut node = Node::new();
+    let session = node.attach();
+    let operations = ["one", "two"]
+        .map(|body| Operation::Publish(publish(to_queue("made", body).durable()).creating()));
+    let both = transact(&mut node, operations.into());
+    node.give(session, both);
+    assert!(matches!(
+        node.answer(session).event,
+        Event::Committed { .. }
+    ));
+    assert_eq!(node.look(session, "made").0, 2);
+}
+
+#[test]
+fn a_full_queue_drops_what_is_delayed_when_it_has_nothing_else() {
+    let (mut node, session) = with_queues(vec![queue("jobs", |at| {
+        at.delay_ms = 100;
+        at.length_max = Some(1);
+    })]);
+    for body in ["one", "two"] {
+        node.give(session, publish(to_queue("jobs", body).durable()));
+    }
+    node.pass(100);
+    consume_on(&mut node, session, consume(1, "jobs"));
+    assert_eq!(node.bodies(session), ["two"]);
+}
+
+#[test]
+fn exactly_so_many_deliveries_then_none() {
+    let (mut node, session) = with_queues(vec![plain("jobs")]);
+    consume_on(
+        &mut node,
+        session,
+        consume(1, "jobs").credit(Credit::Exactly(2)),
+    );
+    for body in ["one", "two", "three"] {
+        node.give(session, publish(to_queue("jobs", body).durable()));
+    }
+    let out = node.deliveries(session);
+    assert_eq!(out.len(), 2);
+    node.give(session, settle_delivery(&out[0], Outcome::Accept));
+    assert!(node.deliveries(session).is_empty());
+    let (consumer, credit) = (ConsumerId(1), Credit::Exactly(1));
+    node.give(session, Command::Credit { consumer, credit });
+    assert_eq!(node.bodies(session), ["three"]);
+}
+
+#[test]
+fn an_outbox_without_room_stops_deliveries_but_takes_one_of_any_size() {
+    let mut node = Node::with(Config {
+        outbox_bytes_max: 1000,
+        ..Config::default()
+    });
+    node.drains = false;
+    let session = node.attach();
+    node.declared(session, plain("jobs"));
+    consume_on(&mut node, session, consume(1, "jobs"));
+    let large = "x".repeat(5000);
+    for body in [&large[..], "two"] {
+        node.give(session, publish(to_queue("jobs", body).durable()));
+    }
+    assert_eq!(node.deliveries(session).len(), 1);
+    node.drain(session);
+    assert_eq!(node.bodies(session), ["two"]);
+}
+
+#[test]
+fn an_exchange_that_feeds_itself_gives_each_queue_one_copy() {
+    let (mut node, session) = with_queues(vec![plain("jobs")]);
+    for exchange_name in ["a", "b"] {
+        node.declared(session, exchange(exchange_name, ExchangeKind::Fanout));
+        node.declared(session, bind(exchange_name, "jobs", ""));
+    }
+    node.declared(session, bind_exchange("a", "b", ""));
+    node.declared(session, bind_exchange("b", "a", ""));
+    assert_eq!(
+        node.confirmed(session, to_exchange("a", "k", "one")),
+        accepted(1)
+    );
+    assert_eq!(node.look(session, "jobs").0, 1);
+}
