@@ -301,11 +301,15 @@ impl Broker {
                 self.soft
                     .timers
                     .insert((visible_at, Timer::Visible(id, qseq)));
+            }
+            let leased = flags & flag::LEASED != 0;
+            if hidden.is_some() && !leased {
                 self.soft_queue_mut(id).hidden.insert(qseq);
             } else {
                 self.soft_queue_mut(id).order.add(qseq, priority, &group);
             }
-            if flags & (flag::RECEIVED | flag::LINKED) != 0 {
+            let held = flags & (flag::RECEIVED | flag::LINKED) != 0;
+            if held || (hidden.is_some() && leased) {
                 self.own(id, qseq);
             }
         }
@@ -418,6 +422,7 @@ impl Broker {
                 continue;
             }
             self.set_count(it.queue, item.qseq, item.count);
+            self.mark_leased(it.queue, item.qseq, it.visible_at.is_some());
             let leased = it.visible_at.is_some() || it.link.is_some();
             if let Some(link) = &it.link
                 && !link.soft
@@ -503,6 +508,20 @@ impl Broker {
         }
     }
 
+    /// Says what a stored entry is until it becomes visible: a snapshot must tell a lease from a delay.
+    fn mark_leased(&mut self, id: QueueId, qseq: u64, leased: bool) {
+        if let Some(entry) = self
+            .queue_mut(id)
+            .and_then(|queue| queue.entries.get_mut(qseq))
+        {
+            if leased {
+                entry.flags |= flag::LEASED;
+            } else {
+                entry.flags &= !flag::LEASED;
+            }
+        }
+    }
+
     /// Sets when an entry becomes visible, with its timer.
     fn hide_until(&mut self, id: QueueId, qseq: u64, until: Timestamp) {
         let was = self
@@ -550,6 +569,7 @@ impl Broker {
                     let (len, priority, group) = (view.len, view.priority, view.group());
                     self.counters.released += 1;
                     self.unlink(it.queue, qseq);
+                    self.mark_leased(it.queue, qseq, false);
                     self.unlease(it.queue, qseq, len, &group);
                     self.hide_until(it.queue, qseq, until);
                     let soft = self.soft_queue_mut(it.queue);

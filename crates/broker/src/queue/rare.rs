@@ -23,6 +23,8 @@ pub(crate) mod flag {
     pub(crate) const LINKED: u16 = 1 << 5;
     /// There is a [`super::Rare`].
     pub(crate) const RARE: u16 = 1 << 6;
+    /// Until `visible_at` it is leased, not delayed: whoever knows its number may settle it.
+    pub(crate) const LEASED: u16 = 1 << 7;
 }
 
 /// The rare side of an entry. Boxed: most entries have none.

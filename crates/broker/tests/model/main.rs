@@ -323,7 +323,7 @@ fn told(event: &Event) -> String {
     }
 }
 
-const SNAPSHOTS: bool = false;
+const SNAPSHOTS: bool = true;
 
 /// The core and the model, side by side.
 struct Both {
