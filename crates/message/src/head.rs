@@ -61,6 +61,77 @@ pub fn encode_head(message: &Message, out: &mut Vec<u8>) {
     }
 }
 
+/// At least as many bytes as [`encode_head`] appends, without encoding: for limits.
+#[must_use]
+pub fn head_len_bound(message: &Message) -> usize {
+    let mut len = 128 + message.address.name.len() + levels_len_bound(&message.address.key);
+    if let Some(fields) = &message.fields {
+        let texts = [
+            &fields.content_type,
+            &fields.content_encoding,
+            &fields.user_id,
+            &fields.app_id,
+            &fields.subject,
+            &fields.group,
+            &fields.dedup_id,
+            &fields.trace_parent,
+            &fields.trace_state,
+        ];
+        len += texts
+            .into_iter()
+            .flatten()
+            .map(|text| text.len() + 12)
+            .sum::<usize>();
+        len += [&fields.message_id, &fields.correlation_id]
+            .into_iter()
+            .flatten()
+            .map(value_len_bound)
+            .sum::<usize>();
+        len += fields
+            .reply_to
+            .as_ref()
+            .map_or(0, |to| 32 + to.name.len() + levels_len_bound(&to.key));
+        len += fields
+            .carbon_copies
+            .iter()
+            .map(levels_len_bound)
+            .sum::<usize>()
+            + 16;
+    }
+    len += message
+        .properties
+        .0
+        .iter()
+        .map(|(name, value)| name.len() + 10 + value_len_bound(value))
+        .sum::<usize>();
+    len + message
+        .native
+        .as_ref()
+        .map_or(0, |native| native.head.len() + 12)
+}
+
+fn levels_len_bound(levels: &Levels) -> usize {
+    10 + levels.bytes_len() + 4 * levels.len()
+}
+
+fn value_len_bound(value: &Value) -> usize {
+    12 + match value {
+        Value::Decimal754(bytes)
+        | Value::Bytes(bytes)
+        | Value::LongString(bytes)
+        | Value::Text(bytes)
+        | Value::Symbol(bytes) => bytes.len(),
+        Value::Uuid(_) => 16,
+        Value::List(values) | Value::Array(values) => values.iter().map(value_len_bound).sum(),
+        Value::Map(pairs) => pairs
+            .iter()
+            .map(|(key, value)| value_len_bound(key) + value_len_bound(value))
+            .sum(),
+        Value::Described(pair) => value_len_bound(&pair.0) + value_len_bound(&pair.1),
+        _ => 0,
+    }
+}
+
 /// Reads what [`encode_head`] wrote; byte strings share `input`. Returns the message with `body`.
 pub fn decode_head(input: Bytes, body: Bytes) -> Result<Message, DecodeError> {
     let mut reader = Reader::new(input);

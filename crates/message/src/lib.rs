@@ -33,8 +33,8 @@ pub use codec::{DecodeError, Reader};
 pub use escape::{escape_level, unescape_level};
 pub use filter::{Filter, FilterLevel, HeaderMatch, Pattern};
 pub use head::{
-    HEAD_VERSION, decode_head, encode_head, put_address, put_filter, put_levels, put_properties,
-    read_address, read_filter, read_levels, read_properties,
+    HEAD_VERSION, decode_head, encode_head, head_len_bound, put_address, put_filter, put_levels,
+    put_properties, read_address, read_filter, read_levels, read_properties,
 };
 pub use message::{BodyKind, Fields, Message, Native, NativeForm, StoredId};
 pub use time::Timestamp;

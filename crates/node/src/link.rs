@@ -10,6 +10,7 @@ use std::{
 };
 
 use auth::{Action, What};
+use message::Message;
 use session::{
     Authenticate, BindTarget, Command, Declare, Event, Link, Operation, Refusal, RefusalKind,
     SessionId, Source, Submitted,
@@ -197,6 +198,39 @@ fn encode_heads(command: &Command, heads: &mut Heads) {
             }
         }
         _ => {}
+    }
+}
+
+/// The longest head that is taken, in bytes: a record must fit a batch, and doors allow longer packets.
+const HEAD_LEN_MAX: usize = 256 * 1024;
+
+/// Whether the heads of the messages in a command can be journaled.
+pub(crate) fn measured(command: &Command) -> Result<(), Refusal> {
+    let measure = |message: &Message| {
+        if message::head_len_bound(message) <= HEAD_LEN_MAX {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            RefusalKind::TooLarge,
+            "the properties of the message are longer than 256 KiB",
+        ))
+    };
+    match command {
+        Command::Publish(publish) => measure(&publish.message),
+        Command::Transact(transact) => {
+            transact
+                .operations
+                .iter()
+                .try_for_each(|operation| match operation {
+                    Operation::Publish(publish) => measure(&publish.message),
+                    Operation::Settle(_) => Ok(()),
+                })
+        }
+        Command::OpenClient(open) => open
+            .will
+            .as_ref()
+            .map_or(Ok(()), |will| measure(&will.message)),
+        _ => Ok(()),
     }
 }
 

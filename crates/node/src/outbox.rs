@@ -29,13 +29,32 @@ pub(crate) enum Item {
         delivery: Box<PendingDelivery>,
         content: Content,
         bytes: u64,
+        /// Dropped with the item.
+        _held: Option<Arc<Held>>,
     },
     /// The answer to a pull. Takes no room.
     Pulled {
         token: Token,
         deliveries: Vec<(PendingDelivery, Content)>,
         remaining: u64,
+        /// Dropped with the item.
+        _held: Option<Arc<Held>>,
     },
+}
+
+/// References that a decision gave up while its own deliveries have yet to be read: dropped with the last of them, so that
+/// no segment is given back under a reader.
+pub(crate) struct Held {
+    pub(crate) journal: journal::Journal,
+    pub(crate) ids: Vec<StoredId>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        for id in &self.ids {
+            self.journal.drop_ref(*id);
+        }
+    }
 }
 
 impl Item {
@@ -92,11 +111,13 @@ impl Item {
                 delivery,
                 content,
                 bytes,
+                _held: _,
             } => (delivery.into_event(resident(content)), bytes),
             Self::Pulled {
                 token,
                 deliveries,
                 remaining,
+                _held: _,
             } => {
                 let deliveries = deliveries
                     .into_iter()
@@ -407,6 +428,7 @@ mod tests {
             delivery: Box::new(delivery),
             content: Content::Stored(StoredId(qseq), 4),
             bytes: 10,
+            _held: None,
         }
     }
 

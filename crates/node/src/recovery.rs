@@ -34,6 +34,12 @@ pub(crate) fn recover(config: &Config) -> Result<Recovered, StartError> {
     };
     let (broker, last) = replay(opened.replay, config.broker.clone()).map_err(replay_error)?;
     broker.for_each_stored(|id| opened.journal.add_ref(id));
+    let dangling = opened.journal.stats().dangling;
+    if dangling > 0 {
+        return Err(replay_error(format!(
+            "{dangling} queued messages are in no segment: files are missing"
+        )));
+    }
     let seed = u64::from_le_bytes(uuid[..8].try_into().expect("a uuid has 16 bytes"));
     Ok(Recovered {
         journal: opened.journal,

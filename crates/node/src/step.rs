@@ -10,7 +10,7 @@ use std::{
     task::Waker,
 };
 
-use broker::{BodyAt, Broker, Change, Context, Decision, Effect, Fetch, RecordKind, Wait};
+use broker::{BodyAt, Broker, Change, Content, Context, Decision, Effect, Fetch, RecordKind, Wait};
 use bytes::Bytes;
 use journal::{Journal, Stage};
 use message::{Message, StoredId, Timestamp};
@@ -18,7 +18,7 @@ use rustc_hash::FxHashMap;
 use session::{CloseReason, Command, Event, Peer, PublishOutcome, Refusal, RefusalKind, SessionId};
 use smallvec::SmallVec;
 
-use crate::outbox::{Item, Outbox};
+use crate::outbox::{Held, Item, Outbox};
 
 /// Bodies longer than this go ahead of their record in parts of this many bytes.
 pub(crate) const PART_LEN: usize = 256 * 1024;
@@ -195,6 +195,7 @@ impl Core {
                 "the disk is full: publishing and declaring are refused until there is room",
             ));
         }
+        crate::link::measured(command)?;
         crate::link::permitted(principal, command)
     }
 
@@ -299,9 +300,11 @@ impl Core {
         }
         // What apply caused comes first: a reply follows what it tells of.
         let mut effects = std::mem::take(&mut self.effects);
+        step.held = held(step.journal, &effects, &decision.effects);
         for effect in effects.drain(..).chain(decision.effects.drain(..)) {
             self.route(step, effect);
         }
+        step.held = None;
         self.effects = effects;
         self.decision = decision;
     }
@@ -309,10 +312,9 @@ impl Core {
     fn perform_durable(&mut self, step: &mut Step<'_, '_>, decision: &mut Decision) {
         self.plan(step, decision);
         let lens: SmallVec<[usize; 4]> = self.planned.iter().map(Planned::len).collect();
-        assert!(
-            step.stage.reserve(&lens),
-            "the core bounds what one command records"
-        );
+        // All records of a command lie in one batch; what the core bounds by records (transactions, very wide publishes) may
+        // take several: they have no effect, and are not confirmed, before the last.
+        let together = step.stage.reserve(&lens);
         let mut planned = std::mem::take(&mut self.planned);
         let mut plans = planned.drain(..);
         for change in &decision.changes {
@@ -321,6 +323,10 @@ impl Core {
                 continue;
             }
             let plan = plans.next().expect("every durable change was planned");
+            if !together {
+                let fits = step.stage.reserve(&[plan.len()]);
+                assert!(fits, "the door bounds heads, and the core everything else");
+            }
             let id = step.stage.next_id();
             self.broker.apply(
                 change,
@@ -420,6 +426,7 @@ impl Core {
                         delivery: Box::new(delivery),
                         content,
                         bytes,
+                        _held: step.held.clone(),
                     },
                 );
             }
@@ -441,10 +448,13 @@ impl Core {
                         token,
                         deliveries,
                         remaining,
+                        _held: step.held.clone(),
                     },
                 );
             }
             Effect::Ref(id) => step.journal.add_ref(id),
+            // Held ones are dropped with the last delivery that has yet to be read.
+            Effect::Unref(_) if step.held.is_some() => {}
             Effect::Unref(id) => step.journal.drop_ref(id),
             Effect::Fetch { fetch, id, wait } => {
                 let wait = step.wait(wait);
@@ -480,6 +490,37 @@ impl Core {
     }
 }
 
+/// What a decision gives up although deliveries of its own have yet to be read: those that are settled as they leave.
+fn held(journal: &Journal, applied: &[Effect], decided: &[Effect]) -> Option<Arc<Held>> {
+    let reads = decided.iter().any(|effect| match effect {
+        Effect::Deliver {
+            delivery,
+            content: Content::Stored(..),
+            ..
+        } => delivery.id.is_none(),
+        Effect::Pulled { deliveries, .. } => deliveries
+            .iter()
+            .any(|(_, content)| matches!(content, Content::Stored(..))),
+        _ => false,
+    });
+    if !reads {
+        return None;
+    }
+    let ids: Vec<StoredId> = applied
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Unref(id) => Some(*id),
+            _ => None,
+        })
+        .collect();
+    (!ids.is_empty()).then(|| {
+        Arc::new(Held {
+            journal: journal.clone(),
+            ids,
+        })
+    })
+}
+
 /// Appends a long body in parts, each in whatever batch has room: until a record refers to them they are garbage.
 fn put_parts(stage: &mut Stage<'_>, body: &Bytes) -> Vec<StoredId> {
     let mut rest = body.clone();
@@ -497,6 +538,8 @@ pub(crate) struct Step<'journal, 'heads> {
     pub(crate) journal: &'journal Journal,
     heads: &'heads Heads,
     committed: u64,
+    /// References that the deliveries of the decision at hand hold until they are read.
+    held: Option<Arc<Held>>,
     /// The connection whose task runs this step, if it is one's.
     own: Option<SessionId>,
     /// Tasks to wake once the lock is free.
@@ -522,6 +565,7 @@ impl<'journal, 'heads> Step<'journal, 'heads> {
             stage,
             journal,
             heads,
+            held: None,
             own,
             wakers,
             keeper_wanted: false,
