@@ -11,6 +11,8 @@ pub struct Config {
     pub connect_len_max: usize,
     /// The longest packet taken after CONNECT, in bytes, fixed header included. 1 KiB to 268,435,460.
     pub packet_len_max: usize,
+    /// The longest body of a PUBLISH, in bytes. 1 to 268,435,455. `packet_len_max` leaves room for topic and properties beside it.
+    pub body_len_max: usize,
     /// Most properties in one packet. 8 to 65,535.
     pub properties_max: usize,
     /// Most topic filters in one SUBSCRIBE or UNSUBSCRIBE. 1 to 65,535.
@@ -40,6 +42,7 @@ impl Default for Config {
             connect_len_max: 256 * 1024,
             // A body of 16 MiB and room for topic and properties.
             packet_len_max: 16 * 1024 * 1024 + 128 * 1024,
+            body_len_max: 16 * 1024 * 1024,
             properties_max: 512,
             filters_max: 1_000,
             levels_max: 128,
@@ -90,6 +93,7 @@ impl Config {
                 1024,
                 268_435_460,
             ),
+            ("body_len_max", self.body_len_max as u64, 1, 268_435_455),
             ("properties_max", self.properties_max as u64, 8, 65_535),
             ("filters_max", self.filters_max as u64, 1, 65_535),
             ("levels_max", self.levels_max as u64, 1, 256),

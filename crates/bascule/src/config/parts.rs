@@ -9,6 +9,8 @@ use super::{
 const MQTT_HEAD_ROOM: u64 = 128 << 10;
 /// The longest packet that MQTT can have (MQTT 5, 1.5.5), in bytes.
 const MQTT_PACKET_LEN_MAX: u64 = 268_435_460;
+/// And the longest body, beside nothing else.
+const MQTT_BODY_LEN_MAX: u64 = 268_435_455;
 
 impl Config {
     /// The node's part.
@@ -59,6 +61,7 @@ impl Config {
         mqtt::Config {
             connect_timeout_ms: self.limits.login_timeout_ms,
             packet_len_max: packet.min(MQTT_PACKET_LEN_MAX) as usize,
+            body_len_max: self.limits.message_bytes_max.min(MQTT_BODY_LEN_MAX) as usize,
             session_expiry_max_s: expiry,
             keep_alive_max_s: u16::try_from(self.mqtt.keep_alive_max_s)
                 .expect("checked at the start"),

@@ -155,6 +155,12 @@ impl Handshake {
         let Some(will) = &self.will else {
             return Ok(());
         };
+        if will.payload.len() > config.body_len_max {
+            return Err(Fault::new(
+                ReasonCode::PACKET_TOO_LARGE,
+                format!("the longest body is {} bytes", config.body_len_max),
+            ));
+        }
         let topic = will.topic.as_bytes();
         // [MQTT-4.7.3-1], [MQTT-4.7.1-1]
         if topic.is_empty() || topic.iter().any(|b| matches!(b, b'+' | b'#')) {

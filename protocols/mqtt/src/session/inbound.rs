@@ -29,6 +29,7 @@ pub(super) struct Inbound {
     receive_max: usize,
     alias_max: u16,
     levels_max: usize,
+    body_len_max: usize,
     /// Publishes that wait for their PUBACK, or for a PUBREC that refuses them.
     unacked: usize,
     /// Exactly-once publishes of this connection without PUBCOMP.
@@ -58,6 +59,7 @@ impl Inbound {
             receive_max: config.receive_max as usize,
             alias_max: config.topic_alias_in_max,
             levels_max: config.levels_max,
+            body_len_max: config.body_len_max,
             unacked: 0,
             exactly_once: BTreeSet::new(),
             asked: 0,
@@ -75,6 +77,13 @@ impl Inbound {
         now: Timestamp,
         out: &mut Output,
     ) -> Result<(), Fault> {
+        // The acknowledgements have no word for this; a packet that is too large as a whole ends the connection as well.
+        if publish.payload.len() > self.body_len_max {
+            return Err(Fault::new(
+                ReasonCode::PACKET_TOO_LARGE,
+                format!("the longest body is {} bytes", self.body_len_max),
+            ));
+        }
         if let Some(packet_id) = publish.packet_id {
             self.check_quota(publish.qos, packet_id, peer)?;
         }
