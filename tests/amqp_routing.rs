@@ -170,7 +170,7 @@ fn exchanges_bound_to_exchanges_and_alternates() -> anyhow::Result<()> {
 }
 
 #[test]
-fn rules_door_17_what_nothing_takes_is_returned_and_then_confirmed() -> anyhow::Result<()> {
+fn doors_17_what_nothing_takes_is_returned_and_then_confirmed() -> anyhow::Result<()> {
     let server = Server::start();
     wait(async {
         let client = Amqp::open(server.door("amqp")).await?;

@@ -1,8 +1,11 @@
 //! kill -9: what was confirmed is there, in order; what was out comes again, and says so.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -223,6 +226,83 @@ fn a_start_may_follow_a_crash_at_once() -> anyhow::Result<()> {
         })?;
         server = server.restart();
     }
+    server.stop();
+    Ok(())
+}
+
+/// Killed while it recovers: the next start finds what the one before found.
+#[test]
+fn a_recovery_that_is_cut_short_harms_nothing() -> anyhow::Result<()> {
+    let mut server = Server::start();
+    wait(async {
+        let client = Amqp::open(server.door("amqp")).await?;
+        client.declare("kept", &[]).await?;
+        for number in 0..50u8 {
+            client.publish("", "kept", &[number]).await?;
+        }
+        anyhow::Ok(())
+    })?;
+    server.kill();
+    for step in 0..8 {
+        server.start_and_kill(Duration::from_millis(4 * step));
+    }
+    let server = server.restart();
+    wait(async {
+        let client = Amqp::open(server.door("amqp")).await?;
+        assert_eq!(client.declare("kept", &[]).await?, 50);
+        let mut kept = client.consume("kept").await?;
+        for number in 0..50u8 {
+            assert_eq!(kept.accept().await?.data, [number]);
+        }
+        anyhow::Ok(())
+    })?;
+    server.stop();
+    Ok(())
+}
+
+/// Large bodies of several publishers, killed in the middle: whole messages or none, and no parts left behind for ever.
+#[test]
+fn rules_d18_a_body_cut_short_is_no_message() -> anyhow::Result<()> {
+    const SIZE: usize = 3 << 20;
+    let server = Server::start();
+    let setup = wait(Amqp::open(server.door("amqp")))?;
+    wait(setup.declare("parts", &[]))?;
+    let confirmed: Arc<AtomicU32> = Arc::default();
+    let tasks: Vec<_> = wait(async {
+        let mut tasks = Vec::new();
+        for _ in 0..3 {
+            let client = Amqp::open(server.door("amqp")).await?;
+            let confirmed = Arc::clone(&confirmed);
+            tasks.push(tokio::spawn(async move {
+                let body = pattern(SIZE);
+                while client.publish("", "parts", &body).await.is_ok() {
+                    confirmed.fetch_add(1, Ordering::SeqCst);
+                }
+            }));
+        }
+        anyhow::Ok(tasks)
+    })?;
+    until("some are confirmed", || {
+        (confirmed.load(Ordering::SeqCst) >= 4).then_some(())
+    });
+    let server = server.restart();
+    for task in &tasks {
+        task.abort();
+    }
+    wait(async {
+        let client = Amqp::open(server.door("amqp")).await?;
+        let count = client.declare("parts", &[]).await?;
+        assert!(
+            count >= confirmed.load(Ordering::SeqCst),
+            "{count} are there"
+        );
+        let body = pattern(SIZE);
+        for _ in 0..count {
+            let got = client.get("parts").await?.context("it counts so many")?;
+            assert!(got.data == body, "{} bytes of one", got.data.len());
+        }
+        anyhow::Ok(())
+    })?;
     server.stop();
     Ok(())
 }

@@ -53,7 +53,7 @@ fn web(
 }
 
 #[test]
-fn rules_door_28_the_protocol_is_named_or_recognised() -> anyhow::Result<()> {
+fn doors_28_the_protocol_is_named_or_recognised() -> anyhow::Result<()> {
     let server = Server::start();
     let name = "sec-websocket-protocol";
     // By subprotocol, the highest version that is offered; by path; by the first bytes.
@@ -100,7 +100,7 @@ fn rules_door_28_the_protocol_is_named_or_recognised() -> anyhow::Result<()> {
 }
 
 #[test]
-fn rules_door_28_a_stranger_s_page_is_refused() -> anyhow::Result<()> {
+fn doors_28_a_stranger_s_page_is_refused() -> anyhow::Result<()> {
     let server = Server::start_with(&["websocket.origins=[\"https://shop.example\"]"]);
     let http = server.door("http");
     let refusal = |path: &str, headers: &[(&'static str, &str)]| -> anyhow::Result<Option<u16>> {

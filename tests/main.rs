@@ -17,6 +17,7 @@
 //! | `start_up.rs` | what cannot be served says so in one line |
 //! | `drain.rs` | SIGTERM |
 //! | `http.rs` | health, metrics, WebSocket and its refusals |
+//! | `limits.rs` | more than memory, readers that do not read, bodies that are too long, users |
 //! | `strangers.rs` | wrong passwords, garbage, half-open connections |
 //!
 //! Deliberately absent: other people's clients (they are in `conformance/`), and what a protocol's own dialogues show.
@@ -34,6 +35,7 @@ mod crashes;
 mod crossings;
 mod drain;
 mod http;
+mod limits;
 mod mqtt_sessions;
 mod server;
 mod start_up;

@@ -169,7 +169,7 @@ fn rules_a3_a_repeated_qos_2_publish_is_one_message() -> anyhow::Result<()> {
 }
 
 #[test]
-fn rules_door_18_retained_messages_are_kept_through_a_crash() -> anyhow::Result<()> {
+fn doors_18_retained_messages_are_kept_through_a_crash() -> anyhow::Result<()> {
     let server = Server::start();
     let mut publisher = Mqtt::clean(tcp(&server), Version::V5, "publisher")?;
     let property = Property::UserProperty("unit".into(), "°C".into());
@@ -237,6 +237,149 @@ fn a_will_is_published_when_the_connection_breaks_and_only_then() -> anyhow::Res
     // The polite ones' wills would have come before this.
     watcher.publish("gone/mark", "", 1)?;
     assert_eq!(watcher.next()?.topic.as_str(), "gone/mark");
+    server.stop();
+    Ok(())
+}
+
+/// Exactly once from a publisher that repeats what was not confirmed, through kills in the middle of it.
+#[test]
+fn qos_2_is_exactly_once_through_crashes() -> anyhow::Result<()> {
+    const COUNT: u16 = 300;
+    let mut server = Server::start();
+    let mut watcher = keep(&server, Version::V5, "watcher", false)?;
+    watcher.subscribe("exact", 2)?;
+    let mut sender = keep(&server, Version::V5, "sender", false)?;
+    let mut states = vec![Sent::New; usize::from(COUNT) + 1];
+    states[0] = Sent::Done;
+    for round in 0..3u16 {
+        let last = (round + 1) * COUNT / 3;
+        for id in 1..=last {
+            match states[usize::from(id)] {
+                Sent::New | Sent::Published => {
+                    sender.send(&Packet::Publish(Publish {
+                        dup: states[usize::from(id)] == Sent::Published,
+                        qos: 2,
+                        retain: false,
+                        topic: "exact".into(),
+                        packet_id: Some(id),
+                        properties: Default::default(),
+                        payload: id.to_string().into(),
+                    }))?;
+                    states[usize::from(id)] = Sent::Published;
+                }
+                Sent::Received => {
+                    sender.send(&Packet::PubRel(Ack::new(id, ReasonCode::SUCCESS)))?;
+                }
+                Sent::Done => {}
+            }
+        }
+        // The last round goes to the end, the others are cut in the middle.
+        let enough = if round == 2 { COUNT } else { last - COUNT / 6 };
+        while states.iter().filter(|state| **state == Sent::Done).count() <= usize::from(enough) {
+            match sender.packet()? {
+                Packet::PubRec(ack) => {
+                    states[usize::from(ack.packet_id)] = Sent::Received;
+                    sender.send(&Packet::PubRel(Ack::new(
+                        ack.packet_id,
+                        ReasonCode::SUCCESS,
+                    )))?;
+                }
+                Packet::PubComp(ack) => states[usize::from(ack.packet_id)] = Sent::Done,
+                other => panic!("{} came to a publisher", other.name()),
+            }
+        }
+        if round < 2 {
+            server = server.restart();
+            sender = keep(&server, Version::V5, "sender", true)?;
+        }
+    }
+    let mut watcher = keep(&server, Version::V5, "watcher", true)?;
+    sender.publish_with("exact", "end", 1, false, Vec::new())?;
+    let mut seen = Vec::new();
+    loop {
+        let publish = watcher.next()?;
+        if publish.payload == "end" {
+            break;
+        }
+        seen.push(std::str::from_utf8(&publish.payload)?.parse::<u16>()?);
+    }
+    let expected: Vec<u16> = (1..=COUNT).collect();
+    assert_eq!(seen, expected, "each once, in order");
+    server.stop();
+    Ok(())
+}
+
+/// How far a message of QoS 2 has come with its publisher.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Sent {
+    New,
+    Published,
+    Received,
+    Done,
+}
+
+#[test]
+fn a_second_connection_takes_the_session_over() -> anyhow::Result<()> {
+    let server = Server::start();
+    let mut first = keep(&server, Version::V5, "same", false)?;
+    first.subscribe("mine", 1)?;
+    let mut second = keep(&server, Version::V5, "same", true)?;
+    let Packet::Disconnect(farewell) = first.packet()? else {
+        panic!("MQTT 5 has a DISCONNECT for this");
+    };
+    assert_eq!(farewell.reason, ReasonCode(0x8e), "session taken over");
+    assert!(first.packet_or_end()?.is_none());
+    second.publish("mine", "still subscribed", 1)?;
+    assert_eq!(second.next()?.payload, "still subscribed");
+    server.stop();
+    Ok(())
+}
+
+#[test]
+fn doors_19_a_shared_subscription_gives_each_message_to_one() -> anyhow::Result<()> {
+    let server = Server::start();
+    let mut one = Mqtt::clean(tcp(&server), Version::V5, "one")?;
+    let mut two = Mqtt::clean(tcp(&server), Version::V311, "two")?;
+    for client in [&mut one, &mut two] {
+        assert_eq!(client.subscribe("$share/team/work/#", 1)?, 1);
+    }
+    publish_numbers(&server, "work/all", 20)?;
+    let mut seen = Vec::new();
+    for client in [&mut one, &mut two] {
+        for _ in 0..10 {
+            let publish = client.next()?;
+            seen.push(std::str::from_utf8(&publish.payload)?.parse::<u32>()?);
+        }
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, (1..=20).collect::<Vec<_>>());
+    server.stop();
+    Ok(())
+}
+
+/// A QoS 1 message of `$queue` that a connection did not settle is for others as soon as the connection is gone.
+#[test]
+fn doors_19_a_queue_s_message_goes_to_the_next_reader() -> anyhow::Result<()> {
+    let server = Server::start();
+    let mut one = keep(&server, Version::V5, "one", false)?;
+    assert_eq!(one.subscribe("$queue/jobs", 1)?, 1);
+    let mut publisher = Mqtt::clean(tcp(&server), Version::V5, "publisher")?;
+    for number in 1..=3 {
+        publisher.publish("$queue/jobs", number.to_string(), 1)?;
+    }
+    let first = one.delivery()?;
+    one.settle(&first)?;
+    assert_eq!(one.delivery()?.payload, "2");
+    assert_eq!(one.delivery()?.payload, "3");
+    one.ping()?;
+    drop(one);
+    let mut two = Mqtt::clean(tcp(&server), Version::V5, "two")?;
+    two.subscribe("$queue/jobs", 1)?;
+    for number in 2..=3 {
+        let publish = two.next()?;
+        assert_eq!(publish.payload, number.to_string());
+        assert!(!publish.dup, "DUP is for a repetition to the same session");
+    }
     server.stop();
     Ok(())
 }

@@ -37,7 +37,7 @@ const SETTINGS: &[&str] = &[
 ];
 
 /// The binary. Built if it is not there, or older than what it is made of.
-fn binary() -> &'static Path {
+pub(crate) fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let own = env::current_exe().expect("a test knows its own executable");
@@ -264,6 +264,16 @@ impl Server {
     pub(crate) fn restart(mut self) -> Self {
         self.kill();
         Self::start_in(Arc::clone(&self.dir), self.settings.clone())
+    }
+
+    /// Another process in the same directory, killed after so long whether it is ready or not.
+    pub(crate) fn start_and_kill(&self, after: Duration) {
+        let mut command = serve(&self.dir.data(), &self.settings);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("the server starts");
+        thread::sleep(after);
+        child.kill().expect("our child can be killed");
+        wait(&mut child);
     }
 
     /// SIGTERM.

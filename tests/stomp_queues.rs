@@ -119,3 +119,68 @@ fn a_transaction_is_all_or_nothing() -> anyhow::Result<()> {
     server.stop();
     Ok(())
 }
+
+/// A durable subscription of a topic gathers while nobody is there, through a crash, until UNSUBSCRIBE.
+#[test]
+fn a_durable_subscription_of_a_topic_gathers_messages() -> anyhow::Result<()> {
+    let subscribe = || {
+        Frame::new(Verb::Subscribe)
+            .with("destination", "/topic/news.*")
+            .with("id", "reader-1")
+            .with("durable", "true")
+            .with("auto-delete", "false")
+            .with("ack", "client-individual")
+    };
+    let server = Server::start();
+    let mut client = open(&server)?;
+    client.ask(subscribe())?;
+    client.ask(Frame::new(Verb::Disconnect))?;
+    let mut publisher = open(&server)?;
+    publisher.publish("/topic/news.one", "1")?;
+    let server = server.restart();
+    let mut publisher = open(&server)?;
+    publisher.publish("/topic/news.two", "2")?;
+    let mut client = open(&server)?;
+    client.ask(subscribe())?;
+    for body in ["1", "2"] {
+        let message = client.next()?;
+        assert_eq!(message.body, body);
+        client.settle(Verb::Ack, &message)?;
+    }
+    publisher.publish("/topic/news.three", "3")?;
+    assert_eq!(
+        client.next()?.headers.text("destination"),
+        Some("/topic/news.three")
+    );
+    server.stop();
+    Ok(())
+}
+
+/// A temporary queue is reached by its reply address from another protocol's side of the bridge too.
+#[test]
+fn doors_9_a_reply_comes_back() -> anyhow::Result<()> {
+    let server = Server::start();
+    let mut client = open(&server)?;
+    let mut service = open(&server)?;
+    service.subscribe("/queue/service", "s1", "auto")?;
+    client.ask(
+        Frame::new(Verb::Send)
+            .with("destination", "/queue/service")
+            .with("reply-to", "/temp-queue/answers")
+            .with("correlation-id", "17")
+            .with_body("question"),
+    )?;
+    let question = service.next()?;
+    let address = question
+        .headers
+        .text("reply-to")
+        .unwrap_or_default()
+        .to_owned();
+    let answer = Frame::new(Verb::Send).with("destination", address);
+    service.ask(answer.with("correlation-id", "17").with_body("answer"))?;
+    let answer = client.next()?;
+    assert_eq!(answer.body, "answer");
+    assert_eq!(answer.headers.text("correlation-id"), Some("17"));
+    server.stop();
+    Ok(())
+}
