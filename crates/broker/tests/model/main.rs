@@ -30,6 +30,7 @@ use session::{
 };
 use support::{Action, Node, Play, Step, Theme, history, look, queue_name, seeds, shortest};
 
+use clients::{Client, Retained};
 use queues::{Admission, Consumer, Incoming, Queue, Shared};
 use routing::{Bound, Exchange};
 
@@ -44,6 +45,8 @@ pub(crate) struct Model {
     shared: Vec<Shared>,
     exchanges: Vec<Exchange>,
     bindings: Vec<Bound>,
+    clients: Vec<Client>,
+    retained: Vec<Retained>,
     /// What the last pull took.
     pulled: Vec<(u64, u64)>,
     next_number: u64,
@@ -60,6 +63,8 @@ impl Model {
             shared: Vec::new(),
             exchanges: routing::fixed(),
             bindings: Vec::new(),
+            clients: Vec::new(),
+            retained: Vec::new(),
             pulled: Vec::new(),
             next_number: 0,
             next_arrival: 0,
@@ -103,6 +108,13 @@ impl Model {
             }
             Command::Pull(pull) => self.pull(from, pull),
             Command::Transact(transact) => self.transact(from, transact),
+            Command::OpenClient(open) => self.open(from, open),
+            Command::CloseClient {
+                publish_will,
+                expiry,
+            } => self.close(from, *publish_will, *expiry),
+            Command::ReleaseInbound { id } => self.release_inbound(from, *id),
+            Command::Unsubscribe { token, source } => self.unsubscribe(from, *token, source),
             _ => {}
         }
         self.refresh();
@@ -131,6 +143,12 @@ impl Model {
 
     fn subscribe(&mut self, from: SessionId, subscribe: &Subscribe) {
         let token = subscribe.token;
+        if matches!(subscribe.source, Source::Topic { .. }) {
+            if let Err(kind) = self.subscribe_topic(from, subscribe) {
+                self.say(from, format!("{token:?} refused {kind:?}"));
+            }
+            return;
+        }
         let before = self.clone();
         let said = match (&subscribe.source, self.consume(from, subscribe)) {
             (Source::Queue { .. }, Ok(())) => format!("{token:?} subscribed"),
@@ -145,7 +163,21 @@ impl Model {
 
     fn publish(&mut self, from: SessionId, publish: &Publish) {
         let confirmed = publish.token.is_some();
-        let placed = self.place(publish, confirmed);
+        if self.is_repeat(from, publish) {
+            if let Some(token) = publish.token {
+                self.say(from, format!("{token:?} published duplicate"));
+            }
+            return;
+        }
+        let publisher = self.client_of(from);
+        let placed = self.place(publish, confirmed, publisher);
+        // Also where a queue refused it; not where nothing was looked at.
+        if !matches!(
+            placed,
+            Err(RefusalKind::NotFound | RefusalKind::AccessDenied)
+        ) {
+            self.take_inbound(from, publish);
+        }
         let body = String::from_utf8_lossy(&publish.message.body).into_owned();
         if publish.mandatory && matches!(placed, Ok((0, _))) {
             self.say(from, format!("returned {body}"));
@@ -162,7 +194,12 @@ impl Model {
     }
 
     /// Puts a message wherever it goes. How many matched and how many of these knew it already, or why one refused.
-    fn place(&mut self, publish: &Publish, confirmed: bool) -> Result<(u32, u32), RefusalKind> {
+    fn place(
+        &mut self,
+        publish: &Publish,
+        confirmed: bool,
+        publisher: Option<u64>,
+    ) -> Result<(u32, u32), RefusalKind> {
         let message = &publish.message;
         let address = &message.address;
         let (exchange, key) = routing::exchange_and_key(address);
@@ -174,7 +211,7 @@ impl Model {
         }
         let mut keys = vec![key];
         keys.extend(message.fields().carbon_copies.iter().cloned());
-        let routed = self.route(&exchange, &keys, message, None);
+        let routed = self.route(&exchange, &keys, message, publisher);
         let routed = routed.ok_or(RefusalKind::NotFound)?;
         let incoming = Incoming {
             message: message.clone(),
@@ -183,6 +220,7 @@ impl Model {
             deaths: Vec::new(),
             readdressed: None,
         };
+        self.retain(message, &exchange, &keys[0]);
         let mut refused = None;
         let mut duplicates = 0;
         let mut taken = Vec::new();
@@ -212,14 +250,18 @@ impl Model {
     fn transact(&mut self, from: SessionId, transact: &session::Transact) {
         let token = transact.token;
         let before = self.clone();
+        let publisher = self.client_of(from);
         let mut returned = Vec::new();
         for operation in &transact.operations {
             let done = match operation {
-                Operation::Publish(publish) => self.place(publish, true).map(|(matched, _)| {
-                    if matched == 0 && publish.mandatory {
-                        returned.push(String::from_utf8_lossy(&publish.message.body).into_owned());
-                    }
-                }),
+                Operation::Publish(publish) => {
+                    self.place(publish, true, publisher).map(|(matched, _)| {
+                        if matched == 0 && publish.mandatory {
+                            returned
+                                .push(String::from_utf8_lossy(&publish.message.body).into_owned());
+                        }
+                    })
+                }
                 Operation::Settle(settle) => match self.settle(from, settle) {
                     0 => Err(RefusalKind::UnknownDelivery),
                     _ => Ok(()),
@@ -234,6 +276,18 @@ impl Model {
     }
 
     fn detach(&mut self, session: SessionId) {
+        if let Some(number) = self.client_of(session) {
+            let client = self.clients.iter().find(|c| c.number == number);
+            let expiry = client.expect("found above").expiry_ms;
+            self.leave(number, expiry, true);
+        }
+        self.drop_connection(session);
+        self.said.retain(|(to, _)| *to != session);
+    }
+
+    /// Everything of a connection but its client session goes.
+    fn drop_connection(&mut self, session: SessionId) {
+        let before = self.said.len();
         self.release_all(session);
         let owned = self.queues.iter().filter(|q| q.owner == Some(session));
         let owned: Vec<u64> = owned.map(|queue| queue.number).collect();
@@ -246,28 +300,37 @@ impl Model {
             self.consumer_goes(session, consumer);
         }
         self.shared.retain(|shared| shared.session != session);
-        self.said.retain(|(to, _)| *to != session);
+        // It need not be told what it loses.
+        let mut told = self.said.split_off(before);
+        told.retain(|(to, what)| *to != session || !what.ends_with("cancelled"));
+        self.said.extend(told);
         self.refresh();
     }
 
     fn restart(&mut self) {
         self.said.clear();
+        self.restart_clients();
         self.restart_queues();
         self.restart_routing();
         self.refresh();
     }
 
     fn next_due(&self) -> Option<Timestamp> {
-        self.due_in_queues().map(|due| due.0)
+        let of_clients = self.due_of_clients().map(|due| due.0);
+        let in_queues = self.due_in_queues().map(|due| due.0);
+        [of_clients, in_queues].into_iter().flatten().min()
     }
 
     /// Does everything that is due.
     fn tick(&mut self) {
-        while let Some((at, what, number, arrival)) = self.due_in_queues() {
-            if at > self.now {
-                break;
+        while let Some(due) = self.next_due().filter(|at| *at <= self.now) {
+            match (self.due_in_queues(), self.due_of_clients()) {
+                (Some((at, what, number, arrival)), _) if at == due => {
+                    self.happen_in_queue(what, number, arrival);
+                }
+                (_, Some((_, what, number))) => self.happen_to_client(what, number),
+                _ => unreachable!("something is due"),
             }
-            self.happen_in_queue(what, number, arrival);
             self.refresh();
             self.rest();
         }
@@ -309,7 +372,11 @@ fn told(event: &Event) -> String {
             let shown = |delivery: &session::Delivery| {
                 format!("{} {}", support::text(delivery), delivery.count)
             };
-            let taken: Vec<String> = deliveries.iter().map(shown).collect();
+            let mut taken: Vec<String> = deliveries.iter().map(shown).collect();
+            // Dead letters of one command come in any order.
+            if deliveries.iter().any(|delivery| delivery.deaths.is_some()) {
+                taken.sort();
+            }
             receivers::pulled(*token, &taken, *remaining)
         }
         Event::Committed { token, returned } => {
@@ -319,6 +386,10 @@ fn told(event: &Event) -> String {
             let returned: Vec<String> = returned.iter().map(body).collect();
             format!("{token:?} committed, returned {returned:?}")
         }
+        Event::Opened { token, present, .. } => format!("{token:?} opened, present {present}"),
+        Event::Resumed { received } => format!("resumed {}", received.len()),
+        Event::InboundReleased { id, known } => format!("{id} released, known {known}"),
+        Event::Closing { reason } => format!("closing {reason:?}"),
         other => format!("{other:?}"),
     }
 }
@@ -351,6 +422,13 @@ impl Both {
     }
 
     fn step(&mut self, step: &Step) -> Result<(), String> {
+        // Consumers through a client session, and shares, are not in the model.
+        if matches!(
+            step,
+            Step::Through { .. } | Step::Unsubscribe { source: 6.., .. }
+        ) {
+            return Ok(());
+        }
         let Some(action) = self.play.action(step, &self.node) else {
             return Ok(());
         };
@@ -361,6 +439,7 @@ impl Both {
             }
             Action::Detach(session) => {
                 self.node.detach(session);
+                self.node.heard.retain(|heard| heard.to != session);
                 self.play.detached(session);
                 self.model.detach(session);
             }
@@ -408,6 +487,14 @@ impl Both {
         for one in std::mem::take(&mut self.node.heard) {
             self.play.hears(one.to, &one.event);
             match &one.event {
+                // A client session's delivery that is settled already comes out of no queue.
+                Event::Delivery(delivery)
+                    if delivery.consumer == ConsumerId::CLIENT && delivery.id.is_none() =>
+                {
+                    let shown = clients::identifiers(delivery.subscriptions.to_vec());
+                    let told = clients::direct(&delivery.message, delivery.retain, &shown);
+                    heard.push((one.to, told));
+                }
                 Event::Delivery(delivery) => self.model.delivered(one.to, delivery)?,
                 event => {
                     if let Event::Pulled { deliveries, .. } = event {
@@ -490,6 +577,20 @@ fn agree(seed: u64, theme: Theme, len: usize) {
 fn random_histories_of_queues_agree_with_the_model() {
     for seed in seeds() {
         agree(seed, Theme::Queues, 250);
+    }
+}
+
+#[test]
+fn random_histories_of_clients_agree_with_the_model() {
+    for seed in seeds() {
+        agree(seed, Theme::Clients, 250);
+    }
+}
+
+#[test]
+fn random_histories_of_everything_agree_with_the_model() {
+    for seed in seeds() {
+        agree(seed, Theme::Everything, 250);
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) enum Place {
         holder: Option<Receiver>,
         until: Timestamp,
     },
+    /// With a client session that owns it and is away.
+    Received,
 }
 
 /// A message in a queue.
@@ -56,6 +58,11 @@ pub(crate) struct Entry {
     pub(crate) place: Place,
     /// It came with the command that is being obeyed: a full queue drops what it had before.
     pub(crate) fresh: bool,
+    pub(crate) qos: u8,
+    pub(crate) retain: bool,
+    pub(crate) identifiers: Vec<u32>,
+    /// Its receiver owns it.
+    pub(crate) received: bool,
 }
 
 /// A queue.
@@ -136,6 +143,7 @@ impl Entry {
             Place::Ready | Place::Hidden(_) => None,
             Place::Out { to, .. } => Some(Some(*to)),
             Place::Leased { holder, .. } => Some(*holder),
+            Place::Received => Some(None),
         }
     }
 }
@@ -224,7 +232,8 @@ impl Model {
     }
 
     pub(crate) fn named(&self, name: &[u8]) -> Option<u64> {
-        let found = self.queues.iter().find(|queue| queue.name == name);
+        let named = |queue: &&Queue| queue.name == name && !name.is_empty();
+        let found = self.queues.iter().find(named);
         found.map(|queue| queue.number)
     }
 
@@ -318,6 +327,10 @@ impl Model {
             readdressed: incoming.readdressed.clone(),
             place,
             fresh: true,
+            qos: message.qos,
+            retain: false,
+            identifiers: Vec::new(),
+            received: false,
         });
         Admission::Taken
     }
@@ -532,6 +545,7 @@ impl Model {
             queue.entries.retain(|entry| entry.durable);
             for entry in &mut queue.entries {
                 match &mut entry.place {
+                    Place::Out { .. } if entry.received => entry.place = Place::Received,
                     Place::Out { .. } => entry.place = Place::Ready,
                     Place::Leased { holder, .. } => *holder = None,
                     _ => {}

@@ -98,7 +98,7 @@ impl Model {
             .filter(|entry| match &entry.place {
                 Place::Ready | Place::Hidden(_) => false,
                 Place::Out { to, .. } => to.0 == from,
-                Place::Leased { .. } => true,
+                Place::Leased { .. } | Place::Received => true,
             })
             .filter_map(|entry| Some((entry.qseq?, entry.arrival)))
             .filter(|(qseq, _)| {
@@ -124,7 +124,7 @@ impl Model {
                 Outcome::ReleaseAfterMs(ms) => {
                     entry.place = Place::Hidden(now.plus_ms(ms));
                 }
-                Outcome::Received => {}
+                Outcome::Received => entry.received = true,
             }
             self.refresh();
         }
@@ -142,6 +142,7 @@ impl Model {
         }
         self.pulled.clear();
         let mut taken = Vec::new();
+        let mut dead = false;
         let receiver = (from, None);
         let fifo = self.queue_ref(number).at.fifo.is_some();
         let count = if fifo { 1 } else { pull.count.max(1) as usize };
@@ -164,6 +165,7 @@ impl Model {
             }
             let body = String::from_utf8_lossy(&entry.message.body).into_owned();
             taken.push(format!("{body} {}", entry.count + 1));
+            dead |= !entry.deaths.is_empty();
             self.pulled.push((number, entry.arrival));
             match pull.lease {
                 Lease::Connection => self.hand_out(number, entry.arrival, receiver, 0, false),
@@ -184,16 +186,27 @@ impl Model {
             }
             self.refresh();
         }
+        if dead {
+            taken.sort();
+        }
         let remaining = self.queue_ref(number).ready();
         self.say(from, pulled(token, &taken, remaining));
     }
 
     /// The core's numbers of what the last pull took.
     pub(crate) fn learn_pulled(&mut self, deliveries: &[Delivery]) {
-        for ((number, arrival), delivery) in self.pulled.clone().into_iter().zip(deliveries) {
-            let (Some(id), Some(queue)) = (delivery.id, self.queue(number)) else {
+        let mut pulled = self.pulled.clone();
+        for delivery in deliveries {
+            let is_it = |(number, arrival): &(u64, u64)| {
+                let mut entries = self.queue_ref(*number).entries.iter();
+                entries.any(|e| e.arrival == *arrival && *e.message == *delivery.message)
+            };
+            let at = pulled.iter().position(is_it);
+            let (Some(id), Some(at)) = (delivery.id, at) else {
                 continue;
             };
+            let (number, arrival) = pulled.remove(at);
+            let queue = self.queue(number).expect("pulled from it");
             queue.id = Some(id.queue);
             let entry = queue.entries.iter_mut().find(|e| e.arrival == arrival);
             if let Some(entry) = entry {
@@ -219,7 +232,12 @@ impl Model {
                 } else if let Some(queue) = self.queue(number) {
                     let mut entries = queue.entries.iter_mut();
                     let entry = entries.find(|e| e.arrival == arrival);
-                    entry.expect("listed above").place = Place::Ready;
+                    let entry = entry.expect("listed above");
+                    entry.place = if entry.received {
+                        Place::Received
+                    } else {
+                        Place::Ready
+                    };
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Whose turn it is in a queue, and whether the core delivered accordingly.
 
 use message::Message;
-use session::{Credit, DeathReason, Delivery, SessionId};
+use session::{ConsumerId, Credit, DeathReason, Delivery, SessionId};
 
 use super::{
     Model,
@@ -198,6 +198,12 @@ impl Model {
         let readdressed = delivery.readdressed.as_deref();
         check("readdressed", readdressed == entry.readdressed.as_ref());
         check("settled", delivery.id.is_none() == settled);
+        check("qos", delivery.qos == entry.qos);
+        check("retain", delivery.retain == entry.retain);
+        let shown = super::clients::identifiers(delivery.subscriptions.to_vec());
+        check("identifiers", shown == entry.identifiers);
+        let own = delivery.consumer == ConsumerId::CLIENT;
+        check("resent", delivery.resent == (own && entry.count > 0));
         if let Some(id) = delivery.id {
             check("number", entry.qseq.is_none_or(|qseq| qseq == id.qseq));
             check("queue", queue.id.is_none_or(|known| known == id.queue));
