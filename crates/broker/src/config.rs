@@ -5,6 +5,9 @@
 pub struct Config {
     /// Bytes of deliveries that may be out to one connection and not yet written to its socket. 4 KiB or more. Default 256 KiB (RULES 13).
     pub outbox_bytes_max: u64,
+    /// The same for QoS 0, which is dropped and counted beyond it: one read of a publisher alone is thousands of short
+    /// messages. 4 KiB or more. Default 8 MiB.
+    pub outbox_qos0_bytes_max: u64,
     /// Bytes of messages that live in memory only, all queues together. Default 512 MiB.
     pub transient_bytes_max: u64,
     /// Bytes of durable messages kept in memory because they were only just published. Default 4 MiB; 0 keeps none.
@@ -49,6 +52,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             outbox_bytes_max: 256 << 10,
+            outbox_qos0_bytes_max: 8 << 20,
             transient_bytes_max: 512 << 20,
             recent_bytes_max: 4 << 20,
             recent_count_max: 2048,

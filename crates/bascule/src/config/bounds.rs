@@ -89,6 +89,11 @@ impl Config {
                 4 * KIB..=64 * MIB,
             ),
             (
+                "memory.outbox_qos0_bytes_max",
+                memory.outbox_qos0_bytes_max,
+                4 * KIB..=GIB,
+            ),
+            (
                 "limits.connections_max",
                 limits.connections_max,
                 1..=10_000_000,

@@ -19,6 +19,7 @@ impl Config {
             data_dir: self.data.clone(),
             broker: broker::Config {
                 outbox_bytes_max: self.memory.outbox_bytes_max,
+                outbox_qos0_bytes_max: self.memory.outbox_qos0_bytes_max,
                 transient_bytes_max: self.memory.transient_bytes_max,
                 queues_max: self.limits.queues_max,
                 exchanges_max: self.limits.exchanges_max,

@@ -17,6 +17,8 @@ pub(crate) struct Memory {
     pub(crate) staged_bytes_max: u64,
     /// On their way to one connection.
     pub(crate) outbox_bytes_max: u64,
+    /// The same for QoS 0, which is dropped beyond it.
+    pub(crate) outbox_qos0_bytes_max: u64,
 }
 
 impl Default for Memory {
@@ -26,6 +28,7 @@ impl Default for Memory {
             transient_bytes_max: 512 * MIB,
             staged_bytes_max: 8 * MIB,
             outbox_bytes_max: 256 * KIB,
+            outbox_qos0_bytes_max: 8 * MIB,
         }
     }
 }

@@ -476,7 +476,7 @@ impl Broker {
             let session = connected.and_then(|connected| connected.session);
             let room = session
                 .and_then(|session| self.attached(session))
-                .is_some_and(|attached| attached.room_used < self.config.outbox_bytes_max);
+                .is_some_and(|attached| attached.room_used < self.config.outbox_qos0_bytes_max);
             let Some(session) = session.filter(|_| room) else {
                 return draft.count(Tally::DroppedNoRoom, 1);
             };

@@ -350,7 +350,7 @@ impl Broker {
             }
             let qos = subscribe.options.qos.min(retained.qos);
             let bytes = delivery_bytes(retained.len);
-            if qos == 0 && room_used < self.config.outbox_bytes_max {
+            if qos == 0 && room_used < self.config.outbox_qos0_bytes_max {
                 room_used += bytes;
                 let direct = Direct {
                     session: from,
