@@ -531,6 +531,11 @@ impl Play {
         } else {
             id.qseq
         };
+        // What the receiver owns is settled by itself.
+        let owned = slot.unsettled.iter().any(|(other, _, owned)| {
+            *owned && other.queue == id.queue && (first..=id.qseq).contains(&other.qseq)
+        });
+        let first = if owned { id.qseq } else { first };
         let range = first..=id.qseq;
         if outcome == Outcome::Received {
             for known in &mut slot.unsettled {
