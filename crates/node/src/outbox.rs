@@ -193,6 +193,8 @@ impl Outbox {
         if state.closed {
             return Pushed::default();
         }
+        // What has become safe stands before this item, though nobody has looked since.
+        state.ripen(committed);
         let mut wait = wait;
         if !state.waiting.is_empty()
             && let Some(last) = state.last_wait.get(&lane)
@@ -243,15 +245,7 @@ impl Outbox {
         let mut state = self.lock();
         // Read under the lock: a commit after this point finds the waker that is stored below.
         let committed = committed();
-        while let Some((batch, _)) = state.waiting.front()
-            && *batch <= committed
-        {
-            let (_, items) = state.waiting.pop_front().expect("there is a front");
-            state.ready.extend(items);
-        }
-        if state.waiting.is_empty() {
-            state.last_wait.clear();
-        }
+        state.ripen(committed);
         events.append(&mut state.released);
         while let Some((lane, item)) = state.ready.pop_front() {
             if let Some((_, behind)) = state.reading.get_mut(&lane) {
@@ -339,6 +333,19 @@ pub(crate) struct Pushed {
 }
 
 impl State {
+    /// Moves what waits for committed batches to what may leave.
+    fn ripen(&mut self, committed: u64) {
+        while let Some((batch, _)) = self.waiting.front()
+            && *batch <= committed
+        {
+            let (_, items) = self.waiting.pop_front().expect("there is a front");
+            self.ready.extend(items);
+        }
+        if self.waiting.is_empty() {
+            self.last_wait.clear();
+        }
+    }
+
     /// Lets an item of a lane that does not stand go, or starts its read.
     fn release(
         &mut self,
@@ -473,6 +480,16 @@ mod tests {
         outbox.push(REPLY, 7, 6, reply(5));
         assert_eq!(poll(&outbox, 7, &disk, &wakes), [1, 2]);
         assert_eq!(poll(&outbox, 8, &disk, &wakes), [4, 5]);
+    }
+
+    #[test]
+    fn rules_a4_an_effect_does_not_overtake_what_became_safe_before_anyone_looked() {
+        let (outbox, disk, wakes) = (Arc::new(Outbox::default()), Disk::default(), Arc::default());
+        outbox.push(REPLY, 7, 6, reply(1));
+        outbox.push(REPLY, 0, 7, reply(2));
+        outbox.push(REPLY, 8, 7, reply(3));
+        outbox.push(REPLY, 0, 8, reply(4));
+        assert_eq!(poll(&outbox, 8, &disk, &wakes), [1, 2, 3, 4]);
     }
 
     #[test]
