@@ -341,9 +341,9 @@ fn doors_19_a_shared_subscription_gives_each_message_to_one() -> anyhow::Result<
     let mut one = Mqtt::clean(tcp(&server), Version::V5, "one")?;
     let mut two = Mqtt::clean(tcp(&server), Version::V311, "two")?;
     for client in [&mut one, &mut two] {
-        assert_eq!(client.subscribe("$share/team/work/#", 1)?, 1);
+        assert_eq!(client.subscribe("$share/team/tasks/#", 1)?, 1);
     }
-    publish_numbers(&server, "work/all", 20)?;
+    publish_numbers(&server, "tasks/all", 20)?;
     let mut seen = Vec::new();
     for client in [&mut one, &mut two] {
         for _ in 0..10 {

@@ -72,18 +72,24 @@ fn built(binary: &Path) -> Option<SystemTime> {
     fs::metadata(binary).and_then(|data| data.modified()).ok()
 }
 
-/// When a source of the server was last changed.
+/// When a source of the server was last changed. Tests, examples and benches are no part of it.
 fn newest_source() -> Option<SystemTime> {
-    let mut newest = built(&root().join("Cargo.lock"));
-    let mut folders = vec![root().join("crates"), root().join("protocols")];
+    let mut newest = None;
+    let mut folders = Vec::new();
+    for group in ["crates", "protocols"] {
+        for entry in fs::read_dir(root().join(group)).into_iter().flatten() {
+            let path = entry.expect("our own folders are readable").path();
+            if !path.ends_with("xtask") {
+                folders.push(path.join("src"));
+            }
+        }
+    }
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             let path = entry.path();
             if path.is_dir() {
-                if !path.ends_with("tests") && !path.ends_with("xtask") {
-                    folders.push(path);
-                }
-            } else if path.extension().is_some_and(|ext| ext == "rs") {
+                folders.push(path);
+            } else {
                 newest = newest.max(built(&path));
             }
         }
