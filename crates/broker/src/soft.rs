@@ -3,7 +3,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque, hash_map::Entry},
     sync::Arc,
 };
 
@@ -210,16 +210,19 @@ pub(crate) struct Connected {
 /// Messages only just published, so that their first delivery needs no read.
 #[derive(Debug, Default)]
 pub(crate) struct Recent {
-    messages: FxHashMap<StoredId, Arc<Message>>,
+    /// With the number of entries that refer to each: it goes with the last.
+    messages: FxHashMap<StoredId, (Arc<Message>, u32)>,
     order: VecDeque<(StoredId, u64)>,
     bytes: u64,
 }
 
 impl Recent {
+    /// Adds a message with so many references.
     pub(crate) fn add(
         &mut self,
         id: StoredId,
         message: &Arc<Message>,
+        refs: u32,
         bytes_max: u64,
         count_max: u64,
     ) {
@@ -227,7 +230,7 @@ impl Recent {
         if bytes > bytes_max {
             return;
         }
-        self.messages.insert(id, Arc::clone(message));
+        self.messages.insert(id, (Arc::clone(message), refs));
         self.order.push_back((id, bytes));
         self.bytes += bytes;
         while self.bytes > bytes_max || self.order.len() as u64 > count_max {
@@ -240,11 +243,25 @@ impl Recent {
     }
 
     pub(crate) fn get(&self, id: StoredId) -> Option<&Arc<Message>> {
-        self.messages.get(&id)
+        self.messages.get(&id).map(|(message, _)| message)
     }
 
+    /// One more entry refers to it.
+    pub(crate) fn refer(&mut self, id: StoredId) {
+        if let Some((_, refs)) = self.messages.get_mut(&id) {
+            *refs += 1;
+        }
+    }
+
+    /// One entry less refers to it.
     pub(crate) fn forget(&mut self, id: StoredId) {
-        self.messages.remove(&id);
+        if let Entry::Occupied(mut known) = self.messages.entry(id) {
+            let refs = &mut known.get_mut().1;
+            *refs = refs.saturating_sub(1);
+            if *refs == 0 {
+                known.remove();
+            }
+        }
     }
 }
 

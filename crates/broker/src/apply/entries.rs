@@ -71,9 +71,12 @@ impl Broker {
                 self.durable.large.insert(id, large);
             }
             if let Some(message) = &it.message {
+                let stored = it.targets.iter().filter(|target| !target.soft).count();
+                let retained = it.retain.as_ref().is_some_and(|retain| !retain.clear);
                 self.soft.recent.add(
                     id,
                     message,
+                    stored as u32 + u32::from(retained),
                     self.config.recent_bytes_max,
                     self.config.recent_count_max,
                 );
@@ -142,6 +145,7 @@ impl Broker {
 
     fn drop_ref(&mut self, id: StoredId, at: &mut Applying<'_>) {
         at.effects.push(Effect::Unref(id));
+        self.soft.recent.forget(id);
         if self.durable.large.is_empty() {
             return;
         }
@@ -232,6 +236,7 @@ impl Broker {
             );
             if source.extra {
                 *self.durable.extra.entry(id).or_default() += 1;
+                self.soft.recent.refer(id);
             }
             self.make_ref(id, at);
         }
@@ -355,7 +360,6 @@ impl Broker {
                     self.durable.extra.remove(&stored);
                 }
             }
-            self.soft.recent.forget(stored);
             self.drop_ref(stored, at);
             rare
         };

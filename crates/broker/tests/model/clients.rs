@@ -161,6 +161,7 @@ impl Model {
             retain: copy.retain,
             identifiers: copy.identifiers.clone(),
             received: false,
+            resident: incoming.is_none_or(|incoming| incoming.resident),
         };
         let queue = self.queue(queue).expect("a client has a queue");
         queue.entries.push(entry);

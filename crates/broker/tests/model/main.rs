@@ -22,16 +22,18 @@ mod receivers;
 mod routing;
 mod turns;
 
+use std::collections::VecDeque;
+
 use broker::Config;
 use message::{Kind, Timestamp};
 use session::{
-    Command, ConsumerId, Event, Operation, Publish, PublishOutcome, RefusalKind, SessionId, Source,
-    Subscribe,
+    Command, ConsumerId, DeathReason, Event, Operation, Publish, PublishOutcome, RefusalKind,
+    SessionId, Source, Subscribe,
 };
 use support::{Action, Node, Play, Step, Theme, history, look, queue_name, seeds, shortest};
 
 use clients::{Client, Retained};
-use queues::{Admission, Consumer, Incoming, Queue, Shared};
+use queues::{Admission, Consumer, Entry, Incoming, Queue, Shared};
 use routing::{Bound, Exchange};
 
 /// The core as anyone would write it who had all the time in the world.
@@ -47,6 +49,10 @@ pub(crate) struct Model {
     bindings: Vec<Bound>,
     clients: Vec<Client>,
     retained: Vec<Retained>,
+    /// What full queues dropped of dead letters and has yet to die itself.
+    dying: VecDeque<(u64, Entry, DeathReason)>,
+    /// How far dead letters have been followed.
+    depth: u32,
     /// What the last pull took.
     pulled: Vec<(u64, u64)>,
     next_number: u64,
@@ -65,6 +71,8 @@ impl Model {
             bindings: Vec::new(),
             clients: Vec::new(),
             retained: Vec::new(),
+            dying: VecDeque::new(),
+            depth: 0,
             pulled: Vec::new(),
             next_number: 0,
             next_arrival: 0,
@@ -121,10 +129,19 @@ impl Model {
         self.rest();
     }
 
-    /// What was asked is done.
+    /// What was asked is done; what is dying dies, one by one.
     fn rest(&mut self) {
-        let entries = self.queues.iter_mut().flat_map(|queue| &mut queue.entries);
-        entries.for_each(|entry| entry.fresh = false);
+        loop {
+            let entries = self.queues.iter_mut().flat_map(|queue| &mut queue.entries);
+            entries.for_each(|entry| entry.fresh = false);
+            let Some((number, entry, reason)) = self.dying.pop_front() else {
+                return;
+            };
+            if self.queue(number).is_some() {
+                self.die(number, entry, reason);
+            }
+            self.refresh();
+        }
     }
 
     fn group(&mut self, session: SessionId, group: u32) -> &mut Shared {
@@ -219,6 +236,7 @@ impl Model {
             expiry: message.expiry,
             deaths: Vec::new(),
             readdressed: None,
+            resident: true,
         };
         self.retain(message, &exchange, &keys[0]);
         let mut refused = None;
@@ -282,6 +300,7 @@ impl Model {
             self.leave(number, expiry, true);
         }
         self.drop_connection(session);
+        self.rest();
         self.said.retain(|(to, _)| *to != session);
     }
 
@@ -546,7 +565,7 @@ impl Both {
             }
         }
         let entries = self.model.queues.iter().flat_map(|queue| &queue.entries);
-        let out = |entry: &&queues::Entry| {
+        let out = |entry: &&Entry| {
             use queues::Place;
             !matches!(entry.place, Place::Ready | Place::Hidden(_))
         };

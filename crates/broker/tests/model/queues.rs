@@ -18,6 +18,8 @@ use super::{Model, routing::Routed};
 const DEDUP_MS: u64 = 5 * 60 * 1000;
 /// Of one group of a FIFO queue, how many may be out.
 const GROUP_WINDOW: usize = 10;
+/// How far dead letters are followed from one full queue into the next at once.
+const DEPTH_MAX: u32 = 2;
 
 /// Who receives: a consumer of a session, or the session's pulls.
 pub(crate) type Receiver = (SessionId, Option<ConsumerId>);
@@ -63,6 +65,8 @@ pub(crate) struct Entry {
     pub(crate) identifiers: Vec<u32>,
     /// Its receiver owns it.
     pub(crate) received: bool,
+    /// Its message has not been out of memory since it was published.
+    pub(crate) resident: bool,
 }
 
 /// A queue.
@@ -114,6 +118,7 @@ pub(crate) struct Incoming {
     pub(crate) expiry: Option<Timestamp>,
     pub(crate) deaths: Vec<Death>,
     pub(crate) readdressed: Option<Address>,
+    pub(crate) resident: bool,
 }
 
 /// What a queue did with a message.
@@ -331,6 +336,7 @@ impl Model {
             retain: false,
             identifiers: Vec::new(),
             received: false,
+            resident: incoming.resident,
         });
         Admission::Taken
     }
@@ -427,27 +433,42 @@ impl Model {
     }
 
     /// An entry leaves its queue for that reason: into its dead-letter targets, or for good.
+    ///
+    /// What full queues drop while dead letters enter them follows two queues far at once. From there on a stored one
+    /// dies in a step of its own, as does one that has to be read first; one that is in memory only is gone.
     pub(crate) fn dead_letter(&mut self, number: u64, arrival: u64, reason: DeathReason) {
         let Some(entry) = self.remove(number, arrival) else {
             return;
         };
+        if self.depth < DEPTH_MAX && (entry.resident || !entry.durable) {
+            self.die(number, entry, reason);
+        } else if entry.durable {
+            self.dying.push_back((number, entry, reason));
+        }
+    }
+
+    /// A message that has left its queue enters the dead-letter targets.
+    pub(crate) fn die(&mut self, number: u64, entry: Entry, reason: DeathReason) {
         let incoming = Incoming {
             message: Arc::clone(&entry.message),
             durable: entry.durable,
             expiry: None,
             deaths: entry.deaths.clone(),
             readdressed: entry.readdressed.clone(),
+            resident: entry.resident,
         };
         let ttl = entry.expiry.map(|expiry| expiry.since(entry.enqueued));
         let Some((routed, again)) = self.dead_letter_route(number, reason, &incoming, ttl) else {
             return;
         };
+        self.depth += 1;
         for target in self.in_order(routed.queues.clone()) {
             if !self.is_cycle(target, &again.deaths) {
                 self.admit(target, &again);
             }
         }
         self.admit_clients(&routed, &again);
+        self.depth -= 1;
     }
 
     /// A dead letter that was in that queue before, and that nobody has rejected since.
@@ -472,6 +493,7 @@ impl Model {
         let Some((routed, again)) = route else {
             return;
         };
+        self.depth += 1;
         for target in self.in_order(routed.queues) {
             if target != number
                 && !taken.contains(&target)
@@ -480,6 +502,7 @@ impl Model {
                 taken.push(target);
             }
         }
+        self.depth -= 1;
     }
 
     // ---- time
@@ -544,6 +567,7 @@ impl Model {
             queue.seen.retain(|(_, _, durable)| *durable);
             queue.entries.retain(|entry| entry.durable);
             for entry in &mut queue.entries {
+                entry.resident = false;
                 match &mut entry.place {
                     Place::Out { .. } if entry.received => entry.place = Place::Received,
                     Place::Out { .. } => entry.place = Place::Ready,
