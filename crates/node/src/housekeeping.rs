@@ -16,7 +16,7 @@ use message::StoredId;
 
 use crate::{
     node::Shared,
-    recovery,
+    recovery::{self, Stoppable},
     step::{BODY_PART, Core, Step},
 };
 
@@ -29,10 +29,15 @@ const ASKED_BYTES_MAX: usize = 512 * 1024;
 /// How often there is a look at whether the journal has room for survivors.
 const ROOM_EVERY: Duration = Duration::from_millis(1);
 
+/// How long after a snapshot that failed there is another try: each replays the journal.
+const SNAPSHOT_RETRY: Duration = Duration::from_secs(10);
+
 pub(crate) fn run(shared: &Shared, config: &broker::Config) {
+    let mut failed: Option<Instant> = None;
     while !shared.stopping.load(Ordering::Acquire) && shared.journal.failure().is_none() {
-        if shared.journal.snapshot_due() {
-            snapshot(shared, config);
+        let rests = failed.is_some_and(|at| at.elapsed() < SNAPSHOT_RETRY);
+        if shared.journal.snapshot_due() && !rests {
+            failed = (!snapshot(shared, config)).then(Instant::now);
         }
         for segment in shared.journal.sparse_segments() {
             if shared.stopping.load(Ordering::Acquire) {
@@ -45,7 +50,8 @@ pub(crate) fn run(shared: &Shared, config: &broker::Config) {
     }
 }
 
-fn snapshot(shared: &Shared, config: &broker::Config) {
+/// `false`: it failed.
+fn snapshot(shared: &Shared, config: &broker::Config) -> bool {
     let began = Instant::now();
     let made = shared
         .journal
@@ -53,12 +59,18 @@ fn snapshot(shared: &Shared, config: &broker::Config) {
         .map_err(|error| error.to_string())
         .and_then(|replay| {
             let at = replay.last_batch();
-            let (broker, _) = recovery::replay(replay, config.clone())?;
+            let (broker, _) = recovery::replay(replay, config.clone(), &shared.stopping)?;
             shared
                 .journal
-                .write_snapshot(at, |sink| broker.encode_snapshot(sink))
+                .write_snapshot(at, |sink| {
+                    broker.encode_snapshot(&mut Stoppable {
+                        io: sink,
+                        stopping: &shared.stopping,
+                    })
+                })
                 .map_err(|error| error.to_string())
         });
+    let done = made.is_ok();
     match made {
         Ok(_) => {
             shared.snapshots.fetch_add(1, Ordering::Relaxed);
@@ -67,8 +79,10 @@ fn snapshot(shared: &Shared, config: &broker::Config) {
                 .store(began.elapsed().as_millis() as u64, Ordering::Relaxed);
             tracing::debug!(ms = began.elapsed().as_millis() as u64, "snapshot written");
         }
+        Err(_) if shared.stopping.load(Ordering::Acquire) => {}
         Err(what) => tracing::warn!(what, "failed to write a snapshot; the next try follows"),
     }
+    done
 }
 
 /// A record read from a sparse segment, decoded outside the lock. `None`: a part of a body.

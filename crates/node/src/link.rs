@@ -1,9 +1,10 @@
 //! A connection's way in and out of the node.
 
 use std::{
+    cell::Cell,
     collections::VecDeque,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -30,15 +31,18 @@ pub(crate) struct NodeLink {
     id: SessionId,
     shared: Arc<Shared>,
     outbox: Arc<Outbox>,
-    scratch: Mutex<Scratch>,
     detached: AtomicBool,
 }
 
+/// What the connections of a thread lend each other while they submit, so that an idle one holds none.
 #[derive(Default)]
 struct Scratch {
     heads: Heads,
     wakers: Vec<Waker>,
-    left: VecDeque<Command>,
+}
+
+thread_local! {
+    static SCRATCH: Cell<Scratch> = Cell::default();
 }
 
 impl NodeLink {
@@ -47,13 +51,17 @@ impl NodeLink {
             id,
             shared,
             outbox,
-            scratch: Mutex::default(),
             detached: AtomicBool::new(false),
         }
     }
 
     /// Takes up to [`COMMANDS_MAX`] commands in one hold of the lock. `true`: call again.
-    fn take(&self, commands: &mut VecDeque<Command>, scratch: &mut Scratch) -> bool {
+    fn take(
+        &self,
+        commands: &mut VecDeque<Command>,
+        left: &mut VecDeque<Command>,
+        scratch: &mut Scratch,
+    ) -> bool {
         scratch.heads.clear();
         for command in commands.iter().take(COMMANDS_MAX) {
             encode_heads(command, &mut scratch.heads);
@@ -73,11 +81,11 @@ impl NodeLink {
             && let Some(command) = commands.pop_front()
         {
             taken += 1;
-            let behind = !scratch.left.is_empty();
+            let behind = !left.is_empty();
             if command.may_be_left() && (behind || !step.stage.room())
                 || behind && keeps_order(&command)
             {
-                scratch.left.push_back(command);
+                left.push_back(command);
                 continue;
             }
             match command {
@@ -86,7 +94,7 @@ impl NodeLink {
             }
         }
         let more = core.deliver(&mut step);
-        if !scratch.left.is_empty() {
+        if !left.is_empty() {
             self.outbox.left();
             step.stage.on_commit(Waker::from(Arc::clone(&self.outbox)));
         }
@@ -113,14 +121,16 @@ impl Link for NodeLink {
     }
 
     fn submit(&self, commands: &mut VecDeque<Command>) -> Submitted {
-        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-        while self.take(commands, &mut scratch) {}
-        std::mem::swap(commands, &mut scratch.left);
-        if commands.is_empty() {
-            Submitted::All
-        } else {
-            Submitted::Left
+        let mut left = VecDeque::new();
+        let mut scratch = SCRATCH.take();
+        while self.take(commands, &mut left, &mut scratch) {}
+        scratch.heads.trim();
+        SCRATCH.set(scratch);
+        if left.is_empty() {
+            return Submitted::All;
         }
+        *commands = left;
+        Submitted::Left
     }
 
     fn poll_events(&self, cx: &mut Context<'_>, events: &mut Vec<Event>) -> Poll<()> {
@@ -128,7 +138,15 @@ impl Link for NodeLink {
         self.outbox.poll(
             cx,
             || journal.committed(),
-            || journal.stage().room(),
+            || {
+                let mut stage = journal.stage();
+                let room = stage.room();
+                // Somebody else may have taken the room that this connection was woken for: the next commit wakes it again.
+                if !room && journal.failure().is_none() {
+                    stage.on_commit(Waker::from(Arc::clone(&self.outbox)));
+                }
+                room
+            },
             &self.shared.stored,
             events,
         )

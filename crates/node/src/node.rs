@@ -1,9 +1,10 @@
 //! The node: start, attach, shutdown; who owns what.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Waker,
@@ -67,12 +68,23 @@ pub(crate) struct Shared {
     pub(crate) snapshot_ms: AtomicU64,
     pub(crate) moved: AtomicU64,
     pub(crate) stopping: AtomicBool,
+    /// The thread of ours that panicked: nobody does its work any more.
+    broken: OnceLock<String>,
 }
 
 impl Shared {
     /// Takes the one lock. A poisoned one means that a panic passed [`crate::step`]'s guard: go no further.
     pub(crate) fn core(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs one of our threads. Should it panic, the node is broken, and says so.
+    fn guarded(&self, name: &str, run: impl FnOnce()) {
+        if catch_unwind(AssertUnwindSafe(run)).is_err() {
+            let what = format!("the thread {name} panicked");
+            tracing::error!(what, "the node is broken");
+            self.broken.get_or_init(|| what);
+        }
     }
 
     /// Work under the lock that nobody's commands caused. Repeats `deliver`-like work while it returns `true`.
@@ -104,7 +116,6 @@ impl Shared {
 
     /// Frees the lock and the open batch, and tells the keeper what changed. The tasks to wake come back.
     pub(crate) fn finish(&self, core: MutexGuard<'_, Core>, step: Step<'_, '_>) -> Vec<Waker> {
-        let deadline = core.broker.next_deadline();
         let Step {
             stage,
             wakers,
@@ -113,8 +124,10 @@ impl Shared {
             ..
         } = step;
         drop(stage);
+        // Told under the lock: of two steps the later one must have the last word.
+        self.keeper
+            .deadline(core.broker.next_deadline(), keeper_wanted);
         drop(core);
-        self.keeper.deadline(deadline, keeper_wanted);
         if unconfirmed_refused > 0 {
             self.refused_unconfirmed
                 .fetch_add(unconfirmed_refused, Ordering::Relaxed);
@@ -179,6 +192,7 @@ impl Node {
             snapshot_ms: AtomicU64::new(0),
             moved: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
+            broken: OnceLock::new(),
         });
         let epoch = recovered.epoch;
         let vhosts: Vec<&str> = config.vhosts.iter().map(String::as_str).collect();
@@ -191,7 +205,12 @@ impl Node {
         });
         let mut threads = Vec::new();
         let mut start = |name: String, run: Box<dyn FnOnce() + Send>| -> Result<(), StartError> {
-            threads.push(std::thread::Builder::new().name(name).spawn(run)?);
+            let shared = Arc::clone(&shared);
+            let guarded = {
+                let name = name.clone();
+                move || shared.guarded(&name, run)
+            };
+            threads.push(std::thread::Builder::new().name(name).spawn(guarded)?);
             Ok(())
         };
         for number in 0..config.verify_threads.max(1) {
@@ -232,20 +251,20 @@ impl Node {
     /// What this node is to its clients.
     #[must_use]
     pub fn role(&self) -> Role {
-        if self.shared.journal.failure().is_some() || self.shared.stopping.load(Ordering::Acquire) {
+        if self.failure().is_some() || self.shared.stopping.load(Ordering::Acquire) {
             Role::Stopped
         } else {
             Role::Active
         }
     }
 
-    /// Why the journal stopped, for the log.
+    /// Why this node can serve no more: its journal has failed, or a thread of its own.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
-        self.shared
-            .journal
-            .failure()
-            .map(|failure| failure.to_string())
+        let journal = self.shared.journal.failure();
+        journal
+            .map(|failure| format!("the journal failed: {failure}"))
+            .or_else(|| self.shared.broken.get().cloned())
     }
 
     /// The epoch that this node opened.

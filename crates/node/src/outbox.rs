@@ -20,6 +20,9 @@ use message::{Message, StoredId};
 use rustc_hash::FxHashMap;
 use session::{CloseReason, Event, Token};
 
+/// Lanes whose last wait is remembered before those that wait no more are looked for.
+const LANES_KEPT: usize = 1024;
+
 /// Something on its way out.
 pub(crate) enum Item {
     /// Ready as it is.
@@ -231,7 +234,8 @@ impl Outbox {
         self.lock().retry = true;
     }
 
-    /// Moves what may leave to `events`. `room` tells whether commands that were left may be tried again.
+    /// Moves what may leave to `events`. `room` is asked when commands were left, with no lock held: it tells whether they may
+    /// be tried again, and sees to it that this outbox is woken if they may not.
     pub(crate) fn poll(
         self: &Arc<Self>,
         cx: &Context<'_>,
@@ -254,22 +258,25 @@ impl Outbox {
                 state.release(lane, item, messages, events, &mut wanted);
             }
         }
-        let retry = state.retry && room();
-        if retry {
-            state.retry = false;
-        }
-        let nothing = events.len() == before && !retry;
+        let nothing = events.len() == before;
         if nothing {
             match &mut state.waker {
                 Some(waker) => waker.clone_from(cx.waker()),
                 none => *none = Some(cx.waker().clone()),
             }
         }
+        let left = state.retry;
         drop(state);
         for (id, lane) in wanted {
             messages.fetch(id, lane, Arc::clone(self));
         }
-        if nothing {
+        // Asked behind the waker, so that whoever makes room from now on finds it; and without the lock, as steps take this
+        // lock under the journal's.
+        let retry = left && room();
+        if retry {
+            self.lock().retry = false;
+        }
+        if nothing && !retry {
             Poll::Pending
         } else {
             Poll::Ready(())
@@ -335,6 +342,7 @@ pub(crate) struct Pushed {
 impl State {
     /// Moves what waits for committed batches to what may leave.
     fn ripen(&mut self, committed: u64) {
+        let before = self.waiting.len();
         while let Some((batch, _)) = self.waiting.front()
             && *batch <= committed
         {
@@ -343,6 +351,9 @@ impl State {
         }
         if self.waiting.is_empty() {
             self.last_wait.clear();
+        } else if self.waiting.len() < before && self.last_wait.len() >= LANES_KEPT {
+            // Under steady load something always waits; lanes that are gone must not pile up.
+            self.last_wait.retain(|_, wait| *wait > committed);
         }
     }
 
@@ -538,6 +549,55 @@ mod tests {
         Waker::from(Arc::clone(&outbox)).wake();
         assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
         assert_eq!(poll(&outbox, 2, &disk, &wakes), [1, 2]);
+    }
+
+    #[test]
+    fn rules_c12_room_is_asked_for_without_the_lock_and_behind_the_waker() {
+        let (outbox, disk, wakes) = (
+            Arc::new(Outbox::default()),
+            Disk::default(),
+            Arc::new(Counting::default()),
+        );
+        let waker = Waker::from(Arc::clone(&wakes));
+        outbox.left();
+        let mut events = Vec::new();
+        let cx = Context::from_waker(&waker);
+        let full = || {
+            // A step delivers under the journal's lock, which is what room asks for.
+            let step = Arc::clone(&outbox);
+            let free = std::thread::spawn(move || step.state.try_lock().is_ok());
+            assert!(free.join().expect("no panic"), "the lock is free meanwhile");
+            // Room is made before the answer is out.
+            Waker::from(Arc::clone(&outbox)).wake();
+            false
+        };
+        assert!(
+            outbox
+                .poll(&cx, || 1, full, &disk, &mut events)
+                .is_pending()
+        );
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 1, "the task is woken");
+        assert!(
+            outbox
+                .poll(&cx, || 1, || true, &disk, &mut events)
+                .is_ready()
+        );
+        assert!(
+            outbox
+                .poll(&cx, || 1, || unreachable!(), &disk, &mut events)
+                .is_pending(),
+            "nothing is left any more"
+        );
+    }
+
+    #[test]
+    fn lanes_that_wait_no_more_are_forgotten_under_steady_load() {
+        let outbox = Arc::new(Outbox::default());
+        for batch in 2..10_000u64 {
+            let lane = OutLane::Consumer(ConsumerId(batch));
+            outbox.push(lane, batch, batch - 2, reply(batch));
+        }
+        assert!(outbox.lock().last_wait.len() <= LANES_KEPT + 1);
     }
 
     #[test]

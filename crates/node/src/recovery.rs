@@ -1,5 +1,10 @@
 //! From the journal to a core: the snapshot, then every record after it, through the same `apply` as live traffic.
 
+use std::{
+    io::{Read, Write},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
 use broker::{Broker, Change, RecordKind};
 use journal::{Journal, Replay};
 use message::Timestamp;
@@ -32,7 +37,12 @@ pub(crate) fn recover(config: &Config) -> Result<Recovered, StartError> {
         dir: config.data_dir.clone(),
         what,
     };
-    let (broker, last) = replay(opened.replay, config.broker.clone()).map_err(replay_error)?;
+    let (broker, last) = replay(
+        opened.replay,
+        config.broker.clone(),
+        &AtomicBool::new(false),
+    )
+    .map_err(replay_error)?;
     broker.for_each_stored(|id| opened.journal.add_ref(id));
     let dangling = opened.journal.stats().dangling;
     if dangling > 0 {
@@ -50,13 +60,47 @@ pub(crate) fn recover(config: &Config) -> Result<Recovered, StartError> {
     })
 }
 
-/// Builds a core from a snapshot and the records after it.
+/// Bytes of a snapshot on their way, until they are not wanted any more: an end in order does not wait for a large one.
+pub(crate) struct Stoppable<'a, T> {
+    pub(crate) io: T,
+    pub(crate) stopping: &'a AtomicBool,
+}
+
+impl<T> Stoppable<'_, T> {
+    fn wanted(&mut self) -> std::io::Result<&mut T> {
+        if self.stopping.load(Ordering::Relaxed) {
+            return Err(std::io::Error::other(STOPPED));
+        }
+        Ok(&mut self.io)
+    }
+}
+
+impl<T: Read> Read for Stoppable<'_, T> {
+    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        self.wanted()?.read(bytes)
+    }
+}
+
+impl<T: Write> Write for Stoppable<'_, T> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.wanted()?.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.io.flush()
+    }
+}
+
+const STOPPED: &str = "the node is stopping";
+
+/// Builds a core from a snapshot and the records after it, or fails soon once `stopping` is set.
 pub(crate) fn replay(
     mut replay: Replay,
     config: broker::Config,
+    stopping: &AtomicBool,
 ) -> Result<(Broker, Timestamp), String> {
     let mut broker = match replay.snapshot() {
-        Some(mut snapshot) => Broker::decode_snapshot(config, &mut snapshot)
+        Some(io) => Broker::decode_snapshot(config, &mut Stoppable { io, stopping })
             .map_err(|error| format!("the snapshot: {error}"))?,
         None => Broker::new(config),
     };
@@ -64,6 +108,9 @@ pub(crate) fn replay(
     let mut effects = Vec::new();
     replay
         .for_each(|id, kind, payload| -> Result<(), String> {
+            if stopping.load(Ordering::Relaxed) {
+                return Err(STOPPED.to_owned());
+            }
             if kind == BODY_PART {
                 return Ok(());
             }
@@ -80,7 +127,6 @@ pub(crate) fn replay(
 
 /// A random uuid (version 4) from the kernel.
 fn fresh_uuid() -> [u8; 16] {
-    use std::io::Read;
     let mut bytes = [0u8; 16];
     let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
     if read.is_err() {

@@ -24,6 +24,8 @@ use crate::outbox::{Held, Item, Outbox};
 pub(crate) const PART_LEN: usize = 256 * 1024;
 /// Deliveries decided in one hold of the lock.
 const DELIVERIES_MAX: usize = 1024;
+/// Bytes of encoded heads for which a thread keeps the memory.
+const HEADS_KEPT: usize = 256 * 1024;
 /// The journal's kind for a part of a body. The core's kinds are below it.
 pub(crate) const BODY_PART: u8 = 0xF0;
 
@@ -101,6 +103,12 @@ impl Heads {
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.by_message.clear();
+    }
+
+    /// Gives back what only uncommonly long heads needed.
+    pub(crate) fn trim(&mut self) {
+        self.clear();
+        self.bytes.shrink_to(HEADS_KEPT);
     }
 
     /// Encodes a head.

@@ -94,6 +94,10 @@ impl Jobs {
     /// One thread of the pool.
     pub(crate) fn run(&self, shared: &Shared, users: &auth::Users) {
         while let Some(job) = self.next() {
+            // Whoever has gone is not worth the work, which others wait for.
+            if !shared.core().connections.contains_key(&job.session) {
+                continue;
+            }
             let verified = catch_unwind(AssertUnwindSafe(|| {
                 users.verify(&job.authenticate, &job.peer)
             }))
