@@ -48,7 +48,7 @@ impl Default for Config {
             first_segment_len: 4 << 20,
             batch_len_max: 1 << 20,
             staged_bytes_max: 8 << 20,
-            cache_bytes_max: 256 << 20,
+            cache_bytes_max: 128 << 20,
             snapshot_every_bytes: 128 << 20,
             segments_ahead: 2,
             reserve_len: 64 << 20,

@@ -24,7 +24,7 @@ pub(crate) struct Memory {
 impl Default for Memory {
     fn default() -> Self {
         Self {
-            bodies_bytes_max: 256 * MIB,
+            bodies_bytes_max: 128 * MIB,
             transient_bytes_max: 512 * MIB,
             staged_bytes_max: 8 * MIB,
             outbox_bytes_max: 256 * KIB,
