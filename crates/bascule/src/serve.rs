@@ -4,6 +4,7 @@
 //! bind -> node (recovery) -> serve -> table, "ready"
 //!      SIGTERM, SIGINT -> drain -> node down -> exit 0       a second signal -> exit 1 at once
 //!      the journal fails -> drain -> exit 1                  (the supervisor or the standby goes on)
+//!      all that takes too long, as a disk may hang -> exit 1
 //! ```
 //! Listeners are bound before the journal is opened: a port in use must not cost a takeover of oneself. What connects
 //! meanwhile waits in the kernel.
@@ -33,6 +34,10 @@ use crate::{
 
 /// What the drain may take; with the node's end behind it, an end in order takes less than five seconds.
 const DRAIN_LIMIT: Duration = Duration::from_secs(4);
+/// The same when the node has failed: nothing can be confirmed, so only the goodbyes are worth waiting for.
+const FAILED_DRAIN_LIMIT: Duration = Duration::from_secs(1);
+/// What an end in order may take, the drain included; then the process ends all the same.
+const END_LIMIT: Duration = Duration::from_millis(4800);
 /// How long connections have for writing out confirmations, once all that was in flight is durable.
 const SETTLE: Duration = Duration::from_millis(50);
 /// How often the journal is asked whether it has failed.
@@ -84,8 +89,16 @@ async fn run(config: &Config) -> Result<(), Failure> {
         }
         failure = failure(&node) => Some(failure),
     };
+    let limit = match failed {
+        None => DRAIN_LIMIT,
+        Some(_) => FAILED_DRAIN_LIMIT,
+    };
+    // What remains may take for ever: a disk can hang.
     tokio::spawn(async move {
-        let name = signals.next().await;
+        let name = tokio::select! {
+            name = signals.next() => name,
+            () = tokio::time::sleep(END_LIMIT) => "none: an end in order takes too long",
+        };
         tracing::warn!(signal = name, "ending at once");
         std::process::exit(1);
     });
@@ -93,7 +106,7 @@ async fn run(config: &Config) -> Result<(), Failure> {
         std::future::poll_fn(|cx| node.poll_settled(cx)).await;
         tokio::time::sleep(SETTLE).await;
     };
-    let drained = server.drain(settled, DRAIN_LIMIT).await;
+    let drained = server.drain(settled, limit).await;
     if drained.dropped > 0 {
         tracing::warn!(
             connections = drained.dropped,
@@ -103,7 +116,7 @@ async fn run(config: &Config) -> Result<(), Failure> {
     node.shutdown();
     match failed {
         None => Ok(()),
-        Some(failure) => Err(Failure::work(anyhow!("the journal failed: {failure}"))),
+        Some(failure) => Err(Failure::work(anyhow!(failure))),
     }
 }
 
@@ -272,7 +285,7 @@ async fn failure(node: &Node) -> String {
     loop {
         tick.tick().await;
         if let Some(failure) = node.failure() {
-            tracing::error!(failure, "the journal failed");
+            tracing::error!(failure, "this node can serve no more");
             return failure;
         }
     }
