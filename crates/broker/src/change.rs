@@ -106,8 +106,10 @@ pub(crate) struct QueuePurged {
     pub(crate) below: u64,
     /// What was out and stays.
     pub(crate) kept: Ranges,
+    /// Numbers below were purged by another record.
+    pub(crate) from: u64,
 }
-wire_fields!(QueuePurged { 1 => queue, 2 => below, 3 => kept });
+wire_fields!(QueuePurged { 1 => queue, 2 => below, 3 => kept, 4 => from });
 
 /// An exchange was made.
 #[derive(Clone, Debug, PartialEq)]
@@ -159,6 +161,13 @@ pub(crate) struct Entrant {
     pub(crate) soft: bool,
 }
 wire_fields!(Entrant { 1 => queue, 2 => qseq, 3 => flags, 4 => priority, 5 => rare });
+
+impl Entrant {
+    /// No fewer bytes than it takes in a record.
+    pub(crate) fn len_bound(&self) -> usize {
+        48 + self.rare.as_ref().map_or(0, |rare| rare.len_bound())
+    }
+}
 
 /// A retained message was set, or cleared by an empty body.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -297,6 +306,19 @@ impl Ranges {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The same numbers, in pieces that each fit a record.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = Self> {
+        /// Of at most 20 bytes each.
+        const RANGES_MAX: usize = 50_000;
+        self.0
+            .chunks(RANGES_MAX)
+            .map(|piece| Self(SmallVec::from_slice(piece)))
+    }
+
+    pub(crate) fn last(&self) -> Option<u64> {
+        self.0.last().map(|(_, last)| *last)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = u64> {

@@ -206,7 +206,7 @@ impl Broker {
     }
 
     pub(super) fn apply_queue_purged(&mut self, it: &QueuePurged, at: &mut Applying<'_>) {
-        let mut from = 0;
+        let mut from = it.from;
         while let Some(qseq) = self.next_entry(it.queue, from) {
             if qseq >= it.below {
                 break;

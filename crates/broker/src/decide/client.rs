@@ -378,7 +378,7 @@ impl Broker {
             }
         }
         for (ranges, soft) in [(released, false), (released_soft, true)] {
-            if !ranges.is_empty() {
+            for ranges in ranges.pieces() {
                 draft.change(Kind::Settled(Settled {
                     queue: id,
                     ranges,

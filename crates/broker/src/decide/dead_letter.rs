@@ -8,16 +8,19 @@ use smallvec::SmallVec;
 
 use super::{
     draft::Draft,
-    publish::{Admission, Incoming, send_direct},
+    publish::{Admission, Incoming, fits_a_record, pieces, send_direct},
     route::{Routed, address_of, exchange_and_key},
 };
 use crate::{
     Broker, Content, Effect, Fetch, Wait,
     change::{Enqueued, Kind, Ranges, Settled, Settlement},
     counters::Tally,
-    queue::Rare,
+    queue::{Rare, death_len_bound, flag},
     view::PlaceRef,
 };
+
+/// Bytes of the history that a dead letter keeps.
+const DEATHS_LEN_MAX: usize = 256 * 1024;
 
 const fn tally(reason: DeathReason) -> Tally {
     match reason {
@@ -64,6 +67,16 @@ impl Broker {
                 self.dead_letter_with(id, qseq, reason, &message, draft);
             }
             (_, PlaceRef::Stored(stored, _)) => {
+                if view.flags & flag::LINKED != 0 {
+                    // What links to it goes by record, and it is set aside in memory only: a restart in between must
+                    // find it available.
+                    draft.change(Kind::Settled(Settled {
+                        queue: id,
+                        ranges: Ranges::one(qseq),
+                        settlement: Settlement::Release,
+                        soft: false,
+                    }));
+                }
                 draft.change(Kind::SetAside { queue: id, qseq });
                 draft.effect(Effect::Fetch {
                     fetch: Fetch::DeadLetter {
@@ -228,14 +241,23 @@ impl Broker {
                 PlaceRef::Resident(_) => None,
             };
             draft.count(Tally::DeadLettered, 1);
-            draft.change(Kind::Enqueued(Box::new(Enqueued {
-                from: Some((id, qseq)),
-                stored,
-                targets,
-                resident: stored.is_none().then(|| Arc::clone(message)),
-                from_soft: view.soft,
-                continues: false,
-            })));
+            let pieces = if fits_a_record(&targets) {
+                vec![targets]
+            } else {
+                pieces(targets)
+            };
+            let last = pieces.len() - 1;
+            for (at, targets) in pieces.into_iter().enumerate() {
+                draft.change(Kind::Enqueued(Box::new(Enqueued {
+                    // The last takes it from where it was: whatever a crash cuts off, it is somewhere.
+                    from: (at == last).then_some((id, qseq)),
+                    stored,
+                    targets,
+                    resident: stored.is_none().then(|| Arc::clone(message)),
+                    from_soft: view.soft,
+                    continues: false,
+                })));
+            }
         }
         let wait = wait_of(view.wait);
         send_direct(direct, &Content::Resident(Arc::clone(message)), wait, draft);
@@ -326,5 +348,13 @@ fn with_death(before: Option<&Vec<Death>>, death: Death) -> Vec<Death> {
         None => death,
     };
     deaths.insert(0, first);
+    // The oldest are forgotten before the history outgrows a record: one key alone may have 64 KiB.
+    let mut len = 0;
+    let fit = deaths.iter().take_while(|death| {
+        len += death_len_bound(death);
+        len <= DEATHS_LEN_MAX
+    });
+    let fit = fit.count().max(1);
+    deaths.truncate(fit);
     deaths
 }

@@ -20,6 +20,26 @@ use crate::{
     record::wire::Wire as _,
 };
 
+/// Bytes of arguments in one declaration: it must fit a record.
+const DECLARE_LEN_MAX: usize = 256 * 1024;
+
+/// Bytes of what may be long in a declaration.
+fn declare_len(declare: &Declare) -> usize {
+    match declare {
+        Declare::Queue { options, .. } => options.declaration.as_ref().map_or(0, Bytes::len),
+        Declare::Exchange { options, .. } => options.declaration.as_ref().map_or(0, Bytes::len),
+        Declare::Bind(binding) | Declare::Unbind(binding) => {
+            let levels = binding.key.iter().map(<[u8]>::len).sum::<usize>();
+            let filter = match &binding.filter {
+                message::Filter::Headers { .. } => binding.arguments.len(),
+                _ => 0,
+            };
+            binding.arguments.len() + levels + filter
+        }
+        Declare::DeleteQueue { .. } | Declare::Purge { .. } | Declare::DeleteExchange { .. } => 0,
+    }
+}
+
 /// Names are kept free for the core (`amq.`) and for other kinds of address.
 pub(super) fn check_queue_name(name: &Name) -> Result<(), Refusal> {
     if name.starts_with(b"amq.") {
@@ -73,6 +93,13 @@ impl Broker {
         let Some(vhost) = self.attached(from).map(|attached| attached.vhost) else {
             return;
         };
+        if declare_len(declare) > DECLARE_LEN_MAX {
+            let large = refusal(
+                RefusalKind::TooLarge,
+                "the arguments are longer than 256 KiB",
+            );
+            return self.refuse(from, lane, token, large, draft);
+        }
         let answer = match declare {
             Declare::Queue {
                 name,
@@ -360,10 +387,22 @@ impl Broker {
         }
         let (count, _) = self.held(id);
         if count > 0 {
+            let mut from = 0;
+            for kept in kept.pieces() {
+                let below = kept.last().map_or(0, |last| last + 1);
+                draft.change(Kind::QueuePurged(Box::new(QueuePurged {
+                    queue: id,
+                    below,
+                    kept,
+                    from,
+                })));
+                from = below;
+            }
             draft.change(Kind::QueuePurged(Box::new(QueuePurged {
                 queue: id,
                 below: soft.next,
-                kept,
+                kept: Ranges::default(),
+                from,
             })));
         }
         Ok((name.clone(), count, 0))

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use message::{Name, Timestamp, VhostId};
+use rustc_hash::FxHashMap;
 use session::{Event, Lane, QueueId, SessionId};
 use smallvec::SmallVec;
 
@@ -11,6 +12,9 @@ use crate::{
     change::{Change, ClientNo, Kind, SOFT_BIT},
     counters::Tally,
 };
+
+/// Queues that are looked for one by one.
+const ADDED_FEW: usize = 8;
 
 /// What a decision will add to, and take from, a queue.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,9 +30,11 @@ pub(crate) struct Draft<'a> {
     pub(crate) random: u64,
     out: &'a mut Decision,
     added: SmallVec<[(QueueId, Added); 4]>,
+    /// Where the queues of `added` are, once there are more than a few.
+    added_at: FxHashMap<QueueId, usize>,
     /// Entries that an earlier change of this decision takes away.
     gone: BTreeSet<(QueueId, u64)>,
-    dedups: SmallVec<[(QueueId, bytes::Bytes); 1]>,
+    dedups: BTreeSet<(QueueId, bytes::Bytes)>,
     /// Queues that this decision makes, by name.
     made: SmallVec<[(VhostId, Name, QueueId); 1]>,
     transient: u64,
@@ -49,8 +55,9 @@ impl<'a> Draft<'a> {
             random: cx.random,
             out,
             added: SmallVec::new(),
+            added_at: FxHashMap::default(),
             gone: BTreeSet::new(),
-            dedups: SmallVec::new(),
+            dedups: BTreeSet::new(),
             made: SmallVec::new(),
             transient: 0,
             durable_queues: 0,
@@ -120,15 +127,25 @@ impl<'a> Draft<'a> {
     }
 
     fn added(&mut self, queue: QueueId) -> &mut Added {
-        let at = self
-            .added
-            .iter()
-            .position(|(id, _)| *id == queue)
-            .unwrap_or_else(|| {
-                self.added.push((queue, Added::default()));
-                self.added.len() - 1
-            });
+        let at = self.find_added(queue).unwrap_or_else(|| {
+            let at = self.added.len();
+            self.added.push((queue, Added::default()));
+            if at == ADDED_FEW {
+                let few = self.added.iter().enumerate();
+                self.added_at = few.map(|(at, (queue, _))| (*queue, at)).collect();
+            } else if at > ADDED_FEW {
+                self.added_at.insert(queue, at);
+            }
+            at
+        });
         &mut self.added[at].1
+    }
+
+    fn find_added(&self, queue: QueueId) -> Option<usize> {
+        if self.added.len() > ADDED_FEW {
+            return self.added_at.get(&queue).copied();
+        }
+        self.added.iter().position(|(id, _)| *id == queue)
     }
 
     /// The next number of a queue.
@@ -195,12 +212,7 @@ impl<'a> Draft<'a> {
 
     /// Notes a dedup id; `false` when this decision has had it.
     pub(crate) fn dedup(&mut self, queue: QueueId, id: &bytes::Bytes) -> bool {
-        let pair = (queue, id.clone());
-        if self.dedups.contains(&pair) {
-            return false;
-        }
-        self.dedups.push(pair);
-        true
+        self.dedups.insert((queue, id.clone()))
     }
 
     /// Notes a queue that this decision makes.

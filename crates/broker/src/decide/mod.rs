@@ -116,8 +116,8 @@ impl Broker {
                 new.push((*name).into());
             }
         }
-        if !new.is_empty() {
-            draft.change(Kind::Vhosts(new));
+        for names in new.chunks(1000) {
+            draft.change(Kind::Vhosts(names.to_vec()));
         }
     }
 

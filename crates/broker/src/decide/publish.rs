@@ -25,6 +25,8 @@ use crate::{
 
 /// Targets in one record.
 const TARGETS_MAX: usize = 1024;
+/// Bytes of targets in one record, unless a single one takes more: with a head and a body they fit a batch.
+const TARGETS_LEN_MAX: usize = 512 * 1024;
 
 /// The room that a delivery takes in an outbox.
 pub(crate) const fn delivery_bytes(len: u32) -> u64 {
@@ -532,6 +534,9 @@ impl Broker {
         targets: &mut SmallVec<[Entrant; 1]>,
         draft: &mut Draft<'_>,
     ) {
+        if draft.depth > 0 {
+            return draft.count(Tally::DroppedDeadLetter, 1);
+        }
         let Some((routed, rare)) = self.dead_letter_route(
             id,
             DeathReason::MaxLen,
@@ -542,9 +547,6 @@ impl Broker {
         ) else {
             return draft.count(Tally::DroppedMaxLen, 1);
         };
-        if draft.depth > 0 {
-            return draft.count(Tally::DroppedDeadLetter, 1);
-        }
         draft.depth += 1;
         let again = Incoming {
             expiry: None,
@@ -591,26 +593,58 @@ fn dedup_key(message: &Message, attributes: &QueueAttributes) -> Option<Bytes> {
 
 /// Drafts a publish: several records when it is very wide, the first of which carries the message (RULES 9).
 fn draft_published(mut published: Published, draft: &mut Draft<'_>) {
-    if published.targets.len() <= TARGETS_MAX || draft.transaction {
+    if fits_a_record(&published.targets) || draft.transaction {
         return draft.change(Kind::Published(Box::new(published)));
     }
     let (stored, soft): (Vec<_>, Vec<_>) = published
         .targets
         .into_iter()
         .partition(|target| !target.soft);
-    let mut chunks = stored.chunks(TARGETS_MAX);
+    let mut pieces = pieces(stored).into_iter();
     published.targets = soft.into();
     published
         .targets
-        .extend(chunks.next().unwrap_or_default().iter().cloned());
+        .extend(pieces.next().into_iter().flatten());
     draft.change(Kind::Published(Box::new(published)));
-    for chunk in chunks {
+    for targets in pieces {
         draft.change(Kind::Enqueued(Box::new(Enqueued {
-            targets: chunk.iter().cloned().collect(),
+            targets,
             continues: true,
             ..Enqueued::default()
         })));
     }
+}
+
+/// Whether one record has room for these targets.
+pub(super) fn fits_a_record(targets: &[Entrant]) -> bool {
+    targets.len() <= 1
+        || targets.len() <= TARGETS_MAX
+            && targets.iter().map(Entrant::len_bound).sum::<usize>() <= TARGETS_LEN_MAX
+}
+
+/// Whether a record that cannot be split has room for these targets.
+pub(super) fn fits_alone(targets: &[Entrant]) -> bool {
+    targets.iter().map(Entrant::len_bound).sum::<usize>() <= 2 * TARGETS_LEN_MAX
+}
+
+/// Targets in pieces of which each has room in one record, in their order.
+pub(super) fn pieces(targets: impl IntoIterator<Item = Entrant>) -> Vec<SmallVec<[Entrant; 1]>> {
+    let mut pieces: Vec<SmallVec<[Entrant; 1]>> = Vec::new();
+    let mut left = 0;
+    for target in targets {
+        let len = target.len_bound();
+        match pieces.last_mut() {
+            Some(piece) if len <= left && piece.len() < TARGETS_MAX => {
+                piece.push(target);
+                left -= len;
+            }
+            _ => {
+                pieces.push(SmallVec::from_iter([target]));
+                left = TARGETS_LEN_MAX.saturating_sub(len);
+            }
+        }
+    }
+    pieces
 }
 
 /// Drafts deliveries that no queue knows of.

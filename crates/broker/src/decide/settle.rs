@@ -75,12 +75,14 @@ impl Broker {
             // A released push lease is no news to the journal: the count of its deliveries is there already. A lease with
             // a deadline is in the journal, so its end is too.
             let quiet = settlement == Settlement::Release && !timed;
-            draft.change(Kind::Settled(Settled {
-                queue: id,
-                ranges: kept,
-                settlement,
-                soft: all_soft || quiet,
-            }));
+            for ranges in kept.pieces() {
+                draft.change(Kind::Settled(Settled {
+                    queue: id,
+                    ranges,
+                    settlement,
+                    soft: all_soft || quiet,
+                }));
+            }
         }
         known
     }

@@ -372,6 +372,10 @@ impl Broker {
                 let content = Content::Stored(retained.stored, retained.len);
                 return send_direct(vec![direct], &content, Wait::Stored(retained.stored), draft);
             }
+            if draft.held(self, client.queue).0 >= self.config.client_queue_length_max {
+                return draft.count(Tally::DroppedClientFull, 1);
+            }
+            draft.entry_comes(client.queue, retained.len, false);
             // Those of QoS 0 that find no room wait in the session's queue, in memory.
             let soft = is_soft(client.queue) || qos == 0;
             let rare = Rare {

@@ -11,6 +11,7 @@ use crate::{
     Broker, Context, Decision,
     change::{ClientEnded, Kind},
     counters::Tally,
+    durable::Client,
     soft::Timer,
 };
 
@@ -40,7 +41,8 @@ impl Broker {
             Timer::Age(queue) => return self.due_age(timer, queue, left, draft),
             Timer::Unused(queue) => self.due_unused(timer, queue, draft),
             Timer::ClientEnd(number) => {
-                if let Some(client) = self.client(number) {
+                let due = |client: &&Client| client.ends_at == Some(timer.0);
+                if let Some(client) = self.client(number).filter(due) {
                     if let Some(will) = &client.will {
                         self.publish_will(number, will, draft);
                     }
@@ -50,7 +52,8 @@ impl Broker {
                 }
             }
             Timer::Will(number) => {
-                let Some(client) = self.client(number) else {
+                let due = |client: &&Client| client.will_at == Some(timer.0);
+                let Some(client) = self.client(number).filter(due) else {
                     postpone(timer, None, draft);
                     return 1;
                 };
@@ -78,6 +81,9 @@ impl Broker {
         let Some(view) = self.queue(id).and_then(|_| self.entry(id, qseq)) else {
             return postpone(timer, None, draft);
         };
+        if view.rare.and_then(|rare| rare.visible_at) != Some(timer.0) {
+            return postpone(timer, None, draft);
+        }
         let leased = self.soft_queue(id).out.contains_key(&qseq);
         let spent = self
             .queue(id)

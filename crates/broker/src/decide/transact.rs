@@ -7,12 +7,15 @@ use std::sync::Arc;
 
 use session::{Event, Operation, Refusal, RefusalKind, SessionId, Transact};
 
-use super::{draft::Draft, refusal};
+use super::{draft::Draft, publish::fits_alone, refusal};
 use crate::{
-    Broker, Wait,
+    BodyAt, Broker, Wait,
     change::{Change, Kind, Transaction},
     counters::Tally,
 };
+
+/// Bytes of the record of a transaction: it must fit a batch.
+const RECORD_LEN_MAX: usize = 1024 * 1024;
 
 impl Broker {
     pub(super) fn decide_transact(
@@ -23,9 +26,12 @@ impl Broker {
     ) {
         let (changes, effects) = (draft.changes_len(), draft.effects_len());
         draft.transaction = true;
-        match self.transact(from, transact, draft) {
+        let done = self.transact(from, transact, draft).and_then(|returned| {
+            self.close_transaction(changes, draft)?;
+            Ok(returned)
+        });
+        match done {
             Ok(returned) => {
-                self.close_transaction(changes, draft);
                 let wait = if draft.is_durable() {
                     Wait::Durable
                 } else {
@@ -61,10 +67,7 @@ impl Broker {
         if transact.operations.len() as u64 > self.config.transaction_operations_max
             || bytes > self.config.transaction_bytes_max
         {
-            return Err(refusal(
-                RefusalKind::QuotaExceeded,
-                "the transaction is too large",
-            ));
+            return Err(too_large());
         }
         let mut returned = Vec::new();
         for operation in &transact.operations {
@@ -104,19 +107,22 @@ impl Broker {
     }
 
     /// Turns what was drafted into one transaction, if anything of it goes into the journal.
-    fn close_transaction(&self, changes: usize, draft: &mut Draft<'_>) {
+    fn close_transaction(&self, changes: usize, draft: &mut Draft<'_>) -> Result<(), Refusal> {
         let drafted = draft.take_changes(changes);
         if !drafted.iter().any(Change::is_durable) {
             for change in drafted {
                 draft.push(change);
             }
-            return;
+            return Ok(());
         }
         let number = self.durable.next_transaction + 1;
         let mut within = Vec::new();
         for change in drafted {
             match change.0 {
                 Kind::Published(mut published) if published.is_durable() => {
+                    if !fits_alone(&published.targets) {
+                        return Err(too_large());
+                    }
                     published.transaction = number;
                     draft.change(Kind::Published(published));
                 }
@@ -125,9 +131,21 @@ impl Broker {
                 other => within.push(Change(other)),
             }
         }
-        draft.change(Kind::Transaction(Box::new(Transaction {
+        let transaction = Change(Kind::Transaction(Box::new(Transaction {
             transaction: number,
             changes: within,
         })));
+        // All or nothing is one record: what settles, dead-letters or drops more than that has room for is refused.
+        let mut record = Vec::new();
+        transaction.encode(draft.now, &[], BodyAt::None, &mut record);
+        if record.len() > RECORD_LEN_MAX {
+            return Err(too_large());
+        }
+        draft.push(transaction);
+        Ok(())
     }
+}
+
+fn too_large() -> Refusal {
+    refusal(RefusalKind::QuotaExceeded, "the transaction is too large")
 }

@@ -12,4 +12,4 @@ mod rare;
 
 pub(crate) use entries::{Entries, Entry};
 pub(crate) use order::{Groups, Order, Receiver};
-pub(crate) use rare::{Rare, flag};
+pub(crate) use rare::{Rare, death_len_bound, flag};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use message::{Address, Timestamp};
+use message::{Address, Levels, Timestamp};
 use session::{Death, QueueId};
 use smallvec::SmallVec;
 
@@ -55,6 +55,27 @@ impl Rare {
     pub(crate) fn boxed(self) -> Option<Box<Self>> {
         (self != Self::default()).then(|| Box::new(self))
     }
+
+    /// No fewer bytes than it takes in a record.
+    pub(crate) fn len_bound(&self) -> usize {
+        let deaths = self.deaths.iter().flat_map(|deaths| deaths.iter());
+        96 + deaths.map(death_len_bound).sum::<usize>()
+            + self.readdressed.as_ref().map_or(0, |address| {
+                16 + address.name.len() + levels_len_bound(&address.key)
+            })
+            + self.subscriptions.len() * 5
+            + self.group.as_ref().map_or(0, Bytes::len)
+            + self.dedup.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// No fewer bytes than a death takes in a record.
+pub(crate) fn death_len_bound(death: &Death) -> usize {
+    80 + death.queue.len() + death.exchange.len() + levels_len_bound(&death.key)
+}
+
+fn levels_len_bound(levels: &Levels) -> usize {
+    levels.iter().map(|level| level.len() + 5).sum::<usize>() + 5
 }
 
 wire_fields!(Rare {

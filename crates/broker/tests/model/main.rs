@@ -130,7 +130,7 @@ impl Model {
     }
 
     /// What was asked is done; what is dying dies, one by one.
-    fn rest(&mut self) {
+    pub(crate) fn rest(&mut self) {
         loop {
             let entries = self.queues.iter_mut().flat_map(|queue| &mut queue.entries);
             entries.for_each(|entry| entry.fresh = false);

@@ -102,6 +102,7 @@ impl Model {
             let (arrival, count) = (entry.arrival, entry.count);
             if queue.at.deliveries_max.is_some_and(|max| count >= max) {
                 self.dead_letter(number, arrival, DeathReason::Deliveries);
+                self.rest();
                 continue;
             }
             return Some((receiver, arrival));

@@ -6,11 +6,13 @@
 //! | `time.rs` | RULES B: time |
 //! | `making.rs` | DOORS B: who makes a queue, and what it then is |
 //! | `leases.rs` | DOORS C: confirms, durability, leases |
+//! | `bounds.rs` | what is hostile or very large |
 //! | `found.rs` | what the model found, and other rules of queues |
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bounds;
 mod found;
 mod leases;
 mod making;

@@ -15,6 +15,8 @@ use message::{Message, StoredId, Timestamp, VhostId};
 use session::{Command, Declare, Delivery, Event, Lane, PublishOutcome, Refusal, SessionId, Token};
 
 /// Decisions that one command may cause before a test calls it endless.
+/// A record must lie in one batch of the journal, whose headers take a little of its 2 MiB.
+const RECORD_LEN_MAX: usize = (2 << 20) - (64 << 10);
 const STEPS_MAX: usize = 200_000;
 
 /// One record as it would lie in the journal.
@@ -263,6 +265,7 @@ impl Node {
                 kind = change.encode(self.now, &[], BodyAt::None, &mut out);
                 payload = Bytes::from(out);
             }
+            assert!(payload.len() < RECORD_LEN_MAX, "no batch has room for it");
             let id = StoredId(self.records.len() as u64 + 1);
             self.broker.apply(
                 &change,
