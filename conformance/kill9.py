@@ -35,7 +35,7 @@ def publisher(port, number, round_, stop, confirmed):
                 impl.basic_publish("", "kill9", body, pika.BasicProperties(delivery_mode=2))
                 sent += 1
             while upto < sent:
-                connection.process_data_events(time_limit=1)
+                connection.process_data_events(time_limit=0.002)
                 for tag, multiple in done:
                     if multiple:
                         acked.update(range(1, tag + 1))
