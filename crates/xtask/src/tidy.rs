@@ -166,11 +166,7 @@ fn files(faults: &mut Vec<String>) -> anyhow::Result<()> {
                 "{path}: {lines} lines; split it by subject (at most {LINES_MAX})"
             ));
         }
-        if !text
-            .lines()
-            .find(|line| !line.starts_with("#![") && !line.is_empty())
-            .is_some_and(|line| line.starts_with("//!"))
-        {
+        if !opens_with_purpose(&text) {
             faults.push(format!(
                 "{path}: does not open with `//!` (its job, the specification, its invariants)"
             ));
@@ -184,4 +180,34 @@ fn files(faults: &mut Vec<String>) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether the first thing in a file, inner attributes aside, says what it is for.
+fn opens_with_purpose(text: &str) -> bool {
+    let mut in_attribute = false;
+    for line in text.lines() {
+        in_attribute |= line.starts_with("#![");
+        if !in_attribute && !line.is_empty() {
+            return line.starts_with("//!");
+        }
+        in_attribute &= !line.ends_with(']');
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::opens_with_purpose;
+
+    #[test]
+    fn attributes_may_stand_before_the_purpose() {
+        assert!(opens_with_purpose(
+            "#![expect(\n    a,\n    reason = \"b\"\n)]\n//! Its job.\n"
+        ));
+        assert!(opens_with_purpose("//! Its job.\n"));
+        assert!(!opens_with_purpose(
+            "#![forbid(unsafe_code)]\nmod a;\n//! Late.\n"
+        ));
+        assert!(!opens_with_purpose("use std::fmt;\n"));
+    }
 }
