@@ -257,12 +257,21 @@ impl Broker {
                 "too many routing keys in one publish",
             ));
         }
+        let named = match address.kind {
+            AddressKind::Queue => self.named(address.vhost, &address.name),
+            _ => None,
+        };
+        if let (Some(queue), true) = (named, copies.is_empty()) {
+            // The shortest way is the most used.
+            return Ok(Routed {
+                queues: vec![queue],
+                clients: Vec::new(),
+            });
+        }
         let (exchange, key) = exchange_and_key(address);
         let keys: SmallVec<[&Levels; 2]> = std::iter::once(&key).chain(copies).collect();
         let mut routed = self.route(address.vhost, &exchange, &keys, message, publisher)?;
-        let missing = address.kind == AddressKind::Queue
-            && self.named(address.vhost, &address.name).is_none();
-        if !missing {
+        if address.kind != AddressKind::Queue || named.is_some() {
             return Ok(routed);
         }
         // An earlier publish of the same transaction may have made it.

@@ -121,16 +121,13 @@ impl Broker {
                 }
             },
             Source::Shared { group, filter } => {
-                let number = client.map(|(number, _)| number).ok_or_else(|| {
-                    refusal(
+                if client.is_none() {
+                    return Err(refusal(
                         RefusalKind::InvalidArgument,
                         "a shared subscription needs a client session",
-                    )
-                })?;
-                (
-                    self.share(attached.vhost, group, filter, number, draft)?,
-                    true,
-                )
+                    ));
+                }
+                (self.share(attached.vhost, group, filter, draft)?, true)
             }
             Source::Topic { .. } | Source::Stream { .. } => {
                 return Err(refusal(RefusalKind::InvalidArgument, "not a queue"));
@@ -216,13 +213,13 @@ impl Broker {
             .map(|(consumer, _)| *consumer)
     }
 
-    /// The queue of a shared subscription, made by the first that shares it (DOORS 19). It is as durable as that one.
+    /// The queue of a shared subscription, made by the first that shares it (DOORS 19). Durable whoever that is: a durable
+    /// session may join later, and must not lose what came before it. One that no durable session reads ends with the epoch.
     fn share(
         &self,
         vhost: VhostId,
         group: &Bytes,
         filter: &Filter,
-        client: ClientNo,
         draft: &mut Draft<'_>,
     ) -> Result<QueueId, Refusal> {
         let Filter::Pattern(pattern) = own_filter(filter) else {
@@ -239,12 +236,12 @@ impl Broker {
             return Ok(*id);
         }
         self.check_queue_room()?;
-        let queue = draft.new_queue(self, client.is_soft());
+        let queue = draft.new_queue(self, false);
         draft.change(Kind::QueueDeclared(Box::new(QueueDeclared {
             queue,
             vhost,
             options: Arc::new(QueueOptions {
-                durable: !client.is_soft(),
+                durable: true,
                 ..QueueOptions::default()
             }),
             share: Some(share),

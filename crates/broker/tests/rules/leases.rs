@@ -253,3 +253,37 @@ fn doors_c20_groups_are_a_hint_elsewhere() {
     assert_eq!(node.bodies(first), ["one"]);
     assert_eq!(node.bodies(second), ["two"]);
 }
+
+#[test]
+fn doors_c19_what_waits_in_a_shared_queue_survives_for_the_durable_session_that_joined() {
+    let mut node = Node::new();
+    let share = |window| {
+        let source = Source::Shared {
+            group: name("g"),
+            filter: message::Filter::Pattern(pattern("a")),
+        };
+        consume(1, "").window(window).with(|subscribe| {
+            subscribe.source = source;
+            subscribe.through_client = true;
+            subscribe.options.qos = 1;
+        })
+    };
+    let clean = open("clean");
+    let clean = session::OpenClient {
+        expiry: ClientExpiry::WithConnection,
+        ..clean
+    };
+    let (first, _) = connect(&mut node, clean);
+    consume_on(&mut node, first, share(0));
+    let (second, _) = connect(&mut node, open("kept"));
+    consume_on(&mut node, second, share(0));
+    node.detach(first);
+    node.detach(second);
+    let publisher = node.attach();
+    let told = node.confirmed(publisher, to_topic("a", "one").qos(1));
+    assert_eq!(told, accepted(1));
+    node.restart();
+    let (session, present) = connect(&mut node, open("kept"));
+    assert!(present);
+    assert_eq!(node.bodies(session), ["one"]);
+}
