@@ -40,7 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What `bascule pub` is told.
 #[derive(Debug, Args)]
 pub(crate) struct PubArgs {
-    /// Where to: mqtt://[user:password@]host[:port]/topic, amqp://host/queue, stomp://host/topic/key.
+    /// Where to: mqtt://user:password@host:port/topic, amqp://host/queue, stomp://host/topic/key. Login and port may be left out.
     #[arg(short, long)]
     url: Url,
     /// The body. Without -m and -f it is read from stdin.
@@ -69,7 +69,7 @@ pub(crate) struct PubArgs {
 /// What `bascule sub` is told.
 #[derive(Debug, Args)]
 pub(crate) struct SubArgs {
-    /// Where from: mqtt://[user:password@]host[:port]/filter, amqp://host/queue, stomp://host/topic/key.
+    /// Where from: mqtt://user:password@host:port/filter, amqp://host/queue, stomp://host/topic/key. Login and port may be left out.
     #[arg(short, long)]
     url: Url,
     /// End after so many messages.
