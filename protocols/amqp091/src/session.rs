@@ -208,7 +208,8 @@ impl AmqpSession {
                     return Err(Close::done("closed by the peer"));
                 }
                 if self.phase == Phase::Running {
-                    on_connection_method(&method).map_err(|fault| fault.by(ids))
+                    on_connection_method(&method, &mut self.step(now, out))
+                        .map_err(|fault| fault.by(ids))
                 } else {
                     self.on_handshake(method, now, out)
                         .map_err(|fault| fault.by(ids))

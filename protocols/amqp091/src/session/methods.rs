@@ -4,19 +4,20 @@ use session::Outcome;
 
 use super::{channel::Channel, step::Step};
 use crate::{
-    codec::{Frame, Method, access, basic, channel as channel_class},
+    codec::{Frame, Method, access, basic, channel as channel_class, connection},
     error::{Fault, ReplyCode},
 };
 
 /// Methods of channel 0 on an open connection.
-pub(super) fn on_connection_method(method: &Method) -> Result<(), Fault> {
+pub(super) fn on_connection_method(method: &Method, step: &mut Step<'_>) -> Result<(), Fault> {
     match method {
         // Crossed our own closing, which was answered otherwise.
         Method::ConnectionCloseOk(_) => Ok(()),
-        Method::ConnectionUpdateSecret(_) => Err(Fault::new(
-            ReplyCode::NotImplemented,
-            "connection.update-secret",
-        )),
+        // A login by password does not expire, so there is nothing to renew: RabbitMQ says yes to it too.
+        Method::ConnectionUpdateSecret(_) => {
+            step.send(0, connection::UpdateSecretOk {});
+            Ok(())
+        }
         method => Err(Fault::new(
             ReplyCode::CommandInvalid,
             format!("{} is not expected here", method.name()),
