@@ -16,6 +16,17 @@ const SLICE: usize = 256;
 /// How often the disk is looked at, in ms.
 const SPACE_EVERY_MS: u64 = 1000;
 
+const REASON: &str = "low on disk";
+/// What connections hear when publishes are refused from now on, and after a login while they are.
+pub(crate) const BLOCKED: Event = Event::Blocked {
+    blocked: true,
+    reason: REASON,
+};
+const UNBLOCKED: Event = Event::Blocked {
+    blocked: false,
+    reason: REASON,
+};
+
 #[derive(Default)]
 struct State {
     /// When the core next wants a tick.
@@ -159,21 +170,14 @@ fn watch_space(shared: &Shared) {
         }
         core.blocked = full;
         if full {
-            tracing::warn!("the disk is nearly full: publishes are refused until there is room");
+            tracing::warn!("the disk is nearly full: publishes are refused until more is free than journal.free_bytes_min, and a twentieth of it");
         } else {
             tracing::info!("there is room on the disk again: publishes are taken");
         }
         let mut sessions: Vec<_> = core.connections.keys().copied().collect();
         sessions.sort_unstable();
         for session in sessions {
-            core.tell(
-                step,
-                session,
-                Event::Blocked {
-                    blocked: full,
-                    reason: "low on disk",
-                },
-            );
+            core.tell(step, session, if full { BLOCKED } else { UNBLOCKED });
         }
         false
     });

@@ -11,6 +11,9 @@ use message::Timestamp;
 
 use crate::{Config, node::StartError, step::BODY_PART, wall_ms};
 
+/// The least that a segment must take, in bytes: half of it is the longest record, a part of a body or a long head among them.
+const SEGMENT_LEN_MIN: u64 = 1 << 20;
+
 /// A node's memory, rebuilt.
 pub(crate) struct Recovered {
     pub(crate) journal: Journal,
@@ -26,13 +29,10 @@ pub(crate) struct Recovered {
 pub(crate) fn recover(config: &Config) -> Result<Recovered, StartError> {
     let uuid = fresh_uuid();
     let vfs = std::sync::Arc::new(journal::RealVfs);
-    let opened = journal::open(
-        vfs,
-        &config.data_dir,
-        config.journal.clone(),
-        wall_ms(),
-        uuid,
-    )?;
+    let mut sizes = config.journal.clone();
+    sizes.segment_len = sizes.segment_len.max(SEGMENT_LEN_MIN);
+    sizes.first_segment_len = sizes.first_segment_len.max(SEGMENT_LEN_MIN);
+    let opened = journal::open(vfs, &config.data_dir, sizes, wall_ms(), uuid)?;
     let replay_error = |what| StartError::Replay {
         dir: config.data_dir.clone(),
         what,

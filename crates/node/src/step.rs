@@ -77,12 +77,23 @@ impl Planned {
     }
 }
 
-/// Aborts if dropped in a panic: memory may have run ahead of, or behind, the journal.
-struct AbortOnPanic;
+/// Aborts if dropped in a panic that began under it: memory may have run ahead of, or behind, the journal.
+struct AbortOnPanic {
+    /// A panic elsewhere drops its connection, which steps once more to leave in order.
+    panicking: bool,
+}
+
+impl AbortOnPanic {
+    fn new() -> Self {
+        Self {
+            panicking: std::thread::panicking(),
+        }
+    }
+}
 
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() && !self.panicking {
             tracing::error!(
                 "a change could not be applied: aborting, so that memory and journal do not part"
             );
@@ -298,7 +309,7 @@ impl Core {
     }
 
     fn perform(&mut self, step: &mut Step<'_, '_>, mut decision: Decision) {
-        let _guard = AbortOnPanic;
+        let _guard = AbortOnPanic::new();
         if decision.changes.iter().any(Change::is_durable) {
             self.perform_durable(step, &mut decision);
         } else {

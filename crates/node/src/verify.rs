@@ -8,7 +8,7 @@ use std::{
 
 use session::{Authenticate, Event, Peer, Refusal, RefusalKind, SessionId};
 
-use crate::node::Shared;
+use crate::{keeper::BLOCKED, node::Shared};
 
 /// A login that waits.
 pub(crate) struct Job {
@@ -171,6 +171,9 @@ fn admit(shared: &Shared, job: &Job, verified: Result<auth::Principal, Refusal>)
             }
         };
         core.tell(step, session, event);
+        if core.blocked {
+            core.tell(step, session, BLOCKED);
+        }
         false
     });
 }

@@ -1,0 +1,422 @@
+//! The node composed: a connection's link, the core, a journal in a real directory.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "several connections at a time, and a limit to how long a test may hang"
+)]
+
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+    thread::{self, Thread},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use message::{Address, Message, VhostId};
+use node::{Config, Node, Role};
+use session::{
+    Authenticate, Command, ConsumerId, Credentials, Credit, DeliveryRange, Event, Lane, Link,
+    Outcome, Peer, Port, Publish, PublishOutcome, RefusalKind, Settle, Source, Submitted,
+    Subscribe, SubscriptionOptions, Token,
+};
+
+/// A test that waits so long hangs.
+const HANGS: Duration = Duration::from_secs(120);
+
+fn directory(name: &str) -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&dir);
+    dir
+}
+
+fn small(dir: &Path) -> Config {
+    Config {
+        data_dir: dir.to_owned(),
+        journal: journal::Config {
+            segment_len: 1 << 20,
+            first_segment_len: 256 << 10,
+            reserve_len: 64 << 10,
+            // The disk of the machine that tests must not matter.
+            space_low_percent: 0,
+            space_low_bytes: 0,
+            ..journal::Config::default()
+        },
+        ..Config::default()
+    }
+}
+
+fn start(config: Config) -> Arc<Node> {
+    let users = auth::Users::new(&auth::Config::default(), [7; auth::KEY_LEN]);
+    let users = users.expect("the default users are right");
+    Arc::new(Node::start(config, Arc::new(users)).expect("the node starts"))
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// A client, as the connection loop would serve it.
+struct User {
+    link: Arc<dyn Link>,
+    /// Not taken by the node yet.
+    commands: VecDeque<Command>,
+    events: VecDeque<Event>,
+    /// How often commands were left.
+    left: usize,
+}
+
+impl User {
+    fn attach(node: &Node) -> Self {
+        let peer = Peer {
+            address: ([127, 0, 0, 1], 9).into(),
+            listener: "test",
+            default_vhost: "/".into(),
+        };
+        let mut user = Self {
+            link: node.attach(peer).expect("there is room for a connection"),
+            commands: VecDeque::new(),
+            events: VecDeque::new(),
+            left: 0,
+        };
+        user.submit([Command::Authenticate(Box::new(Authenticate {
+            token: Token(0),
+            credentials: Credentials::Plain {
+                user: "guest".to_owned(),
+                password: Bytes::from_static(b"guest"),
+            },
+            vhost: None,
+            vhost_fallback: false,
+            protocol: "TEST 1",
+            client: Bytes::new(),
+        }))]);
+        let mut early = VecDeque::new();
+        loop {
+            match user.next() {
+                Event::Authenticated { .. } => break,
+                blocked @ Event::Blocked { .. } => early.push_back(blocked),
+                other => panic!("not logged in: {other:?}"),
+            }
+        }
+        early.append(&mut user.events);
+        user.events = early;
+        user
+    }
+
+    fn submit(&mut self, commands: impl IntoIterator<Item = Command>) {
+        self.commands.extend(commands);
+        if self.link.submit(&mut self.commands) == Submitted::Left {
+            self.left += 1;
+        } else {
+            assert!(self.commands.is_empty());
+        }
+    }
+
+    /// The next event, if one comes in time.
+    fn next_within(&mut self, limit: Duration) -> Option<Event> {
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let mut cx = Context::from_waker(&waker);
+        let until = Instant::now() + limit;
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Some(event);
+            }
+            let mut events = Vec::new();
+            if self.link.poll_events(&mut cx, &mut events).is_ready() {
+                self.events.extend(events);
+                self.link.drained();
+                if !self.commands.is_empty() {
+                    self.submit([]);
+                }
+                continue;
+            }
+            let left = until.checked_duration_since(Instant::now())?;
+            thread::park_timeout(left);
+        }
+    }
+
+    fn next(&mut self) -> Event {
+        self.next_within(HANGS).expect("no connection hangs")
+    }
+
+    fn confirmed(&mut self, token: u64) {
+        let event = self.next();
+        assert_eq!(
+            event,
+            Event::Published {
+                token: Token(token),
+                outcome: PublishOutcome::Accepted { matched: 1 }
+            }
+        );
+    }
+}
+
+fn publish(queue: &str, number: u64, len: usize) -> Command {
+    let mut body = number.to_le_bytes().to_vec();
+    body.resize(len.max(8), 0xA5);
+    let address = Address::queue(VhostId::ROOT, Bytes::copy_from_slice(queue.as_bytes()));
+    let mut message = Message::new(address, Bytes::from(body));
+    message.durable = true;
+    Command::Publish(Publish {
+        token: Some(Token(number)),
+        lane: Lane(0),
+        message: Arc::new(message),
+        mandatory: false,
+        create: true,
+        inbound_id: None,
+    })
+}
+
+fn consume(queue: &str, credit: Credit) -> Command {
+    Command::Subscribe(Box::new(Subscribe {
+        token: Token(1_000_000),
+        lane: Lane(1),
+        consumer: ConsumerId(1),
+        source: Source::Queue {
+            name: Bytes::copy_from_slice(queue.as_bytes()),
+            create: true,
+        },
+        credit,
+        group: 0,
+        exclusive: false,
+        priority: 0,
+        through_client: false,
+        options: SubscriptionOptions::default(),
+    }))
+}
+
+fn number_of(body: &Bytes) -> u64 {
+    u64::from_le_bytes(body[..8].try_into().expect("bodies here have a number"))
+}
+
+/// What a process leaves behind that is killed now.
+fn killed(dir: &Path, copy: &Path) {
+    std::fs::create_dir_all(copy).expect("a directory");
+    for entry in std::fs::read_dir(dir).expect("readable") {
+        let entry = entry.expect("readable");
+        let to = copy.join(entry.file_name());
+        if entry.file_type().expect("readable").is_dir() {
+            killed(&entry.path(), &to);
+        } else if std::fs::copy(entry.path(), &to).is_err() {
+            assert!(!entry.path().exists(), "only what went meanwhile");
+        }
+    }
+}
+
+#[test]
+fn what_was_confirmed_is_there_after_a_kill_in_order() {
+    let (dir, copy) = (directory("kill"), directory("kill-copy"));
+    let node = start(small(&dir));
+    let mut user = User::attach(&node);
+    // Short ones, long ones, and one in parts.
+    let len = |number: u64| match number % 100 {
+        7 => 700 * 1024,
+        n if n % 10 == 0 => 20 * 1024,
+        _ => 64,
+    };
+    user.submit((0..300).map(|number| publish("orders", number, len(number))));
+    for number in 0..300 {
+        user.confirmed(number);
+    }
+    killed(&dir, &copy);
+    let again = start(small(&copy));
+    let mut user = User::attach(&again);
+    user.submit([consume("orders", Credit::Settled)]);
+    assert!(matches!(user.next(), Event::Subscribed { .. }));
+    for number in 0..300 {
+        let Event::Delivery(delivery) = user.next() else {
+            panic!("a delivery was to come");
+        };
+        assert_eq!(number_of(&delivery.message.body), number);
+        assert_eq!(delivery.message.body.len(), len(number));
+    }
+    again.shutdown();
+    node.shutdown();
+}
+
+#[test]
+fn rules_c12_publishers_that_find_no_room_go_on_by_themselves() {
+    let dir = directory("staged");
+    let mut config = small(&dir);
+    config.journal.batch_len_max = 4 << 10;
+    config.journal.staged_bytes_max = 4 << 10;
+    let node = start(config);
+    let users: Vec<_> = (0..8)
+        .map(|me| {
+            let node = Arc::clone(&node);
+            thread::spawn(move || {
+                let mut user = User::attach(&node);
+                // Each is delivered what its neighbour publishes, so steps of the others look into an outbox that asks for room.
+                user.submit([consume(&format!("queue-{me}"), Credit::Settled)]);
+                let towards = format!("queue-{}", (me + 1) % 8);
+                user.submit((0..400).map(|number| publish(&towards, number, 1024)));
+                let (mut confirmed, mut delivered) = (0, 0);
+                while confirmed < 400 || delivered < 400 {
+                    match user.next() {
+                        Event::Published { token, outcome } => {
+                            assert_eq!(outcome, PublishOutcome::Accepted { matched: 1 });
+                            assert_eq!(token.0, confirmed, "order within a lane");
+                            confirmed += 1;
+                        }
+                        Event::Delivery(delivery) => {
+                            assert_eq!(number_of(&delivery.message.body), delivered);
+                            delivered += 1;
+                        }
+                        Event::Subscribed { .. } => {}
+                        other => panic!("unexpected {other:?}"),
+                    }
+                }
+                user.left
+            })
+        })
+        .collect();
+    let left: usize = users
+        .into_iter()
+        .map(|user| user.join().expect("no user hangs"))
+        .sum();
+    assert!(left > 0, "room was short");
+    node.shutdown();
+}
+
+#[test]
+fn a_full_disk_refuses_publishes_says_so_and_lets_acks_through() {
+    let dir = directory("full");
+    let node = start(small(&dir));
+    let mut user = User::attach(&node);
+    user.submit((0..3).map(|number| publish("orders", number, 64)));
+    (0..3).for_each(|number| user.confirmed(number));
+    node.shutdown();
+    drop(user);
+
+    let mut config = small(&dir);
+    config.journal.space_low_bytes = u64::MAX;
+    let node = start(config);
+    let mut early = User::attach(&node);
+    // Told after the login, or when the keeper has looked, which may be before.
+    let blocked = |event: &Event| matches!(event, Event::Blocked { blocked: true, .. });
+    assert!(blocked(&early.next()));
+    let mut late = User::attach(&node);
+    assert!(
+        blocked(&late.next()),
+        "who comes later is told after the login"
+    );
+    late.submit([publish("orders", 9, 64)]);
+    let Event::Published {
+        token: Token(9),
+        outcome: PublishOutcome::Refused(refusal),
+    } = late.next()
+    else {
+        panic!("the publish is refused");
+    };
+    assert_eq!(refusal.kind, RefusalKind::StorageFull);
+    drop((early, late));
+    node.shutdown();
+
+    // Consuming needs no new queue: what waits can be emptied.
+    let mut config = small(&dir);
+    config.journal.space_low_bytes = 0;
+    let node = start(config);
+    let mut user = User::attach(&node);
+    user.submit([consume("orders", Credit::Window(10))]);
+    assert!(matches!(user.next(), Event::Subscribed { .. }));
+    let (mut delivered, mut settled) = (0, 0);
+    while settled < 3 {
+        match user.next() {
+            Event::Delivery(delivery) => {
+                assert_eq!(number_of(&delivery.message.body), delivered);
+                let id = delivery.id.expect("to be settled");
+                user.submit([Command::Settle(Settle {
+                    token: Some(Token(delivered)),
+                    lane: Lane(2),
+                    deliveries: DeliveryRange {
+                        queue: id.queue,
+                        ranges: [(id.qseq, id.qseq)].into_iter().collect(),
+                    },
+                    outcome: Outcome::Accept,
+                })]);
+                delivered += 1;
+            }
+            Event::Settled { .. } => settled += 1,
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+    node.shutdown();
+}
+
+#[test]
+fn rules_c15_a_panic_elsewhere_costs_its_connection_only() {
+    let dir = directory("panic");
+    let node = start(small(&dir));
+    let doomed = {
+        let node = Arc::clone(&node);
+        thread::spawn(move || {
+            let mut user = User::attach(&node);
+            user.submit([publish("orders", 0, 64)]);
+            user.confirmed(0);
+            user.submit([consume("orders", Credit::Window(1))]);
+            while !matches!(user.next(), Event::Delivery(_)) {}
+            // Its link is dropped while the panic is under way; its lease is released.
+            std::panic::resume_unwind(Box::new("a connection's task fails"));
+        })
+    };
+    assert!(doomed.join().is_err());
+    let mut user = User::attach(&node);
+    user.submit([consume("orders", Credit::Window(1))]);
+    assert!(matches!(user.next(), Event::Subscribed { .. }));
+    let Event::Delivery(delivery) = user.next() else {
+        panic!("the delivery comes again");
+    };
+    assert!(delivery.redelivered);
+    node.shutdown();
+}
+
+#[test]
+fn a_fenced_node_confirms_nothing_says_so_and_ends() {
+    let dir = directory("fenced");
+    let node = start(small(&dir));
+    let mut user = User::attach(&node);
+    user.submit([publish("orders", 0, 64)]);
+    user.confirmed(0);
+    let fences: Vec<_> = std::fs::read_dir(dir.join("fence"))
+        .expect("there are fences")
+        .map(|entry| entry.expect("readable").path())
+        .collect();
+    for fence in fences {
+        std::fs::write(fence, [1; 4096]).expect("a successor may write there");
+    }
+    user.submit([publish("orders", 1, 64)]);
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let cx = Context::from_waker(&waker);
+    let began = Instant::now();
+    while node.poll_settled(&cx) == Poll::Pending {
+        assert!(
+            began.elapsed() < HANGS,
+            "whoever waits for the journal is woken"
+        );
+        thread::park_timeout(HANGS);
+    }
+    assert_eq!(node.role(), Role::Stopped);
+    let failure = node.failure().expect("it has failed");
+    assert!(failure.contains("took over"), "{failure}");
+    user.submit([publish("orders", 2, 64)]);
+    assert_eq!(user.left, 1, "nothing more is taken");
+    assert_eq!(
+        user.next_within(Duration::ZERO),
+        None,
+        "nothing is confirmed"
+    );
+    assert!(
+        node.attach(Peer {
+            address: ([127, 0, 0, 1], 9).into(),
+            listener: "test",
+            default_vhost: "/".into(),
+        })
+        .is_none()
+    );
+    node.shutdown();
+}
