@@ -121,7 +121,19 @@ impl Shared {
         };
         let mut now = self.space.lock().unwrap_or_else(PoisonError::into_inner);
         if std::mem::discriminant(&*now) != std::mem::discriminant(&space) {
-            tracing::warn!(?space, "the free space changed");
+            match space {
+                Space::Ok(_) => tracing::info!(
+                    free = free.free,
+                    total = free.total,
+                    "there is room on the disk"
+                ),
+                Space::High(_) | Space::Low(_) => tracing::warn!(
+                    free = free.free,
+                    total = free.total,
+                    low,
+                    "the disk fills up"
+                ),
+            }
         }
         *now = space;
     }

@@ -133,6 +133,11 @@ impl Config {
                 4 * MIB..=GIB,
             ),
             (
+                "journal.free_bytes_min",
+                journal.free_bytes_min,
+                4 * MIB..=TIB,
+            ),
+            (
                 "mqtt.session_expiry_max_s",
                 mqtt.session_expiry_max_s,
                 0..=u64::from(u32::MAX),

@@ -34,6 +34,7 @@ impl Config {
                 cache_bytes_max: self.memory.bodies_bytes_max as usize,
                 snapshot_every_bytes: self.journal.snapshot_every_bytes,
                 reserve_len: self.journal.reserve_bytes,
+                space_low_bytes: self.journal.free_bytes_min,
                 direct: match self.journal.direct {
                     Direct::Auto => journal::Direct::Auto,
                     Direct::Never => journal::Direct::Never,

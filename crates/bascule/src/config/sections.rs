@@ -80,6 +80,7 @@ pub(crate) struct Journal {
     pub(crate) snapshot_every_bytes: u64,
     /// Space held back, so that a full disk can still be emptied.
     pub(crate) reserve_bytes: u64,
+    pub(crate) free_bytes_min: u64,
     /// How files are written.
     pub(crate) direct: Direct,
 }
@@ -90,6 +91,7 @@ impl Default for Journal {
             segment_bytes: 64 * MIB,
             snapshot_every_bytes: 128 * MIB,
             reserve_bytes: 64 * MIB,
+            free_bytes_min: 2048 * MIB,
             direct: Direct::Auto,
         }
     }
