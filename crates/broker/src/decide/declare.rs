@@ -17,7 +17,7 @@ use crate::{
         Bound, ExchangeDeclared, ExchangeDeleted, Kind, QueueDeclared, QueueDeleted, QueuePurged,
         Ranges, is_soft,
     },
-    record::wire::Wire as _,
+    record::wire::{Wire as _, put_field},
 };
 
 /// Bytes of arguments in one declaration: it must fit a record.
@@ -354,15 +354,18 @@ impl Broker {
         }
     }
 
-    /// Whether every binding of an exchange is among `removed`.
+    /// Whether every binding of an exchange is among `removed`. Their keys begin with its name, so no others are looked at.
     fn last_go(&self, vhost: VhostId, name: &Name, removed: &BTreeSet<Vec<u8>>) -> bool {
-        self.bindings_of_exchange(vhost, name)
-            .iter()
-            .filter(|key| {
-                Binding::read(&mut message::Reader::new((*key).clone().into()))
-                    .is_ok_and(|binding| binding.exchange == name)
+        let mut prefix = Vec::new();
+        put_field(&mut prefix, 1, |out| name.put(out));
+        [&self.durable.bindings, &self.soft.bindings]
+            .into_iter()
+            .all(|bindings| {
+                bindings
+                    .range((vhost, prefix.clone())..)
+                    .take_while(|((at, key), _)| *at == vhost && key.starts_with(&prefix))
+                    .all(|((_, key), _)| removed.contains(key))
             })
-            .all(|key| removed.contains(key))
     }
 
     fn declare_purged(

@@ -317,8 +317,11 @@ impl Play {
                 if outcome != Outcome::Received {
                     out.retain(|known| *known != id);
                 }
+                let settled = self.rig.broker.counters().settled;
                 self.rig.settle(session, &[id], outcome);
-                if outcome == Outcome::Accept {
+                // A lease that has lapsed settles nothing.
+                let known = self.rig.broker.counters().settled > settled;
+                if outcome == Outcome::Accept && known {
                     self.accepted.insert(id);
                 }
             }
