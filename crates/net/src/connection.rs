@@ -52,8 +52,9 @@ const WRITE_LEN: usize = 64 * 1024;
 /// The work of one poll: bytes in and out, and events.
 const WORK_BYTES_MAX: usize = 512 * 1024;
 const WORK_EVENTS_MAX: usize = 1024;
-/// Bytes read and thrown away behind our last words.
-const LINGER_LEN_MAX: usize = 256 * 1024;
+/// Bytes read and thrown away behind our last words. A client that closes right after a burst has its publishes still on
+/// the way (of other channels, in its own buffers); a socket closed over them is reset, and the last words with it.
+const LINGER_LEN_MAX: usize = 16 * 1024 * 1024;
 
 /// How a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -582,11 +583,19 @@ where
         let Stage::Lingering { ending, left } = &mut self.stage else {
             unreachable!("the last stage");
         };
+        let mut work = 0;
         while *left > 0 && !late {
+            if work >= WORK_BYTES_MAX {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             scratch.lend_input(&mut self.input);
             match wire::poll_read(&mut self.io, &mut self.input, cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(len @ 1..)) => *left = left.saturating_sub(len),
+                Poll::Ready(Ok(len @ 1..)) => {
+                    work += len;
+                    *left = left.saturating_sub(len);
+                }
                 Poll::Ready(_) => break,
             }
             self.input.clear();

@@ -188,6 +188,17 @@ async fn a_closed_connection_waits_a_second_for_the_peer_to_go() {
     assert_eq!(bench.traffic.faults.load(Relaxed), 1);
 }
 
+/// A socket closed over bytes that nobody read is reset, and the last words are lost with it.
+#[tokio::test(start_paused = true)]
+async fn what_was_on_its_way_behind_a_close_is_read_and_thrown_away() {
+    let mut bench = Bench::new(1 << 16);
+    bench.send("fault\n").await;
+    for _ in 0..4096 {
+        bench.send(&"x".repeat(1024)).await;
+    }
+    assert_eq!(bench.rest().await, "bye\n");
+}
+
 #[tokio::test(start_paused = true)]
 async fn last_words_that_nobody_reads_are_given_up_after_five_seconds() {
     let mut bench = Bench::new(16);
