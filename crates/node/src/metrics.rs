@@ -12,13 +12,13 @@ pub(crate) fn text(shared: &Shared) -> String {
         (core.broker.counters().clone(), core.connections.len())
     };
     for metric in counters.metrics() {
-        put(
-            &mut out,
-            metric.name,
-            metric.help,
-            if metric.gauge { "gauge" } else { "counter" },
-            metric.value as f64,
-        );
+        let (suffix, kind) = if metric.gauge {
+            ("", "gauge")
+        } else {
+            ("_total", "counter")
+        };
+        let name = format!("{}{suffix}", metric.name);
+        put(&mut out, &name, metric.help, kind, metric.value as f64);
     }
     put(
         &mut out,

@@ -15,7 +15,9 @@ use bytes::Bytes;
 use journal::{Journal, Stage};
 use message::{Message, StoredId, Timestamp};
 use rustc_hash::FxHashMap;
-use session::{CloseReason, Command, Event, Peer, PublishOutcome, Refusal, RefusalKind, SessionId};
+use session::{
+    CloseReason, Command, Event, Operation, Peer, PublishOutcome, Refusal, RefusalKind, SessionId,
+};
 use smallvec::SmallVec;
 
 use crate::outbox::{Held, Item, Outbox};
@@ -196,10 +198,20 @@ impl Core {
                 },
             );
         }
+        // What only passes through memory goes on; so does whatever helps to empty the disk: consumers come, declare and settle.
+        if self.blocked && publishes(command) && decision.changes.iter().any(Change::is_durable) {
+            decision.clear();
+            self.decision = decision;
+            let refusal = Refusal::new(
+                RefusalKind::StorageFull,
+                "the disk is full: durable messages are refused until there is room",
+            );
+            return self.refuse(step, from, command, refusal);
+        }
         self.perform(step, decision);
     }
 
-    /// Whether the command may reach the core at all: who asks, with which right, and whether there is room on the disk.
+    /// Whether the command may reach the core at all: who asks, and with which right.
     fn refusal(&self, from: SessionId, command: &Command) -> Result<(), Refusal> {
         let Some(principal) = self
             .connections
@@ -208,12 +220,6 @@ impl Core {
         else {
             return Err(Refusal::new(RefusalKind::AccessDenied, "not logged in"));
         };
-        if self.blocked && command.may_be_left() && !matches!(command, Command::Pull(_)) {
-            return Err(Refusal::new(
-                RefusalKind::StorageFull,
-                "the disk is full: publishing and declaring are refused until there is room",
-            ));
-        }
         crate::link::measured(command)?;
         crate::link::permitted(principal, command)
     }
@@ -506,6 +512,18 @@ impl Core {
             let waker = Waker::from(Arc::clone(&connection.outbox));
             step.stage.on_commit_of(batch, waker);
         }
+    }
+}
+
+/// Whether the command brings messages.
+fn publishes(command: &Command) -> bool {
+    match command {
+        Command::Publish(_) => true,
+        Command::Transact(transact) => transact
+            .operations
+            .iter()
+            .any(|operation| matches!(operation, Operation::Publish(_))),
+        _ => false,
     }
 }
 
