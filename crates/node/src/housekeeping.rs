@@ -32,12 +32,17 @@ const ROOM_EVERY: Duration = Duration::from_millis(1);
 /// How long after a snapshot that failed there is another try: each replays the journal.
 const SNAPSHOT_RETRY: Duration = Duration::from_secs(10);
 
+/// How often there is a snapshot for the sake of space.
+const SNAPSHOT_WHEN_LOW: Duration = Duration::from_secs(10);
+
 pub(crate) fn run(shared: &Shared, config: &broker::Config) {
     let mut failed: Option<Instant> = None;
+    let mut made = Instant::now();
     while !shared.stopping.load(Ordering::Acquire) && shared.journal.failure().is_none() {
         let rests = failed.is_some_and(|at| at.elapsed() < SNAPSHOT_RETRY);
-        if shared.journal.snapshot_due() && !rests {
+        if (shared.journal.snapshot_due() || frees(shared, made)) && !rests {
             failed = (!snapshot(shared, config)).then(Instant::now);
+            made = Instant::now();
         }
         for segment in shared.journal.sparse_segments() {
             if shared.stopping.load(Ordering::Acquire) {
@@ -48,6 +53,14 @@ pub(crate) fn run(shared: &Shared, config: &broker::Config) {
         shared.journal.reclaim();
         std::thread::park_timeout(LOOK_EVERY);
     }
+}
+
+/// Whether a snapshot is worth it only for the space: segments behind it can go, and with publishes refused little is
+/// written, so that none is due for long.
+fn frees(shared: &Shared, last: Instant) -> bool {
+    matches!(shared.journal.space(), journal::Space::Low(_))
+        && last.elapsed() >= SNAPSHOT_WHEN_LOW
+        && shared.journal.stats().snapshot < shared.journal.committed()
 }
 
 /// `false`: it failed.
