@@ -45,7 +45,7 @@ impl Default for Config {
             body_len_max: 16 * 1024 * 1024,
             properties_max: 512,
             filters_max: 1_000,
-            levels_max: 128,
+            levels_max: 200,
             client_id_len_max: 1_024,
             receive_max: 1_000,
             window_max: 1_000,
