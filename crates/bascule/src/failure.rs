@@ -43,8 +43,38 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let line = format!("{:#}", self.error);
+        // Some errors say themselves what caused them.
+        let mut line = String::new();
+        for cause in self.error.chain().map(ToString::to_string) {
+            if line.is_empty() {
+                line = cause;
+            } else if !line.ends_with(&cause) {
+                line.push_str(": ");
+                line.push_str(&cause);
+            }
+        }
         let words: Vec<&str> = line.lines().map(str::trim).collect();
         f.write_str(words.join(" ").trim())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context as _;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("failed to create x: {source}")]
+        struct Telling {
+            source: std::io::Error,
+        }
+        let source = std::io::Error::other("no\n  room");
+        let telling = Failure::setup(Telling { source });
+        assert_eq!(telling.to_string(), "failed to create x: no room");
+        let silent: anyhow::Result<()> = Err(std::io::Error::other("no room")).context("failed");
+        let silent = Failure::setup(silent.expect_err("it failed"));
+        assert_eq!(silent.to_string(), "failed: no room");
     }
 }

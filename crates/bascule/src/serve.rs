@@ -41,7 +41,7 @@ const END_LIMIT: Duration = Duration::from_millis(4800);
 /// How long connections have for writing out confirmations, once all that was in flight is durable.
 const SETTLE: Duration = Duration::from_millis(50);
 /// How often the journal is asked whether it has failed.
-const FAILURE_CHECK: Duration = Duration::from_millis(500);
+const FAILURE_CHECK: Duration = Duration::from_millis(100);
 
 /// Serves until a signal comes.
 pub(crate) fn serve(sources: &Sources) -> Result<(), Failure> {
