@@ -114,6 +114,7 @@ async fn run(config: &Config) -> Result<(), Failure> {
         );
     }
     node.shutdown();
+    tracing::info!("ended");
     match failed {
         None => Ok(()),
         Some(failure) => Err(Failure::work(anyhow!(failure))),

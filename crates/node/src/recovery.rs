@@ -50,6 +50,14 @@ pub(crate) fn recover(config: &Config) -> Result<Recovered, StartError> {
             "{dangling} queued messages are in no segment: files are missing"
         )));
     }
+    let counters = broker.counters();
+    tracing::info!(
+        epoch = opened.epoch,
+        queues = counters.queues,
+        messages = counters.messages_ready,
+        retained = counters.retained,
+        "recovered from the journal"
+    );
     let seed = u64::from_le_bytes(uuid[..8].try_into().expect("a uuid has 16 bytes"));
     Ok(Recovered {
         journal: opened.journal,

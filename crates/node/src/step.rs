@@ -97,7 +97,7 @@ impl Drop for AbortOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() && !self.panicking {
             tracing::error!(
-                "a change could not be applied: aborting, so that memory and journal do not part"
+                "a panic in the core: aborting, so that memory and journal do not part"
             );
             std::process::abort();
         }
@@ -285,6 +285,8 @@ impl Core {
         step: &mut Step<'_, '_>,
         decide: impl FnOnce(&Broker, &Context, &mut Decision),
     ) {
+        // Nobody's command, so nobody's connection to close: a timer that stopped for good would be worse than an end.
+        let _guard = AbortOnPanic::new();
         let context = self.context();
         let mut decision = std::mem::take(&mut self.decision);
         decision.clear();
@@ -294,6 +296,7 @@ impl Core {
 
     /// Deliveries that have become possible. `true`: there is more to do, in another hold of the lock.
     pub(crate) fn deliver(&mut self, step: &mut Step<'_, '_>) -> bool {
+        let _guard = AbortOnPanic::new();
         let mut more = true;
         while more && step.delivered < DELIVERIES_MAX {
             let context = self.context();
