@@ -128,6 +128,9 @@ pub enum Failure {
         /// Why.
         why: String,
     },
+    /// A thread of the journal panicked: nobody does its work any more.
+    #[error("a thread of the journal panicked: {0}")]
+    Broken(&'static str),
     /// The journal was shut down.
     #[error("the journal is shut down")]
     Closed,

@@ -1,11 +1,13 @@
 //! The two threads: one commits, one prepares segments, renews the lease file and looks at the free space.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::engine::{Engine, Step};
+use crate::error::Failure;
 use crate::shared::Shared;
 use crate::spares;
 
@@ -21,17 +23,26 @@ pub(crate) fn start(engine: Engine) -> std::io::Result<Vec<JoinHandle<()>>> {
         let shared = Arc::clone(&shared);
         thread::Builder::new()
             .name("journal-prepare".into())
-            .spawn(move || prepare(&shared))?
+            .spawn(move || guarded(&shared, "journal-prepare", || prepare(&shared)))?
     };
     let commit = thread::Builder::new()
         .name("journal".into())
         .spawn(move || {
-            commit(
-                &mut engine.lock().unwrap_or_else(PoisonError::into_inner),
-                &shared,
-            )
+            guarded(&shared, "journal", || {
+                commit(
+                    &mut engine.lock().unwrap_or_else(PoisonError::into_inner),
+                    &shared,
+                );
+            });
         })?;
     Ok(vec![commit, prepare])
+}
+
+/// Runs a thread. Should it panic, the journal has failed: whoever waits for it must not wait for ever.
+fn guarded(shared: &Shared, name: &'static str, run: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(run)).is_err() {
+        shared.fail(Failure::Broken(name));
+    }
 }
 
 fn commit(engine: &mut Engine, shared: &Shared) {

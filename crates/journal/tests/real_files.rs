@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::task::{Wake, Waker};
 
 use bytes::Bytes;
-use journal::{Config, Direct, Journal, OpenError, Opened, RealVfs};
+use journal::{Config, Direct, Failure, Journal, OpenError, Opened, RealVfs};
 use message::StoredId;
 
 struct Signal(mpsc::Sender<()>);
@@ -246,4 +246,33 @@ fn the_last_handle_stops_the_threads_and_gives_the_directory_up() {
     commit(&opened.journal, 1, b"x", None);
     drop(opened);
     assert_eq!(records(open(&dir, small(), 2)).len(), 1);
+}
+
+#[test]
+fn a_journal_whose_thread_panics_has_failed_and_wakes_who_waits() {
+    struct Boom;
+    impl Wake for Boom {
+        fn wake(self: Arc<Self>) {
+            panic!("a waker of somebody else's");
+        }
+    }
+    let opened = open(&directory("boom"), small(), 1);
+    let journal = &opened.journal;
+    {
+        let mut stage = journal.stage();
+        stage.push(1, b"first", None);
+        stage.on_commit(Waker::from(Arc::new(Boom)));
+    }
+    while journal.failure().is_none() {
+        std::thread::yield_now();
+    }
+    assert_eq!(journal.failure(), Some(Failure::Broken("journal")));
+    let (sender, receiver) = mpsc::channel();
+    {
+        let mut stage = journal.stage();
+        stage.push(1, b"second", None);
+        stage.on_commit(Waker::from(Arc::new(Signal(sender))));
+    }
+    receiver.recv().expect("whoever waits is woken");
+    journal.shutdown();
 }
