@@ -61,7 +61,7 @@ pub(crate) struct PubArgs {
     /// A property. May be repeated. content-type, correlation-id and reply-to are the protocol's own.
     #[arg(short, long, value_name = "NAME=VALUE", value_parser = parse_property)]
     property: Vec<(String, String)>,
-    /// AMQP: declare the queue, durable, when there is none. The other protocols make queues by themselves.
+    /// AMQP: declare the queue, durable, when there is none. STOMP makes queues by itself; publishing over MQTT makes none.
     #[arg(long)]
     declare: bool,
 }

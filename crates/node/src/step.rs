@@ -5,6 +5,7 @@
 //! deliveries that have become possible. A panic from `apply` on aborts the process: memory and journal must not part.
 
 use std::{
+    cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     task::Waker,
@@ -104,11 +105,16 @@ impl Drop for AbortOnPanic {
     }
 }
 
-/// The heads of publishes, encoded before the lock was taken: by the message's place in memory, which is only compared.
+/// The heads of publishes, encoded before the lock was taken.
+///
+/// It holds the messages too: one that is dropped within the step would leave its place in memory to another, and the
+/// other would be journaled with its head.
 #[derive(Default)]
 pub(crate) struct Heads {
     bytes: Vec<u8>,
-    by_message: Vec<(usize, std::ops::Range<usize>)>,
+    by_message: Vec<(Arc<Message>, std::ops::Range<usize>)>,
+    /// Where the last one was found: they are asked for in the order in which they were added.
+    found: Cell<usize>,
 }
 
 impl Heads {
@@ -116,6 +122,7 @@ impl Heads {
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.by_message.clear();
+        self.found.set(0);
     }
 
     /// Gives back what only uncommonly long heads needed.
@@ -129,15 +136,17 @@ impl Heads {
         let start = self.bytes.len();
         message::encode_head(message, &mut self.bytes);
         self.by_message
-            .push((Arc::as_ptr(message).addr(), start..self.bytes.len()));
+            .push((Arc::clone(message), start..self.bytes.len()));
     }
 
     fn find(&self, message: &Arc<Message>) -> Option<&[u8]> {
-        let wanted = Arc::as_ptr(message).addr();
-        let at = self
-            .by_message
+        let (before, after) = self.by_message.split_at(self.found.get());
+        let at = after
             .iter()
-            .position(|(address, _)| *address == wanted)?;
+            .chain(before)
+            .position(|(known, _)| Arc::ptr_eq(known, message))?;
+        let at = (self.found.get() + at) % self.by_message.len();
+        self.found.set(at);
         Some(&self.bytes[self.by_message[at].1.clone()])
     }
 }
@@ -621,5 +630,39 @@ impl<'journal, 'heads> Step<'journal, 'heads> {
             Wait::Durable => self.journal.newest(),
             Wait::Stored(id) => journal::batch_of(id),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use message::{Address, VhostId};
+
+    fn named(name: &'static str) -> Arc<Message> {
+        let address = Address::queue(VhostId::ROOT, name);
+        Arc::new(Message::new(address, Bytes::new()))
+    }
+
+    fn encoded(message: &Message) -> Vec<u8> {
+        let mut out = Vec::new();
+        message::encode_head(message, &mut out);
+        out
+    }
+
+    #[test]
+    fn a_head_is_found_for_its_own_message_only_in_any_order() {
+        let mut heads = Heads::default();
+        let messages = [named("a"), named("b"), named("c")];
+        messages.iter().for_each(|message| heads.add(message));
+        for at in [0, 1, 2, 1, 1, 0, 2] {
+            let head = encoded(&messages[at]);
+            assert_eq!(heads.find(&messages[at]), Some(&head[..]));
+        }
+        // What was dropped stays held, so that no other message takes its place in memory.
+        drop(messages);
+        let others: Vec<_> = (0..1000).map(|_| named("other")).collect();
+        assert!(others.iter().all(|other| heads.find(other).is_none()));
+        heads.clear();
+        assert_eq!(heads.find(&others[0]), None);
     }
 }

@@ -135,7 +135,7 @@ pub enum Event {
         /// Why.
         refusal: Refusal,
     },
-    /// The client session is open. What was in flight follows as deliveries with `resent`, then `Resumed`.
+    /// The client session is open. `Resumed` follows, then what was in flight as deliveries with `resent`.
     Opened {
         /// From the command.
         token: Token,

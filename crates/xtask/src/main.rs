@@ -32,7 +32,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Everything that the gate holds: format, lints, tests, docs, tidiness, fuzz smoke, crash seeds, quick conformance.
+    /// Everything that the gate holds: format, lints, tests, docs, tidiness, random and crash tests with more cases, quick conformance.
     Ci,
     /// Import directions, file sizes, headers, unsafe, names that must not be in the project.
     Tidy,
