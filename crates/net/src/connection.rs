@@ -56,6 +56,9 @@ const WORK_EVENTS_MAX: usize = 1024;
 /// the way (of other channels, in its own buffers); a socket closed over them is reset, and the last words with it.
 const LINGER_LEN_MAX: usize = 16 * 1024 * 1024;
 
+/// How much of a reason the log shows.
+const REASON_LEN_MAX: usize = 200;
+
 /// How a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -101,6 +104,8 @@ where
         unflushed: false,
         undrained: false,
         told: false,
+        protocol: None,
+        user: None,
         until: None,
         timer: None,
         armed: None,
@@ -139,6 +144,10 @@ struct Connection<I, S: ?Sized> {
     undrained: bool,
     /// The session knows of the drain.
     told: bool,
+    /// What the peer speaks, once it has tried to log in.
+    protocol: Option<&'static str>,
+    /// Who it is, once the core knows.
+    user: Option<Arc<str>>,
     /// When the patience of this stage ends (while open: with a peer that takes nothing).
     until: Option<Timestamp>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -300,6 +309,9 @@ where
             *count += scratch.events.len();
             self.undrained |= !scratch.events.is_empty();
             for event in scratch.events.drain(..) {
+                if let Event::Authenticated { user, .. } = &event {
+                    self.user = Some(Arc::clone(user));
+                }
                 self.step(|session, _, out| session.handle_event(event, now, out))?;
             }
             return Ok(true);
@@ -351,6 +363,11 @@ where
     }
 
     fn submit(&mut self) {
+        if self.user.is_none()
+            && let Some(Command::Authenticate(asked)) = self.out.commands.front()
+        {
+            self.protocol = Some(asked.protocol);
+        }
         self.left = !self.out.commands.is_empty()
             && self.link.submit(&mut self.out.commands) == Submitted::Left;
     }
@@ -446,19 +463,18 @@ where
             Ending::Closed(close) => {
                 if close.fault {
                     Traffic::add(&traffic.faults, 1);
+                    self.tell(now, &close.reason);
+                } else {
+                    tracing::debug!(
+                        peer = %self.seat.address(), session = self.link.id().0,
+                        reason = ?close.reason, "closed"
+                    );
                 }
-                tracing::debug!(
-                    peer = %self.seat.address(), session = self.link.id().0,
-                    reason = %close.reason, fault = close.fault, "closed"
-                );
             }
             Ending::Panicked => Traffic::add(&traffic.panics, 1),
             Ending::Stalled => {
                 Traffic::add(&traffic.stalled, 1);
-                tracing::info!(
-                    peer = %self.seat.address(), session = self.link.id().0,
-                    "closed: the peer takes nothing"
-                );
+                self.tell(now, "the peer takes nothing");
             }
             Ending::Vanished | Ending::Reset | Ending::Aborted => {
                 tracing::debug!(
@@ -482,6 +498,25 @@ where
             ending,
         };
         self.submit();
+    }
+
+    /// The line of the log about a connection that ended through its peer's fault.
+    fn tell(&self, now: Timestamp, reason: &str) {
+        let Some(left_out) = self.seat.server().endings().admit(now) else {
+            return;
+        };
+        // What a stranger wrote may be quoted there: it is shown escaped, and not in all its length.
+        let reason = &reason[..reason.floor_char_boundary(REASON_LEN_MAX)];
+        tracing::info!(
+            peer = %self.seat.address(),
+            listener = self.seat.peer().listener,
+            session = self.link.id().0,
+            protocol = self.protocol,
+            user = self.user.as_deref(),
+            reason = ?reason,
+            left_out,
+            "closed a connection: its peer is at fault"
+        );
     }
 
     /// Hands in what is left, tells the session, detaches.

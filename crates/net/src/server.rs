@@ -19,7 +19,7 @@ use std::{
 };
 
 use message::Timestamp;
-use session::{Peer, Port};
+use session::{LogRate, Peer, Port};
 use tokio::{
     sync::Notify,
     time::{Instant, timeout_at},
@@ -53,6 +53,8 @@ pub struct Server {
     none_open: Notify,
     wakers: Mutex<Wakers>,
     listeners: Mutex<Vec<(&'static str, Arc<Traffic>)>>,
+    /// Lines about connections that ended through their peers' fault.
+    endings: LogRate,
 }
 
 #[derive(Default)]
@@ -73,6 +75,7 @@ impl Server {
             none_open: Notify::new(),
             wakers: Mutex::default(),
             listeners: Mutex::default(),
+            endings: LogRate::new(),
         })
     }
 
@@ -92,6 +95,10 @@ impl Server {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.open.load(Ordering::Relaxed)
+    }
+
+    pub(crate) const fn endings(&self) -> &LogRate {
+        &self.endings
     }
 
     /// Whether a drain has begun.

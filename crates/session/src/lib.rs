@@ -15,12 +15,14 @@
 //! | `declare.rs` | queues, exchanges and bindings: options and attributes |
 //! | `event.rs` | what the core answers and delivers |
 //! | `refusal.rs` | why something was refused, in the core's words |
+//! | `log_rate.rs` | [`LogRate`]: how often a peer can cause a line in the log |
 //! | `output.rs` | [`Output`], [`Wire`], [`Close`], [`Session`], [`Port`], [`Link`] |
 #![forbid(unsafe_code)]
 
 mod command;
 mod declare;
 mod event;
+mod log_rate;
 mod output;
 mod refusal;
 
@@ -36,5 +38,6 @@ pub use declare::{
 pub use event::{
     CloseReason, Death, DeathReason, Delivery, DeliveryId, Event, PublishOutcome, QueueId,
 };
+pub use log_rate::LogRate;
 pub use output::{Close, Link, Output, Peer, Port, Session, Submitted, Wire};
 pub use refusal::{Refusal, RefusalKind};
