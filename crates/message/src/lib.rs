@@ -10,21 +10,25 @@
 //! | `filter.rs` | [`Filter`], [`Pattern`]: what a subscription asks for |
 //! | `escape.rs` | the reversible escape of separators inside a level, one function pair for all protocols |
 //! | `value.rs` | [`Value`], [`Properties`]: typed properties in their order |
+//! | `text.rs`, `json.rs`, `base64.rs` | properties and identifiers as texts, and back |
 //! | `message.rs` | [`Message`], [`Fields`], [`BodyKind`], [`Native`] |
 //! | `head.rs` | the versioned encoded form of a head, as the journal stores it |
 //! | `codec.rs` | the primitive readers and writers that `head.rs` and the core's records are made of |
 #![forbid(unsafe_code)]
 
 mod address;
+mod base64;
 pub mod codec;
 mod escape;
 mod filter;
 mod head;
+mod json;
 #[allow(
     clippy::module_inception,
     reason = "the file holds the type that names the crate"
 )]
 mod message;
+mod text;
 mod time;
 mod value;
 
@@ -37,5 +41,6 @@ pub use head::{
     put_properties, read_address, read_filter, read_levels, read_properties,
 };
 pub use message::{BodyKind, Fields, Message, Native, NativeForm, StoredId};
+pub use text::{JSON_NAMES, JSON_READ_MAX, Lists, is_text_type};
 pub use time::Timestamp;
 pub use value::{Properties, VALUE_DEPTH_MAX, Value};

@@ -6,4 +6,5 @@ mod head;
 mod levels;
 mod pattern;
 mod samples;
+mod text;
 mod value;
