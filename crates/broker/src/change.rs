@@ -432,6 +432,15 @@ pub(crate) struct ClientSubscribed {
     pub(crate) priority: i32,
 }
 
+/// A subscription of a client session has been shown the retained messages up to a topic.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Replayed {
+    pub(crate) client: ClientNo,
+    pub(crate) pattern: Pattern,
+    /// The topic; without, it has been shown all.
+    pub(crate) upto: Option<Levels>,
+}
+
 /// A client session's subscription is gone.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ClientUnsubscribed {
@@ -491,6 +500,7 @@ pub(crate) enum Kind {
     ClientEnded(ClientEnded),
     ClientSubscribed(Box<ClientSubscribed>),
     ClientUnsubscribed(Box<ClientUnsubscribed>),
+    Replayed(Box<Replayed>),
     InboundTaken(Inbound),
     InboundReleased(Inbound),
     // Soft from here on.
@@ -534,6 +544,8 @@ pub(crate) enum Kind {
     },
     /// Nothing can be delivered from that queue for the time being.
     Rest(QueueId),
+    /// There is no room for further retained messages of that client session.
+    ReplayRests(ClientNo),
     /// A deadline needs no record: look again later, or never.
     Postponed {
         was: (Timestamp, crate::soft::Timer),
@@ -566,6 +578,7 @@ impl Change {
             Kind::WillDone(it) | Kind::ClientEnded(it) => !it.client.is_soft(),
             Kind::ClientSubscribed(it) => !it.client.is_soft(),
             Kind::ClientUnsubscribed(it) => !it.client.is_soft(),
+            Kind::Replayed(it) => !it.client.is_soft(),
             Kind::InboundTaken(it) | Kind::InboundReleased(it) => !it.client.is_soft(),
             Kind::Attached { .. }
             | Kind::Detached(_)
@@ -578,6 +591,7 @@ impl Change {
             | Kind::Visible { .. }
             | Kind::SetAside { .. }
             | Kind::Rest(_)
+            | Kind::ReplayRests(_)
             | Kind::Postponed { .. }
             | Kind::Counted(..) => false,
         }

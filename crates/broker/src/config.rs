@@ -42,6 +42,11 @@ pub struct Config {
     pub carbon_copies_max: u64,
     /// Messages that one pull may take. Default 1,024.
     pub pull_count_max: u32,
+    /// Retained messages that a new subscription is shown in one go, 1 or more; the rest follows, in turn with others' work.
+    /// Default 256.
+    pub replay_slice: u32,
+    /// Messages waiting for a client session beyond which it is shown no further retained ones. 1 or more. Default 1,024.
+    pub replay_held_max: u64,
     /// How long a dedup id is remembered, in ms. Default five minutes.
     pub dedup_ms: u64,
     /// Deliveries of one FIFO group that may be out at a time (DOORS 20). Default 10.
@@ -70,6 +75,8 @@ impl Default for Config {
             transaction_bytes_max: 64 << 20,
             carbon_copies_max: 1024,
             pull_count_max: 1024,
+            replay_slice: 256,
+            replay_held_max: 1024,
             dedup_ms: 5 * 60 * 1000,
             group_window: 10,
         }

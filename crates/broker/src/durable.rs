@@ -127,6 +127,8 @@ pub(crate) struct Client {
     pub(crate) will_at: Option<Timestamp>,
     pub(crate) subscriptions: BTreeMap<Pattern, SubscriptionOptions>,
     pub(crate) sources: Vec<ClientSource>,
+    /// Subscriptions that are still being shown retained messages: behind which topic that goes on.
+    pub(crate) replays: BTreeMap<Pattern, Levels>,
     pub(crate) inbound: BTreeSet<u16>,
 }
 

@@ -130,6 +130,12 @@ fn put_client(number: ClientNo, client: &Client, out: &mut Vec<u8>) {
             options.put(out);
         });
     }
+    for (pattern, upto) in &client.replays {
+        put_field(out, 14, |out| {
+            Filter::Pattern(pattern.clone()).put(out);
+            upto.put(out);
+        });
+    }
     for source in &client.sources {
         put_field(out, 13, |out| {
             ClientSubscribed {
@@ -177,6 +183,12 @@ fn read_client(reader: &mut Reader) -> Result<(ClientNo, Client), DecodeError> {
                 };
                 let options = SubscriptionOptions::read(part)?;
                 client.subscriptions.insert(pattern, options);
+            }
+            14 => {
+                let Filter::Pattern(pattern) = Filter::read(part)? else {
+                    return Err(DecodeError::Bounds("a subscription's filter"));
+                };
+                client.replays.insert(pattern, Wire::read(part)?);
             }
             13 => {
                 let it = ClientSubscribed::read(part)?;

@@ -204,6 +204,8 @@ pub(crate) struct Attached {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Connected {
     pub(crate) session: Option<SessionId>,
+    /// Place in the round of client sessions that are shown retained messages.
+    pub(crate) replay_at: Option<u64>,
     pub(crate) message_len_max: Option<u32>,
 }
 
@@ -294,6 +296,10 @@ pub(crate) struct Soft {
     pub(crate) timers: BTreeSet<(Timestamp, Timer)>,
     /// Queues that may have something to deliver, in their round.
     pub(crate) pump: BTreeMap<u64, QueueId>,
+    /// Client sessions that are shown retained messages, in the same round.
+    pub(crate) replaying: BTreeMap<u64, ClientNo>,
+    /// Those for which there is no room at present.
+    pub(crate) resting: BTreeSet<ClientNo>,
     /// Client sessions that read a shared queue.
     pub(crate) sharers: BTreeMap<QueueId, BTreeSet<ClientNo>>,
     pub(crate) part_owners: BTreeMap<StoredId, StoredId>,

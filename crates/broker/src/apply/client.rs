@@ -69,11 +69,13 @@ impl Broker {
             .client_ids
             .insert((it.vhost, it.client_id.clone()), it.client);
         let Some(session) = it.session else { return };
+        self.leave_replay_round(it.client);
         self.soft.connected.insert(
             it.client,
             Connected {
                 session: Some(session),
                 message_len_max: it.message_len_max,
+                replay_at: None,
             },
         );
         if let Some(attached) = self.soft.sessions.get_mut(&session) {
@@ -114,9 +116,11 @@ impl Broker {
             consumer.out += owned;
         }
         self.refresh(receiver);
+        self.enter_replay_round(it.client);
     }
 
     pub(super) fn apply_client_away(&mut self, it: &ClientAway) {
+        self.leave_replay_round(it.client);
         self.soft.connected.remove(&it.client);
         let Some(client) = self.client_mut(it.client) else {
             return;
@@ -145,6 +149,7 @@ impl Broker {
     }
 
     pub(super) fn apply_client_ended(&mut self, number: ClientNo, at: &mut Applying<'_>) {
+        self.leave_replay_round(number);
         let clients = if number.is_soft() {
             &mut self.soft.clients
         } else {
@@ -274,6 +279,7 @@ impl Broker {
             let Some(pattern) = pattern_of(filter) else {
                 return;
             };
+            client.replays.remove(&pattern);
             if let Some(old) = client.subscriptions.remove(&pattern) {
                 self.route_client(vhost, &pattern, target_of(it.client, &old), false);
             }

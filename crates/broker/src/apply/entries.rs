@@ -375,6 +375,7 @@ impl Broker {
         }
         self.counters.transient_bytes = self.soft.transient_bytes;
         self.touch(id);
+        self.made_room(id);
     }
 
     /// An entry is out no longer: its group and its receiver's credit are free. Counted as ready again.
@@ -477,6 +478,17 @@ impl Broker {
         }
         self.soft_queue_mut(it.queue).last_used = at.now;
         self.next_round(it.queue);
+        self.made_room(it.queue);
+    }
+
+    /// A queue holds less: if it is a client session's, there may be room for retained messages.
+    fn made_room(&mut self, id: QueueId) {
+        if self.soft.resting.is_empty() {
+            return;
+        }
+        if let Some(client) = self.queue(id).and_then(|queue| queue.declared.client) {
+            self.replay_may_go_on(client);
+        }
     }
 
     /// In a replay entries are taken out of their turn: what the cursor skips is ready all the same.

@@ -8,12 +8,14 @@
 //! | `declare.rs` | virtual hosts, queues, exchanges, bindings |
 //! | `entries.rs` | publishes, deliveries, settlements |
 //! | `client.rs` | client sessions, subscriptions, wills, epochs |
+//! | `replay.rs` | how far subscriptions have been shown retained messages, and whose turn that is |
 //! | `receivers.rs` | connections, consumers, credit, the round of queues with something to deliver |
 
 mod client;
 mod declare;
 mod entries;
 mod receivers;
+mod replay;
 
 use message::{StoredId, Timestamp};
 
@@ -97,6 +99,8 @@ impl Broker {
             Kind::ClientEnded(it) => self.apply_client_ended(it.client, at),
             Kind::ClientSubscribed(it) => self.apply_client_subscribed(it),
             Kind::ClientUnsubscribed(it) => self.apply_client_unsubscribed(it),
+            Kind::Replayed(it) => self.apply_replayed(it),
+            Kind::ReplayRests(client) => self.replay_rests(*client),
             Kind::InboundTaken(it) => {
                 if let Some(client) = self.client_mut(it.client) {
                     client.inbound.insert(it.id);

@@ -319,8 +319,12 @@ impl Broker {
         };
         let had = attached.room_used < max;
         attached.room_used = attached.room_used.saturating_sub(bytes);
+        let client = attached.client;
         if !had && attached.room_used < max {
             self.refresh_session(session);
+        }
+        if let Some(client) = client.filter(|_| !self.soft.resting.is_empty()) {
+            self.replay_may_go_on(client);
         }
     }
 

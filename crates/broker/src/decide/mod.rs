@@ -8,6 +8,7 @@
 //! | `dead_letter.rs` | dead-lettering, expiry, drops from full queues |
 //! | `declare.rs` | queues, exchanges, bindings |
 //! | `subscribe.rs` | consumers, subscriptions, retained replay |
+//! | `replay.rs` | retained messages for new subscriptions, in slices |
 //! | `settle.rs` | settlements and pulls |
 //! | `pump.rs` | deliveries |
 //! | `client.rs` | client sessions, wills, connections that come and go |
@@ -20,6 +21,7 @@ mod declare;
 mod draft;
 mod publish;
 mod pump;
+mod replay;
 mod route;
 mod settle;
 mod subscribe;

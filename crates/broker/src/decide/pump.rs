@@ -111,10 +111,18 @@ struct Used {
 impl Broker {
     /// Deliveries that have become possible: `true` when there may be more.
     pub fn decide_deliveries(&self, cx: &Context, limit: usize, out: &mut Decision) -> bool {
-        let Some((_, id)) = self.soft.pump.first_key_value() else {
-            return false;
-        };
+        let queue = self.soft.pump.first_key_value();
+        let replay = self.soft.replaying.first_key_value();
         let mut draft = Draft::new(cx, out);
+        let id = match (queue, replay) {
+            (None, None) => return false,
+            (Some((at, id)), replay) if replay.is_none_or(|(other, _)| at < other) => id,
+            (_, Some((_, client))) => {
+                self.go_on_showing(*client, limit.max(1), &mut draft);
+                return true;
+            }
+            (Some((_, id)), None) => id,
+        };
         self.plan(*id, limit.max(1), &mut draft);
         if draft.changes_len() == 0 {
             draft.change(Kind::Rest(*id));

@@ -8,22 +8,14 @@ use session::{
     ConsumerId, Credit, Event, Lane, QueueId, QueueOptions, Refusal, RefusalKind, RetainReplay,
     SessionId, Source, Subscribe, Token,
 };
-use smallvec::SmallVec;
 
-use super::{
-    consumer_lane,
-    draft::Draft,
-    publish::{Direct, delivery_bytes, send_direct},
-    refusal, shown,
-};
+use super::{consumer_lane, draft::Draft, refusal, replay::Shown, shown};
 use crate::{
-    Broker, Content, PendingDelivery, Wait,
+    Broker, Wait,
     change::{
-        ClientNo, ClientSubscribed, ClientUnsubscribed, ConsumerAdded, Enqueued, Entrant, Kind,
-        QueueDeclared, RetainedGone, Share, is_soft, pattern_of,
+        ClientNo, ClientSubscribed, ClientUnsubscribed, ConsumerAdded, Kind, QueueDeclared,
+        Replayed, Share, pattern_of,
     },
-    counters::Tally,
-    queue::{Rare, flag},
 };
 
 /// A source as it is kept and compared.
@@ -304,99 +296,22 @@ impl Broker {
             RetainReplay::Never => false,
         };
         if replay {
-            self.replay_retained(from, number, &pattern, subscribe, draft);
-        }
-        Ok(())
-    }
-
-    /// Shows a new subscription the retained messages that match, in the order of their topics (DOORS 18).
-    fn replay_retained(
-        &self,
-        from: SessionId,
-        number: ClientNo,
-        pattern: &Pattern,
-        subscribe: &Subscribe,
-        draft: &mut Draft<'_>,
-    ) {
-        let (Some(client), Some(attached)) = (self.client(number), self.attached(from)) else {
-            return;
-        };
-        let Some(tree) = self.durable.retained.get(&client.vhost) else {
-            return;
-        };
-        let max = self
-            .soft
-            .connected
-            .get(&number)
-            .and_then(|connected| connected.message_len_max);
-        let mut room_used = attached.room_used;
-        let now = draft.now;
-        let mut identifiers: SmallVec<[u32; 2]> = SmallVec::new();
-        if subscribe.options.identifier != 0 {
-            identifiers.push(subscribe.options.identifier);
-        }
-        tree.for_each_match(pattern, |key, retained| {
-            if retained.expiry.is_some_and(|expiry| expiry <= now) {
-                return draft.change(Kind::RetainedGone(Box::new(RetainedGone {
-                    vhost: client.vhost,
-                    key: key.clone(),
+            let to = Shown {
+                session: from,
+                client: number,
+                pattern: &pattern,
+                options: &subscribe.options,
+            };
+            let limit = self.config.replay_slice as usize;
+            if let Some(upto) = self.show_retained(&to, None, limit, draft) {
+                draft.change(Kind::Replayed(Box::new(Replayed {
+                    client: number,
+                    pattern,
+                    upto: Some(upto),
                 })));
             }
-            if max.is_some_and(|max| retained.len > max) {
-                return draft.count(Tally::DroppedTooLarge, 1);
-            }
-            let qos = subscribe.options.qos.min(retained.qos);
-            let bytes = delivery_bytes(retained.len);
-            if qos == 0 && room_used < self.config.outbox_qos0_bytes_max {
-                room_used += bytes;
-                let direct = Direct {
-                    session: from,
-                    delivery: PendingDelivery {
-                        consumer: ConsumerId::CLIENT,
-                        id: None,
-                        count: 1,
-                        redelivered: false,
-                        resent: false,
-                        qos: 0,
-                        retain: true,
-                        subscriptions: identifiers.clone(),
-                        enqueued: retained.since,
-                        deaths: None,
-                        readdressed: None,
-                    },
-                    bytes,
-                };
-                let content = Content::Stored(retained.stored, retained.len);
-                return send_direct(vec![direct], &content, Wait::Stored(retained.stored), draft);
-            }
-            if draft.held(self, client.queue).0 >= self.config.client_queue_length_max {
-                return draft.count(Tally::DroppedClientFull, 1);
-            }
-            draft.entry_comes(client.queue, retained.len, false);
-            // Those of QoS 0 that find no room wait in the session's queue, in memory.
-            let soft = is_soft(client.queue) || qos == 0;
-            let rare = Rare {
-                expiry: retained.expiry,
-                subscriptions: identifiers.clone(),
-                ..Rare::default()
-            };
-            let entrant = Entrant {
-                queue: client.queue,
-                qseq: draft.number(self, client.queue),
-                flags: u16::from(qos) | flag::RETAIN,
-                priority: 0,
-                rare: rare.boxed(),
-                soft,
-            };
-            draft.change(Kind::Enqueued(Box::new(Enqueued {
-                from: None,
-                stored: Some((retained.stored, retained.len)),
-                targets: SmallVec::from_iter([entrant]),
-                resident: None,
-                from_soft: false,
-                continues: false,
-            })));
-        });
+        }
+        Ok(())
     }
 
     pub(super) fn decide_cancel(

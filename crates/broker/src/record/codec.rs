@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use message::{
-    DecodeError, Name, Reader, StoredId, Timestamp,
+    DecodeError, Filter, Name, Reader, StoredId, Timestamp,
     codec::{put_bytes, put_u64},
 };
 use session::{Source, SubscriptionOptions};
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::change::{
     Change, ClientSubscribed, ClientUnsubscribed, Delivered, HandedOut, Kind, Published, Ranges,
-    Transaction,
+    Replayed, Transaction,
 };
 
 /// The type of a record: never reused, an unknown one stops the reader (RULES 24).
@@ -50,6 +50,7 @@ const INBOUND_TAKEN: u8 = 21;
 const INBOUND_RELEASED: u8 = 22;
 const UNBOUND: u8 = 23;
 const WILL_DONE: u8 = 24;
+const REPLAYED: u8 = 25;
 
 /// The field of the time, in every record.
 const TIME: u64 = 31;
@@ -265,6 +266,7 @@ fn put_kind(kind: &Kind, out: &mut Vec<u8>) -> u8 {
         Kind::ClientEnded(it) => put(it, CLIENT_ENDED, out),
         Kind::ClientSubscribed(it) => put(&**it, CLIENT_SUBSCRIBED, out),
         Kind::ClientUnsubscribed(it) => put(&**it, CLIENT_UNSUBSCRIBED, out),
+        Kind::Replayed(it) => put(&**it, REPLAYED, out),
         Kind::InboundTaken(it) => put(it, INBOUND_TAKEN, out),
         Kind::InboundReleased(it) => put(it, INBOUND_RELEASED, out),
         Kind::Published(_)
@@ -279,6 +281,7 @@ fn put_kind(kind: &Kind, out: &mut Vec<u8>) -> u8 {
         | Kind::Visible { .. }
         | Kind::SetAside { .. }
         | Kind::Rest(_)
+        | Kind::ReplayRests(_)
         | Kind::Postponed { .. }
         | Kind::Counted(..) => unreachable!("a soft change has no record"),
     }
@@ -311,6 +314,7 @@ fn read_kind(kind: u8, r: &mut Reader) -> Result<Kind, DecodeError> {
         CLIENT_ENDED => Kind::ClientEnded(Wire::read(r)?),
         CLIENT_SUBSCRIBED => Kind::ClientSubscribed(Wire::read(r)?),
         CLIENT_UNSUBSCRIBED => Kind::ClientUnsubscribed(Wire::read(r)?),
+        REPLAYED => Kind::Replayed(Wire::read(r)?),
         INBOUND_TAKEN => Kind::InboundTaken(Wire::read(r)?),
         INBOUND_RELEASED => Kind::InboundReleased(Wire::read(r)?),
         tag => {
@@ -507,6 +511,34 @@ impl Wire for ClientSubscribed {
                 3 => it.options = Wire::read(part)?,
                 4 => it.queue = Wire::read(part)?,
                 5 => it.priority = Wire::read(part)?,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(it)
+    }
+}
+
+impl Wire for Replayed {
+    fn put(&self, out: &mut Vec<u8>) {
+        put_field(out, 1, |out| self.client.put(out));
+        put_field(out, 2, |out| Filter::Pattern(self.pattern.clone()).put(out));
+        put_field(out, 3, |out| self.upto.put(out));
+        out.push(0);
+    }
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let mut it = Self::default();
+        fields(reader, |number, part| {
+            match number {
+                1 => it.client = Wire::read(part)?,
+                2 => {
+                    let Filter::Pattern(pattern) = Filter::read(part)? else {
+                        return Err(DecodeError::Bounds("a subscription's filter"));
+                    };
+                    it.pattern = pattern;
+                }
+                3 => it.upto = Wire::read(part)?,
                 _ => {}
             }
             Ok(())

@@ -4,7 +4,10 @@
 //! of exactly the size needed and become a B-tree when they grow. A hash table is deliberately not used: clients
 //! choose the names, and names that collide would make every lookup under the node's lock as long as the table.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
 
 use smallvec::SmallVec;
 
@@ -110,12 +113,22 @@ impl<N> Children<N> {
         }
     }
 
-    /// All of them, in the order of their names.
-    pub(super) fn for_each<'a>(&'a self, mut visit: impl FnMut(&'a [u8], &'a N)) {
-        match self {
-            Self::List(list) => list.iter().for_each(|(name, child)| visit(name, child)),
-            Self::Tree(tree) => tree.iter().for_each(|(name, child)| visit(name, child)),
-        }
+    /// Those whose names are not below `first`, in the order of their names.
+    pub(super) fn from<'a>(&'a self, first: &[u8]) -> impl Iterator<Item = (&'a [u8], &'a N)> {
+        let (list, tree) = match self {
+            Self::List(list) => {
+                let at = list.partition_point(|(name, _)| **name < *first);
+                (Some(list[at..].iter()), None)
+            }
+            Self::Tree(tree) => {
+                let from = (Bound::Included(first), Bound::Unbounded);
+                (None, Some(tree.range::<[u8], _>(from)))
+            }
+        };
+        let list = list.into_iter().flatten();
+        let tree = tree.into_iter().flatten();
+        list.map(|(name, child)| (&**name, child))
+            .chain(tree.map(|(name, child)| (&**name, child)))
     }
 
     /// Moves all of them out.
@@ -235,7 +248,7 @@ mod tests {
                 prop_assert_eq!(children.is_fork(), map.len() > 1);
             }
             let mut shown = Vec::new();
-            children.for_each(|name, number| shown.push((name, *number)));
+            children.from(&[]).for_each(|(name, number)| shown.push((name, *number)));
             prop_assert!(shown.into_iter().eq(map.iter().map(|(name, number)| (&name[..], *number))));
             let mut drained = Vec::new();
             children.drain_into(&mut drained);

@@ -170,7 +170,9 @@ impl<T: Ord + Clone> Trie<T> {
     pub(super) fn count_nodes(&self) -> usize {
         fn count<T>(node: &Node<T>) -> usize {
             let mut sum = 1;
-            node.exact.for_each(|_, child| sum += count(child));
+            node.exact
+                .from(&[])
+                .for_each(|(_, child)| sum += count(child));
             let wild = [&node.one, &node.many];
             sum + wild
                 .into_iter()

@@ -3,6 +3,7 @@
 mod clients;
 mod history;
 mod queues;
+mod retained;
 mod rig;
 mod topics;
 mod transactions;

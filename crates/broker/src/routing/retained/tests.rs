@@ -9,10 +9,34 @@ use super::*;
 
 fn found<T: Clone>(tree: &RetainedTree<T>, pattern: &Pattern) -> Vec<(Levels, T)> {
     let mut found = Vec::new();
-    tree.for_each_match(pattern, |topic, value| {
+    let rest = tree.show_matches(pattern, None, usize::MAX, |topic, value| {
         found.push((topic.clone(), value.clone()));
+        true
     });
+    assert_eq!(rest, None);
     found
+}
+
+/// The same in slices of at most so many visits and so many topics, each of which goes on behind the one before.
+fn found_in_slices<T: Clone>(
+    tree: &RetainedTree<T>,
+    pattern: &Pattern,
+    visits: usize,
+    topics: usize,
+) -> Vec<(Levels, T)> {
+    let mut found = Vec::new();
+    let mut after: Option<Levels> = None;
+    loop {
+        let mut left = topics;
+        let rest = tree.show_matches(pattern, after.as_ref(), visits, |topic, value| {
+            found.push((topic.clone(), value.clone()));
+            left -= 1;
+            left > 0
+        });
+        let Some(rest) = rest else { return found };
+        assert!(after.is_none_or(|after| after < rest), "no progress");
+        after = Some(rest);
+    }
 }
 
 /// The root, and each way down to a topic that has a value.
@@ -49,12 +73,13 @@ proptest! {
         let mut all = Vec::new();
         tree.for_each(|topic, value| all.push((topic.clone(), *value)));
         prop_assert!(all.iter().map(|(topic, value)| (topic, value)).eq(map.iter()));
-        for pattern in patterns {
+        for (at, pattern) in patterns.into_iter().enumerate() {
             let wanted: Vec<(Levels, u8)> = map
                 .iter()
                 .filter(|(topic, _)| passes(&pattern, topic, true))
                 .map(|(topic, value)| (topic.clone(), *value))
                 .collect();
+            prop_assert_eq!(&found_in_slices(&tree, &pattern, at + 1, 1 + at % 3), &wanted, "pattern {:?}", &pattern);
             prop_assert_eq!(found(&tree, &pattern), wanted, "pattern {:?}", pattern);
         }
         tree.clear();
@@ -100,8 +125,14 @@ fn an_exact_pattern_looks_at_its_own_levels_only() {
     for number in 0..10_000 {
         tree.set(&levels(&format!("a.{number}.b")), number);
     }
-    assert_eq!(tree.walk(&amqp("a.77.b"), |_, _| {}), 4);
-    assert_eq!(tree.walk(&amqp("a.77.#"), |_, _| {}), 4);
+    assert_eq!(
+        tree.walk(&amqp("a.77.b"), None, usize::MAX, |_, _| true).0,
+        4
+    );
+    assert_eq!(
+        tree.walk(&amqp("a.77.#"), None, usize::MAX, |_, _| true).0,
+        4
+    );
 }
 
 #[test]
@@ -124,7 +155,10 @@ fn many_hashes_visit_each_topic_once() {
     ] {
         let pattern = amqp(&way);
         let mut got = Vec::new();
-        let visited = tree.walk(&pattern, |topic, _| got.push(topic.clone()));
+        let (visited, _) = tree.walk(&pattern, None, usize::MAX, |topic, _| {
+            got.push(topic.clone());
+            true
+        });
         assert!(visited <= nodes, "{visited} visits in {nodes} nodes");
         let mut wanted = Vec::new();
         tree.for_each(|topic, _| {
