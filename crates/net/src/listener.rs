@@ -1,4 +1,4 @@
-//! Listeners: bind, accept, back off when the process is out of descriptors.
+//! Listeners for TCP, an ordered and lossless stream both ways ([MQTT-4.2-1]): bind, accept, back off when the process is out of descriptors.
 
 use std::{
     future::poll_fn,

@@ -1,4 +1,4 @@
-//! Development commands: `cargo xtask ci | tidy | conformance | bench | memory | restart`.
+//! Development commands: `cargo xtask ci | tidy | spec | conformance | bench | memory | restart`.
 //!
 //! What needs Python says what is missing and is skipped only where the command says so.
 #![forbid(unsafe_code)]
@@ -13,6 +13,7 @@ mod ci;
 mod conformance;
 mod load;
 mod soak;
+mod spec;
 mod tidy;
 
 use std::{
@@ -36,6 +37,17 @@ enum Task {
     Ci,
     /// Import directions, file sizes, headers, unsafe, names that must not be in the project.
     Tidy,
+    /// The normative statements of the specifications, and which code and tests cite them.
+    Spec {
+        /// `mqtt`, `amqp` or `stomp`; default all.
+        protocol: Option<String>,
+        /// Only those that lack code or test.
+        #[arg(long)]
+        missing: bool,
+        /// Writes the counts into protocols/README.md.
+        #[arg(long)]
+        write: bool,
+    },
     /// Third-party clients against a release server.
     Conformance {
         /// Which suites: `crossings`, `kill9`; default both, the second short.
@@ -78,6 +90,11 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Task::Ci => ci::run(),
         Task::Tidy => tidy::run(),
+        Task::Spec {
+            protocol,
+            missing,
+            write,
+        } => spec::run(protocol.as_deref(), missing, write),
         Task::Conformance { suites } => conformance::run(&suites),
         Task::Bench { seconds, data } => release().and_then(|()| bench::run(seconds, &data)),
         Task::Memory { count, data } => release().and_then(|()| soak::memory(count, &data)),

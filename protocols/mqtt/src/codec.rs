@@ -152,6 +152,7 @@ impl Decoder {
             Varint::Overlong => return Err(DecodeError::RemainingLength),
         };
         let len = header + remaining;
+        // [MQTT-3.2.2-15]
         if len > self.limits.packet_len_max {
             return Err(DecodeError::TooLarge {
                 len,
@@ -174,7 +175,8 @@ impl Decoder {
         if kind == 3 {
             return Publish::decode(&mut reader, flags, version, limits).map(Packet::Publish);
         }
-        // MQTT 5, table 2-2 [MQTT-2.1.3-1]; MQTT 3.1 used three of these flags for DUP and QoS, and its clients may set DUP.
+        // MQTT 5, table 2-2 [MQTT-2.1.3-1]: PUBREL [MQTT-3.6.1-1], SUBSCRIBE [MQTT-3.8.1-1], UNSUBSCRIBE [MQTT-3.10.1-1],
+        // DISCONNECT [MQTT-3.14.1-1], AUTH [MQTT-3.15.1-1]; MQTT 3.1 used three of these flags for DUP and QoS, and its clients may set DUP.
         let fixed = if matches!(kind, 6 | 8 | 10) { 2 } else { 0 };
         let dup_of_old = version == Version::V31 && matches!(kind, 6 | 8 | 10) && flags == 0x0a;
         if flags != fixed && !dup_of_old {

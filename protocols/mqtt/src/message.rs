@@ -113,7 +113,8 @@ pub(crate) fn take_properties(
     Ok(())
 }
 
-/// MQTT 5, 3.3.2.3: the server passes these on unaltered.
+/// MQTT 5, 3.3.2.3: the server passes these on unaltered: [MQTT-3.3.2-4], [MQTT-3.3.2-15], [MQTT-3.3.2-16], [MQTT-3.3.2-17],
+/// [MQTT-3.3.2-20], and in their order [MQTT-3.3.2-18], [MQTT-3.1.3-10].
 const fn is_end_to_end(property: &Property) -> bool {
     matches!(
         property,
@@ -181,6 +182,7 @@ pub(crate) fn stamp(message: &mut Message, qos: u8, retain: bool) {
     message.qos = qos;
     message.durable = qos > 0;
     // DOORS rule 18: retained on topics only.
+    // [MQTT-3.1.2-14], [MQTT-3.1.2-15]: wills too.
     message.retain = retain && message.address.kind == Kind::Topic;
 }
 

@@ -26,7 +26,7 @@ const TOPIC_SPECIAL: &[u8] = b"/+#";
 /// What the name of a queue may not show: `/` is literal there.
 const QUEUE_SPECIAL: &[u8] = b"+#";
 
-/// A topic's levels. The text is not copied unless something in it is escaped. `None` when there are too many levels.
+/// A topic's levels, which are compared as they are [MQTT-4.7.3-4]. The text is not copied unless something in it is escaped. `None` when there are too many levels.
 #[must_use]
 pub fn decode_topic(text: &Bytes) -> Option<Levels> {
     if text.contains(&b'%') {

@@ -163,6 +163,7 @@ impl MqttSession {
                         }
                     }
                 }
+                // [MQTT-3.1.4-6]: dropped if CONNECT is refused.
                 State::Authenticating(_) | State::Opening(..) => {
                     self.held.unsplit(input.split());
                     return Ok(());
@@ -260,9 +261,10 @@ impl MqttSession {
             CloseReason::Internal => ReasonCode::IMPLEMENTATION_SPECIFIC,
         };
         match &self.state {
+            // [MQTT-3.1.4-3] among others.
             State::Open(open) => open.put_disconnect(code, code.words(), out),
             State::Authenticating(handshake) | State::Opening(handshake, _) => {
-                // MQTT 5, table 3-1: CONNACK has other words.
+                // MQTT 5, table 3-1: CONNACK has other words; and no DISCONNECT before it [MQTT-3.14.0-1].
                 let code = match reason {
                     CloseReason::NotActive => ReasonCode::USE_ANOTHER_SERVER,
                     _ => ReasonCode::SERVER_UNAVAILABLE,
@@ -322,6 +324,7 @@ impl Open {
             Packet::Unsubscribe(unsubscribe) => {
                 self.subscriptions.on_unsubscribe(&unsubscribe, peer, out)
             }
+            // [MQTT-3.12.4-1]
             Packet::PingReq => {
                 put_packet(&Packet::PingResp, peer.version, out);
                 Ok(())
@@ -332,7 +335,7 @@ impl Open {
             },
             // [MQTT-3.1.0-2]
             Packet::Connect(_) => Err(Fault::new(ReasonCode::PROTOCOL_ERROR, "second CONNECT")),
-            // [MQTT-4.12.0-7]: no CONNECT with an authentication method was accepted.
+            // [MQTT-4.12.0-7], [MQTT-4.12.0-6]: no CONNECT with an authentication method was accepted.
             Packet::Auth(_) => Err(Fault::new(
                 ReasonCode::PROTOCOL_ERROR,
                 "AUTH without an authentication method",
@@ -371,7 +374,7 @@ impl Open {
             }
         }
         out.commands.push_back(Command::CloseClient {
-            // [MQTT-3.14.4-3]
+            // [MQTT-3.14.4-3], [MQTT-3.1.2-10]
             publish_will: farewell.reason != ReasonCode::SUCCESS,
             expiry: expiry.map(client_expiry),
         });
@@ -379,6 +382,8 @@ impl Open {
     }
 
     /// The last words of a connection that must end.
+    /// [MQTT-4.13.1-1], [MQTT-4.13.2-1]; nothing follows DISCONNECT but the end [MQTT-3.14.4-1], [MQTT-3.14.4-2].
+    /// [MQTT3-4.8.0-2]: nor does 3.1.1 go on after a passing fault.
     fn fail(&self, fault: Fault, out: &mut Output) -> Close {
         self.put_disconnect(fault.reason, &fault.why, out);
         fault.close()
@@ -386,6 +391,7 @@ impl Open {
 
     fn put_disconnect(&self, reason: ReasonCode, why: &str, out: &mut Output) {
         if self.peer.version == Version::V5 {
+            // [MQTT-3.14.2-2], [MQTT-3.14.2-3]: a reason string at most.
             let farewell = Farewell {
                 reason,
                 properties: self.peer.reason_string(why, 16),

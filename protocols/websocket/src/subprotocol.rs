@@ -87,6 +87,7 @@ pub fn choose_subprotocol(offered: &str) -> Option<Subprotocol> {
             .split(',')
             .any(|theirs| theirs.trim() == ours.as_str())
     };
+    // [MQTT-6.0.0-4]
     Subprotocol::ALL.into_iter().find(is_offered)
 }
 

@@ -124,6 +124,7 @@ impl<S: Session> WebSocket<S> {
         loop {
             match self.engine.read() {
                 Ok(Message::Text(text)) => {
+                    // [MQTT-6.0.0-1]
                     if self.kind == Kind::Binary {
                         let close = Close::fault("a text message where only binary is spoken");
                         let code = UNSUPPORTED;
@@ -163,6 +164,7 @@ impl<S: Session> WebSocket<S> {
         Err(End { code, close })
     }
 
+    /// One stream of bytes, whatever the messages were [MQTT-6.0.0-2].
     fn take(&mut self, bytes: Bytes) {
         if self.input.is_empty() {
             self.input = bytes.into();

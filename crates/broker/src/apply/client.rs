@@ -55,6 +55,7 @@ impl Broker {
         client.user.clone_from(&it.user);
         client.queue = it.queue;
         client.expiry_ms = it.expiry_ms;
+        // A client that is back brings its will with it: the one that waited is gone [MQTT-3.1.3-9].
         client.will.clone_from(&it.will);
         client.away = false;
         client.ends_at = None;
@@ -96,6 +97,7 @@ impl Broker {
         };
         let now = self.durable.time;
         self.apply_consumer_added(&consumer, now);
+        // [MQTT-4.4.0-1]
         // What the receiver owns counts in its window again.
         let receiver = (session, ConsumerId::CLIENT);
         let credited = self.credited(receiver);

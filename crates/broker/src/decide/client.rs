@@ -142,6 +142,7 @@ impl Broker {
             .copied()
             .and_then(|number| Some((number, self.client(number)?)));
         // Another user must not inherit what was meant for the first.
+        // [MQTT-3.1.2-4], [MQTT-3.1.2-5], [MQTT-3.1.4-4].
         let resumed = known.filter(|(number, client)| {
             !open.clean_start
                 && !number.is_soft()
@@ -180,8 +181,10 @@ impl Broker {
         }
         let soft = open.expiry == ClientExpiry::WithConnection;
         let (number, queue) = match resumed {
+            // [MQTT-3.1.2-5]
             Some((number, client)) => (number, client.queue),
             None => {
+                // [MQTT-3.1.2-6]
                 self.check_queue_room()?;
                 let number = draft.new_client(self, soft);
                 let queue = draft.new_queue(self, soft);
@@ -280,6 +283,7 @@ impl Broker {
         });
     }
 
+    /// [MQTT-3.1.2-7], [MQTT-3.1.2-8], [MQTT3-3.1.2-12]: the will is part of the client session, and due here unless it was discarded.
     /// A client session loses its connection: it waits `expiry_ms` (`None`: for ever), or ends at once.
     fn leave(
         &self,
@@ -317,7 +321,7 @@ impl Broker {
         }));
     }
 
-    /// A client session ends, with its queue, its subscriptions, and the shared queues that it was the last to read.
+    /// A client session ends, and not while its connection stands [MQTT-4.1.0-1], with its queue, its subscriptions, and the shared queues that it was the last to read.
     pub(super) fn end_client(&self, number: ClientNo, draft: &mut Draft<'_>) {
         let Some(client) = self.client(number) else {
             return;
@@ -331,7 +335,7 @@ impl Broker {
     }
 
     /// DOORS 19: deliveries of QoS 1 that came out of other queues are released at once; those of QoS 2 stay until the
-    /// session ends, then they are dead-lettered, or discarded out of a shared queue.
+    /// session ends, then they are dead-lettered, or discarded out of a shared queue ([MQTT-4.8.2-4], [MQTT-4.8.2-5]).
     fn drop_links(&self, number: ClientNo, ends: bool, draft: &mut Draft<'_>) {
         let Some(client) = self.client(number) else {
             return;
@@ -411,6 +415,7 @@ impl Broker {
         if let Some((number, client)) = self.client_of(from) {
             known = client.inbound.contains(&id);
             if known {
+                // [MQTT-4.3.3-12]
                 draft.change(Kind::InboundReleased(Inbound { client: number, id }));
             }
         }

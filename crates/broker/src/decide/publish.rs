@@ -75,7 +75,7 @@ impl Broker {
         if let (Some(id), Some((_, client))) = (publish.inbound_id, client)
             && client.inbound.contains(&id)
         {
-            // The repeat of an exactly-once publish: confirmed again, not published. [MQTT-4.3.3-9]
+            // The repeat of an exactly-once publish: confirmed again, not published. [MQTT-4.3.3-10]
             draft.count(Tally::Duplicate, 1);
             if let Some(token) = publish.token {
                 let outcome = PublishOutcome::Duplicate;
@@ -319,6 +319,7 @@ impl Broker {
         if !message.retain || !root {
             return Ok(None);
         }
+        // [MQTT-3.3.1-5], [MQTT-3.3.1-6], [MQTT-3.3.1-7]; what is not to be retained leaves it alone [MQTT-3.3.1-8].
         let clear = message.body.is_empty();
         let known = self.durable.retained(address.vhost, &address.key).is_some();
         if clear && !known {
@@ -459,7 +460,7 @@ impl Broker {
         })
     }
 
-    /// Decides how a client session gets a message: straight to its outbox at QoS 0, else through its own queue.
+    /// Decides how a client session, present or not [MQTT-4.5.0-1], gets a message: straight to its outbox at QoS 0, else through its own queue.
     pub(super) fn admit_client(
         &self,
         matched: &ClientMatch,
@@ -473,6 +474,7 @@ impl Broker {
         };
         let message = incoming.message;
         let len = message.body.len() as u32;
+        // [MQTT-3.3.1-12], [MQTT-3.3.1-13]
         let retain = matched.retain_as_published && message.retain;
         let connected = self.soft.connected.get(&matched.client);
         if connected
@@ -482,6 +484,7 @@ impl Broker {
             // DOORS 15
             return draft.count(Tally::DroppedTooLarge, 1);
         }
+        // [MQTT-3.8.4-8]
         let qos = matched.qos.min(message.qos);
         if qos == 0 {
             let session = connected.and_then(|connected| connected.session);

@@ -1,7 +1,8 @@
 //! Deliveries: queues with something ready, in their round, to the consumers that may receive, in theirs.
 //!
 //! One call serves one queue: it walks the ready entries in order and gives them in turn to the active consumers of the
-//! highest priority that still have credit and room. What is expired or was delivered too often is dead-lettered on the way.
+//! highest priority that still have credit and room: each in the order of arrival, also when it goes out again ([MQTT-4.6.0-1],
+//! [MQTT-4.6.0-5], [MQTT-4.6.0-6]). What is expired or was delivered too often is dead-lettered on the way.
 
 use std::{cmp::Reverse, ops::Bound, sync::Arc};
 
@@ -79,7 +80,7 @@ pub(super) enum Over {
     Retention,
 }
 
-/// Whether an entry's time is over. Strictly: what expires this very millisecond may still be delivered, so that a time to
+/// Whether an entry's time is over [MQTT-3.3.2-5]. Strictly: what expires this very millisecond may still be delivered, so that a time to
 /// live of 0 means "at once or not at all".
 pub(super) fn over(queue: &Queue, view: &View<'_>, now: Timestamp) -> Option<Over> {
     let attributes = queue.attributes();
@@ -300,6 +301,8 @@ impl Broker {
         true
     }
 
+    /// [MQTT-3.3.4-9], [MQTT-4.9.0-2]: the window of a client session is the credit of its one consumer. Only deliveries look at
+    /// it [MQTT-3.3.4-10], [MQTT-4.9.0-3].
     fn has_room(&self, candidate: &Candidate, used: &Used) -> bool {
         let Some(attached) = self.attached(candidate.receiver.0) else {
             return false;
@@ -339,6 +342,7 @@ impl Broker {
         let qos = (view.flags & flag::QOS) as u8;
         // A shared subscription delivers at no more than the publisher's QoS; `$queue` at the granted one (DOORS 19).
         let granted = if consumer.shared {
+            // [MQTT-4.8.2-3]
             consumer.qos.min(qos)
         } else {
             consumer.qos

@@ -90,6 +90,7 @@ impl Broker {
         let mut shown = after.cloned();
         let mut full = false;
         let upto = tree.show_matches(to.pattern, after, left * VISITS_EACH, |key, retained| {
+            // [MQTT-3.8.4-8]; each is marked [MQTT3-3.3.1-8].
             let qos = to.options.qos.min(retained.qos);
             let over = retained.expiry.is_some_and(|expiry| expiry <= draft.now);
             let too_large = max.is_some_and(|max| retained.len > max);

@@ -141,7 +141,8 @@ impl Broker {
     }
 }
 
-/// Overlapping subscriptions of one client give one copy, with the highest QoS and all identifiers ([MQTT-3.3.4-3]).
+/// Overlapping subscriptions of one client give one copy, with the highest QoS and all identifiers
+/// ([MQTT-3.3.4-2], [MQTT-3.3.4-3], [MQTT-3.3.4-4]).
 fn fold(clients: &[Target], publisher: Option<ClientNo>) -> Vec<ClientMatch> {
     let mut folded: Vec<ClientMatch> = Vec::new();
     for target in clients {

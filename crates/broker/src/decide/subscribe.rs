@@ -270,6 +270,7 @@ impl Broker {
                 "too many subscriptions of one client session",
             ));
         }
+        // [MQTT-3.8.4-3]: nothing is lost between the old and the new [MQTT-3.8.4-4], because it is one step.
         if known != Some(&subscribe.options) {
             draft.change(Kind::ClientSubscribed(Box::new(ClientSubscribed {
                 client: number,
@@ -290,9 +291,11 @@ impl Broker {
             },
         );
         let replay = match subscribe.options.retain_replay {
+            // [MQTT-3.3.1-9], [MQTT-3.8.4-4]
             RetainReplay::Always => true,
             // [MQTT-3.3.1-10]
             RetainReplay::IfNew => known.is_none(),
+            // [MQTT-3.3.1-11]
             RetainReplay::Never => false,
         };
         if replay {
@@ -375,6 +378,7 @@ impl Broker {
         if let Some((number, client)) = self.client_of(from) {
             let source = normal(source);
             if let Source::Topic { filter } = &source {
+                // [MQTT-3.10.4-1], [MQTT-3.10.4-2]: the queue of the client session, with what is in it, stays [MQTT-3.10.4-3].
                 existed = pattern_of(filter)
                     .is_some_and(|pattern| client.subscriptions.contains_key(&pattern));
             } else if let Some(known) = client.sources.iter().find(|known| known.source == source) {

@@ -103,6 +103,7 @@ impl Broker {
             return;
         }
         let soft = self.soft_queue(id);
+        // [MQTT-4.3.3-7], [MQTT-4.3.3-13]: a client session keeps what is out to it until it is settled.
         // What is out expires when it comes back.
         if !soft.out.contains_key(&qseq) && !soft.aside.contains(&qseq) {
             self.dead_letter(id, qseq, DeathReason::Expired, draft);

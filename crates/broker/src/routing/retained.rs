@@ -1,6 +1,6 @@
 //! Topics found by pattern: where retained messages are kept, and how a new subscription finds those it asks for.
 //!
-//! Retained messages live in the root space only, so a leading wildcard never finds a topic whose first level starts
+//! Retained messages belong to no client session [MQTT3-3.1.2-7]. They live in the root space only, so a leading wildcard never finds a topic whose first level starts
 //! with `$`. Topics are visited in the order of their levels. A pattern is followed with one position in it; past a `#`
 //! that is not its last level the walk carries the set of positions, so that each topic is looked at once.
 //!

@@ -5,7 +5,7 @@
 //!      --#--> . --z--> {T}               #.z
 //! ```
 //! Each node is one level of a pattern and keeps its targets in order. A topic is walked from the root with one
-//! position in it. Only below a `#` that is not the last level of its pattern can a node be reached at several
+//! position in it; it reaches those that it matches, and no others ([MQTT-3.3.2-3]). Only below a `#` that is not the last level of its pattern can a node be reached at several
 //! positions: there the walk carries the *set* of them, so that each node is visited at most once and each pair of
 //! pattern and target reported at most once, however the levels could be divided among several `#`.
 //!

@@ -70,10 +70,10 @@ impl Connect {
         let flags = reader.u8()?;
         let has = |bit: u8| flags & bit != 0;
         let qos = flags >> 3 & 3;
-        // [MQTT-3.1.2-3] the reserved bit, [MQTT-3.1.2-11] to [MQTT-3.1.2-15] the will's bits without a will
+        // [MQTT-3.1.2-3] the reserved bit; [MQTT-3.1.2-11], [MQTT-3.1.2-13] the will's bits without a will
         if has(0x01)
             || (!has(0x04) && (qos != 0 || has(0x20)))
-            // MQTT 3.1.1, [MQTT-3.1.2-22]: a password needs a user name; MQTT 5 lifts that.
+            // [MQTT3-3.1.2-22]: a password needs a user name; MQTT 5 lifts that.
             || (version < Version::V5 && has(0x40) && !has(0x80))
         {
             return Err(DecodeError::ConnectFlags(flags));
@@ -90,6 +90,10 @@ impl Connect {
                 Ok(Properties::default())
             }
         };
+        // The flags say which fields there are, in this order [MQTT-3.1.3-1]: the client identifier first [MQTT-3.1.3-3], as text
+        // [MQTT-3.1.3-4]; properties, topic and payload of the will [MQTT-3.1.2-9], its topic as text [MQTT-3.1.3-11]; a user
+        // name or none [MQTT-3.1.2-16], [MQTT-3.1.2-17], as text [MQTT-3.1.3-12]; a password or none [MQTT-3.1.2-18],
+        // [MQTT-3.1.2-19]; and nothing else [MQTT-3.1.4-1].
         let connect = Self {
             version,
             clean_start: has(0x02),
@@ -165,6 +169,7 @@ impl ConnAck {
     /// A refusal, in the words of `version`. `None`: that version has no word for it.
     #[must_use]
     pub fn refusal(version: Version, reason: ReasonCode, properties: Properties) -> Option<Self> {
+        // [MQTT-3.2.2-6], [MQTT-3.2.2-8]; without a word for it there is none [MQTT3-3.2.2-6].
         Some(if version == Version::V5 {
             Self {
                 session_present: false,

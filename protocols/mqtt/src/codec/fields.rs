@@ -16,7 +16,8 @@ pub struct Text(Bytes);
 impl Text {
     /// Checks `bytes`.
     pub fn new(bytes: Bytes) -> Result<Self, DecodeError> {
-        // [MQTT-1.5.4-1] (surrogates cannot be UTF-8 to Rust either), [MQTT-1.5.4-2]
+        // [MQTT-1.5.4-1] (surrogates cannot be UTF-8 to Rust either), [MQTT-1.5.4-2], and so [MQTT-4.7.3-2], [MQTT-4.7.3-3].
+        // A byte order mark stays what it is [MQTT-1.5.4-3].
         if std::str::from_utf8(&bytes).is_err() || bytes.contains(&0) || bytes.len() > 65_535 {
             return Err(DecodeError::Text);
         }
@@ -129,7 +130,7 @@ impl<'a> Reader<'a> {
     /// A packet identifier: never 0.
     pub(super) fn packet_id(&mut self) -> Result<u16, DecodeError> {
         match self.u16()? {
-            // [MQTT-2.2.1-3]; MQTT 3.1.1: [MQTT-2.3.1-1]
+            // [MQTT-2.2.1-3], [MQTT3-2.3.1-1]
             0 => Err(DecodeError::PacketId),
             id => Ok(id),
         }
@@ -215,7 +216,7 @@ pub(crate) const fn varint_len(value: usize) -> usize {
     }
 }
 
-/// Appends a Variable Byte Integer.
+/// Appends a Variable Byte Integer, in as few bytes as there can be [MQTT-1.5.5-1].
 pub(crate) fn put_varint(out: &mut impl BufMut, mut value: usize) {
     debug_assert!(
         value <= VARINT_MAX as usize,

@@ -137,6 +137,7 @@ impl Property {
             | Self::WildcardSubscriptionAvailable(flag)
             | Self::SubscriptionIdentifierAvailable(flag)
             | Self::SharedSubscriptionAvailable(flag) => *flag <= 1,
+            // [MQTT-3.3.2-8]
             Self::ReceiveMaximum(value) | Self::TopicAlias(value) => *value != 0,
             Self::SubscriptionIdentifier(value) | Self::MaximumPacketSize(value) => *value != 0,
             _ => true,
@@ -155,7 +156,9 @@ impl Property {
         let property = match id {
             0x01 => Self::PayloadFormatIndicator(reader.u8()?),
             0x02 => Self::MessageExpiryInterval(reader.u32()?),
+            // [MQTT-3.3.2-19]
             0x03 => Self::ContentType(reader.text()?),
+            // [MQTT-3.3.2-13]
             0x08 => Self::ResponseTopic(reader.text()?),
             0x09 => Self::CorrelationData(reader.binary()?),
             0x0B => Self::SubscriptionIdentifier(reader.varint()?),
@@ -175,6 +178,7 @@ impl Property {
             0x23 => Self::TopicAlias(reader.u16()?),
             0x24 => Self::MaximumQos(reader.u8()?),
             0x25 => Self::RetainAvailable(reader.u8()?),
+            // [MQTT-1.5.7-1]
             0x26 => Self::UserProperty(reader.text()?, reader.text()?),
             0x27 => Self::MaximumPacketSize(reader.u32()?),
             0x28 => Self::WildcardSubscriptionAvailable(reader.u8()?),
@@ -297,7 +301,7 @@ impl Properties {
         Ok(Self(properties))
     }
 
-    /// Appends the length and the properties.
+    /// Appends the length, 0 where there is none [MQTT-2.2.2-1], and the properties.
     pub(crate) fn encode(&self, out: &mut impl BufMut) {
         put_varint(out, self.content_len());
         for property in &self.0 {

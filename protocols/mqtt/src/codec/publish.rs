@@ -44,12 +44,14 @@ impl Publish {
         if flags & 8 != 0 && qos == 0 {
             return Err(DecodeError::Dup);
         }
+        // [MQTT-3.3.2-1]
         let topic = reader.text()?;
-        // [MQTT-3.3.2-2], [MQTT-4.7.3-1]; MQTT 5 allows no topic with an alias: that is the session's to judge.
+        // [MQTT-3.3.2-2], [MQTT-4.7.0-1], [MQTT-4.7.3-1]; MQTT 5 allows no topic with an alias: that is the session's to judge.
         let empty = topic.is_empty() && version < Version::V5;
         if empty || topic.as_bytes().iter().any(|b| matches!(b, b'+' | b'#')) {
             return Err(DecodeError::TopicName);
         }
+        // [MQTT-2.2.1-2]
         let packet_id = (qos > 0).then(|| reader.packet_id()).transpose()?;
         let properties = if version == Version::V5 {
             Properties::decode(reader, Place::Publish, limits.properties_max)?

@@ -31,7 +31,7 @@ impl Options {
             retain_handling: byte >> 4 & 3,
         };
         let reserved = if version == Version::V5 { 0xc0 } else { 0xfc };
-        // [MQTT-3.8.3-5]; MQTT 3.1.1: [MQTT-3.8.3-4].
+        // [MQTT-3.8.3-5], [MQTT3-3.8.3-4]
         if byte & reserved != 0 || options.qos == 3 || options.retain_handling == 3 {
             return Err(DecodeError::SubscriptionOptions(byte));
         }
@@ -69,6 +69,7 @@ fn too_many(limits: &Limits) -> DecodeError {
 }
 
 fn filter(reader: &mut Reader<'_>) -> Result<Text, DecodeError> {
+    // [MQTT-3.8.3-1], [MQTT-3.10.3-1]
     let filter = reader.text()?;
     // [MQTT-4.7.3-1]
     if filter.is_empty() {

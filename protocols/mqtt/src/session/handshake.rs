@@ -106,8 +106,10 @@ impl Handshake {
         for property in &properties.0 {
             match property {
                 Property::SessionExpiryInterval(seconds) => self.session_expiry_asked_s = *seconds,
+                // [MQTT-4.9.0-1]
                 Property::ReceiveMaximum(count) => self.window = (*count).min(config.window_max),
                 Property::MaximumPacketSize(len) => self.peer.packet_len_max = *len,
+                // [MQTT-3.1.2-26], [MQTT-3.1.2-27]
                 Property::TopicAliasMaximum(count) => {
                     self.alias_out_max = (*count).min(config.topic_alias_out_max);
                 }
@@ -134,9 +136,10 @@ impl Handshake {
         Ok(())
     }
 
+    /// [MQTT-3.1.3-5], [MQTT-3.1.3-8]: the limit is never below 23 bytes.
     fn check_client_id(&self, config: &Config) -> Result<(), Fault> {
         let client_id = self.client_id.as_bytes();
-        // [MQTT-3.1.3-8] of MQTT 3.1.1: a made-up identifier cannot be told, so nothing could be resumed. MQTT 3.1 has none.
+        // [MQTT3-3.1.3-8]: a made-up identifier cannot be told, so nothing could be resumed. MQTT 3.1 has none.
         let needed = match self.peer.version {
             Version::V31 => true,
             Version::V311 => !self.clean_start,
@@ -162,7 +165,7 @@ impl Handshake {
             ));
         }
         let topic = will.topic.as_bytes();
-        // [MQTT-4.7.3-1], [MQTT-4.7.1-1]
+        // [MQTT-4.7.3-1], [MQTT-4.7.0-1]
         if topic.is_empty() || topic.iter().any(|b| matches!(b, b'+' | b'#')) {
             return Err(Fault::new(
                 ReasonCode::MALFORMED_PACKET,
@@ -204,6 +207,7 @@ impl Handshake {
         out.commands
             .push_back(Command::OpenClient(Box::new(OpenClient {
                 token: Reply::Open.token(),
+                // [MQTT-3.1.3-2]; an empty one is replaced by the core [MQTT-3.1.3-6].
                 client_id: Bytes::copy_from_slice(self.client_id.as_bytes()),
                 clean_start: self.clean_start,
                 expiry: client_expiry(self.session_expiry_s),
@@ -214,7 +218,8 @@ impl Handshake {
         Ok(())
     }
 
-    /// The session is open: CONNACK.
+    /// The session is open: CONNACK, once, before anything else [MQTT-3.1.4-5], [MQTT-3.2.0-1], [MQTT-3.2.0-2]. It never has an
+    /// authentication method [MQTT-4.12.0-6] or response information [MQTT-3.1.2-28].
     pub(super) fn accept(
         &self,
         client_id: &Bytes,
@@ -234,7 +239,7 @@ impl Handshake {
             }
             let len_max = u32::try_from(config.packet_len_max).unwrap_or(u32::MAX);
             list.push(Property::MaximumPacketSize(len_max));
-            // [MQTT-3.2.2-16]
+            // [MQTT-3.2.2-16], [MQTT-3.1.3-7]
             if self.client_id.is_empty()
                 && let Ok(text) = Text::new(client_id.clone())
             {
@@ -243,12 +248,13 @@ impl Handshake {
             if config.topic_alias_in_max != 0 {
                 list.push(Property::TopicAliasMaximum(config.topic_alias_in_max));
             }
-            // [MQTT-3.2.2-21]
+            // [MQTT-3.2.2-21], [MQTT-3.2.2-22]
             if self.keep_alive_s != self.keep_alive_asked_s {
                 list.push(Property::ServerKeepAlive(self.keep_alive_s));
             }
         }
         let packet = Packet::ConnAck(ConnAck {
+            // [MQTT-3.2.2-2], [MQTT-3.2.2-3]
             // MQTT 3.1 has no such flag.
             session_present: present && version > Version::V31,
             code: 0,
@@ -258,7 +264,7 @@ impl Handshake {
     }
 }
 
-/// When a session of that expiry interval ends (MQTT 5, 3.1.2.11.2).
+/// When a session of that expiry interval ends (MQTT 5, 3.1.2.11.2) [MQTT-3.1.2-23], [MQTT-4.1.0-2].
 pub(super) fn client_expiry(seconds: u32) -> ClientExpiry {
     match seconds {
         0 => ClientExpiry::WithConnection,
@@ -267,7 +273,7 @@ pub(super) fn client_expiry(seconds: u32) -> ClientExpiry {
     }
 }
 
-/// Says no to a CONNECT, if its version has a word for it.
+/// Says no to a CONNECT, if its version has a word for it; the caller closes [MQTT-3.2.2-7], [MQTT-3.1.4-2], [MQTT-3.2.2-19].
 pub(super) fn refuse(peer: &Peer, reason: ReasonCode, why: &str, out: &mut Output) {
     let properties = peer.reason_string(why, 16);
     if let Some(ack) = ConnAck::refusal(peer.version, reason, properties) {
@@ -278,7 +284,7 @@ pub(super) fn refuse(peer: &Peer, reason: ReasonCode, why: &str, out: &mut Outpu
 /// Answers bytes that should have been a CONNECT. `version` is what they claimed, when they got that far.
 pub(super) fn refuse_malformed(version: Option<Version>, error: &DecodeError, out: &mut Output) {
     let (version, reason) = match (error, version) {
-        // [MQTT-3.1.2-2] of both versions. The highest bit is set by bridges, which try again without it.
+        // [MQTT-3.1.2-2], [MQTT3-3.1.2-2]. The highest bit is set by bridges, which try again without it.
         (DecodeError::ProtocolLevel(level), _) => {
             let version = if level & 0x7f >= 5 {
                 Version::V5

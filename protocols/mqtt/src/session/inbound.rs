@@ -39,7 +39,7 @@ pub(super) struct Inbound {
     answered: u64,
     /// Publishes that the session refused itself, each behind so many answers of the core.
     refused: VecDeque<Refused>,
-    /// What topic alias n means, at n - 1.
+    /// What topic alias n means, at n - 1; for this connection only [MQTT-3.3.2-7].
     aliases: Vec<Option<Text>>,
 }
 
@@ -123,6 +123,7 @@ impl Inbound {
         self.asked += u64::from(publish.qos > 0);
         let token = publish.packet_id.map(|id| match publish.qos {
             1 => {
+                // At least once: what has this identifier again is another message [MQTT-4.3.2-5].
                 self.unacked += 1;
                 Reply::PubAck(id).token()
             }
@@ -143,7 +144,7 @@ impl Inbound {
         Ok(())
     }
 
-    /// [MQTT-3.3.4-9]: more than our Receive Maximum. Before MQTT 5 there is none, and the port's room is the limit.
+    /// [MQTT-3.3.4-7]: more than our Receive Maximum. Before MQTT 5 there is none, and the port's room is the limit.
     fn check_quota(&self, qos: u8, packet_id: u16, peer: &Peer) -> Result<(), Fault> {
         let repeated = qos == 2 && self.exactly_once.contains(&packet_id);
         let out = self.unacked + self.exactly_once.len();
@@ -181,7 +182,7 @@ impl Inbound {
             }
             return Ok(());
         };
-        // [MQTT-3.3.2-9]
+        // [MQTT-3.3.2-9], [MQTT-3.2.2-17], [MQTT-3.2.2-18]; all below are taken [MQTT-3.3.2-12].
         if alias > self.alias_max {
             return Err(Fault::new(
                 ReasonCode::TOPIC_ALIAS_INVALID,
@@ -208,8 +209,8 @@ impl Inbound {
         Ok(())
     }
 
-    /// Refuses one PUBLISH by itself, in its turn among the acknowledgements [MQTT-4.6.0-2]. Where there is no word for it
-    /// (QoS 0, or before MQTT 5) the connection ends: nothing is dropped in silence [MQTT-3.3.5-2].
+    /// Refuses one PUBLISH by itself, in its turn among the acknowledgements [MQTT-4.6.0-2], [MQTT-4.6.0-3]. Where there is no word for it
+    /// (QoS 0, or before MQTT 5) the connection ends: nothing is dropped in silence [MQTT3-3.3.5-2].
     fn refuse(
         &mut self,
         publish: &Publish,
@@ -248,7 +249,8 @@ impl Inbound {
         }
     }
 
-    /// The core has a PUBLISH of QoS 1 or 2 safe, or refuses it.
+    /// The core has a PUBLISH of QoS 1 or 2 safe, or refuses it: PUBACK or PUBREC [MQTT-3.3.4-1], of its identifier
+    /// [MQTT-2.2.1-5], and not before the message is ours [MQTT-4.3.2-4], [MQTT-4.3.3-8].
     pub(super) fn on_published(
         &mut self,
         kind: AckKind,
@@ -268,9 +270,10 @@ impl Inbound {
                 (ReasonCode::SUCCESS, "")
             }
             PublishOutcome::Refused(refusal) => {
+                // [MQTT-4.3.3-9]
                 self.exactly_once.remove(&packet_id);
                 let reason = publish_reason(refusal);
-                // MQTT 3.1.1 cannot refuse a publish: [MQTT-3.3.5-2] leaves closing, so that the client still has it.
+                // MQTT 3.1.1 cannot refuse a publish: [MQTT3-3.3.5-2] leaves closing, so that the client still has it.
                 if peer.version < Version::V5 {
                     return Err(Fault::ours(reason, refusal.detail.to_string()));
                 }
@@ -282,7 +285,7 @@ impl Inbound {
         Ok(())
     }
 
-    /// The exactly-once identifier is free again: PUBCOMP.
+    /// The exactly-once identifier is free again: PUBCOMP [MQTT-4.3.3-11].
     pub(super) fn on_released(
         &mut self,
         packet_id: u16,

@@ -39,11 +39,11 @@ const SCRATCH_MAX: usize = 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Progress {
-    /// PUBLISH is out, of that QoS.
+    /// PUBLISH is out, of that QoS, and unacknowledged [MQTT-4.3.2-3], [MQTT-4.3.3-3].
     Sent { qos: u8 },
-    /// PUBREC came; the core makes it durable.
+    /// PUBREC came; the core makes it durable. PUBLISH is not sent again [MQTT-4.3.3-6].
     Received,
-    /// PUBREL is out.
+    /// PUBREL is out, and unacknowledged [MQTT-4.3.3-5].
     Released,
 }
 
@@ -116,7 +116,7 @@ fn settle_one(id: DeliveryId, outcome: Outcome, out: &mut Output) {
     settle(None, deliveries, outcome, out);
 }
 
-/// The packet identifier of a delivery.
+/// The packet identifier of a delivery: not 0, and no other is out under it [MQTT-2.2.1-4], [MQTT-4.3.2-1], [MQTT-4.3.3-1].
 const fn packet_id(id: DeliveryId) -> u16 {
     (id.qseq % IDS) as u16 + 1
 }
@@ -174,6 +174,8 @@ impl Outbound {
             &self.converted
         };
         let head = PublishHead {
+            // [MQTT-3.3.1-1], [MQTT-3.3.1-3]: not the publisher's. Clear the first time [MQTT-4.3.2-2], [MQTT-4.3.3-2], and
+            // always at QoS 0 [MQTT-4.3.1-1].
             dup: delivery.resent && qos > 0,
             qos,
             retain: delivery.retain,
@@ -186,7 +188,7 @@ impl Outbound {
             properties: (peer.version == Version::V5).then_some([end_to_end, &self.patch]),
             payload_len: message.body.len(),
         };
-        // [MQTT-3.1.2-24]; DOORS rule 15: a subscription discards it, a queue dead-letters it.
+        // [MQTT-3.1.2-24], [MQTT-3.1.2-25]; DOORS rule 15: a subscription discards it, a queue dead-letters it.
         if head.packet_len() > peer.packet_len_max as usize {
             if let Some(id) = delivery.id {
                 let outcome = if address.kind == Kind::Queue {
@@ -251,6 +253,7 @@ impl Outbound {
         let (alias, number) = match self.aliases.get(&self.topic[..]) {
             Some(number) => (Alias::Known, *number),
             // The first topics get the aliases and keep them.
+            // [MQTT-3.3.2-11]
             None if self.aliases.len() < usize::from(self.alias_max) => {
                 let number = self.aliases.len() as u16 + 1;
                 (Alias::Given(number), number)
@@ -318,6 +321,7 @@ impl Outbound {
         }
         let id = self.remove(at);
         if ack.reason.is_failure() {
+            // [MQTT-4.4.0-2], [MQTT-4.8.2-6]
             // DOORS rule 19
             settle_one(id, Outcome::Reject, out);
         } else {
@@ -342,6 +346,7 @@ impl Outbound {
             return Ok(());
         };
         match self.slots[at].progress {
+            // [MQTT-4.4.0-2], [MQTT-4.8.2-6]
             Progress::Sent { qos: 2 } if ack.reason.is_failure() => {
                 let id = self.remove(at);
                 settle_one(id, Outcome::Reject, out);
@@ -369,7 +374,7 @@ impl Outbound {
         Ok(())
     }
 
-    /// A batch of PUBRECs is durable: now, and not before, PUBREL [MQTT-4.3.3-5].
+    /// A batch of PUBRECs is durable: now, and not before, PUBREL [MQTT-4.3.3-4], in the order of the PUBRECs [MQTT-4.6.0-4].
     pub(super) fn on_settled(&mut self, batch: u32, peer: &Peer, out: &mut Output) {
         let Some(at) = self
             .settling
@@ -387,7 +392,7 @@ impl Outbound {
         }
     }
 
-    /// After a reconnect: deliveries whose PUBREC had come.
+    /// After a reconnect: deliveries whose PUBREC had come [MQTT-4.4.0-1].
     pub(super) fn on_resumed(&mut self, received: &[DeliveryId], peer: &Peer, out: &mut Output) {
         for id in received {
             self.release(*id, peer, out);

@@ -106,6 +106,7 @@ impl Subscriptions {
                     "No Local on a shared subscription",
                 ));
             }
+            // What is asked for is granted [MQTT-3.8.4-7].
             pending.codes.push(options.qos);
             pending.left += 1;
             let reply = Reply::Filter {
@@ -277,9 +278,12 @@ fn subscription_options(options: Options, identifier: u32, source: &Source) -> S
     }
 }
 
+/// SUBACK or UNSUBACK: one [MQTT-3.8.4-1], [MQTT-3.8.4-5], [MQTT-3.10.4-4], [MQTT-3.10.4-6], of the request's identifier
+/// [MQTT-2.2.1-6], [MQTT-3.8.4-2], [MQTT-3.10.4-5], with a code for each filter [MQTT-3.8.4-6], in their order [MQTT-3.9.3-1],
+/// [MQTT-3.11.3-1].
 fn finish(mut pending: Pending, peer: &Peer, out: &mut Output) -> Result<(), Fault> {
     if peer.version < Version::V5 {
-        // MQTT 3.1.1, 3.9.3 and 3.11: one failure code; an UNSUBACK says nothing.
+        // One failure code [MQTT3-3.9.3-2]; an UNSUBACK says nothing (MQTT 3.1.1, 3.11).
         for code in &mut pending.codes {
             *code = (*code).min(ReasonCode::UNSPECIFIED_ERROR.0);
         }

@@ -47,7 +47,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Writes an acknowledgement; without a reason to tell these are four bytes.
+    /// Writes an acknowledgement; without a reason to tell these are four bytes. A client may want no reason strings [MQTT-3.1.2-29].
     pub(super) fn put_ack(
         &self,
         kind: AckKind,
@@ -89,7 +89,8 @@ impl Peer {
         put_packet(&packet, self.version, out);
     }
 
-    /// A reason string, if the packet around it, of `around` bytes, stays below what the client takes [MQTT-3.4.2-2].
+    /// A reason string, if the packet around it, of `around` bytes, stays below what the client takes:
+    /// [MQTT-3.4.2-2], [MQTT-3.5.2-2], [MQTT-3.6.2-2], [MQTT-3.7.2-2].
     pub(super) fn reason_string(&self, why: &str, around: usize) -> Properties {
         let fits = why.len() + around <= self.packet_len_max as usize;
         match Text::try_from(why.to_owned()) {
