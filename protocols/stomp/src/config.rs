@@ -34,6 +34,7 @@ pub enum UnknownHost {
 pub struct Counters {
     headers_omitted: AtomicU64,
     deliveries_unnameable: AtomicU64,
+    sessions: AtomicU64,
 }
 
 impl Counters {
@@ -45,6 +46,16 @@ impl Counters {
     /// Deliveries to topic subscriptions that were dropped because STOMP cannot write the topic's name.
     pub fn deliveries_unnameable(&self) -> u64 {
         self.deliveries_unnameable.load(Ordering::Relaxed)
+    }
+
+    /// Connections that have logged in.
+    pub fn sessions(&self) -> u64 {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// The number of a connection that logs in, from 1: no other of this listener has it.
+    pub(crate) fn next_session(&self) -> u64 {
+        self.sessions.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     pub(crate) fn add_headers_omitted(&self, count: u64) {

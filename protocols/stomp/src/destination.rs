@@ -7,6 +7,8 @@
 //! | `/topic/KEY` | a topic in the root space (`amq.topic`) |
 //! | `/exchange/NAME`, `/exchange/NAME/KEY` | an exchange and a routing key |
 //! | `/temp-queue/NAME` | a queue of this connection, by a name that only it knows |
+//! | `/temp-topic/NAME` | a topic of this connection, likewise |
+//! | `/remote-temp-queue/NAME`, `/remote-temp-topic/NAME` | the same of another connection, by the name it was given (ActiveMQ) |
 //!
 //! A queue or exchange name is one opaque level. In a queue name `/` may stand for itself; `%2F` is read as `/` and is
 //! what we write. In an exchange name `/` ends the name, so it must be written `%2F`. A key is cut into levels at `.` and
@@ -29,6 +31,20 @@ use crate::Dialect;
 const IN_KEY: &[u8] = b"./";
 /// What a name may not show.
 const IN_NAME: &[u8] = b"/";
+/// The first level of temporary topics.
+const TEMPORARY: &[u8] = b"$temp-topic";
+/// How each destination of several starts.
+const PREFIXES: [&[u8]; 9] = [
+    b"/queue/",
+    b"/topic/",
+    b"/exchange/",
+    b"/amq/queue/",
+    b"/reply-queue/",
+    b"/temp-",
+    b"/remote-temp-",
+    b"queue://",
+    b"topic://",
+];
 /// First levels in the root space that nobody may publish to.
 const RESERVED: [&[u8]; 5] = [b"$queue", b"$stream", b"$share", b"$SYS", b"$topic"];
 
@@ -51,8 +67,17 @@ pub enum Destination {
         /// The key as text, possibly empty.
         key: Bytes,
     },
-    /// A temporary queue: the connection's own name for it.
-    Temporary(Bytes),
+    /// A temporary queue or topic.
+    Temporary(Temporary),
+}
+
+/// A temporary queue or topic of a connection.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Temporary {
+    /// It is a topic.
+    pub topic: bool,
+    /// The connection's own name for it.
+    pub name: Bytes,
 }
 
 /// Why a text is no destination.
@@ -60,7 +85,7 @@ pub enum Destination {
 pub enum DestinationError {
     /// None of the known prefixes.
     #[error(
-        "a destination starts with /queue/, /topic/, /exchange/, /amq/queue/, /reply-queue/ or /temp-queue/"
+        "a destination starts with /queue/, /topic/, /exchange/, /amq/queue/, /reply-queue/, /temp-queue/, /temp-topic/, /remote-temp-queue/ or /remote-temp-topic/"
     )]
     Unknown,
     /// Nothing behind the prefix.
@@ -72,9 +97,6 @@ pub enum DestinationError {
     /// A stream.
     #[error("streams are not implemented")]
     Stream,
-    /// A temporary topic.
-    #[error("temporary topics are not implemented")]
-    TemporaryTopic,
     /// Too long, or too many levels.
     #[error("the name is too long or has too many levels")]
     TooLong,
@@ -87,7 +109,7 @@ impl DestinationError {
     /// Understood, and not built.
     #[must_use]
     pub const fn is_not_built(self) -> bool {
-        matches!(self, Self::Composite | Self::Stream | Self::TemporaryTopic)
+        matches!(self, Self::Composite | Self::Stream)
     }
 }
 
@@ -110,13 +132,7 @@ impl Destination {
             text.strip_prefix(prefix.as_bytes())
                 .map(|r| text.slice_ref(r))
         };
-        // A comma alone may be a part of a name; with a second destination behind it, it is ActiveMQ's separator.
-        let composite = text.contains(&b',');
-        if composite
-            && [&b",/queue/"[..], b",/topic/", b",queue://", b",topic://"]
-                .iter()
-                .any(|part| text.windows(part.len()).any(|window| window == *part))
-        {
+        if text.contains(&b',') && parts(text).nth(1).is_some() {
             return Err(DestinationError::Composite);
         }
         if let Some(rest) = after("/queue/") {
@@ -133,7 +149,8 @@ impl Destination {
                 Ok(Self::Topic(rest))
             };
         }
-        if let Some(rest) = after("/amq/queue/").or_else(|| after("/reply-queue/")) {
+        let existing = ["/amq/queue/", "/reply-queue/", "/remote-temp-queue/"];
+        if let Some(rest) = existing.iter().find_map(|prefix| after(prefix)) {
             let name = name(rest)?;
             return Ok(Self::Queue {
                 name,
@@ -150,21 +167,52 @@ impl Destination {
                 Ok(Self::Exchange { name, key })
             };
         }
-        if let Some(rest) = after("/temp-queue/") {
-            return if rest.is_empty() {
-                Err(DestinationError::Empty)
-            } else {
-                Ok(Self::Temporary(rest))
-            };
+        for (prefix, topic) in [("/temp-queue/", false), ("/temp-topic/", true)] {
+            if let Some(name) = after(prefix) {
+                return if name.is_empty() {
+                    Err(DestinationError::Empty)
+                } else {
+                    Ok(Self::Temporary(Temporary { topic, name }))
+                };
+            }
         }
-        if text.starts_with(b"/temp-topic/") {
-            return Err(DestinationError::TemporaryTopic);
+        if let Some(rest) = after("/remote-temp-topic/") {
+            return Ok(Self::Topic(temporary_topic(&name(rest)?)));
         }
         if text.starts_with(b"/stream/") {
             return Err(DestinationError::Stream);
         }
         Err(DestinationError::Unknown)
     }
+}
+
+/// The key of the temporary topic that goes by that name: a first level that no leading wildcard matches, and the name.
+#[must_use]
+pub fn temporary_topic(name: &Name) -> Bytes {
+    [TEMPORARY, b".", &escape_level(name, IN_KEY)]
+        .concat()
+        .into()
+}
+
+/// Cuts a text that names several destinations, ActiveMQ's way: at each comma with another destination behind it. A comma
+/// alone may be a part of a name.
+pub fn parts(text: &Bytes) -> impl Iterator<Item = Bytes> {
+    let mut rest = Some(text.clone());
+    std::iter::from_fn(move || {
+        let mut part = rest.take()?;
+        let comma = part
+            .iter()
+            .enumerate()
+            .find(|(at, byte)| {
+                let behind = &part[at + 1..];
+                **byte == b',' && PREFIXES.iter().any(|prefix| behind.starts_with(prefix))
+            })
+            .map(|(at, _)| at);
+        if let Some(at) = comma {
+            rest = Some(part.split_off(at).slice(1..));
+        }
+        Some(part)
+    })
 }
 
 /// The levels of a key. Empty text is no level.
@@ -289,13 +337,19 @@ pub fn destination_text(address: &Address) -> Option<Vec<u8>> {
     put_destination(address, &mut text).then_some(text)
 }
 
-/// The `reply-to` of a MESSAGE: as a destination, but a queue is one that must exist.
+/// The `reply-to` of a MESSAGE: as a destination, but a queue is one that must exist. ActiveMQ's clients are shown queues
+/// as such, and those with names made up by the core as temporary queues, which is what they make them for.
 #[must_use]
-pub fn reply_to_text(address: &Address) -> Option<Vec<u8>> {
+pub fn reply_to_text(address: &Address, dialect: Dialect) -> Option<Vec<u8>> {
     match address.kind {
         Kind::Queue => {
             let mut text = Vec::new();
-            put_name("/reply-queue/", &address.name, &mut text).then_some(text)
+            let prefix = match dialect {
+                Dialect::ActiveMq if address.name.starts_with(b"amq.gen-") => "/remote-temp-queue/",
+                Dialect::ActiveMq => "/queue/",
+                Dialect::Both | Dialect::RabbitMq => "/reply-queue/",
+            };
+            put_name(prefix, &address.name, &mut text).then_some(text)
         }
         Kind::Topic | Kind::Exchange | Kind::Stream => destination_text(address),
     }
@@ -335,9 +389,46 @@ mod tests {
         }
         let address = Address::queue(VhostId::ROOT, "a/b.c");
         assert_eq!(destination_text(&address).expect("text"), b"/queue/a%2Fb.c");
+        for (dialect, text) in [
+            (Dialect::Both, "/reply-queue/a%2Fb.c"),
+            (Dialect::RabbitMq, "/reply-queue/a%2Fb.c"),
+            (Dialect::ActiveMq, "/queue/a%2Fb.c"),
+        ] {
+            let shown = reply_to_text(&address, dialect).expect("text");
+            assert_eq!(shown, text.as_bytes());
+        }
+        let made_up = Address::queue(VhostId::ROOT, "amq.gen-7");
+        let shown = reply_to_text(&made_up, Dialect::ActiveMq).expect("text");
+        assert_eq!(shown, b"/remote-temp-queue/amq.gen-7");
+    }
+
+    #[test]
+    fn temporary_destinations_have_names_for_others() {
+        let queue = Destination::Queue {
+            name: Bytes::from_static(b"amq.gen-7"),
+            create: false,
+        };
+        assert_eq!(parse("/remote-temp-queue/amq.gen-7"), Ok(queue));
+        let key = Bytes::from_static(b"$temp-topic.amq%2Egen-7");
+        assert_eq!(temporary_topic(&Bytes::from_static(b"amq.gen-7")), key);
         assert_eq!(
-            reply_to_text(&address).expect("text"),
-            b"/reply-queue/a%2Fb.c"
+            parse("/remote-temp-topic/amq.gen-7"),
+            Ok(Destination::Topic(key.clone()))
+        );
+        let levels = topic_levels(&key).expect("levels");
+        let expected = Levels::collect(["$temp-topic", "amq.gen-7"]);
+        assert_eq!(Some(levels), expected);
+    }
+
+    #[test]
+    fn a_comma_separates_when_a_destination_is_behind_it() {
+        let cut = |text: &'static str| -> Vec<Bytes> {
+            parts(&Bytes::from_static(text.as_bytes())).collect()
+        };
+        assert_eq!(cut("/queue/a,b,"), ["/queue/a,b,"]);
+        assert_eq!(
+            cut("/queue/a,x,/topic/b,/exchange/c/d,queue://e"),
+            ["/queue/a,x", "/topic/b", "/exchange/c/d", "queue://e"]
         );
     }
 
@@ -383,7 +474,6 @@ mod tests {
             ("/queue/a,/queue/b", DestinationError::Composite),
             ("/queue/$topic/a", DestinationError::Reserved),
             ("/stream/s", DestinationError::Stream),
-            ("/temp-topic/t", DestinationError::TemporaryTopic),
         ] {
             assert_eq!(parse(text), Err(error), "{text}");
         }

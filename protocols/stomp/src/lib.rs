@@ -3,8 +3,8 @@
 //! One codec and one session; the version is a field. What is spoken beyond the specification (destinations, headers of
 //! RabbitMQ and ActiveMQ) is listed in `destination.rs` and `message.rs`.
 //!
-//! Deliberately absent, and refused with an ERROR that says so: selectors, composite destinations, retroactive and
-//! no-local consumers, temporary topics, streams, scheduled repetition. TLS, sockets and timers belong to the connection loop.
+//! Deliberately absent, and refused with an ERROR that says so: selectors, a SUBSCRIBE to several destinations at once,
+//! browsers, retroactive, exclusive (ActiveMQ's) and no-local consumers, streams, scheduled repetition. TLS, sockets and timers belong to the connection loop.
 //!
 //! | file | what |
 //! |---|---|
@@ -13,6 +13,7 @@
 //! | `session.rs` | [`StompSession`]: the states of a connection |
 //! | `session/handshake.rs` | CONNECT: version, credentials, heart-beats |
 //! | `session/conversation.rs` | every frame and event after CONNECTED |
+//! | `session/sending.rs` | SEND, and what must be there before |
 //! | `session/subscribing.rs` | SUBSCRIBE and UNSUBSCRIBE |
 //! | `session/opening.rs` | queues whose names the core makes up: topic subscriptions, temporary queues |
 //! | `session/options.rs` | what its headers ask for in other brokers' words |

@@ -9,7 +9,7 @@
 //! | `AMQ_SCHEDULED_DELAY` (ms) | delay; not written back |
 //! | `content-type`, `content-encoding`, `correlation-id`, `type`, `app-id`, `user-id` | the fields of those names; `type` is the subject |
 //! | `amqp-message-id`, or `message-id` on SEND | message id; `message-id` of a MESSAGE is the delivery's |
-//! | `reply-to` | reply-to, when it is a destination; else a property |
+//! | `reply-to` | reply-to, when it is a destination; else a property. STOMP clients see it as it came, but for temporary destinations |
 //! | `JMSXGroupID`, `JMSXGroupSeq` | group and position in it |
 //! | `x-deduplication-id`, `_AMQ_DUPL_ID` | dedup id |
 //! | `traceparent`, `tracestate` | trace context |
@@ -90,6 +90,14 @@ const PREFIXED: &[&str] = &[
     "x-first-death-exchange",
 ];
 
+/// What a `reply-to` header means.
+#[derive(Clone)]
+pub(crate) struct ReplyTo {
+    pub(crate) address: Address,
+    /// Other STOMP clients are shown the header as it came: it means the same to them.
+    pub(crate) as_it_came: bool,
+}
+
 /// What a SEND is seen with.
 pub(crate) struct Publisher<'a> {
     pub(crate) dialect: Dialect,
@@ -110,14 +118,16 @@ impl Publisher<'_> {
         &self,
         frame: Frame,
         address: Address,
-        reply_to: Option<Address>,
+        reply_to: Option<ReplyTo>,
     ) -> Result<Message, Fault> {
         let mut message = Message::new(address, frame.body);
         let mut native = BytesMut::new();
         let headers = frame.headers;
         let has_reply_to = reply_to.is_some();
-        if has_reply_to {
-            message.fields_mut().reply_to = reply_to;
+        let mut rewritten = false;
+        if let Some(reply_to) = reply_to {
+            rewritten = !reply_to.as_it_came;
+            message.fields_mut().reply_to = Some(reply_to.address);
         }
         for (at, (name, value)) in headers.0.iter().enumerate() {
             let Ok(text) = std::str::from_utf8(name) else {
@@ -131,7 +141,7 @@ impl Publisher<'_> {
             if PREFIXED.contains(&text) {
                 let name = [PREFIX.as_bytes(), name].concat();
                 Escapes::V1_2.put_line(&name, value, &mut native);
-            } else if is_end_to_end(text) && !(text == "reply-to" && has_reply_to) {
+            } else if is_end_to_end(text) && !(text == "reply-to" && rewritten) {
                 Escapes::V1_2.put_line(name, value, &mut native);
             }
         }
@@ -364,8 +374,11 @@ impl Envelope<'_> {
             out.put_slice(b"x-mqtt-retain:true\n");
         }
         let fields = message.fields();
-        if let Some(reply_to) = &fields.reply_to {
-            lines.optional(b"reply-to", reply_to_text(reply_to).as_deref(), out);
+        if let Some(reply_to) = &fields.reply_to
+            && !message.native.as_ref().is_some_and(shows_reply_to)
+        {
+            let text = reply_to_text(reply_to, self.dialect);
+            lines.optional(b"reply-to", text.as_deref(), out);
         }
         if let Some(id) = &fields.message_id {
             lines.value(b"amqp-message-id", id, out);
@@ -384,6 +397,12 @@ impl Envelope<'_> {
             lines.put(b"x-first-death-exchange", &death.exchange, out);
         }
     }
+}
+
+/// Whether a `reply-to` is among the publisher's own lines.
+fn shows_reply_to(native: &Native) -> bool {
+    let mut lines = native.head.split(|byte| *byte == b'\n');
+    native.form == NativeForm::STOMP && lines.any(|line| line.starts_with(b"reply-to:"))
 }
 
 /// Writes header lines and counts those that cannot be written.

@@ -14,6 +14,7 @@ mod heart_beat;
 mod ledger;
 mod opening;
 mod options;
+mod sending;
 mod subscribing;
 mod transaction;
 
@@ -79,15 +80,22 @@ impl StompSession {
     /// Reads frames while they are wanted.
     fn read(&mut self, input: &mut BytesMut, now: Timestamp, out: &mut Output) -> Step {
         while self.wants_bytes() {
-            let Some(frame) = self.decoder.decode(input)? else {
+            let decoded = self.decoder.decode(input).map_err(|error| {
+                // What is malformed may have asked for a receipt before it went wrong.
+                Fault::from(error).with_receipt(self.decoder.receipt())
+            })?;
+            let Some(mut frame) = decoded else {
                 break;
             };
+            if self.version == Version::V1_0 {
+                frame.headers.trim();
+            }
             let receipt = frame.receipt();
             let next = match &mut self.state {
                 State::Fresh { deadline } => {
                     let deadline = deadline.unwrap_or(now);
                     let greeting =
-                        handshake::greet(&self.config, &frame, deadline, &mut out.commands)
+                        handshake::greet(&self.config, &mut frame, deadline, &mut out.commands)
                             .map_err(|fault| fault.with_receipt(receipt))?;
                     self.version = greeting.version;
                     self.state = State::Greeting(Box::new(greeting));
@@ -113,10 +121,13 @@ impl StompSession {
                 let Some(welcome) = greeting.on_event(event)? else {
                     return Ok(Next::Go);
                 };
-                let heart_beat = greeting.welcome(&self.config, &welcome, now, &mut out.wire);
+                // Milliseconds since 1970 tell those of different processes apart, the number those of one.
+                let session = format!("{:x}.{}", now.0, self.config.counters.next_session());
+                let heart_beat =
+                    greeting.welcome(&self.config, &welcome, &session, now, &mut out.wire);
                 self.decoder.set(greeting.version, self.config.limits());
-                let conversation =
-                    Conversation::new(Arc::clone(&self.config), greeting.version, welcome, now);
+                let config = Arc::clone(&self.config);
+                let conversation = Conversation::new(config, greeting.version, welcome, session);
                 self.state = State::Conversation(Box::new(conversation), heart_beat);
                 Ok(Next::Go)
             }

@@ -4,7 +4,7 @@
 //! waits for more. A body is a slice of the read buffer. EOL is LF or CR LF in 1.2; in older versions a CR before LF
 //! counts as part of the EOL when the frame's command line ends so, because no command does.
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::{DecodeError, Escapes, Frame, Headers, Limits, Verb, Version};
 
@@ -39,6 +39,8 @@ pub struct Decoder {
     version: Version,
     limits: Limits,
     progress: Progress,
+    /// What the frame being read asks for, once its headers are known.
+    receipt: Option<Bytes>,
 }
 
 impl Decoder {
@@ -49,7 +51,13 @@ impl Decoder {
             version,
             limits,
             progress: Progress::Between,
+            receipt: None,
         }
+    }
+
+    /// The `receipt` of the frame that was being read when it turned out to be none.
+    pub(crate) fn receipt(&self) -> Option<Bytes> {
+        self.receipt.clone()
     }
 
     /// Changes version and limits, for the frames that follow.
@@ -84,6 +92,7 @@ impl Decoder {
                     let Some((verb, headers)) = self.head(input)? else {
                         return Ok(None);
                     };
+                    self.receipt = headers.first("receipt").cloned();
                     let content_length = self.content_length(&headers)?;
                     self.progress = Progress::Body {
                         verb,
@@ -230,6 +239,7 @@ impl Decoder {
         };
         input.advance(1);
         self.progress = Progress::Between;
+        self.receipt = None;
         Ok(Some(frame))
     }
 }

@@ -156,6 +156,19 @@ impl Headers {
         self.first(name).is_some_and(|value| value == "true")
     }
 
+    /// Takes the padding off names and values, as 1.0 clients are used to: its examples show headers with it (STOMP 1.2,
+    /// "Value Encoding", forbids it from then on).
+    pub(crate) fn trim(&mut self) {
+        for (name, value) in &mut self.0 {
+            for text in [name, value] {
+                let trimmed = text.trim_ascii();
+                if trimmed.len() < text.len() {
+                    *text = text.slice_ref(trimmed);
+                }
+            }
+        }
+    }
+
     /// Reads header lines: everything between the command line and the empty line.
     pub(super) fn decode(
         lines: &Bytes,

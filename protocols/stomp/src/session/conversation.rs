@@ -14,18 +14,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use message::{Address, Kind, Name, Timestamp, VhostId};
+use message::{Name, Timestamp, VhostId};
 use session::{
-    Command, ConsumerId, Declare, Delivery, DeliveryId, Event, ExchangeKind, ExchangeOptions, Lane,
-    Outcome, Output, Publish, PublishOutcome, Refusal, Settle, Token, Transact,
+    Command, ConsumerId, Delivery, DeliveryId, Event, Lane, Outcome, Output, PublishOutcome,
+    Refusal, Settle, Token, Transact,
 };
 
 use crate::{
-    Config,
+    Config, Dialect,
     codec::{Escapes, Frame, Verb, Version},
-    destination::{self, Destination, DestinationError},
+    destination::{Destination, DestinationError, Temporary},
     error::Fault,
-    message::{Envelope, Publisher, put_delivery_destination, reply_to},
+    message::{Envelope, put_delivery_destination},
 };
 
 use super::{
@@ -35,9 +35,6 @@ use super::{
 
 /// STOMP has one order for everything.
 pub(super) const LANE: Lane = Lane(0);
-
-/// Most exchanges whose names are remembered.
-const EXCHANGES_MAX: usize = 1_000;
 
 /// Whether the connection goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +52,24 @@ pub(super) enum Waiting {
     Subscribed(ConsumerId, Option<Bytes>),
     /// Then the subscription is forgotten, and the receipt is sent.
     Unsubscribed(ConsumerId, Option<Bytes>),
-    /// Then the receipt is sent and the connection ends.
-    Goodbye(Bytes),
+    /// Nothing, unless it is refused: then that frame's receipt is named.
+    Part(Option<Bytes>),
+    /// Nothing, even if it is refused.
+    Attempt,
+    /// Then the receipt is sent, if one was asked for, and the connection ends.
+    Goodbye(Option<Bytes>),
+}
+
+impl Waiting {
+    const fn has_receipt(&self) -> bool {
+        matches!(
+            self,
+            Self::Receipt(Some(_))
+                | Self::Subscribed(_, Some(_))
+                | Self::Unsubscribed(_, Some(_))
+                | Self::Goodbye(Some(_))
+        )
+    }
 }
 
 /// A connection that has logged in.
@@ -65,20 +78,23 @@ pub(super) struct Conversation {
     pub(super) config: Arc<Config>,
     pub(super) version: Version,
     pub(super) vhost: VhostId,
-    user: Arc<str>,
+    pub(super) user: Arc<str>,
     pub(super) client: Bytes,
-    connected: Timestamp,
+    /// Tells the message ids of this connection from those of others.
+    session: String,
     next_token: u64,
     waiting: BTreeMap<Token, Waiting>,
     pub(super) subscriptions: Subscriptions,
-    transactions: Transactions,
-    /// Temporary queues: the connection's name, and the queue's.
-    pub(super) temporary: BTreeMap<Bytes, Bytes>,
+    pub(super) transactions: Transactions,
+    /// Temporary queues and topics, and the names that the core made up for them.
+    pub(super) temporary: BTreeMap<Temporary, Name>,
     /// The frames behind this wait.
     pub(super) opening: Option<Opening>,
     /// Exchanges that the core has been asked for.
-    exchanges: BTreeSet<Name>,
-    blocked: Option<&'static str>,
+    pub(super) exchanges: BTreeSet<Name>,
+    /// Queues that have been made as the dialect has it.
+    pub(super) queues: BTreeSet<Name>,
+    pub(super) blocked: Option<&'static str>,
     leaving: bool,
     /// Room for a destination and a message id.
     scratch: (Vec<u8>, String),
@@ -89,7 +105,7 @@ impl Conversation {
         config: Arc<Config>,
         version: Version,
         welcome: Welcome,
-        now: Timestamp,
+        session: String,
     ) -> Self {
         Self {
             config,
@@ -97,7 +113,7 @@ impl Conversation {
             vhost: welcome.vhost,
             user: welcome.user,
             client: welcome.client,
-            connected: now,
+            session,
             next_token: 1,
             waiting: BTreeMap::new(),
             subscriptions: Subscriptions::default(),
@@ -105,6 +121,7 @@ impl Conversation {
             temporary: BTreeMap::new(),
             opening: None,
             exchanges: BTreeSet::new(),
+            queues: BTreeSet::new(),
             blocked: None,
             leaving: false,
             scratch: Default::default(),
@@ -129,12 +146,12 @@ impl Conversation {
     }
 
     /// A token if a receipt was asked for.
-    fn await_receipt(&mut self, receipt: Option<Bytes>) -> Option<Token> {
+    pub(super) fn await_receipt(&mut self, receipt: Option<Bytes>) -> Option<Token> {
         receipt.map(|receipt| self.await_answer(Waiting::Receipt(Some(receipt))))
     }
 
     /// The receipt of a frame that has no answer of its own.
-    fn fence(&mut self, receipt: Option<Bytes>, out: &mut Output) {
+    pub(super) fn fence(&mut self, receipt: Option<Bytes>, out: &mut Output) {
         if let Some(token) = self.await_receipt(receipt) {
             let lane = LANE;
             out.commands.push_back(Command::Fence { token, lane });
@@ -185,10 +202,13 @@ impl Conversation {
                 self.fence(frame.receipt(), out);
             }
             Verb::Disconnect => {
-                let Some(receipt) = frame.receipt() else {
+                let receipt = frame.receipt();
+                // Nobody waits for anything.
+                if receipt.is_none() && !self.waiting.values().any(Waiting::has_receipt) {
                     return Ok(Next::Over);
-                };
-                // STOMP 1.2, "DISCONNECT": its receipt says that every frame before it has been processed.
+                }
+                // STOMP 1.2, "DISCONNECT": its receipt says that every frame before it has been processed. Without one,
+                // those that were asked for earlier are still given.
                 let token = self.await_answer(Waiting::Goodbye(receipt));
                 let lane = LANE;
                 out.commands.push_back(Command::Fence { token, lane });
@@ -203,102 +223,6 @@ impl Conversation {
             }
         }
         Ok(Next::Go)
-    }
-
-    fn on_send(&mut self, frame: Frame, now: Timestamp, out: &mut Output) -> Result<(), Fault> {
-        let destination = parse(required(&frame, "destination")?)?;
-        // Temporary queues are made first, and the frame is seen again.
-        if let Destination::Temporary(name) = &destination
-            && !self.temporary.contains_key(name)
-        {
-            let name = name.clone();
-            return self.open_temporary(name, false, frame, out);
-        }
-        let reply_to = reply_to(&frame.headers);
-        if let Some(Destination::Temporary(name)) = &reply_to
-            && !self.temporary.contains_key(name)
-        {
-            let name = name.clone();
-            return self.open_temporary(name, true, frame, out);
-        }
-        let (address, create) = self.address(destination).map_err(of_destination)?;
-        let reply_to = match reply_to {
-            Some(destination) => self.address(destination).ok().map(|(address, _)| address),
-            None => None,
-        };
-        let receipt = frame.receipt();
-        let transaction = frame.headers.first("transaction").cloned();
-        let publisher = Publisher {
-            dialect: self.config.dialect,
-            user: &self.user,
-            now,
-        };
-        let message = publisher.message(frame, address, reply_to)?;
-        if let (Some(reason), true, None) = (self.blocked, message.durable, &receipt) {
-            return Err(Fault::other("storage full", reason));
-        }
-        let mut publish = Publish {
-            token: None,
-            lane: LANE,
-            message: Arc::new(message),
-            mandatory: false,
-            create,
-            inbound_id: None,
-        };
-        if let Some(name) = transaction {
-            self.transactions.publish(&name, publish, &self.config)?;
-            self.fence(receipt, out);
-        } else {
-            publish.token = self.await_receipt(receipt);
-            if publish.token.is_none() {
-                self.ask_for_exchange(&publish.message.address, out);
-            }
-            out.commands.push_back(Command::Publish(publish));
-        }
-        Ok(())
-    }
-
-    /// A SEND without a receipt has no answer. So that one to an exchange that does not exist is not lost in silence,
-    /// the core is asked for each exchange once.
-    fn ask_for_exchange(&mut self, address: &Address, out: &mut Output) {
-        if address.kind != Kind::Exchange
-            || self.exchanges.len() >= EXCHANGES_MAX
-            || self.exchanges.contains(&address.name)
-        {
-            return;
-        }
-        // Not a part of the read buffer, which it would keep alive.
-        let name = Name::copy_from_slice(&address.name);
-        self.exchanges.insert(name.clone());
-        let token = self.await_answer(Waiting::Receipt(None));
-        out.commands.push_back(Command::Declare {
-            token,
-            lane: LANE,
-            declare: Declare::Exchange {
-                name,
-                passive: true,
-                options: Box::new(ExchangeOptions {
-                    kind: ExchangeKind::Topic,
-                    durable: false,
-                    auto_delete: false,
-                    internal: false,
-                    alternate: None,
-                    declaration: None,
-                }),
-            },
-        });
-    }
-
-    fn address(&self, destination: Destination) -> Result<(Address, bool), DestinationError> {
-        if let Destination::Temporary(name) = &destination {
-            let name = self
-                .temporary
-                .get(name)
-                .expect("temporary queues are made before they are addressed");
-            return Ok((Address::queue(self.vhost, name.clone()), false));
-        }
-        let address = destination::address(destination, self.vhost)?;
-        Ok(address.expect("only temporary queues have no address"))
     }
 
     fn on_ack(&mut self, frame: &Frame, outcome: Outcome, out: &mut Output) -> Result<(), Fault> {
@@ -324,7 +248,7 @@ impl Conversation {
         let delivery = found.ledger.find(number).ok_or_else(unknown)?;
         let text = &mut self.scratch.1;
         text.clear();
-        put_message_id(consumer, number, Some(delivery), self.connected, text);
+        put_message_id(consumer, number, Some(delivery), &self.session, text);
         if text.as_bytes() != id {
             return Err(unknown());
         }
@@ -391,9 +315,9 @@ impl Conversation {
                 PublishOutcome::Accepted { .. } | PublishOutcome::Duplicate => {
                     return Ok(self.on_answer(token, out));
                 }
-                PublishOutcome::Refused(refusal) => return Err(self.on_refusal(token, refusal)),
+                PublishOutcome::Refused(refusal) => self.on_refusal(token, refusal)?,
             },
-            Event::Refused { token, refusal } => return Err(self.on_refusal(token, refusal)),
+            Event::Refused { token, refusal } => self.on_refusal(token, refusal)?,
             Event::Declared { token, name, .. } => {
                 if self
                     .opening
@@ -445,8 +369,8 @@ impl Conversation {
                 self.subscriptions.closed(consumer);
                 (receipt, Next::Go)
             }
-            Some(Waiting::Goodbye(receipt)) => (Some(receipt), Next::Over),
-            None => (None, Next::Go),
+            Some(Waiting::Goodbye(receipt)) => (receipt, Next::Over),
+            Some(Waiting::Part(_) | Waiting::Attempt) | None => (None, Next::Go),
         };
         if let Some(receipt) = receipt {
             Frame::new(Verb::Receipt)
@@ -456,18 +380,20 @@ impl Conversation {
         next
     }
 
-    fn on_refusal(&mut self, token: Token, refusal: Refusal) -> Fault {
+    fn on_refusal(&mut self, token: Token, refusal: Refusal) -> Result<(), Fault> {
         let opening = self.opening.take_if(|opening| opening.token == token);
         let receipt = match self.waiting.remove(&token) {
             Some(
                 Waiting::Receipt(receipt)
                 | Waiting::Subscribed(_, receipt)
-                | Waiting::Unsubscribed(_, receipt),
+                | Waiting::Unsubscribed(_, receipt)
+                | Waiting::Part(receipt)
+                | Waiting::Goodbye(receipt),
             ) => receipt,
-            Some(Waiting::Goodbye(receipt)) => Some(receipt),
+            Some(Waiting::Attempt) => return Ok(()),
             None => opening.and_then(Opening::receipt),
         };
-        Fault::from(refusal).with_receipt(receipt)
+        Err(Fault::from(refusal).with_receipt(receipt))
     }
 
     fn on_delivery(&mut self, delivery: &Delivery, out: &mut Output) {
@@ -505,9 +431,16 @@ impl Conversation {
             destination.clear();
             destination.extend_from_slice(&subscription.destination);
         }
+        // ActiveMQ shows who made a temporary destination its own name for it.
+        if self.config.dialect == Dialect::ActiveMq
+            && subscription.destination.starts_with(b"/temp-")
+        {
+            destination.clear();
+            destination.extend_from_slice(&subscription.destination);
+        }
         let number = subscription.ledger.push(id);
         message_id.clear();
-        put_message_id(delivery.consumer.0, number, id, self.connected, message_id);
+        put_message_id(delivery.consumer.0, number, id, &self.session, message_id);
         let envelope = Envelope {
             version: self.version,
             dialect: self.config.dialect,
@@ -526,12 +459,12 @@ fn put_message_id(
     consumer: u64,
     number: u64,
     id: Option<DeliveryId>,
-    connected: Timestamp,
+    session: &str,
     text: &mut String,
 ) {
     let result = match id {
         Some(id) => write!(text, "{consumer}-{number}-{:x}.{:x}", id.queue.0, id.qseq),
-        None => write!(text, "{consumer}-{number}-{:x}", connected.0),
+        None => write!(text, "{consumer}-{number}-{session}"),
     };
     result.expect("a string takes everything");
 }

@@ -40,7 +40,7 @@ pub(super) struct Welcome {
 /// Reads CONNECT and asks the core.
 pub(super) fn greet(
     config: &Config,
-    frame: &Frame,
+    frame: &mut Frame,
     deadline: Timestamp,
     commands: &mut VecDeque<Command>,
 ) -> Result<Greeting, Fault> {
@@ -49,14 +49,17 @@ pub(super) fn greet(
         let detail = format!("{} came before CONNECT", frame.verb.as_str());
         return Err(Fault::peer("not connected", detail));
     }
-    let headers = &frame.headers;
-    let accept = headers.text("accept-version");
+    let accept = frame.headers.text("accept-version");
     let Some(version) = Version::highest_common(accept) else {
         let detail = format!("supported versions are {}", Version::ALL);
         let mut fault = Fault::peer("no common version", detail);
         fault.header = Some(("version", Version::ALL));
         return Err(fault);
     };
+    if version == Version::V1_0 {
+        frame.headers.trim();
+    }
+    let headers = &frame.headers;
     let (can_ms, wants_ms) = match headers.first("heart-beat") {
         // STOMP 1.0 has no heart-beats.
         Some(text) if version > Version::V1_0 => heart_beat(text)?,
@@ -125,12 +128,14 @@ impl Greeting {
         &self,
         config: &Config,
         welcome: &Welcome,
+        session: &str,
         now: Timestamp,
         wire: &mut Wire,
     ) -> HeartBeat {
         let mut frame = Frame::new(Verb::Connected)
             .with("version", self.version.as_str())
-            .with("session", format!("session-{:x}", now.0))
+            // STOMP 1.2, "CONNECTED Frame": it uniquely identifies the session.
+            .with("session", format!("session-{session}"))
             .with("server", concat!("Bascule/", env!("CARGO_PKG_VERSION")))
             .with("user-name", welcome.user.to_string());
         if self.version > Version::V1_0 {

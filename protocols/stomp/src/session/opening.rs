@@ -6,7 +6,7 @@ use bytes::Bytes;
 use message::{Name, Timestamp};
 use session::{Command, Declare, Output, QueueAttributes, QueueOptions, Source, Token};
 
-use crate::{Dialect, codec::Frame, error::Fault};
+use crate::{Dialect, codec::Frame, destination::Temporary, error::Fault};
 
 use super::{
     conversation::{Conversation, LANE, Next},
@@ -24,9 +24,9 @@ pub(super) struct Opening {
 enum Then {
     /// Bind it and read it.
     Subscribe(Box<(Request, Bind)>),
-    /// It is the temporary queue of that name; the frame that named it goes on.
+    /// It is that temporary queue, or names that temporary topic; the frame that named it goes on.
     Temporary {
-        name: Bytes,
+        temporary: Temporary,
         /// Read it at once, as RabbitMQ does for a `reply-to`.
         implicit: bool,
         frame: Box<Frame>,
@@ -83,27 +83,29 @@ impl Conversation {
         self.opening = Some(Opening { token, then });
     }
 
-    /// Makes a temporary queue; `frame`, which named it, is seen again then.
+    /// Makes a temporary queue or topic; `frame`, which named it, is seen again then. A topic is named after a queue of its
+    /// own in which nothing ever is: so nobody else has its name while the connection lasts.
     pub(super) fn open_temporary(
         &mut self,
-        name: Bytes,
+        temporary: Temporary,
         implicit: bool,
         frame: Frame,
         out: &mut Output,
     ) -> Result<(), Fault> {
         if self.temporary.len() >= self.config.temporary_queues_max {
             let max = self.config.temporary_queues_max;
-            let detail = format!("more than {max} temporary queues");
+            let detail = format!("more than {max} temporary queues and topics");
             return Err(Fault::peer("quota exceeded", detail));
         }
         let token = self.declare_private(false, QueueAttributes::default(), out);
         let frame = Box::new(frame);
-        let name = Bytes::copy_from_slice(&name);
-        let implicit = implicit && self.config.dialect != Dialect::ActiveMq;
+        let name = Bytes::copy_from_slice(&temporary.name);
+        let temporary = Temporary { name, ..temporary };
+        let implicit = implicit && !temporary.topic && self.config.dialect != Dialect::ActiveMq;
         self.opening = Some(Opening {
             token,
             then: Then::Temporary {
-                name,
+                temporary,
                 implicit,
                 frame,
             },
@@ -122,7 +124,7 @@ impl Conversation {
         match opening.then {
             Then::Subscribe(parts) => {
                 let (request, bind) = *parts;
-                self.bind(queue.clone(), bind, out);
+                self.bind(queue.clone(), bind, request.receipt.clone(), out);
                 let source = Source::Queue {
                     name: queue,
                     create: false,
@@ -131,11 +133,12 @@ impl Conversation {
                 Ok(Next::Go)
             }
             Then::Temporary {
-                name,
+                temporary,
                 implicit,
                 frame,
             } => {
-                self.temporary.insert(name.clone(), queue.clone());
+                let name = temporary.name.clone();
+                self.temporary.insert(temporary, queue.clone());
                 if implicit {
                     let id = Bytes::from([b"/temp-queue/", &name[..]].concat());
                     let request = Request {
@@ -145,6 +148,7 @@ impl Conversation {
                         ack: Ack::Auto,
                         prefetch: 0,
                         priority: 0,
+                        exclusive: false,
                         implicit: true,
                         receipt: None,
                     };

@@ -57,25 +57,29 @@ pub(super) fn virtual_topic(queue: &Name) -> Option<Bytes> {
     (at > 0 && topic.len() > marker.len() - 1).then(|| queue.slice_ref(topic))
 }
 
-/// The options of a queue that a SUBSCRIBE names, RabbitMQ's way. `None`: it names none.
+fn is_option(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"durable"
+            | b"auto-delete"
+            | b"exclusive"
+            | b"x-queue-type"
+            | b"x-message-ttl"
+            | b"x-expires"
+            | b"x-max-length"
+            | b"x-max-length-bytes"
+            | b"x-overflow"
+            | b"x-dead-letter-exchange"
+            | b"x-dead-letter-routing-key"
+            | b"x-max-priority"
+            | b"x-single-active-consumer"
+            | b"x-delivery-limit"
+    )
+}
+
+/// The options of a queue that a SUBSCRIBE or a SEND names, RabbitMQ's way. `None`: it names none.
 pub(super) fn queue_options(headers: &Headers) -> Result<Option<QueueOptions>, Fault> {
-    const NAMES: &[&str] = &[
-        "durable",
-        "auto-delete",
-        "exclusive",
-        "x-queue-type",
-        "x-message-ttl",
-        "x-expires",
-        "x-max-length",
-        "x-max-length-bytes",
-        "x-overflow",
-        "x-dead-letter-exchange",
-        "x-dead-letter-routing-key",
-        "x-max-priority",
-        "x-single-active-consumer",
-        "x-delivery-limit",
-    ];
-    if !NAMES.iter().any(|name| headers.first(name).is_some()) {
+    if !headers.0.iter().any(|(name, _)| is_option(name)) {
         return Ok(None);
     }
     match headers.text("x-queue-type") {

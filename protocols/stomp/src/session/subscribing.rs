@@ -7,6 +7,7 @@
 //! | the same, durable | a durable queue, bound to it, that stays: see `durable_queue` |
 //! | a temporary queue | that queue |
 //!
+//! A durable subscription of ActiveMQ's spelling is read by one connection at a time, as JMS has it.
 //! A queue with options (`durable`, `auto-delete`, `exclusive`, RabbitMQ's `x-` arguments) is declared with them.
 
 use std::collections::BTreeMap;
@@ -114,6 +115,16 @@ impl Subscriptions {
         Some((ConsumerId(consumer), subscription.durable_queue.clone()))
     }
 
+    /// Ends the oldest subscription to that destination.
+    fn end_reading(&mut self, destination: &Bytes) -> Option<(ConsumerId, Option<Name>)> {
+        let mut live = self.by_consumer.values().filter(|found| !found.ended);
+        let id = live
+            .find(|found| found.destination == destination)?
+            .id
+            .clone();
+        self.end(&id)
+    }
+
     fn end_implicit(&mut self, id: &Bytes) -> Option<ConsumerId> {
         let consumer = ConsumerId(self.named(id)?);
         if !self.of(consumer)?.implicit {
@@ -150,6 +161,8 @@ pub(super) struct Request {
     pub(super) ack: Ack,
     pub(super) prefetch: u32,
     pub(super) priority: i32,
+    /// No other reader.
+    pub(super) exclusive: bool,
     pub(super) implicit: bool,
     pub(super) receipt: Option<Bytes>,
 }
@@ -160,6 +173,17 @@ pub(super) struct Bind {
     pub(super) exchange: Name,
     pub(super) filter: Filter,
     pub(super) key: Levels,
+}
+
+/// The name of a durable subscription, ActiveMQ's and Artemis's way.
+fn subscription_name(headers: &Headers) -> Option<&Bytes> {
+    [
+        "activemq.subscriptionName",
+        "durable-subscription-name",
+        "durable-subscriber-name",
+    ]
+    .iter()
+    .find_map(|name| headers.first(name))
 }
 
 impl Conversation {
@@ -187,6 +211,7 @@ impl Conversation {
             prefetch: first_number(headers, &["prefetch-count", "activemq.prefetchSize"])?
                 .unwrap_or(self.config.prefetch_default),
             priority: first_number(headers, &["x-priority", "activemq.priority"])?.unwrap_or(0),
+            exclusive: false,
             implicit: false,
             receipt: frame.receipt(),
         };
@@ -215,10 +240,15 @@ impl Conversation {
             Destination::Exchange { name, key } => {
                 self.subscribe_exchange(request, headers, name, &key, out)
             }
-            Destination::Temporary(name) => {
-                let Some(real) = self.temporary.get(&name) else {
-                    return self.open_temporary(name, false, frame, out);
+            Destination::Temporary(temporary) => {
+                let Some(real) = self.temporary.get(&temporary) else {
+                    return self.open_temporary(temporary, false, frame, out);
                 };
+                if temporary.topic {
+                    let key = destination::temporary_topic(real);
+                    let root = Name::from_static(ROOT_SPACE.as_bytes());
+                    return self.subscribe_exchange(request, headers, root, &key, out);
+                }
                 let name = real.clone();
                 let create = false;
                 self.read(request, Source::Queue { name, create }, false, None, out)
@@ -241,22 +271,25 @@ impl Conversation {
         };
         if create && (options.is_some() || virtual_topic.is_some()) {
             let durable = true;
-            let options = options.unwrap_or_else(|| QueueOptions {
+            let mut options = options.unwrap_or_else(|| QueueOptions {
                 durable,
                 ..QueueOptions::default()
             });
-            self.declare(name.clone(), options, out);
+            self.keep_dead_letters(&mut options, out);
+            self.declare(name.clone(), options, request.receipt.clone(), out);
+        } else if create {
+            self.make_queue(&name, out);
         }
         if let Some(topic) = virtual_topic {
             let bind = self.bind_to(Name::from_static(ROOT_SPACE.as_bytes()), &topic)?;
-            self.bind(name.clone(), bind, out);
+            self.bind(name.clone(), bind, request.receipt.clone(), out);
         }
         self.read(request, Source::Queue { name, create }, false, None, out)
     }
 
     fn subscribe_exchange(
         &mut self,
-        request: Request,
+        mut request: Request,
         headers: &Headers,
         exchange: Name,
         key: &Bytes,
@@ -266,16 +299,37 @@ impl Conversation {
         if let Some(queue) = self.durable_queue(headers, &request.id, &request.destination)? {
             let mut options = queue_options(headers)?.unwrap_or_default();
             (options.durable, options.auto_delete) = (true, false);
-            self.declare(queue.clone(), options, out);
-            self.bind(queue.clone(), bind, out);
+            request.exclusive = subscription_name(headers).is_some();
+            self.keep_dead_letters(&mut options, out);
+            self.declare(queue.clone(), options, request.receipt.clone(), out);
+            self.bind(queue.clone(), bind, request.receipt.clone(), out);
             let source = Source::Queue {
                 name: queue.clone(),
                 create: false,
             };
             return self.read(request, source, true, Some(queue), out);
         }
-        let attributes = queue_options(headers)?.unwrap_or_default().attributes;
-        self.open_subscription(request, bind, attributes, out);
+        let mut options = queue_options(headers)?.unwrap_or_default();
+        // ActiveMQ keeps so many for a slow consumer and drops the oldest; -1 is all.
+        let pending = first_number::<i64>(headers, &["activemq.maximumPendingMessageLimit"])?;
+        if let Some(limit @ 0..) = pending {
+            options.attributes.length_max.get_or_insert(limit as u64);
+        }
+        self.keep_dead_letters(&mut options, out);
+        // RabbitMQ: a queue of that name, which others may read too.
+        if let Some(queue) = headers.first("x-queue-name") {
+            let queue = Name::copy_from_slice(queue);
+            (options.durable, options.auto_delete) = (false, true);
+            self.declare(queue.clone(), options, request.receipt.clone(), out);
+            self.bind(queue.clone(), bind, request.receipt.clone(), out);
+            let create = false;
+            let source = Source::Queue {
+                name: queue,
+                create,
+            };
+            return self.read(request, source, true, None, out);
+        }
+        self.open_subscription(request, bind, options.attributes, out);
         Ok(())
     }
 
@@ -289,19 +343,16 @@ impl Conversation {
         id: &Bytes,
         destination: &Bytes,
     ) -> Result<Option<Name>, Fault> {
-        let names = [
-            "activemq.subscriptionName",
-            "durable-subscription-name",
-            "durable-subscriber-name",
-        ];
-        if let Some(name) = names.iter().find_map(|name| headers.first(name)) {
+        if let Some(name) = subscription_name(headers) {
             if self.client.is_empty() {
                 let detail = "a durable subscription needs the header 'client-id' in CONNECT";
                 return Err(Fault::peer("missing header", detail));
             }
             return Ok(Some([&self.client[..], b".", name].concat().into()));
         }
-        if !headers.is_true("durable") || headers.is_true("auto-delete") {
+        // RabbitMQ takes `persistent` for `durable` here.
+        let durable = headers.is_true("durable") || headers.is_true("persistent");
+        if !durable || headers.is_true("auto-delete") {
             return Ok(None);
         }
         Ok(Some(headers.first("x-queue-name").cloned().unwrap_or_else(
@@ -322,8 +373,15 @@ impl Conversation {
         })
     }
 
-    pub(super) fn bind(&mut self, queue: Name, bind: Bind, out: &mut Output) {
-        let token = self.await_answer(Waiting::Receipt(None));
+    /// Binds a queue. If that is refused, the SUBSCRIBE that asked for `receipt` is.
+    pub(super) fn bind(
+        &mut self,
+        queue: Name,
+        bind: Bind,
+        receipt: Option<Bytes>,
+        out: &mut Output,
+    ) {
+        let token = self.await_answer(Waiting::Part(receipt));
         out.commands.push_back(Command::Declare {
             token,
             lane: LANE,
@@ -337,8 +395,15 @@ impl Conversation {
         });
     }
 
-    fn declare(&mut self, name: Name, options: QueueOptions, out: &mut Output) {
-        let token = self.await_answer(Waiting::Receipt(None));
+    /// Declares a queue. If that is refused, the frame that asked for `receipt` is.
+    pub(super) fn declare(
+        &mut self,
+        name: Name,
+        options: QueueOptions,
+        receipt: Option<Bytes>,
+        out: &mut Output,
+    ) {
+        let token = self.await_answer(Waiting::Part(receipt));
         let passive = false;
         out.commands.push_back(Command::Declare {
             token,
@@ -390,7 +455,7 @@ impl Conversation {
                     Ack::Client | Ack::ClientIndividual => Credit::Window(request.prefetch),
                 },
                 group: 0,
-                exclusive: false,
+                exclusive: request.exclusive,
                 priority: request.priority,
                 through_client: false,
                 options: SubscriptionOptions::default(),
@@ -421,7 +486,11 @@ impl Conversation {
             (None, Some(destination)) if self.version == Version::V1_0 => destination,
             (None, _) => return Err(Fault::missing("id", Verb::Unsubscribe)),
         };
-        let ended = self.subscriptions.end(id);
+        let ended = match self.subscriptions.end(id) {
+            // STOMP 1.0, "UNSUBSCRIBE": the destination will do, though the SUBSCRIBE had an id.
+            None if headers.first("id").is_none() => self.subscriptions.end_reading(id),
+            ended => ended,
+        };
         let stays = Bytes::new();
         let durable = self.durable_queue(headers, id, destination.unwrap_or(&stays))?;
         let (consumer, queue) = match ended {

@@ -123,6 +123,11 @@ fn doors_d24_headers_go_out_as_they_came_between_all_versions() {
             let message = Peer::new(from).publish(&frame);
             let received = Peer::new(to).receive(&message);
             let headers = &received.headers;
+            // 1.0 clients pad their headers (STOMP 1.2, "Value Encoding").
+            let own = own.map(|(name, value)| match from {
+                Version::V1_0 => (name, value.trim()),
+                Version::V1_1 | Version::V1_2 => (name, value),
+            });
             let theirs: Vec<(&str, &str)> = headers
                 .0
                 .iter()
@@ -138,7 +143,7 @@ fn doors_d24_headers_go_out_as_they_came_between_all_versions() {
                 ("persistent", "true"),
                 ("priority", "3"),
                 ("expires", "2000000"),
-                ("reply-to", "/reply-queue/answers"),
+                ("reply-to", "/queue/answers"),
                 ("content-length", "9"),
             ] {
                 assert_eq!(headers.text(name), Some(value), "{from:?} to {to:?}");

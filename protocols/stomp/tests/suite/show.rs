@@ -236,8 +236,9 @@ pub(crate) fn command(command: &Command) -> String {
                 0 => String::new(),
                 priority => format!(" priority {priority}"),
             };
+            let exclusive = if what.exclusive { " exclusive" } else { "" };
             format!(
-                "subscribe #{} consumer {} queue '{}'{create} {credit}{priority}",
+                "subscribe #{} consumer {} queue '{}'{create} {credit}{priority}{exclusive}",
                 what.token.0,
                 what.consumer.0,
                 text(name)
@@ -275,6 +276,7 @@ fn read_refusal(words: &[&str]) -> Refusal {
         "BadCredentials" => RefusalKind::BadCredentials,
         "AccessDenied" => RefusalKind::AccessDenied,
         "NotFound" => RefusalKind::NotFound,
+        "InUse" => RefusalKind::InUse,
         "QueueFull" => RefusalKind::QueueFull,
         "Locked" => RefusalKind::Locked,
         other => panic!("unknown refusal {other}"),
