@@ -263,5 +263,6 @@ const fn refuse(detail: &'static str) -> Refusal {
     Refusal {
         kind: RefusalKind::BadCredentials,
         detail: std::borrow::Cow::Borrowed(detail),
+        known: None,
     }
 }

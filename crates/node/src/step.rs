@@ -246,7 +246,16 @@ impl Core {
                     token,
                     outcome: PublishOutcome::Refused(refusal),
                 },
-                None => return step.unconfirmed_refused += 1,
+                None => {
+                    step.unconfirmed_refused += 1;
+                    if refusal.kind.is_want_of_room() {
+                        return;
+                    }
+                    Event::PublishRefused {
+                        lane: publish.lane,
+                        refusal,
+                    }
+                }
             },
             Command::Declare { token, .. }
             | Command::Cancel { token, .. }

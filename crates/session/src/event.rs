@@ -167,6 +167,14 @@ pub enum Event {
         /// What became of it.
         outcome: PublishOutcome,
     },
+    /// A publish without a token was refused, for a reason that the next one will meet as well: no such exchange, no right,
+    /// too large. That a queue or the disk is full is not told: nobody asked for an answer.
+    PublishRefused {
+        /// The lane of the publish.
+        lane: crate::Lane,
+        /// Why.
+        refusal: Refusal,
+    },
     /// A mandatory publish matched nothing. Comes before its `Published`, in its lane.
     Returned {
         /// From the command, if it had one.

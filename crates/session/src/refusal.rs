@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
+
 /// The reason, without a protocol's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RefusalKind {
@@ -41,6 +43,17 @@ pub enum RefusalKind {
     Internal,
 }
 
+impl RefusalKind {
+    /// Whether it passes by itself: a later try may succeed though nobody changed anything.
+    #[must_use]
+    pub const fn is_want_of_room(self) -> bool {
+        matches!(
+            self,
+            Self::QuotaExceeded | Self::QueueFull | Self::StorageFull | Self::NotActive
+        )
+    }
+}
+
 /// A refusal: the kind, and a sentence for people (lowercase, without a final stop).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
@@ -49,6 +62,9 @@ pub struct Refusal {
     pub kind: RefusalKind,
     /// What a person reads.
     pub detail: Cow<'static, str>,
+    /// For `Inequivalent`: the declaration that is there, as the protocol gave it (`QueueOptions::declaration`), so that it
+    /// can say what differs in its own words.
+    pub known: Option<Bytes>,
 }
 
 impl Refusal {
@@ -57,6 +73,14 @@ impl Refusal {
         Self {
             kind,
             detail: detail.into(),
+            known: None,
         }
+    }
+
+    /// Adds the declaration that is there.
+    #[must_use]
+    pub fn but_known(mut self, declaration: Option<Bytes>) -> Self {
+        self.known = declaration;
+        self
     }
 }

@@ -25,8 +25,6 @@ pub struct Config {
     pub transaction_operations_max: usize,
     /// Bytes of the bodies of one transaction.
     pub transaction_len_max: usize,
-    /// How long it is believed that an exchange still exists before an unconfirmed publish asks again, in ms.
-    pub exchange_memory_ms: u64,
 }
 
 impl Default for Config {
@@ -43,7 +41,6 @@ impl Default for Config {
             deferred_len_max: 1024 * 1024,
             transaction_operations_max: 10_000,
             transaction_len_max: 64 * 1024 * 1024,
-            exchange_memory_ms: 1_000,
         }
     }
 }

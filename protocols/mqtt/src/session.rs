@@ -434,6 +434,7 @@ impl Open {
             | Event::Refused { .. }
             | Event::Opened { .. }
             | Event::Declared { .. }
+            | Event::PublishRefused { .. }
             | Event::Returned { .. }
             | Event::Pulled { .. }
             | Event::Reached { .. }

@@ -127,7 +127,18 @@ impl Broker {
         if placed.duplicates > 0 {
             draft.count(Tally::Duplicate, u64::from(placed.duplicates));
         }
-        let Some(token) = publish.token else { return };
+        let Some(token) = publish.token else {
+            if let Some(refusal) = placed.refused
+                && !refusal.kind.is_want_of_room()
+            {
+                let event = Event::PublishRefused {
+                    lane: publish.lane,
+                    refusal,
+                };
+                draft.reply(from, publish.lane, wait, event);
+            }
+            return;
+        };
         let outcome = match placed.refused {
             Some(refusal) => PublishOutcome::Refused(refusal),
             None if placed.duplicates > 0 && placed.duplicates == placed.matched => {
@@ -245,7 +256,10 @@ impl Broker {
             {
                 return Err(refusal(
                     RefusalKind::AccessDenied,
-                    format!("exchange '{}' is internal", shown(&address.name)),
+                    format!(
+                        "cannot publish to internal exchange '{}'",
+                        shown(&address.name)
+                    ),
                 ));
             }
             _ => {}

@@ -145,3 +145,21 @@ fn an_exchange_that_feeds_itself_gives_each_queue_one_copy() {
     );
     assert_eq!(node.look(session, "jobs").0, 1);
 }
+
+#[test]
+fn an_unconfirmed_publish_that_will_be_refused_again_is_told_and_one_for_want_of_room_is_not() {
+    let (mut node, session) = with_queues(vec![queue("full", |at| {
+        at.length_max = Some(0);
+        at.overflow = session::Overflow::RejectPublish;
+    })]);
+    node.take(session);
+    let message = to_exchange("nowhere", "k", "lost");
+    node.give(session, publish(message));
+    let Event::PublishRefused { refusal, lane } = node.answer(session).event else {
+        panic!("told without having been asked");
+    };
+    assert_eq!(refusal.kind, RefusalKind::NotFound);
+    assert_eq!((&*refusal.detail, lane), ("no exchange 'nowhere'", Lane(0)));
+    node.give(session, publish(to_queue("full", "dropped")));
+    assert!(node.take(session).is_empty());
+}

@@ -5,7 +5,8 @@ use session::{Command, Event, Refusal, RefusalKind};
 
 use super::{
     channel::{Channel, Pending, Stage, Waiting},
-    step::{Step, channel_of},
+    publish::refused_publish,
+    step::Step,
     topology::{binding_command, called, reread},
 };
 use crate::{
@@ -32,7 +33,7 @@ impl Channel {
             Some(waiting) if waiting.token == token => waiting,
             other => {
                 self.waiting = other;
-                self.on_other_answer(token, event, step)?;
+                self.on_other_answer(event, step);
                 return Ok(After::Stays);
             }
         };
@@ -48,25 +49,12 @@ impl Channel {
         Ok(After::Stays)
     }
 
-    /// Answers that no method waits for: probes, what became of an earlier channel of this number, cancels of a closing channel.
-    fn on_other_answer(
-        &mut self,
-        token: session::Token,
-        event: Event,
-        step: &mut Step<'_>,
-    ) -> Result<(), Fault> {
-        let probe = self.probes.remove(&channel_of(token).1);
-        match (event, probe) {
-            (Event::Refused { refusal, .. }, Some(name)) => {
-                self.on_probe_refused(&name, refusal.kind, step)
+    /// Answers that no method waits for: what became of an earlier channel of this number, cancels of a closing channel.
+    fn on_other_answer(&self, event: Event, step: &mut Step<'_>) {
+        if let Event::Pulled { deliveries, .. } = event {
+            for delivery in &deliveries {
+                self.release(delivery, step);
             }
-            (Event::Pulled { deliveries, .. }, _) => {
-                for delivery in &deliveries {
-                    self.release(delivery, step);
-                }
-                Ok(())
-            }
-            _ => Ok(()),
         }
     }
 
@@ -236,10 +224,10 @@ impl Channel {
             Pending::ExchangeDeclare { name, .. } | Pending::ExchangeDelete { name, .. } => {
                 Err(phrase(&refusal, "exchange", &name, step))
             }
-            Pending::Commit
-            | Pending::ReplyQueue { .. }
-            | Pending::Cancel { .. }
-            | Pending::Fence => Err(Fault::from(refusal)),
+            Pending::Commit => Err(refused_publish(refusal, step)),
+            Pending::ReplyQueue { .. } | Pending::Cancel { .. } | Pending::Fence => {
+                Err(Fault::from(refusal))
+            }
         }
     }
 }

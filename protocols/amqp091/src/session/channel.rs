@@ -17,7 +17,6 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
-use message::Timestamp;
 use session::{Binding, Command, DeliveryId, Lane, Operation, Outcome, Token};
 
 use super::step::{Shared, Step, consumer_id, token};
@@ -166,9 +165,6 @@ pub(crate) struct Channel {
     pub(crate) last_delivery: u64,
     pub(crate) unsettled: BTreeMap<u64, DeliveryId>,
     pub(crate) mode: Mode,
-    /// Exchanges that were there when last asked.
-    pub(crate) known_exchanges: BTreeMap<Bytes, Timestamp>,
-    pub(crate) probes: BTreeMap<u64, Bytes>,
 }
 
 impl Channel {
@@ -190,8 +186,6 @@ impl Channel {
             last_delivery: 0,
             unsettled: BTreeMap::new(),
             mode: Mode::Plain,
-            known_exchanges: BTreeMap::new(),
-            probes: BTreeMap::new(),
         }
     }
 
@@ -266,7 +260,6 @@ impl Channel {
     /// Ends the consumers, gives back what is out, forgets what was staged.
     fn give_up(&mut self, step: &mut Step<'_>) {
         self.drop_content(step.shared);
-        self.probes.clear();
         let mut numbers: Vec<u32> = self.consumers.keys().copied().collect();
         if let Some(Waiting {
             pending: Pending::Consume { number, .. },

@@ -8,6 +8,7 @@ use super::{
     answer::After,
     channel::{Channel, Stage},
     handshake::Verdict,
+    publish::refused_publish,
     step::{Step, channel_of},
 };
 use crate::{
@@ -38,6 +39,17 @@ impl AmqpSession {
                         .map(|()| After::Stays)
                 });
                 if let Err(fault) = result {
+                    self.fail(number, fault, now, out);
+                }
+            }
+            Event::PublishRefused { lane, refusal } => {
+                let number = lane.0 as u16;
+                let is_open = self
+                    .channels
+                    .get(&number)
+                    .is_some_and(|channel| channel.stage == Stage::Open);
+                if is_open {
+                    let fault = refused_publish(refusal, &self.step(now, out)).by((60, 40));
                     self.fail(number, fault, now, out);
                 }
             }

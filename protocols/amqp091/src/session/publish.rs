@@ -2,31 +2,24 @@
 //!
 //! Confirmed: every publish carries a token; its answer becomes `basic.ack` or `basic.nack`. Runs of acks in sequence are
 //! held back to the end of the batch and told in one `multiple` ack, which is right because everything below them has been told.
-//! Plain: no token, so nothing is stored for the sake of an answer. That an exchange does not exist must still close the channel:
-//! the first publish to an exchange, and again after `exchange_memory_ms`, is preceded by a passive declaration.
+//! Plain: no token, so nothing is stored for the sake of an answer; a refusal that is worth telling comes all the same
+//! (`Event::PublishRefused`) and closes the channel.
 
 use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
-use message::{Kind, Message, Timestamp};
-use session::{
-    Command, Declare, ExchangeKind, ExchangeOptions, Operation, Publish, PublishOutcome,
-    RefusalKind, Transact,
-};
+use message::Message;
+use session::{Command, Operation, Publish, PublishOutcome, Refusal, RefusalKind, Transact};
 
 use super::{
     channel::{Channel, Content, Mode, Outstanding, Pending},
     step::{Step, settle_one, token},
-    topology::{called, is_predeclared},
 };
 use crate::{
     codec::{ContentHeader, basic, confirm, tx},
     error::{Fault, ReplyCode, code_of},
     message::{self as conversion, Publisher},
 };
-
-/// Exchanges remembered by a channel before it forgets all of them.
-const KNOWN_EXCHANGES_MAX: usize = 256;
 
 impl Channel {
     pub(crate) fn on_publish(&mut self, publish: basic::Publish) -> Result<(), Fault> {
@@ -66,10 +59,7 @@ impl Channel {
             inbound_id: None,
         };
         match &mut self.mode {
-            Mode::Plain => {
-                self.probe(&publish.message, step);
-                step.command(Command::Publish(publish));
-            }
+            Mode::Plain => step.command(Command::Publish(publish)),
             Mode::Confirm {
                 last, outstanding, ..
             } => {
@@ -96,56 +86,6 @@ impl Channel {
             }
         }
         Ok(())
-    }
-
-    /// Asks whether the exchange exists, unless it did a moment ago.
-    fn probe(&mut self, message: &Message, step: &mut Step<'_>) {
-        let name = &message.address.name;
-        if message.address.kind != Kind::Exchange || is_predeclared(name) {
-            return;
-        }
-        let fresh =
-            |seen: &Timestamp| step.now.since(*seen) < step.shared.config.exchange_memory_ms;
-        if self.known_exchanges.get(name).is_some_and(fresh) {
-            return;
-        }
-        if self.known_exchanges.len() >= KNOWN_EXCHANGES_MAX {
-            self.known_exchanges.clear();
-        }
-        let name = Bytes::copy_from_slice(name);
-        self.known_exchanges.insert(name.clone(), step.now);
-        let number = step.shared.number();
-        self.probes.insert(number, name.clone());
-        step.command(Command::Declare {
-            token: token(self.number, number),
-            lane: self.lane(),
-            declare: Declare::Exchange {
-                name,
-                passive: true,
-                options: Box::new(ExchangeOptions {
-                    kind: ExchangeKind::Direct,
-                    durable: false,
-                    auto_delete: false,
-                    internal: false,
-                    alternate: None,
-                    declaration: None,
-                }),
-            },
-        });
-    }
-
-    /// The core has refused a probe.
-    pub(crate) fn on_probe_refused(
-        &mut self,
-        name: &Bytes,
-        kind: RefusalKind,
-        step: &Step<'_>,
-    ) -> Result<(), Fault> {
-        self.known_exchanges.remove(name);
-        if kind != RefusalKind::NotFound {
-            return Ok(());
-        }
-        Err(no_exchange(name, step))
     }
 
     pub(crate) fn on_confirm_select(
@@ -185,24 +125,11 @@ impl Channel {
         let refused = match outcome {
             PublishOutcome::Accepted { .. } | PublishOutcome::Duplicate => false,
             PublishOutcome::Refused(refusal) => {
-                match refusal.kind {
-                    // These end the channel, as they do in RabbitMQ; the others mean that a queue would not take it.
-                    RefusalKind::NotFound => {
-                        return Err(Fault::new(
-                            ReplyCode::NotFound,
-                            format!("{} in vhost '{}'", refusal.detail, step.shared.vhost_name),
-                        )
-                        .by((60, 40)));
-                    }
-                    RefusalKind::AccessDenied
-                    | RefusalKind::InvalidName
-                    | RefusalKind::InvalidArgument
-                    | RefusalKind::TooLarge
-                    | RefusalKind::NotImplemented => {
-                        return Err(Fault::new(code_of(refusal.kind), refusal.detail).by((60, 40)));
-                    }
-                    _ => true,
+                // What will be refused again ends the channel, as it does in RabbitMQ; that a queue is full is a nack.
+                if !refusal.kind.is_want_of_room() {
+                    return Err(refused_publish(refusal, step).by((60, 40)));
                 }
+                true
             }
         };
         let Mode::Confirm {
@@ -389,12 +316,17 @@ fn not_transactional() -> Fault {
     )
 }
 
-fn no_exchange(name: &[u8], step: &Step<'_>) -> Fault {
-    Fault::new(
-        ReplyCode::NotFound,
-        format!("no {}", called("exchange", name, step.shared)),
-    )
-    .by((60, 40))
+/// A refusal that ends the channel of its publisher, in RabbitMQ's words.
+pub(crate) fn refused_publish(refusal: Refusal, step: &Step<'_>) -> Fault {
+    let vhost = &step.shared.vhost_name;
+    let names_exchange = refusal.kind == RefusalKind::NotFound
+        || refusal.detail.starts_with("cannot publish to internal");
+    let text = if names_exchange {
+        format!("{} in vhost '{vhost}'", refusal.detail)
+    } else {
+        refusal.detail.into_owned()
+    };
+    Fault::new(code_of(refusal.kind), text)
 }
 
 fn release_held(channel: u16, held: &mut Option<(u64, u64)>, step: &mut Step<'_>) {

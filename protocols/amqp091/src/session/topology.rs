@@ -119,7 +119,6 @@ impl Channel {
                 called("exchange", &name, step.shared)
             )));
         }
-        self.known_exchanges.remove(&name);
         self.declare(
             step,
             (40, 20),

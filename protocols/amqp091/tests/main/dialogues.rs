@@ -230,6 +230,11 @@ impl Stage {
                     consumer: self.consumers[number - 1],
                 }
             }
+            // `publish-refused LANE KIND WHY`: a publish without a token.
+            "publish-refused" => Event::PublishRefused {
+                lane: session::Lane(words[1].parse().expect("a lane")),
+                refusal: refusal(&words[2..]),
+            },
             "blocked" => Event::Blocked {
                 blocked: words[1] == "true",
                 reason: "low on disk",

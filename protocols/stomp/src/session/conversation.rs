@@ -347,6 +347,7 @@ impl Conversation {
             Event::Authenticated { .. }
             | Event::Opened { .. }
             | Event::Resumed { .. }
+            | Event::PublishRefused { .. }
             | Event::Returned { .. }
             | Event::InboundReleased { .. }
             | Event::Pulled { .. }
