@@ -40,6 +40,7 @@ impl Doors {
             websocket: websocket::Config {
                 message_len_max: len_max,
                 frame_len_max: len_max,
+                login_len_max: config.limits.login_bytes_max as usize,
             },
             login_timeout_ms: config.limits.login_timeout_ms,
         }

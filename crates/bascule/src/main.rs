@@ -23,6 +23,7 @@
 mod cli;
 mod client;
 mod config;
+mod descriptors;
 mod doors;
 mod failure;
 mod journal_tools;

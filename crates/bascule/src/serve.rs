@@ -26,6 +26,7 @@ use websocket::Protocol;
 use crate::{
     cli::Sources,
     config::{Config, Endpoint},
+    descriptors,
     doors::{Doors, UPGRADE_PATHS},
     failure::Failure,
     log,
@@ -45,8 +46,10 @@ const FAILURE_CHECK: Duration = Duration::from_millis(100);
 
 /// Serves until a signal comes.
 pub(crate) fn serve(sources: &Sources) -> Result<(), Failure> {
-    let config = Config::load(sources).map_err(Failure::setup)?;
+    let mut config = Config::load(sources).map_err(Failure::setup)?;
     log::start(&config.log).map_err(Failure::setup)?;
+    let wished = config.limits.connections_max;
+    config.limits.connections_max = descriptors::connections_max(wished);
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.enable_all();
     if config.threads > 0 {
@@ -56,12 +59,13 @@ pub(crate) fn serve(sources: &Sources) -> Result<(), Failure> {
         .build()
         .context("failed to start the threads")
         .map_err(Failure::setup)?;
-    let result = runtime.block_on(run(&config));
+    let result = runtime.block_on(run(&config, wished));
     runtime.shutdown_background();
     result
 }
 
-async fn run(config: &Config) -> Result<(), Failure> {
+/// `wished`: the connections that the configuration asks for; `config` has those that the system leaves room for.
+async fn run(config: &Config, wished: u64) -> Result<(), Failure> {
     let mut signals = Signals::new().map_err(Failure::setup)?;
     for user in config.auth.plain_passwords() {
         tracing::warn!(
@@ -81,6 +85,14 @@ async fn run(config: &Config) -> Result<(), Failure> {
     let server = Server::new(Arc::clone(&node) as _, config.for_net());
     open(config, origins, listeners, &node, &server);
     announce(&table).map_err(Failure::work)?;
+    let connections_max = config.limits.connections_max;
+    if connections_max < wished {
+        tracing::info!(
+            wished,
+            connections_max,
+            "fewer connections are taken than limits.connections_max says: the process may not open more files (ulimit -n)"
+        );
+    }
     tracing::info!(data = %config.data.display(), epoch = node.epoch(), "serving");
     let failed = tokio::select! {
         name = signals.next() => {

@@ -45,6 +45,7 @@ use crate::{
     Seat, Traffic,
     scratch::{READ_LEN_MIN, Scratch},
     server::Phase,
+    stranger::TooMuch,
 };
 
 /// Bytes waiting at which a write does not wait for more work to be taken in.
@@ -171,7 +172,7 @@ where
         let polled = this.poll_stages(now, phase, &mut scratch, cx);
         scratch.events.clear();
         scratch.reclaim_output(&mut this.out);
-        scratch.reclaim_input(&mut this.input);
+        scratch.reclaim_input(&mut this.input, this.seat.stranger().is_known());
         scratch.give_back();
         if polled.is_pending() {
             this.arm(now, cx);
@@ -311,6 +312,7 @@ where
             for event in scratch.events.drain(..) {
                 if let Event::Authenticated { user, .. } = &event {
                     self.user = Some(Arc::clone(user));
+                    self.seat.make_known();
                 }
                 self.step(|session, _, out| session.handle_event(event, now, out))?;
             }
@@ -341,14 +343,19 @@ where
             return Ok(false);
         }
         if !self.held {
-            scratch.lend_input(&mut self.input);
+            let stranger = self.seat.stranger();
+            if let Err(too_much) = stranger.check(self.seat.limits()) {
+                return Err(self.too_much(too_much));
+            }
+            scratch.lend_input(&mut self.input, stranger.is_known());
             match wire::poll_read(&mut self.io, &mut self.input, cx) {
                 Poll::Pending => return Ok(false),
                 // Nothing is read before the session has used up what came earlier, so the end comes last.
                 Poll::Ready(Ok(0)) => return Err(Ending::Vanished),
                 Poll::Ready(Ok(len)) => {
                     *count += len;
-                    Traffic::add(&self.seat.traffic().bytes_in, len);
+                    let heard = self.seat.hear(len);
+                    heard.map_err(|too_much| self.too_much(too_much))?;
                 }
                 Poll::Ready(Err(error)) => {
                     tracing::debug!(peer = %self.seat.address(), %error, "failed to read");
@@ -360,6 +367,22 @@ where
         // Also when `input` is empty: a session that wraps another may hold the bytes itself.
         self.held = !self.session.wants_bytes();
         Ok(true)
+    }
+
+    /// The end of a stranger that says too much. In none of the protocols' words: their own limits are lower.
+    fn too_much(&self, too_much: TooMuch) -> Ending {
+        let limits = self.seat.limits();
+        let (len, key, whose) = match too_much {
+            TooMuch::Own => (limits.login_len_max, "limits.login_bytes_max", ""),
+            TooMuch::Pool => (
+                limits.login_pool_len_max,
+                "memory.logins_bytes_max",
+                " of all who log in",
+            ),
+        };
+        Ending::Closed(Close::fault(format!(
+            "more than {len} bytes{whose} before the login ({key})"
+        )))
     }
 
     fn submit(&mut self) {
@@ -425,7 +448,9 @@ where
                 break;
             };
             bytes += len;
-            Traffic::add(&self.seat.traffic().bytes_in, len);
+            if self.seat.hear(len).is_err() {
+                break;
+            }
             self.step(|session, input, out| session.handle_bytes(input, now, out))?;
             self.submit();
         }
@@ -492,6 +517,8 @@ where
             self.out.commands.clear();
         }
         self.input = BytesMut::new();
+        // Nothing that a stranger sent is held any longer.
+        self.seat.make_known();
         self.until = Some(now.plus_ms(self.seat.limits().stall_timeout_ms));
         self.stage = Stage::Leaving {
             hung: ending == Ending::Panicked,
@@ -624,7 +651,7 @@ where
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            scratch.lend_input(&mut self.input);
+            scratch.lend_input(&mut self.input, true);
             match wire::poll_read(&mut self.io, &mut self.input, cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(len @ 1..)) => {

@@ -15,18 +15,22 @@
 //! | `scratch.rs` | the buffers that connections of one thread lend each other |
 //! | `server.rs` | what all connections share: [`Server`], [`Seat`], the drain |
 //! | `listener.rs` | [`Listener`]: bind, accept, back off |
+//! | `admission.rs` | who may come, and how fast |
+//! | `stranger.rs` | what a peer may cost before the core knows it |
 //! | `http.rs`, `http/*.rs` | [`Http`]: health, metrics, and the WebSocket upgrade |
 //! | `limits.rs`, `traffic.rs` | [`Limits`]; counters of a listener |
 //!
-//! Not here: what a WebSocket frame is (a session that wraps another), TLS, and the rate at which connections are accepted.
+//! Not here: what a WebSocket frame is (a session that wraps another), and TLS.
 #![forbid(unsafe_code)]
 
+mod admission;
 mod connection;
 mod http;
 mod limits;
 mod listener;
 mod scratch;
 mod server;
+mod stranger;
 mod traffic;
 
 pub use connection::{Ending, serve_connection};

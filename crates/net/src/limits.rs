@@ -5,6 +5,19 @@
 pub struct Limits {
     /// Most connections open at a time, over all listeners, at least 1. Default 100,000.
     pub connections_max: usize,
+    /// Connections accepted a second, over all listeners: beyond it they wait in the kernel's queue. 0: no limit. Default 2,000.
+    pub accepts_per_s: u32,
+    /// The same of one address (of one /64 in IPv6), after four seconds' worth at once: beyond it they are closed. 0: no limit.
+    /// Default 500: a whole fleet may stand behind one address.
+    pub address_accepts_per_s: u32,
+    /// Most connections open at a time from one address (of one /64 in IPv6). 0, the default: no limit.
+    pub address_connections_max: usize,
+    /// Whether the three apply to peers on this machine. Default no.
+    pub loopback_limited: bool,
+    /// Most bytes that a peer may send before it is logged in. Default 256 KiB.
+    pub login_len_max: usize,
+    /// Most bytes of all such peers together, beyond 8 KiB of each. Default 64 MiB.
+    pub login_pool_len_max: usize,
     /// Bytes waiting for the socket above which the connection reads no more and takes no more events. Default 256 KiB.
     pub wire_len_max: usize,
     /// A peer that takes nothing for so long while a quarter of `wire_len_max` waits for it is disconnected, in ms. Default 30,000.
@@ -24,6 +37,12 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 100_000,
+            accepts_per_s: 2_000,
+            address_accepts_per_s: 500,
+            address_connections_max: 0,
+            loopback_limited: false,
+            login_len_max: 256 * 1024,
+            login_pool_len_max: 64 * 1024 * 1024,
             wire_len_max: 256 * 1024,
             stall_timeout_ms: 30_000,
             close_timeout_ms: 5_000,

@@ -15,7 +15,9 @@ use session::{Peer, Session};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::{
-    Http, Seat, Server, Traffic, http, serve_connection,
+    Http, Seat, Server, Traffic,
+    admission::{Admitted, Limited},
+    http, serve_connection,
     server::{Phase, Watch},
 };
 
@@ -135,6 +137,13 @@ impl Listener {
             match accepted.await {
                 None => return,
                 Some(Ok((socket, address))) => {
+                    let pause_ms = match server.admit(address) {
+                        Admitted::Yes { pause_ms } => pause_ms,
+                        Admitted::No(limited) => {
+                            self.turn_away(address, limited, &server);
+                            continue;
+                        }
+                    };
                     let peer = Peer {
                         address,
                         listener: self.name,
@@ -152,20 +161,44 @@ impl Listener {
                                 "failed to open a connection: its session panicked"
                             );
                         }
+                    } else {
+                        server.dismiss(address);
+                    }
+                    if pause_ms > 0 {
+                        pause(&mut watch, Duration::from_millis(pause_ms)).await;
                     }
                 }
                 Some(Err(error)) if is_of_one_connection(&error) => {}
                 Some(Err(error)) => {
-                    tracing::warn!(listener = self.name, %error, "failed to accept; pausing");
-                    let changed = poll_fn(|cx| match watch.poll_phase(cx) {
-                        Phase::Open => Poll::Pending,
-                        _ => Poll::Ready(()),
-                    });
-                    let _ = tokio::time::timeout(BACK_OFF, changed).await;
+                    Traffic::add(&self.traffic.accept_failures, 1);
+                    if let Some(left_out) = server.refusals().admit(server.port().now()) {
+                        tracing::warn!(listener = self.name, %error, left_out, "failed to accept; pausing");
+                    }
+                    pause(&mut watch, BACK_OFF).await;
                 }
             }
         }
     }
+
+    /// Closes a connection at once, because of its address.
+    fn turn_away(&self, address: SocketAddr, limited: Limited, server: &Server) {
+        Traffic::add(&self.traffic.limited, 1);
+        if let Some(left_out) = server.refusals().admit(server.port().now()) {
+            tracing::info!(
+                listener = self.name, peer = %address, limit = limited.key(), left_out,
+                "turned a connection away: its address has too many"
+            );
+        }
+    }
+}
+
+/// Waits, unless the server begins to drain.
+async fn pause(watch: &mut Watch, wait: Duration) {
+    let drains = poll_fn(|cx| match watch.poll_phase(cx) {
+        Phase::Open => Poll::Pending,
+        _ => Poll::Ready(()),
+    });
+    let _ = tokio::time::timeout(wait, drains).await;
 }
 
 fn bind(address: &str) -> io::Result<TcpListener> {

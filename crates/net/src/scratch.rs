@@ -13,6 +13,8 @@ use session::{Event, Output};
 pub(crate) const READ_LEN: usize = 64 * 1024;
 /// The least room for a read.
 pub(crate) const READ_LEN_MIN: usize = 16 * 1024;
+/// The same for a stranger that has begun to send.
+const STRANGER_READ_LEN_MIN: usize = 1024;
 /// An unfinished frame up to this length is moved out of a buffer four times its size, or a few bytes would pin it.
 const MOVED_LEN_MAX: usize = 16 * 1024;
 
@@ -24,6 +26,8 @@ thread_local! {
 #[derive(Default)]
 pub(crate) struct Scratch {
     input: BytesMut,
+    /// `input` was lent since these were borrowed: what holds bytes now may be a part of it.
+    lent: bool,
     out: Option<Output>,
     pub(crate) events: Vec<Event>,
 }
@@ -31,7 +35,9 @@ pub(crate) struct Scratch {
 impl Scratch {
     /// This thread's buffers; fresh ones when somebody up the stack has them.
     pub(crate) fn borrow() -> Box<Self> {
-        SCRATCH.take().unwrap_or_default()
+        let mut scratch = SCRATCH.take().unwrap_or_default();
+        scratch.lent = false;
+        scratch
     }
 
     /// Gives them back.
@@ -55,10 +61,18 @@ impl Scratch {
         }
     }
 
-    /// Makes room to read behind what is in `input`.
-    pub(crate) fn lend_input(&mut self, input: &mut BytesMut) {
+    /// Makes room to read behind what is in `input`. A stranger's own buffer grows only by doubling: nothing is known of it
+    /// that would be worth more.
+    pub(crate) fn lend_input(&mut self, input: &mut BytesMut, is_known: bool) {
+        if !is_known && !input.is_empty() {
+            if input.capacity() - input.len() < STRANGER_READ_LEN_MIN {
+                input.reserve(input.len().clamp(STRANGER_READ_LEN_MIN, READ_LEN));
+            }
+            return;
+        }
         if input.is_empty() && input.capacity() < READ_LEN_MIN {
             std::mem::swap(input, &mut self.input);
+            self.lent = true;
             if input.capacity() == 0 {
                 *input = BytesMut::with_capacity(READ_LEN);
             }
@@ -67,14 +81,17 @@ impl Scratch {
         input.reserve(input.len().clamp(READ_LEN_MIN, READ_LEN));
     }
 
-    /// Takes back the room behind what is in `input`, as far as that is worth it.
-    pub(crate) fn reclaim_input(&mut self, input: &mut BytesMut) {
+    /// Takes back the room behind what is in `input`, as far as that is worth it. A stranger keeps nothing that was lent, but
+    /// a copy.
+    pub(crate) fn reclaim_input(&mut self, input: &mut BytesMut, is_known: bool) {
         if input.is_empty() {
             let spare = std::mem::take(input);
             if spare.capacity() > self.input.capacity() {
                 self.input = spare;
             }
-        } else if input.len() <= MOVED_LEN_MAX && input.capacity() / 4 >= input.len() {
+        } else if (self.lent && !is_known)
+            || (input.len() <= MOVED_LEN_MAX && input.capacity() / 4 >= input.len())
+        {
             let mut spare = std::mem::replace(input, BytesMut::from(&input[..]));
             spare.clear();
             if spare.capacity() > self.input.capacity() {
@@ -96,9 +113,9 @@ mod tests {
     fn an_idle_connection_holds_no_buffer() {
         let mut scratch = Scratch::default();
         let mut input = BytesMut::new();
-        scratch.lend_input(&mut input);
+        scratch.lend_input(&mut input, true);
         assert!(input.capacity() >= READ_LEN);
-        scratch.reclaim_input(&mut input);
+        scratch.reclaim_input(&mut input, true);
         assert_eq!(input.capacity(), 0);
 
         let mut out = Output::default();
@@ -109,13 +126,43 @@ mod tests {
     }
 
     #[test]
+    fn a_stranger_keeps_no_more_than_twice_what_it_sent() {
+        let mut scratch = Scratch::default();
+        let mut input = BytesMut::new();
+        // The buffer that is lent has been used by others: only its end is left.
+        scratch.lend_input(&mut input, true);
+        input.extend_from_slice(&vec![1; READ_LEN - READ_LEN_MIN]);
+        let others = input.split();
+        scratch.reclaim_input(&mut input, true);
+        let mut reads = 0;
+        for len in [1, 9_000, 9_001, 9_002, 12_000, 100_000, 250_000] {
+            scratch.lent = false;
+            scratch.lend_input(&mut input, false);
+            reads += 1;
+            input.extend_from_slice(&vec![7; len - input.len()]);
+            scratch.reclaim_input(&mut input, false);
+            assert!(
+                input.capacity() <= 2 * (len + STRANGER_READ_LEN_MIN),
+                "{len}: {}",
+                input.capacity()
+            );
+            let end = others.as_ptr().wrapping_add(READ_LEN);
+            assert!(
+                !(others.as_ptr()..end).contains(&input.as_ptr()),
+                "it pins a buffer that others use"
+            );
+        }
+        assert_eq!((reads, input.len()), (7, 250_000));
+    }
+
+    #[test]
     fn an_unfinished_frame_pins_at_most_four_times_its_length() {
         let mut scratch = Scratch::default();
         let mut input = BytesMut::new();
         for len in [1, 100, 4000, 16_000] {
-            scratch.lend_input(&mut input);
+            scratch.lend_input(&mut input, true);
             input.extend_from_slice(&vec![7; len - input.len()]);
-            scratch.reclaim_input(&mut input);
+            scratch.reclaim_input(&mut input, true);
             assert_eq!(input.len(), len);
             assert!(
                 input.capacity() < 4 * len.max(16),
@@ -130,12 +177,12 @@ mod tests {
     fn the_rest_of_a_read_buffer_serves_the_next_connection() {
         let mut scratch = Scratch::default();
         let (mut one, mut two) = (BytesMut::new(), BytesMut::new());
-        scratch.lend_input(&mut one);
+        scratch.lend_input(&mut one, true);
         one.extend_from_slice(&[1; 1000]);
         let message = one.split_to(1000).freeze();
         let end = message.as_ptr().wrapping_add(1000);
-        scratch.reclaim_input(&mut one);
-        scratch.lend_input(&mut two);
+        scratch.reclaim_input(&mut one, true);
+        scratch.lend_input(&mut two, true);
         two.extend_from_slice(&[2; 10]);
         assert_eq!(
             two.as_ptr(),

@@ -25,7 +25,12 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::{Limits, Traffic, traffic};
+use crate::{
+    Limits, Traffic,
+    admission::{Admission, Admitted},
+    stranger::{Stranger, TooMuch},
+    traffic,
+};
 
 /// Where the drain is. Only ever grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,6 +60,11 @@ pub struct Server {
     listeners: Mutex<Vec<(&'static str, Arc<Traffic>)>>,
     /// Lines about connections that ended through their peers' fault.
     endings: LogRate,
+    /// Lines about connections that were not let in, and about accepts that failed.
+    refusals: LogRate,
+    admission: Admission,
+    /// Bytes that strangers have sent beyond what each may.
+    login_pool: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -76,6 +86,9 @@ impl Server {
             wakers: Mutex::default(),
             listeners: Mutex::default(),
             endings: LogRate::new(),
+            refusals: LogRate::new(),
+            admission: Admission::default(),
+            login_pool: AtomicUsize::new(0),
         })
     }
 
@@ -99,6 +112,21 @@ impl Server {
 
     pub(crate) const fn endings(&self) -> &LogRate {
         &self.endings
+    }
+
+    pub(crate) const fn refusals(&self) -> &LogRate {
+        &self.refusals
+    }
+
+    /// Whether a connection from there may stay; what is let in is given a seat.
+    pub(crate) fn admit(&self, address: SocketAddr) -> Admitted {
+        self.admission
+            .come(address.ip(), &self.limits, self.port.now())
+    }
+
+    /// A connection that was admitted is not there any more.
+    pub(crate) fn dismiss(&self, address: SocketAddr) {
+        self.admission.leave(address.ip(), &self.limits);
     }
 
     /// Whether a drain has begun.
@@ -135,6 +163,7 @@ impl Server {
         Some(Seat {
             traffic: Arc::clone(traffic),
             peer,
+            stranger: Stranger::default(),
             watch: Watch::new(Arc::clone(self)),
         })
     }
@@ -248,6 +277,7 @@ impl Drop for Watch {
 pub struct Seat {
     traffic: Arc<Traffic>,
     peer: Peer,
+    stranger: Stranger,
     watch: Watch,
 }
 
@@ -274,6 +304,22 @@ impl Seat {
         &self.watch.server.limits
     }
 
+    /// So many bytes were read.
+    pub(crate) fn hear(&mut self, len: usize) -> Result<(), TooMuch> {
+        Traffic::add(&self.traffic.bytes_in, len);
+        let server = &self.watch.server;
+        self.stranger.hear(len, &server.login_pool, &server.limits)
+    }
+
+    /// The core knows the peer.
+    pub(crate) fn make_known(&mut self) {
+        self.stranger.give_back(&self.watch.server.login_pool);
+    }
+
+    pub(crate) const fn stranger(&self) -> &Stranger {
+        &self.stranger
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         self.watch.server.port.now()
     }
@@ -285,6 +331,8 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        self.make_known();
+        self.server().dismiss(self.peer.address);
         self.traffic.open.fetch_sub(1, Ordering::Relaxed);
         if self.server().open.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.server().none_open.notify_waiters();

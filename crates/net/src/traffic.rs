@@ -12,6 +12,10 @@ pub struct Traffic {
     pub accepted: AtomicU64,
     /// Connections closed at once: the limit was reached, or the node takes none.
     pub refused: AtomicU64,
+    /// Connections closed at once: their address opens too many, or has too many.
+    pub limited: AtomicU64,
+    /// Accepts that failed for want of descriptors or memory.
+    pub accept_failures: AtomicU64,
     /// Connections open.
     pub open: AtomicU64,
     /// Bytes read.
@@ -34,7 +38,7 @@ impl Traffic {
     }
 
     /// Name, kind, explanation and counter of each metric.
-    fn metrics(&self) -> [(&'static str, &'static str, &'static str, &AtomicU64); 9] {
+    fn metrics(&self) -> [(&'static str, &'static str, &'static str, &AtomicU64); 11] {
         [
             ("connections_open", "gauge", "Connections open.", &self.open),
             (
@@ -48,6 +52,18 @@ impl Traffic {
                 "counter",
                 "Connections closed at once for want of room.",
                 &self.refused,
+            ),
+            (
+                "connections_limited_total",
+                "counter",
+                "Connections closed at once because of their address's limits.",
+                &self.limited,
+            ),
+            (
+                "accept_failures_total",
+                "counter",
+                "Accepts that failed for want of descriptors or memory.",
+                &self.accept_failures,
             ),
             (
                 "bytes_received_total",

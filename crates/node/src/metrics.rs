@@ -7,10 +7,7 @@ use crate::node::Shared;
 /// All of them. Takes the node's lock for as long as copying the counters takes.
 pub(crate) fn text(shared: &Shared) -> String {
     let mut out = String::with_capacity(8 * 1024);
-    let (counters, connections) = {
-        let core = shared.core();
-        (core.broker.counters().clone(), core.connections.len())
-    };
+    let counters = shared.core().broker.counters().clone();
     for metric in counters.metrics() {
         let (suffix, kind) = if metric.gauge {
             ("", "gauge")
@@ -20,20 +17,6 @@ pub(crate) fn text(shared: &Shared) -> String {
         let name = format!("{}{suffix}", metric.name);
         put(&mut out, &name, metric.help, kind, metric.value as f64);
     }
-    put(
-        &mut out,
-        "connections",
-        "Open connections.",
-        "gauge",
-        connections as f64,
-    );
-    put(
-        &mut out,
-        "connections_total",
-        "Connections since the start.",
-        "counter",
-        shared.connections.load(Ordering::Relaxed) as f64,
-    );
     put(
         &mut out,
         "epoch",

@@ -62,7 +62,6 @@ pub(crate) struct Shared {
     pub(crate) keeper: Keeper,
     verify: VerifyPool,
     pub(crate) epoch: u64,
-    pub(crate) connections: AtomicU64,
     pub(crate) refused_unconfirmed: AtomicU64,
     pub(crate) snapshots: AtomicU64,
     pub(crate) snapshot_ms: AtomicU64,
@@ -186,7 +185,6 @@ impl Node {
             keeper: Keeper::default(),
             verify,
             epoch: recovered.epoch,
-            connections: AtomicU64::new(0),
             refused_unconfirmed: AtomicU64::new(0),
             snapshots: AtomicU64::new(0),
             snapshot_ms: AtomicU64::new(0),
@@ -334,7 +332,6 @@ impl Port for Node {
                 principal: None,
             },
         );
-        self.shared.connections.fetch_add(1, Ordering::Relaxed);
         drop(core);
         Some(Arc::new(NodeLink::new(
             id,

@@ -34,10 +34,6 @@ const UNSUPPORTED: u16 = 1003;
 const NOT_UTF8: u16 = 1007;
 const TOO_BIG: u16 = 1009;
 
-/// The longest message and frame of a peer that has not logged in, in bytes: no login is longer, and a stranger's
-/// message is not worth the memory that a known peer's is.
-const LEN_BEFORE_LOGIN_MAX: usize = 1024 * 1024;
-
 /// Which messages carry the inner protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -49,13 +45,16 @@ pub enum Kind {
     AsPeer,
 }
 
-/// The limits of a WebSocket listener. Until the peer has logged in, no limit is above 1 MiB.
+/// The limits of a WebSocket listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Longest message, all its fragments together, in bytes. 1 to 1,073,741,824.
     pub message_len_max: usize,
     /// Longest frame, in bytes. 1 to 1,073,741,824.
     pub frame_len_max: usize,
+    /// Longest message and frame of a peer that has not logged in, in bytes: room is made for a frame as soon as its length
+    /// is known, and a stranger's word is not worth much. 1 to 1,073,741,824.
+    pub login_len_max: usize,
 }
 
 impl Default for Config {
@@ -65,6 +64,7 @@ impl Default for Config {
         Self {
             message_len_max: len_max,
             frame_len_max: len_max,
+            login_len_max: 256 * 1024,
         }
     }
 }
@@ -98,8 +98,8 @@ impl<S: Session> WebSocket<S> {
         let limits = WebSocketConfig::default()
             .read_buffer_size(4096)
             .write_buffer_size(0)
-            .max_message_size(Some(config.message_len_max.min(LEN_BEFORE_LOGIN_MAX)))
-            .max_frame_size(Some(config.frame_len_max.min(LEN_BEFORE_LOGIN_MAX)));
+            .max_message_size(Some(config.message_len_max.min(config.login_len_max)))
+            .max_frame_size(Some(config.frame_len_max.min(config.login_len_max)));
         Self {
             inner,
             kind,

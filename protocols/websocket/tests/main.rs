@@ -374,6 +374,7 @@ fn the_peers_close_is_answered_once_and_what_came_before_counts() {
 #[test]
 fn too_long_is_told_before_it_has_come() {
     let config = Config {
+        login_len_max: 1 << 20,
         message_len_max: 100,
         frame_len_max: 60,
     };

@@ -94,9 +94,25 @@ impl Config {
                 4 * KIB..=GIB,
             ),
             (
+                "memory.logins_bytes_max",
+                memory.logins_bytes_max,
+                MIB..=TIB,
+            ),
+            (
                 "limits.connections_max",
                 limits.connections_max,
                 1..=10_000_000,
+            ),
+            ("limits.accepts_per_s", limits.accepts_per_s, 0..=1_000_000),
+            (
+                "limits.address_accepts_per_s",
+                limits.address_accepts_per_s,
+                0..=1_000_000,
+            ),
+            (
+                "limits.address_connections_max",
+                limits.address_connections_max,
+                0..=10_000_000,
             ),
             (
                 "limits.message_bytes_max",
@@ -107,6 +123,21 @@ impl Config {
                 "limits.login_timeout_ms",
                 limits.login_timeout_ms,
                 1..=600_000,
+            ),
+            (
+                "limits.login_bytes_max",
+                limits.login_bytes_max,
+                4 * KIB..=MIB,
+            ),
+            (
+                "limits.stall_timeout_ms",
+                limits.stall_timeout_ms,
+                1..=3_600_000,
+            ),
+            (
+                "limits.subscriptions_max",
+                limits.subscriptions_max,
+                1..=MANY,
             ),
             ("limits.queues_max", limits.queues_max, 1..=MANY),
             ("limits.exchanges_max", limits.exchanges_max, 1..=MANY),

@@ -24,6 +24,7 @@ impl Config {
                 queues_max: self.limits.queues_max,
                 exchanges_max: self.limits.exchanges_max,
                 clients_max: self.limits.clients_max,
+                client_subscriptions_max: self.limits.subscriptions_max,
                 client_queue_length_max: self.limits.client_queue_length_max,
                 retained_max: self.limits.retained_max,
                 ..broker::Config::default()
@@ -51,6 +52,14 @@ impl Config {
     pub(crate) fn for_net(&self) -> net::Limits {
         net::Limits {
             connections_max: self.limits.connections_max as usize,
+            accepts_per_s: u32::try_from(self.limits.accepts_per_s).expect("checked at the start"),
+            address_accepts_per_s: u32::try_from(self.limits.address_accepts_per_s)
+                .expect("checked at the start"),
+            address_connections_max: self.limits.address_connections_max as usize,
+            loopback_limited: self.limits.loopback_limited,
+            login_len_max: self.limits.login_bytes_max as usize,
+            login_pool_len_max: self.memory.logins_bytes_max as usize,
+            stall_timeout_ms: self.limits.stall_timeout_ms,
             ..net::Limits::default()
         }
     }
@@ -62,6 +71,7 @@ impl Config {
         let receive_max = u16::try_from(self.mqtt.receive_max).expect("checked at the start");
         mqtt::Config {
             connect_timeout_ms: self.limits.login_timeout_ms,
+            connect_len_max: self.limits.login_bytes_max as usize,
             packet_len_max: packet.min(MQTT_PACKET_LEN_MAX) as usize,
             body_len_max: self.limits.message_bytes_max.min(MQTT_BODY_LEN_MAX) as usize,
             session_expiry_max_s: expiry,

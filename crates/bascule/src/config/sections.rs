@@ -19,6 +19,8 @@ pub(crate) struct Memory {
     pub(crate) outbox_bytes_max: u64,
     /// The same for QoS 0, which is dropped beyond it.
     pub(crate) outbox_qos0_bytes_max: u64,
+    /// Sent by peers that have not logged in, beyond 8 KiB of each.
+    pub(crate) logins_bytes_max: u64,
 }
 
 impl Default for Memory {
@@ -29,6 +31,7 @@ impl Default for Memory {
             staged_bytes_max: 8 * MIB,
             outbox_bytes_max: 256 * KIB,
             outbox_qos0_bytes_max: 8 * MIB,
+            logins_bytes_max: 64 * MIB,
         }
     }
 }
@@ -39,16 +42,30 @@ impl Default for Memory {
 pub(crate) struct Limits {
     /// Connections at a time, all listeners together.
     pub(crate) connections_max: u64,
+    /// Connections accepted a second, all listeners together; 0: no limit.
+    pub(crate) accepts_per_s: u64,
+    /// The same from one address; 0: no limit.
+    pub(crate) address_accepts_per_s: u64,
+    /// Connections at a time from one address; 0: no limit.
+    pub(crate) address_connections_max: u64,
+    /// Whether the three apply to peers on this machine.
+    pub(crate) loopback_limited: bool,
     /// The body of one message, in bytes.
     pub(crate) message_bytes_max: u64,
     /// How long a new connection may take to log in, in ms.
     pub(crate) login_timeout_ms: u64,
+    /// What a new connection may send before it is logged in, in bytes.
+    pub(crate) login_bytes_max: u64,
+    /// How long a peer may take nothing of what waits for it, in ms.
+    pub(crate) stall_timeout_ms: u64,
     /// Queues.
     pub(crate) queues_max: u64,
     /// Exchanges.
     pub(crate) exchanges_max: u64,
     /// Client sessions.
     pub(crate) clients_max: u64,
+    /// Topic subscriptions of one client session.
+    pub(crate) subscriptions_max: u64,
     /// Messages waiting for one client session.
     pub(crate) client_queue_length_max: u64,
     /// Retained messages.
@@ -59,11 +76,18 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 100_000,
+            accepts_per_s: 2_000,
+            address_accepts_per_s: 500,
+            address_connections_max: 0,
+            loopback_limited: false,
             message_bytes_max: 16 * MIB,
             login_timeout_ms: 10_000,
+            login_bytes_max: 256 * KIB,
+            stall_timeout_ms: 30_000,
             queues_max: 10_000_000,
             exchanges_max: 100_000,
             clients_max: 5_000_000,
+            subscriptions_max: 100_000,
             client_queue_length_max: 1_000_000,
             retained_max: 10_000_000,
         }

@@ -413,3 +413,83 @@ async fn an_idle_connection_costs_less_than_a_kibibyte() {
     let len = size_of_val(&future);
     assert!(len < 1024, "{len}");
 }
+
+fn authenticated() -> Event {
+    Event::Authenticated {
+        token: session::Token(0),
+        vhost: message::VhostId::default(),
+        vhost_name: "/".into(),
+        user: "somebody".into(),
+    }
+}
+
+fn login_limits(own: usize, pool: usize) -> Limits {
+    Limits {
+        login_len_max: own,
+        login_pool_len_max: pool,
+        ..Limits::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stranger_may_say_only_so_much() {
+    let server = Server::new(ToyPort::new(10), login_limits(20_000, 1 << 30));
+    let mut bench = Bench::on(&server, 1 << 16);
+    // One endless line.
+    bench.send(&"x".repeat(19_999)).await;
+    bench.nothing_more().await;
+    bench.send("x").await;
+    assert_eq!(bench.rest().await, "");
+    let Ending::Closed(close) = bench.ending.await.expect("no panic") else {
+        panic!("closed");
+    };
+    assert!(
+        close.fault && close.reason.contains("20000 bytes"),
+        "{close:?}"
+    );
+    assert_eq!(bench.traffic.faults.load(Relaxed), 1);
+
+    // Whoever is known may say more.
+    let mut bench = Bench::on(&server, 1 << 16);
+    bench.link.tell([authenticated()]);
+    rest().await;
+    bench.send("echo ").await;
+    for _ in 0..10 {
+        bench.send(&"x".repeat(10_000)).await;
+        rest().await;
+    }
+    bench.send("\n").await;
+    bench.expect(&"x".repeat(60_000)).await;
+    bench.expect(&"x".repeat(40_000)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn strangers_share_the_room_for_long_logins() {
+    let server = Server::new(ToyPort::new(10), login_limits(1 << 20, 100_000));
+    let mut benches: Vec<_> = (0..20).map(|_| Bench::on(&server, 1 << 20)).collect();
+    let mut dropped = 0;
+    for bench in &mut benches {
+        bench.send(&"x".repeat(28_192)).await;
+        rest().await;
+        dropped +=
+            usize::from(bench.ending.is_finished() || bench.traffic.faults.load(Relaxed) > 0);
+    }
+    // Five times 20,000 beyond what everyone may say; one that ends gives its own back at once.
+    assert_eq!(dropped, 15);
+    // A short login needs none of it.
+    let mut short = Bench::on(&server, 1 << 16);
+    short.send("echo ").await;
+    short.send(&"x".repeat(8_000)).await;
+    rest().await;
+    short.send("\n").await;
+    short.expect(&"x".repeat(8_000)).await;
+    // Who becomes known gives its share back.
+    benches[0].link.tell([authenticated()]);
+    rest().await;
+    let mut long = Bench::on(&server, 1 << 20);
+    long.send(&"x".repeat(28_192)).await;
+    long.nothing_more().await;
+    drop(benches);
+    rest().await;
+    assert_eq!(server.connections(), 2, "the first twenty have vanished");
+}

@@ -70,6 +70,85 @@ async fn connections_beyond_the_limit_are_closed_and_counted() {
     assert_eq!(traffic.accepted.load(Relaxed), 1);
 }
 
+/// Dials so often, and counts who is answered.
+async fn answered(address: std::net::SocketAddr, count: usize) -> (Vec<TcpStream>, usize) {
+    let (mut stay, mut away) = (Vec::new(), 0);
+    for _ in 0..count {
+        let mut peer = TcpStream::connect(address).await.expect("it listens");
+        // Who is turned away may be gone before this is written, or read.
+        let _ = peer.write_all(b"echo x\n").await;
+        match peer.read(&mut [0; 2]).await {
+            Ok(1..) => stay.push(peer),
+            _ => away += 1,
+        }
+    }
+    (stay, away)
+}
+
+#[tokio::test]
+async fn an_address_that_dials_too_fast_is_turned_away_and_counted() {
+    let limits = Limits {
+        address_accepts_per_s: 5,
+        loopback_limited: true,
+        ..Limits::default()
+    };
+    let port = ToyPort::new(1_000);
+    port.stop_clock();
+    let server = Server::new(port, limits);
+    let listener = listener();
+    let (address, traffic) = (listener.address(), Arc::clone(listener.traffic()));
+    tokio::spawn(listener.serve(Arc::clone(&server), |_| Toy::new()));
+    let (stay, away) = answered(address, 30).await;
+    assert_eq!((stay.len(), away), (20, 10));
+    assert_eq!(traffic.accepted.load(Relaxed), 20);
+    assert_eq!(traffic.limited.load(Relaxed), 10);
+}
+
+#[tokio::test]
+async fn an_address_has_its_connections_counted_until_they_end() {
+    let limits = Limits {
+        address_connections_max: 3,
+        loopback_limited: true,
+        ..Limits::default()
+    };
+    let server = Server::new(ToyPort::new(1_000), limits);
+    let listener = listener();
+    let (address, traffic) = (listener.address(), Arc::clone(listener.traffic()));
+    tokio::spawn(listener.serve(Arc::clone(&server), |_| Toy::new()));
+    let (stay, away) = answered(address, 5).await;
+    assert_eq!((stay.len(), away), (3, 2));
+    drop(stay);
+    while server.connections() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let (stay, away) = answered(address, 4).await;
+    assert_eq!((stay.len(), away), (3, 1));
+    assert_eq!(traffic.limited.load(Relaxed), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_dials_faster_than_all_may_waits() {
+    let limits = Limits {
+        accepts_per_s: 10,
+        loopback_limited: true,
+        ..Limits::default()
+    };
+    let server = Server::new(ToyPort::new(1_000), limits);
+    let listener = listener();
+    let (address, traffic) = (listener.address(), Arc::clone(listener.traffic()));
+    tokio::spawn(listener.serve(Arc::clone(&server), |_| Toy::new()));
+    let start = tokio::time::Instant::now();
+    // The clock runs ahead as soon as everyone waits.
+    let (stay, away) = answered(address, 50).await;
+    assert_eq!((stay.len(), away), (50, 0));
+    assert!(
+        start.elapsed() >= Duration::from_millis(3_900),
+        "{:?}",
+        start.elapsed()
+    );
+    assert_eq!(traffic.limited.load(Relaxed), 0);
+}
+
 #[tokio::test]
 async fn connections_that_the_core_does_not_take_are_closed_and_counted() {
     let server = Server::new(ToyPort::new(0), Limits::default());

@@ -114,6 +114,7 @@ impl Link for ToyLink {
 pub(crate) struct ToyPort {
     start: Instant,
     room: Mutex<usize>,
+    stopped: Mutex<bool>,
     pub(crate) links: Mutex<Vec<Arc<ToyLink>>>,
 }
 
@@ -122,8 +123,16 @@ impl ToyPort {
         Arc::new(Self {
             start: Instant::now(),
             room: Mutex::new(room),
+            stopped: Mutex::default(),
             links: Mutex::default(),
         })
+    }
+}
+
+impl ToyPort {
+    /// From now on it is always the same time.
+    pub(crate) fn stop_clock(&self) {
+        *self.stopped.lock().expect("not poisoned") = true;
     }
 }
 
@@ -139,6 +148,9 @@ impl Port for ToyPort {
     }
 
     fn now(&self) -> Timestamp {
+        if *self.stopped.lock().expect("not poisoned") {
+            return Timestamp(1_000_000);
+        }
         let elapsed = self.start.elapsed().as_millis();
         Timestamp(1_000_000 + u64::try_from(elapsed).expect("tests are short"))
     }
