@@ -199,7 +199,15 @@ impl Model {
         if publish.mandatory && matches!(placed, Ok((0, _))) {
             self.say(from, format!("returned {body}"));
         }
-        let Some(token) = publish.token else { return };
+        let Some(token) = publish.token else {
+            if let Err(kind) = placed
+                && !kind.is_want_of_room()
+            {
+                let lane = publish.lane;
+                self.say(from, format!("{lane:?} unconfirmed refused {kind:?}"));
+            }
+            return;
+        };
         let outcome = match placed {
             Err(kind) => format!("refused {kind:?}"),
             Ok((matched, duplicates)) if duplicates > 0 && duplicates == matched => {
@@ -373,6 +381,9 @@ fn told(event: &Event) -> String {
                 PublishOutcome::Refused(refusal) => format!("refused {:?}", refusal.kind),
             };
             format!("{token:?} published {outcome}")
+        }
+        Event::PublishRefused { lane, refusal } => {
+            format!("{lane:?} unconfirmed refused {:?}", refusal.kind)
         }
         Event::Returned { message, .. } => {
             format!("returned {}", String::from_utf8_lossy(&message.body))
