@@ -233,7 +233,7 @@ impl Memory {
             id: w.number("qseq").map(id),
             message,
             count: 1,
-            redelivered: false,
+            redelivered: w.flag("redelivered"),
             resent: w.flag("resent"),
             qos: w.number("qos").unwrap_or(0),
             retain: w.flag("retain"),
