@@ -150,11 +150,7 @@ impl MqttSession {
                     let Packet::Connect(connect) = packet else {
                         unreachable!("the first byte says CONNECT");
                     };
-                    let peer = Peer {
-                        version: connect.version,
-                        packet_len_max: u32::MAX,
-                        wants_reasons: true,
-                    };
+                    let peer = Peer::of(&connect);
                     match Handshake::begin(*connect, &self.config, out) {
                         Ok(handshake) => self.state = State::Authenticating(Box::new(handshake)),
                         Err(fault) => {

@@ -9,7 +9,7 @@ use session::{
 use super::{
     Fault,
     reply::Reply,
-    wire::{Peer, put_packet},
+    wire::Peer,
 };
 use crate::{
     Config, DecodeError,
@@ -47,11 +47,7 @@ impl Handshake {
         let version = connect.version;
         let v5 = version == Version::V5;
         let mut handshake = Self {
-            peer: Peer {
-                version,
-                packet_len_max: u32::MAX,
-                wants_reasons: true,
-            },
+            peer: Peer::of(&connect),
             client_id: connect.client_id,
             clean_start: connect.clean_start,
             // MQTT 3.1.1, 3.1.2.4: a session that is not clean has no end.
@@ -108,12 +104,10 @@ impl Handshake {
                 Property::SessionExpiryInterval(seconds) => self.session_expiry_asked_s = *seconds,
                 // [MQTT-4.9.0-1]
                 Property::ReceiveMaximum(count) => self.window = (*count).min(config.window_max),
-                Property::MaximumPacketSize(len) => self.peer.packet_len_max = *len,
                 // [MQTT-3.1.2-26], [MQTT-3.1.2-27]
                 Property::TopicAliasMaximum(count) => {
                     self.alias_out_max = (*count).min(config.topic_alias_out_max);
                 }
-                Property::RequestProblemInformation(flag) => self.peer.wants_reasons = *flag == 1,
                 Property::AuthenticationMethod(_) => authentication_method = true,
                 Property::AuthenticationData(_) => authentication_data = true,
                 _ => {}
@@ -277,7 +271,8 @@ pub(super) fn client_expiry(seconds: u32) -> ClientExpiry {
 pub(super) fn refuse(peer: &Peer, reason: ReasonCode, why: &str, out: &mut Output) {
     let properties = peer.reason_string(why, 16);
     if let Some(ack) = ConnAck::refusal(peer.version, reason, properties) {
-        put_packet(&Packet::ConnAck(ack), peer.version, out);
+        // A client that takes not even the shortest is told nothing [MQTT-3.1.2-24]. The connection ends in any case.
+        let _ = peer.put_answer(&Packet::ConnAck(ack), out);
     }
 }
 

@@ -4,7 +4,7 @@ use bytes::BufMut;
 use session::Output;
 
 use super::Fault;
-use crate::codec::{Ack, Packet, Properties, Property, ReasonCode, Text, Version};
+use crate::codec::{Ack, Connect, Packet, Properties, Property, ReasonCode, Text, Version};
 
 /// How this client wants to be written to.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +31,23 @@ pub(super) enum AckKind {
 }
 
 impl Peer {
+    /// What CONNECT says of it.
+    pub(super) fn of(connect: &Connect) -> Self {
+        let mut peer = Self {
+            version: connect.version,
+            packet_len_max: u32::MAX,
+            wants_reasons: true,
+        };
+        for property in &connect.properties.0 {
+            match property {
+                Property::MaximumPacketSize(len) => peer.packet_len_max = *len,
+                Property::RequestProblemInformation(flag) => peer.wants_reasons = *flag == 1,
+                _ => {}
+            }
+        }
+        peer
+    }
+
     /// Writes an answer that cannot be shortened. One that is longer than the client takes ends the connection: there is no
     /// other way not to send it [MQTT-3.1.2-24].
     pub(super) fn put_answer(&self, packet: &Packet, out: &mut Output) -> Result<(), Fault> {
