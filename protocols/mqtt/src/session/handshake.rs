@@ -6,11 +6,7 @@ use session::{
     Authenticate, ClientExpiry, Command, Credentials, OpenClient, Output, Refusal, RefusalKind,
 };
 
-use super::{
-    Fault,
-    reply::Reply,
-    wire::Peer,
-};
+use super::{Fault, reply::Reply, wire::Peer};
 use crate::{
     Config, DecodeError,
     codec::{ConnAck, Connect, Packet, Properties, Property, ReasonCode, Text, Version, Will},
