@@ -257,6 +257,8 @@ pub(crate) enum Settlement {
     ReleaseAt(Timestamp),
     /// Owned by the receiver.
     Received,
+    /// Out until that time instead.
+    LeaseUntil(Timestamp),
 }
 
 impl Wire for Settlement {
@@ -269,6 +271,10 @@ impl Wire for Settlement {
                 at.put(out);
             }
             Self::Received => out.push(3),
+            Self::LeaseUntil(until) => {
+                out.push(4);
+                until.put(out);
+            }
         }
     }
     fn read(reader: &mut message::Reader) -> Result<Self, message::DecodeError> {
@@ -277,6 +283,7 @@ impl Wire for Settlement {
             1 => Self::Release,
             2 => Self::ReleaseAt(Wire::read(reader)?),
             3 => Self::Received,
+            4 => Self::LeaseUntil(Wire::read(reader)?),
             tag => {
                 return Err(message::DecodeError::Unknown {
                     what: "settlement",
@@ -530,6 +537,17 @@ pub(crate) enum Kind {
         group: u32,
         active: bool,
     },
+    /// A pull waits for a message.
+    PullWaits {
+        queue: QueueId,
+        until: Timestamp,
+        pull: Box<crate::soft::Waiting>,
+    },
+    /// A pull waits no longer.
+    PullEnds {
+        session: SessionId,
+        token: session::Token,
+    },
     /// Deliveries that no queue knows of took room in these outboxes.
     Sent(SmallVec<[(SessionId, u64); 2]>),
     /// The time for which an entry was hidden is over.
@@ -587,6 +605,8 @@ impl Change {
             | Kind::CreditSet { .. }
             | Kind::GroupWindow { .. }
             | Kind::GroupFlow { .. }
+            | Kind::PullWaits { .. }
+            | Kind::PullEnds { .. }
             | Kind::Sent(_)
             | Kind::Visible { .. }
             | Kind::SetAside { .. }

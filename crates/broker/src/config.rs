@@ -42,6 +42,8 @@ pub struct Config {
     pub carbon_copies_max: u64,
     /// Messages that one pull may take. Default 1,024.
     pub pull_count_max: u32,
+    /// Pulls of one connection that may wait at a time. Default 1,024.
+    pub pulls_waiting_max: u64,
     /// Retained messages that a new subscription is shown in one go, 1 or more; the rest follows, in turn with others' work.
     /// Default 256.
     pub replay_slice: u32,
@@ -75,6 +77,7 @@ impl Default for Config {
             transaction_bytes_max: 64 << 20,
             carbon_copies_max: 1024,
             pull_count_max: 1024,
+            pulls_waiting_max: 1024,
             replay_slice: 256,
             replay_held_max: 1024,
             dedup_ms: 5 * 60 * 1000,

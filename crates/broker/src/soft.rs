@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use message::{Message, Name, StoredId, Timestamp, VhostId};
 use rustc_hash::FxHashMap;
-use session::{ConsumerId, Credit, ExchangeOptions, QueueId, SessionId};
+use session::{ConsumerId, Credit, ExchangeOptions, Lane, Lease, QueueId, SessionId, Token};
 
 use crate::{
     change::{Bound, ClientNo, Share},
@@ -49,6 +49,8 @@ pub(crate) enum Timer {
     ClientEnd(ClientNo),
     /// A will is due.
     Will(ClientNo),
+    /// A pull has waited long enough.
+    Pull(SessionId, Token),
 }
 
 /// Where a soft entry's message is.
@@ -110,6 +112,8 @@ pub(crate) struct SoftQueue {
     /// The one that receives, of a queue with a single active consumer.
     pub(crate) single: Option<Receiver>,
     pub(crate) exclusive: bool,
+    /// Pulls that wait, in the order in which they came.
+    pub(crate) pulls: BTreeMap<u64, Waiting>,
     /// Place in the round of queues that may have something to deliver.
     pub(crate) pump_at: Option<u64>,
     /// The connection that it is exclusive to.
@@ -137,6 +141,7 @@ impl SoftQueue {
             active: BTreeMap::new(),
             single: None,
             exclusive: false,
+            pulls: BTreeMap::new(),
             pump_at: None,
             owner: None,
             had_consumer: false,
@@ -145,6 +150,25 @@ impl SoftQueue {
             dedup: Dedup::default(),
         }
     }
+}
+
+/// A pull that waits for a message.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Waiting {
+    pub(crate) session: SessionId,
+    pub(crate) token: Token,
+    pub(crate) lane: Lane,
+    pub(crate) count: u32,
+    pub(crate) lease: Lease,
+    pub(crate) out_max: Option<u64>,
+}
+
+/// Where a pull waits, and until when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WaitingAt {
+    pub(crate) queue: QueueId,
+    pub(crate) place: u64,
+    pub(crate) until: Timestamp,
 }
 
 /// A consumer of a connection.
@@ -192,6 +216,8 @@ pub(crate) struct Attached {
     pub(crate) client: Option<ClientNo>,
     pub(crate) consumers: BTreeMap<ConsumerId, Consumer>,
     pub(crate) groups: BTreeMap<u32, ConsumerGroup>,
+    /// Its pulls that wait.
+    pub(crate) pulls: BTreeMap<Token, WaitingAt>,
     /// Bytes in its outbox.
     pub(crate) room_used: u64,
     /// Queues that may have something out to it.

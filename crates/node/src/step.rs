@@ -276,6 +276,10 @@ impl Core {
                 token: pull.token,
                 refusal,
             },
+            Command::UseReceipt(it) => Event::Refused {
+                token: it.token,
+                refusal,
+            },
             Command::Transact(transact) => Event::Refused {
                 token: transact.token,
                 refusal,
@@ -283,6 +287,7 @@ impl Core {
             Command::Authenticate(_)
             | Command::CloseClient { .. }
             | Command::ReleaseInbound { .. }
+            | Command::CancelPull { .. }
             | Command::Credit { .. }
             | Command::GroupWindow { .. }
             | Command::GroupFlow { .. }

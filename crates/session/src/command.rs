@@ -271,9 +271,12 @@ pub enum Lease {
 }
 
 /// Takes messages without a consumer. Answered by `Pulled`.
+///
+/// From a FIFO queue a pull with a lease in ms takes whole runs of groups that nobody holds any of, as SQS does; one
+/// with a lease of the connection takes one message at a time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pull {
-    /// Echoed.
+    /// Echoed. Unique among the pulls of this session that wait.
     pub token: Token,
     /// The lane of the answer.
     pub lane: Lane,
@@ -283,6 +286,48 @@ pub struct Pull {
     pub count: u32,
     /// For how long.
     pub lease: Lease,
+    /// How long to wait for the first message, in ms (long polling). 0: the answer comes at once.
+    pub wait_ms: u64,
+    /// Refused with `QuotaExceeded` while so many messages of the queue are out (SQS `OverLimit`).
+    pub out_max: Option<u64>,
+}
+
+/// What names one receive of one message, for whoever shows it: no connection holds the lease (an SQS receipt handle).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The queue.
+    pub queue: QueueId,
+    /// The sequence number in the queue.
+    pub qseq: u64,
+    /// Which receive it was: [`crate::Delivery::count`].
+    pub count: u32,
+}
+
+/// What the shower of a receipt wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReceiptUse {
+    /// Delete the message. From a FIFO queue only while the receive of the receipt is the one that lasts; else a message
+    /// that is gone, or out to a consumer, stays as it is, and that is success.
+    Delete,
+    /// Let the lease lapse so many ms from now; 0: at once.
+    Visibility {
+        /// The new time.
+        ms: u64,
+    },
+}
+
+/// Uses a receipt. Answered by `Settled`, or refused: `UnknownDelivery` when there is no such message, `NotOut` when it is
+/// not out to that receive any more. Always taken by the port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UseReceipt {
+    /// Echoed.
+    pub token: Token,
+    /// The lane of the answer.
+    pub lane: Lane,
+    /// The receive.
+    pub receipt: Receipt,
+    /// What to do.
+    pub to: ReceiptUse,
 }
 
 /// One step of a transaction.
@@ -378,6 +423,13 @@ pub enum Command {
     Settle(Settle),
     /// Takes messages.
     Pull(Pull),
+    /// Gives up a pull that waits. It is not answered any more.
+    CancelPull {
+        /// Which.
+        token: Token,
+    },
+    /// Settles by receipt.
+    UseReceipt(UseReceipt),
     /// Commits.
     Transact(Box<Transact>),
     /// Answered by `Event::Reached` in that lane once everything before it in the lane has been answered and is durable.

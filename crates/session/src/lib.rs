@@ -28,8 +28,8 @@ mod refusal;
 
 pub use command::{
     Authenticate, ClientExpiry, Command, ConsumerId, Credentials, Credit, DeliveryRange, Lane,
-    Lease, OpenClient, Operation, Outcome, Publish, Pull, RetainReplay, SessionId, Settle, Source,
-    Subscribe, SubscriptionOptions, Token, Transact, Will,
+    Lease, OpenClient, Operation, Outcome, Publish, Pull, Receipt, ReceiptUse, RetainReplay,
+    SessionId, Settle, Source, Subscribe, SubscriptionOptions, Token, Transact, UseReceipt, Will,
 };
 pub use declare::{
     BindTarget, Binding, DeadLetter, Declare, ExchangeKind, ExchangeOptions, Fifo, Overflow,

@@ -39,6 +39,8 @@ pub enum RefusalKind {
     NotActive,
     /// The settlement names a delivery that is not out to this session.
     UnknownDelivery,
+    /// The message is there, but not out to the receive that the settlement names.
+    NotOut,
     /// A defect of ours: a `decide` panicked. The connection is closed.
     Internal,
 }

@@ -172,7 +172,8 @@ pub(crate) const fn code_of(kind: RefusalKind) -> ReplyCode {
         | RefusalKind::QueueFull
         | RefusalKind::InvalidArgument
         | RefusalKind::StorageFull
-        | RefusalKind::UnknownDelivery => ReplyCode::PreconditionFailed,
+        | RefusalKind::UnknownDelivery
+        | RefusalKind::NotOut => ReplyCode::PreconditionFailed,
         RefusalKind::NotImplemented => ReplyCode::NotImplemented,
         RefusalKind::NotActive => ReplyCode::ConnectionForced,
         RefusalKind::Internal => ReplyCode::InternalError,

@@ -120,7 +120,7 @@ impl From<Refusal> for Fault {
             RefusalKind::InvalidArgument => "invalid argument",
             RefusalKind::NotImplemented => "not implemented",
             RefusalKind::NotActive => "not active",
-            RefusalKind::UnknownDelivery => "unknown delivery",
+            RefusalKind::UnknownDelivery | RefusalKind::NotOut => "unknown delivery",
             RefusalKind::Internal => "internal error",
         };
         Self::other(message, refusal.detail)

@@ -182,6 +182,9 @@ impl Broker {
                 self.counters.consumers -= 1;
             }
         }
+        for pull in soft.pulls.values() {
+            self.apply_pull_ends(pull.session, pull.token);
+        }
         if let Some(place) = soft.pump_at {
             self.soft.pump.remove(&place);
         }

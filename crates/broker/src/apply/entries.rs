@@ -448,12 +448,14 @@ impl Broker {
                 .filter(|_| !item.unowned)
                 .and_then(|receiver| self.credited(receiver));
             let soft = self.soft_queue_mut(it.queue);
-            let receiver = item.receiver.unwrap_or_else(nobody);
+            // A timed lease is nobody's: its group is free for none.
+            let owner = item.receiver.filter(|_| !item.unowned);
+            let receiver = owner.unwrap_or_else(nobody);
             soft.order.take(item.qseq, priority, &group, receiver, true);
             soft.out.insert(
                 item.qseq,
                 Out {
-                    receiver: item.receiver.filter(|_| !item.unowned),
+                    receiver: owner,
                     credited,
                 },
             );
@@ -573,7 +575,7 @@ impl Broker {
                 }
                 Settlement::Release => {
                     self.counters.released += 1;
-                    if !it.soft {
+                    if !it.soft || self.entry(it.queue, qseq).is_some_and(|view| view.soft) {
                         self.show(it.queue, qseq);
                     }
                     self.release(it.queue, qseq);
@@ -594,6 +596,7 @@ impl Broker {
                     soft.hidden.insert(qseq);
                     self.watch(it.queue, qseq);
                 }
+                Settlement::LeaseUntil(until) => self.lease_until(it.queue, qseq, until),
                 Settlement::Received => {
                     self.own(it.queue, qseq);
                     if let Some(entry) = self
@@ -610,6 +613,16 @@ impl Broker {
             }
         }
         self.touch(it.queue);
+    }
+
+    /// A lease lasts longer, or shorter. In a replay it may have lapsed since: then it is out again.
+    fn lease_until(&mut self, id: QueueId, qseq: u64, until: Timestamp) {
+        if self.entry(id, qseq).is_none() {
+            return;
+        }
+        self.mark_leased(id, qseq, true);
+        self.own(id, qseq);
+        self.hide_until(id, qseq, until);
     }
 
     /// An entry that its receiver owns is out for good, whether or not the receiver is there.

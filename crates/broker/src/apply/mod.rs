@@ -136,6 +136,10 @@ impl Broker {
                 group,
                 active,
             } => self.change_group(*session, *group, |group| group.active = *active),
+            Kind::PullWaits { queue, until, pull } => {
+                self.apply_pull_waits(*queue, *until, pull);
+            }
+            Kind::PullEnds { session, token } => self.apply_pull_ends(*session, *token),
             Kind::Sent(sent) => {
                 for (session, bytes) in sent {
                     self.counters.delivered += 1;

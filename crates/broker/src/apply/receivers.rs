@@ -10,13 +10,13 @@ use std::{
 };
 
 use message::{Timestamp, VhostId};
-use session::{ConsumerId, Credit, QueueId, SessionId};
+use session::{ConsumerId, Credit, QueueId, SessionId, Token};
 
 use crate::{
     Broker,
     change::ConsumerAdded,
     queue::{Receiver, flag},
-    soft::{Attached, Consumer, ConsumerGroup, Credited, SoftQueue},
+    soft::{Attached, Consumer, ConsumerGroup, Credited, SoftQueue, Timer, Waiting, WaitingAt},
 };
 
 impl Broker {
@@ -36,6 +36,7 @@ impl Broker {
                 client: None,
                 consumers: BTreeMap::new(),
                 groups: BTreeMap::new(),
+                pulls: BTreeMap::new(),
                 room_used: 0,
                 touched: BTreeSet::new(),
                 owned: BTreeSet::new(),
@@ -50,15 +51,55 @@ impl Broker {
             return;
         };
         let consumers: Vec<_> = attached.consumers.keys().copied().collect();
+        let pulls: Vec<_> = attached.pulls.keys().copied().collect();
         let touched = attached.touched.clone();
         for consumer in consumers {
             self.apply_consumer_gone((session, consumer), now);
+        }
+        for token in pulls {
+            self.apply_pull_ends(session, token);
         }
         for queue in touched {
             self.release_all(queue, session);
         }
         self.soft.sessions.remove(&session);
         self.counters.sessions -= 1;
+    }
+
+    pub(super) fn apply_pull_waits(&mut self, id: QueueId, until: Timestamp, pull: &Waiting) {
+        let place = self.soft.next_place;
+        let Some(attached) = self.soft.sessions.get_mut(&pull.session) else {
+            return;
+        };
+        self.soft.next_place += 1;
+        let at = WaitingAt {
+            queue: id,
+            place,
+            until,
+        };
+        attached.pulls.insert(pull.token, at);
+        let timer = Timer::Pull(pull.session, pull.token);
+        self.soft.timers.insert((until, timer));
+        self.soft_queue_mut(id).pulls.insert(place, pull.clone());
+        self.touch(id);
+    }
+
+    pub(super) fn apply_pull_ends(&mut self, session: SessionId, token: Token) {
+        let Some(at) = self
+            .soft
+            .sessions
+            .get_mut(&session)
+            .and_then(|attached| attached.pulls.remove(&token))
+        else {
+            return;
+        };
+        self.soft
+            .timers
+            .remove(&(at.until, Timer::Pull(session, token)));
+        if let Some(queue) = self.soft.queues.get_mut(&at.queue) {
+            queue.pulls.remove(&at.place);
+            self.touch(at.queue);
+        }
     }
 
     fn release_all(&mut self, queue: QueueId, session: SessionId) {
@@ -408,7 +449,7 @@ impl Broker {
         let Some(soft) = self.soft.queues.get(&id) else {
             return;
         };
-        let wanted = !soft.active.is_empty() && self.ready(id) > 0;
+        let wanted = !(soft.active.is_empty() && soft.pulls.is_empty()) && self.ready(id) > 0;
         let soft = self.soft.queues.get_mut(&id).expect("seen above");
         match (wanted, soft.pump_at) {
             (true, None) => {

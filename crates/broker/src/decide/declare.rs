@@ -300,6 +300,7 @@ impl Broker {
     /// Deletes a queue, tells its consumers, and takes along the auto-delete exchanges that it was the last to be bound to.
     pub(super) fn delete_queue(&self, id: QueueId, draft: &mut Draft<'_>) {
         let Some(queue) = self.queue(id) else { return };
+        self.refuse_pulls(id, draft);
         for receiver in self.soft_queue(id).consumers.values() {
             draft.tell(
                 receiver.0,

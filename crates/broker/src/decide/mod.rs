@@ -9,7 +9,9 @@
 //! | `declare.rs` | queues, exchanges, bindings |
 //! | `subscribe.rs` | consumers, subscriptions, retained replay |
 //! | `replay.rs` | retained messages for new subscriptions, in slices |
-//! | `settle.rs` | settlements and pulls |
+//! | `settle.rs` | settlements |
+//! | `pull.rs` | pulls, and pulls that wait |
+//! | `receipt.rs` | settlements by receipt |
 //! | `pump.rs` | deliveries |
 //! | `client.rs` | client sessions, wills, connections that come and go |
 //! | `transact.rs` | transactions |
@@ -20,7 +22,9 @@ mod dead_letter;
 mod declare;
 mod draft;
 mod publish;
+mod pull;
 mod pump;
+mod receipt;
 mod replay;
 mod route;
 mod settle;
@@ -90,6 +94,8 @@ impl Broker {
             }),
             Command::Settle(settle) => self.decide_settle(from, settle, &mut draft),
             Command::Pull(pull) => self.decide_pull(from, pull, &mut draft),
+            Command::CancelPull { token } => self.decide_cancel_pull(from, *token, &mut draft),
+            Command::UseReceipt(it) => self.decide_receipt(from, it, &mut draft),
             Command::Transact(transact) => self.decide_transact(from, transact, &mut draft),
             Command::Fence { token, lane } => {
                 draft.reply(from, *lane, Wait::Durable, Event::Reached { token: *token })

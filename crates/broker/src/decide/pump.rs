@@ -145,6 +145,9 @@ impl Broker {
 
     fn plan(&self, id: QueueId, limit: usize, draft: &mut Draft<'_>) {
         let Some(queue) = self.queue(id) else { return };
+        if self.serve_pull(id, draft) {
+            return;
+        }
         let soft = self.soft_queue(id);
         let groups = matches!(soft.order, Order::Groups(_));
         let mut candidates: Vec<Candidate> = soft

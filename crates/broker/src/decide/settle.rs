@@ -1,18 +1,13 @@
-//! Settlements and pulls.
+//! Settlements of deliveries that are out to the session.
 
-use session::{
-    ConsumerId, DeathReason, Event, Lease, Outcome, Pull, QueueId, RefusalKind, SessionId, Settle,
-};
+use session::{DeathReason, Event, Outcome, QueueId, RefusalKind, SessionId, Settle};
 
-use super::{draft::Draft, refusal, shown};
+use super::{draft::Draft, refusal};
 use crate::{
-    Broker, Effect, OutLane, Wait,
-    change::{Delivered, HandedOut, Kind, Ranges, Settled, Settlement},
-    queue::{Order, flag},
+    Broker, Wait,
+    change::{Kind, Ranges, Settled, Settlement},
+    queue::flag,
 };
-
-/// The consumer that stands for a session's pulls in group queues.
-const PULLER: ConsumerId = ConsumerId(u64::MAX - 1);
 
 impl Broker {
     pub(super) fn decide_settle(&self, from: SessionId, settle: &Settle, draft: &mut Draft<'_>) {
@@ -183,109 +178,9 @@ impl Broker {
         }));
     }
 
-    pub(super) fn decide_pull(&self, from: SessionId, pull: &Pull, draft: &mut Draft<'_>) {
-        let vhost = self.attached(from).map(|attached| attached.vhost);
-        let Some(id) = vhost.and_then(|vhost| self.named(vhost, &pull.queue)) else {
-            let missing = refusal(
-                RefusalKind::NotFound,
-                format!("no queue '{}'", shown(&pull.queue)),
-            );
-            return self.refuse(from, pull.lane, pull.token, missing, draft);
-        };
-        if let Err(refusal) = self.check_owner(id, from) {
-            return self.refuse(from, pull.lane, pull.token, refusal, draft);
-        }
-        let queue = self.queue(id).expect("a name leads to a queue");
-        let groups = matches!(self.soft_queue(id).order, Order::Groups(_));
-        let mut walk = self.ready_from_start(id);
-        let mut taken = Delivered {
-            queue: id,
-            visible_at: match pull.lease {
-                Lease::Ms(ms) => Some(draft.now.plus_ms(ms)),
-                Lease::Connection | Lease::Settled => None,
-            },
-            ..Delivered::default()
-        };
-        let mut deliveries = Vec::new();
-        let mut wait = Wait::Nothing;
-        let count = pull.count.clamp(1, self.config.pull_count_max);
-        let mut left_instead = 0u64;
-        while (deliveries.len() as u32) < count {
-            let next = if groups {
-                // One at a time: what is taken decides which group is free.
-                let window = self.config.group_window;
-                deliveries
-                    .is_empty()
-                    .then(|| {
-                        self.soft_queue(id)
-                            .order
-                            .next_of_groups((from, PULLER), window)
-                    })
-                    .flatten()
-            } else {
-                walk.next(self)
-            };
-            let Some(qseq) = next else { break };
-            let Some(view) = self.entry(id, qseq) else {
-                break;
-            };
-            if self.leaves_instead(id, queue, qseq, &view, draft) {
-                left_instead += 1;
-                if groups {
-                    break;
-                }
-                continue;
-            }
-            let settled = pull.lease == Lease::Settled;
-            let pending = self.pending(id, qseq, &view, false, PULLER, settled);
-            taken.items.push(HandedOut {
-                qseq,
-                count: pending.count,
-                receiver: Some((from, PULLER)),
-                bytes: 0,
-                settled,
-                unowned: taken.visible_at.is_some(),
-                soft: view.soft,
-            });
-            wait = later(wait, self.delivery_wait(queue, &view, false));
-            deliveries.push((pending, self.content(view.place)));
-        }
-        // RULES 3: that there is nothing rests on what has been settled.
-        if deliveries.is_empty() {
-            wait = Wait::Durable;
-        }
-        // A timed lease is durable state, and so is the count that the answer tells.
-        if taken.visible_at.is_some() && taken.items.iter().any(|item| !item.soft) {
-            wait = Wait::Durable;
-        }
-        let remaining = self
-            .ready(id)
-            .saturating_sub(deliveries.len() as u64 + left_instead);
-        if !taken.items.is_empty() {
-            draft.change(Kind::Delivered(Box::new(taken)));
-        }
-        draft.effect(Effect::Pulled {
-            to: from,
-            lane: OutLane::Reply(pull.lane),
-            wait,
-            token: pull.token,
-            deliveries,
-            remaining,
-        });
-    }
-
     /// Whether an entry of a client session's queue is owned by its receiver.
     pub(super) fn is_received(&self, id: QueueId, qseq: u64) -> bool {
         self.entry(id, qseq)
             .is_some_and(|view| view.flags & flag::RECEIVED != 0)
-    }
-}
-
-/// The later of two waits. Stored ids rise with their place in the journal.
-fn later(a: Wait, b: Wait) -> Wait {
-    match (a, b) {
-        (Wait::Durable, _) | (_, Wait::Durable) => Wait::Durable,
-        (Wait::Stored(a), Wait::Stored(b)) => Wait::Stored(a.max(b)),
-        (Wait::Nothing, other) | (other, Wait::Nothing) => other,
     }
 }

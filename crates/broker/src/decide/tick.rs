@@ -20,6 +20,7 @@ impl Broker {
     pub fn decide_tick(&self, cx: &Context, limit: usize, out: &mut Decision) -> bool {
         let mut draft = Draft::new(cx, out);
         let mut left = limit.max(1);
+        let mut others = false;
         for timer in &self.soft.timers {
             if timer.0 > cx.now {
                 return false;
@@ -27,6 +28,12 @@ impl Broker {
             if left == 0 {
                 return true;
             }
+            // What becomes available this instant still serves a pull whose time is over.
+            let pull = matches!(timer.1, Timer::Pull(..));
+            if pull && others {
+                return true;
+            }
+            others |= !pull;
             left = left.saturating_sub(self.due(*timer, left, &mut draft).max(1));
         }
         // Everything known was due; what this decision leaves behind shows in the next deadline.
@@ -39,6 +46,10 @@ impl Broker {
             Timer::Visible(queue, qseq) => self.due_visible(timer, queue, qseq, draft),
             Timer::Expiry(queue, qseq) => self.due_expiry(timer, queue, qseq, draft),
             Timer::Age(queue) => return self.due_age(timer, queue, left, draft),
+            Timer::Pull(session, token) => {
+                self.end_pull(session, token, draft);
+                postpone(timer, None, draft);
+            }
             Timer::Unused(queue) => self.due_unused(timer, queue, draft),
             Timer::ClientEnd(number) => {
                 let due = |client: &&Client| client.ends_at == Some(timer.0);

@@ -158,6 +158,12 @@ impl Order {
 }
 
 impl Groups {
+    /// The ready entries of groups that nobody holds any of, each group's in one run, the group with the oldest first.
+    pub(crate) fn free_runs(&self) -> impl Iterator<Item = u64> {
+        let groups = self.free.values().filter_map(|name| self.groups.get(name));
+        groups.flat_map(|group| group.ready.iter().copied())
+    }
+
     fn change(&mut self, name: &Bytes, change: impl FnOnce(&mut Group)) {
         if !self.groups.contains_key(name) {
             self.groups.insert(name.clone(), Group::default());

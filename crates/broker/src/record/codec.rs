@@ -277,6 +277,8 @@ fn put_kind(kind: &Kind, out: &mut Vec<u8>) -> u8 {
         | Kind::CreditSet { .. }
         | Kind::GroupWindow { .. }
         | Kind::GroupFlow { .. }
+        | Kind::PullWaits { .. }
+        | Kind::PullEnds { .. }
         | Kind::Sent(_)
         | Kind::Visible { .. }
         | Kind::SetAside { .. }

@@ -341,6 +341,8 @@ impl Play {
                         queue: format!("q{queue}").into(),
                         count: 2,
                         lease,
+                        wait_ms: 0,
+                        out_max: None,
                     }),
                 );
                 if let Event::Pulled { deliveries, .. } = self.rig.last_event(session) {

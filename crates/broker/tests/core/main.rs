@@ -2,6 +2,7 @@
 
 mod clients;
 mod history;
+mod pulls;
 mod queues;
 mod retained;
 mod rig;

@@ -656,6 +656,8 @@ impl Rig {
                 queue: queue.to_owned().into(),
                 count,
                 lease,
+                wait_ms: 0,
+                out_max: None,
             }),
         );
         match self.last_event(from) {

@@ -204,6 +204,25 @@ impl Queue {
         })
     }
 
+    /// Arrivals of the ready entries of groups that nobody holds any of, group by group.
+    pub(crate) fn free_runs(&self) -> Vec<u64> {
+        let mut groups = Vec::new();
+        for entry in &self.entries {
+            if entry.place == Place::Ready && !groups.contains(&entry.group()) {
+                groups.push(entry.group());
+            }
+        }
+        let mut runs = Vec::new();
+        for group in groups {
+            let mates = self.entries.iter().filter(|entry| entry.group() == group);
+            if mates.clone().all(|entry| entry.holder().is_none()) {
+                let ready = mates.filter(|entry| entry.place == Place::Ready);
+                runs.extend(ready.map(|entry| entry.arrival));
+            }
+        }
+        runs
+    }
+
     /// What makes room when the queue is full: the head, or what is delayed longest.
     fn head(&self) -> Option<usize> {
         let delayed = |entry: &Entry| entry.is_held() && !entry.fresh;

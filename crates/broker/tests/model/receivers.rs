@@ -145,10 +145,23 @@ impl Model {
         let mut dead = false;
         let receiver = (from, None);
         let fifo = self.queue_ref(number).at.fifo.is_some();
-        let count = if fifo { 1 } else { pull.count.max(1) as usize };
+        let timed = matches!(pull.lease, Lease::Ms(_));
+        let single = fifo && !timed;
+        let count = if single {
+            1
+        } else {
+            pull.count.max(1) as usize
+        };
+        let mut runs = self.queue_ref(number).free_runs().into_iter();
         while taken.len() < count {
             let queue = self.queue_ref(number);
-            let Some(at) = queue.next_for(receiver) else {
+            let next = if fifo && timed {
+                let next = runs.next();
+                queue.first(|entry| Some(entry.arrival) == next)
+            } else {
+                queue.next_for(receiver)
+            };
+            let Some(at) = next else {
                 break;
             };
             let entry = queue.entries[at].clone();
@@ -158,7 +171,7 @@ impl Model {
                 .is_some_and(|max| entry.count >= max)
             {
                 self.dead_letter(number, entry.arrival, DeathReason::Deliveries);
-                if fifo {
+                if single {
                     break;
                 }
                 continue;
@@ -179,7 +192,8 @@ impl Model {
                         .iter_mut()
                         .find(|e| e.arrival == entry.arrival);
                     entry.expect("taken above").place = Place::Leased {
-                        holder: Some(receiver),
+                        // Nobody's: no other pull shares its group.
+                        holder: Some((SessionId(u64::MAX), None)),
                         until,
                     };
                 }

@@ -333,6 +333,8 @@ pub(crate) fn pull(queue: &str, count: u32, lease: Lease) -> Pull {
         queue: name(queue),
         count,
         lease,
+        wait_ms: 0,
+        out_max: None,
     }
 }
 

@@ -202,6 +202,8 @@ impl Toy {
             queue: Name::default(),
             count: 1,
             lease: Lease::Connection,
+            wait_ms: 0,
+            out_max: None,
         };
         match word {
             "echo" => out.wire.put(format!("{rest}\n").as_bytes()),

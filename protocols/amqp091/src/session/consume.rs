@@ -308,6 +308,8 @@ impl Channel {
             } else {
                 Lease::Connection
             },
+            wait_ms: 0,
+            out_max: None,
         }));
         Ok(())
     }

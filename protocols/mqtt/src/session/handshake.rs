@@ -307,7 +307,9 @@ pub(super) fn connect_reason(refusal: &Refusal) -> ReasonCode {
         }
         RefusalKind::TooLarge => ReasonCode::PACKET_TOO_LARGE,
         RefusalKind::NotActive => ReasonCode::USE_ANOTHER_SERVER,
-        RefusalKind::Internal | RefusalKind::UnknownDelivery => ReasonCode::UNSPECIFIED_ERROR,
+        RefusalKind::Internal | RefusalKind::UnknownDelivery | RefusalKind::NotOut => {
+            ReasonCode::UNSPECIFIED_ERROR
+        }
         RefusalKind::Inequivalent
         | RefusalKind::Locked
         | RefusalKind::InUse

@@ -319,6 +319,8 @@ fn publish_reason(refusal: &Refusal) -> ReasonCode {
         | RefusalKind::InvalidArgument
         | RefusalKind::NotImplemented
         | RefusalKind::NotActive => ReasonCode::IMPLEMENTATION_SPECIFIC,
-        RefusalKind::UnknownDelivery | RefusalKind::Internal => ReasonCode::UNSPECIFIED_ERROR,
+        RefusalKind::UnknownDelivery | RefusalKind::NotOut | RefusalKind::Internal => {
+            ReasonCode::UNSPECIFIED_ERROR
+        }
     }
 }

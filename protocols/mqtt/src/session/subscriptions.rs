@@ -317,7 +317,9 @@ fn subscribe_reason(refusal: &Refusal, unsubscribe: bool) -> ReasonCode {
         {
             ReasonCode::QUOTA_EXCEEDED
         }
-        RefusalKind::UnknownDelivery | RefusalKind::Internal => ReasonCode::UNSPECIFIED_ERROR,
+        RefusalKind::UnknownDelivery | RefusalKind::NotOut | RefusalKind::Internal => {
+            ReasonCode::UNSPECIFIED_ERROR
+        }
         _ => ReasonCode::IMPLEMENTATION_SPECIFIC,
     }
 }

@@ -1,0 +1,255 @@
+//! Pulls: messages taken without a consumer, at once or when there are any.
+//!
+//! A pull that finds nothing may wait: it is then served before the queue's consumers, first come, first served, and
+//! answered with nothing when its time is over.
+
+use session::{ConsumerId, Event, Lease, Pull, QueueId, RefusalKind, SessionId, Token};
+
+use super::{draft::Draft, refusal, shown};
+use crate::{
+    Broker, Content, Effect, OutLane, PendingDelivery, Wait,
+    change::{Delivered, HandedOut, Kind},
+    queue::Order,
+    soft::Waiting,
+};
+
+/// The consumer that stands for a session's pulls in group queues.
+const PULLER: ConsumerId = ConsumerId(u64::MAX - 1);
+
+/// What a pull takes.
+struct Taken {
+    deliveries: Vec<(PendingDelivery, Content)>,
+    wait: Wait,
+    remaining: u64,
+}
+
+impl Broker {
+    pub(super) fn decide_pull(&self, from: SessionId, pull: &Pull, draft: &mut Draft<'_>) {
+        let Some(attached) = self.attached(from) else {
+            return;
+        };
+        let Some(id) = self.named(attached.vhost, &pull.queue) else {
+            let missing = refusal(
+                RefusalKind::NotFound,
+                format!("no queue '{}'", shown(&pull.queue)),
+            );
+            return self.refuse(from, pull.lane, pull.token, missing, draft);
+        };
+        if let Err(refusal) = self.check_owner(id, from) {
+            return self.refuse(from, pull.lane, pull.token, refusal, draft);
+        }
+        let waiting = Waiting {
+            session: from,
+            token: pull.token,
+            lane: pull.lane,
+            count: pull.count.clamp(1, self.config.pull_count_max),
+            lease: pull.lease,
+            out_max: pull.out_max,
+        };
+        if self.is_out_full(id, &waiting) {
+            let full = refusal(
+                RefusalKind::QuotaExceeded,
+                format!(
+                    "too many messages of queue '{}' are out",
+                    shown(&pull.queue)
+                ),
+            );
+            return self.refuse(from, pull.lane, pull.token, full, draft);
+        }
+        let taken = self.take(id, &waiting, draft);
+        if taken.deliveries.is_empty() && pull.wait_ms > 0 {
+            let waits = attached.pulls.len() as u64;
+            if waits >= self.config.pulls_waiting_max {
+                let many = refusal(
+                    RefusalKind::QuotaExceeded,
+                    "too many pulls of one connection wait",
+                );
+                return self.refuse(from, pull.lane, pull.token, many, draft);
+            }
+            if attached.pulls.contains_key(&pull.token) {
+                let twice = refusal(
+                    RefusalKind::InvalidArgument,
+                    "a pull of that token waits already",
+                );
+                return self.refuse(from, pull.lane, pull.token, twice, draft);
+            }
+            return draft.change(Kind::PullWaits {
+                queue: id,
+                until: draft.now.plus_ms(pull.wait_ms),
+                pull: Box::new(waiting),
+            });
+        }
+        answer(&waiting, taken, draft);
+    }
+
+    pub(super) fn decide_cancel_pull(&self, from: SessionId, token: Token, draft: &mut Draft<'_>) {
+        if self
+            .attached(from)
+            .is_some_and(|attached| attached.pulls.contains_key(&token))
+        {
+            draft.change(Kind::PullEnds {
+                session: from,
+                token,
+            });
+        }
+    }
+
+    /// The time of a pull is over.
+    pub(super) fn end_pull(&self, session: SessionId, token: Token, draft: &mut Draft<'_>) {
+        let waiting = self
+            .attached(session)
+            .and_then(|attached| attached.pulls.get(&token))
+            .and_then(|place| self.soft_queue(place.queue).pulls.get(&place.place));
+        let Some(waiting) = waiting else { return };
+        draft.change(Kind::PullEnds { session, token });
+        let nothing = Taken {
+            deliveries: Vec::new(),
+            // RULES 3: that there is nothing rests on what has been settled.
+            wait: Wait::Durable,
+            remaining: 0,
+        };
+        answer(waiting, nothing, draft);
+    }
+
+    /// Serves the pull that has waited longest in a queue. Whether it could be.
+    pub(super) fn serve_pull(&self, id: QueueId, draft: &mut Draft<'_>) -> bool {
+        let Some(waiting) = self.soft_queue(id).pulls.values().next() else {
+            return false;
+        };
+        if self.is_out_full(id, waiting) {
+            return false;
+        }
+        let taken = self.take(id, waiting, draft);
+        if taken.deliveries.is_empty() {
+            return false;
+        }
+        draft.change(Kind::PullEnds {
+            session: waiting.session,
+            token: waiting.token,
+        });
+        answer(waiting, taken, draft);
+        true
+    }
+
+    /// The queue is about to go: its pulls are refused.
+    pub(super) fn refuse_pulls(&self, id: QueueId, draft: &mut Draft<'_>) {
+        for waiting in self.soft_queue(id).pulls.values() {
+            let gone = refusal(RefusalKind::NotFound, "the queue was deleted");
+            draft.reply(
+                waiting.session,
+                waiting.lane,
+                Wait::Durable,
+                Event::Refused {
+                    token: waiting.token,
+                    refusal: gone,
+                },
+            );
+        }
+    }
+
+    fn is_out_full(&self, id: QueueId, waiting: &Waiting) -> bool {
+        let out = self.soft_queue(id).out.len() as u64;
+        waiting.out_max.is_some_and(|max| out >= max)
+    }
+
+    fn take(&self, id: QueueId, waiting: &Waiting, draft: &mut Draft<'_>) -> Taken {
+        let queue = self.queue(id).expect("a name leads to a queue");
+        let from = waiting.session;
+        let timed = matches!(waiting.lease, Lease::Ms(_));
+        let order = &self.soft_queue(id).order;
+        let groups = matches!(order, Order::Groups(_));
+        let mut runs = match order {
+            Order::Groups(groups) if timed => Some(groups.free_runs()),
+            _ => None,
+        };
+        let mut walk = self.ready_from_start(id);
+        let mut handed = Delivered {
+            queue: id,
+            visible_at: match waiting.lease {
+                Lease::Ms(ms) => Some(draft.now.plus_ms(ms)),
+                Lease::Connection | Lease::Settled => None,
+            },
+            ..Delivered::default()
+        };
+        let mut deliveries = Vec::new();
+        let mut wait = Wait::Nothing;
+        let mut left_instead = 0u64;
+        while (deliveries.len() as u32) < waiting.count {
+            let next = if !groups {
+                walk.next(self)
+            } else if let Some(runs) = &mut runs {
+                runs.next()
+            } else {
+                // One at a time: what is taken decides which group is free.
+                let window = self.config.group_window;
+                deliveries
+                    .is_empty()
+                    .then(|| order.next_of_groups((from, PULLER), window))
+                    .flatten()
+            };
+            let Some(qseq) = next else { break };
+            let Some(view) = self.entry(id, qseq) else {
+                break;
+            };
+            if self.leaves_instead(id, queue, qseq, &view, draft) {
+                left_instead += 1;
+                if groups && !timed {
+                    break;
+                }
+                continue;
+            }
+            let settled = waiting.lease == Lease::Settled;
+            let pending = self.pending(id, qseq, &view, false, PULLER, settled);
+            handed.items.push(HandedOut {
+                qseq,
+                count: pending.count,
+                receiver: Some((from, PULLER)),
+                bytes: 0,
+                settled,
+                unowned: timed,
+                soft: view.soft,
+            });
+            wait = later(wait, self.delivery_wait(queue, &view, false));
+            deliveries.push((pending, self.content(view.place)));
+        }
+        // RULES 3: that there is nothing rests on what has been settled.
+        if deliveries.is_empty() {
+            wait = Wait::Durable;
+        }
+        // A timed lease is durable state, and so is the count that the answer tells.
+        if timed && handed.items.iter().any(|item| !item.soft) {
+            wait = Wait::Durable;
+        }
+        let remaining = self
+            .ready(id)
+            .saturating_sub(deliveries.len() as u64 + left_instead);
+        if !handed.items.is_empty() {
+            draft.change(Kind::Delivered(Box::new(handed)));
+        }
+        Taken {
+            deliveries,
+            wait,
+            remaining,
+        }
+    }
+}
+
+fn answer(waiting: &Waiting, taken: Taken, draft: &mut Draft<'_>) {
+    draft.effect(Effect::Pulled {
+        to: waiting.session,
+        lane: OutLane::Reply(waiting.lane),
+        wait: taken.wait,
+        token: waiting.token,
+        deliveries: taken.deliveries,
+        remaining: taken.remaining,
+    });
+}
+
+/// The later of two waits. Stored ids rise with their place in the journal.
+fn later(a: Wait, b: Wait) -> Wait {
+    match (a, b) {
+        (Wait::Durable, _) | (_, Wait::Durable) => Wait::Durable,
+        (Wait::Stored(a), Wait::Stored(b)) => Wait::Stored(a.max(b)),
+        (Wait::Nothing, other) | (other, Wait::Nothing) => other,
+    }
+}
