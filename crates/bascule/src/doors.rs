@@ -46,6 +46,11 @@ impl Doors {
         }
     }
 
+    /// What the MQTT sessions count.
+    pub(crate) fn mqtt_counters(&self) -> &mqtt::Counters {
+        &self.mqtt.counters
+    }
+
     /// What the STOMP sessions count.
     pub(crate) fn stomp_counters(&self) -> &stomp::Counters {
         &self.stomp.counters

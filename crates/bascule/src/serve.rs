@@ -191,6 +191,7 @@ fn http(origins: Origins, doors: &Doors, node: &Arc<Node>, server: &Arc<Server>)
         move || {
             let mut text = node.metrics();
             server.write_metrics(&mut text);
+            mqtt_metrics(doors.mqtt_counters(), &mut text);
             stomp_metrics(doors.stomp_counters(), &mut text);
             text
         }
@@ -209,6 +210,27 @@ fn http(origins: Origins, doors: &Doors, node: &Arc<Node>, server: &Arc<Server>)
     }
 }
 
+fn mqtt_metrics(counters: &mqtt::Counters, text: &mut String) {
+    let rows = [
+        (
+            "properties_omitted",
+            "Properties left out of a PUBLISH because MQTT cannot write them.",
+            counters.properties_omitted(),
+        ),
+        (
+            "deliveries_unnameable",
+            "Deliveries dropped because MQTT cannot write the topic.",
+            counters.deliveries_unnameable(),
+        ),
+        (
+            "names_ambiguous",
+            "Topics that the rabbitmq dialect does not bring back.",
+            counters.names_ambiguous(),
+        ),
+    ];
+    write_counters("mqtt", &rows, text);
+}
+
 fn stomp_metrics(counters: &stomp::Counters, text: &mut String) {
     let rows = [
         (
@@ -222,9 +244,17 @@ fn stomp_metrics(counters: &stomp::Counters, text: &mut String) {
             counters.deliveries_unnameable(),
         ),
     ];
+    write_counters("stomp", &rows, text);
+}
+
+fn write_counters(protocol: &str, rows: &[(&str, &str, u64)], text: &mut String) {
     for (name, help, value) in rows {
-        writeln!(text, "# HELP bascule_stomp_{name}_total {help}\n# TYPE bascule_stomp_{name}_total counter\nbascule_stomp_{name}_total {value}")
-            .expect("writing to a string succeeds");
+        let name = format!("bascule_{protocol}_{name}_total");
+        writeln!(
+            text,
+            "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}"
+        )
+        .expect("writing to a string succeeds");
     }
 }
 

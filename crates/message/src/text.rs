@@ -85,8 +85,9 @@ fn read_base64(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 impl Properties {
-    /// Gives `put` a name and a text for each property, and at last those of [`JSON_NAMES`] if there is one to list.
-    pub fn write_texts(&self, lists: Lists, mut put: impl FnMut(&[u8], &[u8])) {
+    /// Gives `put` a name and a text for each property. What comes back, if anything, is the text of [`JSON_NAMES`].
+    #[must_use]
+    pub fn write_texts(&self, lists: Lists, mut put: impl FnMut(&[u8], &[u8])) -> Option<String> {
         let mut names: Vec<Value> = Vec::new();
         for (name, value) in &self.0 {
             if let Value::Text(text) | Value::Symbol(text) = value {
@@ -102,12 +103,7 @@ impl Properties {
                 names.push(Value::Text(name.clone()));
             }
         }
-        if !names.is_empty() {
-            put(
-                JSON_NAMES.as_bytes(),
-                Value::List(names).to_json().as_bytes(),
-            );
-        }
+        (!names.is_empty()).then(|| Value::List(names).to_json())
     }
 
     /// Undoes [`Properties::write_texts`]: the texts that [`JSON_NAMES`] names become values again.

@@ -9,16 +9,25 @@
 //! | expiration (ms, text) | `expiry` = arrival + that; the same text is delivered |
 //! | timestamp (s) | `created` |
 //! | type, app-id, user-id, message-id, correlation-id, content-* | the field of that name (type = `subject`) |
+//! | content-type of a text, or header `amq-msg-type` `text` | `BodyKind::Text`, if the body is UTF-8 and not encoded further |
 //! | reply-to | a queue, or `$topic/KEY` |
 //! | headers | properties, in order; but: |
 //! | `CC` `BCC` | `carbon_copies`; `BCC` is taken out |
 //! | `x-delay` (integer) | `delay_ms`, and stays |
-//! | `x-group-id` `JMSXGroupID` | `group` |
-//! | `x-deduplication-id` | `dedup_id` |
+//! | `x-group-id` or `JMSXGroupID`, `JMSXGroupSeq` | `group`, `group_sequence` |
+//! | `x-deduplication-id` or `_AMQ_DUPL_ID` | `dedup_id` |
 //! | `traceparent` `tracestate` | trace fields |
 //! | `x-mqtt-retain` true, on a root topic | `retain` |
-//! | `x-message-id` `x-correlation-id` `x-reply-to` | the fields, for values that are not a short string |
+//! | `x-message-id` `x-correlation-id` `x-reply-to` `x-content-type` `x-content-encoding` `x-type` `x-app-id` | the fields, for values that are no short string |
+//! | `x-property-NAME` | the property NAME, when NAME is one of this table |
 //! | cluster-id | nothing; it stays in the native head |
+//!
+//! An id that is not UTF-8 is shown twice: as it is in its header, and as `base64:` and its base64 in its property, so that
+//! who answers a request by copying `correlation-id` answers it right.
+//!
+//! No equal in 0-9-1, and not shown: whether a body is text, unless its content type says so; milliseconds of `created`; a
+//! reply-to on an exchange; names over 255 bytes. A life of more than 4,294,967,295 ms is shown as that, the longest that
+//! is taken.
 //!
 //! The properties as they came are the native head, minus `BCC`. A delivery sends it as it is unless something must be
 //! added: the dead-letter history, `x-delivery-count`, or an address that is no short string (`x-bascule-address`).
@@ -31,7 +40,8 @@ mod tests;
 use bytes::Bytes;
 pub(crate) use envelope::{Envelope, of_delivery, of_return};
 use message::{
-    Address, Fields, Kind, Levels, Message, Native, NativeForm, Timestamp, Value, VhostId,
+    Address, BodyKind, Fields, Kind, Levels, Message, Native, NativeForm, Timestamp, Value,
+    VhostId, is_text_type,
 };
 
 use crate::{
@@ -46,6 +56,42 @@ pub(crate) const ROOT_EXCHANGE: &[u8] = b"amq.topic";
 
 /// The pseudo-queue of direct reply-to.
 pub(crate) const DIRECT_REPLY_TO: &[u8] = b"amq.rabbitmq.reply-to";
+
+/// Headers that mean something here. A property of another protocol that has such a name is shown behind [`PREFIX`].
+const OURS: &[&[u8]] = &[
+    b"CC",
+    b"BCC",
+    GROUP,
+    b"JMSXGroupID",
+    GROUP_SEQUENCE,
+    DEDUP,
+    b"_AMQ_DUPL_ID",
+    TRACE_PARENT,
+    TRACE_STATE,
+    MESSAGE_ID,
+    CORRELATION_ID,
+    REPLY_TO,
+    CONTENT_TYPE,
+    CONTENT_ENCODING,
+    SUBJECT,
+    APP_ID,
+    ADDRESS,
+];
+const PREFIX: &[u8] = b"x-property-";
+
+const GROUP: &[u8] = b"x-group-id";
+const GROUP_SEQUENCE: &[u8] = b"JMSXGroupSeq";
+const DEDUP: &[u8] = b"x-deduplication-id";
+const TRACE_PARENT: &[u8] = b"traceparent";
+const TRACE_STATE: &[u8] = b"tracestate";
+const MESSAGE_ID: &[u8] = b"x-message-id";
+const CORRELATION_ID: &[u8] = b"x-correlation-id";
+const REPLY_TO: &[u8] = b"x-reply-to";
+const CONTENT_TYPE: &[u8] = b"x-content-type";
+const CONTENT_ENCODING: &[u8] = b"x-content-encoding";
+const SUBJECT: &[u8] = b"x-type";
+const APP_ID: &[u8] = b"x-app-id";
+const ADDRESS: &[u8] = b"x-bascule-address";
 
 /// Who publishes, where and when.
 #[derive(Clone, Copy, Debug)]
@@ -116,6 +162,7 @@ pub(crate) fn from_publish(
         message.properties = headers;
         take_headers(&mut message)?;
     }
+    message.body_kind = body_kind(&message);
     message.native = Some(Native {
         form: NativeForm::AMQP091,
         head,
@@ -167,6 +214,31 @@ fn expiration(text: &Short) -> Result<u64, Fault> {
         .ok_or_else(invalid)
 }
 
+/// 0-9-1 has no word for it but the content type. A content encoding may be the name of a charset, as some clients write it.
+fn body_kind(message: &Message) -> BodyKind {
+    let fields = message.fields();
+    let said = match &fields.content_type {
+        Some(kind) => std::str::from_utf8(kind).is_ok_and(is_text_type),
+        None => {
+            message
+                .properties
+                .first(b"amq-msg-type")
+                .and_then(Value::as_str)
+                == Some("text")
+        }
+    };
+    let plain = fields.content_encoding.as_ref().is_none_or(|encoding| {
+        [&b""[..], b"utf-8", b"utf8", b"identity", b"us-ascii"]
+            .iter()
+            .any(|plain| encoding.eq_ignore_ascii_case(plain))
+    });
+    if said && plain && std::str::from_utf8(&message.body).is_ok() {
+        BodyKind::Text
+    } else {
+        BodyKind::Bytes
+    }
+}
+
 fn take_fields(message: &mut Message, from: &BasicProperties, vhost: VhostId) {
     let texts = [
         &from.content_type,
@@ -183,14 +255,8 @@ fn take_fields(message: &mut Message, from: &BasicProperties, vhost: VhostId) {
     }
     let bytes = |text: &Option<Short>| text.as_ref().map(|text| text.bytes().clone());
     let id = |text: &Option<Short>| {
-        text.as_ref().map(|text| {
-            let text = text.bytes().clone();
-            if std::str::from_utf8(&text).is_ok() {
-                Value::Text(text)
-            } else {
-                Value::Bytes(text)
-            }
-        })
+        text.as_ref()
+            .map(|text| Value::id_from_text(text.bytes().clone()))
     };
     let fields = Fields {
         content_type: bytes(&from.content_type),
@@ -248,52 +314,13 @@ fn take_headers(message: &mut Message) -> Result<(), Fault> {
             message.delay_ms = u64::try_from(delay).unwrap_or(0);
         }
     }
-    let Message {
-        properties, fields, ..
-    } = message;
-    let mut take_text = |name: &[u8]| {
-        let text = match properties.first(name)? {
-            Value::Text(text) | Value::Symbol(text) => text.clone(),
-            _ => return None,
-        };
-        properties.take(name);
-        Some(text)
-    };
-    let group = take_text(b"x-group-id").or_else(|| take_text(b"JMSXGroupID"));
-    let dedup = take_text(b"x-deduplication-id");
-    let (parent, state) = (take_text(b"traceparent"), take_text(b"tracestate"));
-    let reply_to = take_text(b"x-reply-to");
-    let mut take_id = |name: &[u8]| {
-        matches!(
-            properties.first(name)?,
-            Value::Text(_) | Value::Bytes(_) | Value::LongString(_)
-        )
-        .then(|| properties.take(name))
-        .flatten()
-        .map(|id| match id {
-            Value::LongString(bytes) => Value::Bytes(bytes),
-            other => other,
-        })
-    };
-    let (message_id, correlation_id) = (take_id(b"x-message-id"), take_id(b"x-correlation-id"));
-    let any = group.is_some()
-        || dedup.is_some()
-        || parent.is_some()
-        || state.is_some()
-        || reply_to.is_some()
-        || message_id.is_some()
-        || correlation_id.is_some();
-    if any {
-        let fields = fields.get_or_insert_with(Box::default);
-        fields.group = group;
-        fields.dedup_id = dedup;
-        fields.trace_parent = parent;
-        fields.trace_state = state;
-        if let Some(text) = reply_to {
-            fields.reply_to = Some(reply_address(&text, message.address.vhost));
-        }
-        fields.message_id = message_id.or_else(|| fields.message_id.take());
-        fields.correlation_id = correlation_id.or_else(|| fields.correlation_id.take());
+    if message
+        .properties
+        .0
+        .iter()
+        .any(|(name, _)| OURS.contains(&&name[..]) || name.starts_with(PREFIX))
+    {
+        take_named(message);
     }
     // DOORS 18: retained messages live in the root space only; elsewhere the header is an ordinary one.
     if message.address.kind == Kind::Topic
@@ -303,6 +330,70 @@ fn take_headers(message: &mut Message) -> Result<(), Fault> {
         message.retain = true;
     }
     Ok(())
+}
+
+/// The headers of [`OURS`] that are fields, and the properties that were shown behind [`PREFIX`].
+fn take_named(message: &mut Message) {
+    let vhost = message.address.vhost;
+    let Message {
+        properties, fields, ..
+    } = message;
+    let mut take_text = |name: &[u8]| {
+        let (Value::Text(text) | Value::Symbol(text)) = properties.first(name)? else {
+            return None;
+        };
+        let text = text.clone();
+        properties.take(name);
+        Some(text)
+    };
+    let fields = fields.get_or_insert_with(Box::default);
+    fields.group = take_text(GROUP).or_else(|| take_text(b"JMSXGroupID"));
+    fields.dedup_id = take_text(DEDUP).or_else(|| take_text(b"_AMQ_DUPL_ID"));
+    fields.trace_parent = take_text(TRACE_PARENT);
+    fields.trace_state = take_text(TRACE_STATE);
+    if let Some(text) = take_text(REPLY_TO) {
+        fields.reply_to = Some(reply_address(&text, vhost));
+    }
+    for (name, field) in [
+        (CONTENT_TYPE, &mut fields.content_type),
+        (CONTENT_ENCODING, &mut fields.content_encoding),
+        (SUBJECT, &mut fields.subject),
+        (APP_ID, &mut fields.app_id),
+    ] {
+        if field.is_none() {
+            *field = take_text(name);
+        }
+    }
+    let sequence = properties
+        .first(GROUP_SEQUENCE)
+        .and_then(Value::as_i64)
+        .and_then(|sequence| u32::try_from(sequence).ok());
+    if sequence.is_some() {
+        properties.take(GROUP_SEQUENCE);
+        fields.group_sequence = sequence;
+    }
+    for (name, field) in [
+        (MESSAGE_ID, &mut fields.message_id),
+        (CORRELATION_ID, &mut fields.correlation_id),
+    ] {
+        let id = match properties.first(name) {
+            Some(id @ (Value::Text(_) | Value::Bytes(_))) => id.clone(),
+            Some(Value::LongString(bytes)) => Value::Bytes(bytes.clone()),
+            _ => continue,
+        };
+        properties.take(name);
+        *field = Some(id);
+    }
+    if **fields == Fields::default() {
+        message.fields = None;
+    }
+    for (name, _) in &mut properties.0 {
+        if let Some(inner) = name.strip_prefix(PREFIX)
+            && (OURS.contains(&inner) || inner.starts_with(PREFIX))
+        {
+            *name = name.slice_ref(inner);
+        }
+    }
 }
 
 fn carbon_copies(

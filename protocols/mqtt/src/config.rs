@@ -1,10 +1,58 @@
-//! Limits and timeouts of an MQTT listener, with units, defaults and bounds.
+//! Limits, timeouts and choices of an MQTT listener, with units, defaults and bounds, and what it counts.
 //!
 //! Deliberately absent: what the core limits (queue lengths, number of sessions and subscriptions).
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use crate::names::{Dialect, Names};
+
+/// What a listener counts; shared by its sessions.
+#[derive(Debug, Default)]
+pub struct Counters {
+    deliveries_unnameable: AtomicU64,
+    properties_omitted: AtomicU64,
+    names_ambiguous: AtomicU64,
+}
+
+impl Counters {
+    /// Messages that were not delivered because MQTT cannot write the name of where they were published (DOORS rule 3).
+    pub fn deliveries_unnameable(&self) -> u64 {
+        self.deliveries_unnameable.load(Relaxed)
+    }
+
+    /// Properties of other protocols' messages left out of a PUBLISH because MQTT cannot write them.
+    pub fn properties_omitted(&self) -> u64 {
+        self.properties_omitted.load(Relaxed)
+    }
+
+    /// Topic names, in and out, that do not come back as they were: in the dialect of RabbitMQ only (DOORS rule 2).
+    pub fn names_ambiguous(&self) -> u64 {
+        self.names_ambiguous.load(Relaxed)
+    }
+
+    pub(crate) fn add_delivery_unnameable(&self) {
+        self.deliveries_unnameable.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn add_properties_omitted(&self, count: u64) {
+        if count > 0 {
+            self.properties_omitted.fetch_add(count, Relaxed);
+        }
+    }
+
+    pub(crate) fn add_name_ambiguous(&self) {
+        self.names_ambiguous.fetch_add(1, Relaxed);
+    }
+}
+
 /// What a listener allows. [`Config::check`] is called once, before the first connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
+    /// How topics become levels.
+    pub dialect: Dialect,
     /// How long a new connection may take until its CONNECT is complete, in ms. 1 to 600,000.
     pub connect_timeout_ms: u64,
     /// The longest CONNECT, in bytes. 64 to 1 MiB. Bounds what a stranger can make us hold.
@@ -33,11 +81,14 @@ pub struct Config {
     pub session_expiry_max_s: u32,
     /// The longest keep alive, in seconds; longer ones, and none, are shortened for MQTT 5 clients. 0 is no limit.
     pub keep_alive_max_s: u16,
+    /// Counts.
+    pub counters: Arc<Counters>,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
+            dialect: Dialect::Levels,
             connect_timeout_ms: 10_000,
             connect_len_max: 256 * 1024,
             // A body of 16 MiB and room for topic and properties.
@@ -53,6 +104,7 @@ impl Default for Config {
             topic_alias_out_max: 32,
             session_expiry_max_s: u32::MAX,
             keep_alive_max_s: 0,
+            counters: Arc::default(),
         }
     }
 }
@@ -72,6 +124,15 @@ pub struct ConfigError {
 }
 
 impl Config {
+    /// How names are read and written.
+    #[must_use]
+    pub const fn names(&self) -> Names {
+        Names {
+            dialect: self.dialect,
+            levels_max: self.levels_max,
+        }
+    }
+
     /// Checks every bound.
     pub fn check(&self) -> Result<(), ConfigError> {
         let bounds = [

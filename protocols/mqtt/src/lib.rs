@@ -25,10 +25,10 @@ mod message;
 mod names;
 mod session;
 
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, Counters};
 pub use error::DecodeError;
 pub use names::{
-    FilterError, Subject, SubjectError, decode_filter, decode_source, decode_topic, encode_address,
-    encode_filter, encode_topic,
+    Dialect, FilterError, Names, Subject, SubjectError, decode_filter, decode_source, decode_topic,
+    encode_address, encode_filter, encode_topic,
 };
 pub use session::MqttSession;

@@ -199,9 +199,9 @@ impl MqttSession {
             peer: handshake.peer,
             session_expiry_s: handshake.session_expiry_s,
             keep_alive: KeepAlive::new(handshake.keep_alive_s, now),
-            inbound: Inbound::new(&self.config, *vhost),
-            outbound: Outbound::new(handshake.alias_out_max),
-            subscriptions: Subscriptions::new(self.config.levels_max, handshake.window),
+            inbound: Inbound::new(&self.config, *vhost, Arc::clone(&handshake.user)),
+            outbound: Outbound::new(handshake.alias_out_max, &self.config),
+            subscriptions: Subscriptions::new(self.config.names(), handshake.window),
         };
         self.decoder.set_limits(Limits {
             packet_len_max: self.config.packet_len_max,
@@ -483,13 +483,15 @@ impl Session for MqttSession {
             Event::Opened {
                 client_id, present, ..
             } => session.on_opened(&client_id, present, now, out),
-            Event::Authenticated { vhost, .. } => {
+            Event::Authenticated { vhost, user, .. } => {
                 let State::Authenticating(mut handshake) =
                     std::mem::replace(&mut session.state, State::Closed)
                 else {
                     unreachable!("authentication is asked for once and waited for");
                 };
-                if let Err(fault) = handshake.on_authenticated(vhost, &session.config, now, out) {
+                if let Err(fault) =
+                    handshake.on_authenticated(vhost, user, &session.config, now, out)
+                {
                     refuse(&handshake.peer, fault.reason, &fault.why, out);
                     return Err(fault.close());
                 }

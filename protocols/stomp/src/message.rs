@@ -15,18 +15,27 @@
 //! | `traceparent`, `tracestate` | trace context |
 //! | `x-mqtt-retain:true` | retain, on topics |
 //! | `x-property-NAME` | the property NAME, when NAME is one that STOMP or this table uses |
-//! | any other | a text property |
+//! | `x-bascule-json` | which properties are JSON ([`message::JSON_NAMES`]) |
+//! | any other | a text property; one that repeats is a list |
+//!
+//! A list of another protocol is one line of JSON, not repeated lines, of which clients see the first only (STOMP 1.2,
+//! "Repeated Header Entries"); so is what has no plain text. An id that is no text is `base64:` and its base64.
 //!
 //! The body is text when the content type says so, else when `amq-msg-type` says so, else when there is no
 //! `content-length`; and only if it is valid UTF-8. Everything else is bytes.
 //!
-//! No equal in STOMP, and left out (counted): null, byte strings, maps, CC. Of the dead-letter history only the first
-//! reason, queue and exchange are shown.
+//! A text without such a content type is sent with `amq-msg-type:text`, because a `content-length` is always there.
+//!
+//! No equal in STOMP, and left out: `BCC`, milliseconds of `timestamp` (but in ActiveMQ's dialect). Of the dead-letter
+//! history only the first reason, queue and exchange are shown. Names and texts that a version cannot write are counted.
 
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use message::{Address, BodyKind, Message, Native, NativeForm, Timestamp, Value};
+use message::{
+    Address, BodyKind, JSON_NAMES, Lists, Message, Native, NativeForm, Timestamp, Value,
+    is_text_type,
+};
 use session::{DeathReason, Delivery, Wire};
 
 use crate::{
@@ -41,6 +50,9 @@ use crate::{
 
 /// A foreign property whose name starts so, or is one of [`OURS`], is written with this before it.
 const PREFIX: &str = "x-property-";
+
+/// ActiveMQ's word for the kind of a body.
+const MESSAGE_TYPE: &str = "amq-msg-type";
 
 /// Names that mean something else than a property in a SEND or a MESSAGE.
 const OURS: &[&str] = &[
@@ -74,6 +86,7 @@ const OURS: &[&str] = &[
     "tracestate",
     "x-mqtt-retain",
     "AMQ_SCHEDULED_DELAY",
+    JSON_NAMES,
     "x-first-death-reason",
     "x-first-death-queue",
     "x-first-death-exchange",
@@ -133,9 +146,10 @@ impl Publisher<'_> {
             let Ok(text) = std::str::from_utf8(name) else {
                 unreachable!("decoded headers are UTF-8");
             };
-            // STOMP 1.2, "Repeated Header Entries": only the first counts.
+            // STOMP 1.2, "Repeated Header Entries": only the first counts. Of the application's own the others are kept behind
+            // it, as a list (DOORS 23).
             let repeated = || headers.0[..at].iter().any(|(earlier, _)| earlier == name);
-            if !repeated() {
+            if !OURS.contains(&text) || !repeated() {
                 self.header(&mut message, text, name, value, has_reply_to)?;
             }
             if PREFIXED.contains(&text) {
@@ -145,6 +159,7 @@ impl Publisher<'_> {
                 Escapes::V1_2.put_line(name, value, &mut native);
             }
         }
+        message.properties.read_texts();
         // Only topics keep a message.
         message.retain &= message.address.kind == message::Kind::Topic;
         message.body_kind = body_kind(&headers, &message.body);
@@ -197,10 +212,10 @@ impl Publisher<'_> {
             "content-type" => message.fields_mut().content_type = Some(value.clone()),
             "content-encoding" => message.fields_mut().content_encoding = Some(value.clone()),
             "correlation-id" => {
-                message.fields_mut().correlation_id = Some(Value::Text(value.clone()));
+                message.fields_mut().correlation_id = Some(Value::id_from_text(value.clone()));
             }
             "amqp-message-id" | "message-id" => {
-                message.fields_mut().message_id = Some(Value::Text(value.clone()));
+                message.fields_mut().message_id = Some(Value::id_from_text(value.clone()));
             }
             "type" => message.fields_mut().subject = Some(value.clone()),
             "app-id" => message.fields_mut().app_id = Some(value.clone()),
@@ -265,8 +280,8 @@ const fn timestamp_unit(dialect: Dialect) -> u64 {
 
 /// The body kind rule of the file's head.
 fn body_kind(headers: &Headers, body: &[u8]) -> BodyKind {
-    let text = match (headers.text("content-type"), headers.text("amq-msg-type")) {
-        (Some(content_type), _) => is_text(content_type),
+    let text = match (headers.text("content-type"), headers.text(MESSAGE_TYPE)) {
+        (Some(content_type), _) => is_text_type(content_type),
         (None, Some("text")) => true,
         (None, Some("bytes")) => false,
         (None, _) => headers.first("content-length").is_none(),
@@ -276,26 +291,6 @@ fn body_kind(headers: &Headers, body: &[u8]) -> BodyKind {
     } else {
         BodyKind::Bytes
     }
-}
-
-fn is_text(content_type: &str) -> bool {
-    let mut parts = content_type.split(';');
-    let kind = parts.next().unwrap_or("").trim().to_ascii_lowercase();
-    let utf8 = parts.all(|parameter| {
-        let Some((name, value)) = parameter.split_once('=') else {
-            return true;
-        };
-        let value = value.trim().trim_matches('"');
-        !name.trim().eq_ignore_ascii_case("charset")
-            || ["utf-8", "utf8", "us-ascii"]
-                .iter()
-                .any(|charset| value.eq_ignore_ascii_case(charset))
-    });
-    let textual = kind.starts_with("text/")
-        || kind.ends_with("+json")
-        || kind.ends_with("+xml")
-        || matches!(&kind[..], "application/json" | "application/xml");
-    textual && utf8
 }
 
 /// The lines of one delivery that only the session knows.
@@ -381,7 +376,7 @@ impl Envelope<'_> {
             lines.optional(b"reply-to", text.as_deref(), out);
         }
         if let Some(id) = &fields.message_id {
-            lines.value(b"amqp-message-id", id, out);
+            lines.optional(b"amqp-message-id", id.id_text().as_deref(), out);
         }
         let first_death = delivery.deaths.as_ref().and_then(|deaths| deaths.last());
         if let Some(death) = first_death {
@@ -432,28 +427,6 @@ impl Lines {
         out.put_u8(b'\n');
     }
 
-    /// A typed value as plain text; a list as repeated lines.
-    fn value(&mut self, name: &[u8], value: &Value, out: &mut BytesMut) {
-        match value {
-            Value::Text(text) | Value::Symbol(text) => self.put(name, text, out),
-            Value::Bytes(bytes) | Value::LongString(bytes)
-                if std::str::from_utf8(bytes).is_ok() =>
-            {
-                self.put(name, bytes, out);
-            }
-            Value::List(values) | Value::Array(values) => {
-                for value in values {
-                    let text = value.to_plain_text();
-                    self.optional(name, text.as_deref().map(str::as_bytes), out);
-                }
-            }
-            other => {
-                let text = other.to_plain_text();
-                self.optional(name, text.as_deref().map(str::as_bytes), out);
-            }
-        }
-    }
-
     /// The fields and properties of a message that another protocol published.
     fn converted(&mut self, message: &Message, out: &mut BytesMut) {
         let fields = message.fields();
@@ -473,20 +446,29 @@ impl Lines {
             }
         }
         if let Some(id) = &fields.correlation_id {
-            self.value(b"correlation-id", id, out);
+            self.optional(b"correlation-id", id.id_text().as_deref(), out);
         }
         if let Some(sequence) = fields.group_sequence {
             self.number("JMSXGroupSeq", u64::from(sequence), out);
         }
-        for (name, value) in &message.properties.0 {
+        let said = |kind: &Bytes| std::str::from_utf8(kind).is_ok_and(is_text_type);
+        if message.body_kind == BodyKind::Text
+            && !fields.content_type.as_ref().is_some_and(said)
+            && message.properties.first(MESSAGE_TYPE.as_bytes()).is_none()
+        {
+            self.put(MESSAGE_TYPE.as_bytes(), b"text", out);
+        }
+        let json = message.properties.write_texts(Lists::Json, |name, text| {
             // A foreign property with one of our names is told apart by a prefix.
             let ours = OURS.iter().any(|ours| name == ours.as_bytes());
             if ours || name.starts_with(PREFIX.as_bytes()) {
-                let name = [PREFIX.as_bytes(), name].concat();
-                self.value(&name, value, out);
+                self.put(&[PREFIX.as_bytes(), name].concat(), text, out);
             } else {
-                self.value(name, value, out);
+                self.put(name, text, out);
             }
+        });
+        if let Some(json) = json {
+            self.put(JSON_NAMES.as_bytes(), json.as_bytes(), out);
         }
     }
 }

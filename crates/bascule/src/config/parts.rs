@@ -2,7 +2,7 @@
 
 use super::{
     Config,
-    sections::{Direct, StompDialect, UnknownHost},
+    sections::{Direct, MqttDialect, StompDialect, UnknownHost},
 };
 
 /// Room for topic and properties beside the longest body of an MQTT packet, in bytes.
@@ -70,6 +70,10 @@ impl Config {
         let expiry = u32::try_from(self.mqtt.session_expiry_max_s).expect("checked at the start");
         let receive_max = u16::try_from(self.mqtt.receive_max).expect("checked at the start");
         mqtt::Config {
+            dialect: match self.mqtt.dialect {
+                MqttDialect::Levels => mqtt::Dialect::Levels,
+                MqttDialect::RabbitMq => mqtt::Dialect::RabbitMq,
+            },
             connect_timeout_ms: self.limits.login_timeout_ms,
             connect_len_max: self.limits.login_bytes_max as usize,
             packet_len_max: packet.min(MQTT_PACKET_LEN_MAX) as usize,
@@ -130,7 +134,8 @@ mod tests {
     fn our_defaults_are_those_of_the_crates() {
         let config = Config::default();
         assert_eq!(config.for_net(), net::Limits::default());
-        assert_eq!(config.for_mqtt(), mqtt::Config::default());
+        let mqtt = |config: &mqtt::Config| format!("{config:?}");
+        assert_eq!(mqtt(&config.for_mqtt()), mqtt(&mqtt::Config::default()));
         assert_eq!(config.for_amqp(), amqp091::Config::default());
         assert_eq!(config.for_node().broker, broker::Config::default());
         let debug = |node: &node::Config| {
@@ -142,6 +147,18 @@ mod tests {
         assert_eq!(debug(&config.for_node()), debug(&node::Config::default()));
         let stomp = |config: &stomp::Config| format!("{config:?}");
         assert_eq!(stomp(&config.for_stomp()), stomp(&stomp::Config::default()));
+    }
+
+    #[test]
+    fn dialects_are_those_of_the_crates() {
+        let mut config = Config::default();
+        for (named, meant) in [
+            (MqttDialect::Levels, mqtt::Dialect::Levels),
+            (MqttDialect::RabbitMq, mqtt::Dialect::RabbitMq),
+        ] {
+            config.mqtt.dialect = named;
+            assert_eq!(config.for_mqtt().dialect, meant);
+        }
     }
 
     #[test]

@@ -135,6 +135,8 @@ pub(crate) enum Direct {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Mqtt {
+    /// How topics become levels.
+    pub(crate) dialect: MqttDialect,
     /// The longest that a session outlives its connection, in seconds; 4,294,967,295 is no limit.
     pub(crate) session_expiry_max_s: u64,
     /// The longest keep alive of MQTT 5 clients, in seconds; 0 is no limit.
@@ -146,11 +148,22 @@ pub(crate) struct Mqtt {
 impl Default for Mqtt {
     fn default() -> Self {
         Self {
+            dialect: MqttDialect::Levels,
             session_expiry_max_s: u64::from(u32::MAX),
             keep_alive_max_s: 0,
             receive_max: 1_000,
         }
     }
+}
+
+/// How topics become levels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum MqttDialect {
+    /// Each topic is a list of levels of its own, and comes back.
+    Levels,
+    /// `/` and `.` are exchanged, as RabbitMQ does.
+    RabbitMq,
 }
 
 /// The AMQP listener.

@@ -17,10 +17,11 @@ fn map(pairs: &[(&str, Value)]) -> Value {
 
 fn written(properties: &Properties, lists: Lists) -> Vec<(String, String)> {
     let mut out = Vec::new();
-    properties.write_texts(lists, |name, text| {
+    let names = properties.write_texts(lists, |name, text| {
         let text_of = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
         out.push((text_of(name), text_of(text)));
     });
+    out.extend(names.map(|names| (JSON_NAMES.to_owned(), names)));
     out
 }
 

@@ -1,15 +1,20 @@
 //! The way out: what stands around a body when it is delivered or returned.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use message::{Address, Kind, Message, NativeForm, Properties, Timestamp, Value};
 use session::{Death, DeathReason, Delivery};
 
+use super::{
+    ADDRESS, APP_ID, CONTENT_ENCODING, CONTENT_TYPE, CORRELATION_ID, DEDUP, GROUP, GROUP_SEQUENCE,
+    MESSAGE_ID, OURS, PREFIX, REPLY_TO, SUBJECT, TRACE_PARENT, TRACE_STATE,
+};
 use crate::{
     codec::{BasicProperties, Short},
     key,
 };
+
+/// The longest life that is taken from a publisher, as in RabbitMQ.
+pub(super) const EXPIRATION_MAX_MS: u64 = u32::MAX as u64;
 
 /// What stands around a body on its way to a consumer or back to its publisher.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,7 +71,7 @@ fn envelope(
         .unwrap_or_else(|| from_fields(message, now));
     let mut headers = properties.headers.take().unwrap_or_default();
     if let Some(text) = unspeakable {
-        set(&mut headers, b"x-bascule-address", long_text(text));
+        set(&mut headers, ADDRESS, long_text(text));
     }
     if count > 1 {
         // The limit and this header count the deliveries that failed: DOORS 13.
@@ -127,43 +132,57 @@ fn words(address: &Address) -> (Short, Short, Option<Vec<u8>>) {
 /// The properties of a message that came through another door.
 fn from_fields(message: &Message, now: Timestamp) -> BasicProperties {
     let fields = message.fields();
-    let short = |text: &Option<Bytes>| text.clone().and_then(Short::new);
     let mut headers = fold(&message.properties);
+    let mut short = |name: &[u8], text: &Option<Bytes>| {
+        let text = text.as_ref()?;
+        if text.len() > Short::LEN_MAX {
+            set(&mut headers, name, long_text(text.to_vec()));
+        }
+        Short::new(text.clone())
+    };
+    let texts = [
+        short(CONTENT_TYPE, &fields.content_type),
+        short(CONTENT_ENCODING, &fields.content_encoding),
+        short(SUBJECT, &fields.subject),
+        short(APP_ID, &fields.app_id),
+    ];
+    let [content_type, content_encoding, kind, app_id] = texts;
     let mut properties = BasicProperties {
-        content_type: short(&fields.content_type),
-        content_encoding: short(&fields.content_encoding),
+        content_type,
+        content_encoding,
         delivery_mode: Some(if message.durable { 2 } else { 1 }),
         priority: message.priority,
         expiration: message
             .expiry
-            .map(|expiry| Short::cut(expiry.since(now).to_string())),
+            .map(|expiry| Short::cut(expiry.since(now).min(EXPIRATION_MAX_MS).to_string())),
         timestamp: message.created.map(|created| created.0 / 1000),
-        kind: short(&fields.subject),
-        user_id: short(&fields.user_id),
-        app_id: short(&fields.app_id),
+        kind,
+        user_id: fields.user_id.clone().and_then(Short::new),
+        app_id,
         ..BasicProperties::default()
     };
-    properties.message_id = identifier(&fields.message_id, b"x-message-id", &mut headers);
-    properties.correlation_id =
-        identifier(&fields.correlation_id, b"x-correlation-id", &mut headers);
-    if let Some(address) = &fields.reply_to {
-        let text = reply_text(address);
+    properties.message_id = identifier(&fields.message_id, MESSAGE_ID, &mut headers);
+    properties.correlation_id = identifier(&fields.correlation_id, CORRELATION_ID, &mut headers);
+    if let Some(text) = fields.reply_to.as_ref().and_then(reply_text) {
         if text.len() <= Short::LEN_MAX {
             properties.reply_to = Short::new(Bytes::from(text));
         } else {
-            set(&mut headers, b"x-reply-to", long_text(text));
+            set(&mut headers, REPLY_TO, long_text(text));
         }
     }
     let texts: [(&[u8], &Option<Bytes>); 4] = [
-        (b"x-group-id", &fields.group),
-        (b"x-deduplication-id", &fields.dedup_id),
-        (b"traceparent", &fields.trace_parent),
-        (b"tracestate", &fields.trace_state),
+        (GROUP, &fields.group),
+        (DEDUP, &fields.dedup_id),
+        (TRACE_PARENT, &fields.trace_parent),
+        (TRACE_STATE, &fields.trace_state),
     ];
     for (name, text) in texts {
         if let Some(text) = text {
             set(&mut headers, name, long_text(text.to_vec()));
         }
+    }
+    if let Some(sequence) = fields.group_sequence {
+        set(&mut headers, GROUP_SEQUENCE, Value::I64(sequence.into()));
     }
     if message.retain {
         set(&mut headers, b"x-mqtt-retain", Value::Bool(true));
@@ -174,31 +193,29 @@ fn from_fields(message: &Message, now: Timestamp) -> BasicProperties {
     properties
 }
 
-/// An identifier as a short string, or in a header when it is none (DOORS 26).
+/// An identifier as a short string; in a header when it is none (DOORS 26), and then, if it fits, as text in both.
 fn identifier(id: &Option<Value>, name: &[u8], headers: &mut Properties) -> Option<Short> {
     let id = id.as_ref()?;
-    let text: Cow<'_, [u8]> = match id {
-        Value::Text(text) | Value::Symbol(text) => Cow::Borrowed(text),
-        Value::Bytes(_) | Value::LongString(_) => {
-            set(headers, name, id.clone());
-            return None;
-        }
-        other => Cow::Owned(other.to_plain_text()?.into_bytes()),
+    let text = id.id_text()?;
+    let whole = match id {
+        Value::Text(_) | Value::Symbol(_) if text.len() <= Short::LEN_MAX => None,
+        Value::Text(text) | Value::Symbol(text) => Some(long_text(text.to_vec())),
+        Value::Bytes(_) | Value::LongString(_) => Some(id.clone()),
+        _ => None,
     };
-    if text.len() > Short::LEN_MAX {
-        set(headers, name, long_text(text.into_owned()));
-        return None;
+    if let Some(whole) = whole {
+        set(headers, name, whole);
     }
     Short::new(Bytes::copy_from_slice(&text))
 }
 
-/// A reply-to as text (DOORS 9). An exchange has no text that a client could publish to: exchange and key with a slash.
-fn reply_text(address: &Address) -> Vec<u8> {
+/// A reply-to as text (DOORS 9). An exchange has no text that a client could publish to.
+fn reply_text(address: &Address) -> Option<Vec<u8>> {
     match address.kind {
-        Kind::Queue => address.name.to_vec(),
-        Kind::Topic => [key::TOPIC_PREFIX, &key::text(&address.key)].concat(),
-        Kind::Stream => [key::STREAM_PREFIX, &address.name].concat(),
-        Kind::Exchange => [&address.name[..], b"/", &key::text(&address.key)].concat(),
+        Kind::Queue => Some(address.name.to_vec()),
+        Kind::Topic => Some([key::TOPIC_PREFIX, &key::text(&address.key)].concat()),
+        Kind::Stream => Some([key::STREAM_PREFIX, &address.name].concat()),
+        Kind::Exchange => None,
     }
 }
 
@@ -208,8 +225,13 @@ fn fold(properties: &Properties) -> Properties {
     let mut headers = Properties::default();
     for (name, value) in &properties.0 {
         let value = narrow(value);
-        match headers.0.iter_mut().find(|(known, _)| known == name) {
-            None => headers.push(name.clone(), value),
+        let name = if OURS.contains(&&name[..]) || name.starts_with(PREFIX) {
+            Bytes::from([PREFIX, name].concat())
+        } else {
+            name.clone()
+        };
+        match headers.0.iter_mut().find(|(known, _)| *known == name) {
+            None => headers.push(name, value),
             Some((_, Value::Array(values))) => values.push(value),
             Some((_, first)) => *first = Value::Array(vec![first.clone(), value]),
         }

@@ -1,5 +1,7 @@
 //! From CONNECT to CONNACK: what is asked of the core, and what the client is granted (MQTT 5, 3.1 and 3.2).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use message::{Timestamp, VhostId};
 use session::{
@@ -10,8 +12,8 @@ use super::{Fault, reply::Reply, wire::Peer};
 use crate::{
     Config, DecodeError,
     codec::{ConnAck, Connect, Packet, Properties, Property, ReasonCode, Text, Version, Will},
-    message::decode_will,
-    names::{Subject, SubjectError},
+    message::{Publisher, decode_will},
+    names::SubjectError,
 };
 
 /// What CONNECT said and what is granted, until CONNACK says it.
@@ -31,6 +33,8 @@ pub(super) struct Handshake {
     pub(super) window: u16,
     pub(super) alias_out_max: u16,
     will: Option<Will>,
+    /// Who it is, once that is known.
+    pub(super) user: Arc<str>,
 }
 
 impl Handshake {
@@ -58,6 +62,7 @@ impl Handshake {
             window: config.window_max,
             alias_out_max: 0,
             will: connect.will,
+            user: Arc::from(""),
         };
         handshake.read_properties(&connect.properties, config)?;
         handshake.session_expiry_s = handshake
@@ -162,7 +167,7 @@ impl Handshake {
                 "topic name of the will is empty or holds a wildcard",
             ));
         }
-        match Subject::decode(topic, config.levels_max) {
+        match config.names().subject(topic) {
             Ok(_) => Ok(()),
             // DOORS rule 5
             Err(error @ SubjectError::Reserved) => {
@@ -179,6 +184,7 @@ impl Handshake {
     pub(super) fn on_authenticated(
         &mut self,
         vhost: VhostId,
+        user: Arc<str>,
         config: &Config,
         now: Timestamp,
         out: &mut Output,
@@ -186,13 +192,21 @@ impl Handshake {
         let will = match self.will.take() {
             None => None,
             Some(will) => {
-                let subject = Subject::decode(will.topic.as_bytes(), config.levels_max)
+                let names = config.names();
+                let subject = names
+                    .subject(will.topic.as_bytes())
                     .map_err(|error| Fault::new(ReasonCode::NOT_AUTHORIZED, error.to_string()))?;
-                let will = decode_will(will, subject, vhost, config.levels_max, now)
+                let by = Publisher {
+                    names,
+                    user: &user,
+                    now,
+                };
+                let will = decode_will(will, subject, vhost, by)
                     .map_err(|fault| Fault::new(fault.reason(), "properties of the will"))?;
                 Some(Box::new(will))
             }
         };
+        self.user = user;
         let len_max = self.peer.packet_len_max;
         out.commands
             .push_back(Command::OpenClient(Box::new(OpenClient {

@@ -17,10 +17,10 @@ use super::{
     wire::{AckKind, Peer},
 };
 use crate::{
-    Config,
+    Config, Counters,
     codec::{Property, Publish, ReasonCode, Text, Version},
-    message::{PropertyFault, stamp, take_properties},
-    names::{Subject, SubjectError},
+    message::{PropertyFault, Publisher, stamp, take_properties},
+    names::{Names, SubjectError},
 };
 
 #[derive(Debug)]
@@ -28,7 +28,9 @@ pub(super) struct Inbound {
     vhost: VhostId,
     receive_max: usize,
     alias_max: u16,
-    levels_max: usize,
+    names: Names,
+    user: Arc<str>,
+    counters: Arc<Counters>,
     body_len_max: usize,
     /// Publishes that wait for their PUBACK, or for a PUBREC that refuses them.
     unacked: usize,
@@ -53,12 +55,14 @@ struct Refused {
 }
 
 impl Inbound {
-    pub(super) const fn new(config: &Config, vhost: VhostId) -> Self {
+    pub(super) fn new(config: &Config, vhost: VhostId, user: Arc<str>) -> Self {
         Self {
             vhost,
             receive_max: config.receive_max as usize,
             alias_max: config.topic_alias_in_max,
-            levels_max: config.levels_max,
+            names: config.names(),
+            user,
+            counters: Arc::clone(&config.counters),
             body_len_max: config.body_len_max,
             unacked: 0,
             exactly_once: BTreeSet::new(),
@@ -90,7 +94,7 @@ impl Inbound {
         if peer.version == Version::V5 {
             self.resolve_alias(&mut publish)?;
         }
-        let subject = match Subject::decode(publish.topic.as_bytes(), self.levels_max) {
+        let subject = match self.names.subject(publish.topic.as_bytes()) {
             Ok(subject) => subject,
             // DOORS rule 5
             Err(SubjectError::Reserved) => {
@@ -100,6 +104,9 @@ impl Inbound {
                 return self.refuse(&publish, ReasonCode::TOPIC_NAME_INVALID, peer, out);
             }
         };
+        if self.names.is_ambiguous_topic(publish.topic.as_bytes()) {
+            self.counters.add_name_ambiguous();
+        }
         let mut message = Message::new(
             subject.into_address(self.vhost),
             std::mem::take(&mut publish.payload),
@@ -107,9 +114,14 @@ impl Inbound {
         stamp(&mut message, publish.qos, publish.retain);
         if !publish.properties.is_empty() {
             let properties = std::mem::take(&mut publish.properties);
-            match take_properties(&mut message, properties, self.levels_max, now) {
+            let by = Publisher {
+                names: self.names,
+                user: &self.user,
+                now,
+            };
+            match take_properties(&mut message, properties, by) {
                 Ok(()) => {}
-                Err(fault @ PropertyFault::PayloadFormat) => {
+                Err(fault @ (PropertyFault::PayloadFormat | PropertyFault::UserId)) => {
                     return self.refuse(&publish, fault.reason(), peer, out);
                 }
                 Err(fault @ PropertyFault::ResponseTopic) => {

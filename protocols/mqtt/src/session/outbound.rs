@@ -10,7 +10,10 @@
 //!
 //! Deliberately absent: the window. The core never delivers more than `OpenClient::window`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use bytes::{BufMut, Bytes};
 use message::{Kind, Timestamp};
@@ -25,9 +28,10 @@ use super::{
     wire::{AckKind, Peer},
 };
 use crate::{
+    Config, Counters,
     codec::{Ack, PublishHead, ReasonCode, Version, put_varint},
     message::{encode_properties, native_properties, seconds_left},
-    names::encode_address,
+    names::Names,
 };
 
 /// Packet identifiers are 1 to 65,535.
@@ -64,6 +68,8 @@ pub(super) struct Outbound {
     /// Batches of `received` that the core has, oldest first.
     settling: VecDeque<(u32, DeliveryRange)>,
     next_batch: u32,
+    names: Names,
+    counters: Arc<Counters>,
     alias_max: u16,
     aliases: BTreeMap<Bytes, u16>,
     topic: Vec<u8>,
@@ -122,13 +128,15 @@ const fn packet_id(id: DeliveryId) -> u16 {
 }
 
 impl Outbound {
-    pub(super) fn new(alias_max: u16) -> Self {
+    pub(super) fn new(alias_max: u16, config: &Config) -> Self {
         Self {
             slots: VecDeque::new(),
             accepted: Fold::default(),
             received: Fold::default(),
             settling: VecDeque::new(),
             next_batch: 0,
+            names: config.names(),
+            counters: Arc::clone(&config.counters),
             alias_max,
             aliases: BTreeMap::new(),
             topic: Vec::new(),
@@ -148,13 +156,18 @@ impl Outbound {
         self.topic.clear();
         let message = &delivery.message;
         let address = delivery.readdressed.as_deref().unwrap_or(&message.address);
-        let writable = encode_address(address, &mut self.topic);
-        // DOORS rule 3: what MQTT cannot name is not delivered; the core counts rejections.
-        if !writable {
+        // DOORS rule 3: what MQTT cannot name is not delivered.
+        if !self.names.encode_address(address, &mut self.topic) {
+            self.counters.add_delivery_unnameable();
             if let Some(id) = delivery.id {
                 settle_one(id, Outcome::Reject, out);
             }
             return;
+        }
+        if matches!(address.kind, Kind::Topic | Kind::Exchange)
+            && self.names.is_ambiguous(&address.key)
+        {
+            self.counters.add_name_ambiguous();
         }
         // Settled already is at most once, whatever was granted.
         let qos = if delivery.id.is_some() {
@@ -170,7 +183,8 @@ impl Outbound {
         } else if let Some(native) = native_properties(message) {
             native
         } else {
-            encode_properties(message, &mut self.converted);
+            let omitted = encode_properties(message, self.names, &mut self.converted);
+            self.counters.add_properties_omitted(omitted);
             &self.converted
         };
         let head = PublishHead {

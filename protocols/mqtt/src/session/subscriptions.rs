@@ -13,7 +13,7 @@ use crate::{
     codec::{
         Options, Packet, Properties, Property, ReasonCode, SubAck, Subscribe, Unsubscribe, Version,
     },
-    names::decode_source,
+    names::Names,
 };
 
 /// An acknowledgement in the making.
@@ -31,7 +31,7 @@ struct Pending {
 
 #[derive(Debug)]
 pub(super) struct Subscriptions {
-    levels_max: usize,
+    names: Names,
     window: u16,
     next_serial: u32,
     next_consumer: u32,
@@ -41,9 +41,9 @@ pub(super) struct Subscriptions {
 }
 
 impl Subscriptions {
-    pub(super) const fn new(levels_max: usize, window: u16) -> Self {
+    pub(super) const fn new(names: Names, window: u16) -> Self {
         Self {
-            levels_max,
+            names,
             window,
             next_serial: 0,
             next_consumer: 0,
@@ -95,7 +95,7 @@ impl Subscriptions {
             return finish(pending, peer, out);
         }
         for (index, (filter, options)) in subscribe.filters.iter().enumerate() {
-            let Ok(source) = decode_source(filter.as_bytes(), self.levels_max) else {
+            let Ok(source) = self.names.source(filter.as_bytes()) else {
                 pending.codes.push(ReasonCode::TOPIC_FILTER_INVALID.0);
                 continue;
             };
@@ -169,7 +169,7 @@ impl Subscriptions {
             return finish(pending, peer, out);
         }
         for (index, filter) in unsubscribe.filters.iter().enumerate() {
-            let Ok(source) = decode_source(filter.as_bytes(), self.levels_max) else {
+            let Ok(source) = self.names.source(filter.as_bytes()) else {
                 pending.codes.push(ReasonCode::TOPIC_FILTER_INVALID.0);
                 continue;
             };
