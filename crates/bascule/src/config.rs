@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
-    listeners::{Endpoint, Listeners},
+    listeners::{Listeners, Place, loopback},
     load::ConfigError,
     sections::{Amqp, Journal, Limits, Log, LogFormat, Memory, Mqtt, Stomp, WebSocket},
 };

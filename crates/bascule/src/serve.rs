@@ -12,6 +12,7 @@
 use std::{
     fmt::Write as _,
     io::{self, Write as _},
+    net::ToSocketAddrs as _,
     sync::Arc,
     time::Duration,
 };
@@ -25,7 +26,7 @@ use websocket::Protocol;
 
 use crate::{
     cli::Sources,
-    config::{Config, Endpoint},
+    config::{Config, Place, loopback},
     descriptors,
     doors::{Doors, UPGRADE_PATHS},
     failure::Failure,
@@ -137,12 +138,86 @@ fn bind(config: &Config) -> Result<Vec<Listener>, net::BindError> {
     let default_vhost = config.auth.vhosts.first().map_or("/", String::as_str);
     let mut listeners = Vec::new();
     for (name, endpoint) in config.listeners.by_name() {
-        if let Endpoint::At(address) = endpoint {
-            let listener = Listener::bind(name, &address.to_string())?;
-            listeners.push(listener.default_vhost(default_vhost));
+        let first = listeners.len();
+        for place in &endpoint.0 {
+            match place {
+                Place::At(address) => listeners.push(Listener::bind(name, &address.to_string())?),
+                Place::Loopback(port) => bind_loopback(name, *port, &mut listeners)?,
+                Place::Named(host, port) => bind_named(name, host, *port, &mut listeners)?,
+            }
+        }
+        let traffic = listeners.get(first).map(|one| Arc::clone(one.traffic()));
+        for listener in listeners.drain(first..).collect::<Vec<_>>() {
+            let mut listener = listener.default_vhost(default_vhost);
+            if let Some(traffic) = &traffic {
+                listener = listener.counting_in(Arc::clone(traffic));
+            }
+            listeners.push(listener);
         }
     }
     Ok(listeners)
+}
+
+/// Both families, one port: a client that knows the name `localhost` may try either first. IPv6 may not be there.
+fn bind_loopback(
+    name: &'static str,
+    port: u16,
+    listeners: &mut Vec<Listener>,
+) -> Result<(), net::BindError> {
+    let [first, _] = loopback(port);
+    let first = Listener::bind(name, &first.to_string())?;
+    // Port 0 was the system's choice; the other family has the same.
+    let [_, second] = loopback(first.address().port());
+    listeners.push(first);
+    match Listener::bind(name, &second.to_string()) {
+        Ok(second) => listeners.push(second),
+        Err(error) if is_without(&error.source) => {
+            tracing::debug!(listener = name, %error, "no IPv6 here");
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+/// Whether the system has no such address or no such family of addresses.
+fn is_without(error: &io::Error) -> bool {
+    let code = error
+        .raw_os_error()
+        .map(rustix::io::Errno::from_raw_os_error);
+    code == Some(rustix::io::Errno::AFNOSUPPORT) || error.kind() == io::ErrorKind::AddrNotAvailable
+}
+
+/// Every address that a name has.
+fn bind_named(
+    name: &'static str,
+    host: &str,
+    port: u16,
+    listeners: &mut Vec<Listener>,
+) -> Result<(), net::BindError> {
+    let failed = |source| net::BindError {
+        listener: name,
+        address: format!("{host}:{port}"),
+        source,
+    };
+    let mut port = port;
+    let mut seen = Vec::new();
+    for mut address in (host, port).to_socket_addrs().map_err(failed)? {
+        address.set_port(port);
+        if seen.contains(&address) {
+            continue;
+        }
+        seen.push(address);
+        let listener = Listener::bind(name, &address.to_string())?;
+        port = listener.address().port();
+        listeners.push(listener);
+    }
+    if seen.is_empty() {
+        return Err(failed(io::Error::new(
+            io::ErrorKind::NotFound,
+            "the name has no address",
+        )));
+    }
+    Ok(())
 }
 
 /// Starts accepting.
@@ -266,20 +341,23 @@ fn table(config: &Config, listeners: &[Listener]) -> String {
         config.data.display()
     );
     for (name, _) in config.listeners.by_name() {
-        let place = listeners
+        let places: Vec<String> = listeners
             .iter()
-            .find(|listener| listener.name() == name)
-            .map_or_else(
-                || "off".to_owned(),
-                |listener| listener.address().to_string(),
-            );
+            .filter(|listener| listener.name() == name)
+            .map(|listener| listener.address().to_string())
+            .collect();
+        let place = if places.is_empty() {
+            "off".to_owned()
+        } else {
+            places.join(" ")
+        };
         let speaks = match name {
             "mqtt" => "MQTT 3.1.1 and 5",
             "amqp" => "AMQP 0-9-1",
             "stomp" => "STOMP 1.0, 1.1 and 1.2",
             _ => "/health/ready, /metrics, and WebSocket at /mqtt, /amqp, /stomp and /ws",
         };
-        writeln!(table, "  {name:<6} {place:<22} {speaks}").expect("writing to a string succeeds");
+        writeln!(table, "  {name:<6} {place:<30} {speaks}").expect("writing to a string succeeds");
     }
     table.push_str("\n  log in: ");
     table.push_str(&logins(&config.auth));

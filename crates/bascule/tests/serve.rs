@@ -226,6 +226,42 @@ fn it_says_what_listens_where_and_ends_in_order() {
 }
 
 #[test]
+fn a_door_may_be_in_several_places_and_localhost_is_both_families() {
+    let several = "listeners.amqp=['127.0.0.1:0', '127.0.0.2:0']";
+    let server = Server::start(data("places"), &[several, "listeners.mqtt=localhost:0"]);
+    let places = |door: &str| -> Vec<String> {
+        let line = server
+            .table
+            .lines()
+            .find(|line| line.trim_start().starts_with(door));
+        let words = line
+            .expect("a line for each door")
+            .split_whitespace()
+            .skip(1);
+        words
+            .map_while(|word| word.parse::<std::net::SocketAddr>().ok())
+            .map(|address| address.to_string())
+            .collect()
+    };
+    let amqp = places("amqp");
+    assert_eq!(amqp.len(), 2, "{amqp:?}");
+    assert!(amqp[1].starts_with("127.0.0.2:"), "{amqp:?}");
+    let mqtt = places("mqtt");
+    let port = mqtt[0].strip_prefix("127.0.0.1:").expect("IPv4 first");
+    if TcpListener::bind("[::1]:0").is_ok() {
+        assert_eq!(mqtt[1..], [format!("[::1]:{port}")]);
+    }
+    for address in amqp.iter().chain(&mqtt) {
+        TcpStream::connect(address).expect(address);
+    }
+    let metrics = server.get("/metrics");
+    let rows = metrics
+        .lines()
+        .filter(|line| line.contains("listener=\"amqp\"") && line.contains("_accepted_total"));
+    assert_eq!(rows.count(), 1, "one door, one row: {metrics}");
+}
+
+#[test]
 fn an_interrupt_ends_it_in_order_too() {
     let mut server = Server::start(data("interrupt"), &[]);
     server.signal(Signal::INT);

@@ -74,6 +74,13 @@ impl Listener {
         self
     }
 
+    /// Counts in the counters of another listener of the same name, for a door in several places.
+    #[must_use]
+    pub fn counting_in(mut self, traffic: Arc<Traffic>) -> Self {
+        self.traffic = traffic;
+        self
+    }
+
     /// Where it listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {

@@ -213,10 +213,17 @@ impl Server {
     }
 
     pub(crate) fn add_listener(&self, name: &'static str, traffic: Arc<Traffic>) {
-        self.listeners
+        let mut listeners = self
+            .listeners
             .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push((name, traffic));
+            .unwrap_or_else(PoisonError::into_inner);
+        // A door in several places counts once.
+        if !listeners
+            .iter()
+            .any(|(_, known)| Arc::ptr_eq(known, &traffic))
+        {
+            listeners.push((name, traffic));
+        }
     }
 }
 

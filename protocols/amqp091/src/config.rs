@@ -1,5 +1,7 @@
 //! Limits and timeouts of an AMQP 0-9-1 connection.
 
+use std::sync::Arc;
+
 /// What may be negotiated and what is tolerated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -9,6 +11,10 @@ pub struct Config {
     pub handshake_frame_len_max: u32,
     /// Highest channel number offered. 1 to 65,535.
     pub channel_max: u16,
+    /// What the server calls itself in `connection.start`, 1 to 255 bytes: clients choose by it what they may use.
+    pub product: Arc<str>,
+    /// The version that goes with it, 1 to 255 bytes.
+    pub product_version: Arc<str>,
     /// Heart-beat interval offered, in seconds. 0: none.
     pub heartbeat_s: u16,
     /// From the first byte to `connection.open-ok`, in ms.
@@ -33,6 +39,8 @@ impl Default for Config {
             frame_len_max: 131_072,
             handshake_frame_len_max: 4096,
             channel_max: 2047,
+            product: "Bascule".into(),
+            product_version: env!("CARGO_PKG_VERSION").into(),
             heartbeat_s: 60,
             handshake_timeout_ms: 10_000,
             close_timeout_ms: 5_000,

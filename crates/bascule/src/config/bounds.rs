@@ -35,6 +35,13 @@ impl Config {
         if !self.journal.segment_bytes.is_multiple_of(4 * KIB) {
             return fault("journal.segment_bytes", "must be a multiple of 4096");
         }
+        // What clients make of it is theirs; that it is a short text is ours.
+        if !(1..=255).contains(&self.amqp.product.len()) {
+            return fault("amqp.product", "must be 1 to 255 bytes long");
+        }
+        if self.amqp.product_version.len() > 255 {
+            return fault("amqp.product_version", "must be at most 255 bytes long");
+        }
         if self.data.as_os_str().is_empty() {
             return fault("data", "must name a directory");
         }

@@ -216,7 +216,11 @@ fn compose(mut table: Table, origin: &str) -> Result<Config, ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{DEFAULT_TOML, listeners::Endpoint, sections::LogFormat};
+    use crate::config::{
+        DEFAULT_TOML,
+        listeners::{Endpoint, Place},
+        sections::LogFormat,
+    };
 
     fn with(set: &[&str]) -> Result<Config, String> {
         let sources = Sources {
@@ -266,6 +270,7 @@ mod tests {
         let config = with(&[
             "listeners.mqtt=0.0.0.0:0",
             "listeners.http=off",
+            "listeners.amqp=['localhost:5673', 'broker.example:5672']",
             "memory.bodies_bytes_max=4_194_304",
             "log.format=json",
             "log = { level = 'debug' }",
@@ -276,9 +281,16 @@ mod tests {
         .expect("right");
         assert_eq!(
             config.listeners.mqtt,
-            Endpoint::At("0.0.0.0:0".parse().expect("an address"))
+            Endpoint(vec![Place::At("0.0.0.0:0".parse().expect("an address"))])
         );
-        assert_eq!(config.listeners.http, Endpoint::Off);
+        assert_eq!(config.listeners.http, Endpoint::default());
+        assert_eq!(
+            config.listeners.amqp.0,
+            [
+                Place::Loopback(5673),
+                Place::Named("broker.example".to_owned(), 5672)
+            ]
+        );
         assert_eq!(config.memory.bodies_bytes_max, 4 << 20);
         assert_eq!(
             (config.log.format, &*config.log.level),
@@ -317,6 +329,21 @@ mod tests {
     }
 
     #[test]
+    fn a_product_is_1_to_255_bytes_and_its_version_at_most_255() {
+        for (key, len, right) in [
+            ("product", 1, true),
+            ("product", 255, true),
+            ("product", 256, false),
+            ("product_version", 0, true),
+            ("product_version", 255, true),
+            ("product_version", 256, false),
+        ] {
+            let setting = format!("amqp.{key}='{}'", "x".repeat(len));
+            assert_eq!(with(&[&setting]).is_ok(), right, "{key} of {len} bytes");
+        }
+    }
+
+    #[test]
     fn an_error_says_what_and_where() {
         for (set, said) in [
             (
@@ -325,8 +352,14 @@ mod tests {
             ),
             (&["listeners.mqtt=1883"], "listeners.mqtt"),
             (
-                &["listeners.mqtt=localhost:1883"],
-                "\"localhost:1883\" is not an IP address and a port",
+                &["listeners.mqtt=localhost"],
+                "\"localhost\" is not a host and a port",
+            ),
+            (&["amqp.product="], "amqp.product must be 1 to 255 bytes"),
+            (&["listeners.mqtt=[]"], "an empty list says nowhere"),
+            (
+                &["listeners.mqtt=['localhost:1883', '[::1]:1883']"],
+                "listeners mqtt names the address [::1]:1883 twice",
             ),
             (&["threads=many"], "threads"),
             (&["threads"], "--set \"threads\" is not KEY=VALUE"),

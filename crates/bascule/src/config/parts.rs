@@ -94,6 +94,12 @@ impl Config {
             frame_len_max: u32::try_from(self.amqp.frame_bytes_max).expect("checked at the start"),
             channel_max: u16::try_from(self.amqp.channels_max).expect("checked at the start"),
             heartbeat_s: u16::try_from(self.amqp.heartbeat_s).expect("checked at the start"),
+            product: self.amqp.product.as_str().into(),
+            product_version: if self.amqp.product_version.is_empty() {
+                defaults.product_version.clone()
+            } else {
+                self.amqp.product_version.as_str().into()
+            },
             handshake_timeout_ms: self.limits.login_timeout_ms,
             message_len_max: self.limits.message_bytes_max,
             // At least one body of the longest kind must fit.

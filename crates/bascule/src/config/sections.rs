@@ -176,6 +176,10 @@ pub(crate) struct Amqp {
     pub(crate) channels_max: u64,
     /// The heart-beat interval offered, in seconds; 0: none.
     pub(crate) heartbeat_s: u64,
+    /// What the server calls itself to clients, 1 to 255 bytes.
+    pub(crate) product: String,
+    /// And its version; empty: the broker's own.
+    pub(crate) product_version: String,
 }
 
 impl Default for Amqp {
@@ -184,6 +188,8 @@ impl Default for Amqp {
             frame_bytes_max: 128 * KIB,
             channels_max: 2047,
             heartbeat_s: 60,
+            product: "Bascule".to_owned(),
+            product_version: String::new(),
         }
     }
 }

@@ -20,6 +20,7 @@ use session::{Authenticate, Close, Command, Credentials, Event, RefusalKind};
 
 use super::{AmqpSession, Phase, consume::has_capability, step::token};
 use crate::{
+    Config,
     codec::{FRAME_LEN_MIN, Long, Method, PROTOCOL_HEADER, connection},
     error::{Fault, ReplyCode},
     session::step::Step,
@@ -83,7 +84,7 @@ impl AmqpSession {
             connection::Start {
                 version_major: 0,
                 version_minor: 9,
-                server_properties: server_properties(),
+                server_properties: server_properties(&step.shared.config),
                 mechanisms: Long(Bytes::from_static(b"PLAIN AMQPLAIN")),
                 locales: Long(Bytes::from_static(b"en_US")),
             },
@@ -360,15 +361,15 @@ fn within(what: &str, wanted: u32, offered: u32) -> Result<u32, Fault> {
     Ok(wanted)
 }
 
-fn server_properties() -> Properties {
+fn server_properties(config: &Config) -> Properties {
     let mut properties = Properties::default();
     let capabilities = CAPABILITIES
         .iter()
         .map(|name| (Value::text(*name), Value::Bool(true)))
         .collect();
     properties.push("capabilities", Value::Map(capabilities));
-    properties.push("product", Value::text("Bascule"));
-    properties.push("version", Value::text(env!("CARGO_PKG_VERSION")));
+    properties.push("product", Value::text(config.product.to_string()));
+    properties.push("version", Value::text(config.product_version.to_string()));
     properties.push("platform", Value::text("Rust"));
     properties
 }
