@@ -30,6 +30,12 @@ pub struct Config {
     pub client_inbound_max: u64,
     /// Consumers of one connection. Default 65,535.
     pub consumers_max: u64,
+    /// Queues that are exclusive to one connection. Default 20,000.
+    pub connection_queues_max: u64,
+    /// Bindings, all exchanges together. Default 10,000,000.
+    pub bindings_max: u64,
+    /// Unsettled deliveries of a consumer that names no window of its own. Default 1,000,000.
+    pub unsettled_max: u32,
     /// Bytes of a will's head and body. Default 256 KiB.
     pub will_len_max: u64,
     /// Retained messages. Default 10,000,000.
@@ -71,6 +77,9 @@ impl Default for Config {
             client_queue_length_max: 1_000_000,
             client_inbound_max: 65_535,
             consumers_max: 65_535,
+            connection_queues_max: 20_000,
+            bindings_max: 10_000_000,
+            unsettled_max: 1_000_000,
             will_len_max: 256 << 10,
             retained_max: 10_000_000,
             transaction_operations_max: 10_000,

@@ -25,11 +25,12 @@ pub struct Config {
     pub message_len_max: u64,
     /// Bodies that are not whole yet, of all channels of a connection together, in bytes.
     pub assembling_len_max: u64,
-    /// Frames kept behind unanswered methods of their channels before the connection is read no further, in bytes.
+    /// Frames kept behind unanswered methods of their channels before the connection is read no further, in bytes; each
+    /// counts at least as much as it takes in memory.
     pub deferred_len_max: usize,
     /// Operations of one transaction.
     pub transaction_operations_max: usize,
-    /// Bytes of the bodies of one transaction.
+    /// Bytes staged in the transactions of a connection together: bodies, properties, and 512 bytes a publish.
     pub transaction_len_max: usize,
 }
 

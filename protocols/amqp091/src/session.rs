@@ -154,7 +154,7 @@ impl AmqpSession {
             match codec::decode(input, self.shared.frame_max) {
                 Ok(None) => return Ok(()),
                 Ok(Some(frame)) => {
-                    let len = before - input.len();
+                    let len = before - input.len() + size_of::<Frame>();
                     self.on_frame(frame, len, now, out)?;
                 }
                 Err(error) => {
@@ -407,6 +407,7 @@ impl AmqpSession {
         self.channels.clear();
         self.shared.held.clear();
         self.shared.deferred = 0;
+        self.shared.staged = 0;
         self.keep_alive.stop();
         let deadline = now.plus_ms(self.shared.config.close_timeout_ms);
         self.keep_alive.set_deadline(Some(deadline));

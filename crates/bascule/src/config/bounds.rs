@@ -147,6 +147,13 @@ impl Config {
                 1..=MANY,
             ),
             ("limits.queues_max", limits.queues_max, 1..=MANY),
+            (
+                "limits.connection_queues_max",
+                limits.connection_queues_max,
+                1..=MANY,
+            ),
+            ("limits.bindings_max", limits.bindings_max, 1..=MANY),
+            ("limits.unsettled_max", limits.unsettled_max, 1..=MANY),
             ("limits.exchanges_max", limits.exchanges_max, 1..=MANY),
             ("limits.clients_max", limits.clients_max, 1..=MANY),
             (

@@ -22,7 +22,11 @@ impl Config {
                 outbox_qos0_bytes_max: self.memory.outbox_qos0_bytes_max,
                 transient_bytes_max: self.memory.transient_bytes_max,
                 queues_max: self.limits.queues_max,
+                connection_queues_max: self.limits.connection_queues_max,
                 exchanges_max: self.limits.exchanges_max,
+                bindings_max: self.limits.bindings_max,
+                unsettled_max: u32::try_from(self.limits.unsettled_max)
+                    .expect("checked at the start"),
                 clients_max: self.limits.clients_max,
                 client_subscriptions_max: self.limits.subscriptions_max,
                 client_queue_length_max: self.limits.client_queue_length_max,

@@ -60,8 +60,14 @@ pub(crate) struct Limits {
     pub(crate) stall_timeout_ms: u64,
     /// Queues.
     pub(crate) queues_max: u64,
+    /// Queues that are exclusive to one connection.
+    pub(crate) connection_queues_max: u64,
     /// Exchanges.
     pub(crate) exchanges_max: u64,
+    /// Bindings.
+    pub(crate) bindings_max: u64,
+    /// Unsettled deliveries of a consumer that sets no prefetch.
+    pub(crate) unsettled_max: u64,
     /// Client sessions.
     pub(crate) clients_max: u64,
     /// Topic subscriptions of one client session.
@@ -85,7 +91,10 @@ impl Default for Limits {
             login_bytes_max: 256 * KIB,
             stall_timeout_ms: 30_000,
             queues_max: 10_000_000,
+            connection_queues_max: 20_000,
             exchanges_max: 100_000,
+            bindings_max: 10_000_000,
+            unsettled_max: 1_000_000,
             clients_max: 5_000_000,
             subscriptions_max: 100_000,
             client_queue_length_max: 1_000_000,

@@ -397,7 +397,9 @@ impl Broker {
                     Credit::Window(window) => window.saturating_sub(consumer.out),
                     _ => u32::MAX,
                 }),
-            Credit::Window(0) | Credit::Settled => u32::MAX,
+            Credit::Settled => u32::MAX,
+            // Each delivery that is out is remembered, so even a window without an end has one.
+            Credit::Window(0) => self.config.unsettled_max.saturating_sub(consumer.out),
             Credit::Window(window) => window.saturating_sub(consumer.out),
             Credit::Exactly(left) => left,
         };

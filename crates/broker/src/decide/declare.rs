@@ -146,6 +146,18 @@ impl Broker {
         Ok(())
     }
 
+    /// Exclusive queues cost memory only, and go with their connection: one connection has so many.
+    fn check_own_queue_room(&self, from: SessionId) -> Result<(), Refusal> {
+        let owned = self.attached(from).map_or(0, |it| it.owned.len());
+        if owned as u64 >= self.config.connection_queues_max {
+            return Err(refusal(
+                RefusalKind::QuotaExceeded,
+                "too many exclusive queues on one connection",
+            ));
+        }
+        Ok(())
+    }
+
     /// Refuses what others may not do to an exclusive queue.
     pub(super) fn check_owner(&self, id: QueueId, from: SessionId) -> Result<(), Refusal> {
         match self.soft_queue(id).owner {
@@ -203,6 +215,9 @@ impl Broker {
             Bytes::copy_from_slice(name)
         };
         self.check_queue_room()?;
+        if options.exclusive {
+            self.check_own_queue_room(from)?;
+        }
         check_attributes(&options.attributes)?;
         // An exclusive queue goes with its connection, so it is never in the journal.
         let queue = draft.new_queue(self, !options.durable || options.exclusive);
@@ -551,6 +566,10 @@ impl Broker {
         let known =
             self.durable.bindings.contains_key(&key) || self.soft.bindings.contains_key(&key);
         if !known {
+            let bindings = self.durable.bindings.len() + self.soft.bindings.len();
+            if bindings as u64 >= self.config.bindings_max {
+                return Err(refusal(RefusalKind::QuotaExceeded, "too many bindings"));
+            }
             draft.change(Kind::Bound(Box::new(bound)));
         }
         Ok((Name::new(), 0, 0))

@@ -3,8 +3,8 @@
 use broker::Config;
 use message::{Levels, Message};
 use session::{
-    Declare, Event, ExchangeKind, Operation, Outcome, Overflow, QueueAttributes, RefusalKind,
-    Source,
+    Credit, Declare, Event, ExchangeKind, Operation, Outcome, Overflow, QueueAttributes,
+    RefusalKind, Source,
 };
 
 use crate::{support::*, *};
@@ -239,4 +239,94 @@ fn a_purge_keeps_what_is_out_between_what_is_not() {
     node.restart();
     let session = node.attach();
     assert_eq!(node.look(session, "jobs").0, 5);
+}
+
+#[test]
+fn a_connection_has_so_many_exclusive_queues() {
+    let mut node = Node::with(Config {
+        connection_queues_max: 2,
+        ..Config::default()
+    });
+    let (one, two) = (node.attach(), node.attach());
+    let exclusive = |name: &str| {
+        let Declare::Queue {
+            name,
+            passive,
+            mut options,
+        } = plain(name)
+        else {
+            unreachable!("a queue is declared");
+        };
+        options.exclusive = true;
+        Declare::Queue {
+            name,
+            passive,
+            options,
+        }
+    };
+    node.declared(one, exclusive("a"));
+    node.declared(one, exclusive("b"));
+    let refusal = node.declare_refused(one, exclusive("c"));
+    assert_eq!(refusal.kind, RefusalKind::QuotaExceeded, "{refusal}");
+    // What is there may be declared again; others have their own account, and shared queues none.
+    node.declared(one, exclusive("b"));
+    node.declared(one, plain("shared"));
+    node.declared(two, exclusive("c"));
+    node.detach(one);
+    node.declared(two, exclusive("a"));
+}
+
+#[test]
+fn there_are_so_many_bindings() {
+    let mut node = Node::with(Config {
+        bindings_max: 2,
+        ..Config::default()
+    });
+    let session = node.attach();
+    node.declared(session, exchange("x", ExchangeKind::Topic));
+    node.declared(session, plain("q"));
+    for key in ["a", "b"] {
+        node.declared(session, bind("x", "q", key));
+    }
+    let refusal = node.declare_refused(session, bind("x", "q", "c"));
+    assert_eq!(refusal.kind, RefusalKind::QuotaExceeded, "{refusal}");
+    node.declared(session, bind("x", "q", "b"));
+}
+
+#[test]
+fn a_consumer_without_a_window_holds_so_many_deliveries() {
+    let mut node = Node::with(Config {
+        unsettled_max: 3,
+        ..Config::default()
+    });
+    let session = node.attach();
+    node.declared(session, plain("q"));
+    for number in 0..10 {
+        node.give(session, publish(to_queue("q", &number.to_string())));
+    }
+    let mut subscribe = consume(1, "q");
+    subscribe.credit = Credit::Window(0);
+    consume_on(&mut node, session, subscribe);
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        let deliveries = node.deliveries(session);
+        assert!(deliveries.len() <= 3, "{} at a time", deliveries.len());
+        for delivery in &deliveries {
+            seen.push(text(delivery));
+            node.give(session, settle_delivery(delivery, Outcome::Accept));
+        }
+    }
+    let expected: Vec<String> = (0..10).map(|number| number.to_string()).collect();
+    assert_eq!(seen, expected);
+    // What is settled as it leaves is not remembered, and not counted.
+    for number in 0..10 {
+        node.give(
+            session,
+            publish(to_queue("q2", &number.to_string())).creating(),
+        );
+    }
+    let mut subscribe = consume(2, "q2");
+    subscribe.credit = Credit::Settled;
+    consume_on(&mut node, session, subscribe);
+    assert_eq!(node.deliveries(session).len(), 10);
 }

@@ -292,6 +292,7 @@ impl Channel {
         // Confirms that are still to come are told until `close-ok`; what a transaction staged is forgotten.
         if let Mode::Transaction { taken, .. } = &mut self.mode {
             self.unsettled.extend(std::mem::take(taken));
+            self.begin_again(step.shared);
             self.mode = Mode::Plain;
         }
         for id in std::mem::take(&mut self.unsettled).into_values() {

@@ -13,13 +13,16 @@ use session::{Command, Operation, Publish, PublishOutcome, Refusal, RefusalKind,
 
 use super::{
     channel::{Channel, Content, Mode, Outstanding, Pending},
-    step::{Step, settle_one, token},
+    step::{Shared, Step, settle_one, token},
 };
 use crate::{
     codec::{ContentHeader, basic, confirm, tx},
     error::{Fault, ReplyCode, code_of},
     message::{self as conversion, Publisher},
 };
+
+/// What a staged publish counts for besides its body and properties, in bytes.
+const OPERATION_LEN: usize = 512;
 
 impl Channel {
     pub(crate) fn on_publish(&mut self, publish: basic::Publish) -> Result<(), Fault> {
@@ -42,7 +45,7 @@ impl Channel {
         body: Bytes,
         step: &mut Step<'_>,
     ) -> Result<(), Fault> {
-        let len = body.len();
+        let len = OPERATION_LEN + header.properties.len() + body.len();
         let by = Publisher {
             vhost: step.shared.vhost,
             user: &step.shared.user,
@@ -78,10 +81,11 @@ impl Channel {
                 len: total,
                 ..
             } => {
-                if *total + len > step.shared.config.transaction_len_max {
+                if step.shared.staged + len > step.shared.config.transaction_len_max {
                     return Err(too_large());
                 }
                 *total += len;
+                step.shared.staged += len;
                 stage(operations, Operation::Publish(publish), step)?;
             }
         }
@@ -238,18 +242,26 @@ impl Channel {
         };
         // 1.10.2.5: acknowledgements are undone too; the deliveries are open again, and not sent again.
         self.unsettled.extend(std::mem::take(taken));
-        self.mode = empty_transaction();
+        self.begin_again(step.shared);
         step.send(self.number, tx::RollbackOk {});
         Ok(())
     }
 
     /// A commit is durable.
     pub(crate) fn on_committed(&mut self, returned: &[Arc<Message>], step: &mut Step<'_>) {
-        self.mode = empty_transaction();
+        self.begin_again(step.shared);
         for message in returned {
             self.send_return(message, step);
         }
         step.send(self.number, tx::CommitOk {});
+    }
+
+    /// Forgets what was staged.
+    pub(crate) fn begin_again(&mut self, shared: &mut Shared) {
+        if let Mode::Transaction { len, .. } = &self.mode {
+            shared.staged -= len;
+            self.mode = empty_transaction();
+        }
     }
 
     /// Stages the settlement of a delivery; the delivery comes back on rollback.

@@ -37,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) assembling: u64,
     /// Frames of all channels that wait behind an unanswered method, in bytes.
     pub(crate) deferred: usize,
+    /// Staged in the transactions of all channels, in bytes.
+    pub(crate) staged: usize,
     /// Channels that hold back acks until the end of the batch.
     pub(crate) held: Vec<u16>,
     last_number: u64,
@@ -55,6 +57,7 @@ impl Shared {
             blocked_notify: false,
             assembling: 0,
             deferred: 0,
+            staged: 0,
             held: Vec::new(),
             last_number: 0,
         }

@@ -6,12 +6,14 @@
 //! | `dialogues.rs` | `../scripts/*.txt`: whole conversations, each also byte by byte |
 //! | `script.rs` | the language of those scripts: reading lines |
 //! | `show.rs` | the same language: writing lines |
+//! | `hostile.rs` | lengths that lie, tables without a bottom, floods |
 //! | `oracle.rs` | our bytes through another codec |
 //! | `random.rs` | random frames and answers: never a panic, never half a frame |
 //! | `properties.rs` | round trips of random methods, tables and properties; any split gives the same |
 
 mod dialogues;
 mod golden;
+mod hostile;
 mod oracle;
 mod properties;
 mod random;
