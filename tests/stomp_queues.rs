@@ -184,3 +184,93 @@ fn doors_9_a_reply_comes_back() -> anyhow::Result<()> {
     server.stop();
     Ok(())
 }
+
+/// SUBSCRIBE with further headers.
+fn subscribe(
+    client: &mut Stomp,
+    id: &'static str,
+    destination: &'static str,
+    headers: &[(&'static str, &'static str)],
+) -> anyhow::Result<()> {
+    let frame = Frame::new(Verb::Subscribe)
+        .with("id", id)
+        .with("destination", destination);
+    client.ask(
+        headers
+            .iter()
+            .fold(frame, |frame, (name, value)| frame.with(name, *value)),
+    )
+}
+
+#[test]
+fn a_selector_picks_from_a_topic_and_is_kept_through_a_crash() -> anyhow::Result<()> {
+    let server = Server::start();
+    let durable = [
+        ("selector", "kind = 'heat' AND degrees > 20"),
+        ("durable", "true"),
+        ("auto-delete", "false"),
+    ];
+    let mut client = open(&server)?;
+    subscribe(&mut client, "kept", "/topic/sensors.*", &durable)?;
+    drop(client);
+    let server = server.restart();
+    let mut client = open(&server)?;
+    let plain = [("selector", "kind <> 'heat'")];
+    subscribe(&mut client, "live", "/topic/#", &plain)?;
+    for (kind, degrees) in [
+        ("heat", "19"),
+        ("cold", "3"),
+        ("heat", "21"),
+        ("heat", "30"),
+    ] {
+        let send = Frame::new(Verb::Send)
+            .with("destination", "/topic/sensors.hall")
+            .with("persistent", "true")
+            .with("kind", kind)
+            .with("degrees", degrees);
+        client.ask(send.with_body(degrees))?;
+    }
+    assert_eq!(client.next()?.body, "3");
+    let server = server.restart();
+    let mut client = open(&server)?;
+    subscribe(&mut client, "kept", "/topic/sensors.*", &durable)?;
+    for degrees in ["21", "30"] {
+        let message = client.next()?;
+        assert_eq!(message.headers.text("subscription"), Some("kept"));
+        assert_eq!(message.body, degrees);
+    }
+    server.stop();
+    Ok(())
+}
+
+#[test]
+fn several_destinations_and_temporary_ones() -> anyhow::Result<()> {
+    let server = Server::start();
+    let mut asker = open(&server)?;
+    asker.subscribe("/temp-topic/answers", "t", "auto")?;
+    asker.subscribe("/temp-queue/answers", "q", "auto")?;
+    let mut answerer = open(&server)?;
+    answerer.subscribe("/queue/first", "1", "auto")?;
+    answerer.subscribe("/topic/second", "2", "auto")?;
+    for (reply_to, id) in [("/temp-topic/answers", "t"), ("/temp-queue/answers", "q")] {
+        let ask = Frame::new(Verb::Send)
+            .with("destination", "/queue/first,/topic/second")
+            .with("reply-to", reply_to);
+        asker.ask(ask.with_body("ask"))?;
+        for _ in 0..2 {
+            let message = answerer.next()?;
+            assert_eq!(message.body, "ask");
+            let reply_to = message.headers.text("reply-to").unwrap_or_default();
+            let reply = message.headers.text("destination").unwrap_or_default();
+            answerer.publish(reply_to, reply.to_owned())?;
+        }
+        let mut answers = [asker.next()?, asker.next()?].map(|answer| {
+            assert_eq!(answer.headers.text("subscription"), Some(id));
+            answer.body
+        });
+        answers.sort();
+        assert_eq!(answers, ["/queue/first", "/topic/second"]);
+    }
+    server.stop();
+    Ok(())
+}

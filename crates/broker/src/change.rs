@@ -645,7 +645,7 @@ pub(crate) fn pattern_of(filter: &message::Filter) -> Option<Pattern> {
                 .collect(),
         )),
         message::Filter::All => Some(Pattern(vec![message::FilterLevel::Many])),
-        message::Filter::Headers { .. } => None,
+        message::Filter::Selected { .. } | message::Filter::Headers { .. } => None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::{Levels, Properties};
+use crate::{Levels, Properties, Selector};
 
 /// One level of a [`Pattern`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -96,6 +96,13 @@ pub enum Filter {
     Exact(Levels),
     /// A pattern (topic exchanges, the root space).
     Pattern(Pattern),
+    /// A pattern, and of what it matches only what satisfies a selector (topic exchanges, the root space).
+    Selected {
+        /// The pattern.
+        pattern: Pattern,
+        /// The selector.
+        selector: Selector,
+    },
     /// Typed properties (headers exchanges). A `Value::Null` argument asks only that the property is there.
     Headers {
         /// How the arguments are combined.

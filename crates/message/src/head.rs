@@ -16,7 +16,7 @@ use bytes::Bytes;
 use crate::codec::{DecodeError, Reader, put_bytes, put_i64, put_u64};
 use crate::{
     Address, BodyKind, Fields, Filter, FilterLevel, HeaderMatch, Kind, LEVELS_MAX, Levels, Message,
-    Native, NativeForm, Pattern, Properties, Timestamp, VALUE_DEPTH_MAX, Value, VhostId,
+    Native, NativeForm, Pattern, Properties, Selector, Timestamp, VALUE_DEPTH_MAX, Value, VhostId,
 };
 
 /// The version that [`encode_head`] writes. [`decode_head`] reads this one and those before it.
@@ -265,17 +265,7 @@ pub fn put_filter(out: &mut Vec<u8>, filter: &Filter) {
         }
         Filter::Pattern(pattern) => {
             out.push(2);
-            put_u64(out, pattern.0.len() as u64);
-            for level in &pattern.0 {
-                match level {
-                    FilterLevel::Exact(text) => {
-                        out.push(0);
-                        put_bytes(out, text);
-                    }
-                    FilterLevel::One => out.push(1),
-                    FilterLevel::Many => out.push(2),
-                }
-            }
+            put_pattern(out, pattern);
         }
         Filter::Headers {
             matching,
@@ -285,6 +275,25 @@ pub fn put_filter(out: &mut Vec<u8>, filter: &Filter) {
             out.push(*matching as u8);
             put_properties(out, arguments);
         }
+        Filter::Selected { pattern, selector } => {
+            out.push(4);
+            put_pattern(out, pattern);
+            put_bytes(out, selector.text().as_bytes());
+        }
+    }
+}
+
+fn put_pattern(out: &mut Vec<u8>, pattern: &Pattern) {
+    put_u64(out, pattern.0.len() as u64);
+    for level in &pattern.0 {
+        match level {
+            FilterLevel::Exact(text) => {
+                out.push(0);
+                put_bytes(out, text);
+            }
+            FilterLevel::One => out.push(1),
+            FilterLevel::Many => out.push(2),
+        }
     }
 }
 
@@ -293,24 +302,7 @@ pub fn read_filter(reader: &mut Reader) -> Result<Filter, DecodeError> {
     Ok(match reader.u8()? {
         0 => Filter::All,
         1 => Filter::Exact(read_levels(reader)?),
-        2 => {
-            let count = reader.u64()?;
-            let mut pattern = Vec::new();
-            for _ in 0..count {
-                pattern.push(match reader.u8()? {
-                    0 => FilterLevel::Exact(reader.bytes()?),
-                    1 => FilterLevel::One,
-                    2 => FilterLevel::Many,
-                    tag => {
-                        return Err(DecodeError::Unknown {
-                            what: "filter level",
-                            tag: u64::from(tag),
-                        });
-                    }
-                });
-            }
-            Filter::Pattern(Pattern(pattern))
-        }
+        2 => Filter::Pattern(read_pattern(reader)?),
         3 => Filter::Headers {
             matching: match reader.u8()? {
                 0 => HeaderMatch::All,
@@ -326,6 +318,15 @@ pub fn read_filter(reader: &mut Reader) -> Result<Filter, DecodeError> {
             },
             arguments: read_properties(reader)?,
         },
+        4 => {
+            let pattern = read_pattern(reader)?;
+            let text = reader.bytes()?;
+            let selector = std::str::from_utf8(&text)
+                .ok()
+                .and_then(|text| Selector::parse(text).ok())
+                .ok_or(DecodeError::Bounds("selector"))?;
+            Filter::Selected { pattern, selector }
+        }
         tag => {
             return Err(DecodeError::Unknown {
                 what: "filter",
@@ -333,6 +334,25 @@ pub fn read_filter(reader: &mut Reader) -> Result<Filter, DecodeError> {
             });
         }
     })
+}
+
+fn read_pattern(reader: &mut Reader) -> Result<Pattern, DecodeError> {
+    let count = reader.u64()?;
+    let mut pattern = Vec::new();
+    for _ in 0..count {
+        pattern.push(match reader.u8()? {
+            0 => FilterLevel::Exact(reader.bytes()?),
+            1 => FilterLevel::One,
+            2 => FilterLevel::Many,
+            tag => {
+                return Err(DecodeError::Unknown {
+                    what: "filter level",
+                    tag: u64::from(tag),
+                });
+            }
+        });
+    }
+    Ok(Pattern(pattern))
 }
 
 /// Appends properties in their order.

@@ -8,6 +8,7 @@
 //! | `time.rs` | [`Timestamp`]: milliseconds since the Unix epoch, never read from a clock here |
 //! | `address.rs` | [`Address`], [`Levels`]: where a message is published |
 //! | `filter.rs` | [`Filter`], [`Pattern`]: what a subscription asks for |
+//! | `selector.rs` | [`Selector`]: conditions on properties in the words of SQL |
 //! | `escape.rs` | the reversible escape of separators inside a level, one function pair for all protocols |
 //! | `value.rs` | [`Value`], [`Properties`]: typed properties in their order |
 //! | `text.rs`, `json.rs`, `base64.rs` | properties and identifiers as texts, and back |
@@ -28,6 +29,7 @@ mod json;
     reason = "the file holds the type that names the crate"
 )]
 mod message;
+mod selector;
 mod text;
 mod time;
 mod value;
@@ -41,6 +43,7 @@ pub use head::{
     put_properties, read_address, read_filter, read_levels, read_properties,
 };
 pub use message::{BodyKind, Fields, Message, Native, NativeForm, StoredId};
+pub use selector::{SELECTOR_LEN_MAX, Selector, SelectorError};
 pub use text::{JSON_NAMES, JSON_READ_MAX, Lists, is_text_type};
 pub use time::Timestamp;
 pub use value::{Properties, VALUE_DEPTH_MAX, Value};

@@ -378,7 +378,7 @@ pub enum FilterError {
     Name,
 }
 
-/// Appends the text of a filter. `false`: MQTT cannot write it (`#` before the end, headers, no level).
+/// Appends the text of a filter. `false`: MQTT cannot write it (`#` before the end, a selector, headers, no level).
 #[must_use]
 pub fn encode_filter(filter: &Filter, out: &mut Vec<u8>) -> bool {
     let start = out.len();
@@ -403,7 +403,7 @@ pub fn encode_filter(filter: &Filter, out: &mut Vec<u8>) -> bool {
             }
         }
         Filter::All => out.push(b'#'),
-        Filter::Headers { .. } => return false,
+        Filter::Selected { .. } | Filter::Headers { .. } => return false,
     }
     keep_if_text(out, start)
 }

@@ -3,7 +3,7 @@
 //! One codec and one session; the version is a field. What is spoken beyond the specification (destinations, headers of
 //! RabbitMQ and ActiveMQ) is listed in `destination.rs` and `message.rs`.
 //!
-//! Deliberately absent, and refused with an ERROR that says so: selectors, a SUBSCRIBE to several destinations at once,
+//! Deliberately absent, and refused with an ERROR that says so: selectors on queues, a SUBSCRIBE to several destinations at once,
 //! browsers, retroactive, exclusive (ActiveMQ's) and no-local consumers, streams, scheduled repetition. TLS, sockets and timers belong to the connection loop.
 //!
 //! | file | what |

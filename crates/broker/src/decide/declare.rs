@@ -32,6 +32,7 @@ fn declare_len(declare: &Declare) -> usize {
             let levels = binding.key.iter().map(<[u8]>::len).sum::<usize>();
             let filter = match &binding.filter {
                 message::Filter::Headers { .. } => binding.arguments.len(),
+                message::Filter::Selected { selector, .. } => selector.text().len(),
                 _ => 0,
             };
             binding.arguments.len() + levels + filter

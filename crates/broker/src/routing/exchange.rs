@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | direct | equal keys | the binding's key |
 //! | fanout | everything | nothing |
-//! | topic | matching keys | the binding's filter |
+//! | topic | matching keys; of their messages, if it says so, what satisfies a selector | the binding's filter |
 //! | headers | matching properties | the binding's filter |
 //!
 //! A binding is kept once, as bytes in an ordered set, target first: what it *routes* by, then its whole identity.
@@ -24,7 +24,7 @@ use std::{
 
 use bytes::Bytes;
 use message::{
-    Filter, FilterLevel, HeaderMatch, Levels, Message, Pattern, Properties, Reader,
+    Filter, FilterLevel, HeaderMatch, Levels, Message, Pattern, Properties, Reader, Selector,
     codec::put_bytes, put_filter, put_levels, read_filter,
 };
 use session::ExchangeKind;
@@ -45,7 +45,11 @@ pub(crate) struct Exchange<T: Ord + Clone> {
 enum Index<T: Ord + Clone> {
     Direct(BTreeMap<Levels, Targets<T>>),
     Fanout(Targets<T>),
-    Topic(Trie<T>),
+    Topic {
+        plain: Trie<T>,
+        /// Those with a selector, which each message is held against.
+        selected: Trie<(T, Selector)>,
+    },
     /// By the encoded rule, so that equal rules are evaluated once.
     Headers(BTreeMap<Box<[u8]>, Rule<T>>),
 }
@@ -66,7 +70,10 @@ impl<T: Ord + Clone> Exchange<T> {
             index: match kind {
                 ExchangeKind::Direct => Index::Direct(BTreeMap::new()),
                 ExchangeKind::Fanout => Index::Fanout(Targets::default()),
-                ExchangeKind::Topic => Index::Topic(Trie::default()),
+                ExchangeKind::Topic => Index::Topic {
+                    plain: Trie::default(),
+                    selected: Trie::default(),
+                },
                 ExchangeKind::Headers => Index::Headers(BTreeMap::new()),
             },
         }
@@ -76,8 +83,8 @@ impl<T: Ord + Clone> Exchange<T> {
     /// properties, and neither can do with the other's filter. To be asked before binding and before unbinding.
     pub(crate) const fn takes(&self, filter: &Filter) -> bool {
         match &self.index {
-            Index::Direct(_) | Index::Fanout(_) => true,
-            Index::Topic(_) => !matches!(filter, Filter::Headers { .. }),
+            Index::Direct(_) | Index::Fanout(_) => !matches!(filter, Filter::Selected { .. }),
+            Index::Topic { .. } => !matches!(filter, Filter::Headers { .. }),
             Index::Headers(_) => matches!(filter, Filter::Headers { .. } | Filter::All),
         }
     }
@@ -105,12 +112,15 @@ impl<T: Ord + Clone> Exchange<T> {
             Index::Fanout(targets) => {
                 targets.insert(target);
             }
-            Index::Topic(trie) => {
-                let Filter::Pattern(pattern) = decode_route(&route) else {
-                    unreachable!("a topic exchange routes by patterns")
-                };
-                trie.insert(&pattern, target);
-            }
+            Index::Topic { plain, selected } => match decode_route(&route) {
+                Filter::Pattern(pattern) => {
+                    plain.insert(&pattern, target);
+                }
+                Filter::Selected { pattern, selector } => {
+                    selected.insert(&pattern, (target, selector));
+                }
+                _ => unreachable!("a topic exchange routes by patterns"),
+            },
             Index::Headers(rules) => {
                 let rule = rules
                     .entry(route.into())
@@ -171,7 +181,15 @@ impl<T: Ord + Clone> Exchange<T> {
                 }
             }
             Index::Fanout(targets) => targets.for_each(add),
-            Index::Topic(trie) => trie.for_each_match(key, root_space, add),
+            Index::Topic { plain, selected } => {
+                let mut add = add;
+                plain.for_each_match(key, root_space, &mut add);
+                selected.for_each_match(key, root_space, |(target, selector)| {
+                    if selector.matches(message) {
+                        add(target);
+                    }
+                });
+            }
             Index::Headers(rules) => {
                 let mut add = add;
                 for rule in rules.values() {
@@ -242,12 +260,15 @@ impl<T: Ord + Clone> Exchange<T> {
             Index::Fanout(targets) => {
                 targets.remove(target);
             }
-            Index::Topic(trie) => {
-                let Filter::Pattern(pattern) = decode_route(&route) else {
-                    unreachable!("a topic exchange routes by patterns")
-                };
-                trie.remove(&pattern, target);
-            }
+            Index::Topic { plain, selected } => match decode_route(&route) {
+                Filter::Pattern(pattern) => {
+                    plain.remove(&pattern, target);
+                }
+                Filter::Selected { pattern, selector } => {
+                    selected.remove(&pattern, &(target.clone(), selector));
+                }
+                _ => unreachable!("a topic exchange routes by patterns"),
+            },
             Index::Headers(rules) => {
                 if let Some(rule) = rules.get_mut(&route[..]) {
                     rule.targets.remove(target);
@@ -269,21 +290,23 @@ impl<T: Ord + Clone> Exchange<T> {
         match (&self.index, filter) {
             (Index::Direct(_), _) => put_filter(&mut out, &Filter::Exact(key.clone())),
             (Index::Fanout(_), _) => put_filter(&mut out, &Filter::All),
-            (Index::Topic(_), Filter::Pattern(_)) | (Index::Headers(_), Filter::Headers { .. }) => {
-                put_filter(&mut out, filter)
-            }
-            (Index::Topic(_), Filter::Exact(levels)) => {
+            (Index::Topic { .. }, Filter::Pattern(_) | Filter::Selected { .. })
+            | (Index::Headers(_), Filter::Headers { .. }) => put_filter(&mut out, filter),
+            (Index::Topic { .. }, Filter::Exact(levels)) => {
                 put_filter(&mut out, &Filter::Pattern(literal(levels)));
             }
-            (Index::Topic(_), Filter::All) => {
+            (Index::Topic { .. }, Filter::All) => {
                 put_filter(&mut out, &Filter::Pattern(Pattern(vec![FilterLevel::Many])));
             }
             (Index::Headers(_), Filter::All) => put_filter(&mut out, &rule(HeaderMatch::All)),
             // Not taken: nothing but the key itself, and nothing at all.
-            (Index::Topic(_), Filter::Headers { .. }) => {
+            (Index::Topic { .. }, Filter::Headers { .. }) => {
                 put_filter(&mut out, &Filter::Pattern(literal(key)));
             }
-            (Index::Headers(_), Filter::Exact(_) | Filter::Pattern(_)) => {
+            (
+                Index::Headers(_),
+                Filter::Exact(_) | Filter::Pattern(_) | Filter::Selected { .. },
+            ) => {
                 put_filter(&mut out, &rule(HeaderMatch::Any));
             }
         }

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use message::{
     Address, BodyKind, Fields, Filter, FilterLevel, HEAD_VERSION, HeaderMatch, Kind, Levels,
-    Message, Native, NativeForm, Pattern, Properties, Reader, Timestamp, Value, VhostId,
+    Message, Native, NativeForm, Pattern, Properties, Reader, Selector, Timestamp, Value, VhostId,
     decode_head, encode_head, put_filter, put_properties, read_filter, read_properties,
 };
 
@@ -230,7 +230,14 @@ fn each_filter() {
     for (filter, text) in [
         (Filter::All, "00"),
         (Filter::Exact(levels(&["a", "b"])), "01 02 01 61 01 62"),
-        (Filter::Pattern(pattern), "02 03 00 01 61 01 02"),
+        (Filter::Pattern(pattern.clone()), "02 03 00 01 61 01 02"),
+        (
+            Filter::Selected {
+                pattern,
+                selector: Selector::parse("a=1").expect("a selector"),
+            },
+            "04 03 00 01 61 01 02 03 61 3d 31",
+        ),
         (headers(HeaderMatch::All), "03 00 01 01 70 00"),
         (headers(HeaderMatch::Any), "03 01 01 01 70 00"),
         (headers(HeaderMatch::AllWithX), "03 02 01 01 70 00"),

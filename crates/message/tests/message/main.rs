@@ -6,5 +6,6 @@ mod head;
 mod levels;
 mod pattern;
 mod samples;
+mod selector;
 mod text;
 mod value;

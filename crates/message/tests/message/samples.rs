@@ -161,6 +161,7 @@ pub(crate) fn filter() -> impl Strategy<Value = Filter> {
         Just(FilterLevel::One),
         Just(FilterLevel::Many),
     ];
+    let selected = level.clone();
     let matching = prop::sample::select(
         &[
             HeaderMatch::All,
@@ -173,6 +174,14 @@ pub(crate) fn filter() -> impl Strategy<Value = Filter> {
         Just(Filter::All),
         levels().prop_map(Filter::Exact),
         prop::collection::vec(level, 0..8).prop_map(|levels| Filter::Pattern(Pattern(levels))),
+        (
+            prop::collection::vec(selected, 0..8),
+            "[a-z]{1,4} (=|<>) '[a-z]{0,4}'"
+        )
+            .prop_map(|(levels, selector)| Filter::Selected {
+                pattern: Pattern(levels),
+                selector: message::Selector::parse(&selector).expect("a selector"),
+            }),
         (matching, properties()).prop_map(|(matching, arguments)| Filter::Headers {
             matching,
             arguments

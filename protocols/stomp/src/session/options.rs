@@ -1,7 +1,7 @@
 //! What the headers of a SUBSCRIBE ask for beyond the specification, in RabbitMQ's and ActiveMQ's words.
 
 use bytes::Bytes;
-use message::Name;
+use message::{Name, Selector};
 use session::{DeadLetter, Overflow, QueueAttributes, QueueOptions};
 
 use crate::{codec::Headers, destination, error::Fault};
@@ -10,7 +10,7 @@ use super::conversation::of_destination;
 
 /// What is understood and not built is refused, never left out in silence.
 pub(super) fn refuse_unbuilt(headers: &Headers) -> Result<(), Fault> {
-    for name in ["selector", "x-stream-offset", "x-stream-filter"] {
+    for name in ["x-stream-offset", "x-stream-filter"] {
         if headers.first(name).is_some() {
             return Err(Fault::not_built(format!("'{name}' is not implemented")));
         }
@@ -27,6 +27,19 @@ pub(super) fn refuse_unbuilt(headers: &Headers) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+/// The condition that a `selector` header sets; an empty one sets none, as in Jakarta Messaging.
+pub(super) fn selector(headers: &Headers) -> Result<Option<Selector>, Fault> {
+    let Some(text) = headers
+        .text("selector")
+        .filter(|text| !text.trim().is_empty())
+    else {
+        return Ok(None);
+    };
+    Selector::parse(text)
+        .map(Some)
+        .map_err(|error| Fault::peer("invalid selector", error.to_string()))
 }
 
 /// The number in the first of these headers that is there.

@@ -29,7 +29,7 @@ use crate::{
 use super::{
     conversation::{Conversation, LANE, Waiting, of_destination, parse, required},
     ledger::Ledger,
-    options::{first_number, queue_options, refuse_unbuilt, virtual_topic},
+    options::{first_number, queue_options, refuse_unbuilt, selector, virtual_topic},
 };
 
 /// The exchange that is the root space.
@@ -175,6 +175,15 @@ pub(super) struct Bind {
     pub(super) key: Levels,
 }
 
+/// A queue's messages go to whoever reads it; only what comes through a topic is looked at on its way.
+fn refuse_selector(headers: &Headers) -> Result<(), Fault> {
+    if selector(headers)?.is_some() {
+        let detail = "a selector on a queue is not implemented, only one on a topic";
+        return Err(Fault::not_built(detail));
+    }
+    Ok(())
+}
+
 /// The name of a durable subscription, ActiveMQ's and Artemis's way.
 fn subscription_name(headers: &Headers) -> Option<&Bytes> {
     [
@@ -249,6 +258,7 @@ impl Conversation {
                     let root = Name::from_static(ROOT_SPACE.as_bytes());
                     return self.subscribe_exchange(request, headers, root, &key, out);
                 }
+                refuse_selector(headers)?;
                 let name = real.clone();
                 let create = false;
                 self.read(request, Source::Queue { name, create }, false, None, out)
@@ -264,6 +274,7 @@ impl Conversation {
         create: bool,
         out: &mut Output,
     ) -> Result<(), Fault> {
+        refuse_selector(headers)?;
         let options = queue_options(headers)?;
         let virtual_topic = match self.config.dialect {
             Dialect::ActiveMq if create => virtual_topic(&name),
@@ -295,7 +306,11 @@ impl Conversation {
         key: &Bytes,
         out: &mut Output,
     ) -> Result<(), Fault> {
-        let bind = self.bind_to(exchange, key)?;
+        let mut bind = self.bind_to(exchange, key)?;
+        if let (Some(selector), Filter::Pattern(pattern)) = (selector(headers)?, &bind.filter) {
+            let pattern = pattern.clone();
+            bind.filter = Filter::Selected { pattern, selector };
+        }
         if let Some(queue) = self.durable_queue(headers, &request.id, &request.destination)? {
             let mut options = queue_options(headers)?.unwrap_or_default();
             (options.durable, options.auto_delete) = (true, false);

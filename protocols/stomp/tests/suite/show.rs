@@ -136,8 +136,8 @@ fn settle(settle: &Settle) -> String {
     format!("settle{} {:?} {range}", token(settle.token), settle.outcome)
 }
 
-fn filter(filter: &Filter) -> String {
-    match filter {
+fn filter(what: &Filter) -> String {
+    match what {
         Filter::Pattern(pattern) => {
             let parts: Vec<String> = pattern
                 .0
@@ -149,6 +149,10 @@ fn filter(filter: &Filter) -> String {
                 })
                 .collect();
             parts.join(" ")
+        }
+        Filter::Selected { pattern, selector } => {
+            let pattern = filter(&Filter::Pattern(pattern.clone()));
+            format!("{pattern} where {}", selector.text())
         }
         other => format!("{other:?}"),
     }
@@ -277,6 +281,7 @@ fn read_refusal(words: &[&str]) -> Refusal {
         "AccessDenied" => RefusalKind::AccessDenied,
         "NotFound" => RefusalKind::NotFound,
         "InUse" => RefusalKind::InUse,
+        "InvalidArgument" => RefusalKind::InvalidArgument,
         "QueueFull" => RefusalKind::QueueFull,
         "Locked" => RefusalKind::Locked,
         other => panic!("unknown refusal {other}"),

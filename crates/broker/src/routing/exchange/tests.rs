@@ -44,10 +44,14 @@ fn filter() -> impl Strategy<Value = Filter> {
             HeaderMatch::AnyWithX,
         ][..],
     );
+    let selector = prop::sample::select(&["k IS NULL", "k IS NOT NULL", "k = 1 OR l = 1"][..])
+        .prop_map(|text| Selector::parse(text).expect("a selector"));
     prop_oneof![
         1 => Just(Filter::All),
         2 => topic().prop_map(Filter::Exact),
         4 => pattern().prop_map(Filter::Pattern),
+        4 => (pattern(), selector)
+            .prop_map(|(pattern, selector)| Filter::Selected { pattern, selector }),
         4 => (matching, properties())
             .prop_map(|(matching, arguments)| Filter::Headers { matching, arguments }),
     ]
@@ -64,6 +68,9 @@ fn binds(kind: ExchangeKind, (filter, bound, ..): &Bound, key: &Levels, message:
         (ExchangeKind::Fanout, _) => true,
         (ExchangeKind::Topic, Filter::Exact(levels)) => levels == key,
         (ExchangeKind::Topic, Filter::Pattern(pattern)) => passes(pattern, key, false),
+        (ExchangeKind::Topic, Filter::Selected { pattern, selector }) => {
+            passes(pattern, key, false) && selector.matches(message)
+        }
         (ExchangeKind::Topic, Filter::All) => true,
         (
             ExchangeKind::Headers,
@@ -147,7 +154,9 @@ proptest! {
         let empty = match &exchange.index {
             Index::Direct(keys) => keys.is_empty(),
             Index::Fanout(targets) => targets.is_empty(),
-            Index::Topic(trie) => trie.count_nodes() == 1,
+            Index::Topic { plain, selected } => {
+                plain.count_nodes() == 1 && selected.count_nodes() == 1
+            }
             Index::Headers(rules) => rules.is_empty(),
         };
         prop_assert!(exchange.is_empty() && empty);
@@ -223,18 +232,68 @@ fn a_filter_is_taken_where_it_can_be_looked_at() {
     };
     let pattern = Filter::Pattern(amqp("a.#"));
     let exact = Filter::Exact(levels("a"));
+    let selected = selected("a.#", "p = 1");
     for (kind, taken) in [
-        (ExchangeKind::Direct, [true; 4]),
-        (ExchangeKind::Fanout, [true; 4]),
-        (ExchangeKind::Topic, [false, true, true, true]),
-        (ExchangeKind::Headers, [true, false, false, true]),
+        (ExchangeKind::Direct, [true, true, true, true, false]),
+        (ExchangeKind::Fanout, [true, true, true, true, false]),
+        (ExchangeKind::Topic, [false, true, true, true, true]),
+        (ExchangeKind::Headers, [true, false, false, true, false]),
     ] {
         let exchange = Exchange::<u8>::new(kind);
-        let filters = [&headers, &pattern, &exact, &Filter::All];
+        let filters = [&headers, &pattern, &exact, &Filter::All, &selected];
         assert_eq!(
             filters.map(|filter| exchange.takes(filter)),
             taken,
             "{kind:?}"
         );
     }
+}
+
+fn selected(pattern: &str, selector: &str) -> Filter {
+    Filter::Selected {
+        pattern: amqp(pattern),
+        selector: Selector::parse(selector).expect("a selector"),
+    }
+}
+
+#[test]
+fn a_selector_lets_pass_what_satisfies_it() {
+    let mut exchange = Exchange::new(ExchangeKind::Topic);
+    let bindings = [
+        (selected("a.*", "p = 1"), 1),
+        (selected("a.*", "p = 2"), 1),
+        (selected("a.#", "p = 1"), 2),
+        (selected("a.#", "p > 1"), 3),
+        (Filter::Pattern(amqp("a.b")), 4),
+        (Filter::Pattern(amqp("a.b")), 2),
+    ];
+    for (filter, target) in &bindings {
+        assert!(exchange.bind(filter, &Levels::none(), &Bytes::new(), *target));
+        assert!(!exchange.bind(filter, &Levels::none(), &Bytes::new(), *target));
+    }
+    let route = |exchange: &Exchange<u8>, key: &str, value: i32| {
+        let mut properties = Properties::default();
+        properties.push("p", Value::I32(value));
+        let mut out = Vec::new();
+        exchange.route(&levels(key), &message(properties), false, &mut out);
+        out
+    };
+    assert_eq!(route(&exchange, "a.b", 1), [1, 2, 4]);
+    assert_eq!(route(&exchange, "a.b", 2), [1, 2, 3, 4]);
+    assert_eq!(route(&exchange, "a.b", 9), [2, 3, 4]);
+    assert_eq!(route(&exchange, "a", 1), [2]);
+    assert_eq!(route(&exchange, "b", 1), [0; 0]);
+    // Of two bindings that differ in their selectors only, the other one still routes.
+    let (filter, target) = &bindings[0];
+    assert!(exchange.unbind(filter, &Levels::none(), &Bytes::new(), target));
+    assert_eq!(route(&exchange, "a.b", 1), [2, 4]);
+    assert_eq!(route(&exchange, "a.b", 2), [1, 2, 3, 4]);
+    for (filter, target) in &bindings[1..] {
+        assert!(exchange.unbind(filter, &Levels::none(), &Bytes::new(), target));
+    }
+    assert!(exchange.is_empty());
+    let Index::Topic { plain, selected } = &exchange.index else {
+        unreachable!("it is a topic exchange")
+    };
+    assert_eq!((plain.count_nodes(), selected.count_nodes()), (1, 1));
 }
