@@ -156,6 +156,7 @@ fn filter(filter: &Filter) -> String {
             matching,
             arguments,
         } => format!("headers {matching:?}{}", table(arguments)),
+        Filter::Selected { .. } => unreachable!("AMQP 0-9-1 has no selectors"),
     }
 }
 
