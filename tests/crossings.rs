@@ -255,6 +255,7 @@ fn cross_all(kind: Kind) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Over TCP [MQTT-4.2-1], [MQTT3-7.1.1-1], and WebSocket.
 #[test]
 fn topics_cross_between_all_protocols() -> anyhow::Result<()> {
     cross_all(Kind::Topic)

@@ -52,6 +52,7 @@ fn web(
     Ok((Transport::Web { socket, text }, chosen))
 }
 
+/// [MQTT-6.0.0-4], [MQTT3-6.0.0-4].
 #[test]
 fn doors_28_the_protocol_is_named_or_recognised() -> anyhow::Result<()> {
     let server = Server::start();

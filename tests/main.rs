@@ -8,6 +8,7 @@
 //! | `server.rs` | one server process and its directory |
 //! | `client/` | clients: MQTT and STOMP over our codecs, AMQP over lapin, plain HTTP; TCP or WebSocket below |
 //! | `crossings.rs` | every body from every protocol to every protocol, topics and queues |
+//! | `mqtt_clauses.rs` | MQTT by its normative statements |
 //! | `mqtt_sessions.rs` | sessions, retained messages and wills through crashes |
 //! | `stomp_queues.rs` | durable queues and transactions |
 //! | `amqp_routing.rs` | exchanges, bindings, alternate exchanges |
@@ -36,6 +37,7 @@ mod crossings;
 mod drain;
 mod http;
 mod limits;
+mod mqtt_clauses;
 mod mqtt_sessions;
 mod server;
 mod start_up;

@@ -85,11 +85,13 @@ fn offline(version: Version) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// [MQTT3-3.1.2-4], [MQTT3-3.1.2-5], [MQTT3-4.4.0-1].
 #[test]
 fn a_session_of_mqtt_3_1_1_is_kept_through_crashes() -> anyhow::Result<()> {
     offline(Version::V311)
 }
 
+/// [MQTT-3.1.2-5], [MQTT-3.1.2-23], [MQTT-4.4.0-1].
 #[test]
 fn a_session_of_mqtt_5_is_kept_through_crashes() -> anyhow::Result<()> {
     offline(Version::V5)
@@ -206,6 +208,7 @@ fn doors_18_retained_messages_are_kept_through_a_crash() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// [MQTT-3.1.2-8], [MQTT3-3.1.2-8], [MQTT3-3.1.2-10].
 #[test]
 fn a_will_is_published_when_the_connection_breaks_and_only_then() -> anyhow::Result<()> {
     let server = Server::start();
@@ -318,6 +321,7 @@ enum Sent {
     Done,
 }
 
+/// [MQTT-3.1.4-3], [MQTT3-3.1.4-2].
 #[test]
 fn a_second_connection_takes_the_session_over() -> anyhow::Result<()> {
     let server = Server::start();

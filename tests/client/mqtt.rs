@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use ::mqtt::codec::{
     Ack, ConnAck, Connect, Decoder, Limits, Options, Packet, Properties, Property, Publish,
-    ReasonCode, SubAck, Subscribe, Text, Version,
+    ReasonCode, SubAck, Subscribe, Text, Unsubscribe, Version,
 };
 use anyhow::{Context as _, bail, ensure};
 use bytes::{Bytes, BytesMut};
@@ -126,10 +126,20 @@ impl Mqtt {
             qos,
             ..Options::default()
         };
+        self.subscribe_with(filter, options, Vec::new())
+    }
+
+    /// The same with all options and properties.
+    pub(crate) fn subscribe_with(
+        &mut self,
+        filter: &str,
+        options: Options,
+        properties: Vec<Property>,
+    ) -> anyhow::Result<u8> {
         let packet_id = self.id();
         self.send(&Packet::Subscribe(Subscribe {
             packet_id,
-            properties: Properties::default(),
+            properties: Properties(properties),
             filters: vec![(text(filter), options)],
         }))?;
         match self.answer()? {
@@ -137,6 +147,20 @@ impl Mqtt {
                 codes.first().copied().context("a SUBACK has codes")
             }
             other => bail!("the server answered SUBSCRIBE with {}", other.name()),
+        }
+    }
+
+    /// Unsubscribes; gives the code, which only MQTT 5 has.
+    pub(crate) fn unsubscribe(&mut self, filter: &str) -> anyhow::Result<Option<u8>> {
+        let packet_id = self.id();
+        self.send(&Packet::Unsubscribe(Unsubscribe {
+            packet_id,
+            properties: Properties::default(),
+            filters: vec![text(filter)],
+        }))?;
+        match self.answer()? {
+            Packet::UnsubAck(SubAck { codes, .. }) => Ok(codes.first().copied()),
+            other => bail!("the server answered UNSUBSCRIBE with {}", other.name()),
         }
     }
 

@@ -282,6 +282,26 @@ mod tests {
     }
 
     #[test]
+    fn every_statement_of_ours_has_code_and_a_test_or_a_reason() {
+        let missing: Vec<String> = coverage()
+            .specifications
+            .iter()
+            .flat_map(|specification| &specification.statements)
+            .filter(|one| one.missing().is_some())
+            .map(Accounted::line)
+            .collect();
+        assert!(missing.is_empty(), "{}", missing.join("\n"));
+    }
+
+    #[test]
+    fn the_readme_shows_the_counts() {
+        let table = coverage().table();
+        let readme = std::fs::read_to_string(README).expect("readable");
+        let (_, shown, _) = split_readme(&readme).expect("marked");
+        assert_eq!(shown, table, "cargo xtask spec --write");
+    }
+
+    #[test]
     fn lists_tell_sides_and_reasons_apart() {
         let code = |id: &str| Citation {
             id: id.to_owned(),

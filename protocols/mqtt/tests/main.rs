@@ -6,8 +6,10 @@
 //! | `scripts/*.txt` | dialogues with a session, each run with whole reads and byte by byte (`dialogue.rs`) |
 //! | `notation.rs`, `contract.rs` | packets, commands and events as lines of text |
 //! | `random.rs` | a session between a random client and a naive core; copies that are not made |
+//! | `clauses.rs` | statements that a line of bytes cannot show well |
 //! | `properties.rs` | round trips, any split, names there and back |
 
+mod clauses;
 mod contract;
 mod dialogue;
 mod frames;

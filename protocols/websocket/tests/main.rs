@@ -203,6 +203,7 @@ fn each_inner_frame_is_a_message() {
     assert_eq!(pair.send([binary(both)]), [binary("one"), binary("two")]);
 }
 
+/// [MQTT-6.0.0-2], [MQTT3-6.0.0-2].
 #[test]
 fn messages_and_fragments_are_one_stream() {
     let mut pair = Pair::new(Echo::default(), Kind::Binary);
@@ -249,6 +250,7 @@ fn long_frames_have_long_lengths() {
     }
 }
 
+/// [MQTT-6.0.0-1], [MQTT3-6.0.0-1].
 #[test]
 fn doors_e28_text_is_refused_where_only_binary_is_spoken() {
     let mut pair = Pair::new(Echo::default(), Kind::Binary);

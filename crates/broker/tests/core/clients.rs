@@ -78,6 +78,7 @@ fn overlapping_subscriptions_give_one_copy_with_the_highest_qos_and_all_identifi
     assert!(got[0].id.is_some());
 }
 
+/// [MQTT-3.8.3-3].
 #[test]
 fn no_local_keeps_a_client_from_its_own_messages() {
     let mut rig = Rig::new();
@@ -142,6 +143,7 @@ fn a_session_outlives_its_connection_and_a_restart() {
     rig.check_replay();
 }
 
+/// [MQTT-4.4.0-1], [MQTT3-4.4.0-1].
 #[test]
 fn rules_6_ids_out_are_the_same_after_a_takeover() {
     let mut rig = Rig::new();
@@ -158,6 +160,7 @@ fn rules_6_ids_out_are_the_same_after_a_takeover() {
     assert_eq!(ids(&rig.deliveries(b)), before);
 }
 
+/// [MQTT-3.3.4-9], [MQTT-4.9.0-2].
 #[test]
 fn a_window_bounds_what_is_out_to_a_client() {
     let mut rig = Rig::new();
@@ -173,6 +176,7 @@ fn a_window_bounds_what_is_out_to_a_client() {
     assert_eq!(rig.bodies(a), ["2"]);
 }
 
+/// [MQTT-4.3.3-6].
 #[test]
 fn received_deliveries_are_not_sent_again_but_told_on_resuming() {
     let mut rig = Rig::new();
@@ -209,6 +213,7 @@ fn received_deliveries_are_not_sent_again_but_told_on_resuming() {
     rig.check_replay();
 }
 
+/// [MQTT-4.3.3-10], [MQTT-4.3.3-12].
 #[test]
 fn inbound_ids_are_held_until_released_and_survive() {
     let mut rig = Rig::new();
@@ -270,6 +275,7 @@ fn will(topic: &str, delay_ms: u64) -> Option<Will> {
     })
 }
 
+/// [MQTT-3.1.2-8], [MQTT-3.1.3-9].
 #[test]
 fn a_will_is_published_once_after_its_delay_or_when_the_session_ends() {
     let mut rig = Rig::new();
@@ -323,6 +329,7 @@ fn a_will_is_published_once_after_its_delay_or_when_the_session_ends() {
     rig.check_replay();
 }
 
+/// [MQTT-3.1.2-10], [MQTT-3.14.4-3].
 #[test]
 fn a_goodbye_in_order_discards_the_will_unless_it_asks_for_it() {
     let mut rig = Rig::new();
@@ -505,6 +512,7 @@ fn an_unsubscribed_topic_is_silent() {
     rig.check_replay();
 }
 
+/// [MQTT-4.1.0-2].
 #[test]
 fn a_session_ends_when_its_time_is_over() {
     let mut rig = Rig::new();
@@ -524,4 +532,34 @@ fn a_session_ends_when_its_time_is_over() {
     let b = rig.attach(2);
     assert!(!rig.open(b, "c", false, ClientExpiry::AfterMs(100)));
     rig.check_replay();
+}
+
+/// [MQTT-3.3.2-5], [MQTT-4.3.3-7]: what waits expires, what was sent does not.
+#[test]
+fn a_message_that_was_sent_to_a_client_does_not_expire() {
+    for level in [1, 2] {
+        let mut rig = Rig::new();
+        let (a, b) = (rig.attach(1), rig.attach(2));
+        rig.open_with(a, "c", false, ClientExpiry::Never, 1, None);
+        rig.topic(a, "t", qos(level));
+        for body in ["sent", "waits"] {
+            let mut message = to_topic("t", body, level);
+            message.expiry = Some(rig.now.plus_ms(100));
+            rig.publish(b, message);
+        }
+        let sent = rig.deliveries(a);
+        assert_eq!(texts(&sent), ["sent"], "the window is 1");
+        rig.detach(a);
+        rig.tick(1000);
+        let a = rig.attach(3);
+        assert!(rig.open(a, "c", false, ClientExpiry::Never));
+        let again = rig.deliveries(a);
+        assert_eq!(texts(&again), ["sent"], "QoS {level}");
+        assert_eq!(ids(&again), ids(&sent));
+        assert!(again[0].resent);
+        rig.settle(a, &ids(&again), Outcome::Accept);
+        assert!(rig.bodies(a).is_empty());
+        assert_eq!(rig.broker.counters().dropped_expired, 1);
+        rig.check_replay();
+    }
 }

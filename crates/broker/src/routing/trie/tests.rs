@@ -109,6 +109,7 @@ fn a_hash_matches_the_parent_level_and_no_level() {
     assert_eq!(matched(&["#", "*", "a"], "", false), ["#"]);
 }
 
+/// [MQTT-4.7.2-1], [MQTT3-4.7.2-1].
 #[test]
 fn doors_5_a_leading_wildcard_does_not_match_a_dollar_level_in_the_root_space() {
     let patterns = ["#", "*.x", "*.#", "#.x", "$s.x", "$s.*", "$s.#"];
