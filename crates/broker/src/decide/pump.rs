@@ -80,8 +80,14 @@ pub(super) enum Over {
     Retention,
 }
 
-/// Whether an entry's time is over [MQTT-3.3.2-5]. Strictly: what expires this very millisecond may still be delivered, so that a time to
-/// live of 0 means "at once or not at all".
+/// Whether an entry was sent to the client in whose session it is: it is to be sent again then, however late, or the two
+/// would not agree on what was received ([MQTT-4.4.0-1], [MQTT-4.3.3-7]).
+pub(super) fn was_sent(queue: &Queue, view: &View<'_>) -> bool {
+    queue.declared.client.is_some() && view.count > 0
+}
+
+/// Whether an entry's time is over [MQTT-3.3.2-5]. Strictly: what expires this very millisecond may still be delivered, so
+/// that a time to live of 0 means "at once or not at all".
 pub(super) fn over(queue: &Queue, view: &View<'_>, now: Timestamp) -> Option<Over> {
     let attributes = queue.attributes();
     if attributes
@@ -90,9 +96,10 @@ pub(super) fn over(queue: &Queue, view: &View<'_>, now: Timestamp) -> Option<Ove
     {
         return Some(Over::Retention);
     }
-    view.expiry(attributes.ttl_ms)
-        .is_some_and(|expiry| expiry < now)
-        .then_some(Over::Ttl)
+    let late = view
+        .expiry(attributes.ttl_ms)
+        .is_some_and(|expiry| expiry < now);
+    (late && !was_sent(queue, view)).then_some(Over::Ttl)
 }
 
 /// A consumer that may receive, and how much more in this call.

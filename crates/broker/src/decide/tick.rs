@@ -6,7 +6,7 @@
 use message::Timestamp;
 use session::{DeathReason, QueueId};
 
-use super::draft::Draft;
+use super::{draft::Draft, pump::was_sent};
 use crate::{
     Broker, Context, Decision,
     change::{ClientEnded, Kind},
@@ -110,11 +110,14 @@ impl Broker {
 
     fn due_expiry(&self, timer: (Timestamp, Timer), id: QueueId, qseq: u64, draft: &mut Draft<'_>) {
         postpone(timer, None, draft);
-        if self.queue(id).and_then(|_| self.entry(id, qseq)).is_none() {
+        let (Some(queue), Some(view)) = (self.queue(id), self.entry(id, qseq)) else {
+            return;
+        };
+        // [MQTT-4.3.3-13]
+        if was_sent(queue, &view) {
             return;
         }
         let soft = self.soft_queue(id);
-        // [MQTT-4.3.3-7], [MQTT-4.3.3-13]: a client session keeps what is out to it until it is settled.
         // What is out expires when it comes back.
         if !soft.out.contains_key(&qseq) && !soft.aside.contains(&qseq) {
             self.dead_letter(id, qseq, DeathReason::Expired, draft);

@@ -308,6 +308,7 @@ impl Model {
             None => {
                 let durable = open.expiry != ClientExpiry::WithConnection;
                 let queue = self.make_queue(&Bytes::new());
+                self.queue(queue).expect("made just before").of_client = true;
                 self.queue(queue).expect("made above").durable = durable;
                 self.next_number += 1;
                 self.clients.push(Client {

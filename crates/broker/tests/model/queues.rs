@@ -75,6 +75,8 @@ pub(crate) struct Queue {
     pub(crate) number: u64,
     pub(crate) id: Option<QueueId>,
     pub(crate) name: Bytes,
+    /// A client session's own.
+    pub(crate) of_client: bool,
     pub(crate) durable: bool,
     pub(crate) owner: Option<SessionId>,
     pub(crate) auto_delete: bool,
@@ -232,7 +234,9 @@ impl Queue {
 
     /// When an entry's time is over, and whether it is dead-lettered then.
     fn ends(&self, entry: &Entry) -> Option<(Timestamp, bool)> {
-        let own = entry.expiry.map(|at| (at, true));
+        // What a client was sent once it is sent again, however late.
+        let sent = self.of_client && entry.count > 0;
+        let own = entry.expiry.filter(|_| !sent).map(|at| (at, true));
         let ttl = self.at.ttl_ms.map(|ms| (entry.enqueued.plus_ms(ms), true));
         let kept = self.at.retention_ms;
         let kept = kept.map(|ms| (entry.enqueued.plus_ms(ms), false));
@@ -267,6 +271,7 @@ impl Model {
             number: self.next_number,
             id: None,
             name: name.clone(),
+            of_client: false,
             durable: true,
             owner: None,
             auto_delete: false,
