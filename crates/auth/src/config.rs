@@ -1,15 +1,22 @@
 //! What the operator says about users and virtual hosts. Values only; checked by [`Config::check`], used by `Users`.
 
-use std::{collections::BTreeSet, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde::{Deserialize, Serialize};
 
-use crate::password::Hash;
+use crate::{Rule, RuleError, password::Hash};
 
 /// The most users that a configuration may name.
 pub const USERS_MAX: usize = 100_000;
 /// The most virtual hosts that a configuration may name.
 pub const VHOSTS_MAX: usize = 10_000;
+/// The most rules that a configuration may hold, users' own included.
+pub const RULES_MAX: usize = 100_000;
+/// The most rules that may be for one user, those for everyone included: each is looked at for each message.
+pub const USER_RULES_MAX: usize = 1_000;
 /// The longest name of a user or virtual host, in bytes (an AMQP 0-9-1 short string).
 pub const VHOST_LEN_MAX: usize = 255;
 
@@ -23,8 +30,12 @@ pub struct Config {
     pub guest: bool,
     /// Who may come without user and password.
     pub anonymous: Anonymous,
+    /// What users may do of whom no allow rule speaks.
+    pub default: Otherwise,
     /// The users.
     pub users: Vec<User>,
+    /// Permission rules for everyone, or for the users that they name.
+    pub rules: Vec<Rule>,
 }
 
 impl Default for Config {
@@ -33,9 +44,22 @@ impl Default for Config {
             vhosts: vec!["/".to_owned()],
             guest: true,
             anonymous: Anonymous::default(),
+            default: Otherwise::default(),
             users: Vec::new(),
+            rules: Vec::new(),
         }
     }
+}
+
+/// What is done about what no rule speaks of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Otherwise {
+    /// It is allowed, unless the user has a rule that allows something.
+    #[default]
+    Allow,
+    /// It is refused.
+    Deny,
 }
 
 /// Who may come without user and password.
@@ -78,6 +102,9 @@ pub struct User {
     /// Only from the machine itself.
     #[serde(default)]
     pub loopback_only: bool,
+    /// What the user may do, beside the rules for everyone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Rule>,
 }
 
 impl fmt::Debug for User {
@@ -86,6 +113,7 @@ impl fmt::Debug for User {
             .field("name", &self.name)
             .field("vhosts", &self.vhosts)
             .field("loopback_only", &self.loopback_only)
+            .field("rules", &self.rules)
             .finish_non_exhaustive()
     }
 }
@@ -144,6 +172,26 @@ pub enum ConfigError {
         /// What is wrong with it.
         fault: &'static str,
     },
+    /// A permission rule that cannot be.
+    #[error("rule {number} of {owner} {fault}")]
+    Rule {
+        /// Counted from 1.
+        number: usize,
+        /// `user ada`, or `auth.rules`.
+        owner: String,
+        /// What is wrong with it.
+        fault: RuleError,
+    },
+    /// Too many rules for one user.
+    #[error(
+        "{count} rules are for user {user:?}, those for everyone included; {USER_RULES_MAX} may be"
+    )]
+    UserRules {
+        /// The user.
+        user: String,
+        /// How many.
+        count: usize,
+    },
 }
 
 impl Config {
@@ -180,7 +228,76 @@ impl Config {
                 }
             }
         }
-        Ok(())
+        self.check_rules(&known)
+    }
+
+    fn check_rules(&self, vhosts: &BTreeSet<&str>) -> Result<(), ConfigError> {
+        let own = self.users.iter().map(|user| user.rules.len());
+        let count = self.rules.len() + own.sum::<usize>();
+        if count > RULES_MAX {
+            return Err(ConfigError::TooMany {
+                what: "rule",
+                count,
+                max: RULES_MAX,
+            });
+        }
+        let users: BTreeSet<&str> = self.user_names().collect();
+        for (number, rule) in (1..).zip(&self.rules) {
+            check_rule(rule, &users, vhosts).map_err(|fault| ConfigError::Rule {
+                number,
+                owner: "auth.rules".to_owned(),
+                fault,
+            })?;
+        }
+        for user in &self.users {
+            for (number, rule) in (1..).zip(&user.rules) {
+                let checked = match rule.users {
+                    Some(_) => Err(RuleError::Users),
+                    None => check_rule(rule, &users, vhosts),
+                };
+                checked.map_err(|fault| ConfigError::Rule {
+                    number,
+                    owner: format!("user {}", user.name),
+                    fault,
+                })?;
+            }
+        }
+        // Of each user once, without walking the common rules for each.
+        let everyone = self
+            .rules
+            .iter()
+            .filter(|rule| rule.users.is_none())
+            .count();
+        let mut counts: BTreeMap<&str, usize> =
+            users.iter().map(|user| (*user, everyone)).collect();
+        for user in &self.users {
+            *counts.entry(&user.name).or_default() += user.rules.len();
+        }
+        for name in self
+            .rules
+            .iter()
+            .flat_map(|rule| rule.users.iter().flatten())
+        {
+            *counts.entry(name).or_default() += 1;
+        }
+        match counts
+            .into_iter()
+            .find(|(_, count)| *count > USER_RULES_MAX)
+        {
+            Some((user, count)) => Err(ConfigError::UserRules {
+                user: user.to_owned(),
+                count,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// The users that there are: those given, `guest`, and the one without a login.
+    fn user_names(&self) -> impl Iterator<Item = &str> {
+        let given = self.users.iter().map(|user| &*user.name);
+        given
+            .chain(self.guest.then_some("guest"))
+            .chain([&*self.anonymous.user])
     }
 
     /// The users whose password stands in the configuration itself: worth a warning.
@@ -190,6 +307,28 @@ impl Config {
             .filter(|user| user.password.is_some())
             .map(|user| user.name.as_str())
     }
+}
+
+fn check_rule(
+    rule: &Rule,
+    users: &BTreeSet<&str>,
+    vhosts: &BTreeSet<&str>,
+) -> Result<(), RuleError> {
+    rule.compile()?;
+    for (what, known, named) in [
+        ("user", users, &rule.users),
+        ("virtual host", vhosts, &rule.vhosts),
+    ] {
+        let unknown = named
+            .iter()
+            .flatten()
+            .find(|name| !known.contains(&***name));
+        if let Some(name) = unknown {
+            let name = name.clone();
+            return Err(RuleError::Unknown { what, name });
+        }
+    }
+    Ok(())
 }
 
 fn check_names<'a>(

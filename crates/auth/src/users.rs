@@ -8,7 +8,10 @@
 //! The gates keep a reconnect storm of one user from paying for Argon2id more than once. They are chosen by name alone, so
 //! that a known name waits no longer than an unknown one.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
 
 use argon2::Params;
 use blake2::{
@@ -19,8 +22,10 @@ use rustc_hash::{FxHashMap, FxHasher};
 use session::{Authenticate, Credentials, Peer, Refusal, RefusalKind};
 
 use crate::{
-    Anonymous, Config, ConfigError, Rights,
+    Action, Anonymous, Config, ConfigError, Otherwise, Rights, Rule,
     password::{Hash, costlier, waste},
+    rights::Rules,
+    rule::Compiled,
 };
 
 /// The length of the key that remembered passwords are hashed with, in bytes.
@@ -37,6 +42,8 @@ pub struct Principal {
     pub vhost: Arc<str>,
     /// What the user may do there.
     pub rights: Rights,
+    /// The user gave no password: see [`Users::readmit`].
+    pub anonymous: bool,
 }
 
 type Tag = [u8; 64];
@@ -45,11 +52,36 @@ struct Entry {
     name: Arc<str>,
     /// `None`: the password stands in the configuration; its tag is there from the start, and nothing else is right.
     hash: Option<Hash>,
+    /// What `hash` was read from.
+    hash_text: Option<String>,
     vhosts: Option<Vec<Arc<str>>>,
     loopback_only: bool,
     /// The keyed hash of the right password, once it was seen.
     remembered: OnceLock<Tag>,
+    rules: Vec<OwnRule>,
 }
+
+/// A rule, for whom, and what it says.
+struct OwnRule {
+    users: Option<Vec<String>>,
+    vhosts: Option<Vec<String>>,
+    allow: Vec<Action>,
+    deny: Vec<Action>,
+    compiled: Arc<Compiled>,
+}
+
+impl OwnRule {
+    fn is_for(&self, user: &str, vhost: &str) -> bool {
+        let names = |list: &Option<Vec<String>>, name: &str| {
+            list.as_ref()
+                .is_none_or(|list| list.iter().any(|one| one == name))
+        };
+        names(&self.users, user) && names(&self.vhosts, vhost)
+    }
+}
+
+/// The rules of each user in each virtual host, made at the first login there.
+type Compilations = FxHashMap<(Arc<str>, Arc<str>), Arc<Rules>>;
 
 /// All users and virtual hosts. Immutable; what it remembers goes with it.
 pub struct Users {
@@ -58,6 +90,10 @@ pub struct Users {
     vhosts: Vec<Arc<str>>,
     anonymous: Anonymous,
     anonymous_name: Arc<str>,
+    /// For everyone, or those that they name.
+    rules: Vec<OwnRule>,
+    default: Otherwise,
+    compilations: Mutex<Compilations>,
     /// What the costliest user's password costs: what unknown users pay.
     cost: Params,
     gates: [Mutex<()>; GATES],
@@ -74,6 +110,9 @@ impl Users {
             vhosts,
             anonymous: config.anonymous.clone(),
             anonymous_name: Arc::from(&*config.anonymous.user),
+            rules: own_rules(&config.rules, "auth.rules")?,
+            default: config.default,
+            compilations: Mutex::default(),
             cost: Params::default(),
             gates: std::array::from_fn(|_| Mutex::new(())),
         };
@@ -89,6 +128,22 @@ impl Users {
             users.insert(user)?;
         }
         Ok(users)
+    }
+
+    /// Those that take the place of these. Passwords that were right before and have not changed need not be verified again.
+    pub fn succeeded_by(&self, config: &Config) -> Result<Self, ConfigError> {
+        let next = Self::new(config, self.key)?;
+        for user in &config.users {
+            if let Some(entry) = next.entries.get(&*user.name)
+                && entry.hash.is_some()
+                && let Some(before) = self.entries.get(&*user.name)
+                && before.hash_text == entry.hash_text
+                && let Some(tag) = before.remembered.get()
+            {
+                entry.remembered.get_or_init(|| *tag);
+            }
+        }
+        Ok(next)
     }
 
     fn insert(&mut self, user: &crate::User) -> Result<(), ConfigError> {
@@ -112,12 +167,14 @@ impl Users {
         let entry = Entry {
             name: Arc::clone(&name),
             hash,
+            hash_text: user.password_hash.clone(),
             vhosts: user
                 .vhosts
                 .as_ref()
                 .map(|vhosts| vhosts.iter().map(|v| Arc::from(&**v)).collect()),
             loopback_only: user.loopback_only,
             remembered,
+            rules: own_rules(&user.rules, &format!("user {}", user.name))?,
         };
         self.entries.insert(name, entry);
         Ok(())
@@ -131,50 +188,107 @@ impl Users {
 
     /// Who it is. Blocks for as long as Argon2id takes, unless that password was right before.
     pub fn verify(&self, request: &Authenticate, peer: &Peer) -> Result<Principal, Refusal> {
-        let loopback = peer.address.ip().to_canonical().is_loopback();
-        match &request.credentials {
-            Credentials::Anonymous => {
-                if !self.admits_anonymous(request.protocol) {
-                    return Err(refuse("user and password are required"));
-                }
-                if self.anonymous.loopback_only && !loopback {
-                    return Err(Refusal::new(
-                        RefusalKind::AccessDenied,
-                        "user and password are required, except from the broker's own machine",
-                    ));
-                }
-                Ok(Principal {
-                    user: Arc::clone(&self.anonymous_name),
-                    vhost: self.vhost(request, peer)?,
-                    rights: Rights::all(),
-                })
-            }
-            Credentials::Plain { user, password } => {
-                let entry = self
-                    .right_password(user, password)
-                    .ok_or_else(|| refuse("user or password is wrong"))?;
-                if entry.loopback_only && !loopback {
-                    return Err(Refusal::new(
-                        RefusalKind::AccessDenied,
-                        format!("user '{user}' may connect from the broker's own machine only"),
-                    ));
-                }
-                let vhost = self.vhost(request, peer)?;
-                if let Some(open) = &entry.vhosts
-                    && !open.contains(&vhost)
-                {
-                    return Err(Refusal::new(
-                        RefusalKind::AccessDenied,
-                        format!("access to virtual host '{vhost}' refused for user '{user}'"),
-                    ));
-                }
-                Ok(Principal {
-                    user: Arc::clone(&entry.name),
-                    vhost,
-                    rights: Rights::all(),
-                })
-            }
+        let entry = match &request.credentials {
+            Credentials::Anonymous => None,
+            Credentials::Plain { user, password } => Some(
+                self.right_password(user, password)
+                    .ok_or_else(|| refuse("user or password is wrong"))?,
+            ),
+        };
+        self.check_place(entry, request.protocol, peer)?;
+        let vhost = self.vhost(request, peer)?;
+        self.admit(entry, vhost, &request.client)
+    }
+
+    /// Whether who was verified under other users may stay, and with which rights. Passwords are not asked for again.
+    pub fn readmit(
+        &self,
+        principal: &Principal,
+        protocol: &str,
+        client: &[u8],
+        peer: &Peer,
+    ) -> Result<Principal, Refusal> {
+        let entry = if principal.anonymous {
+            None
+        } else {
+            Some(self.entries.get(&principal.user).ok_or_else(|| {
+                denied(format!("user '{}' does not exist any more", principal.user))
+            })?)
+        };
+        if principal.anonymous && principal.user != self.anonymous_name {
+            return Err(refuse("user and password are required"));
         }
+        self.check_place(entry, protocol, peer)?;
+        let vhost = self.known_vhost(&principal.vhost).ok_or_else(|| {
+            let detail = format!("virtual host '{}' does not exist any more", principal.vhost);
+            Refusal::new(RefusalKind::NotFound, detail)
+        })?;
+        self.admit(entry, vhost, client)
+    }
+
+    /// Whether the user may come from where the peer is. Without an entry: whether anybody may.
+    fn check_place(
+        &self,
+        entry: Option<&Entry>,
+        protocol: &str,
+        peer: &Peer,
+    ) -> Result<(), Refusal> {
+        let loopback = peer.address.ip().to_canonical().is_loopback();
+        match entry {
+            None if !self.admits_anonymous(protocol) => {
+                Err(refuse("user and password are required"))
+            }
+            None if self.anonymous.loopback_only && !loopback => Err(denied(
+                "user and password are required, except from the broker's own machine",
+            )),
+            Some(entry) if entry.loopback_only && !loopback => Err(denied(format!(
+                "user '{}' may connect from the broker's own machine only",
+                entry.name
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn admit(
+        &self,
+        entry: Option<&Entry>,
+        vhost: Arc<str>,
+        client: &[u8],
+    ) -> Result<Principal, Refusal> {
+        let user = entry.map_or(&self.anonymous_name, |entry| &entry.name);
+        // Who comes without a login counts as the user of that name, if there is one.
+        let listed = self.entries.get(user);
+        if let Some(open) = listed.and_then(|listed| listed.vhosts.as_ref())
+            && !open.contains(&vhost)
+        {
+            return Err(denied(format!(
+                "access to virtual host '{vhost}' refused for user '{user}'"
+            )));
+        }
+        let own = listed.map_or(&[][..], |listed| &listed.rules);
+        Ok(Principal {
+            user: Arc::clone(user),
+            rights: Rights::new(&self.rules_of(user, &vhost, own), user, client),
+            vhost,
+            anonymous: entry.is_none(),
+        })
+    }
+
+    fn rules_of(&self, user: &Arc<str>, vhost: &Arc<str>, own: &[OwnRule]) -> Arc<Rules> {
+        let key = (Arc::clone(user), Arc::clone(vhost));
+        let build = || {
+            let rules = own
+                .iter()
+                .chain(&self.rules)
+                .filter(|rule| rule.is_for(user, vhost))
+                .map(|rule| (&rule.compiled, &*rule.allow, &*rule.deny));
+            Arc::new(Rules::new(rules, self.default == Otherwise::Allow))
+        };
+        let mut known = self
+            .compilations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(known.entry(key).or_insert_with(build))
     }
 
     /// `protocol` is a name and a version: `MQTT 5`, `AMQP 0-9-1`.
@@ -224,12 +338,15 @@ impl Users {
         mac
     }
 
+    fn known_vhost(&self, name: &str) -> Option<Arc<str>> {
+        self.vhosts.iter().find(|v| &***v == name).map(Arc::clone)
+    }
+
     fn vhost(&self, request: &Authenticate, peer: &Peer) -> Result<Arc<str>, Refusal> {
-        let find = |name: &str| self.vhosts.iter().find(|v| &***v == name).map(Arc::clone);
         let default = &*peer.default_vhost;
         let asked = request.vhost.as_deref().unwrap_or(default);
-        let found = match find(asked) {
-            None if request.vhost_fallback => find(default),
+        let found = match self.known_vhost(asked) {
+            None if request.vhost_fallback => self.known_vhost(default),
             found => found,
         };
         found.ok_or_else(|| {
@@ -239,13 +356,31 @@ impl Users {
     }
 }
 
-impl std::fmt::Debug for Users {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Users {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Users")
             .field("users", &self.entries.len())
             .field("vhosts", &self.vhosts)
             .finish_non_exhaustive()
     }
+}
+
+fn own_rules(rules: &[Rule], owner: &str) -> Result<Vec<OwnRule>, ConfigError> {
+    let own = |(number, rule): (usize, &Rule)| {
+        let compiled = rule.compile().map_err(|fault| ConfigError::Rule {
+            number,
+            owner: owner.to_owned(),
+            fault,
+        })?;
+        Ok(OwnRule {
+            users: rule.users.clone(),
+            vhosts: rule.vhosts.clone(),
+            allow: rule.allow.clone(),
+            deny: rule.deny.clone(),
+            compiled: Arc::new(compiled),
+        })
+    };
+    (1..).zip(rules).map(own).collect()
 }
 
 fn tag(mac: Blake2bMac512) -> Tag {
@@ -257,6 +392,10 @@ fn gate(user: &str) -> usize {
     let mut hasher = FxHasher::default();
     hasher.write(user.as_bytes());
     (hasher.finish() >> 32) as usize % GATES
+}
+
+fn denied(detail: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
+    Refusal::new(RefusalKind::AccessDenied, detail)
 }
 
 const fn refuse(detail: &'static str) -> Refusal {

@@ -36,6 +36,7 @@ fn anonymous(protocol: &'static str) -> Authenticate {
         credentials: Credentials::Anonymous,
         vhost: None,
         vhost_fallback: false,
+        vhost_follows: false,
         protocol,
         client: bytes::Bytes::new(),
     }
@@ -64,7 +65,7 @@ fn guest_works_from_loopback_only() {
         assert!(
             principal
                 .rights
-                .permits(Action::Declare, What::Name(b"jobs"))
+                .permits(Action::Declare, What::Queue(b"jobs"))
         );
     }
     let refusal = users

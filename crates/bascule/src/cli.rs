@@ -53,7 +53,7 @@ enum Command {
 }
 
 /// Where settings come from: the defaults, then a file, then single settings.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Sources {
     /// The configuration file.
     #[arg(short, long, value_name = "FILE")]

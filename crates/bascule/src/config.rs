@@ -1,8 +1,8 @@
 //! All settings: one structure, its defaults and its bounds.
 //!
 //! Sources, later ones first: `--data`, `--set`, the file, the defaults (`config/load.rs`). Checked once at the start and passed on by
-//! value; nothing reads a setting later. `config/default.toml` says the defaults in words, and a test holds it to [`Config::default`].
-//! Deliberately absent: environment variables, includes, reloading.
+//! value; nothing reads a setting later, but for users, virtual hosts and rules (`reload.rs`). `config/default.toml` says the defaults in words, and a test holds it to [`Config::default`].
+//! Deliberately absent: environment variables, includes.
 
 mod bounds;
 mod listeners;

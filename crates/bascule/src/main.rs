@@ -13,6 +13,7 @@
 //! | `journal_tools.rs` | `bascule journal verify` and `dump` |
 //! | `log.rs` | the log |
 //! | `password.rs`, `random.rs` | `bascule user hash` |
+//! | `reload.rs` | SIGHUP |
 //! | `serve.rs` | `bascule serve`: node, listeners and protocols composed |
 #![expect(
     clippy::disallowed_methods,
@@ -30,6 +31,7 @@ mod journal_tools;
 mod log;
 mod password;
 mod random;
+mod reload;
 mod serve;
 
 use std::process::ExitCode;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! bind -> node (recovery) -> serve -> table, "ready"
+//!      SIGHUP -> users, virtual hosts and rules anew (`reload.rs`)
 //!      SIGTERM, SIGINT -> drain -> node down -> exit 0       a second signal -> exit 1 at once
 //!      the journal fails -> drain -> exit 1                  (the supervisor or the standby goes on)
 //!      all that takes too long, as a disk may hang -> exit 1
@@ -32,6 +33,7 @@ use crate::{
     failure::Failure,
     log,
     random::fill_random,
+    reload::{Running, warn_of_passwords},
 };
 
 /// What the drain may take; with the node's end behind it, an end in order takes less than five seconds.
@@ -60,20 +62,15 @@ pub(crate) fn serve(sources: &Sources) -> Result<(), Failure> {
         .build()
         .context("failed to start the threads")
         .map_err(Failure::setup)?;
-    let result = runtime.block_on(run(&config, wished));
+    let result = runtime.block_on(run(&config, sources, wished));
     runtime.shutdown_background();
     result
 }
 
 /// `wished`: the connections that the configuration asks for; `config` has those that the system leaves room for.
-async fn run(config: &Config, wished: u64) -> Result<(), Failure> {
+async fn run(config: &Config, sources: &Sources, wished: u64) -> Result<(), Failure> {
     let mut signals = Signals::new().map_err(Failure::setup)?;
-    for user in config.auth.plain_passwords() {
-        tracing::warn!(
-            user,
-            "the password stands in the configuration in plain text; `bascule user hash` makes a hash"
-        );
-    }
+    warn_of_passwords(config);
     let origins = Origins::from_list(&config.websocket.origins)
         .map_err(|entry| Failure::setup(anyhow!("websocket.origins: {entry:?} is not an origin such as \"https://example.org\", nor \"*\"")))?;
     let mut key = [0u8; auth::KEY_LEN];
@@ -95,12 +92,18 @@ async fn run(config: &Config, wished: u64) -> Result<(), Failure> {
         );
     }
     tracing::info!(data = %config.data.display(), epoch = node.epoch(), "serving");
-    let failed = tokio::select! {
-        name = signals.next() => {
-            tracing::info!(signal = name, "ending");
-            None
+    let mut running = Running::new(sources, config);
+    let failed = loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Some(name) => {
+                    tracing::info!(signal = name, "ending");
+                    break None;
+                }
+                None => tokio::task::block_in_place(|| running.reload(&node)),
+            },
+            failure = failure(&node) => break Some(failure),
         }
-        failure = failure(&node) => Some(failure),
     };
     let limit = match failed {
         None => DRAIN_LIMIT,
@@ -109,7 +112,7 @@ async fn run(config: &Config, wished: u64) -> Result<(), Failure> {
     // What remains may take for ever: a disk can hang.
     tokio::spawn(async move {
         let name = tokio::select! {
-            name = signals.next() => name,
+            name = signals.ending() => name,
             () = tokio::time::sleep(END_LIMIT) => "none: an end in order takes too long",
         };
         tracing::warn!(signal = name, "ending at once");
@@ -412,10 +415,11 @@ async fn failure(node: &Node) -> String {
     }
 }
 
-/// The signals that end us.
+/// The signals that end us, and the one that makes us read the configuration again.
 struct Signals {
     term: Signal,
     interrupt: Signal,
+    hang_up: Signal,
 }
 
 impl Signals {
@@ -424,13 +428,24 @@ impl Signals {
         Ok(Self {
             term: watch(SignalKind::terminate())?,
             interrupt: watch(SignalKind::interrupt())?,
+            hang_up: watch(SignalKind::hangup())?,
         })
     }
 
-    async fn next(&mut self) -> &'static str {
+    /// The signal that ends us, or `None` to read the configuration again.
+    async fn next(&mut self) -> Option<&'static str> {
         tokio::select! {
-            _ = self.term.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.term.recv() => Some("SIGTERM"),
+            _ = self.interrupt.recv() => Some("SIGINT"),
+            _ = self.hang_up.recv() => None,
+        }
+    }
+
+    async fn ending(&mut self) -> &'static str {
+        loop {
+            if let Some(name) = self.next().await {
+                return name;
+            }
         }
     }
 }

@@ -22,7 +22,8 @@
 //! | `snapshot.rs` | the durable state as bytes |
 //! | `routing/` | who gets a message |
 //!
-//! Absent on purpose: streams (refused `NotImplemented`), permissions (asked by the node), anything of a protocol.
+//! Absent on purpose: streams (refused `NotImplemented`), permissions (asked by the node; what they need to know of the core
+//! is in `decide/revoke.rs`), anything of a protocol.
 #![forbid(unsafe_code)]
 
 mod apply;
@@ -49,6 +50,7 @@ use crate::{durable::Durable, soft::Soft};
 pub use change::Change;
 pub use config::Config;
 pub use counters::{Counters, Metric};
+pub use decide::Reading;
 pub use effect::{
     Content, Context, Decision, Effect, Fetch, OutLane, PendingDelivery, SessionInfo, Wait,
 };

@@ -22,11 +22,15 @@
 //! | `keeper.rs` | the timer thread: due work, storage alarms |
 //! | `housekeeping.rs` | snapshots and the reclaiming of space |
 //! | `verify.rs` | the password pool |
+//! | `permission.rs` | which rights a command needs |
+//! | `audit.rs` | what was refused, in the log and counted |
+//! | `reload.rs` | other users while connections go on |
 //! | `clock.rs` | the core's time |
 //! | `recovery.rs` | from the journal to a core |
 //! | `metrics.rs` | the counters as Prometheus text |
 #![forbid(unsafe_code)]
 
+mod audit;
 mod clock;
 mod config;
 mod housekeeping;
@@ -35,7 +39,9 @@ mod link;
 mod metrics;
 mod node;
 mod outbox;
+mod permission;
 mod recovery;
+mod reload;
 mod step;
 mod stored;
 mod verify;
@@ -43,3 +49,4 @@ mod verify;
 pub use clock::{Clock, wall_ms};
 pub use config::Config;
 pub use node::{Node, Role, StartError};
+pub use reload::Reloaded;

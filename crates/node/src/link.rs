@@ -10,11 +10,9 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use auth::{Action, What};
 use message::Message;
 use session::{
-    Authenticate, BindTarget, Command, Declare, Event, Link, Operation, Refusal, RefusalKind,
-    SessionId, Source, Submitted,
+    Authenticate, Command, Event, Link, Operation, Refusal, RefusalKind, SessionId, Submitted,
 };
 
 use crate::{
@@ -248,65 +246,6 @@ pub(crate) fn measured(command: &Command) -> Result<(), Refusal> {
             .will
             .as_ref()
             .map_or(Ok(()), |will| measure(&will.message)),
-        _ => Ok(()),
-    }
-}
-
-/// The permission question, asked for every publish, subscribe and declare.
-pub(crate) fn permitted(principal: &auth::Principal, command: &Command) -> Result<(), Refusal> {
-    let ask = |action, what: What<'_>| {
-        if principal.rights.permits(action, what) {
-            Ok(())
-        } else {
-            let verb = match action {
-                Action::Publish => "publish",
-                Action::Subscribe => "subscribe",
-                Action::Declare => "declare",
-            };
-            Err(Refusal::new(
-                RefusalKind::AccessDenied,
-                format!("user '{}' may not {verb} here", principal.user),
-            ))
-        }
-    };
-    match command {
-        Command::Publish(publish) => ask(Action::Publish, What::Address(&publish.message.address)),
-        Command::Transact(transact) => {
-            for operation in &transact.operations {
-                if let Operation::Publish(publish) = operation {
-                    ask(Action::Publish, What::Address(&publish.message.address))?;
-                }
-            }
-            Ok(())
-        }
-        Command::OpenClient(open) => match &open.will {
-            Some(will) => ask(Action::Publish, What::Address(&will.message.address)),
-            None => Ok(()),
-        },
-        Command::Subscribe(subscribe) => match &subscribe.source {
-            Source::Queue { name, .. } | Source::Stream { name } => {
-                ask(Action::Subscribe, What::Name(name))
-            }
-            Source::Topic { filter } | Source::Shared { filter, .. } => {
-                ask(Action::Subscribe, What::Filter(filter))
-            }
-        },
-        Command::Pull(pull) => ask(Action::Subscribe, What::Name(&pull.queue)),
-        Command::Declare { declare, .. } => match declare {
-            Declare::Queue { name, .. }
-            | Declare::DeleteQueue { name, .. }
-            | Declare::Purge { name }
-            | Declare::Exchange { name, .. }
-            | Declare::DeleteExchange { name, .. } => ask(Action::Declare, What::Name(name)),
-            Declare::Bind(binding) | Declare::Unbind(binding) => {
-                ask(Action::Subscribe, What::Filter(&binding.filter))?;
-                match &binding.target {
-                    BindTarget::Queue(name) | BindTarget::Exchange(name) => {
-                        ask(Action::Declare, What::Name(name))
-                    }
-                }
-            }
-        },
         _ => Ok(()),
     }
 }

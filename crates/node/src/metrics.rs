@@ -52,6 +52,7 @@ pub(crate) fn text(shared: &Shared) -> String {
         "counter",
         shared.moved.load(Ordering::Relaxed) as f64,
     );
+    shared.audit.write_metrics(&mut out);
     let stats = shared.journal.stats();
     let counters = [
         ("journal_batches_total", "Batches committed.", stats.batches),

@@ -10,16 +10,20 @@ use std::{
     task::Waker,
 };
 
+use bytes::Bytes;
 use journal::Journal;
-use message::Timestamp;
+use message::{Timestamp, VhostId};
 use session::{Authenticate, Event, Link, Peer, Port, SessionId};
 
 use crate::{
-    Clock, Config, housekeeping,
+    Clock, Config,
+    audit::Audit,
+    housekeeping,
     keeper::Keeper,
     link::{NodeLink, wake_all},
     outbox::Outbox,
     recovery,
+    reload::{self, Reloaded},
     step::{Connection, Core, Heads, Step},
     stored::Stored,
     verify::{Job, VerifyPool},
@@ -61,6 +65,7 @@ pub(crate) struct Shared {
     pub(crate) stored: Stored,
     pub(crate) keeper: Keeper,
     verify: VerifyPool,
+    pub(crate) audit: Audit,
     pub(crate) epoch: u64,
     pub(crate) refused_unconfirmed: AtomicU64,
     pub(crate) snapshots: AtomicU64,
@@ -120,6 +125,7 @@ impl Shared {
             wakers,
             keeper_wanted,
             unconfirmed_refused,
+            refused,
             ..
         } = step;
         drop(stage);
@@ -130,6 +136,9 @@ impl Shared {
         if unconfirmed_refused > 0 {
             self.refused_unconfirmed
                 .fetch_add(unconfirmed_refused, Ordering::Relaxed);
+        }
+        for refused in &refused {
+            self.audit.permission(refused, self.clock.now());
         }
         wakers
     }
@@ -178,12 +187,13 @@ impl Node {
         let (verify, jobs) = VerifyPool::new(config.verify_queue_max);
         let (stored, reads) = Stored::new(recovered.journal.clone());
         let shared = Arc::new(Shared {
-            core: Mutex::new(Core::new(recovered.broker, recovered.seed)),
+            core: Mutex::new(Core::new(recovered.broker, users, recovered.seed)),
             journal: recovered.journal,
             clock: Arc::new(Clock::starting_after(recovered.last)),
             stored,
             keeper: Keeper::default(),
             verify,
+            audit: Audit::default(),
             epoch: recovered.epoch,
             refused_unconfirmed: AtomicU64::new(0),
             snapshots: AtomicU64::new(0),
@@ -212,11 +222,10 @@ impl Node {
             Ok(())
         };
         for number in 0..config.verify_threads.max(1) {
-            let (shared, users, jobs) =
-                (Arc::clone(&shared), Arc::clone(&users), Arc::clone(&jobs));
+            let (shared, jobs) = (Arc::clone(&shared), Arc::clone(&jobs));
             start(
                 format!("verify-{number}"),
-                Box::new(move || jobs.run(&shared, &users)),
+                Box::new(move || jobs.run(&shared)),
             )?;
         }
         for number in 0..config.reader_threads.max(1) {
@@ -263,6 +272,18 @@ impl Node {
         journal
             .map(|failure| format!("the journal failed: {failure}"))
             .or_else(|| self.shared.broken.get().cloned())
+    }
+
+    /// Puts others in the place of the users and virtual hosts that there were, and looks at each connection again. Live
+    /// connections go on, with the rights that they have from here on; see `reload.rs` for those that do not.
+    pub fn reload(&self, users: Arc<auth::Users>) -> Reloaded {
+        reload::reload(&self.shared, users)
+    }
+
+    /// The users and virtual hosts that are in force.
+    #[must_use]
+    pub fn users(&self) -> Arc<auth::Users> {
+        Arc::clone(&self.shared.core().users)
     }
 
     /// The epoch that this node opened.
@@ -329,7 +350,10 @@ impl Port for Node {
             Connection {
                 outbox: Arc::clone(&outbox),
                 peer,
+                protocol: "",
+                client: Bytes::new(),
                 principal: None,
+                vhost: VhostId::ROOT,
             },
         );
         drop(core);

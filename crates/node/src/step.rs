@@ -14,14 +14,18 @@ use std::{
 use broker::{BodyAt, Broker, Change, Content, Context, Decision, Effect, Fetch, RecordKind, Wait};
 use bytes::Bytes;
 use journal::{Journal, Stage};
-use message::{Message, StoredId, Timestamp};
+use message::{Message, StoredId, Timestamp, VhostId};
 use rustc_hash::FxHashMap;
 use session::{
     CloseReason, Command, Event, Operation, Peer, PublishOutcome, Refusal, RefusalKind, SessionId,
 };
 use smallvec::SmallVec;
 
-use crate::outbox::{Held, Item, Outbox};
+use crate::{
+    audit::Refused,
+    outbox::{Held, Item, Outbox},
+    permission::{self, Asker, Forbidden},
+};
 
 /// Bodies longer than this go ahead of their record in parts of this many bytes.
 pub(crate) const PART_LEN: usize = 256 * 1024;
@@ -36,8 +40,14 @@ pub(crate) const BODY_PART: u8 = 0xF0;
 pub(crate) struct Connection {
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) peer: Peer,
+    /// What it spoke at its last login, for the log, the counters, and who may come without a password.
+    pub(crate) protocol: &'static str,
+    /// The client's own name.
+    pub(crate) client: Bytes,
     /// Set once the peer is known.
     pub(crate) principal: Option<Arc<auth::Principal>>,
+    /// The principal's.
+    pub(crate) vhost: VhostId,
 }
 
 /// A message that the core asked for.
@@ -52,6 +62,8 @@ pub(crate) struct Wanted {
 pub(crate) struct Core {
     pub(crate) broker: Broker,
     pub(crate) connections: FxHashMap<SessionId, Connection>,
+    /// Who may log in. Replaced as a whole.
+    pub(crate) users: Arc<auth::Users>,
     pub(crate) wanted: Vec<Wanted>,
     /// Publishes are refused: the disk is full.
     pub(crate) blocked: bool,
@@ -62,6 +74,12 @@ pub(crate) struct Core {
     effects: Vec<Effect>,
     records: Vec<u8>,
     planned: Vec<Planned>,
+}
+
+/// Why a command does not reach the core.
+enum Stopped {
+    Refused(Refusal),
+    Forbidden(Box<Forbidden>),
 }
 
 /// A record about to be appended.
@@ -152,10 +170,11 @@ impl Heads {
 }
 
 impl Core {
-    pub(crate) fn new(broker: Broker, seed: u64) -> Self {
+    pub(crate) fn new(broker: Broker, users: Arc<auth::Users>, seed: u64) -> Self {
         Self {
             broker,
             connections: FxHashMap::default(),
+            users,
             wanted: Vec::new(),
             blocked: false,
             now: Timestamp(0),
@@ -183,7 +202,12 @@ impl Core {
     pub(crate) fn command(&mut self, step: &mut Step<'_, '_>, from: SessionId, command: &Command) {
         match self.refusal(from, command) {
             Ok(()) => {}
-            Err(refusal) => return self.refuse(step, from, command, refusal),
+            Err(Stopped::Refused(refusal)) => return self.refuse(step, from, command, refusal),
+            Err(Stopped::Forbidden(forbidden)) => {
+                let connection = &self.connections[&from];
+                step.refused.push(Refused::new(connection, &forbidden));
+                return self.refuse(step, from, command, forbidden.refusal);
+            }
         }
         let context = self.context();
         let mut decision = std::mem::take(&mut self.decision);
@@ -218,19 +242,29 @@ impl Core {
             return self.refuse(step, from, command, refusal);
         }
         self.perform(step, decision);
+        if let Command::OpenClient(open) = command {
+            self.opened(step, from, &open.client_id);
+        }
     }
 
     /// Whether the command may reach the core at all: who asks, and with which right.
-    fn refusal(&self, from: SessionId, command: &Command) -> Result<(), Refusal> {
-        let Some(principal) = self
-            .connections
-            .get(&from)
-            .and_then(|connection| connection.principal.as_deref())
-        else {
-            return Err(Refusal::new(RefusalKind::AccessDenied, "not logged in"));
+    fn refusal(&self, from: SessionId, command: &Command) -> Result<(), Stopped> {
+        let connection = self.connections.get(&from);
+        let known = connection.and_then(|known| Some((known.vhost, known.principal.as_deref()?)));
+        let Some((vhost, principal)) = known else {
+            return Err(Stopped::Refused(Refusal::new(
+                RefusalKind::AccessDenied,
+                "not logged in",
+            )));
         };
-        crate::link::measured(command)?;
-        crate::link::permitted(principal, command)
+        crate::link::measured(command).map_err(Stopped::Refused)?;
+        let asker = Asker {
+            session: from,
+            vhost,
+            principal,
+            broker: &self.broker,
+        };
+        permission::permitted(asker, command).map_err(Stopped::Forbidden)
     }
 
     fn refuse(
@@ -611,6 +645,8 @@ pub(crate) struct Step<'journal, 'heads> {
     pub(crate) keeper_wanted: bool,
     /// Unconfirmed publishes refused at the door.
     pub(crate) unconfirmed_refused: u64,
+    /// What was not permitted, to be counted and logged once the lock is free.
+    pub(crate) refused: Vec<Refused>,
     delivered: usize,
 }
 
@@ -633,6 +669,7 @@ impl<'journal, 'heads> Step<'journal, 'heads> {
             wakers,
             keeper_wanted: false,
             unconfirmed_refused: 0,
+            refused: Vec::new(),
             delivered: 0,
         }
     }

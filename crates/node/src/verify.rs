@@ -92,40 +92,49 @@ impl Jobs {
     }
 
     /// One thread of the pool.
-    pub(crate) fn run(&self, shared: &Shared, users: &auth::Users) {
+    pub(crate) fn run(&self, shared: &Shared) {
         while let Some(job) = self.next() {
-            // Whoever has gone is not worth the work, which others wait for.
-            if !shared.core().connections.contains_key(&job.session) {
-                continue;
+            loop {
+                let users = {
+                    let core = shared.core();
+                    // Whoever has gone is not worth the work, which others wait for.
+                    if !core.connections.contains_key(&job.session) {
+                        break;
+                    }
+                    Arc::clone(&core.users)
+                };
+                let verified = catch_unwind(AssertUnwindSafe(|| {
+                    users.verify(&job.authenticate, &job.peer)
+                }))
+                .unwrap_or_else(|_| {
+                    Err(Refusal::new(
+                        RefusalKind::Internal,
+                        "verifying the credentials failed",
+                    ))
+                });
+                if admit(shared, &job, &users, verified) {
+                    break;
+                }
             }
-            let verified = catch_unwind(AssertUnwindSafe(|| {
-                users.verify(&job.authenticate, &job.peer)
-            }))
-            .unwrap_or_else(|_| {
-                Err(Refusal::new(
-                    RefusalKind::Internal,
-                    "verifying the credentials failed",
-                ))
-            });
-            let client = String::from_utf8_lossy(&job.authenticate.client);
-            match &verified {
-                Ok(principal) => tracing::debug!(
-                    session = job.session.0, peer = %job.peer.address, protocol = job.authenticate.protocol, user = %principal.user,
-                    vhost = %principal.vhost, %client, "logged in"
-                ),
-                Err(refusal) => tracing::info!(
-                    session = job.session.0, peer = %job.peer.address, protocol = job.authenticate.protocol, %client, %refusal, "login refused"
-                ),
-            }
-            admit(shared, &job, verified);
         }
     }
 }
 
-/// Makes a verified peer known to the core, and answers it.
-fn admit(shared: &Shared, job: &Job, verified: Result<auth::Principal, Refusal>) {
+/// Makes a verified peer known to the core, and answers it. `false`: the users are others by now, so ask them.
+fn admit(
+    shared: &Shared,
+    job: &Job,
+    users: &Arc<auth::Users>,
+    verified: Result<auth::Principal, Refusal>,
+) -> bool {
     let (session, token) = (job.session, job.authenticate.token);
+    let mut current = true;
+    let mut told = None;
     shared.stepped(|core, step| {
+        current = Arc::ptr_eq(users, &core.users);
+        if !current {
+            return false;
+        }
         let answer = verified.and_then(|principal| {
             let vhost = core.broker.vhost(&principal.vhost).ok_or_else(|| {
                 Refusal::new(
@@ -135,6 +144,7 @@ fn admit(shared: &Shared, job: &Job, verified: Result<auth::Principal, Refusal>)
             })?;
             Ok((principal, vhost))
         });
+        told = Some(answer.clone().map(|(principal, _)| principal));
         let event = match answer {
             Err(refusal) => Event::Refused { token, refusal },
             Ok((principal, vhost)) => {
@@ -152,6 +162,9 @@ fn admit(shared: &Shared, job: &Job, verified: Result<auth::Principal, Refusal>)
                     user: Arc::clone(&principal.user),
                 };
                 let vhost_name = Arc::clone(&principal.vhost);
+                connection.protocol = job.authenticate.protocol;
+                connection.client = bytes::Bytes::copy_from_slice(&job.authenticate.client);
+                connection.vhost = vhost;
                 let before = connection.principal.replace(Arc::new(principal));
                 // AMQP 0-9-1 names its virtual host after the login, so it asks twice; nothing of the first is in use by then.
                 let moved = before
@@ -176,4 +189,14 @@ fn admit(shared: &Shared, job: &Job, verified: Result<auth::Principal, Refusal>)
         }
         false
     });
+    if let Some(told) = told {
+        shared.audit.login(
+            session,
+            &job.peer,
+            &job.authenticate,
+            told,
+            shared.clock.now(),
+        );
+    }
+    current
 }

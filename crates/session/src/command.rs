@@ -66,6 +66,8 @@ pub struct Authenticate {
     pub vhost: Option<String>,
     /// Fall back to the listener's default when no virtual host of that name exists (STOMP `host`).
     pub vhost_fallback: bool,
+    /// The peer names its virtual host later and is verified again: that the default one is closed to it is no refused login.
+    pub vhost_follows: bool,
     /// The protocol and version, for logs and metrics: `MQTT 5`, `STOMP 1.2`.
     pub protocol: &'static str,
     /// The client's own name, for logs.

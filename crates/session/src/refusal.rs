@@ -11,6 +11,8 @@ pub enum RefusalKind {
     BadCredentials,
     /// The user may not do this here (also: the virtual host is closed to them).
     AccessDenied,
+    /// The same, and the operator wants the peer to be told no more than that (MQTT 0x80).
+    Unexplained,
     /// The virtual host, queue, exchange, consumer or subscription does not exist.
     NotFound,
     /// It exists with other properties (AMQP `PRECONDITION_FAILED`).

@@ -161,6 +161,7 @@ pub(crate) const fn code_of(kind: RefusalKind) -> ReplyCode {
     match kind {
         RefusalKind::BadCredentials
         | RefusalKind::AccessDenied
+        | RefusalKind::Unexplained
         | RefusalKind::InUse
         | RefusalKind::InvalidName => ReplyCode::AccessRefused,
         RefusalKind::NotFound => ReplyCode::NotFound,

@@ -423,6 +423,8 @@ impl Open {
             }
             // The queue was deleted. MQTT has no word for that; the subscription is just over.
             Event::Cancelled { consumer } => self.subscriptions.on_cancelled(consumer),
+            // QoS 0 has no acknowledgement to refuse with: dropped, and counted where it was refused (MQTT 5, 3.3.5).
+            Event::PublishRefused { .. } => {}
             // Publishes are refused one by one while storage is short.
             Event::Blocked { .. } => {}
             // Answers to commands that this protocol does not give, or that come before CONNACK.
@@ -430,7 +432,6 @@ impl Open {
             | Event::Refused { .. }
             | Event::Opened { .. }
             | Event::Declared { .. }
-            | Event::PublishRefused { .. }
             | Event::Returned { .. }
             | Event::Pulled { .. }
             | Event::Reached { .. }

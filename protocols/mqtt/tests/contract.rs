@@ -283,6 +283,7 @@ fn refusal(kind: &str) -> Refusal {
     let kind = match kind {
         "bad-credentials" => RefusalKind::BadCredentials,
         "access-denied" => RefusalKind::AccessDenied,
+        "unexplained" => RefusalKind::Unexplained,
         "not-found" => RefusalKind::NotFound,
         "queue-full" => RefusalKind::QueueFull,
         "storage-full" => RefusalKind::StorageFull,

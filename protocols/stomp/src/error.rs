@@ -106,7 +106,7 @@ impl From<Refusal> for Fault {
     fn from(refusal: Refusal) -> Self {
         let message = match refusal.kind {
             RefusalKind::BadCredentials => "login refused",
-            RefusalKind::AccessDenied => "access denied",
+            RefusalKind::AccessDenied | RefusalKind::Unexplained => "access denied",
             RefusalKind::NotFound => "not found",
             RefusalKind::Inequivalent => "declared otherwise",
             RefusalKind::Locked => "locked",

@@ -7,6 +7,9 @@ use toml::{Table, Value};
 use super::{Config, suggest};
 use crate::cli::Sources;
 
+/// Keys of `auth` that may stand at the top.
+const AT_THE_TOP: [&str; 2] = ["users", "rules"];
+
 /// What is wrong with a configuration. One line each: what, and where.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
@@ -180,27 +183,51 @@ fn sample() -> Table {
         password: Some(String::new()),
         vhosts: Some(Vec::new()),
         loopback_only: false,
+        rules: vec![every_rule()],
     });
+    config.auth.rules.push(every_rule());
     let mut table = Table::try_from(config).expect("the settings are TOML");
-    let users = table["auth"]["users"].clone();
-    table.insert("users".to_owned(), users);
+    for key in AT_THE_TOP {
+        let value = table["auth"][key].clone();
+        table.insert(key.to_owned(), value);
+    }
     table
 }
 
-/// Types the table. `users` at the top is a shorter spelling of `auth.users`.
+/// A rule with every key.
+fn every_rule() -> auth::Rule {
+    let text = || Some(String::new());
+    auth::Rule {
+        users: Some(Vec::new()),
+        vhosts: Some(Vec::new()),
+        topic: text(),
+        queue: text(),
+        exchange: text(),
+        key: text(),
+        stream: text(),
+        everything: true,
+        reason: Some(0),
+        ..auth::Rule::default()
+    }
+}
+
+/// Types the table. `users` and `rules` at the top are a shorter spelling of `auth.users` and `auth.rules`.
 fn compose(mut table: Table, origin: &str) -> Result<Config, ConfigError> {
     let fault = |fault: String| ConfigError::Type {
         origin: origin.to_owned(),
         fault,
     };
-    if let Some(users) = table.remove("users") {
+    for key in AT_THE_TOP {
+        let Some(value) = table.remove(key) else {
+            continue;
+        };
         let auth = table
             .entry("auth")
             .or_insert_with(|| Value::Table(Table::new()));
         if let Value::Table(auth) = auth
-            && auth.insert("users".to_owned(), users).is_some()
+            && auth.insert(key.to_owned(), value).is_some()
         {
-            return Err(fault("users and auth.users are both given".to_owned()));
+            return Err(fault(format!("{key} and auth.{key} are both given")));
         }
     }
     table.try_into().map_err(|error: toml::de::Error| {
@@ -306,6 +333,8 @@ mod tests {
         assert_eq!(config.auth.users[0].name, "ada");
         let both = with(&["users=[{name='ada',password='x'}]", "auth.users=[]"]);
         assert!(both.expect_err("both").contains("both given"));
+        let config = with(&["rules=[{deny=['publish'],topic='a'}]"]).expect("right");
+        assert_eq!(config.auth.rules[0].topic.as_deref(), Some("a"));
     }
 
     #[test]
@@ -377,6 +406,27 @@ mod tests {
             ),
             (&["auth.vhosts=[]"], "at least one virtual host"),
             (&["users=[{name='ada',pasword='x'}]"], "users[0].pasword"),
+            (
+                &["rules=[{deny=['publish'],topc='a'}]"],
+                "unknown key rules[0].topc in --set rules=[{deny=['publish'],topc='a'}]; did you mean rules[0].topic?",
+            ),
+            (
+                &["users=[{name='ada',password='x',rules=[{users=['a'],dney=[]}]}]"],
+                "users[0].rules[0].dney",
+            ),
+            (
+                &["rules=[{users=['eve'],deny=['publish'],topic='a'}]"],
+                "auth: rule 1 of auth.rules is for user \"eve\", which does not exist",
+            ),
+            (
+                &["rules=[{deny=['publish'],topic='a/#/b'}]"],
+                "rule 1 of auth.rules has topic = \"a/#/b\", which has a \"#\" before its last level",
+            ),
+            (
+                &["rules=[{deny=['publish'],topic='a',reason=0x97}]"],
+                "reason = 0x97; it can be 0x80 (unspecified error) or 0x87",
+            ),
+            (&["auth.default=maybe"], "auth.default"),
             (&["journal.direct=always"], "journal.direct"),
         ] {
             let error = with(set).expect_err(set[0]);

@@ -13,6 +13,7 @@
 //! | `pull.rs` | pulls, and pulls that wait |
 //! | `receipt.rs` | settlements by receipt |
 //! | `pump.rs` | deliveries |
+//! | `revoke.rs` | what a connection may not read any more |
 //! | `client.rs` | client sessions, wills, connections that come and go |
 //! | `transact.rs` | transactions |
 //! | `tick.rs` | what is due |
@@ -26,6 +27,7 @@ mod pull;
 mod pump;
 mod receipt;
 mod replay;
+mod revoke;
 mod route;
 mod settle;
 mod subscribe;
@@ -41,6 +43,8 @@ use crate::{
 };
 
 use draft::Draft;
+
+pub use revoke::Reading;
 
 impl Broker {
     /// Decides a command of a connection that has been attached. `Authenticate` is not for the core.

@@ -237,6 +237,11 @@ fn phrase(refusal: &Refusal, kind: &str, name: &[u8], step: &Step<'_>) -> Fault 
     let it = called(kind, name, step.shared);
     let text = match refusal.kind {
         RefusalKind::NotFound => format!("no {it}"),
+        // A rule of the operator: it says which access.
+        RefusalKind::AccessDenied if refusal.detail.contains(" access to ") => {
+            refusal.detail.to_string()
+        }
+        RefusalKind::Unexplained => refusal.detail.to_string(),
         RefusalKind::AccessDenied => {
             format!("access to {it} refused for user '{}'", step.shared.user)
         }

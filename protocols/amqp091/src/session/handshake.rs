@@ -161,6 +161,7 @@ impl AmqpSession {
             .push_back(Command::Authenticate(Box::new(Authenticate {
                 token: token(0, number),
                 credentials: visitor.credentials.clone(),
+                vhost_follows: vhost.is_none(),
                 vhost,
                 vhost_fallback: false,
                 protocol: "AMQP 0-9-1",

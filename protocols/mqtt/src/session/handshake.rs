@@ -91,6 +91,7 @@ impl Handshake {
                 credentials,
                 vhost: None,
                 vhost_fallback: false,
+                vhost_follows: false,
                 protocol: version.name(),
                 client,
             })));
@@ -321,9 +322,10 @@ pub(super) fn connect_reason(refusal: &Refusal) -> ReasonCode {
         }
         RefusalKind::TooLarge => ReasonCode::PACKET_TOO_LARGE,
         RefusalKind::NotActive => ReasonCode::USE_ANOTHER_SERVER,
-        RefusalKind::Internal | RefusalKind::UnknownDelivery | RefusalKind::NotOut => {
-            ReasonCode::UNSPECIFIED_ERROR
-        }
+        RefusalKind::Internal
+        | RefusalKind::UnknownDelivery
+        | RefusalKind::NotOut
+        | RefusalKind::Unexplained => ReasonCode::UNSPECIFIED_ERROR,
         RefusalKind::Inequivalent
         | RefusalKind::Locked
         | RefusalKind::InUse

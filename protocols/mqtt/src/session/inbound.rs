@@ -281,11 +281,18 @@ impl Inbound {
             PublishOutcome::Accepted { .. } | PublishOutcome::Duplicate => {
                 (ReasonCode::SUCCESS, "")
             }
+            // [MQTT3-3.3.5-2]: what is not permitted is acknowledged all the same, or the connection closed. As
+            // in Mosquitto it is acknowledged: a client that was closed would send it again for ever.
+            PublishOutcome::Refused(refusal)
+                if peer.version < Version::V5 && is_forbidden(refusal.kind) =>
+            {
+                (ReasonCode::SUCCESS, "")
+            }
             PublishOutcome::Refused(refusal) => {
                 // [MQTT-4.3.3-9]
                 self.exactly_once.remove(&packet_id);
                 let reason = publish_reason(refusal);
-                // MQTT 3.1.1 cannot refuse a publish: [MQTT3-3.3.5-2] leaves closing, so that the client still has it.
+                // MQTT 3.1.1 cannot refuse a publish: closing is left, so that the client still has it.
                 if peer.version < Version::V5 {
                     return Err(Fault::ours(reason, refusal.detail.to_string()));
                 }
@@ -315,6 +322,11 @@ impl Inbound {
     }
 }
 
+/// Whether a refusal is one of permission.
+const fn is_forbidden(kind: RefusalKind) -> bool {
+    matches!(kind, RefusalKind::AccessDenied | RefusalKind::Unexplained)
+}
+
 /// The reason code of PUBACK and PUBREC for a refusal (MQTT 5, table 3-4).
 fn publish_reason(refusal: &Refusal) -> ReasonCode {
     match refusal.kind {
@@ -331,8 +343,9 @@ fn publish_reason(refusal: &Refusal) -> ReasonCode {
         | RefusalKind::InvalidArgument
         | RefusalKind::NotImplemented
         | RefusalKind::NotActive => ReasonCode::IMPLEMENTATION_SPECIFIC,
-        RefusalKind::UnknownDelivery | RefusalKind::NotOut | RefusalKind::Internal => {
-            ReasonCode::UNSPECIFIED_ERROR
-        }
+        RefusalKind::UnknownDelivery
+        | RefusalKind::NotOut
+        | RefusalKind::Unexplained
+        | RefusalKind::Internal => ReasonCode::UNSPECIFIED_ERROR,
     }
 }

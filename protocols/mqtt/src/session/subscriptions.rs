@@ -317,9 +317,10 @@ fn subscribe_reason(refusal: &Refusal, unsubscribe: bool) -> ReasonCode {
         {
             ReasonCode::QUOTA_EXCEEDED
         }
-        RefusalKind::UnknownDelivery | RefusalKind::NotOut | RefusalKind::Internal => {
-            ReasonCode::UNSPECIFIED_ERROR
-        }
+        RefusalKind::UnknownDelivery
+        | RefusalKind::NotOut
+        | RefusalKind::Unexplained
+        | RefusalKind::Internal => ReasonCode::UNSPECIFIED_ERROR,
         _ => ReasonCode::IMPLEMENTATION_SPECIFIC,
     }
 }

@@ -342,12 +342,13 @@ impl Conversation {
                     return Err(Fault::other("subscription cancelled", detail));
                 }
             }
+            // A SEND without a receipt. STOMP 1.2, "ERROR": whatever goes wrong is told so.
+            Event::PublishRefused { refusal, .. } => return Err(Fault::from(refusal)),
             Event::Blocked { blocked, reason } => self.blocked = blocked.then_some(reason),
             // Nothing that this session asks is answered so.
             Event::Authenticated { .. }
             | Event::Opened { .. }
             | Event::Resumed { .. }
-            | Event::PublishRefused { .. }
             | Event::Returned { .. }
             | Event::InboundReleased { .. }
             | Event::Pulled { .. }

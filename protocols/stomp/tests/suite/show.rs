@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! authenticated USER                     published #TOKEN MATCHED | published #TOKEN refused KIND DETAIL
+//! publish-refused KIND DETAIL
 //! refused #TOKEN KIND DETAIL             declared #TOKEN NAME
 //! subscribed|settled|reached|unsubscribed|committed #TOKEN
 //! cancelled CONSUMER                     blocked REASON | unblocked
@@ -279,6 +280,7 @@ fn read_refusal(words: &[&str]) -> Refusal {
     let kind = match words[0] {
         "BadCredentials" => RefusalKind::BadCredentials,
         "AccessDenied" => RefusalKind::AccessDenied,
+        "Unexplained" => RefusalKind::Unexplained,
         "NotFound" => RefusalKind::NotFound,
         "InUse" => RefusalKind::InUse,
         "InvalidArgument" => RefusalKind::InvalidArgument,
@@ -424,6 +426,10 @@ pub(crate) fn event(line: &str) -> Event {
                     matched: matched.parse().expect("a number"),
                 },
             },
+        },
+        "publish-refused" => Event::PublishRefused {
+            lane: session::Lane(0),
+            refusal: read_refusal(&words[1..]),
         },
         "refused" => Event::Refused {
             token: read_token(words[1]),

@@ -1,0 +1,186 @@
+//! What a connection reads and may not read any more, and what a permission question needs to know of the core.
+//!
+//! A queue that the core named and that is exclusive to a connection is a part of that connection: it may be read as long as
+//! what it is bound to may be. Any other queue is a thing of its own, and so are its bindings.
+
+use bytes::Bytes;
+use message::{Filter, Name, VhostId};
+use session::{Binding, ConsumerId, Event, ExchangeKind, QueueId, SessionId, Source};
+
+use super::{consumer_lane, draft::Draft};
+use crate::{
+    Broker, Context, Decision, Wait,
+    change::{ClientUnsubscribed, Kind},
+    record::wire::Wire as _,
+};
+
+/// What queues start with that the core names itself.
+const MADE_UP: &[u8] = b"amq.gen-";
+
+/// Something that a connection reads.
+#[derive(Clone, Copy, Debug)]
+pub enum Reading<'a> {
+    /// A topic filter of its client session, shared or not.
+    Topic(&'a Filter),
+    /// A queue.
+    Queue(&'a Name),
+    /// What feeds a queue of its own.
+    Binding(&'a Binding),
+}
+
+impl Broker {
+    /// Whether there is a queue of that name.
+    #[must_use]
+    pub fn has_queue(&self, vhost: VhostId, name: &Name) -> bool {
+        self.named(vhost, name).is_some()
+    }
+
+    /// The name of a queue.
+    #[must_use]
+    pub fn name_of(&self, queue: QueueId) -> Option<Name> {
+        self.queue(queue).map(|queue| queue.declared.name.clone())
+    }
+
+    /// Whether the queue was named by the core, for that connection alone.
+    #[must_use]
+    pub fn is_own_queue(&self, session: SessionId, vhost: VhostId, name: &Name) -> bool {
+        name.starts_with(MADE_UP)
+            && self
+                .named(vhost, name)
+                .is_some_and(|id| self.soft_queue(id).owner == Some(session))
+    }
+
+    /// The client id of the connection's client session.
+    #[must_use]
+    pub fn client_id(&self, session: SessionId) -> Option<Bytes> {
+        self.client_of(session)
+            .map(|(_, client)| client.client_id.clone())
+    }
+
+    /// How an exchange routes.
+    #[must_use]
+    pub fn exchange_kind(&self, vhost: VhostId, name: &Name) -> Option<ExchangeKind> {
+        self.exchange(vhost, name).map(|options| options.kind)
+    }
+
+    /// Ends what the connection reads and `may` says no to. Consumers of queues are cancelled and told so. `true`: a
+    /// subscription of its client session has ended, for which there is no word.
+    pub fn decide_revoke(
+        &self,
+        session: SessionId,
+        may: &dyn Fn(Reading<'_>) -> bool,
+        cx: &Context,
+        out: &mut Decision,
+    ) -> bool {
+        let mut draft = Draft::new(cx, out);
+        self.revoke_consumers(session, may, &mut draft);
+        self.revoke_subscriptions(session, may, &mut draft)
+    }
+
+    fn revoke_consumers(
+        &self,
+        session: SessionId,
+        may: &dyn Fn(Reading<'_>) -> bool,
+        draft: &mut Draft<'_>,
+    ) {
+        let Some(attached) = self.attached(session) else {
+            return;
+        };
+        let is_own = |id: QueueId| {
+            let queue = self.queue(id);
+            attached.owned.contains(&id)
+                && queue.is_some_and(|queue| queue.declared.name.starts_with(MADE_UP))
+        };
+        let mut cut = Vec::new();
+        for id in attached.owned.iter().filter(|id| is_own(**id)) {
+            for key in self.soft.bound.get(id).into_iter().flatten() {
+                let binding = Binding::read(&mut message::Reader::new(key.clone().into()));
+                if binding.is_ok_and(|binding| may(Reading::Binding(&binding))) {
+                    continue;
+                }
+                let key = (attached.vhost, key.clone());
+                let durable = self.durable.bindings.get(&key);
+                if let Some(bound) = durable.or_else(|| self.soft.bindings.get(&key)) {
+                    draft.change(Kind::Unbound(Box::new(bound.clone())));
+                }
+                cut.push(*id);
+            }
+        }
+        for (consumer, reads) in &attached.consumers {
+            let id = reads.queue;
+            let allowed = if is_own(id) {
+                !cut.contains(&id)
+            } else {
+                self.queue(id)
+                    .is_some_and(|queue| may(Reading::Queue(&queue.declared.name)))
+            };
+            if !reads.through_client && !allowed {
+                self.revoke_consumer(session, *consumer, id, draft);
+            }
+        }
+    }
+
+    fn revoke_consumer(
+        &self,
+        session: SessionId,
+        consumer: ConsumerId,
+        queue: QueueId,
+        draft: &mut Draft<'_>,
+    ) {
+        draft.change(Kind::ConsumerGone { session, consumer });
+        self.drop_if_unused(queue, session, Some(consumer), draft);
+        draft.tell(
+            session,
+            consumer_lane(consumer),
+            Wait::Durable,
+            Event::Cancelled { consumer },
+        );
+    }
+
+    fn revoke_subscriptions(
+        &self,
+        session: SessionId,
+        may: &dyn Fn(Reading<'_>) -> bool,
+        draft: &mut Draft<'_>,
+    ) -> bool {
+        let Some((number, client)) = self.client_of(session) else {
+            return false;
+        };
+        let end = |source: Source, draft: &mut Draft<'_>| {
+            draft.change(Kind::ClientUnsubscribed(Box::new(ClientUnsubscribed {
+                client: number,
+                source,
+            })));
+        };
+        let mut ended = false;
+        for pattern in client.subscriptions.keys() {
+            let filter = Filter::Pattern(pattern.clone());
+            if !may(Reading::Topic(&filter)) {
+                end(Source::Topic { filter }, draft);
+                ended = true;
+            }
+        }
+        for known in &client.sources {
+            let allowed = match &known.source {
+                Source::Shared { filter, .. } | Source::Topic { filter } => {
+                    may(Reading::Topic(filter))
+                }
+                Source::Queue { name, .. } | Source::Stream { name } => may(Reading::Queue(name)),
+            };
+            if allowed {
+                continue;
+            }
+            let consumers = self.attached(session).map(|attached| &attached.consumers);
+            for (consumer, reads) in consumers.into_iter().flatten() {
+                if reads.through_client && reads.queue == known.queue {
+                    let consumer = *consumer;
+                    draft.change(Kind::ConsumerGone { session, consumer });
+                }
+            }
+            end(known.source.clone(), draft);
+            self.drop_share_left(known.queue, number, draft);
+            ended = true;
+        }
+        ended
+    }
+}

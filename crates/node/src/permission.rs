@@ -1,0 +1,306 @@
+//! The permission question: which rights a command needs.
+//!
+//! | command | needs |
+//! |---|---|
+//! | publish, also in a transaction; a will | publish on the address and on each further key; publish or subscribe on a reply-to |
+//! | the same, or subscribe, where it makes the queue | declare as well |
+//! | subscribe, pull, use a receipt | subscribe on the queue or the filter |
+//! | declare a queue or exchange | declare; with a dead-letter target or alternate exchange subscribe, and publish on that |
+//! | delete | declare |
+//! | purge | subscribe |
+//! | bind, unbind | subscribe on the source with the key, publish on the target |
+//!
+//! Free of any: looking (passive declarations), what is there from the start (`amq.` exchanges: the core refuses to change
+//! them), and a queue that the core has named for this connection alone, which is a part of the connection.
+//!
+//! Whoever names a reply-to makes others publish there with rights of their own: so it must be a place where the one who names
+//! it may publish or read.
+
+use auth::{Action, Denied, Keys, Principal, Rights, What};
+use broker::{Broker, Reading};
+use bytes::Bytes;
+use message::{Address, Filter, Kind, Levels, Message, Name, VhostId};
+use session::{
+    BindTarget, Binding, Command, Declare, ExchangeKind, Operation, Publish, QueueOptions, Refusal,
+    RefusalKind, SessionId, Source,
+};
+
+/// How much of a name the log and a refusal show, in bytes.
+const SHOWN_LEN_MAX: usize = 200;
+/// What stands for the name of a queue that the core is asked to name, and which others may use.
+const MADE_UP: &[u8] = b"amq.gen-";
+
+/// A refusal, and what it was about.
+#[derive(Debug)]
+pub(crate) struct Forbidden {
+    pub(crate) action: Action,
+    /// For people: `topic 'a/b'`.
+    pub(crate) target: String,
+    pub(crate) refusal: Refusal,
+}
+
+/// Who asks.
+#[derive(Clone, Copy)]
+pub(crate) struct Asker<'a> {
+    pub(crate) session: SessionId,
+    pub(crate) vhost: VhostId,
+    pub(crate) principal: &'a Principal,
+    pub(crate) broker: &'a Broker,
+}
+
+/// Asks for every publish, subscribe and declare.
+pub(crate) fn permitted(asker: Asker<'_>, command: &Command) -> Result<(), Box<Forbidden>> {
+    if asker.rights().is_all() {
+        return Ok(());
+    }
+    match command {
+        Command::Publish(publish) => asker.publish(publish),
+        Command::Transact(transact) => {
+            transact
+                .operations
+                .iter()
+                .try_for_each(|operation| match operation {
+                    Operation::Publish(publish) => asker.publish(publish),
+                    Operation::Settle(_) => Ok(()),
+                })
+        }
+        Command::OpenClient(open) => match &open.will {
+            Some(will) => asker.message(&will.message),
+            None => Ok(()),
+        },
+        Command::Subscribe(subscribe) => match &subscribe.source {
+            Source::Queue { name, create } => {
+                asker.read(name)?;
+                asker.create(name, *create)
+            }
+            Source::Stream { name } => asker.ask(Action::Subscribe, What::Stream(name)),
+            Source::Topic { filter } | Source::Shared { filter, .. } => {
+                asker.ask(Action::Subscribe, What::Topic(Keys::Of(filter)))
+            }
+        },
+        Command::Pull(pull) => asker.read(&pull.queue),
+        Command::Declare { declare, .. } => asker.declare(declare),
+        Command::UseReceipt(used) => match asker.broker.name_of(used.receipt.queue) {
+            Some(name) => asker.read(&name),
+            None => Ok(()),
+        },
+        // What speaks of something that the connection has.
+        Command::Authenticate(_)
+        | Command::CloseClient { .. }
+        | Command::ReleaseInbound { .. }
+        | Command::Cancel { .. }
+        | Command::Unsubscribe { .. }
+        | Command::Credit { .. }
+        | Command::GroupWindow { .. }
+        | Command::GroupFlow { .. }
+        | Command::Settle(_)
+        | Command::CancelPull { .. }
+        | Command::Fence { .. } => Ok(()),
+    }
+}
+
+impl<'a> Asker<'a> {
+    const fn rights(&self) -> &'a Rights {
+        &self.principal.rights
+    }
+
+    /// Whether it may still be read: asked again when rights have changed.
+    pub(crate) fn may_read(&self, reading: Reading<'_>) -> bool {
+        let asked = match reading {
+            Reading::Topic(filter) => self.ask(Action::Subscribe, What::Topic(Keys::Of(filter))),
+            Reading::Queue(name) => self.read(name),
+            Reading::Binding(binding) => self.source(binding),
+        };
+        asked.is_ok()
+    }
+
+    fn ask(&self, action: Action, what: What<'_>) -> Result<(), Box<Forbidden>> {
+        let denied = match self.rights().ask(action, what) {
+            Ok(()) => return Ok(()),
+            Err(denied) => denied,
+        };
+        Err(Box::new(self.forbidden(denied, action, what)))
+    }
+
+    fn forbidden(&self, denied: Denied, action: Action, what: What<'_>) -> Forbidden {
+        let mut target = what.to_string();
+        target.truncate(target.floor_char_boundary(SHOWN_LEN_MAX));
+        let refusal = if denied.withheld {
+            Refusal::new(RefusalKind::Unexplained, "refused")
+        } else {
+            // RabbitMQ's words, which its users search for.
+            let access = match action {
+                Action::Publish => "write",
+                Action::Subscribe => "read",
+                Action::Declare => "configure",
+            };
+            let Principal { user, vhost, .. } = self.principal;
+            Refusal::new(
+                RefusalKind::AccessDenied,
+                format!("{access} access to {target} in vhost '{vhost}' refused for user '{user}'"),
+            )
+        };
+        Forbidden {
+            action,
+            target,
+            refusal,
+        }
+    }
+
+    fn publish(&self, publish: &Publish) -> Result<(), Box<Forbidden>> {
+        self.message(&publish.message)?;
+        if publish.message.address.kind == Kind::Queue {
+            self.create(&publish.message.address.name, publish.create)?;
+        }
+        Ok(())
+    }
+
+    fn message(&self, message: &Message) -> Result<(), Box<Forbidden>> {
+        let address = &message.address;
+        self.ask(Action::Publish, What::address(address))?;
+        let Some(fields) = &message.fields else {
+            return Ok(());
+        };
+        for key in &fields.carbon_copies {
+            match address.kind {
+                Kind::Queue => {
+                    let name = joined(key);
+                    self.ask(Action::Publish, What::Queue(&name))?;
+                }
+                Kind::Exchange => {
+                    let what = What::exchange(&address.name, Keys::One(key));
+                    self.ask(Action::Publish, what)?;
+                }
+                Kind::Topic => self.ask(Action::Publish, What::Topic(Keys::One(key)))?,
+                Kind::Stream => {}
+            }
+        }
+        fields.reply_to.as_ref().map_or(Ok(()), |to| self.reply(to))
+    }
+
+    fn reply(&self, to: &Address) -> Result<(), Box<Forbidden>> {
+        if to.kind == Kind::Queue && self.is_own(&to.name) {
+            return Ok(());
+        }
+        let what = What::address(to);
+        if self.rights().permits(Action::Subscribe, what) {
+            return Ok(());
+        }
+        self.ask(Action::Publish, what)
+    }
+
+    fn is_own(&self, name: &Name) -> bool {
+        self.broker.is_own_queue(self.session, self.vhost, name)
+    }
+
+    /// Whether a queue may be read.
+    fn read(&self, name: &Name) -> Result<(), Box<Forbidden>> {
+        if self.is_own(name) {
+            return Ok(());
+        }
+        self.ask(Action::Subscribe, What::Queue(name))
+    }
+
+    /// Whether a queue may be made on first use.
+    fn create(&self, name: &Name, create: bool) -> Result<(), Box<Forbidden>> {
+        if !create || self.broker.has_queue(self.vhost, name) {
+            return Ok(());
+        }
+        self.ask(Action::Declare, What::Queue(name))
+    }
+
+    fn declare(&self, declare: &Declare) -> Result<(), Box<Forbidden>> {
+        match declare {
+            Declare::Queue { passive: true, .. } | Declare::Exchange { passive: true, .. } => {
+                Ok(())
+            }
+            Declare::Queue { name, options, .. } => self.declare_queue(name, options),
+            Declare::DeleteQueue { name, .. } if self.is_own(name) => Ok(()),
+            Declare::DeleteQueue { name, .. } => self.ask(Action::Declare, What::Queue(name)),
+            Declare::Purge { name } => self.read(name),
+            Declare::Exchange { name, options, .. } => {
+                if name.is_empty() || name.starts_with(b"amq.") {
+                    return Ok(());
+                }
+                let this = What::Exchange(name, Keys::All);
+                self.ask(Action::Declare, this)?;
+                let Some(alternate) = &options.alternate else {
+                    return Ok(());
+                };
+                self.ask(Action::Subscribe, this)?;
+                self.ask(Action::Publish, What::exchange(alternate, Keys::All))
+            }
+            Declare::DeleteExchange { name, .. } => {
+                self.ask(Action::Declare, What::exchange(name, Keys::All))
+            }
+            Declare::Bind(binding) | Declare::Unbind(binding) => {
+                self.source(binding)?;
+                match &binding.target {
+                    BindTarget::Queue(name) if self.is_own(name) => Ok(()),
+                    BindTarget::Queue(name) => self.ask(Action::Publish, What::Queue(name)),
+                    BindTarget::Exchange(name) => {
+                        self.ask(Action::Publish, What::exchange(name, Keys::All))
+                    }
+                }
+            }
+        }
+    }
+
+    fn declare_queue(&self, name: &Name, options: &QueueOptions) -> Result<(), Box<Forbidden>> {
+        let is_own = name.is_empty() && options.exclusive;
+        let this: &[u8] = if name.is_empty() { MADE_UP } else { name };
+        if !is_own {
+            self.ask(Action::Declare, What::Queue(this))?;
+        }
+        let attributes = &options.attributes;
+        if let Some(target) = &attributes.dead_letter {
+            let key = target.key.as_ref();
+            if target.exchange.is_empty()
+                && let Some(key) = key
+            {
+                let name = joined(key);
+                self.ask(Action::Publish, What::Queue(&name))?;
+            } else {
+                let keys = key.map_or(Keys::All, Keys::One);
+                self.ask(Action::Publish, What::exchange(&target.exchange, keys))?;
+            }
+        }
+        if let Some(redrive) = &attributes.redrive {
+            self.ask(Action::Publish, What::Queue(&redrive.target))?;
+        }
+        // What dies in it is read out of it.
+        let moves = attributes.dead_letter.is_some() || attributes.redrive.is_some();
+        if moves && !is_own {
+            self.ask(Action::Subscribe, What::Queue(this))?;
+        }
+        Ok(())
+    }
+
+    /// Whether a binding may take from its exchange. How the exchange routes decides what the key says.
+    fn source(&self, binding: &Binding) -> Result<(), Box<Forbidden>> {
+        let name = &binding.exchange;
+        let everything = || What::exchange(name, Keys::All);
+        match self.broker.exchange_kind(self.vhost, name) {
+            Some(ExchangeKind::Fanout | ExchangeKind::Headers) => {
+                self.ask(Action::Subscribe, everything())
+            }
+            Some(ExchangeKind::Direct) => {
+                let exactly = Filter::Exact(binding.key.clone());
+                let what = What::exchange(name, Keys::Of(&exactly));
+                self.ask(Action::Subscribe, what)
+            }
+            Some(ExchangeKind::Topic) => {
+                let what = What::exchange(name, Keys::Of(&binding.filter));
+                self.ask(Action::Subscribe, what)
+            }
+            // Refused by the core, unless the operator does not even let it be asked for.
+            None => self.ask(Action::Subscribe, everything()),
+        }
+    }
+}
+
+/// The queue that a key means on the default exchange.
+fn joined(key: &Levels) -> Bytes {
+    let levels: Vec<&[u8]> = key.iter().collect();
+    Bytes::from(levels.join(&b'.'))
+}
