@@ -48,6 +48,25 @@ impl Counters {
     }
 }
 
+/// Whose way is gone where the specification leaves a choice, or where Mosquitto leaves the specification.
+///
+/// | | `Standard` | `Mosquitto` |
+/// |---|---|---|
+/// | a CONNECT of MQTT 5 that is malformed, or whose will may not be published | CONNACK with the reason (4.13.1: may) | closed without a word |
+/// | SUBSCRIBE without a filter, with QoS 3, retain handling 3 or subscription identifier 0 | 0x82, as 3.8.2 and 3.8.3 say | 0x81 |
+/// | PUBREC of a PUBLISH that nobody subscribes to | 0x10 (3.5.2.1: may) | 0x00 |
+/// | a PUBLISH of QoS 2 repeated for the second time in one connection | PUBREC \[MQTT-4.3.3-10\] | 0x82 |
+/// | a will without delay, when another connection resumes the session | published \[MQTT-3.1.2-8\] | not published |
+/// | a will delay without a session expiry | the session has ended: published at once (3.1.3.2.2) | the delay counts |
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Manners {
+    /// The letter of the specification, and where it leaves a choice the answer that tells most.
+    #[default]
+    Standard,
+    /// As Mosquitto.
+    Mosquitto,
+}
+
 /// What a listener allows. [`Config::check`] is called once, before the first connection.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -65,7 +84,7 @@ pub struct Config {
     pub properties_max: usize,
     /// Most topic filters in one SUBSCRIBE or UNSUBSCRIBE. 1 to 65,535.
     pub filters_max: usize,
-    /// Most levels of a topic or filter. 1 to 256.
+    /// Most levels of a topic or filter. 1 to 256. The default is 200 separators, as many as Mosquitto takes.
     pub levels_max: usize,
     /// The longest client identifier, in bytes. 23 to 65,535.
     pub client_id_len_max: usize,
@@ -81,6 +100,10 @@ pub struct Config {
     pub session_expiry_max_s: u32,
     /// The longest keep alive, in seconds; longer ones, and none, are shortened for MQTT 5 clients. 0 is no limit.
     pub keep_alive_max_s: u16,
+    /// Whether MQTT 5 clients that ask for problem information are told a reason in words too.
+    pub reason_strings: bool,
+    /// Whose way is gone where there are several.
+    pub manners: Manners,
     /// Counts.
     pub counters: Arc<Counters>,
 }
@@ -96,7 +119,7 @@ impl Default for Config {
             body_len_max: 16 * 1024 * 1024,
             properties_max: 512,
             filters_max: 1_000,
-            levels_max: 200,
+            levels_max: 201,
             client_id_len_max: 1_024,
             receive_max: 1_000,
             window_max: 1_000,
@@ -104,6 +127,8 @@ impl Default for Config {
             topic_alias_out_max: 32,
             session_expiry_max_s: u32::MAX,
             keep_alive_max_s: 0,
+            reason_strings: true,
+            manners: Manners::Standard,
             counters: Arc::default(),
         }
     }

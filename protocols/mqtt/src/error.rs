@@ -2,7 +2,7 @@
 //!
 //! What a packet says that is well formed but does not fit the state of the connection is judged in `session.rs`.
 
-use crate::codec::ReasonCode;
+use crate::{Manners, codec::ReasonCode};
 
 /// Bytes that are not a packet of this protocol.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -104,6 +104,19 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
+    /// The reason code to tell an MQTT 5 peer, in a manners.
+    #[must_use]
+    pub const fn reason_in(&self, manners: Manners) -> ReasonCode {
+        match (manners, self) {
+            // 0x0B is the subscription identifier.
+            (
+                Manners::Mosquitto,
+                Self::NoFilter | Self::SubscriptionOptions(_) | Self::PropertyValue(0x0b),
+            ) => ReasonCode::MALFORMED_PACKET,
+            _ => self.reason(),
+        }
+    }
+
     /// The reason code to tell an MQTT 5 peer.
     #[must_use]
     pub const fn reason(&self) -> ReasonCode {
@@ -115,10 +128,12 @@ impl DecodeError {
             Self::PropertyValue(0x23) => ReasonCode::TOPIC_ALIAS_INVALID,
             // MQTT 5, 3.8.3.1: reserved bits make a packet malformed; QoS 3 and retain handling 3 are Protocol Errors.
             Self::SubscriptionOptions(byte) if *byte & 0xc0 == 0 => ReasonCode::PROTOCOL_ERROR,
-            Self::PacketId | Self::PropertyTwice(_) | Self::PropertyValue(_) | Self::NoFilter => {
+            Self::PropertyTwice(_) | Self::PropertyValue(_) | Self::NoFilter => {
                 ReasonCode::PROTOCOL_ERROR
             }
-            Self::RemainingLength
+            // [MQTT-2.2.1-3] names no code for a packet identifier of 0: a field has a value that it cannot have.
+            Self::PacketId
+            | Self::RemainingLength
             | Self::PacketType(_)
             | Self::Flags { .. }
             | Self::Truncated

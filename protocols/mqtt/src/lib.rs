@@ -25,7 +25,7 @@ mod message;
 mod names;
 mod session;
 
-pub use config::{Config, ConfigError, Counters};
+pub use config::{Config, ConfigError, Counters, Manners};
 pub use error::DecodeError;
 pub use names::{
     Dialect, FilterError, Names, Subject, SubjectError, decode_filter, decode_source, decode_topic,

@@ -232,7 +232,7 @@ impl Names {
                     return Err(FilterError::Share);
                 };
                 if matches!(split_level(filter).0, b"$queue" | b"$stream" | b"$share") {
-                    return Err(FilterError::Share);
+                    return Err(FilterError::ShareOf);
                 }
                 Ok(Source::Shared {
                     group: Bytes::copy_from_slice(group),
@@ -370,9 +370,12 @@ pub enum FilterError {
     /// Empty, or more levels than the limit.
     #[error("topic filter is empty or has too many levels")]
     Bounds,
-    /// `$share` without group or filter, or of something that is not a topic.
+    /// `$share` without group or filter, or with a wildcard in the group.
     #[error("a shared subscription is $share/GROUP/FILTER, with a group without wildcards")]
     Share,
+    /// `$share` of something that is not a topic.
+    #[error("only topics have shared subscriptions")]
+    ShareOf,
     /// `$queue` or `$stream` with a wildcard or without a name.
     #[error("queues and streams are named without wildcards")]
     Name,

@@ -26,10 +26,12 @@ use std::{borrow::Cow, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use message::{Timestamp, VhostId};
-use session::{Close, CloseReason, Command, Event, Output, Refusal, Session, Token};
+use session::{
+    ClientExpiry, Close, CloseReason, Command, Event, Output, Refusal, RefusalKind, Session, Token,
+};
 
 use crate::{
-    Config,
+    Config, Manners,
     codec::{Decoder, Farewell, Limits, Packet, Property, ReasonCode, Version},
 };
 use handshake::{Handshake, client_expiry, connect_reason, refuse, refuse_malformed};
@@ -47,6 +49,8 @@ struct Fault {
     why: Cow<'static, str>,
     /// The client did nothing wrong.
     ours: bool,
+    /// Mosquitto closes without a CONNACK.
+    silent: bool,
 }
 
 impl Fault {
@@ -55,6 +59,7 @@ impl Fault {
             reason,
             why: why.into(),
             ours: false,
+            silent: false,
         }
     }
 
@@ -63,6 +68,15 @@ impl Fault {
             reason,
             why: why.into(),
             ours: true,
+            silent: false,
+        }
+    }
+
+    /// About the will of a CONNECT.
+    fn of_will(reason: ReasonCode, why: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            silent: true,
+            ..Self::new(reason, why)
         }
     }
 
@@ -143,18 +157,18 @@ impl MqttSession {
                         Ok(Some(packet)) => packet,
                         Ok(None) => return Ok(()),
                         Err(error) => {
-                            refuse_malformed(self.decoder.announced(), &error, out);
+                            refuse_malformed(self.decoder.announced(), &error, &self.config, out);
                             return Err(Close::fault(error.to_string()));
                         }
                     };
                     let Packet::Connect(connect) = packet else {
                         unreachable!("the first byte says CONNECT");
                     };
-                    let peer = Peer::of(&connect);
+                    let peer = Peer::of(&connect, &self.config);
                     match Handshake::begin(*connect, &self.config, out) {
                         Ok(handshake) => self.state = State::Authenticating(Box::new(handshake)),
                         Err(fault) => {
-                            refuse(&peer, fault.reason, &fault.why, out);
+                            refuse(&peer, &fault, out);
                             return Err(fault.close());
                         }
                     }
@@ -173,7 +187,8 @@ impl MqttSession {
                     }
                     Ok(None) => return Ok(()),
                     Err(error) => {
-                        let fault = Fault::new(error.reason(), error.to_string());
+                        let reason = error.reason_in(self.config.manners);
+                        let fault = Fault::new(reason, error.to_string());
                         return Err(open.fail(fault, out));
                     }
                 },
@@ -199,7 +214,7 @@ impl MqttSession {
             peer: handshake.peer,
             session_expiry_s: handshake.session_expiry_s,
             keep_alive: KeepAlive::new(handshake.keep_alive_s, now),
-            inbound: Inbound::new(&self.config, *vhost, Arc::clone(&handshake.user)),
+            inbound: Inbound::new(&self.config, *vhost, Arc::clone(&handshake.user), present),
             outbound: Outbound::new(handshake.alias_out_max, &self.config),
             subscriptions: Subscriptions::new(self.config.names(), handshake.window),
         };
@@ -221,10 +236,13 @@ impl MqttSession {
         refusal: &Refusal,
         out: &mut Output,
     ) -> Result<(), Close> {
+        let opening = matches!(self.state, State::Opening(..));
         match &mut self.state {
             State::Authenticating(handshake) | State::Opening(handshake, _) => {
-                let reason = connect_reason(refusal);
-                refuse(&handshake.peer, reason, &refusal.detail, out);
+                let mut fault = Fault::new(connect_reason(refusal), refusal.detail.clone());
+                // The user is known, so this is about the will.
+                fault.silent = opening && refusal.kind == RefusalKind::AccessDenied;
+                refuse(&handshake.peer, &fault, out);
                 Err(Close::done(refusal.detail.to_string()))
             }
             State::Open(open) => {
@@ -265,7 +283,7 @@ impl MqttSession {
                     CloseReason::NotActive => ReasonCode::USE_ANOTHER_SERVER,
                     _ => ReasonCode::SERVER_UNAVAILABLE,
                 };
-                refuse(&handshake.peer, code, code.words(), out);
+                refuse(&handshake.peer, &Fault::new(code, code.words()), out);
             }
             State::Waiting { .. } | State::Closed => {}
         }
@@ -346,7 +364,9 @@ impl Open {
     }
 
     fn on_disconnect(&self, farewell: &Farewell, out: &mut Output) -> Result<(), Fault> {
-        let mut expiry = None;
+        // One that was kept for nothing but its will delay ends here.
+        let ends = self.peer.manners == Manners::Mosquitto && self.session_expiry_s == 0;
+        let mut expiry = ends.then_some(ClientExpiry::WithConnection);
         for property in &farewell.properties.0 {
             match property {
                 Property::SessionExpiryInterval(seconds) => {
@@ -357,7 +377,7 @@ impl Open {
                             "session expiry was 0 and may not be raised",
                         ));
                     }
-                    expiry = Some(*seconds);
+                    expiry = Some(client_expiry(*seconds));
                 }
                 // MQTT 5, 3.14.2.2.5: only servers refer to servers.
                 Property::ServerReference(_) => {
@@ -372,7 +392,7 @@ impl Open {
         out.commands.push_back(Command::CloseClient {
             // [MQTT-3.14.4-3], [MQTT-3.1.2-10]
             publish_will: farewell.reason != ReasonCode::SUCCESS,
-            expiry: expiry.map(client_expiry),
+            expiry,
         });
         Ok(())
     }
@@ -493,7 +513,7 @@ impl Session for MqttSession {
                 if let Err(fault) =
                     handshake.on_authenticated(vhost, user, &session.config, now, out)
                 {
-                    refuse(&handshake.peer, fault.reason, &fault.why, out);
+                    refuse(&handshake.peer, &fault, out);
                     return Err(fault.close());
                 }
                 session.state = State::Opening(handshake, vhost);

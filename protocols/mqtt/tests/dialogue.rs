@@ -16,7 +16,7 @@
 use bytes::{Buf, BytesMut};
 use message::Timestamp;
 use mqtt::{
-    Config, MqttSession,
+    Config, Manners, MqttSession,
     codec::{Decoder, Limits, Version},
 };
 use session::{Close, Output, Session};
@@ -167,6 +167,17 @@ impl Talk {
 fn configure(config: &mut Config, line: &str) {
     for word in line.split_whitespace() {
         let (name, value) = word.split_once('=').expect("name=value");
+        match (name, value) {
+            ("manners", "mosquitto") => {
+                config.manners = Manners::Mosquitto;
+                continue;
+            }
+            ("reason_strings", "off") => {
+                config.reason_strings = false;
+                continue;
+            }
+            _ => {}
+        }
         let number: u64 = value.parse().expect("a number");
         match name {
             "receive_max" => config.receive_max = number as u16,

@@ -189,6 +189,13 @@ impl Config {
             ),
             ("mqtt.keep_alive_max_s", mqtt.keep_alive_max_s, 0..=65_535),
             ("mqtt.receive_max", mqtt.receive_max, 1..=65_535),
+            ("mqtt.topic_alias_max", mqtt.topic_alias_max, 0..=65_535),
+            ("mqtt.properties_max", mqtt.properties_max, 8..=65_535),
+            (
+                "mqtt.client_id_bytes_max",
+                mqtt.client_id_bytes_max,
+                23..=65_535,
+            ),
             // AMQP 0-9-1, 4.2.3: frame-min-size is 4096.
             (
                 "amqp.frame_bytes_max",

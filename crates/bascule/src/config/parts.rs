@@ -2,7 +2,7 @@
 
 use super::{
     Config,
-    sections::{Direct, MqttDialect, StompDialect, UnknownHost},
+    sections::{Direct, MqttDialect, MqttManners, StompDialect, UnknownHost},
 };
 
 /// Room for topic and properties beside the longest body of an MQTT packet, in bytes.
@@ -72,7 +72,9 @@ impl Config {
     pub(crate) fn for_mqtt(&self) -> mqtt::Config {
         let packet = self.limits.message_bytes_max + MQTT_HEAD_ROOM;
         let expiry = u32::try_from(self.mqtt.session_expiry_max_s).expect("checked at the start");
-        let receive_max = u16::try_from(self.mqtt.receive_max).expect("checked at the start");
+        let short = |value: u64| u16::try_from(value).expect("checked at the start");
+        let receive_max = short(self.mqtt.receive_max);
+        let topic_alias_max = short(self.mqtt.topic_alias_max);
         mqtt::Config {
             dialect: match self.mqtt.dialect {
                 MqttDialect::Levels => mqtt::Dialect::Levels,
@@ -83,10 +85,18 @@ impl Config {
             packet_len_max: packet.min(MQTT_PACKET_LEN_MAX) as usize,
             body_len_max: self.limits.message_bytes_max.min(MQTT_BODY_LEN_MAX) as usize,
             session_expiry_max_s: expiry,
-            keep_alive_max_s: u16::try_from(self.mqtt.keep_alive_max_s)
-                .expect("checked at the start"),
+            keep_alive_max_s: short(self.mqtt.keep_alive_max_s),
             receive_max,
             window_max: receive_max,
+            topic_alias_in_max: topic_alias_max,
+            topic_alias_out_max: topic_alias_max,
+            properties_max: self.mqtt.properties_max as usize,
+            client_id_len_max: self.mqtt.client_id_bytes_max as usize,
+            reason_strings: self.mqtt.reason_strings,
+            manners: match self.mqtt.manners {
+                MqttManners::Standard => mqtt::Manners::Standard,
+                MqttManners::Mosquitto => mqtt::Manners::Mosquitto,
+            },
             ..mqtt::Config::default()
         }
     }
@@ -168,6 +178,13 @@ mod tests {
         ] {
             config.mqtt.dialect = named;
             assert_eq!(config.for_mqtt().dialect, meant);
+        }
+        for (named, meant) in [
+            (MqttManners::Standard, mqtt::Manners::Standard),
+            (MqttManners::Mosquitto, mqtt::Manners::Mosquitto),
+        ] {
+            config.mqtt.manners = named;
+            assert_eq!(config.for_mqtt().manners, meant);
         }
     }
 

@@ -152,6 +152,27 @@ pub(crate) struct Mqtt {
     pub(crate) keep_alive_max_s: u64,
     /// Publishes and deliveries of QoS 1 and 2 under way at a time, each way.
     pub(crate) receive_max: u64,
+    /// Topic aliases of a connection, each way.
+    pub(crate) topic_alias_max: u64,
+    /// Properties of one packet.
+    pub(crate) properties_max: u64,
+    /// The longest client identifier, in bytes.
+    pub(crate) client_id_bytes_max: u64,
+    /// Tell reasons in words too.
+    pub(crate) reason_strings: bool,
+    /// Whose way is gone where there are several.
+    pub(crate) manners: MqttManners,
+}
+
+/// Where the specification leaves a choice, or Mosquitto leaves the specification.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum MqttManners {
+    /// The letter of the specification.
+    #[default]
+    Standard,
+    /// As Mosquitto.
+    Mosquitto,
 }
 
 impl Default for Mqtt {
@@ -161,6 +182,11 @@ impl Default for Mqtt {
             session_expiry_max_s: u64::from(u32::MAX),
             keep_alive_max_s: 0,
             receive_max: 1_000,
+            topic_alias_max: 32,
+            properties_max: 512,
+            client_id_bytes_max: 1_024,
+            reason_strings: true,
+            manners: MqttManners::Standard,
         }
     }
 }

@@ -9,7 +9,7 @@ use session::{
     Outcome, QueueId, QueueOptions, RefusalKind, SessionId, Will,
 };
 
-use super::{consumer_lane, declare::made_up, draft::Draft, refusal};
+use super::{consumer_lane, declare::two_words, draft::Draft, refusal};
 use crate::{
     Broker, Context, Decision, Effect, SessionInfo, Wait,
     change::{
@@ -27,6 +27,20 @@ enum Leaving {
     Quietly,
     /// The will is due, after its delay.
     WithWill,
+}
+
+/// An identifier for a client that brought none, in the form that MQTT users know: `auto-` and a UUID.
+fn made_up_client_id(random: u64, salt: u64) -> Bytes {
+    let (high, low) = two_words(random, salt);
+    let text = format!(
+        "auto-{:08X}-{:04X}-{:04X}-{:04X}-{:012X}",
+        high >> 32,
+        high >> 16 & 0xffff,
+        high & 0xffff,
+        low >> 48,
+        low & 0xffff_ffff_ffff,
+    );
+    Bytes::from(text)
 }
 
 impl Broker {
@@ -130,7 +144,7 @@ impl Broker {
         }
         self.check_will(open.will.as_deref())?;
         let client_id = if open.client_id.is_empty() {
-            made_up("auto-", draft.random, from.0)
+            made_up_client_id(draft.random, from.0)
         } else {
             Bytes::copy_from_slice(&open.client_id)
         };
@@ -164,7 +178,20 @@ impl Broker {
                     );
                 }
             } else {
-                self.leave(number, Some(0), Leaving::WithWill, draft);
+                // [MQTT-3.1.2-8] of MQTT 5: a will that waits for its delay is gone when its client is back, also when the
+                // client starts anew. What is due already, and what another user left behind, is published.
+                let waiting = client.will_at.is_some_and(|will_at| will_at > draft.now)
+                    && client.ends_at.is_none_or(|ends_at| ends_at > draft.now);
+                let same = client
+                    .user
+                    .as_ref()
+                    .is_none_or(|user| *user == attached.user);
+                let leaving = if old_session.is_none() && waiting && same {
+                    Leaving::Quietly
+                } else {
+                    Leaving::WithWill
+                };
+                self.leave(number, Some(0), leaving, draft);
             }
         } else if self.counters.clients >= self.config.clients_max {
             return Err(refusal(

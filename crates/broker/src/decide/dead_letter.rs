@@ -153,6 +153,7 @@ impl Broker {
             let routed = Routed {
                 queues: vec![target],
                 clients: Vec::new(),
+                withheld: false,
             };
             let address = message::Address::queue(vhost, redrive.target.clone());
             (routed, address)

@@ -66,14 +66,18 @@ pub(super) fn check_queue_name(name: &Name) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Two random words out of one; the second differs with `salt` too.
+pub(super) const fn two_words(random: u64, salt: u64) -> (u64, u64) {
+    let second = random.rotate_left(32) ^ salt.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (random, second)
+}
+
 /// 22 characters that differ from all others made, for made-up names.
-pub(super) fn made_up(prefix: &str, random: u64, salt: u64) -> Bytes {
+fn made_up(prefix: &str, random: u64, salt: u64) -> Bytes {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut name = prefix.as_bytes().to_vec();
-    for mut word in [
-        random,
-        random.rotate_left(32) ^ salt.wrapping_mul(0x9E37_79B9_7F4A_7C15),
-    ] {
+    let (first, second) = two_words(random, salt);
+    for mut word in [first, second] {
         for _ in 0..11 {
             name.push(DIGITS[(word & 63) as usize]);
             word >>= 6;

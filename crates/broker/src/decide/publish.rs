@@ -187,6 +187,8 @@ impl Broker {
             }
         };
         placed.matched = (routed.queues.len() + routed.clients.len()) as u32;
+        // A subscription that does not want it (no local) matched all the same.
+        placed.matched += u32::from(routed.withheld);
         let incoming = Incoming {
             message,
             // DOORS 16: what its publisher asked to have confirmed is journaled whatever its durable flag.
@@ -280,6 +282,7 @@ impl Broker {
             return Ok(Routed {
                 queues: vec![queue],
                 clients: Vec::new(),
+                withheld: false,
             });
         }
         let (exchange, key) = exchange_and_key(address);

@@ -23,6 +23,8 @@ pub(crate) struct ClientMatch {
 pub(crate) struct Routed {
     pub(crate) queues: Vec<QueueId>,
     pub(crate) clients: Vec<ClientMatch>,
+    /// The publisher's own subscription matched, but does not want what it published itself.
+    pub(crate) withheld: bool,
 }
 
 /// The exchange and key that an address stands for, as AMQP would say it.
@@ -136,14 +138,16 @@ impl Broker {
         routed.queues.dedup();
         clients.sort();
         clients.dedup();
-        routed.clients = fold(&clients, publisher);
+        (routed.clients, routed.withheld) = fold(&clients, publisher);
         Ok(routed)
     }
 }
 
 /// Overlapping subscriptions of one client give one copy, with the highest QoS and all identifiers
 /// ([MQTT-3.3.4-2], [MQTT-3.3.4-3], [MQTT-3.3.4-4]).
-fn fold(clients: &[Target], publisher: Option<ClientNo>) -> Vec<ClientMatch> {
+/// And whether a subscription matched that does not want what its own client publishes.
+fn fold(clients: &[Target], publisher: Option<ClientNo>) -> (Vec<ClientMatch>, bool) {
+    let mut withheld = false;
     let mut folded: Vec<ClientMatch> = Vec::new();
     for target in clients {
         let Target::Client {
@@ -158,6 +162,7 @@ fn fold(clients: &[Target], publisher: Option<ClientNo>) -> Vec<ClientMatch> {
         };
         // [MQTT-3.8.3-3]
         if *no_local && publisher == Some(*client) {
+            withheld = true;
             continue;
         }
         if folded.last().is_none_or(|last| last.client != *client) {
@@ -175,5 +180,5 @@ fn fold(clients: &[Target], publisher: Option<ClientNo>) -> Vec<ClientMatch> {
             last.identifiers.push(*identifier);
         }
     }
-    folded
+    (folded, withheld)
 }

@@ -98,7 +98,9 @@ impl Model {
                     .any(|key| matches(&subscription.pattern, key, true))
                 {
                     found = true;
-                    if !(subscription.options.no_local && publisher == Some(client.number)) {
+                    if subscription.options.no_local && publisher == Some(client.number) {
+                        routed.withheld = true;
+                    } else {
                         matched.push(subscription.clone());
                     }
                 }
@@ -293,7 +295,9 @@ impl Model {
         let resumed = known.clone().filter(|c| !open.clean_start && c.durable);
         if let Some(client) = &known {
             if resumed.is_none() {
-                self.leave(client.number, Some(0), true);
+                // Back before its will's delay is over: the will is dropped.
+                let waits = client.session.is_none() && client.will_at > Some(self.now);
+                self.leave(client.number, Some(0), !waits);
             } else if client.session.is_some() {
                 let expiry = client.expiry_ms.filter(|ms| *ms > 0);
                 self.leave(client.number, expiry, true);

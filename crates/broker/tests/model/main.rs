@@ -267,7 +267,7 @@ impl Model {
                 }
             }
         }
-        let matched = (targets.len() + routed.clients.len()) as u32;
+        let matched = (targets.len() + routed.clients.len()) as u32 + u32::from(routed.withheld);
         self.admit_clients(&routed, &incoming);
         refused.map_or(Ok((matched, duplicates)), Err)
     }

@@ -30,6 +30,8 @@ pub(crate) struct Routed {
     pub(crate) queues: Vec<u64>,
     /// Client sessions with their matching subscriptions.
     pub(crate) clients: Vec<(u64, Vec<super::clients::Subscription>)>,
+    /// A subscription matched that does not want what its own client published.
+    pub(crate) withheld: bool,
 }
 
 const FIXED: [(&str, ExchangeKind); 5] = [

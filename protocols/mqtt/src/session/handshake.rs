@@ -10,11 +10,16 @@ use session::{
 
 use super::{Fault, reply::Reply, wire::Peer};
 use crate::{
-    Config, DecodeError,
-    codec::{ConnAck, Connect, Packet, Properties, Property, ReasonCode, Text, Version, Will},
+    Config, DecodeError, Manners,
+    codec::{
+        ConnAck, Connect, Packet, Properties, Property, ReasonCode, Text, VARINT_MAX, Version, Will,
+    },
     message::{Publisher, decode_will},
     names::SubjectError,
 };
+
+/// The longest packet that there can be (MQTT 5, 2.1.4): one byte, a Remaining Length of four, and what that counts.
+const PACKET_LEN_MAX: usize = VARINT_MAX as usize + 5;
 
 /// What CONNECT said and what is granted, until CONNACK says it.
 #[derive(Debug)]
@@ -47,7 +52,7 @@ impl Handshake {
         let version = connect.version;
         let v5 = version == Version::V5;
         let mut handshake = Self {
-            peer: Peer::of(&connect),
+            peer: Peer::of(&connect, config),
             client_id: connect.client_id,
             clean_start: connect.clean_start,
             // MQTT 3.1.1, 3.1.2.4: a session that is not clean has no end.
@@ -155,7 +160,7 @@ impl Handshake {
             return Ok(());
         };
         if will.payload.len() > config.body_len_max {
-            return Err(Fault::new(
+            return Err(Fault::of_will(
                 ReasonCode::PACKET_TOO_LARGE,
                 format!("the longest body is {} bytes", config.body_len_max),
             ));
@@ -163,7 +168,7 @@ impl Handshake {
         let topic = will.topic.as_bytes();
         // [MQTT-4.7.3-1], [MQTT-4.7.0-1]
         if topic.is_empty() || topic.iter().any(|b| matches!(b, b'+' | b'#')) {
-            return Err(Fault::new(
+            return Err(Fault::of_will(
                 ReasonCode::MALFORMED_PACKET,
                 "topic name of the will is empty or holds a wildcard",
             ));
@@ -171,11 +176,12 @@ impl Handshake {
         match config.names().subject(topic) {
             Ok(_) => Ok(()),
             // DOORS rule 5
-            Err(error @ SubjectError::Reserved) => {
-                Err(Fault::new(ReasonCode::NOT_AUTHORIZED, error.to_string()))
-            }
-            Err(error @ SubjectError::Bounds) => Err(Fault::new(
-                ReasonCode::TOPIC_NAME_INVALID,
+            Err(error @ SubjectError::Reserved) => Err(Fault::of_will(
+                ReasonCode::NOT_AUTHORIZED,
+                error.to_string(),
+            )),
+            Err(error @ SubjectError::Bounds) => Err(Fault::of_will(
+                ReasonCode::MALFORMED_PACKET,
                 error.to_string(),
             )),
         }
@@ -190,24 +196,38 @@ impl Handshake {
         now: Timestamp,
         out: &mut Output,
     ) -> Result<(), Fault> {
-        let will = match self.will.take() {
+        let mut will = match self.will.take() {
             None => None,
             Some(will) => {
                 let names = config.names();
-                let subject = names
-                    .subject(will.topic.as_bytes())
-                    .map_err(|error| Fault::new(ReasonCode::NOT_AUTHORIZED, error.to_string()))?;
+                let subject = names.subject(will.topic.as_bytes()).map_err(|error| {
+                    Fault::of_will(ReasonCode::NOT_AUTHORIZED, error.to_string())
+                })?;
                 let by = Publisher {
                     names,
                     user: &user,
                     now,
                 };
                 let will = decode_will(will, subject, vhost, by)
-                    .map_err(|fault| Fault::new(fault.reason(), "properties of the will"))?;
+                    .map_err(|fault| Fault::of_will(fault.reason(), "properties of the will"))?;
                 Some(Box::new(will))
             }
         };
         self.user = user;
+        let mut expiry = client_expiry(self.session_expiry_s);
+        if self.peer.manners == Manners::Mosquitto
+            && let Some(will) = &mut will
+        {
+            match expiry {
+                // The delay counts though the session ends with the connection, so the session is kept that long.
+                ClientExpiry::WithConnection if will.delay_ms > 0 => {
+                    expiry = ClientExpiry::AfterMs(will.delay_ms);
+                }
+                ClientExpiry::WithConnection => {}
+                // A delay of any length is over with the connection, unless another one resumes the session [MQTT-3.1.3-9].
+                _ => will.delay_ms = will.delay_ms.max(1),
+            }
+        }
         let len_max = self.peer.packet_len_max;
         out.commands
             .push_back(Command::OpenClient(Box::new(OpenClient {
@@ -215,7 +235,7 @@ impl Handshake {
                 // [MQTT-3.1.3-2]; an empty one is replaced by the core [MQTT-3.1.3-6].
                 client_id: Bytes::copy_from_slice(self.client_id.as_bytes()),
                 clean_start: self.clean_start,
-                expiry: client_expiry(self.session_expiry_s),
+                expiry,
                 window: self.window,
                 message_len_max: (len_max != u32::MAX).then_some(len_max),
                 will,
@@ -239,23 +259,25 @@ impl Handshake {
             if self.session_expiry_s != self.session_expiry_asked_s {
                 list.push(Property::SessionExpiryInterval(self.session_expiry_s));
             }
-            if config.receive_max != u16::MAX {
-                list.push(Property::ReceiveMaximum(config.receive_max));
+            if config.topic_alias_in_max != 0 {
+                list.push(Property::TopicAliasMaximum(config.topic_alias_in_max));
             }
-            let len_max = u32::try_from(config.packet_len_max).unwrap_or(u32::MAX);
-            list.push(Property::MaximumPacketSize(len_max));
             // [MQTT-3.2.2-16], [MQTT-3.1.3-7]
             if self.client_id.is_empty()
                 && let Ok(text) = Text::new(client_id.clone())
             {
                 list.push(Property::AssignedClientIdentifier(text));
             }
-            if config.topic_alias_in_max != 0 {
-                list.push(Property::TopicAliasMaximum(config.topic_alias_in_max));
-            }
             // [MQTT-3.2.2-21], [MQTT-3.2.2-22]
             if self.keep_alive_s != self.keep_alive_asked_s {
                 list.push(Property::ServerKeepAlive(self.keep_alive_s));
+            }
+            // What is the protocol's own default goes without saying (MQTT 5, 3.2.2.3.3 and 3.2.2.3.6).
+            if config.packet_len_max < PACKET_LEN_MAX {
+                list.push(Property::MaximumPacketSize(config.packet_len_max as u32));
+            }
+            if config.receive_max != u16::MAX {
+                list.push(Property::ReceiveMaximum(config.receive_max));
             }
         }
         let packet = Packet::ConnAck(ConnAck {
@@ -279,16 +301,24 @@ pub(super) fn client_expiry(seconds: u32) -> ClientExpiry {
 }
 
 /// Says no to a CONNECT, if its version has a word for it; the caller closes [MQTT-3.2.2-7], [MQTT-3.1.4-2], [MQTT-3.2.2-19].
-pub(super) fn refuse(peer: &Peer, reason: ReasonCode, why: &str, out: &mut Output) {
-    let properties = peer.reason_string(why, 16);
-    if let Some(ack) = ConnAck::refusal(peer.version, reason, properties) {
+pub(super) fn refuse(peer: &Peer, fault: &Fault, out: &mut Output) {
+    if fault.silent && peer.manners == Manners::Mosquitto {
+        return;
+    }
+    let properties = peer.reason_string(&fault.why, 16);
+    if let Some(ack) = ConnAck::refusal(peer.version, fault.reason, properties) {
         // A client that takes not even the shortest is told nothing [MQTT-3.1.2-24]. The connection ends in any case.
         let _ = peer.put_answer(&Packet::ConnAck(ack), out);
     }
 }
 
 /// Answers bytes that should have been a CONNECT. `version` is what they claimed, when they got that far.
-pub(super) fn refuse_malformed(version: Option<Version>, error: &DecodeError, out: &mut Output) {
+pub(super) fn refuse_malformed(
+    version: Option<Version>,
+    error: &DecodeError,
+    config: &Config,
+    out: &mut Output,
+) {
     let (version, reason) = match (error, version) {
         // [MQTT-3.1.2-2], [MQTT3-3.1.2-2]. The highest bit is set by bridges, which try again without it.
         (DecodeError::ProtocolLevel(level), _) => {
@@ -303,12 +333,9 @@ pub(super) fn refuse_malformed(version: Option<Version>, error: &DecodeError, ou
         (error, Some(Version::V5)) => (Version::V5, error.reason()),
         _ => return,
     };
-    let peer = Peer {
-        version,
-        packet_len_max: u32::MAX,
-        wants_reasons: true,
-    };
-    refuse(&peer, reason, &error.to_string(), out);
+    let mut fault = Fault::new(reason, error.to_string());
+    fault.silent = reason == ReasonCode::MALFORMED_PACKET;
+    refuse(&Peer::new(version, config), &fault, out);
 }
 
 /// The reason code of CONNACK for a refusal (MQTT 5, table 3-1).

@@ -4,7 +4,7 @@
 //! the connection. Here they only count against the quota.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
 };
 
@@ -17,7 +17,7 @@ use super::{
     wire::{AckKind, Peer},
 };
 use crate::{
-    Config, Counters,
+    Config, Counters, Manners,
     codec::{Property, Publish, ReasonCode, Text, Version},
     message::{PropertyFault, Publisher, stamp, take_properties},
     names::{Names, SubjectError},
@@ -34,8 +34,10 @@ pub(super) struct Inbound {
     body_len_max: usize,
     /// Publishes that wait for their PUBACK, or for a PUBREC that refuses them.
     unacked: usize,
-    /// Exactly-once publishes of this connection without PUBCOMP.
-    exactly_once: BTreeSet<u16>,
+    /// Exactly-once publishes of this connection without PUBCOMP, and how often each was repeated.
+    exactly_once: BTreeMap<u16, u32>,
+    /// The session was resumed, so a PUBREL may belong to a PUBLISH of an earlier connection.
+    resumed: bool,
     /// Publishes with an identifier that the core was given, and how many of those it has answered, in order.
     asked: u64,
     answered: u64,
@@ -55,7 +57,7 @@ struct Refused {
 }
 
 impl Inbound {
-    pub(super) fn new(config: &Config, vhost: VhostId, user: Arc<str>) -> Self {
+    pub(super) fn new(config: &Config, vhost: VhostId, user: Arc<str>, resumed: bool) -> Self {
         Self {
             vhost,
             receive_max: config.receive_max as usize,
@@ -65,7 +67,8 @@ impl Inbound {
             counters: Arc::clone(&config.counters),
             body_len_max: config.body_len_max,
             unacked: 0,
-            exactly_once: BTreeSet::new(),
+            exactly_once: BTreeMap::new(),
+            resumed,
             asked: 0,
             answered: 0,
             refused: VecDeque::new(),
@@ -100,8 +103,9 @@ impl Inbound {
             Err(SubjectError::Reserved) => {
                 return self.refuse(&publish, ReasonCode::NOT_AUTHORIZED, peer, out);
             }
-            Err(SubjectError::Bounds) => {
-                return self.refuse(&publish, ReasonCode::TOPIC_NAME_INVALID, peer, out);
+            // As Mosquitto: the connection of a client that sends hundreds of levels ends.
+            Err(error @ SubjectError::Bounds) => {
+                return Err(Fault::new(ReasonCode::MALFORMED_PACKET, error.to_string()));
             }
         };
         if self.names.is_ambiguous_topic(publish.topic.as_bytes()) {
@@ -140,7 +144,10 @@ impl Inbound {
                 Reply::PubAck(id).token()
             }
             _ => {
-                self.exactly_once.insert(id);
+                self.exactly_once
+                    .entry(id)
+                    .and_modify(|repeats| *repeats += 1)
+                    .or_insert(0);
                 Reply::PubRec(id).token()
             }
         });
@@ -158,7 +165,14 @@ impl Inbound {
 
     /// [MQTT-3.3.4-7]: more than our Receive Maximum. Before MQTT 5 there is none, and the port's room is the limit.
     fn check_quota(&self, qos: u8, packet_id: u16, peer: &Peer) -> Result<(), Fault> {
-        let repeated = qos == 2 && self.exactly_once.contains(&packet_id);
+        let repeats = self.exactly_once.get(&packet_id).filter(|_| qos == 2);
+        if peer.manners == Manners::Mosquitto && repeats.is_some_and(|repeats| *repeats > 0) {
+            return Err(Fault::new(
+                ReasonCode::PROTOCOL_ERROR,
+                "a publish was repeated instead of released",
+            ));
+        }
+        let repeated = repeats.is_some();
         let out = self.unacked + self.exactly_once.len();
         if peer.version == Version::V5 && !repeated && out >= self.receive_max {
             return Err(Fault::new(
@@ -277,7 +291,11 @@ impl Inbound {
         }
         let (reason, why) = match outcome {
             // DOORS rule 17
-            PublishOutcome::Accepted { matched: 0 } => (ReasonCode::NO_MATCHING_SUBSCRIBERS, ""),
+            PublishOutcome::Accepted { matched: 0 }
+                if kind == AckKind::Ack || peer.manners == Manners::Standard =>
+            {
+                (ReasonCode::NO_MATCHING_SUBSCRIBERS, "")
+            }
             PublishOutcome::Accepted { .. } | PublishOutcome::Duplicate => {
                 (ReasonCode::SUCCESS, "")
             }
@@ -313,7 +331,8 @@ impl Inbound {
         out: &mut Output,
     ) {
         self.exactly_once.remove(&packet_id);
-        let reason = if known {
+        // MQTT 5, 3.7.2.1: an identifier that is not known is no error during recovery.
+        let reason = if known || self.resumed {
             ReasonCode::SUCCESS
         } else {
             ReasonCode::PACKET_IDENTIFIER_NOT_FOUND

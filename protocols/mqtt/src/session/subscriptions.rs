@@ -11,9 +11,10 @@ use session::{
 use super::{Fault, reply::Reply, wire::Peer};
 use crate::{
     codec::{
-        Options, Packet, Properties, Property, ReasonCode, SubAck, Subscribe, Unsubscribe, Version,
+        Options, Packet, Properties, Property, ReasonCode, SubAck, Subscribe, Text, Unsubscribe,
+        Version,
     },
-    names::Names,
+    names::{FilterError, Names},
 };
 
 /// An acknowledgement in the making.
@@ -94,18 +95,24 @@ impl Subscriptions {
             pending.codes = vec![ReasonCode::PACKET_IDENTIFIER_IN_USE.0; subscribe.filters.len()];
             return finish(pending, peer, out);
         }
-        for (index, (filter, options)) in subscribe.filters.iter().enumerate() {
-            let Ok(source) = self.names.source(filter.as_bytes()) else {
+        let filters = subscribe.filters.iter().map(|(filter, _)| filter);
+        let sources = decode_sources(filters, self.names, peer)?;
+        // [MQTT-3.8.3-4]
+        let shared = |source: &Option<Source>| matches!(source, Some(Source::Shared { .. }));
+        let mut both = sources.iter().zip(&subscribe.filters);
+        if both.any(|(source, (_, options))| shared(source) && options.no_local) {
+            return Err(Fault::new(
+                ReasonCode::PROTOCOL_ERROR,
+                "No Local on a shared subscription",
+            ));
+        }
+        for (index, ((filter, options), source)) in
+            subscribe.filters.iter().zip(sources).enumerate()
+        {
+            let Some(source) = source else {
                 pending.codes.push(ReasonCode::TOPIC_FILTER_INVALID.0);
                 continue;
             };
-            // [MQTT-3.8.3-4]
-            if matches!(source, Source::Shared { .. }) && options.no_local {
-                return Err(Fault::new(
-                    ReasonCode::PROTOCOL_ERROR,
-                    "No Local on a shared subscription",
-                ));
-            }
             // What is asked for is granted [MQTT-3.8.4-7].
             pending.codes.push(options.qos);
             pending.left += 1;
@@ -168,8 +175,9 @@ impl Subscriptions {
             pending.codes = vec![ReasonCode::PACKET_IDENTIFIER_IN_USE.0; unsubscribe.filters.len()];
             return finish(pending, peer, out);
         }
-        for (index, filter) in unsubscribe.filters.iter().enumerate() {
-            let Ok(source) = self.names.source(filter.as_bytes()) else {
+        let sources = decode_sources(unsubscribe.filters.iter(), self.names, peer)?;
+        for (index, (filter, source)) in unsubscribe.filters.iter().zip(sources).enumerate() {
+            let Some(source) = source else {
                 pending.codes.push(ReasonCode::TOPIC_FILTER_INVALID.0);
                 continue;
             };
@@ -253,6 +261,26 @@ impl Subscriptions {
         self.consumers
             .retain(|_, number| ConsumerId(u64::from(*number)) != consumer);
     }
+}
+
+/// What the filters of one packet read; `None` is a well-formed filter that is not allowed. All are judged before any of
+/// them takes effect: a malformed one ends the connection.
+fn decode_sources<'a>(
+    filters: impl Iterator<Item = &'a Text>,
+    names: Names,
+    peer: &Peer,
+) -> Result<Vec<Option<Source>>, Fault> {
+    let decoded = filters.map(|filter| match names.source(filter.as_bytes()) {
+        Ok(source) => Ok(Some(source)),
+        // [MQTT-4.7.1-1], [MQTT-4.7.1-2], and hundreds of levels, at which Mosquitto too ends the connection.
+        Err(error @ (FilterError::Wildcard | FilterError::Bounds)) => Err(error),
+        // [MQTT-4.8.2-1], [MQTT-4.8.2-2]; before MQTT 5 there are no rules for them.
+        Err(error @ FilterError::Share) if peer.version == Version::V5 => Err(error),
+        Err(FilterError::Share | FilterError::ShareOf | FilterError::Name) => Ok(None),
+    });
+    decoded
+        .collect::<Result<_, _>>()
+        .map_err(|error| Fault::new(ReasonCode::MALFORMED_PACKET, error.to_string()))
 }
 
 /// What the core said about a filter.

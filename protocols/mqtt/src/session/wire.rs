@@ -4,7 +4,10 @@ use bytes::BufMut;
 use session::Output;
 
 use super::Fault;
-use crate::codec::{Ack, Connect, Packet, Properties, Property, ReasonCode, Text, Version};
+use crate::{
+    Config, Manners,
+    codec::{Ack, Connect, Packet, Properties, Property, ReasonCode, Text, Version},
+};
 
 /// How this client wants to be written to.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +17,9 @@ pub(super) struct Peer {
     pub(super) packet_len_max: u32,
     /// It wants reason strings (Request Problem Information) outside CONNACK and DISCONNECT too.
     pub(super) wants_reasons: bool,
+    /// Reasons are told in words (`Config::reason_strings`).
+    pub(super) reason_strings: bool,
+    pub(super) manners: Manners,
 }
 
 pub(super) fn put_packet(packet: &Packet, version: Version, out: &mut Output) {
@@ -31,13 +37,20 @@ pub(super) enum AckKind {
 }
 
 impl Peer {
-    /// What CONNECT says of it.
-    pub(super) fn of(connect: &Connect) -> Self {
-        let mut peer = Self {
-            version: connect.version,
+    /// One of which no more is known than its version.
+    pub(super) const fn new(version: Version, config: &Config) -> Self {
+        Self {
+            version,
             packet_len_max: u32::MAX,
             wants_reasons: true,
-        };
+            reason_strings: config.reason_strings,
+            manners: config.manners,
+        }
+    }
+
+    /// What CONNECT says of it.
+    pub(super) fn of(connect: &Connect, config: &Config) -> Self {
+        let mut peer = Self::new(connect.version, config);
         for property in &connect.properties.0 {
             match property {
                 Property::MaximumPacketSize(len) => peer.packet_len_max = *len,
@@ -80,7 +93,7 @@ impl Peer {
             AckKind::Comp => 0x70,
         };
         let plain = self.version < Version::V5 || reason == ReasonCode::SUCCESS;
-        if plain || why.is_empty() || !self.wants_reasons {
+        if plain || why.is_empty() || !self.wants_reasons || !self.reason_strings {
             out.wire.encode(|buffer| {
                 buffer.put_u8(first);
                 buffer.put_u8(if plain { 2 } else { 3 });
@@ -109,6 +122,9 @@ impl Peer {
     /// A reason string, if the packet around it, of `around` bytes, stays below what the client takes:
     /// [MQTT-3.4.2-2], [MQTT-3.5.2-2], [MQTT-3.6.2-2], [MQTT-3.7.2-2].
     pub(super) fn reason_string(&self, why: &str, around: usize) -> Properties {
+        if !self.reason_strings {
+            return Properties::default();
+        }
         let fits = why.len() + around <= self.packet_len_max as usize;
         match Text::try_from(why.to_owned()) {
             Ok(text) if fits && !why.is_empty() => Properties(vec![Property::ReasonString(text)]),
