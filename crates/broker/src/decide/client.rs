@@ -454,3 +454,23 @@ impl Broker {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::made_up_client_id;
+
+    #[test]
+    fn made_up_identifiers_have_the_form_that_mosquitto_gives_them() {
+        let names = [(1, 1), (1, 2), (2, 1), (u64::MAX, u64::MAX)]
+            .map(|(random, salt)| made_up_client_id(random, salt));
+        for (at, name) in names.iter().enumerate() {
+            assert!(!names[..at].contains(name), "{name:?} is made up twice");
+            let text = std::str::from_utf8(name).expect("ASCII");
+            let lens: Vec<usize> = text.split('-').map(str::len).collect();
+            assert_eq!(lens, [4, 8, 4, 4, 4, 12], "{text}");
+            assert!(text.starts_with("auto-"));
+            let digits = text[5..].bytes().filter(|b| *b != b'-');
+            assert!({ digits }.all(|b| b.is_ascii_hexdigit()), "{text}");
+        }
+    }
+}

@@ -331,6 +331,67 @@ fn a_will_is_published_once_after_its_delay_or_when_the_session_ends() {
 
 /// [MQTT-3.1.2-10], [MQTT-3.14.4-3].
 #[test]
+fn a_will_that_waits_is_dropped_when_its_client_starts_anew() {
+    let mut rig = Rig::new();
+    let w = rig.attach(9);
+    rig.open(w, "watcher", false, ClientExpiry::Never);
+    rig.topic(w, "w", qos(1));
+    let away = |rig: &mut Rig, number, delay| {
+        let a = rig.attach(number);
+        rig.open_with(
+            a,
+            "a",
+            true,
+            ClientExpiry::AfterMs(100),
+            10,
+            will("w", delay),
+        );
+        rig.detach(a);
+    };
+    // [MQTT-3.1.2-8] of MQTT 5: back before the delay is over.
+    away(&mut rig, 1, 50);
+    let a = rig.attach(2);
+    rig.open(a, "a", true, ClientExpiry::WithConnection);
+    rig.tick(1000);
+    assert!(rig.bodies(w).is_empty());
+    rig.detach(a);
+    rig.check_replay();
+    // Back when the session was over, though nobody had noticed: it ended before.
+    away(&mut rig, 3, 5_000);
+    rig.now = rig.now.plus_ms(100);
+    let a = rig.attach(4);
+    rig.open(a, "a", true, ClientExpiry::WithConnection);
+    assert_eq!(rig.bodies(w), ["will"]);
+    rig.detach(a);
+    // The delay does not save a session that is taken over while its connection stands, and is not resumed (3.1.4).
+    let a = rig.attach(5);
+    rig.open_with(a, "a", true, ClientExpiry::AfterMs(100), 10, will("w", 50));
+    let b = rig.attach(6);
+    rig.open(b, "a", true, ClientExpiry::WithConnection);
+    assert_eq!(rig.bodies(w), ["will"]);
+    rig.tick(1000);
+    assert!(rig.bodies(w).is_empty());
+    rig.check_replay();
+}
+
+#[test]
+fn doors_17_a_subscription_without_the_local_matches_all_the_same() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    rig.open(a, "a", true, ClientExpiry::WithConnection);
+    let options = SubscriptionOptions {
+        no_local: true,
+        ..qos(1)
+    };
+    rig.topic(a, "w", options);
+    let own = rig.publish(a, to_topic("w", "own", 1));
+    assert_eq!(own, PublishOutcome::Accepted { matched: 1 });
+    let none = rig.publish(a, to_topic("v", "none", 1));
+    assert_eq!(none, PublishOutcome::Accepted { matched: 0 });
+    assert!(rig.bodies(a).is_empty());
+}
+
+#[test]
 fn a_goodbye_in_order_discards_the_will_unless_it_asks_for_it() {
     let mut rig = Rig::new();
     let w = rig.attach(9);
