@@ -171,6 +171,10 @@ impl Session for Spoken {
         self.session().handle_timeout(now, out)
     }
 
+    fn handle_unread(&mut self, now: Timestamp) {
+        self.session().handle_unread(now);
+    }
+
     fn handle_hangup(&mut self, now: Timestamp, out: &mut Output) {
         self.session().handle_hangup(now, out);
     }

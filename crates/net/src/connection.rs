@@ -102,6 +102,7 @@ where
         out: Output::default(),
         stage: Stage::Open,
         left: false,
+        unread: false,
         unflushed: false,
         undrained: false,
         told: false,
@@ -139,6 +140,8 @@ struct Connection<I, S: ?Sized> {
     held: bool,
     /// Commands were left by the port.
     left: bool,
+    /// Nothing has been read for want of room since the session was last told so.
+    unread: bool,
     /// Bytes were written and perhaps not flushed.
     unflushed: bool,
     /// Events were taken since the last `drained`.
@@ -235,16 +238,18 @@ where
         if self.until.is_some_and(|until| now >= until) {
             return Err(Ending::Stalled);
         }
-        if self.session.poll_timeout().is_some_and(|due| now >= due) {
-            self.step(|session, _, out| session.handle_timeout(now, out))?;
-        }
         let (mut bytes, mut events) = (0, 0);
-        let mut unfolded = true;
+        let (mut unfolded, mut timed) = (true, false);
         loop {
             // Bytes first: what needs no waiting is answered in the same round.
             let read_before = bytes;
             let mut moved = !self.left && !self.out.commands.is_empty();
             moved |= self.take_bytes(now, phase, scratch, &mut bytes, cx)?;
+            // Who has sent something in time was not silent, however late it was read.
+            if !std::mem::replace(&mut timed, true) {
+                self.time_out(now)?;
+                moved |= !self.left && !self.out.commands.is_empty();
+            }
             if moved {
                 self.submit();
             }
@@ -275,6 +280,17 @@ where
                 return Ok(());
             }
         }
+    }
+
+    /// Tells the session if its time has come.
+    fn time_out(&mut self, now: Timestamp) -> Result<(), Ending> {
+        if self.session.poll_timeout().is_none_or(|due| now < due) {
+            return Ok(());
+        }
+        if self.unread {
+            self.session.handle_unread(now);
+        }
+        self.step(|session, _, out| session.handle_timeout(now, out))
     }
 
     /// Lets the session write what it held back, once for all that was at hand. True if that gave commands.
@@ -339,8 +355,15 @@ where
         cx: &mut Context<'_>,
     ) -> Result<bool, Ending> {
         let reads = phase == Phase::Open || self.told;
-        if self.left || !reads || self.is_full() || !self.session.wants_bytes() {
+        if self.left || self.is_full() {
+            self.unread = true;
             return Ok(false);
+        }
+        if !reads || !self.session.wants_bytes() {
+            return Ok(false);
+        }
+        if std::mem::take(&mut self.unread) {
+            self.session.handle_unread(now);
         }
         if !self.held {
             let stranger = self.seat.stranger();

@@ -179,6 +179,9 @@ pub trait Session {
     -> Result<(), Close>;
     /// The time of `poll_timeout` has come.
     fn handle_timeout(&mut self, now: Timestamp, out: &mut Output) -> Result<(), Close>;
+    /// What the peer sends was not read until now, for want of room in the core or towards the peer: that nothing came is
+    /// not its fault. Called before `handle_timeout` while that is so, and before the first bytes after it.
+    fn handle_unread(&mut self, _now: Timestamp) {}
     /// The connection is gone.
     fn handle_hangup(&mut self, now: Timestamp, out: &mut Output);
     /// Everything that was at hand has been handled (one read, or all events of one poll): what was held back to be folded

@@ -483,6 +483,10 @@ impl Session for AmqpSession {
         })
     }
 
+    fn handle_unread(&mut self, now: Timestamp) {
+        self.keep_alive.on_heard(now);
+    }
+
     fn handle_hangup(&mut self, _now: Timestamp, _out: &mut Output) {
         // Consumers, leases and exclusive queues go with the connection; what a transaction staged was never in the core.
         self.channels.clear();

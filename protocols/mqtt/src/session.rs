@@ -542,6 +542,12 @@ impl Session for MqttSession {
         })
     }
 
+    fn handle_unread(&mut self, now: Timestamp) {
+        if let State::Open(open) = &mut self.state {
+            open.keep_alive.on_packet(now);
+        }
+    }
+
     fn handle_hangup(&mut self, _now: Timestamp, _out: &mut Output) {
         self.state = State::Closed;
     }

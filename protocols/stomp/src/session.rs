@@ -221,6 +221,12 @@ impl Session for StompSession {
         Ok(())
     }
 
+    fn handle_unread(&mut self, now: Timestamp) {
+        if let State::Conversation(_, heart_beat) = &mut self.state {
+            heart_beat.received(now);
+        }
+    }
+
     fn handle_hangup(&mut self, _now: Timestamp, _out: &mut Output) {
         // Transactions that were not committed are aborted by being forgotten (STOMP 1.2, "ABORT" and "DISCONNECT");
         // the core releases what is out.

@@ -103,6 +103,12 @@ impl<S: Session, F: FnOnce(Protocol) -> S> Session for Sniff<S, F> {
         }
     }
 
+    fn handle_unread(&mut self, now: Timestamp) {
+        if let State::Known(session) = &mut self.state {
+            session.handle_unread(now);
+        }
+    }
+
     fn handle_hangup(&mut self, now: Timestamp, out: &mut Output) {
         if let State::Known(session) = &mut self.state {
             session.handle_hangup(now, out);

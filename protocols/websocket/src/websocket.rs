@@ -344,6 +344,10 @@ impl<S: Session> Session for WebSocket<S> {
         self.finish(step, out)
     }
 
+    fn handle_unread(&mut self, now: Timestamp) {
+        self.inner.handle_unread(now);
+    }
+
     fn handle_hangup(&mut self, now: Timestamp, out: &mut Output) {
         self.inner.handle_hangup(now, &mut self.output);
         out.commands.append(&mut self.output.commands);

@@ -98,6 +98,40 @@ async fn rules_c12_commands_left_stop_the_reading_and_are_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_not_read_from_is_not_silent() {
+    let mut bench = Bench::new(1 << 16);
+    bench.link.core().room = 0;
+    bench.send("timer 1000\npull\n").await;
+    rest().await;
+    advance(Duration::from_millis(1000)).await;
+    // There is no room: the session is told before its time is over, and again before the next bytes.
+    bench.expect("timeout\n").await;
+    let notes = Arc::clone(&bench.log);
+    let log = || notes.lock().expect("not poisoned").clone();
+    let ends = |log: &[String], end: &[&str; 2]| log.ends_with(&end.map(str::to_owned));
+    assert!(ends(&log(), &["unread", "timeout"]), "{:?}", log());
+    bench.link.make_room(1);
+    bench.send("timer 1000\n").await;
+    rest().await;
+    assert!(ends(&log(), &["timeout", "unread"]), "{:?}", log());
+    // While there is room it is not.
+    advance(Duration::from_millis(1000)).await;
+    rest().await;
+    assert!(ends(&log(), &["unread", "timeout"]), "{:?}", log());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_sent_in_time_is_read_before_its_time_is_over() {
+    let mut bench = Bench::new(1 << 16);
+    bench.send("timer 1000\n").await;
+    rest().await;
+    // Both at once, as after a pause of the whole process.
+    bench.send("timer 1000\n").await;
+    advance(Duration::from_millis(1500)).await;
+    bench.nothing_more().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_slow_reader_stops_reading_and_events() {
     let mut bench = Bench::new(1 << 10);
     bench.send("big 300000\necho x\n").await;
@@ -239,7 +273,10 @@ async fn what_a_vanished_peer_sent_is_handed_in_before_it_hangs_up() {
     assert_eq!(*bench.log.lock().expect("not poisoned"), [""; 0]);
     bench.link.make_room(1);
     assert_eq!(bench.ending.await.expect("no panic"), Ending::Vanished);
-    assert_eq!(*bench.log.lock().expect("not poisoned"), ["hangup"]);
+    assert_eq!(
+        *bench.log.lock().expect("not poisoned"),
+        ["unread", "hangup"]
+    );
     let core = bench.link.core();
     assert!(matches!(
         core.taken[..],

@@ -292,6 +292,10 @@ impl Session for Toy {
         Ok(())
     }
 
+    fn handle_unread(&mut self, _now: Timestamp) {
+        self.note("unread");
+    }
+
     fn handle_hangup(&mut self, _now: Timestamp, out: &mut Output) {
         self.note("hangup");
         out.wire.put(b"never sent\n");

@@ -5,6 +5,7 @@
 //! > text          a line from the peer; ^@ is NUL (and no line end follows), ^M is CR
 //! * event         from the core, in the words of show.rs
 //! +500            so many milliseconds pass; timeouts fire in their time
+//! +500 unread     the same, while the connection is not read from
 //! ! command       what the session asks of the core
 //! < text          a line to the peer
 //! x done|fault REASON    the session ends
@@ -129,17 +130,23 @@ impl Run {
         }
     }
 
-    fn pass(&mut self, ms: u64) {
+    fn pass(&mut self, ms: u64, unread: bool) {
         let end = self.now.plus_ms(ms);
         while self.closed.is_none()
             && let Some(at) = self.session.poll_timeout()
             && at <= end
         {
             self.now = self.now.max(at);
+            if unread {
+                self.session.handle_unread(self.now);
+            }
             let result = self.session.handle_timeout(self.now, &mut self.out);
             self.note(result);
         }
         self.now = end;
+        if unread {
+            self.session.handle_unread(self.now);
+        }
     }
 
     /// What came out since the last time, as script lines.
@@ -201,7 +208,11 @@ fn play(script: &str, byte_by_byte: bool) -> String {
         } else if let Some(event) = line.strip_prefix("* ") {
             run.event(event);
         } else if let Some(ms) = line.strip_prefix('+') {
-            run.pass(ms.trim().parse().expect("milliseconds"));
+            let (ms, unread) = match ms.split_once(" unread") {
+                Some((ms, _)) => (ms, true),
+                None => (ms, false),
+            };
+            run.pass(ms.trim().parse().expect("milliseconds"), unread);
         } else {
             continue;
         }
