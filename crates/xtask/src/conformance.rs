@@ -1,74 +1,181 @@
-//! Other people's clients against our server. They are Python packages, installed into a virtual environment of their own.
+//! Other people's clients and test suites against our server.
+//!
+//! | file | what |
+//! |---|---|
+//! | `conformance/suite.rs` | the suites: protocol, where their sources come from, which settings our server gets |
+//! | `conformance/tools.rs` | Python, Node and Go: looked for, and filled by their own package clients |
+//! | `conformance/run.rs` | one suite: a server, the suite's own runner, a list of cases |
+//! | `conformance/verdict.rs` | the cases against `conformance/expected.toml` |
+//!
+//! Nothing of a suite is in the repository: some come with the clients from the package registries, the others need a
+//! checkout of their sources (`--sources DIR`, with one folder a suite). What cannot run says so; with `CI=true`, or when
+//! it was asked for by name, that is a failure.
 
-use std::{path::Path, process::Command};
+mod run;
+mod suite;
+mod tools;
+mod verdict;
+
+use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context, bail};
 
-use crate::{root, run_with};
+use crate::{binary, root, run as shell, run_with};
+use suite::{Origin, SUITES, Suite};
 
-/// Suites that run in minutes, and with which arguments.
-const QUICK: &[(&str, &[&str])] = &[("crossings", &[]), ("kill9", &["5", "0.6"])];
+/// Scripts of ours with real clients, and the arguments of a quick run.
+const SCRIPTS: &[(&str, &[&str])] = &[("crossings", &[]), ("kill9", &["5", "0.6"])];
 /// The others, at their full length.
 const LONG: &[(&str, &[&str])] = &[("kill9", &["50"])];
 
-pub(crate) fn run(suites: &[String]) -> anyhow::Result<()> {
-    let python = environment()?;
-    let binary = root().join("target/release/bascule");
-    run_with(Command::new("cargo").args(["build", "--release", "--package", "bascule"]))?;
-    let chosen: Vec<(&str, &[&str])> = if suites.is_empty() {
-        QUICK.to_vec()
-    } else {
-        let mut chosen = Vec::new();
-        for suite in suites {
-            let Some(known) = LONG.iter().chain(QUICK).find(|(name, _)| name == suite) else {
-                bail!("no suite '{suite}'; there are crossings and kill9");
-            };
-            chosen.push(*known);
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// `mqtt`, `amqp`, `stomp`: the public suites of a protocol; `crossings`, `kill9`: our own scripts, with real clients.
+    /// Nothing: what the gate runs, the scripts (short) and the suites that need no sources.
+    what: Vec<String>,
+    /// Only the suite of that name (again for more).
+    #[arg(long)]
+    suite: Vec<String>,
+    /// Only cases whose name contains this; nothing is then expected of the others.
+    #[arg(long)]
+    case: Option<String>,
+    /// A folder with the suites' sources, one folder each; conformance/README.md has the list.
+    #[arg(long)]
+    sources: Option<PathBuf>,
+    /// Builds and tests the release server instead of the debug one.
+    #[arg(long)]
+    release: bool,
+    /// Tests that server and builds none.
+    #[arg(long, conflicts_with = "release")]
+    bin: Option<PathBuf>,
+}
+
+/// What a run works with.
+struct Bench {
+    binary: PathBuf,
+    sources: Option<PathBuf>,
+    case: Option<String>,
+    /// Whether a tool that is missing is a failure.
+    strict: bool,
+}
+
+/// What the gate runs, against the release server.
+pub(crate) fn quick() -> anyhow::Result<()> {
+    run(&Arguments {
+        what: Vec::new(),
+        suite: Vec::new(),
+        case: None,
+        sources: None,
+        release: true,
+        bin: None,
+    })
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let (scripts, suites) = choose(arguments)?;
+    let built = match &arguments.bin {
+        Some(path) => std::path::absolute(path)?,
+        None => {
+            let mut build = vec!["build", "--package", "bascule"];
+            if arguments.release {
+                build.push("--release");
+            }
+            shell("cargo", &build)?;
+            binary(arguments.release)
         }
-        chosen
     };
-    for (name, arguments) in chosen {
+    let sources = arguments.sources.as_ref().map(std::path::absolute);
+    let named = !arguments.what.is_empty() || !arguments.suite.is_empty();
+    let bench = Bench {
+        binary: built,
+        sources: sources.transpose()?,
+        case: arguments.case.clone(),
+        strict: std::env::var_os("CI").is_some_and(|value| value == "true"),
+    };
+    for (name, extra) in scripts {
+        let python = tools::python()?;
         let script = root().join("conformance").join(format!("{name}.py"));
         run_with(
             Command::new(&python)
                 .arg(script)
-                .args(arguments)
-                .env("BASCULE", &binary),
+                .args(extra)
+                .env("BASCULE", &bench.binary),
         )?;
+    }
+    let mut lines = Vec::new();
+    let mut bad = Vec::new();
+    for suite in suites {
+        println!("== {} ({})", suite.name, suite.protocol);
+        match run::run(&bench, suite).and_then(|cases| verdict::judge(suite.name, &cases, &bench)) {
+            Ok(line) => lines.push(line),
+            Err(error) if error.is::<tools::Missing>() => {
+                let asked = arguments.suite.iter().any(|name| name == suite.name);
+                let line = format!("{}: NOT RUN: {error}", suite.name);
+                println!("{line}");
+                // Of a protocol's suites those run that can; sources cannot be expected of the gate, tools can.
+                let only_sources = matches!(suite.origin, Origin::Repository { .. });
+                if asked || (bench.strict && !(only_sources && named)) {
+                    bad.push(suite.name);
+                }
+                lines.push(line);
+            }
+            Err(error) => {
+                lines.push(format!("{}: FAILED: {error:#}", suite.name));
+                bad.push(suite.name);
+            }
+        }
+    }
+    for line in lines {
+        println!("{line}");
+    }
+    if !bad.is_empty() {
+        bail!("not as expected: {}", bad.join(", "));
     }
     Ok(())
 }
 
-/// The Python of the virtual environment, made on first use.
-fn environment() -> anyhow::Result<String> {
-    let folder = root().join("conformance/.venv");
-    let python = folder.join("bin/python");
-    let requirements = root().join("conformance/requirements.txt");
-    let stamp = folder.join("installed.txt");
-    let wanted = std::fs::read_to_string(&requirements)?;
-    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
-        return Ok(python.display().to_string());
+type Chosen = (
+    Vec<(&'static str, &'static [&'static str])>,
+    Vec<&'static Suite>,
+);
+
+fn choose(arguments: &Arguments) -> anyhow::Result<Chosen> {
+    if arguments.what.is_empty() && arguments.suite.is_empty() {
+        let needs_no_sources = |suite: &&Suite| suite.quick;
+        return Ok((
+            SCRIPTS.to_vec(),
+            SUITES.iter().filter(needs_no_sources).collect(),
+        ));
     }
-    if !Path::new(&python).exists() {
-        let made = Command::new("python3")
-            .args(["-m", "venv"])
-            .arg(&folder)
-            .status();
-        if !made
-            .context("conformance needs python3 with its venv module; it was not found")?
-            .success()
-        {
-            bail!(
-                "failed to make a virtual environment in {}",
-                folder.display()
+    let mut scripts = Vec::new();
+    let mut suites: Vec<&Suite> = Vec::new();
+    for word in &arguments.what {
+        if let Some(script) = LONG.iter().chain(SCRIPTS).find(|(name, _)| name == word) {
+            scripts.push(*script);
+            continue;
+        }
+        let before = suites.len();
+        suites.extend(SUITES.iter().filter(|suite| {
+            suite.protocol == word
+                && (arguments.suite.is_empty()
+                    || arguments.suite.iter().any(|name| name == suite.name))
+        }));
+        if suites.len() == before {
+            bail!("'{word}' has no such suite; there are mqtt, amqp, stomp, crossings and kill9");
+        }
+    }
+    if arguments.what.is_empty() {
+        for name in &arguments.suite {
+            suites.push(
+                SUITES
+                    .iter()
+                    .find(|suite| suite.name == name)
+                    .with_context(|| {
+                        let names: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
+                        format!("no suite '{name}'; there are {}", names.join(", "))
+                    })?,
             );
         }
     }
-    run_with(
-        Command::new(&python)
-            .args(["-m", "pip", "install", "--quiet", "--requirement"])
-            .arg(&requirements),
-    )?;
-    std::fs::write(stamp, wanted)?;
-    Ok(python.display().to_string())
+    Ok((scripts, suites))
 }

@@ -11,6 +11,7 @@
 mod bench;
 mod ci;
 mod conformance;
+mod fuzz;
 mod load;
 mod soak;
 mod spec;
@@ -48,11 +49,10 @@ enum Task {
         #[arg(long)]
         write: bool,
     },
-    /// Third-party clients against a release server.
-    Conformance {
-        /// Which suites: `crossings`, `kill9`; default both, the second short.
-        suites: Vec<String>,
-    },
+    /// Other people's clients and test suites against our server.
+    Conformance(conformance::Arguments),
+    /// Random bytes and random operations against every decoder, guided by coverage.
+    Fuzz(fuzz::Arguments),
     /// Throughput and CPU per message of a release server, by our own load generator.
     Bench {
         /// Seconds a workload.
@@ -95,7 +95,8 @@ fn main() -> anyhow::Result<()> {
             missing,
             write,
         } => spec::run(protocol.as_deref(), missing, write),
-        Task::Conformance { suites } => conformance::run(&suites),
+        Task::Conformance(arguments) => conformance::run(&arguments),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Bench { seconds, data } => release().and_then(|()| bench::run(seconds, &data)),
         Task::Memory { count, data } => release().and_then(|()| soak::memory(count, &data)),
         Task::Restart {
@@ -113,6 +114,17 @@ fn root() -> PathBuf {
         .nth(2)
         .expect("crates/xtask lies two levels down")
         .to_owned()
+}
+
+/// Where cargo builds.
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// The server that `cargo build` leaves behind.
+fn binary(release: bool) -> PathBuf {
+    let profile = if release { "release" } else { "debug" };
+    target().join(profile).join("bascule")
 }
 
 /// Builds what is measured.

@@ -1,4 +1,4 @@
-//! A release server under load: started on free ports, watched, killed.
+//! A server process under load or under test: started on free ports, watched, killed.
 
 use std::{
     io::{BufRead, BufReader},
@@ -10,17 +10,18 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use crate::root;
+use crate::binary;
 
 /// One server process, ended when dropped.
 pub(crate) struct Server {
     child: Child,
+    binary: PathBuf,
     pub(crate) data: PathBuf,
     pub(crate) mqtt: SocketAddr,
     pub(crate) amqp: SocketAddr,
     pub(crate) stomp: SocketAddr,
-    http: SocketAddr,
-    settings: Vec<String>,
+    pub(crate) http: SocketAddr,
+    arguments: Vec<String>,
     /// From start to the word `ready`.
     pub(crate) started_in: Duration,
 }
@@ -30,22 +31,35 @@ fn free() -> anyhow::Result<SocketAddr> {
 }
 
 impl Server {
-    /// Starts one in `data`, which is emptied first.
+    /// Starts a release server in `data`, which is emptied first.
     pub(crate) fn fresh(data: &Path, settings: &[&str]) -> anyhow::Result<Self> {
+        let arguments = settings
+            .iter()
+            .flat_map(|setting| ["--set".to_owned(), (*setting).to_owned()])
+            .collect();
+        Self::start(&binary(true), data, arguments)
+    }
+
+    /// Starts that program in `data`, which is emptied first, with more arguments for `serve`.
+    pub(crate) fn start(
+        binary: &Path,
+        data: &Path,
+        arguments: Vec<String>,
+    ) -> anyhow::Result<Self> {
         if data.exists() {
             std::fs::remove_dir_all(data)?;
         }
         let (mqtt, amqp, stomp, http) = (free()?, free()?, free()?, free()?);
-        let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
-        let (child, started_in) = spawn(data, [mqtt, amqp, stomp, http], &settings)?;
+        let (child, started_in) = spawn(binary, data, [mqtt, amqp, stomp, http], &arguments)?;
         Ok(Self {
             child,
+            binary: binary.to_owned(),
             data: data.to_owned(),
             mqtt,
             amqp,
             stomp,
             http,
-            settings,
+            arguments,
             started_in,
         })
     }
@@ -55,9 +69,10 @@ impl Server {
         self.child.kill()?;
         self.child.wait()?;
         let (child, started_in) = spawn(
+            &self.binary,
             &self.data,
             [self.mqtt, self.amqp, self.stomp, self.http],
-            &self.settings,
+            &self.arguments,
         )?;
         self.child = child;
         self.started_in = started_in;
@@ -114,19 +129,18 @@ impl Drop for Server {
 }
 
 fn spawn(
+    binary: &Path,
     data: &Path,
     ports: [SocketAddr; 4],
-    settings: &[String],
+    arguments: &[String],
 ) -> anyhow::Result<(Child, Duration)> {
     let began = Instant::now();
-    let mut command = Command::new(root().join("target/release/bascule"));
+    let mut command = Command::new(binary);
     command.arg("serve").arg("--data").arg(data);
     for (door, port) in ["mqtt", "amqp", "stomp", "http"].iter().zip(ports) {
         command.arg("--set").arg(format!("listeners.{door}={port}"));
     }
-    for setting in settings {
-        command.arg("--set").arg(setting);
-    }
+    command.args(arguments);
     let log = std::fs::File::create(
         std::env::temp_dir().join(format!("bascule-load-{}.log", ports[0].port())),
     )?;
@@ -134,7 +148,7 @@ fn spawn(
         .stdout(Stdio::piped())
         .stderr(log)
         .spawn()
-        .context("failed to start target/release/bascule: build it first")?;
+        .with_context(|| format!("failed to start {}: build it first", binary.display()))?;
     let stdout = child.stdout.take().context("stdout is piped")?;
     for line in BufReader::new(stdout).lines() {
         if line? == "ready" {

@@ -1,0 +1,386 @@
+//! One suite: a server of ours, the suite's own runner, a list of cases.
+//!
+//! The runners write their cases as lines of JSON into a file named by `BASCULE_REPORT` (adapters for pytest, Node's test
+//! runner and Jasmine are in `conformance/adapters`); Paho's and mosquitto's cases are processes whose exit code counts, Go's
+//! are read from the test binary's output. Whatever a suite prints is kept below the target folder.
+
+use std::{
+    fs::File,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus},
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+
+use super::{
+    Bench,
+    suite::{Runner, Suite},
+    tools::{self, scratch},
+    verdict::{Case, Outcome, expected},
+};
+use crate::{load::server::Server, root};
+
+/// Cases, each with a server of its own, that run at a time.
+const PARALLEL: usize = 3;
+/// How long one case may take that is a process of its own.
+const CASE_TIMEOUT: Duration = Duration::from_secs(150);
+/// How long a whole suite may take.
+const SUITE_TIMEOUT: Duration = Duration::from_secs(900);
+
+pub(super) fn run(bench: &Bench, suite: &Suite) -> anyhow::Result<Vec<Case>> {
+    let sources = tools::sources(bench, &suite.origin)?;
+    match suite.runner {
+        Runner::Paho(file) => paho(bench, suite, &sources.join("interoperability"), file),
+        Runner::Mosquitto => mosquitto(bench, suite, &sources.join("test/broker")),
+        Runner::Pytest(files) => pytest(bench, suite, &sources, files),
+        Runner::Node(files) => node(bench, suite, &sources, files),
+        Runner::Script(script) => node_script(bench, suite, &sources, script),
+        Runner::Go { tag, file } => go(bench, suite, &sources, tag, file),
+    }
+}
+
+/// The arguments of `serve` for a suite.
+fn settings(suite: &Suite) -> Vec<String> {
+    let path = suite
+        .settings
+        .map(|file| root().join("conformance").join(file));
+    match path {
+        Some(path) if path.exists() => vec!["--config".to_owned(), path.display().to_string()],
+        _ => Vec::new(),
+    }
+}
+
+fn serve(bench: &Bench, suite: &Suite, name: &str) -> anyhow::Result<Server> {
+    let data = scratch(suite.name)?.join(format!("data-{name}"));
+    Server::start(&bench.binary, &data, settings(suite))
+}
+
+/// Runs a command to its end, or kills it; its output goes into a file.
+fn finish(command: &mut Command, output: &Path, limit: Duration) -> anyhow::Result<ExitStatus> {
+    let file = File::create(output)?;
+    let mut child = command
+        .stdout(file.try_clone()?)
+        .stderr(file)
+        .spawn()
+        .with_context(|| format!("failed to start {command:?}"))?;
+    let began = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if began.elapsed() > limit {
+            child.kill()?;
+            writeln!(
+                File::options().append(true).open(output)?,
+                "TIMED OUT after {limit:?}"
+            )?;
+            return Ok(child.wait()?);
+        }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a child is waited for, with a limit"
+        )]
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The last lines of what a case printed.
+fn tail(output: &Path) -> String {
+    let bytes = std::fs::read(output).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    // The server's own log is between the lines of some suites.
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty() && !line.starts_with("{\"timestamp\""))
+        .collect();
+    let from = lines.len().saturating_sub(5);
+    let mut said = lines[from..].join(" / ");
+    said.truncate(said.floor_char_boundary(800));
+    said
+}
+
+/// Runs cases that are processes, some at a time.
+fn processes(
+    bench: &Bench,
+    suite: &Suite,
+    names: Vec<String>,
+    one: impl Fn(&str, &Path) -> anyhow::Result<ExitStatus> + Sync,
+) -> anyhow::Result<Vec<Case>> {
+    let folder = scratch(suite.name)?;
+    let wanted = |name: &String| bench.case.as_ref().is_none_or(|part| name.contains(part));
+    let waiting = Mutex::new(names.into_iter().filter(wanted).rev().collect::<Vec<_>>());
+    let done = Mutex::new(Vec::new());
+    let work = || -> anyhow::Result<()> {
+        loop {
+            let next = waiting.lock().expect("nobody panics holding it").pop();
+            let Some(name) = next else { return Ok(()) };
+            let output = folder.join(format!("{name}.txt"));
+            let passed = one(&name, &output)?.success();
+            println!("{} {name}", if passed { "passed" } else { "failed" });
+            done.lock().expect("nobody panics holding it").push(Case {
+                outcome: if passed {
+                    Outcome::Passed
+                } else {
+                    Outcome::Failed
+                },
+                detail: if passed { String::new() } else { tail(&output) },
+                name,
+            });
+        }
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..PARALLEL).map(|_| scope.spawn(work)).collect();
+        for thread in threads {
+            thread.join().expect("it returns its errors")?;
+        }
+        anyhow::Ok(())
+    })?;
+    Ok(done.into_inner().expect("the threads have ended"))
+}
+
+fn paho(bench: &Bench, suite: &Suite, folder: &Path, file: &str) -> anyhow::Result<Vec<Case>> {
+    let python = tools::python()?;
+    let text = std::fs::read_to_string(folder.join(format!("{file}.py")))?;
+    let names = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("    def test"))
+        .filter_map(|rest| rest.split('(').next())
+        .map(|rest| format!("test{rest}"))
+        .collect();
+    processes(bench, suite, names, |name, output| {
+        let server = serve(bench, suite, name)?;
+        finish(
+            Command::new(&python)
+                .arg("-B")
+                .arg(root().join("conformance/adapters/paho_case.py"))
+                .args([file, &server.mqtt.port().to_string(), name])
+                .current_dir(folder),
+            output,
+            CASE_TIMEOUT,
+        )
+    })
+}
+
+fn mosquitto(bench: &Bench, suite: &Suite, folder: &Path) -> anyhow::Result<Vec<Case>> {
+    let python = tools::python()?;
+    let arguments = settings(suite).join("\n");
+    processes(bench, suite, expected(suite.name)?.only, |name, output| {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?
+            .local_addr()?
+            .port();
+        finish(
+            Command::new(&python)
+                .arg("-B")
+                .arg(root().join("conformance/adapters/mosquitto_case.py"))
+                .args([name, &port.to_string()])
+                .env("BASCULE", &bench.binary)
+                .env("BASCULE_ARGUMENTS", &arguments)
+                .current_dir(folder),
+            output,
+            CASE_TIMEOUT,
+        )
+    })
+}
+
+/// What the adapters are told.
+fn tell(command: &mut Command, server: &Server, report: &Path) {
+    command
+        .env("BASCULE_REPORT", report)
+        .env("BASCULE_MQTT", server.mqtt.port().to_string())
+        .env("BASCULE_AMQP", server.amqp.port().to_string())
+        .env("BASCULE_STOMP", server.stomp.port().to_string())
+        .env("BASCULE_HTTP", server.http.port().to_string());
+}
+
+/// Runs a command that reports its cases.
+fn reported(bench: &Bench, suite: &Suite, command: &mut Command) -> anyhow::Result<Vec<Case>> {
+    let server = serve(bench, suite, "all")?;
+    let folder = scratch(suite.name)?;
+    let (report, output) = (folder.join("report.jsonl"), folder.join("output.txt"));
+    if report.exists() {
+        std::fs::remove_file(&report)?;
+    }
+    tell(command, &server, &report);
+    let status = finish(command, &output, SUITE_TIMEOUT)?;
+    let Ok(text) = std::fs::read_to_string(&report) else {
+        bail!(
+            "{command:?} ended with {status} and reported nothing: {}",
+            tail(&output)
+        );
+    };
+    let mut cases = Vec::new();
+    for line in text.lines() {
+        let mut case: Case = serde_json::from_str(line)
+            .with_context(|| format!("failed to read {}: {line}", report.display()))?;
+        case.detail.truncate(case.detail.floor_char_boundary(800));
+        cases.push(case);
+    }
+    if let Some(part) = &bench.case {
+        cases.retain(|case| case.name.contains(part));
+    }
+    println!("its output is in {}", output.display());
+    Ok(cases)
+}
+
+fn pytest(
+    bench: &Bench,
+    suite: &Suite,
+    folder: &Path,
+    files: &[&str],
+) -> anyhow::Result<Vec<Case>> {
+    let python = tools::python()?;
+    let mut words: Vec<String> = Vec::new();
+    let left_out = expected(suite.name)?.left_out;
+    if !left_out.is_empty() {
+        let names: Vec<String> = left_out.into_keys().collect();
+        words.push(format!("not ({})", names.join(" or ")));
+    }
+    words.extend(bench.case.clone());
+    let mut command = Command::new(python);
+    command
+        .args(["-B", "-m", "pytest", "-q", "--tb=short", "--timeout=60"])
+        .args([
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "pytest_report",
+            "-o",
+            "addopts=",
+        ])
+        .args(files)
+        .current_dir(folder)
+        .env("PYTHONPATH", root().join("conformance/adapters"));
+    if !words.is_empty() {
+        command.args(["-k", &words.join(" and ")]);
+    }
+    reported(bench, suite, &mut command)
+}
+
+fn node(bench: &Bench, suite: &Suite, folder: &Path, files: &[&str]) -> anyhow::Result<Vec<Case>> {
+    let adapters = root().join("conformance/adapters");
+    let mut command = Command::new("node");
+    command
+        .args([
+            "--test",
+            "--test-concurrency=1",
+            "--test-reporter-destination=stdout",
+        ])
+        .arg("--test-reporter")
+        .arg(adapters.join("node_report.mjs"))
+        .args(files)
+        .current_dir(folder)
+        .env("NODE_PATH", tools::node_modules()?)
+        .env(
+            "NODE_OPTIONS",
+            format!("--require={}", adapters.join("node_ports.cjs").display()),
+        );
+    reported(bench, suite, &mut command)
+}
+
+fn node_script(
+    bench: &Bench,
+    suite: &Suite,
+    folder: &Path,
+    script: &str,
+) -> anyhow::Result<Vec<Case>> {
+    tools::node_modules()?;
+    let mut command = Command::new("node");
+    command
+        .arg(root().join("conformance/adapters").join(script))
+        .arg(folder)
+        .current_dir(root().join("conformance"));
+    reported(bench, suite, &mut command)
+}
+
+fn go(
+    bench: &Bench,
+    suite: &Suite,
+    folder: &Path,
+    tag: &str,
+    file: &str,
+) -> anyhow::Result<Vec<Case>> {
+    let scratch = scratch(suite.name)?;
+    let program: PathBuf = scratch.join("suite.test");
+    let built = finish(
+        Command::new("go")
+            .args(["test", "-c", "-tags", tag, "-o"])
+            .arg(&program)
+            .arg(".")
+            .current_dir(folder),
+        &scratch.join("build.txt"),
+        SUITE_TIMEOUT,
+    )?;
+    if !built.success() {
+        bail!("failed to build it: {}", tail(&scratch.join("build.txt")));
+    }
+    let text = std::fs::read_to_string(folder.join(file))?;
+    let names: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("func Test"))
+        .filter_map(|rest| rest.split('(').next())
+        .filter(|name| *name != "Main")
+        .filter(|name| {
+            bench
+                .case
+                .as_ref()
+                .is_none_or(|part| name.contains(part.as_str()))
+        })
+        .collect();
+    let server = serve(bench, suite, "all")?;
+    let output = scratch.join("output.txt");
+    finish(
+        Command::new(program)
+            .args(["-test.v", "-test.timeout", "600s", "-test.run"])
+            .arg(format!("^Test({})$", names.join("|")))
+            .env("AMQP_URL", format!("amqp://guest:guest@{}/", server.amqp))
+            .current_dir(folder),
+        &output,
+        SUITE_TIMEOUT,
+    )?;
+    Ok(go_cases(&String::from_utf8_lossy(&std::fs::read(&output)?)))
+}
+
+/// The results in the output of a Go test binary: `--- PASS: Name (0.00s)`, not indented.
+fn go_cases(text: &str) -> Vec<Case> {
+    let result = |line: &str| {
+        let (word, rest) = line.strip_prefix("--- ")?.split_once(": ")?;
+        let outcome = match word {
+            "PASS" => Outcome::Passed,
+            "FAIL" => Outcome::Failed,
+            "SKIP" => Outcome::Skipped,
+            _ => return None,
+        };
+        Some(Case {
+            name: rest.split(' ').next()?.to_owned(),
+            outcome,
+            detail: String::new(),
+        })
+    };
+    text.lines().filter_map(result).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn go_results_are_read_and_those_of_parts_are_not() {
+        let text = "=== RUN   TestA\n--- PASS: TestA (0.01s)\n    --- FAIL: TestA/part (0.00s)\n--- SKIP: TestB (0.00s)\n--- FAIL: TestC (1.00s)\nFAIL\n";
+        let cases = go_cases(text);
+        let read: Vec<_> = cases
+            .iter()
+            .map(|case| (case.name.as_str(), case.outcome))
+            .collect();
+        assert_eq!(
+            read,
+            [
+                ("TestA", Outcome::Passed),
+                ("TestB", Outcome::Skipped),
+                ("TestC", Outcome::Failed)
+            ]
+        );
+    }
+}
