@@ -107,7 +107,12 @@ impl Core {
                 self.closed = true;
                 return;
             }
-            Command::GroupWindow { .. } | Command::GroupFlow { .. } => return,
+            Command::UseReceipt(it) => (it.token, Ask::Settled),
+            Command::CancelPull { .. }
+            | Command::GroupWindow { .. }
+            | Command::GroupFlow { .. } => {
+                return;
+            }
         };
         assert!(
             self.open.iter().all(|(other, _)| *other != token),

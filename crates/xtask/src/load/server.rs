@@ -138,7 +138,9 @@ fn spawn(
     let mut command = Command::new(binary);
     command.arg("serve").arg("--data").arg(data);
     for (door, port) in ["mqtt", "amqp", "stomp", "http"].iter().zip(ports) {
-        command.arg("--set").arg(format!("listeners.{door}={port}"));
+        // Both loopback families, as clients dial them.
+        let place = format!("listeners.{door}=localhost:{}", port.port());
+        command.arg("--set").arg(place);
     }
     command.args(arguments);
     let log = std::fs::File::create(
