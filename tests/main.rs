@@ -19,6 +19,7 @@
 //! | `drain.rs` | SIGTERM |
 //! | `http.rs` | health, metrics, WebSocket and its refusals |
 //! | `limits.rs` | more than memory, readers that do not read, bodies that are too long, users |
+//! | `attacks.rs` | thousands of strangers, slow ones, floods, no descriptors left |
 //! | `strangers.rs` | wrong passwords, garbage, half-open connections |
 //!
 //! Deliberately absent: other people's clients (they are in `conformance/`), and what a protocol's own dialogues show.
@@ -30,6 +31,7 @@
 
 mod amqp_queues;
 mod amqp_routing;
+mod attacks;
 mod client;
 mod compaction;
 mod crashes;

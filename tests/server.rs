@@ -212,9 +212,24 @@ impl Server {
         Self::start_in(Dir::new(), settings)
     }
 
+    /// As a process that may have only so many files open.
+    pub(crate) fn start_with_open_files(count: u32, settings: &[&str]) -> Self {
+        let settings: Vec<String> = settings.iter().map(|&text| text.to_owned()).collect();
+        let dir = Dir::new();
+        let plain = serve(&dir.data(), &settings);
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {count}; exec \"$0\" \"$@\"")]);
+        command.arg(plain.get_program()).args(plain.get_args());
+        command.stdin(Stdio::null());
+        Self::start_as(command, dir, settings)
+    }
+
     fn start_in(dir: Arc<Dir>, settings: Vec<String>) -> Self {
+        Self::start_as(serve(&dir.data(), &settings), dir, settings)
+    }
+
+    fn start_as(mut command: Command, dir: Arc<Dir>, settings: Vec<String>) -> Self {
         let log = dir.file("log");
-        let mut command = serve(&dir.data(), &settings);
         command.stdout(Stdio::piped());
         let file = File::options().create(true).append(true).open(&log);
         command.stderr(file.expect("the directory is writable"));
