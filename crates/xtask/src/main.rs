@@ -1,4 +1,4 @@
-//! Development commands: `cargo xtask ci | tidy | spec | conformance | bench | memory | restart`.
+//! Development commands: `cargo xtask ci | tidy | spec | conformance | bench | memory | restart | hostile`.
 //!
 //! What needs Python says what is missing and is skipped only where the command says so.
 #![forbid(unsafe_code)]
@@ -12,6 +12,7 @@ mod bench;
 mod ci;
 mod conformance;
 mod fuzz;
+mod hostile;
 mod load;
 mod soak;
 mod spec;
@@ -83,6 +84,18 @@ enum Task {
         #[arg(long, default_value = "target/bench-data")]
         data: PathBuf,
     },
+    /// What attacks cost a client in order: its round trips with and without each, and the server's memory.
+    Hostile {
+        /// Connections that never log in.
+        #[arg(long, default_value_t = 8_000)]
+        strangers: usize,
+        /// Seconds an attack.
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+        /// As in `bench`.
+        #[arg(long, default_value = "target/bench-data")]
+        data: PathBuf,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -104,6 +117,11 @@ fn main() -> anyhow::Result<()> {
             rounds,
             data,
         } => release().and_then(|()| soak::restart(count, rounds, &data)),
+        Task::Hostile {
+            strangers,
+            seconds,
+            data,
+        } => release().and_then(|()| hostile::hostile(&data, strangers, seconds)),
     }
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `frames/*.txt` | bytes and the packet that they are, or the reason why they are none (`frames.rs`) |
 //! | `scripts/*.txt` | dialogues with a session, each run with whole reads and byte by byte (`dialogue.rs`) |
+//! | `hostile.rs` | logins without an end, thousands of properties, floods |
 //! | `notation.rs`, `contract.rs` | packets, commands and events as lines of text |
 //! | `random.rs` | a session between a random client and a naive core; copies that are not made |
 //! | `clauses.rs` | statements that a line of bytes cannot show well |
@@ -13,6 +14,7 @@ mod clauses;
 mod contract;
 mod dialogue;
 mod frames;
+mod hostile;
 mod notation;
 mod properties;
 mod random;

@@ -94,6 +94,20 @@ impl Mqtt {
         Ok(())
     }
 
+    /// Sends packets as they are.
+    pub(crate) fn say(&mut self, packets: &[u8]) -> anyhow::Result<()> {
+        self.socket.write(packets)
+    }
+
+    /// Sends a packet that comes back to it.
+    pub(crate) fn echo(&mut self, packet: &[u8]) -> anyhow::Result<()> {
+        self.socket.write(packet)?;
+        match self.packet()? {
+            (0x30, _) => Ok(()),
+            (first, _) => bail!("expected PUBLISH, got {first:#x}"),
+        }
+    }
+
     /// Publishes `count` messages, at QoS 1 with at most `window` unconfirmed. At QoS 0 `window` is how far it may be ahead of `confirmed`.
     pub(crate) fn publish(
         mut self,

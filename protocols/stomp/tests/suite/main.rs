@@ -3,5 +3,6 @@
 mod crossing;
 mod dialogue;
 mod frames;
+mod hostile;
 mod properties;
 mod show;
