@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use message::{Levels, Message, Name, Pattern, StoredId, Timestamp, VhostId};
 use session::{
-    Binding, ClientExpiry, ConsumerId, Credit, ExchangeOptions, QueueId, QueueOptions, SessionId,
-    Source, SubscriptionOptions, Will,
+    Binding, ClientExpiry, ConsumerId, Credit, ExchangeOptions, Notes, QueueId, QueueOptions,
+    SessionId, Source, SubscriptionOptions, Will,
 };
 use smallvec::SmallVec;
 
@@ -88,8 +88,16 @@ pub(crate) struct QueueDeclared {
     pub(crate) share: Option<Share>,
     /// The connection that it is exclusive to. Soft queues only.
     pub(crate) owner: Option<SessionId>,
+    pub(crate) notes: Notes,
+    /// These three are the records' times and number: `apply` knows them.
+    pub(crate) created: Timestamp,
+    pub(crate) changed: Timestamp,
+    pub(crate) version: u64,
 }
-wire_fields!(QueueDeclared { 1 => queue, 2 => vhost, 3 => name, 4 => options, 5 => client, 6 => share });
+wire_fields!(QueueDeclared {
+    1 => queue, 2 => vhost, 3 => name, 4 => options, 5 => client, 6 => share, 7 => notes, 8 => created, 9 => changed,
+    10 => version,
+});
 
 /// A queue is gone.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -51,44 +51,62 @@ impl Queue {
     }
 }
 
-/// The dedup ids seen lately, with the time of their record.
+/// A message that a dedup id stands for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// The time of its record.
+    pub(crate) time: Timestamp,
+    pub(crate) qseq: u64,
+    pub(crate) message_id: Option<[u8; 16]>,
+}
+wire_fields!(Seen { 1 => time, 2 => qseq, 3 => message_id });
+
+/// The dedup ids seen lately.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Dedup {
-    seen: BTreeMap<Bytes, Timestamp>,
+    seen: BTreeMap<Bytes, Seen>,
     order: VecDeque<(Timestamp, Bytes)>,
 }
 
 impl Dedup {
-    pub(crate) fn knows(&self, id: &Bytes, now: Timestamp, keep_ms: u64) -> bool {
+    pub(crate) fn find(&self, id: &Bytes, now: Timestamp, keep_ms: u64) -> Option<Seen> {
         self.seen
             .get(id)
-            .is_some_and(|seen| now < seen.plus_ms(keep_ms))
+            .filter(|seen| now < seen.time.plus_ms(keep_ms))
+            .copied()
     }
 
     /// Adds an id and forgets what is older than `keep_ms` by the time of this record.
-    pub(crate) fn add(&mut self, id: &Bytes, now: Timestamp, keep_ms: u64) {
+    pub(crate) fn add(&mut self, id: &Bytes, it: Seen, keep_ms: u64) {
         while let Some((time, old)) = self.order.front() {
-            if now < time.plus_ms(keep_ms) {
+            if it.time < time.plus_ms(keep_ms) {
                 break;
             }
-            if self.seen.get(old) == Some(time) {
+            if self.seen.get(old).is_some_and(|seen| seen.time == *time) {
                 self.seen.remove(old);
             }
             self.order.pop_front();
         }
-        self.seen.insert(id.clone(), now);
-        self.order.push_back((now, id.clone()));
+        self.seen.insert(id.clone(), it);
+        self.order.push_back((it.time, id.clone()));
     }
 
-    pub(crate) fn list(&self) -> Vec<(Timestamp, Bytes)> {
-        self.order.iter().cloned().collect()
+    /// In the order of their times.
+    pub(crate) fn list(&self) -> Vec<(Bytes, Seen)> {
+        let mut list = Vec::with_capacity(self.order.len());
+        for (time, id) in &self.order {
+            // One that was added again stands for its last message only.
+            let seen = self.seen.get(id).filter(|seen| seen.time == *time);
+            list.extend(seen.map(|seen| (id.clone(), *seen)));
+        }
+        list
     }
 
-    pub(crate) fn from_list(list: Vec<(Timestamp, Bytes)>) -> Self {
+    pub(crate) fn from_list(list: Vec<(Bytes, Seen)>) -> Self {
         let mut dedup = Self::default();
-        for (time, id) in list {
-            dedup.seen.insert(id.clone(), time);
-            dedup.order.push_back((time, id));
+        for (id, seen) in list {
+            dedup.order.push_back((seen.time, id.clone()));
+            dedup.seen.insert(id, seen);
         }
         dedup
     }

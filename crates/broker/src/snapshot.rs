@@ -88,7 +88,7 @@ fn put_queue(queue: &Queue, out: &mut Vec<u8>) {
     put_field(out, 1, |out| queue.declared.put(out));
     put_field(out, 2, |out| queue.next.put(out));
     put_field(out, 3, |out| queue.entries.put(out));
-    put_field(out, 4, |out| queue.dedup.list().put(out));
+    put_field(out, 5, |out| queue.dedup.list().put(out));
     out.push(0);
 }
 
@@ -99,7 +99,7 @@ fn read_queue(reader: &mut Reader) -> Result<Queue, DecodeError> {
             1 => queue.declared = QueueDeclared::read(part)?,
             2 => queue.next = Wire::read(part)?,
             3 => queue.entries = Entries::read(part)?,
-            4 => queue.dedup = Dedup::from_list(Wire::read(part)?),
+            5 => queue.dedup = Dedup::from_list(Wire::read(part)?),
             _ => {}
         }
         Ok(())

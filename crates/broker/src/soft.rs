@@ -314,6 +314,8 @@ pub(crate) struct Soft {
 
     // Indexes over durable and soft things alike.
     pub(crate) names: FxHashMap<(VhostId, Name), QueueId>,
+    /// The names that lists show.
+    pub(crate) listed: BTreeSet<(VhostId, Name)>,
     pub(crate) shares: BTreeMap<(VhostId, Share), QueueId>,
     pub(crate) client_ids: FxHashMap<(VhostId, Bytes), ClientNo>,
     pub(crate) routes: FxHashMap<(VhostId, Name), Exchange<Target>>,

@@ -21,8 +21,8 @@ use broker::{Broker, Reading};
 use bytes::Bytes;
 use message::{Address, Filter, Kind, Levels, Message, Name, VhostId};
 use session::{
-    BindTarget, Binding, Command, Declare, ExchangeKind, Operation, Publish, QueueOptions, Refusal,
-    RefusalKind, SessionId, Source,
+    BindTarget, Binding, Command, Declare, ExchangeKind, Operation, Publish, QueueAttributes,
+    QueueOptions, Refusal, RefusalKind, SessionId, Source,
 };
 
 /// How much of a name the log and a refusal show, in bytes.
@@ -80,6 +80,9 @@ pub(crate) fn permitted(asker: Asker<'_>, command: &Command) -> Result<(), Box<F
         },
         Command::Pull(pull) => asker.read(&pull.queue),
         Command::Declare { declare, .. } => asker.declare(declare),
+        Command::Inspect { name, .. } => asker.inspect(name),
+        // A name shows nothing of what is in a queue.
+        Command::List { .. } => Ok(()),
         Command::UseReceipt(used) => match asker.broker.name_of(used.receipt.queue) {
             Some(name) => asker.read(&name),
             None => Ok(()),
@@ -201,6 +204,16 @@ impl<'a> Asker<'a> {
         self.ask(Action::Subscribe, What::Queue(name))
     }
 
+    /// Whether a queue's attributes may be seen: by whoever may do anything with it.
+    fn inspect(&self, name: &Name) -> Result<(), Box<Forbidden>> {
+        let what = What::Queue(name);
+        let may = |action| self.rights().permits(action, what);
+        if self.is_own(name) || may(Action::Subscribe) || may(Action::Publish) {
+            return Ok(());
+        }
+        self.ask(Action::Declare, what)
+    }
+
     /// Whether a queue may be made on first use.
     fn create(&self, name: &Name, create: bool) -> Result<(), Box<Forbidden>> {
         if !create || self.broker.has_queue(self.vhost, name) {
@@ -215,6 +228,15 @@ impl<'a> Asker<'a> {
                 Ok(())
             }
             Declare::Queue { name, options, .. } => self.declare_queue(name, options),
+            Declare::NewQueue {
+                name, attributes, ..
+            }
+            | Declare::Alter {
+                name, attributes, ..
+            } => {
+                self.ask(Action::Declare, What::Queue(name))?;
+                self.dead_letters(name, false, attributes)
+            }
             Declare::DeleteQueue { name, .. } if self.is_own(name) => Ok(()),
             Declare::DeleteQueue { name, .. } => self.ask(Action::Declare, What::Queue(name)),
             Declare::Purge { name } => self.read(name),
@@ -252,7 +274,16 @@ impl<'a> Asker<'a> {
         if !is_own {
             self.ask(Action::Declare, What::Queue(this))?;
         }
-        let attributes = &options.attributes;
+        self.dead_letters(this, is_own, &options.attributes)
+    }
+
+    /// Whether what dies in a queue may go where its attributes say.
+    fn dead_letters(
+        &self,
+        this: &[u8],
+        is_own: bool,
+        attributes: &QueueAttributes,
+    ) -> Result<(), Box<Forbidden>> {
         if let Some(target) = &attributes.dead_letter {
             let key = target.key.as_ref();
             if target.exchange.is_empty()

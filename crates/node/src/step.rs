@@ -310,6 +310,10 @@ impl Core {
                 token: pull.token,
                 refusal,
             },
+            Command::Inspect { token, .. } | Command::List { token, .. } => Event::Refused {
+                token: *token,
+                refusal,
+            },
             Command::UseReceipt(it) => Event::Refused {
                 token: it.token,
                 refusal,

@@ -147,12 +147,12 @@ impl User {
 
     fn confirmed(&mut self, token: u64) {
         let event = self.next();
-        assert_eq!(
-            event,
-            Event::Published {
-                token: Token(token),
-                outcome: PublishOutcome::Accepted { matched: 1 }
-            }
+        assert!(
+            matches!(event, Event::Published {
+                token: to,
+                outcome: PublishOutcome::Accepted { matched: 1, .. }
+            } if to == Token(token)),
+            "{event:?}"
         );
     }
 }
@@ -260,7 +260,10 @@ fn rules_c12_publishers_that_find_no_room_go_on_by_themselves() {
                 while confirmed < 400 || delivered < 400 {
                     match user.next() {
                         Event::Published { token, outcome } => {
-                            assert_eq!(outcome, PublishOutcome::Accepted { matched: 1 });
+                            assert!(matches!(
+                                outcome,
+                                PublishOutcome::Accepted { matched: 1, .. }
+                            ));
                             assert_eq!(token.0, confirmed, "order within a lane");
                             confirmed += 1;
                         }

@@ -352,6 +352,19 @@ pub struct Transact {
     pub operations: Vec<Operation>,
 }
 
+/// Which queues to list.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct List {
+    /// Names that begin so.
+    pub prefix: Bytes,
+    /// Only those whose redrive target is this queue (SQS ListDeadLetterSourceQueues).
+    pub feeding: Option<Name>,
+    /// Names behind this one.
+    pub after: Option<Name>,
+    /// Most names, 1 to 1,000; at most 100 times as many are looked at.
+    pub limit: u32,
+}
+
 /// What a protocol asks of the core.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
@@ -425,6 +438,24 @@ pub enum Command {
     Settle(Settle),
     /// Takes messages.
     Pull(Pull),
+    /// Looks at a queue. Answered by `Inspected`.
+    Inspect {
+        /// Echoed.
+        token: Token,
+        /// The lane of the answer.
+        lane: Lane,
+        /// The queue.
+        name: Name,
+    },
+    /// Lists durable queues that are neither exclusive nor auto-delete, in the order of their names. Answered by `Listed`.
+    List {
+        /// Echoed.
+        token: Token,
+        /// The lane of the answer.
+        lane: Lane,
+        /// Which, and where to begin.
+        list: Box<List>,
+    },
     /// Gives up a pull that waits. It is not answered any more.
     CancelPull {
         /// Which.

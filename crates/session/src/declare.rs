@@ -1,7 +1,11 @@
 //! Queues, exchanges and bindings: what is declared, and with which attributes.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use message::{Filter, Levels, Name};
+use message::{Filter, Levels, Name, Timestamp};
+
+use crate::QueueId;
 
 /// What to do when a queue is at its length limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -149,6 +153,36 @@ pub struct Binding {
     pub arguments: Bytes,
 }
 
+/// What a door keeps with a queue and the core does not understand (policies, tags): in the order of the names, each once.
+pub type Notes = Vec<(Bytes, Bytes)>;
+
+/// A queue as it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueueInfo {
+    /// Its incarnation.
+    pub id: QueueId,
+    /// Its name.
+    pub name: Name,
+    /// How it was declared.
+    pub options: Arc<QueueOptions>,
+    /// What doors keep with it.
+    pub notes: Notes,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When its options or notes last changed.
+    pub changed: Timestamp,
+    /// How often they have: what [`Declare::Alter`] names.
+    pub version: u64,
+    /// Messages that could be delivered.
+    pub available: u64,
+    /// Messages that are delayed.
+    pub delayed: u64,
+    /// Messages that are out.
+    pub out: u64,
+    /// Consumers.
+    pub consumers: u32,
+}
+
 /// What can be declared, looked at and deleted.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Declare {
@@ -160,6 +194,27 @@ pub enum Declare {
         passive: bool,
         /// Its options.
         options: Box<QueueOptions>,
+    },
+    /// A new, durable queue with notes; `Inequivalent` when there is one of that name. Answered by `Event::Declared`.
+    NewQueue {
+        /// The name.
+        name: Name,
+        /// What it does.
+        attributes: Box<QueueAttributes>,
+        /// What the door keeps with it.
+        notes: Notes,
+    },
+    /// Changes a queue's attributes and notes to these; `Inequivalent` when it changed since the version was read. Whether
+    /// it is FIFO cannot change. Answered by `Event::Declared`.
+    Alter {
+        /// The name.
+        name: Name,
+        /// [`QueueInfo::version`].
+        version: u64,
+        /// What it does from now on.
+        attributes: Box<QueueAttributes>,
+        /// What the door keeps with it from now on.
+        notes: Notes,
     },
     /// Deletes a queue; its messages are dropped. `Event::Declared` carries how many.
     DeleteQueue {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use message::{Levels, Message, Name, Timestamp, VhostId};
 use smallvec::SmallVec;
 
-use crate::{ConsumerId, Refusal, Token};
+use crate::{ConsumerId, QueueInfo, Refusal, Token};
 
 /// A queue's incarnation: never reused, so a deleted and re-made queue is another one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,6 +85,15 @@ pub struct Delivery {
     pub readdressed: Option<Arc<message::Address>>,
 }
 
+/// The message that a publish repeats. It may have been consumed since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Original {
+    /// Where it lay.
+    pub place: DeliveryId,
+    /// Its message id, if that was a UUID.
+    pub message_id: Option<[u8; 16]>,
+}
+
 /// What became of a publish.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PublishOutcome {
@@ -92,9 +101,14 @@ pub enum PublishOutcome {
     Accepted {
         /// How many.
         matched: u32,
+        /// Where it lies, if it was published to a queue.
+        place: Option<DeliveryId>,
     },
     /// The repeat of an exactly-once publish or of a dedup id: confirmed, not published again.
-    Duplicate,
+    Duplicate {
+        /// The message that was published, where that is known: to a queue, within the time of its dedup id.
+        of: Option<Original>,
+    },
     /// At least one target refused (others may have kept it), or the whole publish was.
     Refused(Refusal),
 }
@@ -159,6 +173,22 @@ pub enum Event {
         messages: u64,
         /// Consumers; else 0.
         consumers: u32,
+    },
+    /// What an `Inspect` found.
+    Inspected {
+        /// From the command.
+        token: Token,
+        /// The queue.
+        queue: Box<QueueInfo>,
+    },
+    /// What a `List` found.
+    Listed {
+        /// From the command.
+        token: Token,
+        /// Names, in their order.
+        names: Vec<Name>,
+        /// There are more behind the last.
+        more: bool,
     },
     /// A publish with a token is done.
     Published {

@@ -28,15 +28,15 @@ mod refusal;
 
 pub use command::{
     Authenticate, ClientExpiry, Command, ConsumerId, Credentials, Credit, DeliveryRange, Lane,
-    Lease, OpenClient, Operation, Outcome, Publish, Pull, Receipt, ReceiptUse, RetainReplay,
+    Lease, List, OpenClient, Operation, Outcome, Publish, Pull, Receipt, ReceiptUse, RetainReplay,
     SessionId, Settle, Source, Subscribe, SubscriptionOptions, Token, Transact, UseReceipt, Will,
 };
 pub use declare::{
-    BindTarget, Binding, DeadLetter, Declare, ExchangeKind, ExchangeOptions, Fifo, Overflow,
-    QueueAttributes, QueueOptions, Redrive,
+    BindTarget, Binding, DeadLetter, Declare, ExchangeKind, ExchangeOptions, Fifo, Notes, Overflow,
+    QueueAttributes, QueueInfo, QueueOptions, Redrive,
 };
 pub use event::{
-    CloseReason, Death, DeathReason, Delivery, DeliveryId, Event, PublishOutcome, QueueId,
+    CloseReason, Death, DeathReason, Delivery, DeliveryId, Event, Original, PublishOutcome, QueueId,
 };
 pub use log_rate::LogRate;
 pub use output::{Close, Link, Output, Peer, Port, Session, Submitted, Wire};

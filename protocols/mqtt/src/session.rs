@@ -454,6 +454,8 @@ impl Open {
             | Event::Declared { .. }
             | Event::Returned { .. }
             | Event::Pulled { .. }
+            | Event::Inspected { .. }
+            | Event::Listed { .. }
             | Event::Reached { .. }
             | Event::Committed { .. }
             | Event::Closing { .. } => {}

@@ -170,9 +170,10 @@ impl Memory {
                 outcome: match words.0.remove(0) {
                     ("matched", Some(matched)) => PublishOutcome::Accepted {
                         matched: matched.parse().expect("a number"),
+                        place: None,
                     },
                     ("refused", Some(kind)) => PublishOutcome::Refused(refusal(kind)),
-                    ("duplicate", None) => PublishOutcome::Duplicate,
+                    ("duplicate", None) => PublishOutcome::Duplicate { of: None },
                     other => panic!("no outcome {other:?}"),
                 },
             },

@@ -234,9 +234,10 @@ impl World {
                 token,
                 outcome: match how % 4 {
                     0 if self.version == Version::V5 => PublishOutcome::Refused(refusal()),
-                    1 => PublishOutcome::Duplicate,
+                    1 => PublishOutcome::Duplicate { of: None },
                     matched => PublishOutcome::Accepted {
                         matched: u32::from(matched == 3),
+                        place: None,
                     },
                 },
             },

@@ -75,12 +75,19 @@ impl Broker {
         } else {
             &mut self.durable.queues
         };
+        let mut declared = QueueDeclared {
+            owner: None,
+            created: now,
+            changed: now,
+            version: 0,
+            ..it.clone()
+        };
         if let Some(queue) = queues.get_mut(&it.queue) {
-            queue.declared = it.clone();
-            queue.declared.owner = None;
+            declared.created = queue.declared.created;
+            declared.version = queue.declared.version + 1;
+            queue.declared = declared;
+            self.age_anew(it.queue, now);
         } else {
-            let mut declared = it.clone();
-            declared.owner = None;
             queues.insert(
                 it.queue,
                 Queue {
@@ -112,6 +119,10 @@ impl Broker {
             self.soft
                 .names
                 .insert((it.vhost, it.name.clone()), it.queue);
+            let options = &it.options;
+            if options.durable && !options.exclusive && !options.auto_delete {
+                self.soft.listed.insert((it.vhost, it.name.clone()));
+            }
         }
         if let Some(share) = &it.share {
             self.soft.shares.insert((it.vhost, share.clone()), it.queue);
@@ -199,6 +210,7 @@ impl Broker {
         let name = (declared.vhost, declared.name);
         if self.soft.names.get(&name) == Some(&id) {
             self.soft.names.remove(&name);
+            self.soft.listed.remove(&name);
         }
         if is_soft(id) {
             self.soft.transient.remove(&id);

@@ -10,7 +10,7 @@ use super::Applying;
 use crate::{
     Broker, Effect,
     change::{Delivered, Enqueued, Entrant, Published, RetainedGone, Settled, Settlement, is_soft},
-    durable::{Large, Prepared, Queue, Retained},
+    durable::{Large, Prepared, Queue, Retained, Seen},
     queue::{Entry, Order, flag},
     soft::{Out, Place, SoftEntry, Timer},
 };
@@ -169,7 +169,15 @@ impl Broker {
         let age = queue.age_ms();
         let now = at.now;
         let mut rare = target.rare.clone();
-        let dedup = rare.as_mut().and_then(|rare| rare.dedup.take());
+        let dedup = rare.as_mut().and_then(|rare| {
+            let message_id = rare.message_id.take();
+            let seen = Seen {
+                time: now,
+                qseq: target.qseq,
+                message_id,
+            };
+            Some((rare.dedup.take()?, seen))
+        });
         let visible_at = rare.as_ref().and_then(|rare| rare.visible_at);
         let expiry = rare.as_ref().and_then(|rare| rare.expiry);
         let group = rare
@@ -202,8 +210,8 @@ impl Broker {
                 .get_mut(&target.queue)
                 .expect("every queue has a soft side");
             soft.message_bytes += u64::from(len);
-            if let Some(dedup) = &dedup {
-                soft.dedup.add(dedup, now, keep_ms);
+            if let Some((dedup, seen)) = &dedup {
+                soft.dedup.add(dedup, *seen, keep_ms);
             }
             let entry = SoftEntry {
                 place,
@@ -225,8 +233,8 @@ impl Broker {
                 flags |= flag::EXTRA;
             }
             let queue = self.queue_mut(target.queue).expect("seen above");
-            if let Some(dedup) = &dedup {
-                queue.dedup.add(dedup, now, keep_ms);
+            if let Some((dedup, seen)) = &dedup {
+                queue.dedup.add(dedup, *seen, keep_ms);
             }
             queue.next = queue.next.max(target.qseq + 1);
             queue.entries.insert(
@@ -724,6 +732,21 @@ impl Broker {
             }
             self.soft_queue_mut(id).age_at = Some(due);
             self.soft.timers.insert((due, Timer::Age(id)));
+        }
+    }
+
+    /// The queue's own times may have changed: its oldest entry is looked at.
+    pub(super) fn age_anew(&mut self, id: QueueId, now: Timestamp) {
+        let ages = self.queue(id).is_some_and(|queue| queue.age_ms().is_some());
+        let Some(soft) = self.soft.queues.get_mut(&id) else {
+            return;
+        };
+        if let Some(known) = soft.age_at.take() {
+            self.soft.timers.remove(&(known, Timer::Age(id)));
+        }
+        if ages {
+            soft.age_at = Some(now);
+            self.soft.timers.insert((now, Timer::Age(id)));
         }
     }
 

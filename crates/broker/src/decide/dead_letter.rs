@@ -219,7 +219,7 @@ impl Broker {
             }
             match self.admit(queue, &incoming, draft) {
                 Admission::Take(entrant) => targets.push(entrant),
-                Admission::Refuse(_) | Admission::Duplicate => {
+                Admission::Refuse(_) | Admission::Duplicate(_) => {
                     draft.count(Tally::DroppedDeadLetter, 1);
                 }
                 Admission::Discard(tally) => draft.count(tally, 1),

@@ -37,6 +37,10 @@ fn declare_len(declare: &Declare) -> usize {
             };
             binding.arguments.len() + levels + filter
         }
+        Declare::NewQueue { notes, .. } | Declare::Alter { notes, .. } => notes
+            .iter()
+            .map(|(name, note)| name.len() + note.len())
+            .sum(),
         Declare::DeleteQueue { .. } | Declare::Purge { .. } | Declare::DeleteExchange { .. } => 0,
     }
 }
@@ -116,6 +120,17 @@ impl Broker {
                 if_unused,
                 if_empty,
             } => self.declare_deleted(from, vhost, name, *if_unused, *if_empty, draft),
+            Declare::NewQueue {
+                name,
+                attributes,
+                notes,
+            } => self.declare_new_queue(vhost, name, attributes, notes, draft),
+            Declare::Alter {
+                name,
+                version,
+                attributes,
+                notes,
+            } => self.declare_altered(from, vhost, name, *version, attributes, notes, draft),
             Declare::Purge { name } => self.declare_purged(from, vhost, name, draft),
             Declare::Exchange {
                 name,
@@ -667,7 +682,7 @@ impl Broker {
     }
 }
 
-fn check_attributes(attributes: &QueueAttributes) -> Result<(), Refusal> {
+pub(super) fn check_attributes(attributes: &QueueAttributes) -> Result<(), Refusal> {
     let invalid = |what| Err(refusal(RefusalKind::InvalidArgument, what));
     if attributes.deliveries_max == Some(0) {
         return invalid("a message must be delivered at least once");
@@ -682,7 +697,7 @@ fn check_attributes(attributes: &QueueAttributes) -> Result<(), Refusal> {
 }
 
 /// The options in memory of their own: they must not pin the read buffer that they came in.
-fn compact(options: &QueueOptions) -> QueueOptions {
+pub(super) fn compact(options: &QueueOptions) -> QueueOptions {
     let mut bytes = Vec::new();
     options.put(&mut bytes);
     QueueOptions::read(&mut message::Reader::new(bytes.into())).expect("what was just written")

@@ -7,6 +7,7 @@
 //! | `publish.rs` | publishes, admission to queues, retained messages |
 //! | `dead_letter.rs` | dead-lettering, expiry, drops from full queues |
 //! | `declare.rs` | queues, exchanges, bindings |
+//! | `inspect.rs` | queues looked at, listed, made with notes, altered |
 //! | `subscribe.rs` | consumers, subscriptions, retained replay |
 //! | `replay.rs` | retained messages for new subscriptions, in slices |
 //! | `settle.rs` | settlements |
@@ -22,6 +23,7 @@ mod client;
 mod dead_letter;
 mod declare;
 mod draft;
+mod inspect;
 mod publish;
 mod pull;
 mod pump;
@@ -98,6 +100,12 @@ impl Broker {
             }),
             Command::Settle(settle) => self.decide_settle(from, settle, &mut draft),
             Command::Pull(pull) => self.decide_pull(from, pull, &mut draft),
+            Command::Inspect { token, lane, name } => {
+                self.decide_inspect(from, *token, *lane, name, &mut draft);
+            }
+            Command::List { token, lane, list } => {
+                self.decide_list(from, *token, *lane, list, &mut draft);
+            }
             Command::CancelPull { token } => self.decide_cancel_pull(from, *token, &mut draft),
             Command::UseReceipt(it) => self.decide_receipt(from, it, &mut draft),
             Command::Transact(transact) => self.decide_transact(from, transact, &mut draft),

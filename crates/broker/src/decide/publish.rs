@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use message::{Kind as AddressKind, Levels, Message, Name, Timestamp};
+use message::{Kind as AddressKind, Levels, Message, Name, Timestamp, Value};
 use session::{
-    DeathReason, Event, Overflow, Publish, PublishOutcome, QueueAttributes, QueueId, QueueOptions,
-    Refusal, RefusalKind, SessionId,
+    DeathReason, DeliveryId, Event, Original, Overflow, Publish, PublishOutcome, QueueAttributes,
+    QueueId, QueueOptions, Refusal, RefusalKind, SessionId,
 };
 use smallvec::SmallVec;
 
@@ -49,7 +49,7 @@ pub(crate) struct Incoming<'a> {
 pub(crate) enum Admission {
     Take(Entrant),
     Refuse(RefusalKind),
-    Duplicate,
+    Duplicate(Option<Original>),
     /// Not kept, and counted; the publisher is not to blame.
     Discard(Tally),
 }
@@ -66,6 +66,10 @@ pub(crate) struct Placed {
     pub(crate) matched: u32,
     pub(crate) refused: Option<Refusal>,
     pub(crate) duplicates: u32,
+    /// The message that the last of them repeats.
+    pub(crate) original: Option<Original>,
+    /// Its place, if it was published to a queue.
+    pub(crate) place: Option<DeliveryId>,
     pub(crate) durable: bool,
 }
 
@@ -78,7 +82,7 @@ impl Broker {
             // The repeat of an exactly-once publish: confirmed again, not published. [MQTT-4.3.3-10]
             draft.count(Tally::Duplicate, 1);
             if let Some(token) = publish.token {
-                let outcome = PublishOutcome::Duplicate;
+                let outcome = PublishOutcome::Duplicate { of: None };
                 draft.reply(
                     from,
                     publish.lane,
@@ -142,10 +146,13 @@ impl Broker {
         let outcome = match placed.refused {
             Some(refusal) => PublishOutcome::Refused(refusal),
             None if placed.duplicates > 0 && placed.duplicates == placed.matched => {
-                PublishOutcome::Duplicate
+                PublishOutcome::Duplicate {
+                    of: placed.original,
+                }
             }
             None => PublishOutcome::Accepted {
                 matched: placed.matched,
+                place: placed.place,
             },
         };
         draft.reply(
@@ -170,6 +177,8 @@ impl Broker {
             matched: 0,
             refused: None,
             duplicates: 0,
+            original: None,
+            place: None,
             durable: false,
         };
         let routed = match self.resolve(message, create, publisher, draft) {
@@ -199,6 +208,12 @@ impl Broker {
         let mut targets = SmallVec::new();
         for queue in &routed.queues {
             self.admit_or_refuse(*queue, &incoming, &mut targets, &mut placed, draft);
+        }
+        if message.address.kind == AddressKind::Queue {
+            placed.place = targets.first().map(|target: &Entrant| DeliveryId {
+                queue: target.queue,
+                qseq: target.qseq,
+            });
         }
         let mut direct = Vec::new();
         for matched in &routed.clients {
@@ -370,7 +385,10 @@ impl Broker {
     ) {
         match self.admit(queue, incoming, draft) {
             Admission::Take(entrant) => targets.push(entrant),
-            Admission::Duplicate => placed.duplicates += 1,
+            Admission::Duplicate(of) => {
+                placed.duplicates += 1;
+                placed.original = of;
+            }
             Admission::Discard(_) => self.dead_letter_refused(queue, incoming, targets, draft),
             Admission::Refuse(kind) => {
                 let name = self
@@ -418,12 +436,24 @@ impl Broker {
         {
             let queue = queue.expect("seen above");
             let keep = self.config.dedup_ms;
-            let known = queue.dedup.knows(&key, draft.now, keep)
-                || self.soft_queue(id).dedup.knows(&key, draft.now, keep);
-            if known || !draft.dedup(id, &key) {
-                return Admission::Duplicate;
+            let soft = &self.soft_queue(id).dedup;
+            let known = queue
+                .dedup
+                .find(&key, draft.now, keep)
+                .or_else(|| soft.find(&key, draft.now, keep));
+            if known.is_some() || !draft.dedup(id, &key) {
+                return Admission::Duplicate(known.map(|seen| Original {
+                    place: DeliveryId {
+                        queue: id,
+                        qseq: seen.qseq,
+                    },
+                    message_id: seen.message_id,
+                }));
             }
             rare.dedup = Some(key);
+            if let Some(Value::Uuid(id)) = &message.fields().message_id {
+                rare.message_id = Some(*id);
+            }
         }
         let soft = is_soft(id) || !incoming.durable;
         if soft

@@ -44,6 +44,8 @@ pub(crate) struct Rare {
     pub(crate) group: Option<Bytes>,
     /// Its dedup id, where the queue deduplicates.
     pub(crate) dedup: Option<Bytes>,
+    /// Its message id, if that is a UUID, for who repeats the dedup id.
+    pub(crate) message_id: Option<[u8; 16]>,
     /// The entry that is leased while this one is in a client session's queue.
     pub(crate) origin: Option<(QueueId, u64)>,
     /// The consumer to show instead of the client session itself, plus one.
@@ -80,5 +82,5 @@ fn levels_len_bound(levels: &Levels) -> usize {
 
 wire_fields!(Rare {
     1 => expiry, 2 => visible_at, 3 => deaths, 4 => readdressed, 5 => subscriptions, 6 => group, 7 => dedup, 8 => origin,
-    9 => consumer,
+    9 => consumer, 10 => message_id,
 });

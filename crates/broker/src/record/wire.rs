@@ -113,6 +113,16 @@ impl Wire for i32 {
     }
 }
 
+impl Wire for [u8; 16] {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self);
+    }
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let bytes = reader.take(16)?;
+        Ok(Self::try_from(&bytes[..]).expect("16 were taken"))
+    }
+}
+
 impl Wire for Bytes {
     fn put(&self, out: &mut Vec<u8>) {
         put_bytes(out, self);

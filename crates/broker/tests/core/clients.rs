@@ -239,14 +239,23 @@ fn inbound_ids_are_held_until_released_and_survive() {
     };
     assert_eq!(
         publish(&mut rig, a, 5),
-        PublishOutcome::Accepted { matched: 0 }
+        PublishOutcome::Accepted {
+            matched: 0,
+            place: None
+        }
     );
-    assert_eq!(publish(&mut rig, a, 5), PublishOutcome::Duplicate);
+    assert_eq!(
+        publish(&mut rig, a, 5),
+        PublishOutcome::Duplicate { of: None }
+    );
     rig.check_replay();
     rig.restart();
     let b = rig.attach(2);
     rig.open(b, "c", false, ClientExpiry::Never);
-    assert_eq!(publish(&mut rig, b, 5), PublishOutcome::Duplicate);
+    assert_eq!(
+        publish(&mut rig, b, 5),
+        PublishOutcome::Duplicate { of: None }
+    );
     rig.command(b, Command::ReleaseInbound { id: 5 });
     assert!(matches!(
         rig.last_event(b),
@@ -262,7 +271,10 @@ fn inbound_ids_are_held_until_released_and_survive() {
     ));
     assert_eq!(
         publish(&mut rig, b, 5),
-        PublishOutcome::Accepted { matched: 0 }
+        PublishOutcome::Accepted {
+            matched: 0,
+            place: None
+        }
     );
     rig.check_replay();
 }
@@ -509,7 +521,10 @@ fn doors_19_a_shared_subscription_is_one_queue_in_turns_and_goes_with_its_last_s
         for n in 0..4 {
             assert_eq!(
                 rig.publish(p, to_topic("t/x", &n.to_string(), 1)),
-                PublishOutcome::Accepted { matched: 1 }
+                PublishOutcome::Accepted {
+                    matched: 1,
+                    place: None
+                }
             );
         }
         let (got_a, got_b) = (rig.deliveries(a), rig.deliveries(b));
@@ -541,7 +556,10 @@ fn doors_19_a_shared_subscription_is_one_queue_in_turns_and_goes_with_its_last_s
         ));
         assert_eq!(
             rig.publish(p, to_topic("t/x", "x", 1)),
-            PublishOutcome::Accepted { matched: 0 }
+            PublishOutcome::Accepted {
+                matched: 0,
+                place: None
+            }
         );
         rig.check_replay();
     }

@@ -2,6 +2,7 @@
 
 mod clients;
 mod history;
+mod inspect;
 mod pulls;
 mod queues;
 mod retained;

@@ -716,11 +716,14 @@ fn a_dedup_id_is_remembered_for_five_minutes() {
         message.fields_mut().dedup_id = Some("one".into());
         message
     };
-    assert_eq!(
+    assert!(matches!(
         rig.publish(a, message()),
-        PublishOutcome::Accepted { matched: 1 }
-    );
-    assert_eq!(rig.publish(a, message()), PublishOutcome::Duplicate);
+        PublishOutcome::Accepted { matched: 1, .. }
+    ));
+    assert!(matches!(
+        rig.publish(a, message()),
+        PublishOutcome::Duplicate { .. }
+    ));
     // RULES 3: a duplicate rests on durable state.
     assert_eq!(
         rig.told[&a].last().expect("told").wait,
@@ -729,12 +732,15 @@ fn a_dedup_id_is_remembered_for_five_minutes() {
     rig.check_replay();
     rig.restart();
     let a = rig.attach(1);
-    assert_eq!(rig.publish(a, message()), PublishOutcome::Duplicate);
-    rig.tick(5 * 60 * 1000);
-    assert_eq!(
+    assert!(matches!(
         rig.publish(a, message()),
-        PublishOutcome::Accepted { matched: 1 }
-    );
+        PublishOutcome::Duplicate { .. }
+    ));
+    rig.tick(5 * 60 * 1000);
+    assert!(matches!(
+        rig.publish(a, message()),
+        PublishOutcome::Accepted { matched: 1, .. }
+    ));
     rig.check_replay();
 }
 
@@ -814,10 +820,10 @@ fn doors_16_unconfirmed_transient_publishes_skip_the_journal() {
     let before = rig.journal.len();
     rig.publish_unconfirmed(a, to_queue("q", "soft"));
     assert_eq!(rig.journal.len(), before);
-    assert_eq!(
+    assert!(matches!(
         rig.publish(a, to_queue("q", "stored")),
-        PublishOutcome::Accepted { matched: 1 }
-    );
+        PublishOutcome::Accepted { matched: 1, .. }
+    ));
     assert_eq!(rig.journal.len(), before + 1);
     rig.consume(a, 1, "q", Credit::Window(0));
     let got = rig.deliveries(a);

@@ -481,7 +481,7 @@ impl Rig {
         message.durable = true;
         let outcome = self.publish(from, message);
         assert!(
-            matches!(outcome, PublishOutcome::Accepted { matched: 1 }),
+            matches!(outcome, PublishOutcome::Accepted { matched: 1, .. }),
             "{outcome:?}"
         );
     }

@@ -42,7 +42,7 @@ fn bind_exchange(rig: &mut Rig, from: SessionId, source: &str, target: &str, key
 
 fn matched(outcome: PublishOutcome) -> u32 {
     match outcome {
-        PublishOutcome::Accepted { matched } => matched,
+        PublishOutcome::Accepted { matched, .. } => matched,
         other => panic!("{other:?}"),
     }
 }
@@ -130,7 +130,10 @@ fn doors_17_nothing_matched_is_success_and_mandatory_is_returned_first() {
     assert!(matches!(
         told[told.len() - 1].event,
         Event::Published {
-            outcome: PublishOutcome::Accepted { matched: 0 },
+            outcome: PublishOutcome::Accepted {
+                matched: 0,
+                place: None
+            },
             ..
         }
     ));

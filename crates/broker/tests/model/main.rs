@@ -376,8 +376,8 @@ fn told(event: &Event) -> String {
         } => format!("{token:?} declared {messages} messages {consumers} consumers"),
         Event::Published { token, outcome } => {
             let outcome = match outcome {
-                PublishOutcome::Accepted { matched } => format!("accepted {matched}"),
-                PublishOutcome::Duplicate => "duplicate".to_owned(),
+                PublishOutcome::Accepted { matched, .. } => format!("accepted {matched}"),
+                PublishOutcome::Duplicate { .. } => "duplicate".to_owned(),
                 PublishOutcome::Refused(refusal) => format!("refused {:?}", refusal.kind),
             };
             format!("{token:?} published {outcome}")

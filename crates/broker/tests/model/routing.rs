@@ -210,6 +210,7 @@ impl Model {
                 self.delete_queue(number);
                 Ok((messages, 0))
             }
+            Declare::NewQueue { .. } | Declare::Alter { .. } => unreachable!("no step asks for it"),
             Declare::Purge { name } => {
                 let number = self.named(name).ok_or(RefusalKind::NotFound)?;
                 self.check_owner(number, from)?;

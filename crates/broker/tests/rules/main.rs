@@ -28,7 +28,10 @@ use session::{
 use support::*;
 
 fn accepted(matched: u32) -> PublishOutcome {
-    PublishOutcome::Accepted { matched }
+    PublishOutcome::Accepted {
+        matched,
+        place: None,
+    }
 }
 
 fn refused(outcome: &PublishOutcome) -> Option<RefusalKind> {

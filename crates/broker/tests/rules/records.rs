@@ -138,7 +138,7 @@ fn rules_a3_a_dedup_hit_waits_for_what_it_was_told_of() {
     let token = node.token();
     node.give(session, publish(message).confirm(token));
     let heard = node.answer(session);
-    let outcome = PublishOutcome::Duplicate;
+    let outcome = PublishOutcome::Duplicate { of: None };
     assert_eq!(heard.event, Event::Published { token, outcome });
     assert_eq!(heard.after, node.records.len());
 }
@@ -339,7 +339,7 @@ fn rules_a6_the_id_of_an_exactly_once_publish_rides_in_its_record() {
         matches!(
             event,
             Event::Published {
-                outcome: PublishOutcome::Duplicate,
+                outcome: PublishOutcome::Duplicate { of: None },
                 ..
             }
         ),

@@ -98,7 +98,9 @@ impl AmqpSession {
             | Event::Committed { token, .. }
             | Event::Reached { token } => return self.on_answer(token, event, now, out),
             // No command of this session is answered so.
-            Event::Settled { .. }
+            Event::Inspected { .. }
+            | Event::Listed { .. }
+            | Event::Settled { .. }
             | Event::Opened { .. }
             | Event::Resumed { .. }
             | Event::InboundReleased { .. } => {}

@@ -127,7 +127,7 @@ impl Channel {
         step: &mut Step<'_>,
     ) -> Result<(), Fault> {
         let refused = match outcome {
-            PublishOutcome::Accepted { .. } | PublishOutcome::Duplicate => false,
+            PublishOutcome::Accepted { .. } | PublishOutcome::Duplicate { .. } => false,
             PublishOutcome::Refused(refusal) => {
                 // What will be refused again ends the channel, as it does in RabbitMQ; that a queue is full is a nack.
                 if !refusal.kind.is_want_of_room() {

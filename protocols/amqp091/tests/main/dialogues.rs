@@ -189,6 +189,7 @@ impl Stage {
                     "refused" => PublishOutcome::Refused(refusal(&words[2..])),
                     matched => PublishOutcome::Accepted {
                         matched: matched.parse().expect("a number"),
+                        place: None,
                     },
                 },
             },

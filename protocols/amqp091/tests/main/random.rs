@@ -222,7 +222,10 @@ impl Core {
             Ask::Fence => Event::Reached { token },
             Ask::Publish if well => Event::Published {
                 token,
-                outcome: PublishOutcome::Accepted { matched: 1 },
+                outcome: PublishOutcome::Accepted {
+                    matched: 1,
+                    place: None,
+                },
             },
             Ask::Publish => Event::Published {
                 token,

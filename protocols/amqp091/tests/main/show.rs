@@ -270,6 +270,7 @@ fn declare(one: &Declare) -> String {
             "delete queue {} if_unused={if_unused} if_empty={if_empty}",
             text(name)
         ),
+        Declare::NewQueue { .. } | Declare::Alter { .. } => unreachable!("no method asks for it"),
         Declare::Purge { name } => format!("purge {}", text(name)),
         Declare::Exchange {
             name,

@@ -291,12 +291,12 @@ impl Inbound {
         }
         let (reason, why) = match outcome {
             // DOORS rule 17
-            PublishOutcome::Accepted { matched: 0 }
+            PublishOutcome::Accepted { matched: 0, .. }
                 if kind == AckKind::Ack || peer.manners == Manners::Standard =>
             {
                 (ReasonCode::NO_MATCHING_SUBSCRIBERS, "")
             }
-            PublishOutcome::Accepted { .. } | PublishOutcome::Duplicate => {
+            PublishOutcome::Accepted { .. } | PublishOutcome::Duplicate { .. } => {
                 (ReasonCode::SUCCESS, "")
             }
             // [MQTT3-3.3.5-2]: what is not permitted is acknowledged all the same, or the connection closed. As

@@ -312,7 +312,7 @@ impl Conversation {
         match event {
             Event::Delivery(delivery) => self.on_delivery(&delivery, out),
             Event::Published { token, outcome } => match outcome {
-                PublishOutcome::Accepted { .. } | PublishOutcome::Duplicate => {
+                PublishOutcome::Accepted { .. } | PublishOutcome::Duplicate { .. } => {
                     return Ok(self.on_answer(token, out));
                 }
                 PublishOutcome::Refused(refusal) => self.on_refusal(token, refusal)?,
@@ -352,6 +352,8 @@ impl Conversation {
             | Event::Returned { .. }
             | Event::InboundReleased { .. }
             | Event::Pulled { .. }
+            | Event::Inspected { .. }
+            | Event::Listed { .. }
             | Event::Closing { .. } => {}
         }
         Ok(Next::Go)

@@ -421,9 +421,10 @@ pub(crate) fn event(line: &str) -> Event {
             token: read_token(words[1]),
             outcome: match words[2] {
                 "refused" => PublishOutcome::Refused(read_refusal(&words[3..])),
-                "duplicate" => PublishOutcome::Duplicate,
+                "duplicate" => PublishOutcome::Duplicate { of: None },
                 matched => PublishOutcome::Accepted {
                     matched: matched.parse().expect("a number"),
+                    place: None,
                 },
             },
         },
