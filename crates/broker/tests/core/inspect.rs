@@ -127,7 +127,7 @@ fn altering_names_the_version_that_was_read_and_survives_a_restart() {
             dedup_by_content: false,
             dedup_per_group: false,
         }),
-        ..kept.clone()
+        ..kept
     };
     let other = declared(&mut rig, a, alter(1, &fifo, Vec::new()));
     assert_eq!(
