@@ -397,9 +397,21 @@ fn doors_17_a_subscription_without_the_local_matches_all_the_same() {
     };
     rig.topic(a, "w", options);
     let own = rig.publish(a, to_topic("w", "own", 1));
-    assert_eq!(own, PublishOutcome::Accepted { matched: 1 });
+    assert_eq!(
+        own,
+        PublishOutcome::Accepted {
+            matched: 1,
+            place: None
+        }
+    );
     let none = rig.publish(a, to_topic("v", "none", 1));
-    assert_eq!(none, PublishOutcome::Accepted { matched: 0 });
+    assert_eq!(
+        none,
+        PublishOutcome::Accepted {
+            matched: 0,
+            place: None
+        }
+    );
     assert!(rig.bodies(a).is_empty());
 }
 
