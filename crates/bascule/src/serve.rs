@@ -321,6 +321,11 @@ fn stomp_metrics(counters: &stomp::Counters, text: &mut String) {
             "Deliveries dropped because STOMP cannot write the topic.",
             counters.deliveries_unnameable(),
         ),
+        (
+            "names_ambiguous",
+            "Destinations that the rabbitmq dialect does not bring back.",
+            counters.names_ambiguous(),
+        ),
     ];
     write_counters("stomp", &rows, text);
 }

@@ -13,9 +13,9 @@ pub enum Dialect {
     /// The prefixes of both; where they differ, RabbitMQ's way.
     #[default]
     Both,
-    /// RabbitMQ: `*` and `#`, NACK makes the message available again.
+    /// RabbitMQ: `*` and `#`, NACK makes the message available again, a `.` in a level is shown as it is.
     RabbitMq,
-    /// ActiveMQ: `>` too, NACK rejects, virtual topics.
+    /// ActiveMQ: `>` too, NACK rejects, virtual topics, `ActiveMQ.DLQ`.
     ActiveMq,
 }
 
@@ -34,6 +34,7 @@ pub enum UnknownHost {
 pub struct Counters {
     headers_omitted: AtomicU64,
     deliveries_unnameable: AtomicU64,
+    names_ambiguous: AtomicU64,
     sessions: AtomicU64,
 }
 
@@ -46,6 +47,15 @@ impl Counters {
     /// Deliveries to topic subscriptions that were dropped because STOMP cannot write the topic's name.
     pub fn deliveries_unnameable(&self) -> u64 {
         self.deliveries_unnameable.load(Ordering::Relaxed)
+    }
+
+    /// Destinations of deliveries that are read back as others: in the dialect of RabbitMQ only.
+    pub fn names_ambiguous(&self) -> u64 {
+        self.names_ambiguous.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add_name_ambiguous(&self) {
+        self.names_ambiguous.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Connections that have logged in.

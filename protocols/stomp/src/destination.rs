@@ -14,6 +14,9 @@
 //! what we write. In an exchange name `/` ends the name, so it must be written `%2F`. A key is cut into levels at `.` and
 //! at `/`; we write `.`. A level that holds one of them shows `%2E` or `%2F` (see [`message::escape_level`]).
 //!
+//! In the dialect of RabbitMQ a level that holds `.` is shown as it is, and `%2E` means nothing: such a name is read back as
+//! two levels, and is counted.
+//!
 //! In a SUBSCRIBE a level that is `*` is any one level and `#` any number of levels; in the dialect of ActiveMQ `>` at
 //! the end is the same as `#`. A level that really is `*` or `#` can be published to, but not be named in a SUBSCRIBE.
 
@@ -27,7 +30,7 @@ use message::{
 
 use crate::Dialect;
 
-/// What a level of a key may not show.
+/// What cuts a key into levels.
 const IN_KEY: &[u8] = b"./";
 /// What a name may not show.
 const IN_NAME: &[u8] = b"/";
@@ -215,13 +218,23 @@ pub fn parts(text: &Bytes) -> impl Iterator<Item = Bytes> {
     })
 }
 
+/// What a level of a key may not show.
+const fn escaped(dialect: Dialect) -> &'static [u8] {
+    match dialect {
+        Dialect::Both | Dialect::ActiveMq => IN_KEY,
+        Dialect::RabbitMq => b"/",
+    }
+}
+
 /// The levels of a key. Empty text is no level.
-pub fn levels(key: &Bytes) -> Result<Levels, DestinationError> {
+pub fn levels(key: &Bytes, dialect: Dialect) -> Result<Levels, DestinationError> {
     if key.is_empty() {
         return Ok(Levels::none());
     }
     let levels = match (key.contains(&b'.'), key.contains(&b'/')) {
-        _ if key.contains(&b'%') => Levels::collect(split(key).map(|l| unescape_level(l, IN_KEY))),
+        _ if key.contains(&b'%') => {
+            Levels::collect(split(key).map(|l| unescape_level(l, escaped(dialect))))
+        }
         (_, false) => Levels::split(key.clone(), b'.'),
         (false, true) => Levels::split(key.clone(), b'/'),
         (true, true) => Levels::collect(split(key)),
@@ -230,8 +243,8 @@ pub fn levels(key: &Bytes) -> Result<Levels, DestinationError> {
 }
 
 /// The levels of a topic to publish to in the root space.
-pub fn topic_levels(key: &Bytes) -> Result<Levels, DestinationError> {
-    let levels = levels(key)?;
+pub fn topic_levels(key: &Bytes, dialect: Dialect) -> Result<Levels, DestinationError> {
+    let levels = levels(key, dialect)?;
     if levels
         .level(0)
         .is_some_and(|first| RESERVED.contains(&first))
@@ -252,7 +265,7 @@ pub fn pattern(key: &Bytes, dialect: Dialect) -> Result<Pattern, DestinationErro
             pattern.push(match level {
                 b"*" => FilterLevel::One,
                 b"#" => FilterLevel::Many,
-                level => FilterLevel::Exact(match unescape_level(level, IN_KEY) {
+                level => FilterLevel::Exact(match unescape_level(level, escaped(dialect)) {
                     Cow::Borrowed(_) => key.slice_ref(level),
                     Cow::Owned(level) => Bytes::from(level),
                 }),
@@ -278,7 +291,7 @@ fn split(key: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Appends the text of a key. `false`: STOMP cannot write it (not UTF-8, or NUL in it).
-fn put_key(levels: &Levels, text: &mut Vec<u8>) -> bool {
+fn put_key(levels: &Levels, dialect: Dialect, text: &mut Vec<u8>) -> bool {
     for (at, level) in levels.iter().enumerate() {
         if at > 0 {
             text.push(b'.');
@@ -286,16 +299,22 @@ fn put_key(levels: &Levels, text: &mut Vec<u8>) -> bool {
         if !writable(level) {
             return false;
         }
-        text.extend_from_slice(&escape_level(level, IN_KEY));
+        text.extend_from_slice(&escape_level(level, escaped(dialect)));
     }
     true
 }
 
 /// The text of a key, or `None` when STOMP cannot write it: not UTF-8, or NUL in it.
 #[must_use]
-pub fn key_text(levels: &Levels) -> Option<Vec<u8>> {
+pub fn key_text(levels: &Levels, dialect: Dialect) -> Option<Vec<u8>> {
     let mut text = Vec::with_capacity(levels.bytes_len() + levels.len());
-    put_key(levels, &mut text).then_some(text)
+    put_key(levels, dialect, &mut text).then_some(text)
+}
+
+/// Whether the text of that address is read back as another one.
+#[must_use]
+pub fn is_ambiguous(address: &Address, dialect: Dialect) -> bool {
+    dialect == Dialect::RabbitMq && address.key.iter().any(|level| level.contains(&b'.'))
 }
 
 fn writable(text: &[u8]) -> bool {
@@ -311,20 +330,20 @@ fn put_name(prefix: &str, name: &[u8], text: &mut Vec<u8>) -> bool {
 /// Appends the destination of a MESSAGE from that address. `false`: STOMP cannot write its name, and what was appended
 /// means nothing.
 #[must_use]
-pub fn put_destination(address: &Address, text: &mut Vec<u8>) -> bool {
+pub fn put_destination(address: &Address, dialect: Dialect, text: &mut Vec<u8>) -> bool {
     match address.kind {
         Kind::Queue => put_name("/queue/", &address.name, text),
         Kind::Topic => {
             text.extend_from_slice(b"/topic/");
             let before = text.len();
-            put_key(&address.key, text) && text.len() > before
+            put_key(&address.key, dialect, text) && text.len() > before
         }
         Kind::Exchange => {
             let named = put_name("/exchange/", &address.name, text);
             if !address.key.is_empty() {
                 text.push(b'/');
             }
-            named && put_key(&address.key, text)
+            named && put_key(&address.key, dialect, text)
         }
         Kind::Stream => put_name("/stream/", &address.name, text),
     }
@@ -332,9 +351,9 @@ pub fn put_destination(address: &Address, text: &mut Vec<u8>) -> bool {
 
 /// The destination of a MESSAGE from that address, or `None` when STOMP cannot write its name.
 #[must_use]
-pub fn destination_text(address: &Address) -> Option<Vec<u8>> {
+pub fn destination_text(address: &Address, dialect: Dialect) -> Option<Vec<u8>> {
     let mut text = Vec::new();
-    put_destination(address, &mut text).then_some(text)
+    put_destination(address, dialect, &mut text).then_some(text)
 }
 
 /// The `reply-to` of a MESSAGE: as a destination, but a queue is one that must exist. ActiveMQ's clients are shown queues
@@ -351,7 +370,7 @@ pub fn reply_to_text(address: &Address, dialect: Dialect) -> Option<Vec<u8>> {
             };
             put_name(prefix, &address.name, &mut text).then_some(text)
         }
-        Kind::Topic | Kind::Exchange | Kind::Stream => destination_text(address),
+        Kind::Topic | Kind::Exchange | Kind::Stream => destination_text(address, dialect),
     }
 }
 
@@ -359,13 +378,15 @@ pub fn reply_to_text(address: &Address, dialect: Dialect) -> Option<Vec<u8>> {
 pub fn address(
     destination: Destination,
     vhost: VhostId,
+    dialect: Dialect,
 ) -> Result<Option<(Address, bool)>, DestinationError> {
     Ok(Some(match destination {
         Destination::Queue { name, create } => (Address::queue(vhost, name), create),
-        Destination::Topic(key) => (Address::topic(vhost, topic_levels(&key)?), false),
-        Destination::Exchange { name, key } => {
-            (Address::exchange(vhost, name, levels(&key)?), false)
-        }
+        Destination::Topic(key) => (Address::topic(vhost, topic_levels(&key, dialect)?), false),
+        Destination::Exchange { name, key } => (
+            Address::exchange(vhost, name, levels(&key, dialect)?),
+            false,
+        ),
         Destination::Temporary(_) => return Ok(None),
     }))
 }
@@ -388,7 +409,10 @@ mod tests {
             assert_eq!(parse(text), Ok(Destination::Queue { name, create }));
         }
         let address = Address::queue(VhostId::ROOT, "a/b.c");
-        assert_eq!(destination_text(&address).expect("text"), b"/queue/a%2Fb.c");
+        assert_eq!(
+            destination_text(&address, Dialect::Both).expect("text"),
+            b"/queue/a%2Fb.c"
+        );
         for (dialect, text) in [
             (Dialect::Both, "/reply-queue/a%2Fb.c"),
             (Dialect::RabbitMq, "/reply-queue/a%2Fb.c"),
@@ -415,7 +439,7 @@ mod tests {
             parse("/remote-temp-topic/amq.gen-7"),
             Ok(Destination::Topic(key.clone()))
         );
-        let levels = topic_levels(&key).expect("levels");
+        let levels = topic_levels(&key, Dialect::Both).expect("levels");
         let expected = Levels::collect(["$temp-topic", "amq.gen-7"]);
         assert_eq!(Some(levels), expected);
     }
@@ -435,7 +459,8 @@ mod tests {
     #[test]
     fn doors_a1_both_separators_cut_a_topic_into_levels() {
         for text in ["a.b.c", "a/b/c", "a/b.c"] {
-            let levels = levels(&Bytes::from_static(text.as_bytes())).expect("levels");
+            let levels =
+                levels(&Bytes::from_static(text.as_bytes()), Dialect::Both).expect("levels");
             assert_eq!(levels, Levels::collect(["a", "b", "c"]).expect("levels"));
         }
     }
@@ -444,9 +469,12 @@ mod tests {
     fn doors_a5_reserved_first_levels_are_refused() {
         for text in ["$SYS/broker", "$queue.x", "$share", "$stream/x", "$topic"] {
             let key = Bytes::from_static(text.as_bytes());
-            assert_eq!(topic_levels(&key), Err(DestinationError::Reserved));
+            assert_eq!(
+                topic_levels(&key, Dialect::Both),
+                Err(DestinationError::Reserved)
+            );
         }
-        assert!(topic_levels(&Bytes::from_static(b"$other/x")).is_ok());
+        assert!(topic_levels(&Bytes::from_static(b"$other/x"), Dialect::Both).is_ok());
     }
 
     #[test]
@@ -480,6 +508,33 @@ mod tests {
         assert!(parse("/queue/a,b").is_ok());
     }
 
+    #[test]
+    fn doors_a2_rabbitmq_shows_dots_as_they_are() {
+        let dialect = Dialect::RabbitMq;
+        let read = |text: &'static str| {
+            levels(&Bytes::from_static(text.as_bytes()), dialect).expect("short")
+        };
+        let of = |levels: &[&str]| Levels::collect(levels).expect("short");
+        for (text, names) in [
+            ("a.b", &["a", "b"][..]),
+            ("a%2Eb", &["a%2Eb"]),
+            ("a%2Fb.c", &["a/b", "c"]),
+        ] {
+            assert_eq!(read(text), of(names));
+            let topic = Address::topic(VhostId::ROOT, of(names));
+            let shown = destination_text(&topic, dialect).expect("text");
+            assert_eq!(shown, ["/topic/", text].concat().as_bytes());
+            assert!(!is_ambiguous(&topic, dialect));
+        }
+        let lost = Address::topic(VhostId::ROOT, of(&["a.b", "c"]));
+        let shown = destination_text(&lost, dialect).expect("text");
+        assert_eq!(shown, b"/topic/a.b.c");
+        assert!(is_ambiguous(&lost, dialect) && !is_ambiguous(&lost, Dialect::Both));
+        let key = Bytes::from_static(b"a%2Eb.*");
+        let pattern = pattern(&key, dialect).expect("short");
+        assert_eq!(pattern.0[0], exact(b"a%2Eb"));
+    }
+
     fn level() -> impl Strategy<Value = String> {
         proptest::collection::vec(
             prop_oneof![
@@ -501,31 +556,31 @@ mod tests {
         #[test]
         fn doors_a2_levels_to_text_and_back(names in proptest::collection::vec(level(), 1..5)) {
             let topic = Levels::collect(&names).expect("short");
-            let text = key_text(&topic).expect("UTF-8");
+            let text = key_text(&topic, Dialect::Both).expect("UTF-8");
             prop_assume!(!text.is_empty());
-            prop_assert_eq!(levels(&Bytes::from(text)).expect("short"), topic);
+            prop_assert_eq!(levels(&Bytes::from(text), Dialect::Both).expect("short"), topic);
         }
 
         #[test]
         fn doors_a2_text_to_levels_and_back(text in level()) {
             let text = text.replace('/', ".");
             prop_assume!(!text.is_empty());
-            let topic = levels(&Bytes::from(text.clone())).expect("short");
-            prop_assert_eq!(key_text(&topic).expect("UTF-8"), text.into_bytes());
+            let topic = levels(&Bytes::from(text.clone()), Dialect::Both).expect("short");
+            prop_assert_eq!(key_text(&topic, Dialect::Both).expect("UTF-8"), text.into_bytes());
         }
 
         #[test]
         fn doors_a2_names_to_text_and_back(queue in level(), exchange in level(), key in level()) {
             prop_assume!(!queue.is_empty() && !exchange.is_empty() && !key.is_empty());
             prop_assume!(exchange != "amq.topic");
-            let key = levels(&Bytes::from(key)).expect("short");
+            let key = levels(&Bytes::from(key), Dialect::Both).expect("short");
             for address in [
                 Address::queue(VhostId::ROOT, queue),
                 Address::exchange(VhostId::ROOT, exchange, key),
             ] {
-                let text = Bytes::from(destination_text(&address).expect("UTF-8"));
+                let text = Bytes::from(destination_text(&address, Dialect::Both).expect("UTF-8"));
                 let parsed = Destination::parse(&text).expect("a destination");
-                let (back, _) = super::address(parsed, VhostId::ROOT).expect("short").expect("not temporary");
+                let (back, _) = super::address(parsed, VhostId::ROOT, Dialect::Both).expect("short").expect("not temporary");
                 prop_assert_eq!(back, address);
             }
         }

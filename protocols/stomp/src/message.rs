@@ -306,12 +306,18 @@ pub(crate) struct Envelope<'a> {
 }
 
 /// Appends the destination of a MESSAGE. `false`: STOMP cannot write it.
-pub(crate) fn put_delivery_destination(delivery: &Delivery, text: &mut Vec<u8>) -> bool {
-    let message = &delivery.message;
-    put_destination(
-        delivery.readdressed.as_deref().unwrap_or(&message.address),
-        text,
-    )
+pub(crate) fn put_delivery_destination(
+    delivery: &Delivery,
+    dialect: Dialect,
+    text: &mut Vec<u8>,
+) -> bool {
+    put_destination(delivery_address(delivery), dialect, text)
+}
+
+/// Where a delivered message was published, or where it was when it was dead-lettered.
+pub(crate) fn delivery_address(delivery: &Delivery) -> &Address {
+    let published = &delivery.message.address;
+    delivery.readdressed.as_deref().unwrap_or(published)
 }
 
 impl Envelope<'_> {

@@ -23,9 +23,9 @@ use session::{
 use crate::{
     Config, Dialect,
     codec::{Escapes, Frame, Verb, Version},
-    destination::{Destination, DestinationError, Temporary},
+    destination::{Destination, DestinationError, Temporary, is_ambiguous},
     error::Fault,
-    message::{Envelope, put_delivery_destination},
+    message::{Envelope, delivery_address, put_delivery_destination},
 };
 
 use super::{
@@ -423,7 +423,9 @@ impl Conversation {
         let (destination, message_id) = &mut self.scratch;
         destination.clear();
         let escapes = Escapes::of(self.version, Verb::Message);
-        if !put_delivery_destination(delivery, destination) || !escapes.can_show(destination) {
+        if !put_delivery_destination(delivery, self.config.dialect, destination)
+            || !escapes.can_show(destination)
+        {
             // A topic whose name cannot be written is not delivered. A queue has a name that the peer itself wrote.
             if subscription.of_topic {
                 self.config.counters.add_delivery_unnameable();
@@ -434,6 +436,8 @@ impl Conversation {
             }
             destination.clear();
             destination.extend_from_slice(&subscription.destination);
+        } else if is_ambiguous(delivery_address(delivery), self.config.dialect) {
+            self.config.counters.add_name_ambiguous();
         }
         // ActiveMQ shows who made a temporary destination its own name for it.
         if self.config.dialect == Dialect::ActiveMq

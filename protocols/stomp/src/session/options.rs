@@ -4,7 +4,7 @@ use bytes::Bytes;
 use message::{Name, Selector};
 use session::{DeadLetter, Overflow, QueueAttributes, QueueOptions};
 
-use crate::{codec::Headers, destination, error::Fault};
+use crate::{Dialect, codec::Headers, destination, error::Fault};
 
 use super::conversation::of_destination;
 
@@ -91,7 +91,10 @@ fn is_option(name: &[u8]) -> bool {
 }
 
 /// The options of a queue that a SUBSCRIBE or a SEND names, RabbitMQ's way. `None`: it names none.
-pub(super) fn queue_options(headers: &Headers) -> Result<Option<QueueOptions>, Fault> {
+pub(super) fn queue_options(
+    headers: &Headers,
+    dialect: Dialect,
+) -> Result<Option<QueueOptions>, Fault> {
     if !headers.0.iter().any(|(name, _)| is_option(name)) {
         return Ok(None);
     }
@@ -111,7 +114,7 @@ pub(super) fn queue_options(headers: &Headers) -> Result<Option<QueueOptions>, F
         Some(exchange) => Some(DeadLetter {
             exchange: exchange.clone(),
             key: match headers.first("x-dead-letter-routing-key") {
-                Some(key) => Some(destination::levels(key).map_err(of_destination)?),
+                Some(key) => Some(destination::levels(key, dialect).map_err(of_destination)?),
                 None => None,
             },
         }),

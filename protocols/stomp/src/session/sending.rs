@@ -181,14 +181,15 @@ impl Conversation {
                 .get(temporary)
                 .expect("temporary destinations are made before they are addressed");
             let address = if temporary.topic {
-                let key = destination::levels(&destination::temporary_topic(name))?;
+                let key =
+                    destination::levels(&destination::temporary_topic(name), self.config.dialect)?;
                 Address::topic(self.vhost, key)
             } else {
                 Address::queue(self.vhost, name.clone())
             };
             return Ok((address, false));
         }
-        let address = destination::address(destination, self.vhost)?;
+        let address = destination::address(destination, self.vhost, self.config.dialect)?;
         Ok(address.expect("only temporary destinations have no address"))
     }
 
@@ -203,7 +204,7 @@ impl Conversation {
         if !create || address.kind != Kind::Queue {
             return Ok(());
         }
-        match queue_options(&frame.headers)? {
+        match queue_options(&frame.headers, self.config.dialect)? {
             Some(mut options) => {
                 self.keep_dead_letters(&mut options, out);
                 self.declare(address.name.clone(), options, frame.receipt(), out);

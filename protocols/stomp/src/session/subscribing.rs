@@ -275,7 +275,7 @@ impl Conversation {
         out: &mut Output,
     ) -> Result<(), Fault> {
         refuse_selector(headers)?;
-        let options = queue_options(headers)?;
+        let options = queue_options(headers, self.config.dialect)?;
         let virtual_topic = match self.config.dialect {
             Dialect::ActiveMq if create => virtual_topic(&name),
             _ => None,
@@ -312,7 +312,7 @@ impl Conversation {
             bind.filter = Filter::Selected { pattern, selector };
         }
         if let Some(queue) = self.durable_queue(headers, &request.id, &request.destination)? {
-            let mut options = queue_options(headers)?.unwrap_or_default();
+            let mut options = queue_options(headers, self.config.dialect)?.unwrap_or_default();
             (options.durable, options.auto_delete) = (true, false);
             request.exclusive = subscription_name(headers).is_some();
             self.keep_dead_letters(&mut options, out);
@@ -324,7 +324,7 @@ impl Conversation {
             };
             return self.read(request, source, true, Some(queue), out);
         }
-        let mut options = queue_options(headers)?.unwrap_or_default();
+        let mut options = queue_options(headers, self.config.dialect)?.unwrap_or_default();
         // ActiveMQ keeps so many for a slow consumer and drops the oldest; -1 is all.
         let pending = first_number::<i64>(headers, &["activemq.maximumPendingMessageLimit"])?;
         if let Some(limit @ 0..) = pending {
@@ -384,7 +384,7 @@ impl Conversation {
         Ok(Bind {
             exchange,
             filter: Filter::Pattern(pattern),
-            key: destination::levels(key).map_err(of_destination)?,
+            key: destination::levels(key, self.config.dialect).map_err(of_destination)?,
         })
     }
 

@@ -7,7 +7,7 @@ use message::{Address, Levels, Message, Timestamp, VhostId};
 use proptest::prelude::*;
 use session::{Command, Event, Output, Session};
 use stomp::{
-    Config, StompSession, Version,
+    Config, Dialect, StompSession, Version,
     codec::{Decoder, Frame, Limits, Verb},
 };
 
@@ -24,7 +24,11 @@ struct Peer {
 
 impl Peer {
     fn new(version: Version) -> Self {
-        let config = Arc::new(Config::default());
+        Self::with(version, Config::default())
+    }
+
+    fn with(version: Version, config: Config) -> Self {
+        let config = Arc::new(config);
         let mut peer = Self {
             session: StompSession::new(Arc::clone(&config)),
             config,
@@ -177,6 +181,25 @@ fn doors_d25_what_a_version_cannot_show_is_left_out_and_counted() {
         }
         let omitted = peer.config.counters.headers_omitted();
         assert_eq!(omitted, 4 - kept.len() as u64, "to {to:?}");
+    }
+}
+
+#[test]
+fn doors_a2_the_dialect_of_rabbitmq_counts_names_that_do_not_come_back() {
+    for (dialect, shown, count) in [
+        (Dialect::Both, "/topic/a%2Eb.c", 0),
+        (Dialect::RabbitMq, "/topic/a.b.c", 1),
+    ] {
+        let key = Levels::collect(["a.b", "c"]).expect("short");
+        let topic = Address::topic(VhostId::ROOT, key);
+        let config = Config {
+            dialect,
+            ..Config::default()
+        };
+        let mut peer = Peer::with(Version::V1_2, config);
+        let received = peer.receive(&Arc::new(Message::new(topic, "x".into())));
+        assert_eq!(received.headers.text("destination"), Some(shown));
+        assert_eq!(peer.config.counters.names_ambiguous(), count);
     }
 }
 
