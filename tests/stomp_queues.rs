@@ -274,3 +274,44 @@ fn several_destinations_and_temporary_ones() -> anyhow::Result<()> {
     server.stop();
     Ok(())
 }
+
+/// What ActiveMQ's users rely on: a list of destinations, NACK and expiry into `ActiveMQ.DLQ`, virtual topics, one reader
+/// of a durable subscription.
+#[test]
+fn doors_27_the_dialect_of_activemq() -> anyhow::Result<()> {
+    let server = Server::start_with(&["stomp.dialect=activemq"]);
+    let mut reader = open(&server)?;
+    let group = "/queue/Consumer.billing.VirtualTopic.Orders";
+    reader.subscribe("/queue/jobs", "jobs", "client-individual")?;
+    reader.subscribe(group, "group", "client-individual")?;
+    let mut client = open(&server)?;
+    client.publish("/queue/jobs,/topic/VirtualTopic.Orders", "work")?;
+    for _ in 0..2 {
+        let message = reader.next()?;
+        assert_eq!(message.body, "work");
+        reader.settle(Verb::Nack, &message)?;
+    }
+    let late = Frame::new(Verb::Send)
+        .with("destination", "/queue/unread")
+        .with("persistent", "true")
+        .with("expires", "1");
+    client.ask(late.with_body("late"))?;
+    client.subscribe("/queue/unread", "unread", "auto")?;
+    client.subscribe("/queue/ActiveMQ.DLQ", "dead", "auto")?;
+    let mut dead = Vec::new();
+    for _ in 0..3 {
+        let message = client.next()?;
+        assert_eq!(message.headers.text("subscription"), Some("dead"));
+        let reason = message.headers.text("x-first-death-reason");
+        dead.push((message.body.clone(), reason.unwrap_or_default().to_owned()));
+    }
+    dead.sort();
+    let dead: Vec<_> = dead
+        .iter()
+        .map(|(body, why)| (&body[..], &why[..]))
+        .collect();
+    let (late, work) = ((&b"late"[..], "expired"), (&b"work"[..], "rejected"));
+    assert_eq!(dead, [late, work, work]);
+    server.stop();
+    Ok(())
+}

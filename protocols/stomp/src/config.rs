@@ -58,11 +58,6 @@ impl Counters {
         self.names_ambiguous.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Connections that have logged in.
-    pub fn sessions(&self) -> u64 {
-        self.sessions.load(Ordering::Relaxed)
-    }
-
     /// The number of a connection that logs in, from 1: no other of this listener has it.
     pub(crate) fn next_session(&self) -> u64 {
         self.sessions.fetch_add(1, Ordering::Relaxed) + 1
