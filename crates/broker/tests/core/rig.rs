@@ -365,9 +365,13 @@ impl Rig {
     }
 
     pub(crate) fn attach(&mut self, id: u64) -> SessionId {
+        self.attach_in(id, VhostId::ROOT)
+    }
+
+    pub(crate) fn attach_in(&mut self, id: u64, vhost: VhostId) -> SessionId {
         let session = SessionId(id);
         let who = SessionInfo {
-            vhost: VhostId::ROOT,
+            vhost,
             user: "guest".into(),
         };
         self.run(|broker, cx, out| broker.decide_attach(session, &who, cx, out));

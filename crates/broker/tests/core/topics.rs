@@ -1,7 +1,7 @@
 //! Topic spaces: exchanges, bindings, retained messages, reserved names.
 
 use bytes::Bytes;
-use message::Filter;
+use message::{Filter, VhostId};
 use session::*;
 
 use crate::rig::*;
@@ -369,4 +369,59 @@ fn rules_9_a_very_wide_publish_is_several_records_and_one_message() {
     rig.check_replay();
     let got = rig.pull(a, "q2499", 1, Lease::Connection);
     assert_eq!(body(&got[0]), "wide");
+}
+
+/// [AMQP-connection.open.virtual-host.separation]
+#[test]
+fn virtual_hosts_have_nothing_in_common() {
+    let mut rig = Rig::new();
+    let other = VhostId(7);
+    let (a, b) = (rig.attach(1), rig.attach_in(2, other));
+    for session in [a, b] {
+        rig.durable_queue(session, "q", QueueAttributes::default());
+        declare(&mut rig, session, "x", exchange(ExchangeKind::Direct));
+        rig.bind(session, "x", "q", "k");
+    }
+    let mut there = to_exchange("x", "k", "there");
+    there.address.vhost = other;
+    assert_eq!(matched(rig.publish(a, to_exchange("x", "k", "here"))), 1);
+    assert_eq!(matched(rig.publish(b, there)), 1);
+    for (session, body) in [(a, "here"), (b, "there")] {
+        rig.consume(session, 1, "q", Credit::Window(0));
+        assert_eq!(rig.bodies(session), [body]);
+    }
+    rig.command(
+        b,
+        Command::Declare {
+            token: Token(77),
+            lane: Lane(0),
+            declare: Declare::DeleteExchange {
+                name: "x".into(),
+                if_unused: false,
+            },
+        },
+    );
+    assert_eq!(matched(rig.publish(a, to_exchange("x", "k", "still"))), 1);
+    rig.check_replay();
+}
+
+/// [AMQP-queue.bind.duplicates], [AMQP-queue.bind.transient-exchange]
+#[test]
+fn a_durable_queue_is_bound_to_a_transient_exchange_as_often_as_one_likes() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    let transient = ExchangeOptions {
+        durable: false,
+        ..exchange(ExchangeKind::Direct)
+    };
+    declare(&mut rig, a, "x", transient);
+    rig.durable_queue(a, "q", QueueAttributes::default());
+    for _ in 0..3 {
+        let event = rig.bind(a, "x", "q", "k");
+        assert!(matches!(event, Event::Declared { .. }), "{event:?}");
+    }
+    assert_eq!(matched(rig.publish(a, to_exchange("x", "k", "once"))), 1);
+    rig.consume(a, 1, "q", Credit::Window(0));
+    assert_eq!(rig.bodies(a), ["once"]);
+    rig.check_replay();
 }

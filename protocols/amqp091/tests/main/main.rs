@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `golden.rs` | `../frames/*.txt`: bytes to value to the same bytes, and what each bad byte causes |
+//! | `clauses.rs` | statements that no dialogue shows |
 //! | `dialogues.rs` | `../scripts/*.txt`: whole conversations, each also byte by byte |
 //! | `script.rs` | the language of those scripts: reading lines |
 //! | `show.rs` | the same language: writing lines |
@@ -11,6 +12,7 @@
 //! | `random.rs` | random frames and answers: never a panic, never half a frame |
 //! | `properties.rs` | round trips of random methods, tables and properties; any split gives the same |
 
+mod clauses;
 mod dialogues;
 mod golden;
 mod hostile;
