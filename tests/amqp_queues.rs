@@ -49,6 +49,7 @@ fn words(table: &FieldTable, name: &str) -> String {
 const TO_DEAD: &str = "x-dead-letter-routing-key";
 const DEAD_EXCHANGE: &str = "x-dead-letter-exchange";
 
+/// [RABBIT-dead-letter-1]
 #[test]
 fn a_rejected_message_is_dead_lettered_with_its_history() -> anyhow::Result<()> {
     on_server(async |client| {
@@ -74,6 +75,7 @@ fn a_rejected_message_is_dead_lettered_with_its_history() -> anyhow::Result<()> 
     })
 }
 
+/// [RABBIT-ttl-1], [RABBIT-ttl-2]
 #[test]
 fn messages_expire_by_the_queue_and_by_themselves() -> anyhow::Result<()> {
     on_server(async |client| {
@@ -100,6 +102,7 @@ fn messages_expire_by_the_queue_and_by_themselves() -> anyhow::Result<()> {
     })
 }
 
+/// [AMQP-basic.06], [RABBIT-priority-1]
 #[test]
 fn the_higher_priority_comes_first() -> anyhow::Result<()> {
     on_server(async |client| {
@@ -122,6 +125,7 @@ fn the_higher_priority_comes_first() -> anyhow::Result<()> {
     })
 }
 
+/// [AMQP-basic.02], [RABBIT-length-1], [RABBIT-overflow-1]
 #[test]
 fn a_full_queue_refuses_or_drops_its_oldest() -> anyhow::Result<()> {
     on_server(async |client| {
@@ -187,6 +191,7 @@ fn basic_get_takes_one_and_counts_the_rest() -> anyhow::Result<()> {
     })
 }
 
+/// [AMQP-basic.qos.prefetch-count.01]
 #[test]
 fn prefetch_bounds_what_is_out() -> anyhow::Result<()> {
     on_server(async |client| {

@@ -63,6 +63,8 @@ async fn contents(client: &Amqp, queues: &[&str]) -> anyhow::Result<Vec<String>>
     Ok(all)
 }
 
+/// [AMQP-exchange.required-types], [AMQP-exchange.recommended-types], [AMQP-exchange.declare.durable.support],
+/// [AMQP-queue.bind.durable-exchange], [AMQP-queue.bind.routing-key.direct-exchange-key-matching]
 #[test]
 fn exchanges_of_all_types_route_before_and_after_a_crash() -> anyhow::Result<()> {
     let server = Server::start();
@@ -132,6 +134,7 @@ async fn routes(client: &Amqp) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// [RABBIT-exchange-bindings-1], [RABBIT-alternate-1]
 #[test]
 fn exchanges_bound_to_exchanges_and_alternates() -> anyhow::Result<()> {
     let server = Server::start();

@@ -47,6 +47,7 @@ async fn load(client: Amqp, publisher: usize, confirmed: Arc<AtomicU32>) -> anyh
     }
 }
 
+/// [AMQP-basic.01]
 #[test]
 fn safe_before_confirm_under_load() -> anyhow::Result<()> {
     let mut server = Server::start();
@@ -118,6 +119,7 @@ async fn check(address: std::net::SocketAddr, confirmed: &[u32]) -> anyhow::Resu
     client.publish("", "mark", b"").await
 }
 
+/// [AMQP-redelivered.implementation]
 #[test]
 fn rules_a2_what_was_out_comes_again_and_says_so() -> anyhow::Result<()> {
     let server = Server::start();
@@ -188,6 +190,7 @@ fn rules_d18_a_body_in_parts_is_kept_through_crashes() -> anyhow::Result<()> {
 }
 
 /// The topology, and settings of a queue, are as durable as messages.
+/// [AMQP-queue.declare.durable.persistence], [AMQP-queue.declare.durable.types]
 #[test]
 fn a_queue_keeps_its_arguments_through_a_crash() -> anyhow::Result<()> {
     let server = Server::start();

@@ -20,6 +20,16 @@ use citations::{Citation, Kind};
 const LISTS: &[(&str, &str, &str)] = &[
     ("mqtt", "MQTT 3.1.1", "protocols/mqtt/spec/mqtt-3.1.1.toml"),
     ("mqtt", "MQTT 5.0", "protocols/mqtt/spec/mqtt-5.0.toml"),
+    (
+        "amqp",
+        "AMQP 0-9-1",
+        "protocols/amqp091/spec/amqp-0-9-1.toml",
+    ),
+    (
+        "amqp",
+        "RabbitMQ's extensions",
+        "protocols/amqp091/spec/rabbitmq.toml",
+    ),
 ];
 const README: &str = "protocols/README.md";
 const BEGIN: &str = "<!-- counts: cargo xtask spec --write -->\n";
@@ -42,6 +52,8 @@ struct Statement {
     words: String,
     /// Another list's statement whose code is this one's too.
     like: Option<String>,
+    /// What is done otherwise on purpose, and why. Code and test are due all the same: they show that.
+    differs: Option<String>,
     /// Why there is nothing to show.
     note: Option<String>,
     /// What is missing or different here, known and not mended.
@@ -90,8 +102,16 @@ impl Accounted {
 
     fn line(&self) -> String {
         let Statement {
-            words, note, open, ..
+            words,
+            note,
+            open,
+            differs,
+            ..
         } = &self.statement;
+        let differs = differs
+            .as_ref()
+            .map(|differs| format!("; otherwise on purpose: {differs}"))
+            .unwrap_or_default();
         let side = match self.statement.side {
             Side::Server => "server",
             Side::Client => "client",
@@ -105,7 +125,7 @@ impl Accounted {
                 format!("code {}; tests {}", places(&self.code), places(&self.tests))
             }
         };
-        format!("{} ({side}) {words}\n    {state}", self.id)
+        format!("{} ({side}) {words}\n    {state}{differs}", self.id)
     }
 }
 
@@ -194,8 +214,8 @@ impl Coverage {
     /// The table of `protocols/README.md`.
     fn table(&self) -> String {
         let mut table = String::from(
-            "| specification | statements | on clients only | nothing to show, with the reason | open | with code and test | missing |\n\
-             |---|---|---|---|---|---|---|\n",
+            "| specification | statements | on clients only | nothing to show | open | with code and test | of these otherwise on purpose | missing |\n\
+             |---|---|---|---|---|---|---|---|\n",
         );
         for specification in &self.specifications {
             let all = &specification.statements;
@@ -207,8 +227,9 @@ impl Coverage {
                 count(|one| one.statement.side != Side::Client && one.statement.open.is_some());
             let missing = count(|one| one.missing().is_some());
             let shown = count(|one| one.is_due() && one.missing().is_none());
+            let differs = count(|one| one.is_due() && one.statement.differs.is_some());
             table += &format!(
-                "| {} | {} | {client} | {noted} | {open} | {shown} | {missing} |\n",
+                "| {} | {} | {client} | {noted} | {open} | {shown} | {differs} | {missing} |\n",
                 specification.name,
                 all.len(),
             );

@@ -24,6 +24,7 @@ use crate::{
 };
 
 /// Reads a queue declaration. `of` is the queue as texts name it: `queue 'q' in vhost '/'`.
+/// [AMQP-queue.declare.durable.persistence], [AMQP-queue.declare.durable.types], [AMQP-queue.declare.exclusive.types].
 pub(crate) fn queue_options(declare: &queue::Declare, of: &str) -> Result<QueueOptions, Fault> {
     let arguments = Arguments {
         table: &declare.arguments,
@@ -31,15 +32,20 @@ pub(crate) fn queue_options(declare: &queue::Declare, of: &str) -> Result<QueueO
     };
     let ms = |name| arguments.unsigned(name, u64::from(u32::MAX));
     let mut attributes = QueueAttributes {
+        // [RABBIT-ttl-1]
         ttl_ms: ms("x-message-ttl")?,
+        // [RABBIT-expires-1]
         expires_ms: ms("x-expires")?,
+        // [RABBIT-length-1]
         length_max: arguments.unsigned("x-max-length", i64::MAX as u64)?,
         bytes_max: arguments.unsigned("x-max-length-bytes", i64::MAX as u64)?,
         message_len_max: arguments.unsigned("x-max-message-bytes", i64::MAX as u64)?,
         priority_max: arguments
+            // [AMQP-basic.06], [RABBIT-priority-1]
             .unsigned("x-max-priority", 255)?
             .map(|n| n as u8)
             .filter(|n| *n > 0),
+        // [RABBIT-single-active-1]
         single_active_consumer: arguments.bool("x-single-active-consumer")?.unwrap_or(false),
         ..QueueAttributes::default()
     };
@@ -47,11 +53,13 @@ pub(crate) fn queue_options(declare: &queue::Declare, of: &str) -> Result<QueueO
         return Err(arguments.invalid("x-expires", "0", "{value_zero,0}"));
     }
     // A limit of -1 is none.
+    // [AMQP-basic.deliver.01], [RABBIT-delivery-limit-1]
     if arguments.first("x-delivery-limit").and_then(Value::as_i64) != Some(-1) {
         attributes.deliveries_max = arguments
             .unsigned("x-delivery-limit", u64::from(u32::MAX) - 1)?
             .map(|n| n as u32 + 1);
     }
+    // [AMQP-basic.02], [RABBIT-overflow-1]
     attributes.overflow = match arguments.text("x-overflow")? {
         None | Some(b"drop-head") => Overflow::DropHead,
         Some(b"reject-publish") => Overflow::RejectPublish,
@@ -63,6 +71,7 @@ pub(crate) fn queue_options(declare: &queue::Declare, of: &str) -> Result<QueueO
     let dead_key = arguments
         .bytes("x-dead-letter-routing-key")?
         .map(|text| key::levels(&text));
+    // [RABBIT-dead-letter-1]
     attributes.dead_letter = match (arguments.bytes("x-dead-letter-exchange")?, dead_key) {
         (Some(exchange), key) => Some(DeadLetter { exchange, key }),
         (None, None) => None,
@@ -74,6 +83,7 @@ pub(crate) fn queue_options(declare: &queue::Declare, of: &str) -> Result<QueueO
             ));
         }
     };
+    // [RABBIT-queue-type-1]
     match arguments.text("x-queue-type")? {
         None | Some(b"classic") => {}
         Some(b"quorum") if !declare.durable || declare.exclusive => {
@@ -131,6 +141,7 @@ const QUEUE_ARGUMENTS: [&[u8]; 12] = [
 ];
 
 /// Reads an exchange declaration. `of` is the exchange as texts name it.
+/// [AMQP-exchange.required-types], [AMQP-exchange.recommended-types], [AMQP-exchange.declare.durable.support].
 pub(crate) fn exchange_options(
     declare: &exchange::Declare,
     of: &str,
@@ -144,6 +155,7 @@ pub(crate) fn exchange_options(
         _ if declare.passive => ExchangeKind::Direct,
         other => {
             return Err(Fault::new(
+                // [AMQP-exchange.declare.type.support]
                 ReplyCode::CommandInvalid,
                 format!("unknown exchange type '{}'", lossy(other)),
             ));
@@ -153,6 +165,7 @@ pub(crate) fn exchange_options(
         table: &declare.arguments,
         of,
     };
+    // [RABBIT-alternate-1]
     let alternate = arguments.bytes("alternate-exchange")?;
     let flags = u8::from(declare.durable)
         | u8::from(declare.internal) << 1
@@ -219,6 +232,7 @@ pub(crate) fn canonical(table: &Properties) -> Bytes {
     out.freeze()
 }
 
+/// [AMQP-queue.declare.auto-delete.pre-existence].
 fn declaration(what: &[u8], flags: u8, table: &Properties, compared: &[&[u8]]) -> Bytes {
     let compared = Properties(
         table

@@ -110,6 +110,7 @@ impl Frame {
 
 /// Takes one frame off the front of `input`, or nothing when it is not all there yet. `frame_max` bounds the whole frame,
 /// its 8 bytes of overhead included (0: no bound).
+/// [AMQP-4.2.3-1], [AMQP-4.2.3-2], [AMQP-4.2.3-3].
 pub fn decode(input: &mut BytesMut, frame_max: u32) -> Result<Option<Frame>, DecodeError> {
     let Some(head) = input.first_chunk::<7>() else {
         return Ok(None);
@@ -146,6 +147,7 @@ pub fn decode(input: &mut BytesMut, frame_max: u32) -> Result<Option<Frame>, Dec
             channel,
             body: payload,
         },
+        // [AMQP-4.2.7-1]
         _ if channel != 0 => return Err(DecodeError::HeartbeatChannel(channel)),
         _ => Frame::Heartbeat,
     }))

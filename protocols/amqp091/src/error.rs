@@ -84,6 +84,7 @@ impl ReplyCode {
     }
 
     /// Whether it ends the connection (a connection exception) rather than the channel.
+    /// [AMQP-4.8-1].
     #[must_use]
     pub const fn is_hard(self) -> bool {
         !matches!(
@@ -139,6 +140,7 @@ impl Fault {
 impl From<DecodeError> for Fault {
     fn from(error: DecodeError) -> Self {
         let code = match error {
+            // [AMQP-4.2.4-1]
             DecodeError::UnknownMethod { .. } => ReplyCode::CommandInvalid,
             DecodeError::FrameType(_)
             | DecodeError::FrameTooLarge { .. }
@@ -165,6 +167,7 @@ pub(crate) const fn code_of(kind: RefusalKind) -> ReplyCode {
         | RefusalKind::InUse
         | RefusalKind::InvalidName => ReplyCode::AccessRefused,
         RefusalKind::NotFound => ReplyCode::NotFound,
+        // [AMQP-queue.declare.exclusive.exclusive]
         RefusalKind::Locked => ReplyCode::ResourceLocked,
         RefusalKind::Inequivalent
         | RefusalKind::NotEmpty

@@ -128,6 +128,7 @@ pub(crate) fn from_publish(
         properties.reply_to = Short::new(queue.clone());
         head = properties.to_bytes();
     }
+    // [RABBIT-user-id-1]
     if let Some(user) = &properties.user_id
         && &user[..] != by.user.as_bytes()
     {
@@ -197,6 +198,7 @@ fn address(vhost: VhostId, exchange: &Bytes, key: &Bytes) -> Result<Address, Fau
 }
 
 /// Milliseconds as decimal text.
+/// [RABBIT-ttl-2].
 fn expiration(text: &Short) -> Result<u64, Fault> {
     let invalid = || {
         Fault::new(
@@ -295,6 +297,7 @@ fn reply_address(text: &Bytes, vhost: VhostId) -> Address {
 
 /// Moves the headers that have a typed field of their own there.
 fn take_headers(message: &mut Message) -> Result<(), Fault> {
+    // [RABBIT-cc-1]
     let names: [&[u8]; 3] = [b"CC", b"BCC", b"x-delay"];
     if names
         .iter()

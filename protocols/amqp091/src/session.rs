@@ -282,6 +282,7 @@ impl AmqpSession {
     }
 
     /// A frame on a channel that is not open: only `channel.open` may come.
+    /// [AMQP-4.3-1].
     fn on_frame_without_channel(
         &mut self,
         frame: &Frame,
@@ -395,6 +396,7 @@ impl AmqpSession {
     }
 
     /// Sends `connection.close` and waits for its answer. Consumers and leases go with the connection.
+    /// [AMQP-connection.close.stability].
     fn close(&mut self, fault: &Fault, now: Timestamp, out: &mut Output) {
         if self.phase == Phase::Closing {
             return;

@@ -22,6 +22,7 @@ use crate::{
 
 /// The exchanges that every virtual host has (AMQP 0-9-1, 3.1.3): durable, and not to be deleted.
 pub(crate) const PREDECLARED: [(&[u8], ExchangeKind); 5] = [
+    // [AMQP-exchange.required-instances]
     (b"amq.direct", ExchangeKind::Direct),
     (b"amq.fanout", ExchangeKind::Fanout),
     (b"amq.headers", ExchangeKind::Headers),

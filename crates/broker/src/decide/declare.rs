@@ -47,6 +47,7 @@ fn declare_len(declare: &Declare) -> usize {
 
 /// Names are kept free for the core (`amq.`) and for other kinds of address.
 pub(super) fn check_queue_name(name: &Name) -> Result<(), Refusal> {
+    // [AMQP-queue.declare.queue.reserved]
     if name.starts_with(b"amq.") {
         return Err(refusal(
             RefusalKind::AccessDenied,
@@ -665,6 +666,7 @@ impl Broker {
                 let target = self
                     .exchange(vhost, name)
                     .ok_or_else(|| missing("exchange", name))?;
+                // [AMQP-queue.bind.transient-exchange], [AMQP-queue.bind.durable-exchange]
                 (None, target.durable)
             }
         };

@@ -269,6 +269,7 @@ impl Broker {
             AddressKind::Exchange
                 if self
                     .exchange(address.vhost, &address.name)
+                    // [AMQP-basic.publish.exchange.02]
                     .is_some_and(|options| options.internal) =>
             {
                 return Err(refusal(
@@ -288,6 +289,7 @@ impl Broker {
                 "too many routing keys in one publish",
             ));
         }
+        // [AMQP-queue.declare.default-binding]
         let named = match address.kind {
             AddressKind::Queue => self.named(address.vhost, &address.name),
             _ => None,

@@ -26,6 +26,7 @@ const RECEIVERS_MAX: usize = 64;
 const SPAN_MAX: u64 = 65_534;
 
 /// A walk over the ready entries of a queue, in the order of delivery.
+/// [AMQP-basic.08], [AMQP-4.7-1].
 pub(super) struct ReadyWalk {
     id: QueueId,
     again: Option<Bound<u64>>,

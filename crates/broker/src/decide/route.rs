@@ -94,6 +94,7 @@ impl Broker {
                 routed.queues.extend(self.named(vhost, &queue_name(key)));
             }
             routed.queues.sort_unstable();
+            // [AMQP-queue.bind.unique]
             routed.queues.dedup();
             return Ok(routed);
         }
@@ -113,6 +114,7 @@ impl Broker {
                 continue;
             }
             found.clear();
+            // [AMQP-connection.open.virtual-host.separation]
             if let Some(routes) = self.soft.routes.get(&(vhost, name.clone())) {
                 for key in keys {
                     routes.route(key, message, name == ROOT, &mut found);

@@ -90,6 +90,7 @@ impl<T: Ord + Clone> Exchange<T> {
     }
 
     /// Adds a binding. Whether it was not there: equal in all fields is the same binding.
+    /// [AMQP-queue.bind.duplicates].
     pub(crate) fn bind(
         &mut self,
         filter: &Filter,
@@ -165,6 +166,7 @@ impl<T: Ord + Clone> Exchange<T> {
     /// together with what it held before (the targets of the message's other keys).
     ///
     /// In the root space a leading wildcard does not match a first level that starts with `$`.
+    /// [AMQP-queue.bind.routing-key.direct-exchange-key-matching].
     pub(crate) fn route(
         &self,
         key: &Levels,

@@ -38,6 +38,7 @@ fn bodies_of(got: &[Delivery]) -> Vec<String> {
     got.iter().map(body).collect()
 }
 
+/// [AMQP-basic.reject.requeue.01]
 #[test]
 fn a_released_message_comes_back_at_its_old_place() {
     let mut rig = Rig::new();
@@ -87,6 +88,7 @@ fn consumers_with_credit_take_turns_and_higher_ones_go_first() {
     rig.check_replay();
 }
 
+/// [RABBIT-single-active-1]
 #[test]
 fn a_single_active_consumer_is_followed_by_the_next() {
     let mut rig = Rig::new();
@@ -513,6 +515,7 @@ fn priorities_are_told_apart_up_to_the_highest() {
     assert_eq!(rig.bodies(b), ["high", "high2", "mid", "low"]);
 }
 
+/// [AMQP-queue.declare.durable.types], [AMQP-queue.declare.exclusive.types]
 #[test]
 fn exclusive_queues_are_locked_and_go_with_their_connection() {
     let mut rig = Rig::new();
@@ -562,6 +565,7 @@ fn auto_delete_queues_go_with_their_last_consumer() {
     rig.check_replay();
 }
 
+/// [RABBIT-expires-1]
 #[test]
 fn a_queue_unused_for_too_long_goes() {
     let mut rig = Rig::new();
@@ -744,6 +748,7 @@ fn a_dedup_id_is_remembered_for_five_minutes() {
     rig.check_replay();
 }
 
+/// [AMQP-queue.purge.02]
 #[test]
 fn a_purge_drops_what_is_available_and_leaves_what_is_out() {
     let mut rig = Rig::new();
@@ -761,6 +766,7 @@ fn a_purge_drops_what_is_available_and_leaves_what_is_out() {
     assert_eq!(rig.bodies(a), ["0"]);
 }
 
+/// [AMQP-queue.declare.auto-delete.pre-existence]
 #[test]
 fn doors_11_unequal_declarations_are_refused_and_another_doors_queue_adopts_the_first() {
     let mut rig = Rig::new();

@@ -75,6 +75,7 @@ fn exchanges_of_every_kind_route() {
     rig.check_replay();
 }
 
+/// [AMQP-queue.bind.unique]
 #[test]
 fn each_queue_gets_a_publish_once_and_cycles_of_exchanges_end() {
     let mut rig = Rig::new();
@@ -162,6 +163,7 @@ fn a_missing_exchange_is_not_found_and_an_internal_one_is_closed() {
     );
 }
 
+/// [AMQP-exchange.required-instances], [AMQP-exchange.declare.type.typed], [AMQP-exchange.declare.passive.equivalent]
 #[test]
 fn predeclared_exchanges_cannot_be_deleted_nor_redeclared_otherwise() {
     let mut rig = Rig::new();
@@ -219,6 +221,7 @@ fn auto_delete_exchanges_go_with_their_last_binding_and_take_others_along() {
     rig.check_replay();
 }
 
+/// [AMQP-queue.unbind.01]
 #[test]
 fn unbinding_ends_a_binding_and_again_is_nothing() {
     let mut rig = Rig::new();
@@ -240,6 +243,7 @@ fn unbinding_ends_a_binding_and_again_is_nothing() {
     rig.check_replay();
 }
 
+/// [RABBIT-cc-1]
 #[test]
 fn carbon_copies_are_further_keys_of_one_publish() {
     let mut rig = Rig::new();

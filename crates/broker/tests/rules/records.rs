@@ -189,6 +189,7 @@ fn rules_a4_a_publish_with_a_durable_target_waits_at_all_of_its_targets() {
     assert_eq!(waits(&mut node, session), [node.records.len()]);
 }
 
+/// [AMQP-basic.08], [AMQP-4.7-1]
 #[test]
 fn rules_a4_within_a_queue_nobody_overtakes() {
     let (mut node, session) = with_queues(vec![plain("jobs")]);

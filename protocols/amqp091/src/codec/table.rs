@@ -43,6 +43,7 @@ pub(crate) fn read_table(fields: &mut Fields) -> Result<Properties, DecodeError>
     Ok(table)
 }
 
+/// [AMQP-4.2.5.5-1].
 fn read_value(fields: &mut Fields, depth: usize) -> Result<Value, DecodeError> {
     let Some(deeper) = depth.checked_sub(1) else {
         return Err(DecodeError::TooDeep);

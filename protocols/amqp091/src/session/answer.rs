@@ -233,6 +233,8 @@ impl Channel {
 }
 
 /// A refusal in RabbitMQ's words.
+/// [AMQP-exchange.declare.type.typed], [AMQP-exchange.declare.passive.equivalent],
+/// [AMQP-queue.declare.passive.equivalent].
 fn phrase(refusal: &Refusal, kind: &str, name: &[u8], step: &Step<'_>) -> Fault {
     let it = called(kind, name, step.shared);
     let text = match refusal.kind {

@@ -155,6 +155,7 @@ pub(crate) struct Channel {
     pub(crate) deferred: VecDeque<(Frame, usize)>,
     pub(crate) last_queue: Option<Bytes>,
     pub(crate) consumers: BTreeMap<u32, Consumer>,
+    // [AMQP-basic.consume.consumer-tag.02]
     pub(crate) tags: BTreeMap<Short, u32>,
     pub(crate) prefetch: u16,
     /// The channel's own window or a stopped flow: undone before the number is used again.
@@ -181,6 +182,7 @@ impl Channel {
             tags: BTreeMap::new(),
             prefetch: 0,
             has_window: false,
+            // [AMQP-channel.flow.initial-state]
             is_stopped: false,
             reply_queue: None,
             last_delivery: 0,
@@ -231,6 +233,7 @@ impl Channel {
     }
 
     /// We close the channel because of an exception.
+    /// [AMQP-channel.close.stability].
     pub(crate) fn expel(&mut self, fault: &Fault, step: &mut Step<'_>) {
         self.flush(step);
         self.give_up(step);
@@ -349,6 +352,7 @@ impl Channel {
     }
 
     /// A part of a body (4.2.6.2). Gives the publish back when the body is whole. A body in one frame is not copied.
+    /// [AMQP-4.2.6.2-1].
     pub(crate) fn on_body(
         &mut self,
         part: Bytes,
@@ -395,6 +399,7 @@ impl Channel {
     }
 }
 
+/// [AMQP-4.2.6-1].
 fn unexpected(text: &str) -> Fault {
     Fault::new(ReplyCode::UnexpectedFrame, text)
 }

@@ -29,6 +29,7 @@ struct Reader {
 }
 
 impl Channel {
+    /// [AMQP-basic.qos.prefetch-size.01], [AMQP-basic.qos.prefetch-count.01], [RABBIT-qos-1].
     pub(crate) fn on_qos(&mut self, qos: &basic::Qos, step: &mut Step<'_>) -> Result<(), Fault> {
         if qos.prefetch_size != 0 {
             return Err(Fault::new(
@@ -50,6 +51,8 @@ impl Channel {
         Ok(())
     }
 
+    /// [AMQP-basic.09], [AMQP-basic.consume.consumer-tag.01], [AMQP-basic.consume.exclusive.01],
+    /// [RABBIT-consumer-priority-1].
     pub(crate) fn on_consume(
         &mut self,
         consume: basic::Consume,
@@ -136,6 +139,7 @@ impl Channel {
 
     /// Direct reply-to: a made-up exclusive queue that goes with its consumer stands behind the pseudo-queue. Its name is put in the place of the
     /// pseudo-queue's in every message published on this channel.
+    /// [RABBIT-reply-to-1].
     fn consume_replies(
         &mut self,
         consume: &basic::Consume,
@@ -219,6 +223,7 @@ impl Channel {
         }
     }
 
+    /// [AMQP-basic.cancel.01].
     pub(crate) fn on_cancel(&mut self, cancel: basic::Cancel, step: &mut Step<'_>) {
         let Some(number) = self.tags.get(&cancel.consumer_tag).copied() else {
             // 1.8.3.5: cancelling what is not there is no error.
@@ -268,6 +273,7 @@ impl Channel {
     }
 
     /// The consumer is gone, because its queue is.
+    /// [RABBIT-cancel-notify-1].
     pub(crate) fn on_cancelled(&mut self, number: u32, step: &mut Step<'_>) {
         let Some(consumer_tag) = self.forget_consumer(number) else {
             return;
@@ -344,6 +350,7 @@ impl Channel {
     }
 
     /// A delivery to one of the channel's consumers.
+    /// [AMQP-redelivered.implementation].
     pub(crate) fn deliver(&mut self, number: u32, delivery: &Delivery, step: &mut Step<'_>) {
         let Some(consumer) = self.consumers.get(&number) else {
             self.release(delivery, step);
@@ -380,6 +387,7 @@ impl Channel {
     }
 
     /// The delivery tag; remembered if the delivery is to be settled.
+    /// [AMQP-delivery-tag.non-zero].
     fn tag_delivery(&mut self, delivery: &Delivery) -> u64 {
         self.last_delivery += 1;
         if let Some(id) = delivery.id {

@@ -77,6 +77,7 @@ impl AmqpSession {
                     channel.on_cancelled(number, &mut Step { shared, now, out });
                 }
             }
+            // [RABBIT-blocked-1]
             Event::Blocked { blocked, reason } => {
                 if self.shared.blocked_notify && self.phase == Phase::Running {
                     let mut step = self.step(now, out);

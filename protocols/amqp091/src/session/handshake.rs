@@ -54,6 +54,7 @@ pub(super) struct Visitor {
 
 impl AmqpSession {
     /// The protocol header. 4.2.2: to any other one the answer is ours, and the end.
+    /// [AMQP-connection.start.protocol-name].
     pub(super) fn on_protocol_header(
         &mut self,
         input: &mut BytesMut,
@@ -82,10 +83,12 @@ impl AmqpSession {
         step.send(
             0,
             connection::Start {
+                // [AMQP-connection.start.server-support]
                 version_major: 0,
                 version_minor: 9,
                 server_properties: server_properties(&step.shared.config),
                 mechanisms: Long(Bytes::from_static(b"PLAIN AMQPLAIN")),
+                // [AMQP-connection.start.locales.required-support]
                 locales: Long(Bytes::from_static(b"en_US")),
             },
         );
@@ -118,6 +121,7 @@ impl AmqpSession {
     ) -> Result<(), Fault> {
         let (mechanism, credentials) = match &start_ok.mechanism[..] {
             b"PLAIN" => ("PLAIN", plain(&start_ok.response.0)),
+            // [AMQP-connection.start-ok.mechanism.validity]
             b"AMQPLAIN" => ("AMQPLAIN", amqplain(&start_ok.response.0)),
             other => {
                 return Err(Fault::new(
@@ -180,6 +184,7 @@ impl AmqpSession {
             tune_ok.frame_max,
             self.shared.config.frame_len_max,
         )?;
+        // [AMQP-connection.tune.frame-max.minimum], [AMQP-connection.tune-ok.frame-max.minimum]
         if frame_max < FRAME_LEN_MIN {
             return Err(Fault::new(
                 ReplyCode::NotAllowed,
@@ -272,6 +277,7 @@ impl AmqpSession {
                     return Err(Verdict::Fault(Fault::from(refusal)));
                 }
                 // Peers that do not announce the capability take a closed socket for a failed login.
+                // [RABBIT-authentication-failure-1]
                 if !visitor.failure_close {
                     return Err(Verdict::Close(Close::fault("login refused")));
                 }
@@ -309,6 +315,7 @@ impl AmqpSession {
                         RefusalKind::NotFound => {
                             Fault::new(ReplyCode::NotAllowed, format!("vhost {vhost} not found"))
                         }
+                        // [AMQP-connection.open.virtual-host.security]
                         RefusalKind::AccessDenied | RefusalKind::BadCredentials => Fault::new(
                             ReplyCode::NotAllowed,
                             format!("access to vhost '{vhost}' refused for user '{user}'"),
@@ -347,6 +354,7 @@ pub(super) enum Verdict {
     Close(Close),
 }
 
+/// [AMQP-connection.tune-ok.channel-max.upper-limit], [AMQP-connection.tune-ok.frame-max.upper-limit].
 fn within(what: &str, wanted: u32, offered: u32) -> Result<u32, Fault> {
     if wanted == 0 {
         return Ok(offered);
@@ -362,6 +370,7 @@ fn within(what: &str, wanted: u32, offered: u32) -> Result<u32, Fault> {
     Ok(wanted)
 }
 
+/// [AMQP-connection.start.server-properties.required-fields].
 fn server_properties(config: &Config) -> Properties {
     let mut properties = Properties::default();
     let capabilities = CAPABILITIES

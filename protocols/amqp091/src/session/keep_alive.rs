@@ -49,6 +49,7 @@ impl KeepAlive {
     }
 
     /// `listening`: the session reads. While it does not, silence proves nothing.
+    /// [AMQP-4.2.7-2].
     pub(crate) fn due(&mut self, now: Timestamp, listening: bool) -> Due {
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             return Due::Late;

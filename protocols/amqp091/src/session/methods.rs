@@ -60,6 +60,7 @@ impl Channel {
             Method::BasicAck(ack) => {
                 self.settle(ack.delivery_tag, ack.multiple, Outcome::Accept, step)
             }
+            // [RABBIT-nack-1]
             Method::BasicNack(nack) => {
                 let outcome = unless_requeued(nack.requeue);
                 self.settle(nack.delivery_tag, nack.multiple, outcome, step)
@@ -98,6 +99,7 @@ impl Channel {
             Method::TxRollback(_) => self.on_tx_rollback(step),
             Method::ChannelFlow(flow) => {
                 self.is_stopped = !flow.active;
+                // [AMQP-channel.flow.bidirectional]
                 step.command(session::Command::GroupFlow {
                     group: u32::from(self.number),
                     active: flow.active,
@@ -113,6 +115,7 @@ impl Channel {
             // We never send `flow`; a stray answer, like that to a close that crossed, means nothing.
             Method::ChannelFlowOk(_) | Method::ChannelCloseOk(_) => Ok(()),
             Method::ChannelOpen(_) => Err(Fault::new(
+                // [AMQP-channel.open.state]
                 ReplyCode::ChannelError,
                 "second 'channel.open' seen",
             )),
@@ -128,6 +131,7 @@ impl Channel {
     }
 }
 
+/// [AMQP-basic.reject.02], [AMQP-basic.reject.requeue.01].
 const fn unless_requeued(requeue: bool) -> Outcome {
     if requeue {
         Outcome::Release

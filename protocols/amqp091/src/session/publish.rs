@@ -25,6 +25,7 @@ use crate::{
 const OPERATION_LEN: usize = 512;
 
 impl Channel {
+    /// [AMQP-basic.publish.immediate.01].
     pub(crate) fn on_publish(&mut self, publish: basic::Publish) -> Result<(), Fault> {
         if publish.immediate {
             return Err(Fault::new(ReplyCode::NotImplemented, "immediate=true"));
@@ -38,6 +39,7 @@ impl Channel {
     }
 
     /// A publish is whole.
+    /// [AMQP-exchange.default-exchange], [AMQP-basic.01], [AMQP-basic.publish.exchange.default-exchange].
     pub(crate) fn publish(
         &mut self,
         publish: &basic::Publish,
@@ -92,6 +94,7 @@ impl Channel {
         Ok(())
     }
 
+    /// [RABBIT-confirms-3].
     pub(crate) fn on_confirm_select(
         &mut self,
         select: &confirm::Select,
@@ -120,6 +123,7 @@ impl Channel {
     }
 
     /// The core has answered a publish.
+    /// [RABBIT-confirms-1], [RABBIT-nack-2].
     pub(crate) fn on_published(
         &mut self,
         token: session::Token,
@@ -182,6 +186,7 @@ impl Channel {
     }
 
     /// Tells the acks that were held back.
+    /// [RABBIT-confirms-2].
     pub(crate) fn flush(&mut self, step: &mut Step<'_>) {
         if let Mode::Confirm { held, .. } = &mut self.mode {
             release_held(self.number, held, step);
@@ -189,6 +194,7 @@ impl Channel {
     }
 
     /// A mandatory publish reached no queue.
+    /// [AMQP-basic.publish.mandatory.01], [RABBIT-confirms-4].
     pub(crate) fn send_return(&self, message: &Message, step: &mut Step<'_>) {
         let envelope = conversion::of_return(message, step.now);
         if !step.header_fits(&envelope.properties) {
@@ -218,6 +224,7 @@ impl Channel {
         Ok(())
     }
 
+    /// [AMQP-tx.commit.transacted].
     pub(crate) fn on_tx_commit(&mut self, step: &mut Step<'_>) -> Result<(), Fault> {
         let Mode::Transaction { operations, .. } = &mut self.mode else {
             return Err(not_transactional());
@@ -236,6 +243,7 @@ impl Channel {
         Ok(())
     }
 
+    /// [AMQP-tx.rollback.transacted].
     pub(crate) fn on_tx_rollback(&mut self, step: &mut Step<'_>) -> Result<(), Fault> {
         let Mode::Transaction { taken, .. } = &mut self.mode else {
             return Err(not_transactional());
@@ -329,6 +337,7 @@ fn not_transactional() -> Fault {
 }
 
 /// A refusal that ends the channel of its publisher, in RabbitMQ's words.
+/// [AMQP-basic.publish.exchange.must-exist].
 pub(crate) fn refused_publish(refusal: Refusal, step: &Step<'_>) -> Fault {
     let vhost = &step.shared.vhost_name;
     let names_exchange = refusal.kind == RefusalKind::NotFound

@@ -10,6 +10,7 @@ use crate::error::{Fault, ReplyCode};
 
 impl Channel {
     /// Settles the delivery of that tag, or with `multiple` all up to it; tag 0 with `multiple` is all there are.
+    /// [AMQP-basic.10].
     pub(crate) fn settle(
         &mut self,
         tag: u64,
@@ -51,6 +52,7 @@ impl Channel {
     }
 
     /// Makes everything that is out available again.
+    /// [AMQP-basic.recover-async.01], [AMQP-basic.recover.01].
     pub(crate) fn recover(&mut self, requeue: bool, step: &mut Step<'_>) -> Result<(), Fault> {
         if !requeue {
             return Err(Fault::new(ReplyCode::NotImplemented, "requeue=false"));
@@ -62,6 +64,7 @@ impl Channel {
     }
 }
 
+/// [AMQP-delivery-tag.channel-local], [AMQP-basic.ack.multiple.exists].
 fn unknown(tag: u64) -> Fault {
     Fault::new(
         ReplyCode::PreconditionFailed,

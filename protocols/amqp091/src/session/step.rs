@@ -112,6 +112,7 @@ impl Step<'_> {
     }
 
     /// Sends a method with content: method, header, and the body cut to the negotiated frame size.
+    /// [AMQP-4.2.6.2-2].
     pub(crate) fn send_content(
         &mut self,
         channel: u16,

@@ -28,6 +28,8 @@ fn refused(text: impl Into<String>) -> Fault {
     Fault::new(ReplyCode::AccessRefused, text)
 }
 
+/// [AMQP-exchange.default-access], [AMQP-queue.bind.exchange.default-exchange],
+/// [AMQP-queue.unbind.exchange.default-exchange].
 fn check_not_default(exchange: &Short) -> Result<(), Fault> {
     if exchange.is_empty() {
         return Err(refused("operation not permitted on the default exchange"));
@@ -45,12 +47,15 @@ const PREDECLARED: [&[u8]; 6] = [
 ];
 
 /// Whether an exchange is there from the start and for ever.
+/// [AMQP-exchange.declare.exchange.reserved].
 pub(crate) fn is_predeclared(exchange: &[u8]) -> bool {
     PREDECLARED.contains(&exchange)
 }
 
 impl Channel {
     /// The queue that a method means: the one it names, or the one declared last on this channel.
+    /// [AMQP-queue.bind.queue.queue-known], [AMQP-queue.unbind.queue.queue-known],
+    /// [AMQP-queue.purge.queue.queue-known], [AMQP-queue.delete.queue.queue-known].
     pub(crate) fn queue_meant(&self, name: &Short) -> Result<Bytes, Fault> {
         if !name.is_empty() {
             return Ok(name.bytes().clone());
@@ -75,6 +80,7 @@ impl Channel {
         });
     }
 
+    /// [AMQP-exchange.declare.passive.not-found].
     pub(crate) fn on_exchange_declare(
         &mut self,
         declare: exchange::Declare,
@@ -106,6 +112,7 @@ impl Channel {
         Ok(())
     }
 
+    /// [AMQP-exchange.delete.exchange.exists], [AMQP-exchange.delete.if-unused.in-use].
     pub(crate) fn on_exchange_delete(
         &mut self,
         delete: exchange::Delete,
@@ -134,6 +141,7 @@ impl Channel {
         Ok(())
     }
 
+    /// [RABBIT-exchange-bindings-1].
     pub(crate) fn on_exchange_bind(
         &mut self,
         bind: exchange::Bind,
@@ -170,6 +178,7 @@ impl Channel {
         )
     }
 
+    /// [AMQP-queue.declare.queue.default-name], [AMQP-queue.declare.passive.passive].
     pub(crate) fn on_queue_declare(
         &mut self,
         declare: queue::Declare,
@@ -218,6 +227,7 @@ impl Channel {
         Ok(())
     }
 
+    /// [AMQP-queue.purge.02], [AMQP-queue.purge.queue.must-exist].
     pub(crate) fn on_queue_purge(
         &mut self,
         purge: &queue::Purge,
@@ -236,6 +246,8 @@ impl Channel {
         Ok(())
     }
 
+    /// [AMQP-queue.delete.queue.must-exist], [AMQP-queue.delete.if-unused.in-use],
+    /// [AMQP-queue.delete.if-empty.not-empty].
     pub(crate) fn on_queue_delete(
         &mut self,
         delete: &queue::Delete,
@@ -282,6 +294,7 @@ impl Channel {
         )
     }
 
+    /// [AMQP-queue.unbind.01], [AMQP-queue.unbind.queue.must-exist], [AMQP-queue.unbind.exchange.must-exist].
     pub(crate) fn on_queue_unbind(
         &mut self,
         unbind: queue::Unbind,
@@ -309,6 +322,7 @@ impl Channel {
     ///
     /// The filter depends on the exchange's type, which this side does not know. `x-match` or a well-known name speaks for
     /// a headers exchange; when the core then finds the filter unsuitable, the other reading is tried once.
+    /// [AMQP-queue.bind.queue.must-exist], [AMQP-queue.bind.exchange.exchange-existence].
     fn bind(
         &mut self,
         step: &mut Step<'_>,

@@ -9,6 +9,7 @@ use message::{Timestamp, Value};
 use session::{Output, Session};
 
 /// [AMQP-connection.start.server-properties.required-fields], [AMQP-connection.start.locales.required-support]
+/// [AMQP-connection.start.server-properties.required-fields], [AMQP-connection.start.locales.required-support]
 #[test]
 fn start_says_who_we_are_and_offers_en_us() {
     let mut session = AmqpSession::new(Config::default());
