@@ -25,8 +25,9 @@ use super::{
     Calculate, Compare, DEPTH_MAX, Glob, LIKE_LEN_MAX, Node, SELECTOR_LEN_MAX, SelectorError,
 };
 
-const KEYWORDS: [&str; 12] = [
+const KEYWORDS: [&str; 13] = [
     "OR", "AND", "NOT", "BETWEEN", "IN", "LIKE", "ESCAPE", "IS", "NULL", "TRUE", "FALSE", "XPATH",
+    "XQUERY",
 ];
 
 /// Reads a whole selector.

@@ -168,6 +168,7 @@ fn what_is_no_selector() {
         ("colour LIKE 'a' ESCAPE 'ab'", 27),
         ("colour LIKE 'a!' ESCAPE '!'", 11),
         ("XPATH 'a'", 0),
+        ("XQUERY 'a'", 0),
         ("AND", 0),
         ("a = 1;", 5),
         ("a == 1", 3),

@@ -328,7 +328,9 @@ impl Conversation {
         // ActiveMQ keeps so many for a slow consumer and drops the oldest; -1 is all.
         let pending = first_number::<i64>(headers, &["activemq.maximumPendingMessageLimit"])?;
         if let Some(limit @ 0..) = pending {
-            options.attributes.length_max.get_or_insert(limit as u64);
+            // None at all would keep the next one from its reader too.
+            let limit = limit.unsigned_abs().max(1);
+            options.attributes.length_max.get_or_insert(limit);
         }
         self.keep_dead_letters(&mut options, out);
         // RabbitMQ: a queue of that name, which others may read too.
