@@ -93,18 +93,22 @@ pub(crate) struct QueueDeclared {
     pub(crate) created: Timestamp,
     pub(crate) changed: Timestamp,
     pub(crate) version: u64,
+    /// It was deleted, and what was in it goes in slices.
+    pub(crate) doomed: bool,
 }
 wire_fields!(QueueDeclared {
     1 => queue, 2 => vhost, 3 => name, 4 => options, 5 => client, 6 => share, 7 => notes, 8 => created, 9 => changed,
-    10 => version,
+    10 => version, 11 => doomed,
 });
 
 /// A queue is gone.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct QueueDeleted {
     pub(crate) queue: QueueId,
+    /// Nobody finds it any more, but what is in it goes by records to come, the last of which is of this kind again.
+    pub(crate) doomed: bool,
 }
-wire_fields!(QueueDeleted { 1 => queue });
+wire_fields!(QueueDeleted { 1 => queue, 2 => doomed });
 
 /// What was available in a queue is gone.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -332,10 +336,6 @@ impl Ranges {
             .map(|piece| Self(SmallVec::from_slice(piece)))
     }
 
-    pub(crate) fn last(&self) -> Option<u64> {
-        self.0.last().map(|(_, last)| *last)
-    }
-
     pub(crate) fn iter(&self) -> impl Iterator<Item = u64> {
         self.0.iter().flat_map(|(first, last)| *first..=*last)
     }
@@ -433,8 +433,10 @@ wire_fields!(ClientAway { 1 => client, 2 => ends_at, 3 => will_at });
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct ClientEnded {
     pub(crate) client: ClientNo,
+    /// As in [`QueueDeleted`], of the session's queue.
+    pub(crate) doomed: bool,
 }
-wire_fields!(ClientEnded { 1 => client });
+wire_fields!(ClientEnded { 1 => client, 2 => doomed });
 
 /// A client session's subscription: what it reads and how.
 #[derive(Clone, Debug, PartialEq)]
@@ -570,6 +572,16 @@ pub(crate) enum Kind {
     },
     /// Nothing can be delivered from that queue for the time being.
     Rest(QueueId),
+    /// A queue is to be emptied of what is available in it now, for whom that is to be told then.
+    Empties {
+        queue: QueueId,
+        waiter: crate::soft::Waiter,
+    },
+    /// A queue has been emptied up to that number; or as far as it is to be.
+    Emptied {
+        queue: QueueId,
+        upto: Option<u64>,
+    },
     /// There is no room for further retained messages of that client session.
     ReplayRests(ClientNo),
     /// A deadline needs no record: look again later, or never.
@@ -620,6 +632,8 @@ impl Change {
             | Kind::SetAside { .. }
             | Kind::Rest(_)
             | Kind::ReplayRests(_)
+            | Kind::Empties { .. }
+            | Kind::Emptied { .. }
             | Kind::Postponed { .. }
             | Kind::Counted(..) => false,
         }

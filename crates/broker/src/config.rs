@@ -50,6 +50,9 @@ pub struct Config {
     pub pull_count_max: u32,
     /// Pulls of one connection that may wait at a time. Default 1,024.
     pub pulls_waiting_max: u64,
+    /// Messages that purging or deleting a queue drops in one go, 1 or more; the rest follows, in turn with others' work.
+    /// Default 4,096.
+    pub empty_slice: u32,
     /// Retained messages that a new subscription is shown in one go, 1 or more; the rest follows, in turn with others' work.
     /// Default 256.
     pub replay_slice: u32,
@@ -87,6 +90,7 @@ impl Default for Config {
             carbon_copies_max: 1024,
             pull_count_max: 1024,
             pulls_waiting_max: 1024,
+            empty_slice: 4096,
             replay_slice: 256,
             replay_held_max: 1024,
             dedup_ms: 5 * 60 * 1000,

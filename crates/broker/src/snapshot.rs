@@ -431,6 +431,9 @@ impl Broker {
             self.counters.queues += 1;
             self.index_queue(&declared, now);
             self.index_entries(id);
+            if declared.doomed {
+                self.empty_doomed(id);
+            }
         }
         for bound in self.durable.bindings.values().cloned().collect::<Vec<_>>() {
             self.index_binding(&bound);

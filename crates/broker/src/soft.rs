@@ -114,6 +114,8 @@ pub(crate) struct SoftQueue {
     pub(crate) exclusive: bool,
     /// Pulls that wait, in the order in which they came.
     pub(crate) pulls: BTreeMap<u64, Waiting>,
+    /// It is being emptied, in slices.
+    pub(crate) emptying: Option<Box<Emptying>>,
     /// Place in the round of queues that may have something to deliver.
     pub(crate) pump_at: Option<u64>,
     /// The connection that it is exclusive to.
@@ -142,6 +144,7 @@ impl SoftQueue {
             single: None,
             exclusive: false,
             pulls: BTreeMap::new(),
+            emptying: None,
             pump_at: None,
             owner: None,
             had_consumer: false,
@@ -169,6 +172,28 @@ pub(crate) struct WaitingAt {
     pub(crate) queue: QueueId,
     pub(crate) place: u64,
     pub(crate) until: Timestamp,
+}
+
+/// Who is told when a queue has been emptied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Waiter {
+    pub(crate) session: SessionId,
+    pub(crate) lane: Lane,
+    pub(crate) token: Token,
+    /// Of how many.
+    pub(crate) count: u64,
+}
+
+/// How far a queue has been emptied.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Emptying {
+    /// Place in the round.
+    pub(crate) place: u64,
+    /// The next number to look at.
+    pub(crate) next: u64,
+    /// Numbers from here on came later.
+    pub(crate) below: u64,
+    pub(crate) waiters: Vec<Waiter>,
 }
 
 /// A consumer of a connection.
@@ -328,6 +353,8 @@ pub(crate) struct Soft {
     pub(crate) replaying: BTreeMap<u64, ClientNo>,
     /// Those for which there is no room at present.
     pub(crate) resting: BTreeSet<ClientNo>,
+    /// Queues that are emptied, in the same round.
+    pub(crate) emptying: BTreeMap<u64, QueueId>,
     /// Client sessions that read a shared queue.
     pub(crate) sharers: BTreeMap<QueueId, BTreeSet<ClientNo>>,
     pub(crate) part_owners: BTreeMap<StoredId, StoredId>,

@@ -56,7 +56,13 @@ impl View<'_> {
 }
 
 impl Broker {
+    /// A queue that has not been deleted.
     pub(crate) fn queue(&self, id: QueueId) -> Option<&Queue> {
+        self.any_queue(id).filter(|queue| !queue.declared.doomed)
+    }
+
+    /// A queue, also one that was deleted and still has something in it.
+    pub(crate) fn any_queue(&self, id: QueueId) -> Option<&Queue> {
         if is_soft(id) {
             self.soft.transient.get(&id)
         } else {
@@ -107,7 +113,7 @@ impl Broker {
     }
 
     pub(crate) fn entry(&self, id: QueueId, qseq: u64) -> Option<View<'_>> {
-        let queue = self.queue(id)?;
+        let queue = self.any_queue(id)?;
         if let Some(entry) = queue.entries.get(qseq) {
             return Some(View {
                 len: entry.len,
@@ -161,7 +167,7 @@ impl Broker {
 
     /// Entries of a queue.
     pub(crate) fn total(&self, id: QueueId) -> u64 {
-        self.queue(id).map_or(0, |queue| queue.entries.len())
+        self.any_queue(id).map_or(0, |queue| queue.entries.len())
             + self.soft_queue(id).messages.len() as u64
     }
 
@@ -193,7 +199,7 @@ impl Broker {
 
     /// The first entry at or behind `from` in the order of arrival, ready or not.
     pub(crate) fn next_entry(&self, id: QueueId, from: u64) -> Option<u64> {
-        let stored = self.queue(id)?.entries.next(from);
+        let stored = self.any_queue(id)?.entries.next(from);
         let soft = self
             .soft_queue(id)
             .messages

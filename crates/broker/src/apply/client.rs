@@ -8,8 +8,8 @@ use super::{Applying, declare::ROOT};
 use crate::{
     Broker,
     change::{
-        ClientAway, ClientNo, ClientOpened, ClientSubscribed, ClientUnsubscribed, ConsumerAdded,
-        EpochOpen, SOFT_BIT, pattern_of,
+        ClientAway, ClientEnded, ClientNo, ClientOpened, ClientSubscribed, ClientUnsubscribed,
+        ConsumerAdded, EpochOpen, SOFT_BIT, pattern_of,
     },
     durable::{Client, ClientSource},
     queue::flag,
@@ -150,7 +150,8 @@ impl Broker {
         }
     }
 
-    pub(super) fn apply_client_ended(&mut self, number: ClientNo, at: &mut Applying<'_>) {
+    pub(super) fn apply_client_ended(&mut self, it: &ClientEnded, at: &mut Applying<'_>) {
+        let number = it.client;
         self.leave_replay_round(number);
         let clients = if number.is_soft() {
             &mut self.soft.clients
@@ -186,7 +187,7 @@ impl Broker {
         {
             attached.client = None;
         }
-        self.apply_queue_deleted(client.queue, at);
+        self.apply_queue_deleted(client.queue, it.doomed, at);
     }
 
     fn route_client(&mut self, vhost: VhostId, pattern: &Pattern, target: Target, bind: bool) {

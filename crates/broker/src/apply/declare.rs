@@ -165,15 +165,45 @@ impl Broker {
         }
     }
 
-    pub(crate) fn apply_queue_deleted(&mut self, id: QueueId, at: &mut Applying<'_>) {
-        let Some(queue) = self.queue(id) else { return };
+    /// A queue goes; `doomed`: what is in it stays for the time being, and nobody finds it.
+    pub(crate) fn apply_queue_deleted(&mut self, id: QueueId, doomed: bool, at: &mut Applying<'_>) {
+        let Some(queue) = self.any_queue(id) else {
+            return;
+        };
         let declared = queue.declared.clone();
+        if !declared.doomed {
+            self.unlist_queue(id, &declared);
+        }
+        if doomed {
+            let queue = self.queue_mut(id).expect("seen above");
+            queue.declared.name = Name::new();
+            queue.declared.client = None;
+            queue.declared.share = None;
+            queue.declared.doomed = true;
+            return self.empty_doomed(id);
+        }
         // Everything in it first: references, timers, credit.
         let mut from = 0;
         while let Some(qseq) = self.next_entry(id, from) {
             self.remove_entry(id, qseq, at);
             from = qseq + 1;
         }
+        self.rest(id);
+        self.leave_emptying_round(id);
+        let soft = self.soft.queues.remove(&id);
+        if let Some(age) = soft.and_then(|soft| soft.age_at) {
+            self.soft.timers.remove(&(age, Timer::Age(id)));
+        }
+        if is_soft(id) {
+            self.soft.transient.remove(&id);
+        } else {
+            self.durable.queues.remove(&id);
+        }
+        self.counters.queues -= 1;
+    }
+
+    /// Nobody finds a queue any more: no name, binding, share, consumer or pull leads to it.
+    fn unlist_queue(&mut self, id: QueueId, declared: &QueueDeclared) {
         for key in self.soft.bound.remove(&id).unwrap_or_default() {
             self.drop_binding(declared.vhost, &key);
         }
@@ -182,43 +212,31 @@ impl Broker {
             self.route_share(declared.vhost, share, id, false);
         }
         self.soft.sharers.remove(&id);
-        let soft = self
-            .soft
-            .queues
-            .remove(&id)
-            .expect("every queue has a soft side");
-        for receiver in soft.consumers.values() {
+        let soft = self.soft_queue_mut(id);
+        let consumers = std::mem::take(&mut soft.consumers);
+        soft.active.clear();
+        soft.single = None;
+        let owner = soft.owner.take();
+        let pulls: Vec<_> = soft.pulls.values().cloned().collect();
+        for receiver in consumers.values() {
             if let Some(session) = self.soft.sessions.get_mut(&receiver.0)
                 && session.consumers.remove(&receiver.1).is_some()
             {
                 self.counters.consumers -= 1;
             }
         }
-        for pull in soft.pulls.values() {
+        for pull in pulls {
             self.apply_pull_ends(pull.session, pull.token);
         }
-        if let Some(place) = soft.pump_at {
-            self.soft.pump.remove(&place);
-        }
-        if let Some(age) = soft.age_at {
-            self.soft.timers.remove(&(age, Timer::Age(id)));
-        }
-        if let Some(owner) = soft.owner
-            && let Some(session) = self.soft.sessions.get_mut(&owner)
-        {
+        if let Some(session) = owner.and_then(|owner| self.soft.sessions.get_mut(&owner)) {
             session.owned.remove(&id);
         }
-        let name = (declared.vhost, declared.name);
+        self.rest(id);
+        let name = (declared.vhost, declared.name.clone());
         if self.soft.names.get(&name) == Some(&id) {
             self.soft.names.remove(&name);
             self.soft.listed.remove(&name);
         }
-        if is_soft(id) {
-            self.soft.transient.remove(&id);
-        } else {
-            self.durable.queues.remove(&id);
-        }
-        self.counters.queues -= 1;
     }
 
     pub(super) fn apply_queue_purged(&mut self, it: &QueuePurged, at: &mut Applying<'_>) {

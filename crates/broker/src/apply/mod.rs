@@ -8,11 +8,13 @@
 //! | `declare.rs` | virtual hosts, queues, exchanges, bindings |
 //! | `entries.rs` | publishes, deliveries, settlements |
 //! | `client.rs` | client sessions, subscriptions, wills, epochs |
+//! | `empty.rs` | how far queues have been emptied, and whose turn that is |
 //! | `replay.rs` | how far subscriptions have been shown retained messages, and whose turn that is |
 //! | `receivers.rs` | connections, consumers, credit, the round of queues with something to deliver |
 
 mod client;
 mod declare;
+mod empty;
 mod entries;
 mod receivers;
 mod replay;
@@ -62,7 +64,7 @@ impl Broker {
             Kind::EpochOpen(it) => self.apply_epoch(it, at),
             Kind::Vhosts(names) => self.apply_vhosts(names),
             Kind::QueueDeclared(it) => self.apply_queue_declared(it, at.now),
-            Kind::QueueDeleted(it) => self.apply_queue_deleted(it.queue, at),
+            Kind::QueueDeleted(it) => self.apply_queue_deleted(it.queue, it.doomed, at),
             Kind::QueuePurged(it) => self.apply_queue_purged(it, at),
             Kind::ExchangeDeclared(it) => self.apply_exchange_declared(it),
             Kind::ExchangeDeleted(it) => self.apply_exchange_deleted(it),
@@ -96,10 +98,12 @@ impl Broker {
             Kind::ClientOpened(it) => self.apply_client_opened(it),
             Kind::ClientAway(it) => self.apply_client_away(it),
             Kind::WillDone(it) => self.apply_will_done(it.client),
-            Kind::ClientEnded(it) => self.apply_client_ended(it.client, at),
+            Kind::ClientEnded(it) => self.apply_client_ended(it, at),
             Kind::ClientSubscribed(it) => self.apply_client_subscribed(it),
             Kind::ClientUnsubscribed(it) => self.apply_client_unsubscribed(it),
             Kind::Replayed(it) => self.apply_replayed(it),
+            Kind::Empties { queue, waiter } => self.apply_empties(*queue, *waiter),
+            Kind::Emptied { queue, upto } => self.apply_emptied(*queue, *upto),
             Kind::ReplayRests(client) => self.replay_rests(*client),
             Kind::InboundTaken(it) => {
                 if let Some(client) = self.client_mut(it.client) {

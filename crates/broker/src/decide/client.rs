@@ -355,7 +355,10 @@ impl Broker {
         };
         self.drop_links(number, true, draft);
         draft.leavers.push(number);
-        draft.change(Kind::ClientEnded(ClientEnded { client: number }));
+        draft.change(Kind::ClientEnded(ClientEnded {
+            client: number,
+            doomed: self.empties_slowly(client.queue),
+        }));
         for source in &client.sources {
             self.drop_share_left(source.queue, number, draft);
         }

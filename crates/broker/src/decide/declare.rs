@@ -14,8 +14,7 @@ use crate::{
     Broker, Wait,
     apply::{PREDECLARED, binding_key},
     change::{
-        Bound, ExchangeDeclared, ExchangeDeleted, Kind, QueueDeclared, QueueDeleted, QueuePurged,
-        Ranges, is_soft,
+        Bound, ExchangeDeclared, ExchangeDeleted, Kind, QueueDeclared, QueueDeleted, is_soft,
     },
     record::wire::{Wire as _, put_field},
 };
@@ -132,7 +131,14 @@ impl Broker {
                 attributes,
                 notes,
             } => self.declare_altered(from, vhost, name, *version, attributes, notes, draft),
-            Declare::Purge { name } => self.declare_purged(from, vhost, name, draft),
+            Declare::Purge { name } => {
+                // Answered when it is done.
+                let purged = self.declare_purged(from, (lane, token), vhost, name, draft);
+                if let Err(refusal) = purged {
+                    self.refuse(from, lane, token, refusal, draft);
+                }
+                return;
+            }
             Declare::Exchange {
                 name,
                 passive,
@@ -337,6 +343,7 @@ impl Broker {
     pub(super) fn delete_queue(&self, id: QueueId, draft: &mut Draft<'_>) {
         let Some(queue) = self.queue(id) else { return };
         self.refuse_pulls(id, draft);
+        self.tell_emptied(id, draft);
         for receiver in self.soft_queue(id).consumers.values() {
             draft.tell(
                 receiver.0,
@@ -355,7 +362,10 @@ impl Broker {
             .flatten()
             .cloned()
             .collect();
-        draft.change(Kind::QueueDeleted(QueueDeleted { queue: id }));
+        draft.change(Kind::QueueDeleted(QueueDeleted {
+            queue: id,
+            doomed: self.empties_slowly(id),
+        }));
         self.drop_exchanges_left(queue.declared.vhost, bound, draft);
     }
 
@@ -403,49 +413,6 @@ impl Broker {
                     .take_while(|((at, key), _)| *at == vhost && key.starts_with(&prefix))
                     .all(|((_, key), _)| removed.contains(key))
             })
-    }
-
-    fn declare_purged(
-        &self,
-        from: SessionId,
-        vhost: VhostId,
-        name: &Name,
-        draft: &mut Draft<'_>,
-    ) -> Result<(Name, u64, u32), Refusal> {
-        let Some(id) = self.named(vhost, name) else {
-            return Err(refusal(
-                RefusalKind::NotFound,
-                format!("no queue '{}'", shown(name)),
-            ));
-        };
-        self.check_owner(id, from)?;
-        let soft = self.soft_queue(id);
-        let mut kept = Ranges::default();
-        let out: BTreeSet<u64> = soft.out.keys().chain(&soft.aside).copied().collect();
-        for qseq in out {
-            kept.push(qseq);
-        }
-        let (count, _) = self.held(id);
-        if count > 0 {
-            let mut from = 0;
-            for kept in kept.pieces() {
-                let below = kept.last().map_or(0, |last| last + 1);
-                draft.change(Kind::QueuePurged(Box::new(QueuePurged {
-                    queue: id,
-                    below,
-                    kept,
-                    from,
-                })));
-                from = below;
-            }
-            draft.change(Kind::QueuePurged(Box::new(QueuePurged {
-                queue: id,
-                below: soft.next,
-                kept: Ranges::default(),
-                from,
-            })));
-        }
-        Ok((name.clone(), count, 0))
     }
 
     fn declare_exchange(

@@ -8,6 +8,7 @@
 //! | `dead_letter.rs` | dead-lettering, expiry, drops from full queues |
 //! | `declare.rs` | queues, exchanges, bindings |
 //! | `inspect.rs` | queues looked at, listed, made with notes, altered |
+//! | `empty.rs` | queues purged and deleted, in slices |
 //! | `subscribe.rs` | consumers, subscriptions, retained replay |
 //! | `replay.rs` | retained messages for new subscriptions, in slices |
 //! | `settle.rs` | settlements |
@@ -23,6 +24,7 @@ mod client;
 mod dead_letter;
 mod declare;
 mod draft;
+mod empty;
 mod inspect;
 mod publish;
 mod pull;

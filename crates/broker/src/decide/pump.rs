@@ -122,15 +122,28 @@ impl Broker {
     pub fn decide_deliveries(&self, cx: &Context, limit: usize, out: &mut Decision) -> bool {
         let queue = self.soft.pump.first_key_value();
         let replay = self.soft.replaying.first_key_value();
+        let emptying = self.soft.emptying.first_key_value();
+        let place = |at: Option<&u64>| at.copied().unwrap_or(u64::MAX);
+        let (replay_at, emptying_at) = (
+            place(replay.map(|(at, _)| at)),
+            place(emptying.map(|(at, _)| at)),
+        );
+        let queue_at = place(queue.map(|(at, _)| at));
         let mut draft = Draft::new(cx, out);
-        let id = match (queue, replay) {
-            (None, None) => return false,
-            (Some((at, id)), replay) if replay.is_none_or(|(other, _)| at < other) => id,
-            (_, Some((_, client))) => {
-                self.go_on_showing(*client, limit.max(1), &mut draft);
-                return true;
-            }
-            (Some((_, id)), None) => id,
+        if let Some((_, client)) = replay
+            && replay_at < queue_at.min(emptying_at)
+        {
+            self.go_on_showing(*client, limit.max(1), &mut draft);
+            return true;
+        }
+        if let Some((_, id)) = emptying
+            && emptying_at < queue_at
+        {
+            self.go_on_emptying(*id, &mut draft);
+            return true;
+        }
+        let Some((_, id)) = queue else {
+            return false;
         };
         self.plan(*id, limit.max(1), &mut draft);
         if draft.changes_len() == 0 {

@@ -76,7 +76,10 @@ impl Broker {
                 if let Some(will) = &client.will {
                     self.publish_will(number, will, draft);
                 }
-                draft.change(Kind::WillDone(ClientEnded { client: number }));
+                draft.change(Kind::WillDone(ClientEnded {
+                    client: number,
+                    doomed: false,
+                }));
             }
         }
         1

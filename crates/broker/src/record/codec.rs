@@ -284,6 +284,8 @@ fn put_kind(kind: &Kind, out: &mut Vec<u8>) -> u8 {
         | Kind::SetAside { .. }
         | Kind::Rest(_)
         | Kind::ReplayRests(_)
+        | Kind::Empties { .. }
+        | Kind::Emptied { .. }
         | Kind::Postponed { .. }
         | Kind::Counted(..) => unreachable!("a soft change has no record"),
     }

@@ -105,7 +105,7 @@ impl Rig {
         }
     }
 
-    fn perform(&mut self, mut decision: Decision) {
+    pub(crate) fn perform(&mut self, mut decision: Decision) {
         let mut effects = Vec::new();
         self.records_of_last = 0;
         for change in &mut decision.changes {
