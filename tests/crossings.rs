@@ -266,6 +266,33 @@ fn queues_cross_between_all_protocols() -> anyhow::Result<()> {
     cross_all(Kind::Queue)
 }
 
+/// What is persistent reaches MQTT at QoS 1 though 2 was granted, what is not at QoS 0.
+#[test]
+fn mapping_5_3_durable_messages_reach_mqtt_at_least_once() -> anyhow::Result<()> {
+    let server = Server::start();
+    let mut receiver = Mqtt::clean(Transport::tcp(server.door("mqtt")), MqttVersion::V5, "r")?;
+    ensure!(receiver.subscribe("cross/durable", 2)? == 2, "granted");
+    let amqp = wait(Amqp::open(server.door("amqp")))?;
+    let mut stomp = Stomp::open(Transport::tcp(server.door("stomp")), StompVersion::V1_2)?;
+    for (durable, qos) in [(true, 1), (false, 0)] {
+        let mode = if durable { 2 } else { 1 };
+        let properties = lapin::BasicProperties::default().with_delivery_mode(mode);
+        wait(amqp.publish_with("amq.topic", "cross.durable", b"amqp", properties))?;
+        let got = receiver.next()?;
+        assert_eq!((&got.payload[..], got.qos), (&b"amqp"[..], qos));
+        stomp.ask(
+            Frame::new(Verb::Send)
+                .with("destination", "/topic/cross.durable")
+                .with("persistent", if durable { "true" } else { "false" })
+                .with_body("stomp"),
+        )?;
+        let got = receiver.next()?;
+        assert_eq!((&got.payload[..], got.qos), (&b"stomp"[..], qos));
+    }
+    server.stop();
+    Ok(())
+}
+
 #[test]
 fn an_exchange_of_ones_own_is_reached_from_stomp() -> anyhow::Result<()> {
     let server = Server::start();

@@ -9,6 +9,7 @@
 //! | `client/` | clients: MQTT and STOMP over our codecs, AMQP over lapin, plain HTTP; TCP or WebSocket below |
 //! | `crossings.rs` | every body from every protocol to every protocol, topics and queues |
 //! | `mqtt_clauses.rs` | MQTT by its normative statements |
+//! | `requests.rs` | request and reply between any two protocols |
 //! | `mqtt_sessions.rs` | sessions, retained messages and wills through crashes |
 //! | `stomp_queues.rs` | durable queues and transactions |
 //! | `amqp_routing.rs` | exchanges, bindings, alternate exchanges |
@@ -41,6 +42,7 @@ mod http;
 mod limits;
 mod mqtt_clauses;
 mod mqtt_sessions;
+mod requests;
 mod server;
 mod start_up;
 mod stomp_queues;

@@ -44,6 +44,6 @@ pub use head::{
 };
 pub use message::{BodyKind, Fields, Message, Native, NativeForm, StoredId};
 pub use selector::{SELECTOR_LEN_MAX, Selector, SelectorError};
-pub use text::{JSON_NAMES, JSON_READ_MAX, Lists, is_text_type};
+pub use text::{JSON_NAMES, JSON_READ_MAX, Lists, says_text};
 pub use time::Timestamp;
 pub use value::{Properties, VALUE_DEPTH_MAX, Value};

@@ -143,9 +143,8 @@ fn plain_texts(value: &Value) -> Option<Vec<String>> {
     texts.filter(|texts| !texts.is_empty())
 }
 
-/// Whether a content type says that the body is text in UTF-8: `text/*`, JSON and XML, unless it names another charset.
-#[must_use]
-pub fn is_text_type(content_type: &str) -> bool {
+/// `text/*`, JSON and XML, unless it names another charset than UTF-8.
+fn is_text_type(content_type: &str) -> bool {
     let mut parts = content_type.split(';');
     let kind = parts.next().unwrap_or("").trim().to_ascii_lowercase();
     let utf8 = parts.all(|parameter| {
@@ -163,4 +162,16 @@ pub fn is_text_type(content_type: &str) -> bool {
         || kind.ends_with("+xml")
         || matches!(&kind[..], "application/json" | "application/xml");
     textual && utf8
+}
+
+/// Whether content type and encoding together say so. An encoding may be the name of a charset, as some clients write it.
+#[must_use]
+pub fn says_text(content_type: &[u8], encoding: Option<&[u8]>) -> bool {
+    let plain = [&b""[..], b"identity", b"utf-8", b"utf8", b"us-ascii"];
+    std::str::from_utf8(content_type).is_ok_and(is_text_type)
+        && encoding.is_none_or(|encoding| {
+            plain
+                .iter()
+                .any(|known| encoding.eq_ignore_ascii_case(known))
+        })
 }

@@ -1,4 +1,4 @@
-//! Development commands: `cargo xtask ci | tidy | spec | conformance | bench | memory | restart | hostile`.
+//! Development commands: `cargo xtask ci | tidy | spec | conversions | conformance | bench | memory | restart | hostile`.
 //!
 //! What needs Python says what is missing and is skipped only where the command says so.
 #![forbid(unsafe_code)]
@@ -50,6 +50,8 @@ enum Task {
         #[arg(long)]
         write: bool,
     },
+    /// Writes the tables of protocols/CONVERSIONS.md, and their golden text, from what the protocols do.
+    Conversions,
     /// Other people's clients and test suites against our server.
     Conformance(conformance::Arguments),
     /// Random bytes and random operations against every decoder, guided by coverage.
@@ -108,6 +110,7 @@ fn main() -> anyhow::Result<()> {
             missing,
             write,
         } => spec::run(protocol.as_deref(), missing, write),
+        Task::Conversions => conversions(),
         Task::Conformance(arguments) => conformance::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Bench { seconds, data } => release().and_then(|()| bench::run(seconds, &data)),
@@ -123,6 +126,19 @@ fn main() -> anyhow::Result<()> {
             data,
         } => release().and_then(|()| hostile::hostile(&data, strangers, seconds)),
     }
+}
+
+/// The tests that compare the tables write them instead.
+fn conversions() -> anyhow::Result<()> {
+    let status = Command::new("cargo")
+        .args(["test", "--package", "conversions"])
+        .env("CONVERSIONS_WRITE", "1")
+        .status()
+        .context("failed to start cargo")?;
+    if !status.success() {
+        bail!("the tests of the conversions fail");
+    }
+    Ok(())
 }
 
 /// The top of the checkout.

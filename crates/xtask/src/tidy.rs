@@ -39,6 +39,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ),
     ("xtask", &["amqp091", "message", "mqtt", "session", "stomp"]),
     (
+        "conversions",
+        &["amqp091", "message", "mqtt", "session", "stomp"],
+    ),
+    (
         "e2e",
         &["amqp091", "message", "mqtt", "node", "session", "stomp"],
     ),

@@ -25,8 +25,9 @@
 //! An id that is not UTF-8 is shown twice: as it is in its header, and as `base64:` and its base64 in its property, so that
 //! who answers a request by copying `correlation-id` answers it right.
 //!
-//! No equal in 0-9-1, and not shown: whether a body is text, unless its content type says so; milliseconds of `created`; a
-//! reply-to on an exchange; names over 255 bytes. A life of more than 4,294,967,295 ms is shown as that, the longest that
+//! A text without a content type has the header `amq-msg-type`.
+//!
+//! No equal in 0-9-1, and not shown: milliseconds of `created`; a reply-to on an exchange; names over 255 bytes. A life of more than 4,294,967,295 ms is shown as that, the longest that
 //! is taken.
 //!
 //! The properties as they came are the native head, minus `BCC`. A delivery sends it as it is unless something must be
@@ -41,7 +42,7 @@ use bytes::Bytes;
 pub(crate) use envelope::{Envelope, of_delivery, of_return};
 use message::{
     Address, BodyKind, Fields, Kind, Levels, Message, Native, NativeForm, Timestamp, Value,
-    VhostId, is_text_type,
+    VhostId, says_text,
 };
 
 use crate::{
@@ -75,6 +76,7 @@ const OURS: &[&[u8]] = &[
     CONTENT_ENCODING,
     SUBJECT,
     APP_ID,
+    BODY_KIND,
     ADDRESS,
 ];
 const PREFIX: &[u8] = b"x-property-";
@@ -91,6 +93,8 @@ const CONTENT_TYPE: &[u8] = b"x-content-type";
 const CONTENT_ENCODING: &[u8] = b"x-content-encoding";
 const SUBJECT: &[u8] = b"x-type";
 const APP_ID: &[u8] = b"x-app-id";
+/// ActiveMQ's word for it, from STOMP.
+const BODY_KIND: &[u8] = b"amq-msg-type";
 const ADDRESS: &[u8] = b"x-bascule-address";
 
 /// Who publishes, where and when.
@@ -164,6 +168,9 @@ pub(crate) fn from_publish(
         take_headers(&mut message)?;
     }
     message.body_kind = body_kind(&message);
+    if message.body_kind == BodyKind::Text {
+        message.properties.take(BODY_KIND);
+    }
     message.native = Some(Native {
         form: NativeForm::AMQP091,
         head,
@@ -216,25 +223,14 @@ fn expiration(text: &Short) -> Result<u64, Fault> {
         .ok_or_else(invalid)
 }
 
-/// 0-9-1 has no word for it but the content type. A content encoding may be the name of a charset, as some clients write it.
+/// 0-9-1 has no word for it but the content type.
 fn body_kind(message: &Message) -> BodyKind {
     let fields = message.fields();
     let said = match &fields.content_type {
-        Some(kind) => std::str::from_utf8(kind).is_ok_and(is_text_type),
-        None => {
-            message
-                .properties
-                .first(b"amq-msg-type")
-                .and_then(Value::as_str)
-                == Some("text")
-        }
+        Some(kind) => says_text(kind, fields.content_encoding.as_deref()),
+        None => message.properties.first(BODY_KIND) == Some(&Value::text("text")),
     };
-    let plain = fields.content_encoding.as_ref().is_none_or(|encoding| {
-        [&b""[..], b"utf-8", b"utf8", b"identity", b"us-ascii"]
-            .iter()
-            .any(|plain| encoding.eq_ignore_ascii_case(plain))
-    });
-    if said && plain && std::str::from_utf8(&message.body).is_ok() {
+    if said && std::str::from_utf8(&message.body).is_ok() {
         BodyKind::Text
     } else {
         BodyKind::Bytes

@@ -15,16 +15,17 @@
 //! | `traceparent`, `tracestate` | trace context |
 //! | `x-mqtt-retain:true` | retain, on topics |
 //! | `x-property-NAME` | the property NAME, when NAME is one that STOMP or this table uses |
+//! | `amq-msg-type:text`, `amq-msg-type:bytes` | what the body is, when no `content-type` says so |
 //! | `x-bascule-json` | which properties are JSON ([`message::JSON_NAMES`]) |
 //! | any other | a text property; one that repeats is a list |
 //!
 //! A list of another protocol is one line of JSON, not repeated lines, of which clients see the first only (STOMP 1.2,
 //! "Repeated Header Entries"); so is what has no plain text. An id that is no text is `base64:` and its base64.
 //!
-//! The body is text when the content type says so, else when `amq-msg-type` says so, else when there is no
+//! The body is text when content type and encoding say so, else when `amq-msg-type` says so, else when there is no
 //! `content-length`; and only if it is valid UTF-8. Everything else is bytes.
 //!
-//! A text without such a content type is sent with `amq-msg-type:text`, because a `content-length` is always there.
+//! A text without a content type is sent with `amq-msg-type:text`, because a `content-length` is always there.
 //!
 //! No equal in STOMP, and left out: `BCC`, milliseconds of `timestamp` (but in ActiveMQ's dialect). Of the dead-letter
 //! history only the first reason, queue and exchange are shown. Names and texts that a version cannot write are counted.
@@ -33,8 +34,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use message::{
-    Address, BodyKind, JSON_NAMES, Lists, Message, Native, NativeForm, Timestamp, Value,
-    is_text_type,
+    Address, BodyKind, JSON_NAMES, Lists, Message, Native, NativeForm, Timestamp, Value, says_text,
 };
 use session::{DeathReason, Delivery, Wire};
 
@@ -78,6 +78,7 @@ const OURS: &[&str] = &[
     "app-id",
     "user-id",
     "amqp-message-id",
+    MESSAGE_TYPE,
     "JMSXGroupID",
     "JMSXGroupSeq",
     "x-deduplication-id",
@@ -240,6 +241,8 @@ impl Publisher<'_> {
             "traceparent" => message.fields_mut().trace_parent = Some(value.clone()),
             "tracestate" => message.fields_mut().trace_state = Some(value.clone()),
             "x-mqtt-retain" => message.retain = value == "true",
+            // Read with the body.
+            MESSAGE_TYPE if matches!(&value[..], b"text" | b"bytes") => {}
             _ => {
                 let name = match text.strip_prefix(PREFIX) {
                     Some(inner) if !inner.is_empty() => name.slice_ref(inner.as_bytes()),
@@ -280,8 +283,11 @@ const fn timestamp_unit(dialect: Dialect) -> u64 {
 
 /// The body kind rule of the file's head.
 fn body_kind(headers: &Headers, body: &[u8]) -> BodyKind {
-    let text = match (headers.text("content-type"), headers.text(MESSAGE_TYPE)) {
-        (Some(content_type), _) => is_text_type(content_type),
+    let text = match (headers.first("content-type"), headers.text(MESSAGE_TYPE)) {
+        (Some(content_type), _) => {
+            let encoding = headers.first("content-encoding");
+            says_text(content_type, encoding.map(|encoding| &encoding[..]))
+        }
         (None, Some("text")) => true,
         (None, Some("bytes")) => false,
         (None, _) => headers.first("content-length").is_none(),
@@ -457,11 +463,7 @@ impl Lines {
         if let Some(sequence) = fields.group_sequence {
             self.number("JMSXGroupSeq", u64::from(sequence), out);
         }
-        let said = |kind: &Bytes| std::str::from_utf8(kind).is_ok_and(is_text_type);
-        if message.body_kind == BodyKind::Text
-            && !fields.content_type.as_ref().is_some_and(said)
-            && message.properties.first(MESSAGE_TYPE.as_bytes()).is_none()
-        {
+        if message.body_kind == BodyKind::Text && fields.content_type.is_none() {
             self.put(MESSAGE_TYPE.as_bytes(), b"text", out);
         }
         let json = message.properties.write_texts(Lists::Json, |name, text| {

@@ -1,7 +1,7 @@
 //! Values, properties and identifiers as texts, and back.
 
 use bytes::Bytes;
-use message::{JSON_NAMES, JSON_READ_MAX, Lists, Properties, VALUE_DEPTH_MAX, Value, is_text_type};
+use message::{JSON_NAMES, JSON_READ_MAX, Lists, Properties, VALUE_DEPTH_MAX, Value, says_text};
 use proptest::prelude::*;
 
 use crate::samples::value;
@@ -236,7 +236,16 @@ fn content_types_that_are_text() {
         ("image/png", false),
         ("", false),
     ] {
-        assert_eq!(is_text_type(content_type), text, "{content_type}");
+        let said = says_text(content_type.as_bytes(), None);
+        assert_eq!(said, text, "{content_type}");
+    }
+    for (encoding, text) in [
+        ("UTF-8", true),
+        ("identity", true),
+        ("", true),
+        ("gzip", false),
+    ] {
+        assert_eq!(says_text(b"text/plain", Some(encoding.as_bytes())), text);
     }
 }
 

@@ -1,12 +1,12 @@
 //! The way out: what stands around a body when it is delivered or returned.
 
 use bytes::Bytes;
-use message::{Address, Kind, Message, NativeForm, Properties, Timestamp, Value};
+use message::{Address, BodyKind, Kind, Message, NativeForm, Properties, Timestamp, Value};
 use session::{Death, DeathReason, Delivery};
 
 use super::{
-    ADDRESS, APP_ID, CONTENT_ENCODING, CONTENT_TYPE, CORRELATION_ID, DEDUP, GROUP, GROUP_SEQUENCE,
-    MESSAGE_ID, OURS, PREFIX, REPLY_TO, SUBJECT, TRACE_PARENT, TRACE_STATE,
+    ADDRESS, APP_ID, BODY_KIND, CONTENT_ENCODING, CONTENT_TYPE, CORRELATION_ID, DEDUP, GROUP,
+    GROUP_SEQUENCE, MESSAGE_ID, OURS, PREFIX, REPLY_TO, SUBJECT, TRACE_PARENT, TRACE_STATE,
 };
 use crate::{
     codec::{BasicProperties, Short},
@@ -183,6 +183,9 @@ fn from_fields(message: &Message, now: Timestamp) -> BasicProperties {
     }
     if let Some(sequence) = fields.group_sequence {
         set(&mut headers, GROUP_SEQUENCE, Value::I64(sequence.into()));
+    }
+    if message.body_kind == BodyKind::Text && fields.content_type.is_none() {
+        set(&mut headers, BODY_KIND, Value::text("text"));
     }
     if message.retain {
         set(&mut headers, b"x-mqtt-retain", Value::Bool(true));
