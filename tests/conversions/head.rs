@@ -59,6 +59,10 @@ impl Speech {
 }
 
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a test has few, and takes them apart often"
+)]
 pub(crate) enum Head {
     Mqtt {
         version: MqttVersion,

@@ -217,7 +217,7 @@ fn doors_3_what_a_protocol_cannot_write_goes_to_amqp_in_a_header_and_to_the_othe
         let line = format!("x-bascule-address='{text}'");
         assert!(received.head.lines().contains(&line), "{:?}", received.head);
     }
-    let queue = Address::queue(VhostId::ROOT, long.clone());
+    let queue = Address::queue(VhostId::ROOT, long);
     let received = delivered(Speech::Amqp, &queue).expect("delivered all the same");
     assert_eq!(received.name, "|");
 }
