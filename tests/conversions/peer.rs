@@ -214,7 +214,10 @@ impl Peer {
                 let matched = self.matched;
                 Event::Published {
                     token: token?,
-                    outcome: PublishOutcome::Accepted { matched },
+                    outcome: PublishOutcome::Accepted {
+                        matched,
+                        place: None,
+                    },
                 }
             }
             Command::Settle(settle) => {
