@@ -16,6 +16,7 @@
 //! | `amqp_queues.rs` | dead letters, time to live, priority, overflow, get, tx |
 //! | `crashes.rs` | kill -9: under load, with messages out, with bodies in parts, next to a second server |
 //! | `compaction.rs` | an old message outlives the segments around it |
+//! | `permissions.rs` | rules, refusals in each protocol's words, SIGHUP |
 //! | `start_up.rs` | what cannot be served says so in one line |
 //! | `drain.rs` | SIGTERM |
 //! | `http.rs` | health, metrics, WebSocket and its refusals |
@@ -42,6 +43,7 @@ mod http;
 mod limits;
 mod mqtt_clauses;
 mod mqtt_sessions;
+mod permissions;
 mod requests;
 mod server;
 mod start_up;

@@ -36,6 +36,9 @@ const SETTINGS: &[&str] = &[
     "log.level=info",
 ];
 
+/// The configuration file, where a test has one.
+const CONFIG: &str = "bascule.toml";
+
 /// The binary. Built if it is not there, or older than what it is made of.
 pub(crate) fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
@@ -150,6 +153,10 @@ impl Drop for Dir {
 fn serve(data: &Path, settings: &[String]) -> Command {
     let mut command = Command::new(binary());
     command.arg("serve").arg("--data").arg(data);
+    let file = data.with_file_name(CONFIG);
+    if file.exists() {
+        command.arg("--config").arg(file);
+    }
     for setting in SETTINGS.iter().copied() {
         command.args(["--set", setting]);
     }
@@ -222,6 +229,29 @@ impl Server {
         command.arg(plain.get_program()).args(plain.get_args());
         command.stdin(Stdio::null());
         Self::start_as(command, dir, settings)
+    }
+
+    /// With that configuration file.
+    pub(crate) fn start_with_file(text: &str) -> Self {
+        let dir = Dir::new();
+        fs::write(dir.file(CONFIG), text).expect("the directory is writable");
+        Self::start_in(dir, Vec::new())
+    }
+
+    /// Another text in the configuration file, and SIGHUP.
+    pub(crate) fn hang_up(&self, text: &str) {
+        fs::write(self.dir.file(CONFIG), text).expect("the directory is writable");
+        self.signal(Signal::HUP);
+    }
+
+    /// The same, waiting until it has been taken up.
+    pub(crate) fn reload(&self, text: &str) {
+        let count = || self.log().matches("reloaded users").count();
+        let before = count();
+        self.hang_up(text);
+        until("the configuration is reloaded", || {
+            (count() > before).then_some(())
+        });
     }
 
     fn start_in(dir: Arc<Dir>, settings: Vec<String>) -> Self {
@@ -299,9 +329,13 @@ impl Server {
 
     /// SIGTERM.
     pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).expect("process ids are small");
         let pid = Pid::from_raw(pid).expect("process ids are not 0");
-        kill_process(pid, Signal::TERM).expect("our child can be signalled");
+        kill_process(pid, signal).expect("our child can be signalled");
     }
 
     /// Waits for the end of the process: its exit code.

@@ -107,6 +107,10 @@ impl Broker {
             }
         }
         for (consumer, reads) in &attached.consumers {
+            // What comes through the client session is judged by its subscriptions.
+            if reads.through_client || *consumer == ConsumerId::CLIENT {
+                continue;
+            }
             let id = reads.queue;
             let allowed = if is_own(id) {
                 !cut.contains(&id)
@@ -114,7 +118,7 @@ impl Broker {
                 self.queue(id)
                     .is_some_and(|queue| may(Reading::Queue(&queue.declared.name)))
             };
-            if !reads.through_client && !allowed {
+            if !allowed {
                 self.revoke_consumer(session, *consumer, id, draft);
             }
         }
