@@ -529,6 +529,26 @@ fn an_address_with_too_many_connections_is_turned_away() -> anyhow::Result<()> {
 }
 
 #[test]
+fn a_flood_of_retained_messages_ends_at_its_limit() -> anyhow::Result<()> {
+    let server = Server::start_with(&["limits.retained_max=3"]);
+    let transport = Transport::tcp(server.door("mqtt"));
+    let mut client = Mqtt::clean(transport, MqttVersion::V5, "hoarder")?;
+    let mut retain =
+        |topic: &str, body: &'static str| client.publish_with(topic, body, 1, true, Vec::new());
+    let quota = ReasonCode::QUOTA_EXCEEDED;
+    for topic in ["a", "b", "c"] {
+        assert_ne!(retain(topic, "x")?, quota, "{topic}");
+    }
+    assert_eq!(retain("d", "x")?, quota);
+    // What is there may change, and what is cleared makes room.
+    assert_ne!(retain("a", "y")?, quota);
+    assert_ne!(retain("b", "")?, quota);
+    assert_ne!(retain("d", "x")?, quota);
+    server.stop();
+    Ok(())
+}
+
+#[test]
 fn a_client_session_has_so_many_subscriptions() -> anyhow::Result<()> {
     let server = Server::start_with(&["limits.subscriptions_max=3"]);
     let transport = Transport::tcp(server.door("mqtt"));

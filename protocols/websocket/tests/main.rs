@@ -409,6 +409,83 @@ fn a_stranger_sends_no_long_messages() {
 }
 
 #[test]
+fn a_stranger_s_limit_ends_with_its_login() {
+    let config = Config {
+        message_len_max: 100,
+        frame_len_max: 100,
+        login_len_max: 50,
+    };
+    let sent = |len: usize, known: bool| {
+        let mut pair = Pair::with(Echo::default(), Kind::Binary, config);
+        if known {
+            pair.event(Event::Authenticated {
+                token: session::Token(0),
+                vhost: message::VhostId::ROOT,
+                vhost_name: "/".into(),
+                user: "guest".into(),
+            });
+        }
+        pair.send([binary(vec![0; len])]);
+        pair.closed.is_none()
+    };
+    assert_eq!([sent(50, false), sent(51, false)], [true, false]);
+    assert_eq!([sent(100, true), sent(101, true)], [true, false]);
+}
+
+#[test]
+fn a_flood_of_pings_yields_no_more_than_it_was() {
+    let mut pair = Pair::new(Echo::default(), Kind::Binary);
+    let mut flood = BytesMut::new();
+    for _ in 0..2_000 {
+        flood.extend_from_slice(&[0x89, 0xfd, 0, 0, 0, 0]);
+        flood.extend_from_slice(&[7; 125]);
+    }
+    let len = flood.len();
+    let mut out = Output::default();
+    let step = pair.server.handle_bytes(&mut flood, NOW, &mut out);
+    assert_eq!(step, Ok(()));
+    assert!(out.wire.remaining() <= len, "{}", out.wire.remaining());
+    assert!(
+        out.wire.has_remaining(),
+        "the last one is answered at least"
+    );
+    assert!(out.commands.is_empty());
+}
+
+#[test]
+fn a_message_of_a_thousand_pieces_is_one_message() {
+    let config = Config {
+        message_len_max: 1_001,
+        frame_len_max: 10,
+        login_len_max: 1 << 20,
+    };
+    let pieces = |count: usize| {
+        let mut frames = vec![Frame::message(vec![200], OpCode::Data(Data::Binary), false)];
+        for number in 1..count {
+            let last = number == count - 1;
+            let part = Frame::message(vec![1], OpCode::Data(Data::Continue), last);
+            frames.push(part);
+            // Empty ones, and pings between them, count for nothing.
+            if !last {
+                frames.push(Frame::message(vec![], OpCode::Data(Data::Continue), false));
+                frames.push(Frame::ping(vec![1]));
+            }
+        }
+        frames.into_iter().map(Message::Frame)
+    };
+    let mut pair = Pair::with(Echo::default(), Kind::Binary, config);
+    let sent = pair.send(pieces(1_001));
+    assert_eq!(pair.closed, None);
+    assert_eq!(
+        sent.iter().filter(|it| it.is_binary()).count(),
+        401,
+        "200 ones in one, then by twos"
+    );
+    let mut pair = Pair::with(Echo::default(), Kind::Binary, config);
+    assert_eq!(code(&pair.send(pieces(1_002))), 1009);
+}
+
+#[test]
 fn rfc_6455_violations_are_1002_or_1007() {
     for (bytes, expected) in [
         (&b"\x82\x01x"[..], 1002),
