@@ -20,7 +20,7 @@ use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context, bail};
 
-use crate::{binary, root, run as shell, run_with};
+use crate::{binary, root, run as shell, run_with, target};
 use suite::{Origin, SUITES, Suite};
 
 /// Scripts of ours with real clients, and the arguments of a quick run.
@@ -30,7 +30,8 @@ const LONG: &[(&str, &[&str])] = &[("kill9", &["50"])];
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// `mqtt`, `amqp`, `stomp`: the public suites of a protocol; `crossings`, `kill9`: our own scripts, with real clients.
+    /// `mqtt`, `amqp`, `stomp`: the public suites of a protocol; `crossings`, `kill9`: our own scripts, with real clients;
+    /// `oracle`: our MQTT codec against others'.
     /// Nothing: what the gate runs, the scripts (short) and the suites that need no sources.
     what: Vec<String>,
     /// Only the suite of that name (again for more).
@@ -72,6 +73,9 @@ pub(crate) fn quick() -> anyhow::Result<()> {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    if arguments.what == ["oracle"] {
+        return oracle();
+    }
     let (scripts, suites) = choose(arguments)?;
     let built = match &arguments.bin {
         Some(path) => std::path::absolute(path)?,
@@ -134,6 +138,16 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Our MQTT codec against those of two other projects: a workspace of its own, see `conformance/oracle`.
+fn oracle() -> anyhow::Result<()> {
+    run_with(
+        Command::new("cargo")
+            .args(["run", "--quiet", "--target-dir"])
+            .arg(target().join("oracle"))
+            .current_dir(root().join("conformance/oracle")),
+    )
+}
+
 type Chosen = (
     Vec<(&'static str, &'static [&'static str])>,
     Vec<&'static Suite>,
@@ -161,7 +175,9 @@ fn choose(arguments: &Arguments) -> anyhow::Result<Chosen> {
                     || arguments.suite.iter().any(|name| name == suite.name))
         }));
         if suites.len() == before {
-            bail!("'{word}' has no such suite; there are mqtt, amqp, stomp, crossings and kill9");
+            bail!(
+                "'{word}' has no such suite; there are mqtt, amqp, stomp, crossings, kill9 and, alone, oracle"
+            );
         }
     }
     if arguments.what.is_empty() {

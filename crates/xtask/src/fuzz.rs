@@ -51,11 +51,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         bail!("no target '{name}'; there are {}", known.join(", "));
     }
     let built = target().join("fuzz");
+    // Not `--locked`: a dependency that another crate gains is added to the lock file here.
     // A target triple, so that build scripts and macros are built without the flags.
     let triple = host()?;
     run_with(
         Command::new("cargo")
-            .args(["build", "--release", "--locked", "--target", &triple])
+            .args(["build", "--release", "--target", &triple])
             .arg("--target-dir")
             .arg(&built)
             .current_dir(&folder)

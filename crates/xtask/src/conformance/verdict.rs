@@ -50,6 +50,12 @@ pub(super) struct Expected {
     skips: BTreeMap<String, String>,
 }
 
+impl Expected {
+    pub(super) fn is_known_to_fail(&self, case: &str) -> bool {
+        self.fails.contains_key(case)
+    }
+}
+
 /// What is expected of a suite.
 pub(super) fn expected(suite: &str) -> anyhow::Result<Expected> {
     let path = root().join("conformance/expected.toml");
