@@ -1,8 +1,8 @@
 //! One suite: a server of ours, the suite's own runner, a list of cases.
 //!
 //! The runners write their cases as lines of JSON into a file named by `BASCULE_REPORT` (adapters for pytest, Node's test
-//! runner and Jasmine are in `conformance/adapters`); Paho's and mosquitto's cases are processes whose exit code counts, Go's
-//! are read from the test binary's output. Whatever a suite prints is kept below the target folder.
+//! runner and Jasmine are in `conformance/adapters`); Paho's, mosquitto's and Go's cases are processes whose exit code
+//! counts. Whatever a suite prints is kept below the target folder.
 
 use std::{
     fs::File,
@@ -336,49 +336,38 @@ fn go(
         bail!("failed to build it: {}", tail(&scratch.join("build.txt")));
     }
     let text = std::fs::read_to_string(folder.join(file))?;
-    let names: Vec<&str> = text
+    let names = text
         .lines()
         .filter_map(|line| line.strip_prefix("func Test"))
         .filter_map(|rest| rest.split('(').next())
         .filter(|name| *name != "Main")
-        .filter(|name| {
-            bench
-                .case
-                .as_ref()
-                .is_none_or(|part| name.contains(part.as_str()))
-        })
+        .map(|name| format!("Test{name}"))
         .collect();
-    let server = serve(bench, suite, "all")?;
-    let output = scratch.join("output.txt");
-    finish(
-        Command::new(program)
-            .args(["-test.v", "-test.timeout", "600s", "-test.run"])
-            .arg(format!("^Test({})$", names.join("|")))
-            .env("AMQP_URL", format!("amqp://guest:guest@{}/", server.amqp))
-            .current_dir(folder),
-        &output,
-        SUITE_TIMEOUT,
-    )?;
-    Ok(go_cases(&String::from_utf8_lossy(&std::fs::read(&output)?)))
+    // A process each: a test that panics would end the others.
+    let mut cases = processes(bench, suite, names, |name, output| {
+        let server = serve(bench, suite, name)?;
+        finish(
+            Command::new(&program)
+                .args(["-test.v", "-test.timeout", "120s", "-test.run"])
+                .arg(format!("^{name}$"))
+                .env("AMQP_URL", format!("amqp://guest:guest@{}/", server.amqp))
+                .current_dir(folder),
+            output,
+            CASE_TIMEOUT,
+        )
+    })?;
+    for case in &mut cases {
+        let output = std::fs::read(scratch.join(format!("{}.txt", case.name)))?;
+        if case.outcome == Outcome::Passed && is_go_skip(&String::from_utf8_lossy(&output)) {
+            case.outcome = Outcome::Skipped;
+        }
+    }
+    Ok(cases)
 }
 
-/// The results in the output of a Go test binary: `--- PASS: Name (0.00s)`, not indented.
-fn go_cases(text: &str) -> Vec<Case> {
-    let result = |line: &str| {
-        let (word, rest) = line.strip_prefix("--- ")?.split_once(": ")?;
-        let outcome = match word {
-            "PASS" => Outcome::Passed,
-            "FAIL" => Outcome::Failed,
-            "SKIP" => Outcome::Skipped,
-            _ => return None,
-        };
-        Some(Case {
-            name: rest.split(' ').next()?.to_owned(),
-            outcome,
-            detail: String::new(),
-        })
-    };
-    text.lines().filter_map(result).collect()
+/// Whether a Go test ended by skipping itself: its result is not indented, those of its parts are.
+fn is_go_skip(output: &str) -> bool {
+    output.lines().any(|line| line.starts_with("--- SKIP: "))
 }
 
 #[cfg(test)]
@@ -386,20 +375,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn go_results_are_read_and_those_of_parts_are_not() {
-        let text = "=== RUN   TestA\n--- PASS: TestA (0.01s)\n    --- FAIL: TestA/part (0.00s)\n--- SKIP: TestB (0.00s)\n--- FAIL: TestC (1.00s)\nFAIL\n";
-        let cases = go_cases(text);
-        let read: Vec<_> = cases
-            .iter()
-            .map(|case| (case.name.as_str(), case.outcome))
-            .collect();
-        assert_eq!(
-            read,
-            [
-                ("TestA", Outcome::Passed),
-                ("TestB", Outcome::Skipped),
-                ("TestC", Outcome::Failed)
-            ]
-        );
+    fn a_go_test_that_skips_itself_is_no_pass() {
+        assert!(is_go_skip(
+            "=== RUN   TestB\n--- SKIP: TestB (0.00s)\nPASS\n"
+        ));
+        assert!(!is_go_skip(
+            "--- PASS: TestA (0.01s)\n    --- SKIP: TestA/part (0.00s)\n"
+        ));
     }
 }

@@ -191,7 +191,7 @@ pub(super) const SUITES: &[Suite] = &[
             "tests/test_misc.py",
             "tests/test_cli.py",
         ]),
-        settings: Some("stompy.toml"),
+        settings: None,
         quick: false,
     },
     Suite {
@@ -203,7 +203,7 @@ pub(super) const SUITES: &[Suite] = &[
             at: "4eaed27",
         },
         runner: Runner::Script("stompjs.cjs"),
-        settings: Some("stompjs.toml"),
+        settings: None,
         quick: false,
     },
     Suite {
