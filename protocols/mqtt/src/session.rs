@@ -187,7 +187,12 @@ impl MqttSession {
                     }
                     Ok(None) => return Ok(()),
                     Err(error) => {
-                        let reason = error.reason_in(self.config.manners);
+                        let reason = match error.reason_in(self.config.manners) {
+                            // Only a CONNECT has a version, and here it is the second one [MQTT-3.1.0-2]; DISCONNECT
+                            // has no such code (MQTT 5, table 3-10).
+                            ReasonCode::UNSUPPORTED_PROTOCOL_VERSION => ReasonCode::PROTOCOL_ERROR,
+                            reason => reason,
+                        };
                         let fault = Fault::new(reason, error.to_string());
                         return Err(open.fail(fault, out));
                     }
