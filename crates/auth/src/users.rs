@@ -188,16 +188,34 @@ impl Users {
 
     /// Who it is. Blocks for as long as Argon2id takes, unless that password was right before.
     pub fn verify(&self, request: &Authenticate, peer: &Peer) -> Result<Principal, Refusal> {
-        let entry = match &request.credentials {
-            Credentials::Anonymous => None,
-            Credentials::Plain { user, password } => Some(
-                self.right_password(user, password)
-                    .ok_or_else(|| refuse("user or password is wrong"))?,
-            ),
+        let (entry, named) = match &request.credentials {
+            Credentials::Anonymous => (None, None),
+            Credentials::Plain { user, password } => {
+                let (named, user) = self.split_user(request, user);
+                let entry = self
+                    .right_password(user, password)
+                    .ok_or_else(|| refuse("user or password is wrong"))?;
+                (Some(entry), named)
+            }
         };
         self.check_place(entry, request.protocol, peer)?;
-        let vhost = self.vhost(request, peer)?;
+        let vhost = match named {
+            Some(vhost) => vhost,
+            None => self.vhost(request, peer)?,
+        };
         self.admit(entry, vhost, &request.client)
+    }
+
+    /// The virtual host within a user's name, if the protocol puts one there, and the rest of the name.
+    fn split_user<'a>(&self, request: &Authenticate, user: &'a str) -> (Option<Arc<str>>, &'a str) {
+        let named = user
+            .rsplit_once(':')
+            .filter(|_| request.vhost_in_user && !self.entries.contains_key(user))
+            .and_then(|(vhost, user)| Some((self.known_vhost(vhost)?, user)));
+        match named {
+            Some((vhost, user)) => (Some(vhost), user),
+            None => (None, user),
+        }
     }
 
     /// Whether who was verified under other users may stay, and with which rights. Passwords are not asked for again.

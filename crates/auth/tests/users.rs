@@ -36,6 +36,7 @@ fn anonymous(protocol: &'static str) -> Authenticate {
         credentials: Credentials::Anonymous,
         vhost: None,
         vhost_fallback: false,
+        vhost_in_user: false,
         vhost_follows: false,
         protocol,
         client: bytes::Bytes::new(),
@@ -194,6 +195,7 @@ fn doors_27_a_virtual_host_is_asked_for_or_falls_back() {
         let request = Authenticate {
             vhost: vhost.map(str::to_owned),
             vhost_fallback: fallback,
+            vhost_in_user: false,
             ..login(user, if user == "ada" { "a" } else { "guest" })
         };
         users
@@ -219,6 +221,44 @@ fn doors_27_a_virtual_host_is_asked_for_or_falls_back() {
         ask("ada", Some("nowhere"), true).expect_err("limited").kind,
         RefusalKind::AccessDenied
     );
+}
+
+#[test]
+fn a_virtual_host_may_stand_before_the_users_name() {
+    let mut config = Config {
+        vhosts: vec!["/".into(), "test".into(), "a:b".into()],
+        ..Config::default()
+    };
+    for name in ["ada", "test:own"] {
+        config.users.push(User {
+            name: name.into(),
+            password: Some("guest".into()),
+            ..User::default()
+        });
+    }
+    let users = users(&config);
+    let ask = |user: &str, within: bool| {
+        let request = Authenticate {
+            vhost_in_user: within,
+            ..login(user, "guest")
+        };
+        users
+            .verify(&request, &peer(HERE))
+            .map(|principal| (principal.vhost.to_string(), principal.user.to_string()))
+            .map_err(|refusal| refusal.kind)
+    };
+    let found = |vhost: &str, user: &str| Ok((vhost.to_owned(), user.to_owned()));
+    assert_eq!(ask("test:guest", true), found("test", "guest"));
+    assert_eq!(ask("/:ada", true), found("/", "ada"));
+    // At the last colon, as RabbitMQ does.
+    assert_eq!(ask("a:b:ada", true), found("a:b", "ada"));
+    assert_eq!(ask("ada", true), found("/", "ada"));
+    // A user of that very name comes first; without such a virtual host it is nothing but a name.
+    assert_eq!(ask("test:own", true), found("/", "test:own"));
+    assert_eq!(ask("none:ada", true), Err(RefusalKind::BadCredentials));
+    assert_eq!(ask("test:", true), Err(RefusalKind::BadCredentials));
+    // Other protocols have their own words for it.
+    assert_eq!(ask("test:ada", false), Err(RefusalKind::BadCredentials));
 }
 
 #[test]

@@ -92,6 +92,7 @@ impl User {
             },
             vhost: None,
             vhost_fallback: false,
+            vhost_in_user: false,
             vhost_follows: false,
             protocol: "TEST 1",
             client: Bytes::new(),

@@ -66,6 +66,8 @@ pub struct Authenticate {
     pub vhost: Option<String>,
     /// Fall back to the listener's default when no virtual host of that name exists (STOMP `host`).
     pub vhost_fallback: bool,
+    /// A user `NAME:USER` is USER in the virtual host NAME, if there is one and no user has the whole name (RabbitMQ's MQTT).
+    pub vhost_in_user: bool,
     /// The peer names its virtual host later and is verified again: that the default one is closed to it is no refused login.
     pub vhost_follows: bool,
     /// The protocol and version, for logs and metrics: `MQTT 5`, `STOMP 1.2`.

@@ -168,6 +168,7 @@ impl AmqpSession {
                 vhost_follows: vhost.is_none(),
                 vhost,
                 vhost_fallback: false,
+                vhost_in_user: false,
                 protocol: "AMQP 0-9-1",
                 client: visitor.client.clone(),
             })));

@@ -96,6 +96,7 @@ impl Handshake {
                 credentials,
                 vhost: None,
                 vhost_fallback: false,
+                vhost_in_user: true,
                 vhost_follows: false,
                 protocol: version.name(),
                 client,

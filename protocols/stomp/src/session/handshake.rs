@@ -82,6 +82,7 @@ pub(super) fn greet(
         credentials,
         vhost: host.map(str::to_owned),
         vhost_fallback: config.unknown_host == UnknownHost::Default,
+        vhost_in_user: false,
         vhost_follows: false,
         protocol: version.protocol(),
         client: client.clone(),
