@@ -387,3 +387,51 @@ fn doors_19_a_queue_s_message_goes_to_the_next_reader() -> anyhow::Result<()> {
     server.stop();
     Ok(())
 }
+
+#[test]
+fn the_broker_tells_of_itself_under_sys() -> anyhow::Result<()> {
+    let server = Server::start_with(&["mqtt.sys_interval_s=1"]);
+    let mut watcher = Mqtt::clean(tcp(&server), Version::V5, "watcher")?;
+    assert_eq!(watcher.subscribe("$SYS/broker/clients/+", 0)?, 0);
+    assert_eq!(watcher.subscribe("$SYS/broker/uptime", 0)?, 0);
+    let mut told = Vec::new();
+    // The second round comes too, so each topic is seen.
+    while !told.iter().any(|(topic, _)| topic == "$SYS/broker/uptime") || told.len() < 4 {
+        let publish = watcher.next()?;
+        ensure!(!publish.retain, "nothing is retained");
+        let value = String::from_utf8(publish.payload.to_vec())?;
+        told.push((publish.topic.as_str().to_owned(), value));
+    }
+    let connected = ("$SYS/broker/clients/connected".to_owned(), "1".to_owned());
+    ensure!(told.contains(&connected), "{told:?}");
+    // Only the broker itself speaks there.
+    let mut publisher = Mqtt::clean(tcp(&server), Version::V5, "publisher")?;
+    let reason = publisher.publish("$SYS/broker/uptime", "0 seconds", 1)?;
+    assert_eq!(reason, ReasonCode::NOT_AUTHORIZED);
+    publisher.disconnect()
+}
+
+#[test]
+fn a_user_name_may_name_the_virtual_host() -> anyhow::Result<()> {
+    let server = Server::start_with(&["auth.vhosts=[\"/\", \"test\"]"]);
+    let open = |id: &str, user: &'static str| {
+        let mut connect = connect(Version::V5, id, true);
+        connect.user_name = Some(user.into());
+        connect.password = Some(Bytes::from_static(b"guest"));
+        Mqtt::open(tcp(&server), connect).map(|(client, _)| client)
+    };
+    let mut readers = [open("root", "guest")?, open("inside", "test:guest")?];
+    for reader in &mut readers {
+        assert_eq!(reader.subscribe("where", 0)?, 0);
+    }
+    for (id, user) in [("a", "guest"), ("b", "test:guest")] {
+        let mut writer = open(id, user)?;
+        assert_eq!(writer.publish("where", user, 1)?, ReasonCode::SUCCESS);
+        writer.disconnect()?;
+    }
+    for (reader, user) in readers.iter_mut().zip(["guest", "test:guest"]) {
+        assert_eq!(reader.next()?.payload, user);
+        reader.ping()?;
+    }
+    Ok(())
+}

@@ -33,6 +33,7 @@ mod password;
 mod random;
 mod reload;
 mod serve;
+mod sys;
 
 use std::process::ExitCode;
 

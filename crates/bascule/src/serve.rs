@@ -34,6 +34,7 @@ use crate::{
     log,
     random::fill_random,
     reload::{Running, warn_of_passwords},
+    sys,
 };
 
 /// What the drain may take; with the node's end behind it, an end in order takes less than five seconds.
@@ -82,6 +83,13 @@ async fn run(config: &Config, sources: &Sources, wished: u64) -> Result<(), Fail
     let node = Arc::new(node);
     let server = Server::new(Arc::clone(&node) as _, config.for_net());
     open(config, origins, listeners, &node, &server);
+    if config.mqtt.sys_interval_s > 0
+        && let Some(vhost) = config.auth.vhosts.first()
+    {
+        let every = Duration::from_secs(config.mqtt.sys_interval_s);
+        let told = sys::tell(every, vhost.clone(), Arc::clone(&node), Arc::clone(&server));
+        tokio::spawn(told);
+    }
     announce(&table).map_err(Failure::work)?;
     let connections_max = config.limits.connections_max;
     if connections_max < wished {

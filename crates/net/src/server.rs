@@ -12,7 +12,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU8, AtomicUsize, Ordering},
+        atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Waker},
     time::Duration,
@@ -133,6 +133,24 @@ impl Server {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.phase() != Phase::Open
+    }
+
+    /// Bytes read and written since the start, all listeners together.
+    #[must_use]
+    pub fn bytes(&self) -> (u64, u64) {
+        let listeners = self
+            .listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        listeners
+            .iter()
+            .fold((0, 0), |(read, written), (_, traffic)| {
+                let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+                (
+                    read + load(&traffic.bytes_in),
+                    written + load(&traffic.bytes_out),
+                )
+            })
     }
 
     /// Appends the counters of all listeners in the Prometheus text format.

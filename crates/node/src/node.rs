@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use journal::Journal;
-use message::{Timestamp, VhostId};
+use message::{Address, Levels, Message, Timestamp, VhostId};
 use session::{Authenticate, Event, Link, Peer, Port, SessionId};
 
 use crate::{
@@ -290,6 +290,31 @@ impl Node {
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.shared.epoch
+    }
+
+    /// The core's counters.
+    #[must_use]
+    pub fn counters(&self) -> broker::Counters {
+        self.shared.core().broker.counters().clone()
+    }
+
+    /// Tells the subscribers of topics that only the broker itself publishes to, in one virtual host. Nothing is kept for
+    /// later subscribers, and where nobody subscribes nothing happens.
+    pub fn report(&self, vhost: &str, topics: Vec<(Levels, Bytes)>) {
+        self.shared.stepped(|core, step| {
+            let Some(vhost) = core.broker.vhost(vhost) else {
+                return false;
+            };
+            let messages: Vec<Arc<Message>> = topics
+                .into_iter()
+                .map(|(levels, body)| Message::new(Address::topic(vhost, levels), body))
+                .map(Arc::new)
+                .collect();
+            core.decided(step, |broker, cx, out| {
+                broker.decide_report(&messages, cx, out);
+            });
+            core.deliver(step)
+        });
     }
 
     /// All counters and gauges as Prometheus text.

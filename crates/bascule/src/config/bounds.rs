@@ -191,6 +191,7 @@ impl Config {
             ("mqtt.receive_max", mqtt.receive_max, 1..=65_535),
             ("mqtt.topic_alias_max", mqtt.topic_alias_max, 0..=65_535),
             ("mqtt.properties_max", mqtt.properties_max, 8..=65_535),
+            ("mqtt.sys_interval_s", mqtt.sys_interval_s, 0..=3_600),
             (
                 "mqtt.client_id_bytes_max",
                 mqtt.client_id_bytes_max,

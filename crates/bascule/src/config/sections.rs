@@ -162,6 +162,8 @@ pub(crate) struct Mqtt {
     pub(crate) reason_strings: bool,
     /// Whose way is gone where there are several.
     pub(crate) manners: MqttManners,
+    /// How often the topics of `$SYS/broker` are told, in seconds; 0: never.
+    pub(crate) sys_interval_s: u64,
 }
 
 /// Where the specification leaves a choice, or Mosquitto leaves the specification.
@@ -187,6 +189,7 @@ impl Default for Mqtt {
             client_id_bytes_max: 1_024,
             reason_strings: true,
             manners: MqttManners::Standard,
+            sys_interval_s: 10,
         }
     }
 }

@@ -17,7 +17,7 @@ use super::{
     shown,
 };
 use crate::{
-    Broker, Content, Effect, OutLane, PendingDelivery, Wait,
+    Broker, Content, Context, Decision, Effect, OutLane, PendingDelivery, Wait,
     change::{ClientNo, Enqueued, Entrant, Kind, Published, QueueDeclared, Retain, is_soft},
     counters::Tally,
     queue::{Rare, flag},
@@ -173,9 +173,9 @@ impl Broker {
         publisher: Option<ClientNo>,
         draft: &mut Draft<'_>,
     ) -> Placed {
-        let mut placed = Placed {
+        let refused = |refusal| Placed {
             matched: 0,
-            refused: None,
+            refused: Some(refusal),
             duplicates: 0,
             original: None,
             place: None,
@@ -183,17 +183,45 @@ impl Broker {
         };
         let routed = match self.resolve(message, create, publisher, draft) {
             Ok(routed) => routed,
-            Err(refusal) => {
-                placed.refused = Some(refusal);
-                return placed;
-            }
+            Err(refusal) => return refused(refusal),
         };
         let retain = match self.retain(message, draft.now) {
             Ok(retain) => retain,
-            Err(refusal) => {
-                placed.refused = Some(refusal);
-                return placed;
+            Err(refusal) => return refused(refusal),
+        };
+        self.place_at(message, confirmed, &routed, retain, inbound, draft)
+    }
+
+    /// What the broker says of itself, to whoever subscribes to it: neither retained nor counted as published. Publishers are
+    /// refused on these names (DOORS 5).
+    pub fn decide_report(&self, messages: &[Arc<Message>], cx: &Context, out: &mut Decision) {
+        let mut draft = Draft::new(cx, out);
+        for message in messages {
+            let address = &message.address;
+            let (exchange, key) = exchange_and_key(address);
+            if let Ok(routed) = self.route(address.vhost, &exchange, &[&key], message, None)
+                && !(routed.queues.is_empty() && routed.clients.is_empty())
+            {
+                self.place_at(message, false, &routed, None, None, &mut draft);
             }
+        }
+    }
+
+    /// Admits a message at those that it matched.
+    fn place_at(
+        &self,
+        message: &Arc<Message>,
+        confirmed: bool,
+        routed: &Routed,
+        retain: Option<Retain>,
+        inbound: Option<(ClientNo, u16)>,
+        draft: &mut Draft<'_>,
+    ) -> Placed {
+        let mut placed = Placed {
+            matched: 0,
+            refused: None,
+            duplicates: 0,
+            durable: false,
         };
         placed.matched = (routed.queues.len() + routed.clients.len()) as u32;
         // A subscription that does not want it (no local) matched all the same.
