@@ -62,6 +62,7 @@ pub(crate) struct Direct {
 }
 
 /// What became of a publish.
+#[derive(Default)]
 pub(crate) struct Placed {
     pub(crate) matched: u32,
     pub(crate) refused: Option<Refusal>,
@@ -174,12 +175,8 @@ impl Broker {
         draft: &mut Draft<'_>,
     ) -> Placed {
         let refused = |refusal| Placed {
-            matched: 0,
             refused: Some(refusal),
-            duplicates: 0,
-            original: None,
-            place: None,
-            durable: false,
+            ..Placed::default()
         };
         let routed = match self.resolve(message, create, publisher, draft) {
             Ok(routed) => routed,
@@ -218,14 +215,11 @@ impl Broker {
         draft: &mut Draft<'_>,
     ) -> Placed {
         let mut placed = Placed {
-            matched: 0,
-            refused: None,
-            duplicates: 0,
-            durable: false,
+            // A subscription that does not want it (no local) matched all the same.
+            matched: (routed.queues.len() + routed.clients.len()) as u32
+                + u32::from(routed.withheld),
+            ..Placed::default()
         };
-        placed.matched = (routed.queues.len() + routed.clients.len()) as u32;
-        // A subscription that does not want it (no local) matched all the same.
-        placed.matched += u32::from(routed.withheld);
         let incoming = Incoming {
             message,
             // DOORS 16: what its publisher asked to have confirmed is journaled whatever its durable flag.
