@@ -14,6 +14,7 @@ fn open(server: &Server) -> anyhow::Result<Stomp> {
     Stomp::open(Transport::tcp(server.door("stomp")), Version::V1_2)
 }
 
+/// [STOMP-subscribe-10]
 #[test]
 fn a_queue_is_kept_through_crashes() -> anyhow::Result<()> {
     let server = Server::start();
@@ -71,6 +72,7 @@ fn in_transaction(verb: Verb, name: &'static str) -> Frame {
     Frame::new(verb).with("transaction", name)
 }
 
+/// [STOMP-begin-2]
 #[test]
 fn a_transaction_is_all_or_nothing() -> anyhow::Result<()> {
     let server = Server::start();
@@ -116,6 +118,29 @@ fn a_transaction_is_all_or_nothing() -> anyhow::Result<()> {
         "mark",
         "the acknowledgement was committed"
     );
+    server.stop();
+    Ok(())
+}
+
+/// [STOMP-begin-3]
+#[test]
+fn a_transaction_ends_with_its_connection() -> anyhow::Result<()> {
+    let server = Server::start();
+    let mut client = open(&server)?;
+    client.send(&in_transaction(Verb::Begin, "t"))?;
+    let send = in_transaction(Verb::Send, "t").with("destination", "/queue/out");
+    client.ask(send.with_body("never"))?;
+    // Without a word.
+    drop(client);
+    let mut client = open(&server)?;
+    client.publish("/queue/out", "mark")?;
+    client.subscribe("/queue/out", "s1", "auto")?;
+    assert_eq!(client.next()?.body, "mark");
+    // The name is free again, and holds nothing.
+    client.send(&in_transaction(Verb::Begin, "t"))?;
+    client.ask(in_transaction(Verb::Commit, "t"))?;
+    client.publish("/queue/out", "last")?;
+    assert_eq!(client.next()?.body, "last");
     server.stop();
     Ok(())
 }

@@ -30,6 +30,11 @@ const LISTS: &[(&str, &str, &str)] = &[
         "RabbitMQ's extensions",
         "protocols/amqp091/spec/rabbitmq.toml",
     ),
+    (
+        "stomp",
+        "STOMP 1.0, 1.1, 1.2",
+        "protocols/stomp/spec/stomp.toml",
+    ),
 ];
 const README: &str = "protocols/README.md";
 const BEGIN: &str = "<!-- counts: cargo xtask spec --write -->\n";
@@ -50,6 +55,8 @@ struct Statement {
     id: String,
     side: Side,
     words: String,
+    /// Which versions say so, where a list is of several.
+    versions: Option<String>,
     /// Another list's statement whose code is this one's too.
     like: Option<String>,
     /// What is done otherwise on purpose, and why. Code and test are due all the same: they show that.
@@ -106,8 +113,13 @@ impl Accounted {
             note,
             open,
             differs,
+            versions,
             ..
         } = &self.statement;
+        let versions = versions
+            .as_ref()
+            .map(|versions| format!(", {versions}"))
+            .unwrap_or_default();
         let differs = differs
             .as_ref()
             .map(|differs| format!("; otherwise on purpose: {differs}"))
@@ -125,7 +137,10 @@ impl Accounted {
                 format!("code {}; tests {}", places(&self.code), places(&self.tests))
             }
         };
-        format!("{} ({side}) {words}\n    {state}{differs}", self.id)
+        format!(
+            "{} ({side}{versions}) {words}\n    {state}{differs}",
+            self.id
+        )
     }
 }
 

@@ -63,15 +63,18 @@ impl Fault {
         Self::other("not implemented", what)
     }
 
+    /// [STOMP-error-3].
     pub(crate) fn with_receipt(mut self, receipt: Option<Bytes>) -> Self {
         self.receipt = self.receipt.or(receipt);
         self
     }
 
     /// Writes the ERROR frame and ends the session.
+    /// [STOMP-error-1], [STOMP-error-2].
     pub(crate) fn close(self, version: Version, wire: &mut Wire) -> Close {
         let mut frame = Frame::new(Verb::Error)
             .with("message", self.message)
+            // [STOMP-frame-11]
             .with("content-type", "text/plain");
         if let Some((name, value)) = self.header {
             frame = frame.with(name, value);

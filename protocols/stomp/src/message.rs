@@ -180,6 +180,7 @@ impl Publisher<'_> {
         has_reply_to: bool,
     ) -> Result<(), Fault> {
         match text {
+            // [STOMP-send-2], [STOMP-message-4]
             "destination" | "receipt" | "transaction" | "content-length" => {}
             "reply-to" if has_reply_to => {}
             "persistent" => {
@@ -345,6 +346,7 @@ impl Envelope<'_> {
             if self.acknowledged {
                 lines.put(b"ack", self.message_id, out);
             }
+            // [STOMP-frame-10]
             put_content_length(message.body.len(), out);
             if delivery.redelivered {
                 out.put_slice(b"redelivered:true\n");

@@ -227,6 +227,7 @@ impl Session for StompSession {
         }
     }
 
+    // [STOMP-begin-3]
     fn handle_hangup(&mut self, _now: Timestamp, _out: &mut Output) {
         // Transactions that were not committed are aborted by being forgotten (STOMP 1.2, "ABORT" and "DISCONNECT");
         // the core releases what is out.

@@ -102,6 +102,7 @@ impl Broker {
         }
     }
 
+    /// What was out to a connection that is gone is available again [STOMP-subscribe-10].
     fn release_all(&mut self, queue: QueueId, session: SessionId) {
         let Some(soft) = self.soft.queues.get(&queue) else {
             return;

@@ -67,6 +67,7 @@ impl Decoder {
     }
 
     /// The next frame, or `None` when it is not all there.
+    /// [STOMP-frame-14].
     pub fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Frame>, DecodeError> {
         loop {
             match &mut self.progress {
@@ -107,6 +108,7 @@ impl Decoder {
     }
 
     /// Finds the end of the head and reads it.
+    /// [STOMP-frame-1], [STOMP-frame-2], [STOMP-frame-13].
     fn head(&mut self, input: &mut BytesMut) -> Result<Option<(Verb, Headers)>, DecodeError> {
         let Progress::Head {
             verb,
@@ -178,6 +180,7 @@ impl Decoder {
         }
     }
 
+    /// [STOMP-frame-9].
     fn content_length(&self, headers: &Headers) -> Result<Option<usize>, DecodeError> {
         let Some(text) = headers.text("content-length") else {
             return Ok(None);
@@ -192,6 +195,7 @@ impl Decoder {
         }
     }
 
+    /// [STOMP-frame-15].
     const fn body_too_large(&self) -> DecodeError {
         DecodeError::TooLarge {
             what: "a body",
@@ -200,6 +204,7 @@ impl Decoder {
     }
 
     /// Finds the end of the body and takes it off.
+    /// [STOMP-frame-8].
     fn body(&mut self, input: &mut BytesMut) -> Result<Option<Frame>, DecodeError> {
         let body_len_max = self.limits.body_len_max;
         let Progress::Body {

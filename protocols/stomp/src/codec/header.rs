@@ -26,6 +26,7 @@ pub(crate) enum Escapes {
 }
 
 impl Escapes {
+    /// [STOMP-frame-5].
     pub(crate) const fn of(version: Version, verb: Verb) -> Self {
         match (verb, version) {
             (Verb::Connect | Verb::Connected, _) | (_, Version::V1_0) => Self::None,
@@ -35,6 +36,7 @@ impl Escapes {
     }
 
     /// Undoes the escapes. Shares `text` when there is none.
+    /// [STOMP-frame-3], [STOMP-frame-4].
     pub(crate) fn undo(self, text: Bytes) -> Result<Bytes, DecodeError> {
         if self == Self::None || !text.contains(&b'\\') {
             return Ok(text);
@@ -135,6 +137,7 @@ pub struct Headers(pub Vec<(Bytes, Bytes)>);
 
 impl Headers {
     /// The value of the first header of that name.
+    /// [STOMP-frame-12].
     #[must_use]
     pub fn first(&self, name: &str) -> Option<&Bytes> {
         self.0
@@ -158,6 +161,7 @@ impl Headers {
 
     /// Takes the padding off names and values, as 1.0 clients are used to: its examples show headers with it (STOMP 1.2,
     /// "Value Encoding", forbids it from then on).
+    /// [STOMP-frame-6], [STOMP-frame-7].
     pub(crate) fn trim(&mut self) {
         for (name, value) in &mut self.0 {
             for text in [name, value] {

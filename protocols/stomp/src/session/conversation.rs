@@ -146,11 +146,13 @@ impl Conversation {
     }
 
     /// A token if a receipt was asked for.
+    /// [STOMP-receipt-1].
     pub(super) fn await_receipt(&mut self, receipt: Option<Bytes>) -> Option<Token> {
         receipt.map(|receipt| self.await_answer(Waiting::Receipt(Some(receipt))))
     }
 
     /// The receipt of a frame that has no answer of its own.
+    /// [STOMP-receipt-2].
     pub(super) fn fence(&mut self, receipt: Option<Bytes>, out: &mut Output) {
         if let Some(token) = self.await_receipt(receipt) {
             let lane = LANE;
@@ -169,6 +171,7 @@ impl Conversation {
             Verb::Subscribe => self.on_subscribe(frame, out)?,
             Verb::Unsubscribe => self.on_unsubscribe(&frame, out)?,
             Verb::Ack => self.on_ack(&frame, Outcome::Accept, out)?,
+            // [STOMP-nack-1]
             Verb::Nack => {
                 // STOMP 1.0 has no NACK.
                 if self.version == Version::V1_0 {
@@ -192,6 +195,7 @@ impl Conversation {
                 self.fence(frame.receipt(), out);
             }
             Verb::Commit => self.on_commit(&frame, out)?,
+            // [STOMP-abort-1]
             Verb::Abort => {
                 let transaction = self.transactions.take(required(&frame, "transaction")?)?;
                 for (consumer, numbers) in transaction.set_aside {
@@ -201,6 +205,7 @@ impl Conversation {
                 }
                 self.fence(frame.receipt(), out);
             }
+            // [STOMP-disconnect-1]
             Verb::Disconnect => {
                 let receipt = frame.receipt();
                 // Nobody waits for anything.
@@ -217,6 +222,7 @@ impl Conversation {
             Verb::Connect | Verb::Stomp => {
                 return Err(Fault::peer("already connected", "CONNECT came twice"));
             }
+            // [STOMP-frame-16]
             Verb::Connected | Verb::Message | Verb::Receipt | Verb::Error => {
                 let detail = format!("{} is a frame of the server", frame.verb.as_str());
                 return Err(Fault::peer("unexpected frame", detail));
@@ -225,6 +231,7 @@ impl Conversation {
         Ok(Next::Go)
     }
 
+    /// [STOMP-ack-1], [STOMP-ack-2].
     fn on_ack(&mut self, frame: &Frame, outcome: Outcome, out: &mut Output) -> Result<(), Fault> {
         // STOMP 1.2, "ACK": `id`. STOMP 1.1: `message-id` and `subscription`. STOMP 1.0: `message-id`.
         let id = match self.version {
@@ -281,6 +288,7 @@ impl Conversation {
         Ok(())
     }
 
+    /// [STOMP-begin-2].
     fn on_commit(&mut self, frame: &Frame, out: &mut Output) -> Result<(), Fault> {
         let transaction = self.transactions.take(required(frame, "transaction")?)?;
         for (consumer, numbers) in transaction.set_aside {
@@ -384,6 +392,7 @@ impl Conversation {
         next
     }
 
+    /// [STOMP-send-4], [STOMP-subscribe-5].
     fn on_refusal(&mut self, token: Token, refusal: Refusal) -> Result<(), Fault> {
         let opening = self.opening.take_if(|opening| opening.token == token);
         let receipt = match self.waiting.remove(&token) {
@@ -400,6 +409,7 @@ impl Conversation {
         Err(Fault::from(refusal).with_receipt(receipt))
     }
 
+    /// [STOMP-message-1], [STOMP-message-2], [STOMP-message-3].
     fn on_delivery(&mut self, delivery: &Delivery, out: &mut Output) {
         let settle = |id: DeliveryId, outcome| {
             let deliveries = fold(vec![id]).pop().expect("one delivery is one range");

@@ -38,6 +38,7 @@ pub(super) struct Welcome {
 }
 
 /// Reads CONNECT and asks the core.
+/// [STOMP-connect-1].
 pub(super) fn greet(
     config: &Config,
     frame: &mut Frame,
@@ -45,14 +46,17 @@ pub(super) fn greet(
     commands: &mut VecDeque<Command>,
 ) -> Result<Greeting, Fault> {
     // STOMP 1.2, "CONNECT or STOMP Frame": nothing else may come first.
+    // [STOMP-connect-2]
     if !matches!(frame.verb, Verb::Connect | Verb::Stomp) {
         let detail = format!("{} came before CONNECT", frame.verb.as_str());
         return Err(Fault::peer("not connected", detail));
     }
     let accept = frame.headers.text("accept-version");
+    // [STOMP-connect-3], [STOMP-connect-4]
     let Some(version) = Version::highest_common(accept) else {
         let detail = format!("supported versions are {}", Version::ALL);
         let mut fault = Fault::peer("no common version", detail);
+        // [STOMP-connect-5]
         fault.header = Some(("version", Version::ALL));
         return Err(fault);
     };
@@ -63,6 +67,7 @@ pub(super) fn greet(
     let (can_ms, wants_ms) = match headers.first("heart-beat") {
         // STOMP 1.0 has no heart-beats.
         Some(text) if version > Version::V1_0 => heart_beat(text)?,
+        // [STOMP-heart-beat-2]
         _ => (0, 0),
     };
     let credentials = match headers.text("login") {
@@ -81,6 +86,7 @@ pub(super) fn greet(
         token: LOGIN,
         credentials,
         vhost: host.map(str::to_owned),
+        // [STOMP-connect-7]
         vhost_fallback: config.unknown_host == UnknownHost::Default,
         vhost_in_user: false,
         vhost_follows: false,
@@ -96,6 +102,7 @@ pub(super) fn greet(
     })
 }
 
+/// [STOMP-heart-beat-1].
 fn heart_beat(text: &Bytes) -> Result<(u32, u32), Fault> {
     let parse = || {
         let (can, wants) = std::str::from_utf8(text).ok()?.split_once(',')?;
@@ -106,6 +113,7 @@ fn heart_beat(text: &Bytes) -> Result<(u32, u32), Fault> {
 
 impl Greeting {
     /// The core's answer, if this is it.
+    /// [STOMP-connect-10].
     pub(super) fn on_event(&self, event: Event) -> Result<Option<Welcome>, Fault> {
         match event {
             Event::Authenticated { vhost, user, .. } => Ok(Some(Welcome {
@@ -135,9 +143,11 @@ impl Greeting {
         wire: &mut Wire,
     ) -> HeartBeat {
         let mut frame = Frame::new(Verb::Connected)
+            // [STOMP-connect-8]
             .with("version", self.version.as_str())
             // STOMP 1.2, "CONNECTED Frame": it uniquely identifies the session.
             .with("session", format!("session-{session}"))
+            // [STOMP-connect-9]
             .with("server", concat!("Bascule/", env!("CARGO_PKG_VERSION")))
             .with("user-name", welcome.user.to_string());
         if self.version > Version::V1_0 {

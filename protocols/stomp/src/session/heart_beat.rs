@@ -18,6 +18,7 @@ pub(crate) struct HeartBeat {
 
 impl HeartBeat {
     /// From what the peer can do and what it wants; 0 is "cannot" and "does not want".
+    /// [STOMP-heart-beat-3].
     pub(crate) fn agree(config: &Config, can_ms: u32, wants_ms: u32, now: Timestamp) -> Self {
         let both =
             |ours: u32, theirs: u32| (ours > 0 && theirs > 0).then(|| u64::from(ours.max(theirs)));
@@ -38,6 +39,7 @@ impl HeartBeat {
         self.last_received = now;
     }
 
+    /// [STOMP-heart-beat-5].
     pub(crate) fn silent_too_long(&self, now: Timestamp) -> bool {
         self.receive_ms
             .is_some_and(|ms| self.last_received.plus_ms(ms) <= now)
@@ -49,6 +51,7 @@ impl HeartBeat {
     }
 
     /// Sends a heart-beat if it is time.
+    /// [STOMP-heart-beat-4].
     pub(crate) fn beat(&mut self, now: Timestamp, wire: &mut Wire) {
         if self.next_beat().is_some_and(|at| at <= now) {
             wire.put(b"\n");

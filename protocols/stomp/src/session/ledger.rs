@@ -40,6 +40,7 @@ impl Ledger {
     }
 
     /// The numbers that an ACK of `number` covers. Empty when `number` is not out.
+    /// [STOMP-subscribe-8], [STOMP-subscribe-9].
     pub(super) fn covered(&self, number: u64, cumulative: bool) -> Vec<u64> {
         if self.find(number).is_none() {
             return Vec::new();

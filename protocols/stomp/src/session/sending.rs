@@ -39,6 +39,7 @@ const NAMES_MAX: usize = 1_000;
 const DEAD_LETTERS: &[u8] = b"ActiveMQ.DLQ";
 
 impl Conversation {
+    /// [STOMP-send-1], [STOMP-send-3].
     pub(super) fn on_send(
         &mut self,
         frame: Frame,

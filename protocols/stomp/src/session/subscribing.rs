@@ -44,6 +44,7 @@ pub(super) enum Ack {
 }
 
 impl Ack {
+    /// [STOMP-subscribe-6], [STOMP-subscribe-7].
     fn parse(text: Option<&str>) -> Result<Self, Fault> {
         match text {
             None | Some("auto") => Ok(Self::Auto),
@@ -57,6 +58,7 @@ impl Ack {
         }
     }
 
+    /// [STOMP-nack-2].
     pub(super) const fn is_cumulative(self) -> bool {
         matches!(self, Self::Client)
     }
@@ -196,6 +198,7 @@ fn subscription_name(headers: &Headers) -> Option<&Bytes> {
 }
 
 impl Conversation {
+    /// [STOMP-subscribe-1], [STOMP-subscribe-2], [STOMP-subscribe-3], [STOMP-subscribe-4].
     pub(super) fn on_subscribe(&mut self, frame: Frame, out: &mut Output) -> Result<(), Fault> {
         let text = required(&frame, "destination")?.clone();
         let headers = &frame.headers;
@@ -494,6 +497,7 @@ impl Conversation {
         });
     }
 
+    /// [STOMP-unsubscribe-1], [STOMP-unsubscribe-2].
     pub(super) fn on_unsubscribe(&mut self, frame: &Frame, out: &mut Output) -> Result<(), Fault> {
         let headers = &frame.headers;
         let destination = headers.first("destination");

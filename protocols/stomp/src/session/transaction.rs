@@ -24,6 +24,7 @@ pub(super) struct Transactions {
 }
 
 impl Transactions {
+    /// [STOMP-begin-1].
     pub(super) fn begin(&mut self, name: &Bytes, config: &Config) -> Result<(), Fault> {
         if self.open.len() >= config.transactions_max {
             let detail = format!("more than {} transactions", config.transactions_max);
@@ -41,6 +42,7 @@ impl Transactions {
         Ok(())
     }
 
+    /// [STOMP-commit-1].
     pub(super) fn take(&mut self, name: &Bytes) -> Result<Transaction, Fault> {
         let transaction = self.open.remove(name).ok_or_else(|| unknown(name))?;
         self.bytes -= transaction.bytes;
@@ -69,6 +71,7 @@ impl Transactions {
     }
 
     /// Stages what became of deliveries that have been set aside.
+    /// [STOMP-ack-3].
     pub(super) fn settle(
         &mut self,
         name: &Bytes,
