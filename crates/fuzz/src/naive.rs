@@ -103,6 +103,10 @@ impl Core {
             Command::Pull(it) => (it.token, Ask::Pull(it.count)),
             Command::Transact(it) => (it.token, Ask::Commit(it.operations)),
             Command::Fence { token, .. } => (token, Ask::Fence),
+            // Doors that manage queues, not those of messages.
+            Command::Inspect { .. } | Command::List { .. } => {
+                panic!("no session of messages asks for that")
+            }
             Command::CloseClient { .. } => {
                 self.closed = true;
                 return;
@@ -164,8 +168,9 @@ impl Core {
                 token,
                 outcome: match how % 4 {
                     0 => PublishOutcome::Refused(refusal()),
-                    1 => PublishOutcome::Duplicate,
+                    1 => PublishOutcome::Duplicate { of: None },
                     matched => PublishOutcome::Accepted {
+                        place: None,
                         matched: u32::from(matched == 3),
                     },
                 },

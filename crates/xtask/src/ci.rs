@@ -46,5 +46,11 @@ pub(crate) fn run() -> anyhow::Result<()> {
             .env("BASCULE_SEEDS", "100")
             .env("PROPTEST_CASES", "1000"),
     )?;
+    // Outside the workspace, and written against the contract of the sessions.
+    run_with(
+        Command::new("cargo")
+            .arg("check")
+            .current_dir(crate::root().join("crates/fuzz")),
+    )?;
     conformance::quick()
 }
