@@ -570,6 +570,8 @@ pub(crate) enum Kind {
         queue: QueueId,
         qseq: u64,
     },
+    /// A queue that goes when it is unused has been used.
+    Used(QueueId),
     /// Nothing can be delivered from that queue for the time being.
     Rest(QueueId),
     /// A queue is to be emptied of what is available in it now, for whom that is to be told then.
@@ -630,6 +632,7 @@ impl Change {
             | Kind::Sent(_)
             | Kind::Visible { .. }
             | Kind::SetAside { .. }
+            | Kind::Used(_)
             | Kind::Rest(_)
             | Kind::ReplayRests(_)
             | Kind::Empties { .. }

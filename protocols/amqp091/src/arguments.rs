@@ -10,27 +10,38 @@
 //! | `x-max-message-bytes` | `message_len_max` |
 //! | `x-queue-type` | `classic` and `quorum` are accepted and not told apart; `stream` is refused |
 //!
-//! Other arguments are accepted and mean nothing, as in RabbitMQ. What a redeclaration compares are the flags and the
-//! arguments of this table, in one canonical form: sorted by name, integers of every width alike.
+//! | `x-dead-letter-strategy` | `at-most-once` is what happens; `at-least-once` is refused |
+//! | `x-consumer-timeout` | refused: deliveries are never taken back for being old |
+//!
+//! `x-queue-mode`, `x-queue-version`, `x-queue-leader-locator`, `x-quorum-initial-group-size`, `x-max-in-memory-length` and
+//! `-bytes` say where and how a cluster keeps a queue; there is one way here, and they are checked as far as RabbitMQ checks
+//! them. Arguments that nobody knows are accepted, as there. What a redeclaration compares: `equivalence.rs`.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use message::{Filter, HeaderMatch, Name, Properties, Value};
 use session::{DeadLetter, ExchangeKind, ExchangeOptions, Overflow, QueueAttributes, QueueOptions};
 
 use crate::{
-    codec::{exchange, put_table, queue},
+    codec::{exchange, queue},
+    equivalence::{self, Wanted},
     error::{Fault, ReplyCode},
     key,
 };
 
+/// Ten years, in ms: the longest time to live that RabbitMQ takes.
+pub(crate) const TTL_MS_MAX: u64 = 315_360_000_000;
+
 /// Reads a queue declaration. `of` is the queue as texts name it: `queue 'q' in vhost '/'`.
 /// [AMQP-queue.declare.durable.persistence], [AMQP-queue.declare.durable.types], [AMQP-queue.declare.exclusive.types].
-pub(crate) fn queue_options(declare: &queue::Declare, of: &str) -> Result<QueueOptions, Fault> {
+pub(crate) fn queue_options(
+    declare: &queue::Declare,
+    of: &str,
+) -> Result<(QueueOptions, Wanted), Fault> {
     let arguments = Arguments {
         table: &declare.arguments,
         of,
     };
-    let ms = |name| arguments.unsigned(name, u64::from(u32::MAX));
+    let ms = |name| arguments.unsigned(name, TTL_MS_MAX);
     let mut attributes = QueueAttributes {
         // [RABBIT-ttl-1]
         ttl_ms: ms("x-message-ttl")?,
@@ -40,17 +51,14 @@ pub(crate) fn queue_options(declare: &queue::Declare, of: &str) -> Result<QueueO
         length_max: arguments.unsigned("x-max-length", i64::MAX as u64)?,
         bytes_max: arguments.unsigned("x-max-length-bytes", i64::MAX as u64)?,
         message_len_max: arguments.unsigned("x-max-message-bytes", i64::MAX as u64)?,
-        priority_max: arguments
-            // [AMQP-basic.06], [RABBIT-priority-1]
-            .unsigned("x-max-priority", 255)?
-            .map(|n| n as u8)
-            .filter(|n| *n > 0),
+        // [AMQP-basic.06], [RABBIT-priority-1]
+        priority_max: arguments.priority_max()?,
         // [RABBIT-single-active-1]
         single_active_consumer: arguments.bool("x-single-active-consumer")?.unwrap_or(false),
         ..QueueAttributes::default()
     };
     if attributes.expires_ms == Some(0) {
-        return Err(arguments.invalid("x-expires", "0", "{value_zero,0}"));
+        return Err(arguments.invalid("x-expires", "{value_zero,0}"));
     }
     // A limit of -1 is none.
     // [AMQP-basic.deliver.01], [RABBIT-delivery-limit-1]
@@ -64,21 +72,18 @@ pub(crate) fn queue_options(declare: &queue::Declare, of: &str) -> Result<QueueO
         None | Some(b"drop-head") => Overflow::DropHead,
         Some(b"reject-publish") => Overflow::RejectPublish,
         Some(b"reject-publish-dlx") => Overflow::RejectPublishDeadLetter,
-        Some(other) => {
-            return Err(arguments.invalid("x-overflow", &lossy(other), "invalid_overflow"));
-        }
+        Some(_) => return Err(arguments.invalid("x-overflow", "invalid_overflow")),
     };
     let dead_key = arguments
         .bytes("x-dead-letter-routing-key")?
         .map(|text| key::levels(&text));
     // [RABBIT-dead-letter-1]
-    attributes.dead_letter = match (arguments.bytes("x-dead-letter-exchange")?, dead_key) {
+    attributes.dead_letter = match (arguments.exchange("x-dead-letter-exchange")?, dead_key) {
         (Some(exchange), key) => Some(DeadLetter { exchange, key }),
         (None, None) => None,
         (None, Some(_)) => {
             return Err(arguments.invalid(
                 "x-dead-letter-routing-key",
-                "",
                 "routing_key_but_no_dlx_defined",
             ));
         }
@@ -105,47 +110,28 @@ pub(crate) fn queue_options(declare: &queue::Declare, of: &str) -> Result<QueueO
             ));
         }
         Some(other) => {
-            return Err(arguments.invalid("x-queue-type", &lossy(other), "unsupported_queue_type"));
+            let why = format!("\"unsupported queue type '{}'\"", lossy(other));
+            return Err(arguments.invalid("x-queue-type", &why));
         }
     }
-    let flags = u8::from(declare.durable)
-        | u8::from(declare.exclusive) << 1
-        | u8::from(declare.auto_delete) << 2;
-    Ok(QueueOptions {
+    arguments.check_hints()?;
+    let wanted = equivalence::of_queue(declare);
+    let options = QueueOptions {
         durable: declare.durable,
         exclusive: declare.exclusive,
         auto_delete: declare.auto_delete,
         attributes,
-        declaration: Some(declaration(
-            b"queue",
-            flags,
-            &declare.arguments,
-            &QUEUE_ARGUMENTS,
-        )),
-    })
+        declaration: Some(wanted.queue_bytes()),
+    };
+    Ok((options, wanted))
 }
-
-const QUEUE_ARGUMENTS: [&[u8]; 12] = [
-    b"x-message-ttl",
-    b"x-expires",
-    b"x-max-length",
-    b"x-max-length-bytes",
-    b"x-max-message-bytes",
-    b"x-max-priority",
-    b"x-single-active-consumer",
-    b"x-delivery-limit",
-    b"x-overflow",
-    b"x-dead-letter-exchange",
-    b"x-dead-letter-routing-key",
-    b"x-queue-type",
-];
 
 /// Reads an exchange declaration. `of` is the exchange as texts name it.
 /// [AMQP-exchange.required-types], [AMQP-exchange.recommended-types], [AMQP-exchange.declare.durable.support].
 pub(crate) fn exchange_options(
     declare: &exchange::Declare,
     of: &str,
-) -> Result<ExchangeOptions, Fault> {
+) -> Result<(ExchangeOptions, Wanted), Fault> {
     let kind = match &declare.kind[..] {
         b"direct" => ExchangeKind::Direct,
         b"fanout" => ExchangeKind::Fanout,
@@ -156,7 +142,7 @@ pub(crate) fn exchange_options(
         other => {
             return Err(Fault::new(
                 // [AMQP-exchange.declare.type.support]
-                ReplyCode::CommandInvalid,
+                ReplyCode::PreconditionFailed,
                 format!("unknown exchange type '{}'", lossy(other)),
             ));
         }
@@ -166,24 +152,29 @@ pub(crate) fn exchange_options(
         of,
     };
     // [RABBIT-alternate-1]
-    let alternate = arguments.bytes("alternate-exchange")?;
-    let flags = u8::from(declare.durable)
-        | u8::from(declare.internal) << 1
-        | u8::from(declare.auto_delete) << 2
-        | (kind as u8) << 3;
-    Ok(ExchangeOptions {
+    let alternate = arguments.exchange("alternate-exchange")?;
+    let wanted = equivalence::of_exchange(declare, kind);
+    let options = ExchangeOptions {
         kind,
         durable: declare.durable,
         auto_delete: declare.auto_delete,
         internal: declare.internal,
         alternate,
-        declaration: Some(declaration(
-            b"exchange",
-            flags,
-            &declare.arguments,
-            &[b"alternate-exchange"],
-        )),
-    })
+        declaration: Some(wanted.exchange_bytes()),
+    };
+    Ok((options, wanted))
+}
+
+/// A consumer's priority. `of` is its queue as texts name it.
+pub(crate) fn consumer_priority(table: &Properties, of: &str) -> Result<i32, Fault> {
+    let arguments = Arguments { table, of };
+    arguments.check_not_timed()?;
+    let Some(value) = arguments.first("x-priority") else {
+        return Ok(0);
+    };
+    let n = arguments.integer("x-priority", value)?;
+    // Nobody ranks consumers finer; what is beyond either end counts as the end.
+    Ok(n.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32)
 }
 
 /// The headers filter that a binding's arguments spell, if they hold `x-match` or `always` is set.
@@ -196,9 +187,16 @@ pub(crate) fn headers_filter(table: &Properties, always: bool) -> Result<Option<
             b"any" => HeaderMatch::Any,
             b"all-with-x" => HeaderMatch::AllWithX,
             b"any-with-x" => HeaderMatch::AnyWithX,
-            other => return Err(x_match(&lossy(other))),
+            other => {
+                return Err(x_match(
+                    &format!("value <<\"{}\">>", lossy(other)),
+                    "all, any, all-with-x, or any-with-x",
+                ));
+            }
         },
-        Some(other) => return Err(x_match(&format!("{other:?}"))),
+        Some(other) => {
+            return Err(x_match(&format!("type {}", type_name(other)), "longstr"));
+        }
     };
     let mut arguments = table.clone();
     while arguments.take(b"x-match").is_some() {}
@@ -208,55 +206,11 @@ pub(crate) fn headers_filter(table: &Properties, always: bool) -> Result<Option<
     }))
 }
 
-fn x_match(value: &str) -> Fault {
+fn x_match(what: &str, expected: &str) -> Fault {
     Fault::new(
         ReplyCode::PreconditionFailed,
-        format!(
-            "Invalid x-match field value {value}; expected all, any, all-with-x, or any-with-x"
-        ),
+        format!("Invalid x-match field {what}; expected {expected}"),
     )
-}
-
-/// A table as bytes that are equal when the tables mean the same: for the identity of bindings.
-pub(crate) fn canonical(table: &Properties) -> Bytes {
-    let mut sorted: Vec<(Bytes, Value)> = table
-        .0
-        .iter()
-        .map(|(name, value)| (name.clone(), canonical_value(value)))
-        .collect();
-    sorted.sort_by(|a, b| a.0.cmp(&b.0));
-    let mut out = BytesMut::new();
-    if !sorted.is_empty() {
-        put_table(&mut out, &Properties(sorted));
-    }
-    out.freeze()
-}
-
-/// [AMQP-queue.declare.auto-delete.pre-existence].
-fn declaration(what: &[u8], flags: u8, table: &Properties, compared: &[&[u8]]) -> Bytes {
-    let compared = Properties(
-        table
-            .0
-            .iter()
-            .filter(|(name, value)| {
-                // A queue is classic unless it says otherwise, so saying so is no difference.
-                compared.contains(&&name[..])
-                    && !(&name[..] == b"x-queue-type" && value.as_str() == Some("classic"))
-            })
-            .cloned()
-            .collect(),
-    );
-    let mut out = BytesMut::from(what);
-    out.extend_from_slice(&[0, flags]);
-    out.extend_from_slice(&canonical(&compared));
-    out.freeze()
-}
-
-fn canonical_value(value: &Value) -> Value {
-    match value.as_i64() {
-        Some(n) => Value::I64(n),
-        None => value.clone(),
-    }
 }
 
 pub(crate) fn lossy(text: &[u8]) -> String {
@@ -274,43 +228,84 @@ impl Arguments<'_> {
         self.table.first(name.as_bytes())
     }
 
-    fn invalid(&self, name: &str, value: &str, why: &str) -> Fault {
+    fn invalid(&self, name: &str, why: &str) -> Fault {
         Fault::new(
             ReplyCode::PreconditionFailed,
-            format!("invalid arg '{name}' for {}: {value:?} {why}", self.of),
+            format!("invalid arg '{name}' for {}: {why}", self.of),
         )
     }
 
     fn unacceptable(&self, name: &str, value: &Value) -> Fault {
-        Fault::new(
-            ReplyCode::PreconditionFailed,
-            format!(
-                "invalid arg '{name}' for {}: {{unacceptable_type,{}}}",
-                self.of,
-                type_name(value)
-            ),
-        )
+        let why = format!("{{unacceptable_type,{}}}", type_name(value));
+        self.invalid(name, &why)
+    }
+
+    fn integer(&self, name: &str, value: &Value) -> Result<i64, Fault> {
+        value.as_i64().ok_or_else(|| {
+            let why = format!("\"expected integer, got {}\"", type_name(value));
+            self.invalid(name, &why)
+        })
     }
 
     fn unsigned(&self, name: &str, max: u64) -> Result<Option<u64>, Fault> {
         let Some(value) = self.first(name) else {
             return Ok(None);
         };
-        let Some(n) = value.as_i64() else {
-            return Err(self.unacceptable(name, value));
-        };
+        let n = self.integer(name, value)?;
         match u64::try_from(n) {
             Ok(n) if n <= max => Ok(Some(n)),
-            Ok(n) => Err(self.out_of_range(name, &format!("value_too_large,{n}"))),
-            Err(_) => Err(self.out_of_range(name, &format!("value_negative,{n}"))),
+            Ok(n) => Err(self.invalid(name, &format!("{{value_too_large,{n}}}"))),
+            Err(_) => Err(self.invalid(name, &format!("{{value_negative,{n}}}"))),
         }
     }
 
-    fn out_of_range(&self, name: &str, why: &str) -> Fault {
-        Fault::new(
-            ReplyCode::PreconditionFailed,
-            format!("invalid arg '{name}' for {}: {{{why}}}", self.of),
-        )
+    fn priority_max(&self) -> Result<Option<u8>, Fault> {
+        let name = "x-max-priority";
+        match self.unsigned(name, i64::MAX as u64)? {
+            None | Some(0) => Ok(None),
+            Some(n) => match u8::try_from(n) {
+                Ok(n) => Ok(Some(n)),
+                Err(_) => Err(self.invalid(name, &format!("{{max_value_exceeded,{n}}}"))),
+            },
+        }
+    }
+
+    /// What says nothing here beyond being well formed, and what is not built.
+    fn check_hints(&self) -> Result<(), Fault> {
+        for name in [
+            "x-max-in-memory-length",
+            "x-max-in-memory-bytes",
+            "x-queue-version",
+        ] {
+            self.unsigned(name, i64::MAX as u64)?;
+        }
+        let name = "x-quorum-initial-group-size";
+        if self.unsigned(name, i64::MAX as u64)? == Some(0) {
+            return Err(self.invalid(name, "{value_zero,0}"));
+        }
+        match self.text("x-queue-leader-locator")? {
+            None | Some(b"client-local" | b"balanced") => {}
+            Some(_) => {
+                return Err(self.invalid("x-queue-leader-locator", "invalid_queue_locator_arg"));
+            }
+        }
+        let name = "x-dead-letter-strategy";
+        match self.text(name)? {
+            None | Some(b"at-most-once") => {}
+            Some(b"at-least-once") => {
+                return Err(self.invalid(name, "at-least-once is not implemented"));
+            }
+            Some(_) => return Err(self.invalid(name, "invalid_dlx_strategy")),
+        }
+        self.check_not_timed()
+    }
+
+    fn check_not_timed(&self) -> Result<(), Fault> {
+        let name = "x-consumer-timeout";
+        match self.first(name) {
+            None => Ok(()),
+            Some(_) => Err(self.invalid(name, "it is not implemented")),
+        }
     }
 
     fn bool(&self, name: &str) -> Result<Option<bool>, Fault> {
@@ -336,13 +331,28 @@ impl Arguments<'_> {
             Some(text) if text.len() <= crate::codec::Short::LEN_MAX => {
                 Ok(Some(Bytes::copy_from_slice(text)))
             }
-            Some(_) => Err(self.out_of_range(name, "value_too_long")),
+            Some(_) => Err(self.invalid(name, "{value_too_long}")),
+        }
+    }
+
+    /// An exchange's name.
+    fn exchange(&self, name: &str) -> Result<Option<Name>, Fault> {
+        match self.first(name) {
+            None | Some(Value::Text(_) | Value::LongString(_)) => self.bytes(name),
+            Some(other) => Err(Fault::new(
+                ReplyCode::PreconditionFailed,
+                format!(
+                    "invalid type '{}' for arg '{name}' in {}",
+                    type_name(other),
+                    self.of
+                ),
+            )),
         }
     }
 }
 
 /// RabbitMQ's word for a value's type.
-const fn type_name(value: &Value) -> &'static str {
+pub(crate) const fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "void",
         Value::Bool(_) => "bool",

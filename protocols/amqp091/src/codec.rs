@@ -161,8 +161,11 @@ pub(crate) fn read_table(input: Bytes) -> Result<message::Properties, DecodeErro
 fn decode_header(payload: Bytes) -> Result<ContentHeader, DecodeError> {
     let mut fields = Fields::new(payload);
     let class_id = fields.u16()?;
-    // The weight is not used and must be 0 (4.2.6.1); brokers and clients have always ignored it.
-    let _weight = fields.u16()?;
+    // 4.2.6.1: the weight is not used and must be 0.
+    let weight = fields.u16()?;
+    if weight != 0 {
+        return Err(DecodeError::Weight(weight));
+    }
     let body_size = fields.u64()?;
     let properties = fields.rest();
     if properties.len() < 2 {

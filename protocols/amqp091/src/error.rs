@@ -24,6 +24,8 @@ pub enum DecodeError {
     FieldType(u8),
     #[error("tables are nested too deeply")]
     TooDeep,
+    #[error("weight {0} in a content header instead of 0")]
+    Weight(u16),
     #[error("unknown property flags {0:#06x}")]
     PropertyFlags(u16),
     #[error("octets behind the last property")]
@@ -109,6 +111,7 @@ pub struct Fault {
     pub text: String,
     /// Class and method number of the culprit, or zeros.
     pub method: (u16, u16),
+    by_none: bool,
 }
 
 impl Fault {
@@ -118,15 +121,24 @@ impl Fault {
             code,
             text: text.into(),
             method: (0, 0),
+            by_none: false,
         }
     }
 
     /// Names the culprit unless it has been named.
     #[must_use]
     pub const fn by(mut self, method: (u16, u16)) -> Self {
-        if self.method.0 == 0 {
+        if self.method.0 == 0 && !self.by_none {
             self.method = method;
         }
+        self
+    }
+
+    /// Says that no method is to blame, whatever was going on.
+    #[must_use]
+    pub const fn by_none(mut self) -> Self {
+        self.method = (0, 0);
+        self.by_none = true;
         self
     }
 
@@ -142,6 +154,8 @@ impl From<DecodeError> for Fault {
         let code = match error {
             // [AMQP-4.2.4-1]
             DecodeError::UnknownMethod { .. } => ReplyCode::CommandInvalid,
+            // 4.2.6.1, and RabbitMQ takes it for no content header at all.
+            DecodeError::Weight(_) => ReplyCode::UnexpectedFrame,
             DecodeError::FrameType(_)
             | DecodeError::FrameTooLarge { .. }
             | DecodeError::FrameEnd(_)

@@ -13,6 +13,7 @@
 //! | `codec.rs`, `codec/` | frames, methods, tables, properties: decode and encode, both directions |
 //! | `key.rs` | routing and binding keys as levels, and back |
 //! | `arguments.rs` | `x-` arguments as attributes of the core |
+//! | `equivalence.rs` | what two declarations are compared by, and how a difference is told |
 //! | `message.rs` | a publish as the common message, a delivery as exchange, key and properties |
 //! | `error.rs` | decode errors, reply codes, what ends a channel and what a connection |
 //! | `session.rs`, `session/` | the state machine |
@@ -22,6 +23,7 @@
 mod arguments;
 pub mod codec;
 mod config;
+mod equivalence;
 mod error;
 pub mod key;
 mod message;

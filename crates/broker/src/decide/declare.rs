@@ -226,6 +226,7 @@ impl Broker {
             if !passive {
                 self.redeclare(id, options, draft)?;
             }
+            self.note_use(id, draft);
             let (messages, consumers) = self.counts(id);
             return Ok((name.clone(), messages, consumers));
         }
@@ -259,6 +260,14 @@ impl Broker {
         Ok((name, 0, 0))
     }
 
+    /// Declaring a queue again, looking at it and pulling from it keep it, though nothing comes of it (`expires_ms`).
+    pub(super) fn note_use(&self, id: QueueId, draft: &mut Draft<'_>) {
+        let expires = self.queue(id).and_then(|it| it.attributes().expires_ms);
+        if expires.is_some() {
+            draft.change(Kind::Used(id));
+        }
+    }
+
     fn free_name(&self, vhost: VhostId, prefix: &str, draft: &Draft<'_>) -> Name {
         (0..)
             .map(|salt| made_up(prefix, draft.random, salt + self.counters.enqueued))
@@ -278,24 +287,31 @@ impl Broker {
         };
         let queue = self.queue(id).expect("a name leads to a queue");
         let known = &queue.declared.options;
-        let unequal = || {
+        let unequal = |what: &str| {
             refusal(
                 RefusalKind::Inequivalent,
-                format!(
-                    "queue '{}' exists with other properties",
-                    shown(&queue.declared.name)
-                ),
+                format!("queue '{}' exists with {what}", shown(&queue.declared.name)),
             )
         };
+        if options.exclusive != known.exclusive {
+            return Err(refusal(
+                RefusalKind::Locked,
+                format!(
+                    "queue '{}' is {}exclusive",
+                    shown(&queue.declared.name),
+                    if known.exclusive { "" } else { "not " }
+                ),
+            ));
+        }
         match &known.declaration {
             Some(known) if known == declaration => Ok(()),
-            Some(_) => Err(unequal()),
+            Some(known) => Err(unequal("other properties").but_known(Some(known.clone()))),
             None => {
-                if options.exclusive || options.auto_delete {
-                    return Err(unequal());
+                if options.auto_delete {
+                    return Err(unequal("auto_delete false"));
                 }
-                let attributes =
-                    adopted(&known.attributes, &options.attributes).ok_or_else(unequal)?;
+                let attributes = adopted(&known.attributes, &options.attributes)
+                    .map_err(|what| unequal(&format!("another {what}")))?;
                 let mut declared = queue.declared.clone();
                 declared.options = Arc::new(QueueOptions {
                     attributes,
@@ -450,7 +466,8 @@ impl Broker {
             return Err(refusal(
                 RefusalKind::Inequivalent,
                 format!("exchange '{}' exists with other properties", shown(name)),
-            ));
+            )
+            .but_known(known.declaration.clone()));
         }
         if passive {
             return Err(refusal(
@@ -575,6 +592,11 @@ impl Broker {
         {
             self.check_owner(id, from)?;
         }
+        // A reading that the exchange does not take would be another binding, and removing it nothing.
+        let routes = self.soft.routes.get(&(vhost, binding.exchange.clone()));
+        if routes.is_some_and(|routes| !routes.takes(&binding.filter)) {
+            return Err(unsuitable(binding));
+        }
         let key = (vhost, binding_key(binding));
         let known = self
             .durable
@@ -613,13 +635,7 @@ impl Broker {
             return Err(missing("exchange", &binding.exchange));
         };
         if !routes.takes(&binding.filter) {
-            return Err(refusal(
-                RefusalKind::InvalidArgument,
-                format!(
-                    "exchange '{}' does not take such a binding",
-                    shown(&binding.exchange)
-                ),
-            ));
+            return Err(unsuitable(binding));
         }
         let (queue, durable) = match &binding.target {
             BindTarget::Queue(name) => {
@@ -651,6 +667,16 @@ impl Broker {
     }
 }
 
+fn unsuitable(binding: &Binding) -> Refusal {
+    refusal(
+        RefusalKind::InvalidArgument,
+        format!(
+            "exchange '{}' does not take such a binding",
+            shown(&binding.exchange)
+        ),
+    )
+}
+
 pub(super) fn check_attributes(attributes: &QueueAttributes) -> Result<(), Refusal> {
     let invalid = |what| Err(refusal(RefusalKind::InvalidArgument, what));
     if attributes.deliveries_max == Some(0) {
@@ -672,40 +698,56 @@ pub(super) fn compact(options: &QueueOptions) -> QueueOptions {
     QueueOptions::read(&mut message::Reader::new(bytes.into())).expect("what was just written")
 }
 
-/// The attributes of a queue that another door made, with what a declaration adds. `None`: they contradict each other.
-fn adopted(known: &QueueAttributes, new: &QueueAttributes) -> Option<QueueAttributes> {
-    fn merge<T: Clone + PartialEq>(known: &Option<T>, new: &Option<T>) -> Option<Option<T>> {
+/// The attributes of a queue that another door made, with what a declaration adds; or which of them contradict each other.
+fn adopted(
+    known: &QueueAttributes,
+    new: &QueueAttributes,
+) -> Result<QueueAttributes, &'static str> {
+    fn merge<T: Clone + PartialEq>(
+        what: &'static str,
+        known: &Option<T>,
+        new: &Option<T>,
+    ) -> Result<Option<T>, &'static str> {
         match (known, new) {
-            (Some(known), Some(new)) if known != new => None,
-            (Some(known), _) => Some(Some(known.clone())),
-            (None, new) => Some(new.clone()),
+            (Some(known), Some(new)) if known != new => Err(what),
+            (Some(known), _) => Ok(Some(known.clone())),
+            (None, new) => Ok(new.clone()),
         }
     }
     // The order in which entries lie cannot change under them.
-    if known.priority_max != new.priority_max && new.priority_max.is_some()
-        || known.fifo != new.fifo && new.fifo.is_some()
-    {
-        return None;
+    if known.priority_max != new.priority_max && new.priority_max.is_some() {
+        return Err("priority_max");
+    }
+    if known.fifo != new.fifo && new.fifo.is_some() {
+        return Err("order");
     }
     let default = session::Overflow::default();
     let overflow = match (known.overflow, new.overflow) {
         (known, new) if new == default || known == new => known,
         (known, new) if known == default => new,
-        _ => return None,
+        _ => return Err("overflow"),
     };
-    Some(QueueAttributes {
-        visibility_timeout_ms: merge(&known.visibility_timeout_ms, &new.visibility_timeout_ms)?,
+    Ok(QueueAttributes {
+        visibility_timeout_ms: merge(
+            "visibility_timeout_ms",
+            &known.visibility_timeout_ms,
+            &new.visibility_timeout_ms,
+        )?,
         delay_ms: known.delay_ms.max(new.delay_ms),
-        retention_ms: merge(&known.retention_ms, &new.retention_ms)?,
-        ttl_ms: merge(&known.ttl_ms, &new.ttl_ms)?,
-        expires_ms: merge(&known.expires_ms, &new.expires_ms)?,
-        message_len_max: merge(&known.message_len_max, &new.message_len_max)?,
-        length_max: merge(&known.length_max, &new.length_max)?,
-        bytes_max: merge(&known.bytes_max, &new.bytes_max)?,
+        retention_ms: merge("retention_ms", &known.retention_ms, &new.retention_ms)?,
+        ttl_ms: merge("ttl_ms", &known.ttl_ms, &new.ttl_ms)?,
+        expires_ms: merge("expires_ms", &known.expires_ms, &new.expires_ms)?,
+        message_len_max: merge(
+            "message_len_max",
+            &known.message_len_max,
+            &new.message_len_max,
+        )?,
+        length_max: merge("length_max", &known.length_max, &new.length_max)?,
+        bytes_max: merge("bytes_max", &known.bytes_max, &new.bytes_max)?,
         overflow,
-        dead_letter: merge(&known.dead_letter, &new.dead_letter)?,
-        redrive: merge(&known.redrive, &new.redrive)?,
-        deliveries_max: merge(&known.deliveries_max, &new.deliveries_max)?,
+        dead_letter: merge("dead_letter", &known.dead_letter, &new.dead_letter)?,
+        redrive: merge("redrive", &known.redrive, &new.redrive)?,
+        deliveries_max: merge("deliveries_max", &known.deliveries_max, &new.deliveries_max)?,
         priority_max: known.priority_max,
         single_active_consumer: known.single_active_consumer || new.single_active_consumer,
         fifo: known.fifo,

@@ -228,8 +228,20 @@ impl Broker {
             rare: None,
         };
         let mut targets = SmallVec::new();
+        let mut dead = SmallVec::new();
         for queue in &routed.queues {
-            self.admit_or_refuse(*queue, &incoming, &mut targets, &mut placed, draft);
+            self.admit_or_refuse(
+                *queue,
+                &incoming,
+                &mut targets,
+                &mut dead,
+                &mut placed,
+                draft,
+            );
+        }
+        // Behind all that took it themselves: a queue that is a target of both holds it once.
+        for queue in dead {
+            self.dead_letter_refused(queue, &incoming, &mut targets, draft);
         }
         if message.address.kind == AddressKind::Queue {
             placed.place = targets.first().map(|target: &Entrant| DeliveryId {
@@ -404,6 +416,7 @@ impl Broker {
         queue: QueueId,
         incoming: &Incoming<'_>,
         targets: &mut SmallVec<[Entrant; 1]>,
+        dead: &mut SmallVec<[QueueId; 1]>,
         placed: &mut Placed,
         draft: &mut Draft<'_>,
     ) {
@@ -413,7 +426,7 @@ impl Broker {
                 placed.duplicates += 1;
                 placed.original = of;
             }
-            Admission::Discard(_) => self.dead_letter_refused(queue, incoming, targets, draft),
+            Admission::Discard(_) => dead.push(queue),
             Admission::Refuse(kind) => {
                 let name = self
                     .queue(queue)
@@ -430,7 +443,7 @@ impl Broker {
                     queue.attributes().overflow == Overflow::RejectPublishDeadLetter
                 });
                 if kind == RefusalKind::QueueFull && dead_letters {
-                    self.dead_letter_refused(queue, incoming, targets, draft);
+                    dead.push(queue);
                 }
             }
         }

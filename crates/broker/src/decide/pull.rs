@@ -56,6 +56,7 @@ impl Broker {
             );
             return self.refuse(from, pull.lane, pull.token, full, draft);
         }
+        self.note_use(id, draft);
         let taken = self.take(id, &waiting, draft);
         if taken.deliveries.is_empty() && pull.wait_ms > 0 {
             let waits = attached.pulls.len() as u64;

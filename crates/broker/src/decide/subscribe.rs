@@ -129,6 +129,13 @@ impl Broker {
         if self.soft.queues.contains_key(&id) {
             self.check_owner(id, from)?;
             let soft = self.soft_queue(id);
+            let attributes = self.queue(id).map(|queue| queue.attributes());
+            if subscribe.exclusive && attributes.is_some_and(|it| it.single_active_consumer) {
+                return Err(refusal(
+                    RefusalKind::InUse,
+                    "the queue has a single active consumer, which stands in for an exclusive one",
+                ));
+            }
             let others = soft
                 .consumers
                 .values()

@@ -282,6 +282,7 @@ fn put_kind(kind: &Kind, out: &mut Vec<u8>) -> u8 {
         | Kind::Sent(_)
         | Kind::Visible { .. }
         | Kind::SetAside { .. }
+        | Kind::Used(_)
         | Kind::Rest(_)
         | Kind::ReplayRests(_)
         | Kind::Empties { .. }

@@ -249,23 +249,26 @@ impl Model {
         self.retain(message, &exchange, &keys[0]);
         let mut refused = None;
         let mut duplicates = 0;
-        let mut taken = Vec::new();
+        let (mut taken, mut dead) = (Vec::new(), Vec::new());
         let targets = self.in_order(routed.queues.clone());
         for target in &targets {
             match self.admit(*target, &incoming) {
                 Admission::Taken => taken.push(*target),
                 Admission::Duplicate => duplicates += 1,
-                Admission::Discarded => self.dead_letter_refused(*target, &incoming, &mut taken),
+                Admission::Discarded => dead.push(*target),
                 Admission::Refused(kind) => {
                     refused.get_or_insert(kind);
                     let overflow = self.queue_ref(*target).at.overflow;
                     if kind == RefusalKind::QueueFull
                         && overflow == session::Overflow::RejectPublishDeadLetter
                     {
-                        self.dead_letter_refused(*target, &incoming, &mut taken);
+                        dead.push(*target);
                     }
                 }
             }
+        }
+        for target in dead {
+            self.dead_letter_refused(target, &incoming, &mut taken);
         }
         let matched = (targets.len() + routed.clients.len()) as u32 + u32::from(routed.withheld);
         self.admit_clients(&routed, &incoming);

@@ -25,6 +25,9 @@ impl Model {
             None => return Err(RefusalKind::NotFound),
         };
         self.check_owner(number, from)?;
+        if subscribe.exclusive && self.queue_ref(number).at.single_active_consumer {
+            return Err(RefusalKind::InUse);
+        }
         let mut others = self.consumers.iter().filter(|c| c.queue == number);
         if others.clone().count() > 0 && (subscribe.exclusive || others.any(|c| c.exclusive)) {
             return Err(RefusalKind::InUse);

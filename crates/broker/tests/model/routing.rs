@@ -252,6 +252,10 @@ impl Model {
                 {
                     self.check_owner(number, from)?;
                 }
+                let kind = self.exchange(&binding.exchange).map(|e| e.options.kind);
+                if kind.is_some_and(|kind| !suits(binding, kind)) {
+                    return Err(RefusalKind::InvalidArgument);
+                }
                 let same = |b: &Bound| b.binding == **binding;
                 if let Some(at) = self.bindings.iter().position(same) {
                     let gone = self.bindings.remove(at);
@@ -272,6 +276,12 @@ impl Model {
         if let Some(number) = self.named(name) {
             self.check_owner(number, from)?;
             let queue = self.queue_ref(number);
+            if !passive && options.declaration.is_some() {
+                let exclusive = queue.owner.is_some();
+                if exclusive != options.exclusive {
+                    return Err(RefusalKind::Locked);
+                }
+            }
             if !passive && queue.declaration != options.declaration {
                 return Err(RefusalKind::Inequivalent);
             }
@@ -294,13 +304,7 @@ impl Model {
     fn bind(&mut self, from: SessionId, binding: &Binding) -> Result<(u64, usize), RefusalKind> {
         let exchange = self.exchange(&binding.exchange);
         let options = exchange.ok_or(RefusalKind::NotFound)?.options.clone();
-        let headers = matches!(binding.filter, Filter::Headers { .. });
-        let suits = match options.kind {
-            ExchangeKind::Topic => !headers,
-            ExchangeKind::Headers => headers,
-            _ => true,
-        };
-        if !suits {
+        if !suits(binding, options.kind) {
             return Err(RefusalKind::InvalidArgument);
         }
         let (queue, durable) = match &binding.target {
@@ -365,5 +369,15 @@ impl Model {
     pub(crate) fn cancel(&mut self, from: SessionId, token: Token, consumer: ConsumerId) {
         let existed = self.consumer_goes(from, consumer);
         self.say(from, format!("{token:?} unsubscribed, existed {existed}"));
+    }
+}
+
+/// Whether an exchange of that type takes such a binding.
+fn suits(binding: &Binding, kind: ExchangeKind) -> bool {
+    let headers = matches!(binding.filter, Filter::Headers { .. });
+    match kind {
+        ExchangeKind::Topic => !headers,
+        ExchangeKind::Headers => headers,
+        _ => true,
     }
 }

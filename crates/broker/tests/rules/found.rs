@@ -1,7 +1,9 @@
 //! What the model found, reduced to its dialogue, and other rules of queues.
 
 use broker::Config;
-use session::{Command, ConsumerId, Credit, Event, ExchangeKind, Lane, Lease, Operation, Outcome};
+use session::{
+    Command, ConsumerId, Credit, DeadLetter, Event, ExchangeKind, Lane, Lease, Operation, Outcome,
+};
 
 use crate::{support::*, *};
 
@@ -162,4 +164,75 @@ fn an_unconfirmed_publish_that_will_be_refused_again_is_told_and_one_for_want_of
     assert_eq!((&*refusal.detail, lane), ("no exchange 'nowhere'", Lane(0)));
     node.give(session, publish(to_queue("full", "dropped")));
     assert!(node.take(session).is_empty());
+}
+
+#[test]
+fn looking_at_a_queue_and_pulling_nothing_from_it_keep_it() {
+    let (mut node, session) = with_queues(vec![queue("kept", |at| at.expires_ms = Some(100))]);
+    let pull_nothing = |node: &mut Node| {
+        node.give(session, pull("kept", 1, Lease::Settled));
+        node.answer(session);
+    };
+    node.pass(60);
+    pull_nothing(&mut node);
+    node.pass(60);
+    let again = queue("kept", |at| at.expires_ms = Some(100));
+    node.declared(session, again);
+    node.pass(60);
+    assert_eq!(node.look(session, "kept"), (0, 0));
+    node.pass(99);
+    assert_eq!(node.look(session, "kept"), (0, 0), "looking is use");
+    node.pass(101);
+    let gone = node.declare_refused(session, look("kept"));
+    assert_eq!(gone.kind, RefusalKind::NotFound);
+}
+
+#[test]
+fn a_redeclaration_is_told_what_is_there() {
+    let declared = |text: &'static str, exclusive: bool| {
+        queue_with("jobs", |options| {
+            options.declaration = Some(text.into());
+            options.exclusive = exclusive;
+        })
+    };
+    let (mut node, session) = with_queues(vec![declared("one", false)]);
+    let refused = node.declare_refused(session, declared("two", false));
+    assert_eq!(refused.kind, RefusalKind::Inequivalent);
+    assert_eq!(refused.known.as_deref(), Some(&b"one"[..]));
+    let refused = node.declare_refused(session, declared("one", true));
+    assert_eq!(refused.kind, RefusalKind::Locked);
+}
+
+#[test]
+fn a_queue_with_a_single_active_consumer_has_no_exclusive_one() {
+    let (mut node, session) =
+        with_queues(vec![queue("one", |at| at.single_active_consumer = true)]);
+    node.give(session, consume(1, "one").with(|s| s.exclusive = true));
+    let Event::Refused { refusal, .. } = node.answer(session).event else {
+        panic!("refused");
+    };
+    assert_eq!(refusal.kind, RefusalKind::InUse);
+}
+
+#[test]
+fn a_queue_that_takes_a_message_itself_is_not_its_dead_letter_target_too() {
+    for full in ["a-full", "z-full"] {
+        let rejects = queue(full, |at| {
+            at.length_max = Some(0);
+            at.overflow = session::Overflow::RejectPublishDeadLetter;
+            at.dead_letter = Some(DeadLetter {
+                exchange: name(""),
+                key: Some(key("m-dead")),
+            });
+        });
+        let (mut node, session) = with_queues(vec![
+            rejects,
+            plain("m-dead"),
+            exchange("all", ExchangeKind::Fanout),
+            bind("all", full, ""),
+            bind("all", "m-dead", ""),
+        ]);
+        node.confirmed(session, to_exchange("all", "", "once").durable());
+        assert_eq!(node.look(session, "m-dead").0, 1, "{full}");
+    }
 }

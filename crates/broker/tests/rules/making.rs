@@ -54,7 +54,7 @@ fn doors_b11_a_queue_of_another_door_adopts_the_first_declaration() {
     };
     let (mut node, session) = with_queues(vec![plain("jobs")]);
     let refusal = node.declare_refused(session, declared("x", |o| o.exclusive = true));
-    assert_eq!(refusal.kind, RefusalKind::Inequivalent);
+    assert_eq!(refusal.kind, RefusalKind::Locked);
     let adopts = declared("first", |options| {
         options.durable = false;
         options.attributes.length_max = Some(1);

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     codec::{Short, channel, exchange, queue},
+    equivalence::of_predeclared,
     error::{Fault, ReplyCode, code_of},
 };
 
@@ -182,13 +183,16 @@ impl Channel {
             } if matches!(
                 refusal.kind,
                 RefusalKind::InvalidArgument | RefusalKind::Inequivalent
-            ) && let Some(binding) = reread(binding.clone(), &arguments) =>
+            ) =>
             {
+                let Some(again) = reread(binding.clone(), &arguments)? else {
+                    return Err(phrase(&refusal, "exchange", &binding.exchange, step));
+                };
                 let token = self.wait(
                     step,
                     waiting.method,
                     Pending::Bind {
-                        binding: binding.clone(),
+                        binding: again.clone(),
                         remove,
                         retried: true,
                         arguments,
@@ -198,7 +202,7 @@ impl Channel {
                 step.command(Command::Declare {
                     token,
                     lane: self.lane(),
-                    declare: binding_command(binding, remove),
+                    declare: binding_command(again, remove),
                 });
                 Ok(())
             }
@@ -216,6 +220,22 @@ impl Channel {
                 };
                 Err(phrase(&refusal, kind, &name, step))
             }
+            Pending::QueueDeclare {
+                name,
+                wanted: Some(wanted),
+                ..
+            } if refusal.kind == RefusalKind::Inequivalent => {
+                let known = refusal.known.as_deref();
+                let unlike = known.and_then(|known| wanted.unlike_queue(known));
+                Err(inequivalent(&refusal, unlike, "queue", &name, step))
+            }
+            Pending::ExchangeDeclare { name, wanted, .. }
+                if refusal.kind == RefusalKind::Inequivalent =>
+            {
+                let known = refusal.known.clone().or_else(|| of_predeclared(&name));
+                let unlike = known.and_then(|known| wanted.unlike_exchange(&known));
+                Err(inequivalent(&refusal, unlike, "exchange", &name, step))
+            }
             Pending::QueueDeclare { name, .. }
             | Pending::QueuePurge { name, .. }
             | Pending::QueueDelete { name, .. }
@@ -230,6 +250,24 @@ impl Channel {
             }
         }
     }
+}
+
+/// That something is there and is not what was declared, with the first word that differs.
+fn inequivalent(
+    refusal: &Refusal,
+    unlike: Option<(String, String)>,
+    kind: &str,
+    name: &[u8],
+    step: &Step<'_>,
+) -> Fault {
+    let Some((argument, text)) = unlike else {
+        return phrase(refusal, kind, name, step);
+    };
+    let it = called(kind, name, step.shared);
+    Fault::new(
+        ReplyCode::PreconditionFailed,
+        format!("inequivalent arg '{argument}' for {it}: {text}"),
+    )
 }
 
 /// A refusal in RabbitMQ's words.

@@ -22,6 +22,7 @@ use session::{Binding, Command, DeliveryId, Lane, Operation, Outcome, Token};
 use super::step::{Shared, Step, consumer_id, token};
 use crate::{
     codec::{ContentHeader, Frame, Method, Short, basic, channel},
+    equivalence::Wanted,
     error::{Fault, ReplyCode},
 };
 
@@ -60,6 +61,8 @@ pub(crate) enum Pending {
     QueueDeclare {
         name: Bytes,
         no_wait: bool,
+        /// `None`: it only looks.
+        wanted: Option<Box<Wanted>>,
     },
     /// The hidden queue of direct reply-to; then comes the consumer.
     ReplyQueue {
@@ -77,6 +80,7 @@ pub(crate) enum Pending {
     ExchangeDeclare {
         name: Bytes,
         no_wait: bool,
+        wanted: Box<Wanted>,
     },
     ExchangeDelete {
         name: Bytes,
@@ -316,19 +320,16 @@ impl Channel {
         step: &Step<'_>,
     ) -> Result<Option<(basic::Publish, ContentHeader, Bytes)>, Fault> {
         let Some(content) = &mut self.content else {
-            return Err(unexpected(
-                "expected method frame, got content header frame instead",
-            ));
+            return Err(without_method());
         };
         if content.header.is_some() {
-            return Err(unexpected(
-                "expected content body, got content header frame instead",
-            ));
+            return Err(unexpected(BODY_EXPECTED));
         }
         if header.class_id != crate::codec::CLASS_BASIC {
-            return Err(unexpected(
-                "content header is of another class than its method",
-            ));
+            return Err(unexpected(&format!(
+                "expected content header for class 60, got one for class {} instead",
+                header.class_id
+            )));
         }
         let len_max = step.shared.config.message_len_max;
         if header.body_size > len_max {
@@ -359,19 +360,17 @@ impl Channel {
         step: &mut Step<'_>,
     ) -> Result<Option<(basic::Publish, ContentHeader, Bytes)>, Fault> {
         let Some(content) = &mut self.content else {
-            return Err(unexpected("expected method frame, got body frame instead"));
+            return Err(without_method());
         };
         let Some(header) = &content.header else {
-            return Err(unexpected(
-                "expected content header, got body frame instead",
-            ));
+            return Err(unexpected(HEADER_EXPECTED));
         };
         let have = content.body.len() as u64;
         let len = part.len() as u64;
         if have + len > header.body_size {
             return Err(Fault::new(
                 ReplyCode::FrameError,
-                "body is longer than its content header announced",
+                "content body frame exceeds remaining content size",
             ));
         }
         let whole = have + len == header.body_size;
@@ -399,7 +398,27 @@ impl Channel {
     }
 }
 
+const HEADER_EXPECTED: &str =
+    "expected content header for class 60, got non content header frame instead";
+const BODY_EXPECTED: &str = "expected content body, got non content body frame instead";
+
+/// Content that no method announced, so none is to blame.
+fn without_method() -> Fault {
+    unexpected("expected method frame, got non method frame instead").by_none()
+}
+
 /// [AMQP-4.2.6-1].
 fn unexpected(text: &str) -> Fault {
-    Fault::new(ReplyCode::UnexpectedFrame, text)
+    Fault::new(ReplyCode::UnexpectedFrame, text).by((60, 40))
+}
+
+impl Content {
+    /// A method in the place of this content's next frame (4.2.6).
+    pub(crate) fn broken_off(&self) -> Fault {
+        unexpected(if self.header.is_some() {
+            BODY_EXPECTED
+        } else {
+            HEADER_EXPECTED
+        })
+    }
 }

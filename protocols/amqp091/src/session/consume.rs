@@ -10,8 +10,10 @@ use session::{
 use super::{
     channel::{Channel, Consumer, Pending},
     step::{Step, consumer_id},
+    topology::called,
 };
 use crate::{
+    arguments,
     codec::{Short, basic},
     error::{Fault, ReplyCode},
     key,
@@ -69,18 +71,8 @@ impl Channel {
                 format!("attempt to reuse consumer tag '{}'", consume.consumer_tag),
             ));
         }
-        let priority = match consume.arguments.first(b"x-priority") {
-            None => 0,
-            Some(value) => value
-                .as_i64()
-                .and_then(|n| i32::try_from(n).ok())
-                .ok_or_else(|| {
-                    Fault::new(
-                        ReplyCode::PreconditionFailed,
-                        "invalid arg 'x-priority' for basic.consume: an integer is expected",
-                    )
-                })?,
-        };
+        let of = called("queue", &queue, step.shared);
+        let priority = arguments::consumer_priority(&consume.arguments, &of)?;
         let tag = if consume.consumer_tag.is_empty() {
             Short::cut(format!("amq.ctag-{}.{}", self.number, step.shared.number()))
         } else {

@@ -32,12 +32,8 @@ impl Channel {
             Frame::Method { method, .. } => {
                 let ids = method.ids();
                 // 4.2.6: between a method with content and the end of its content nothing else comes on the channel.
-                if self.content.is_some() {
-                    return Err(Fault::new(
-                        ReplyCode::UnexpectedFrame,
-                        format!("expected content, got {} instead", method.name()),
-                    )
-                    .by(ids));
+                if let Some(content) = &self.content {
+                    return Err(content.broken_off());
                 }
                 return self.on_method(method, step).map_err(|fault| fault.by(ids));
             }

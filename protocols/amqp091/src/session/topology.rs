@@ -11,6 +11,7 @@ use super::{
 use crate::{
     arguments,
     codec::{Method, Short, exchange, queue},
+    equivalence,
     error::{Fault, ReplyCode},
     key,
 };
@@ -89,7 +90,7 @@ impl Channel {
         check_not_default(&declare.exchange)?;
         let name = declare.exchange.bytes().clone();
         let of = called("exchange", &name, step.shared);
-        let options = arguments::exchange_options(&declare, &of)?;
+        let (options, wanted) = arguments::exchange_options(&declare, &of)?;
         if !declare.passive && name.starts_with(b"amq.") && !is_predeclared(&name) {
             return Err(refused(format!(
                 "exchange name '{}' contains reserved prefix 'amq.*'",
@@ -107,6 +108,7 @@ impl Channel {
             Pending::ExchangeDeclare {
                 name,
                 no_wait: declare.no_wait,
+                wanted: Box::new(wanted),
             },
         );
         Ok(())
@@ -205,11 +207,12 @@ impl Channel {
                 declare.queue
             )));
         }
-        let options = if declare.passive {
-            session::QueueOptions::default()
+        let (options, wanted) = if declare.passive {
+            (session::QueueOptions::default(), None)
         } else {
             let of = called("queue", &name, step.shared);
-            arguments::queue_options(&declare, &of)?
+            let (options, wanted) = arguments::queue_options(&declare, &of)?;
+            (options, Some(Box::new(wanted)))
         };
         self.declare(
             step,
@@ -222,6 +225,7 @@ impl Channel {
             Pending::QueueDeclare {
                 name,
                 no_wait: declare.no_wait,
+                wanted,
             },
         );
         Ok(())
@@ -333,13 +337,17 @@ impl Channel {
     ) -> Result<(), Fault> {
         let remove = matches!(method, (40, 40) | (50, 50));
         let is_headers = matches!(&source[..], b"amq.headers" | b"amq.match");
-        let filter = arguments::headers_filter(&arguments, is_headers)?;
+        let filter = match arguments::headers_filter(&arguments, is_headers) {
+            // Only exchanges of type headers read `x-match`; whether this is one, the core will say.
+            Err(_) if !is_headers => None,
+            filter => filter?,
+        };
         let binding = Box::new(Binding {
             exchange: source.into_bytes(),
             target,
             filter: filter.unwrap_or_else(|| key::filter(key.bytes())),
             key: key::levels(key.bytes()),
-            arguments: arguments::canonical(&arguments),
+            arguments: equivalence::canonical(&arguments),
         });
         let declare = binding_command(binding.clone(), remove);
         self.declare(
@@ -367,14 +375,20 @@ pub(crate) const fn binding_command(binding: Box<Binding>, remove: bool) -> Decl
     }
 }
 
-/// The same binding, read for the other kind of exchange.
-pub(crate) fn reread(mut binding: Box<Binding>, arguments: &Properties) -> Option<Box<Binding>> {
+/// The same binding, read for the other kind of exchange. `None`: there is no other reading.
+pub(crate) fn reread(
+    mut binding: Box<Binding>,
+    arguments: &Properties,
+) -> Result<Option<Box<Binding>>, Fault> {
     binding.filter = match binding.filter {
         Filter::Headers { .. } => {
             let text = key::text(&binding.key);
             key::filter(&Bytes::from(text))
         }
-        _ => arguments::headers_filter(arguments, true).ok()??,
+        _ => match arguments::headers_filter(arguments, true)? {
+            Some(filter) => filter,
+            None => return Ok(None),
+        },
     };
-    Some(binding)
+    Ok(Some(binding))
 }
