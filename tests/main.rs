@@ -13,6 +13,7 @@
 //! | `mqtt_sessions.rs` | sessions, retained messages and wills through crashes |
 //! | `stomp_queues.rs` | durable queues and transactions |
 //! | `amqp_routing.rs` | exchanges, bindings, alternate exchanges |
+//! | `amqp_words.rs` | what AMQP clients are told when they ask for what cannot be |
 //! | `amqp_queues.rs` | dead letters, time to live, priority, overflow, get, tx |
 //! | `crashes.rs` | kill -9: under load, with messages out, with bodies in parts, next to a second server |
 //! | `compaction.rs` | an old message outlives the segments around it |
@@ -33,6 +34,7 @@
 
 mod amqp_queues;
 mod amqp_routing;
+mod amqp_words;
 mod attacks;
 mod client;
 mod compaction;

@@ -81,6 +81,11 @@ impl AmqpFrames {
         self.transport.send(&out)
     }
 
+    /// Sends bytes as they are.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        self.transport.send(bytes)
+    }
+
     /// The next frame; `None` when the server has closed the connection.
     pub(crate) fn frame_or_end(&mut self) -> anyhow::Result<Option<Frame>> {
         loop {
