@@ -231,7 +231,10 @@ fn shown(value: Option<&Value>, bare: bool) -> String {
 mod tests {
     use super::*;
 
-    fn declare(durable: bool, rows: &[(&'static str, Value)]) -> queue::Declare {
+    /// Arguments: names and values.
+    type Rows<'a> = &'a [(&'static str, Value)];
+
+    fn declare(durable: bool, rows: Rows<'_>) -> queue::Declare {
         let mut declare = queue::Declare {
             durable,
             ..queue::Declare::default()
@@ -244,7 +247,7 @@ mod tests {
 
     #[test]
     fn the_first_difference_is_told_with_both_values() {
-        let cases: [(&[(&'static str, Value)], &[(&'static str, Value)], &str); 5] = [
+        let cases: [(Rows<'_>, Rows<'_>, &str); 5] = [
             (
                 &[("x-max-length", Value::I32(5))],
                 &[("x-max-length", Value::I64(6))],
