@@ -57,6 +57,7 @@ impl Counters {
 /// | PUBREC of a PUBLISH that nobody subscribes to | 0x10 (3.5.2.1: may) | 0x00 |
 /// | a PUBLISH of QoS 2 repeated for the second time in one connection | PUBREC \[MQTT-4.3.3-10\] | 0x82 |
 /// | a will without delay, when another connection resumes the session | published \[MQTT-3.1.2-8\] | not published |
+/// | a PUBLISH one byte longer than the client's Maximum Packet Size | not sent \[MQTT-3.1.2-24\] | sent: its first byte is not counted |
 /// | a will delay without a session expiry | the session has ended: published at once (3.1.3.2.2) | the delay counts |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Manners {

@@ -388,7 +388,9 @@ impl Broker {
             return Ok(None);
         }
         // [MQTT-3.3.1-5], [MQTT-3.3.1-6], [MQTT-3.3.1-7]; what is not to be retained leaves it alone [MQTT-3.3.1-8].
-        let clear = message.body.is_empty();
+        // What is over already replaces what was there all the same, and is itself not kept.
+        let over = message.expiry.is_some_and(|expiry| expiry <= now);
+        let clear = message.body.is_empty() || over;
         let known = self.durable.retained(address.vhost, &address.key).is_some();
         if clear && !known {
             return Ok(None);
@@ -398,9 +400,6 @@ impl Broker {
                 RefusalKind::QuotaExceeded,
                 "too many retained messages",
             ));
-        }
-        if !clear && message.expiry.is_some_and(|expiry| expiry <= now) {
-            return Ok(None);
         }
         Ok(Some(Retain {
             vhost: address.vhost,

@@ -339,6 +339,24 @@ fn a_retained_message_expires() {
     rig.check_replay();
 }
 
+/// [MQTT-3.3.1-5]
+#[test]
+fn a_retained_message_that_is_over_already_replaces_what_was_there() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    rig.open(a, "c", true, ClientExpiry::WithConnection);
+    let mut message = to_topic("t", "old", 1);
+    message.retain = true;
+    rig.publish(a, message.clone());
+    message.body = "new".into();
+    message.expiry = Some(rig.now);
+    rig.publish(a, message);
+    assert_eq!(rig.broker.counters().retained, 0);
+    rig.topic(a, "t", SubscriptionOptions::default());
+    assert!(rig.deliveries(a).is_empty());
+    rig.check_replay();
+}
+
 #[test]
 fn streams_are_refused_not_implemented() {
     let mut rig = Rig::new();

@@ -172,11 +172,11 @@ impl Model {
     /// Retains a message of the root space, or clears what was retained.
     pub(crate) fn retain(&mut self, message: &Arc<Message>, exchange: &[u8], key: &Levels) {
         let over = message.expiry.is_some_and(|expiry| expiry <= self.now);
-        if !message.retain || exchange != b"amq.topic" || (over && !message.body.is_empty()) {
+        if !message.retain || exchange != b"amq.topic" {
             return;
         }
         self.retained.retain(|retained| retained.key != *key);
-        if !message.body.is_empty() {
+        if !message.body.is_empty() && !over {
             self.retained.push(Retained {
                 message: Arc::clone(message),
                 key: key.clone(),

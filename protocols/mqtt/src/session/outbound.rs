@@ -203,7 +203,7 @@ impl Outbound {
             payload_len: message.body.len(),
         };
         // [MQTT-3.1.2-24], [MQTT-3.1.2-25]; DOORS rule 15: a subscription discards it, a queue dead-letters it.
-        if head.packet_len() > peer.packet_len_max as usize {
+        if head.packet_len() > peer.publish_len_max() {
             if let Some(id) = delivery.id {
                 let outcome = if address.kind == Kind::Queue {
                     Outcome::Reject

@@ -61,6 +61,12 @@ impl Peer {
         peer
     }
 
+    /// The longest PUBLISH that the client is sent, in bytes.
+    pub(super) const fn publish_len_max(&self) -> usize {
+        let uncounted = matches!(self.manners, Manners::Mosquitto) as usize;
+        (self.packet_len_max as usize).saturating_add(uncounted)
+    }
+
     /// Writes an answer that cannot be shortened. One that is longer than the client takes ends the connection: there is no
     /// other way not to send it [MQTT-3.1.2-24].
     pub(super) fn put_answer(&self, packet: &Packet, out: &mut Output) -> Result<(), Fault> {
