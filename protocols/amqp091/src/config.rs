@@ -2,6 +2,16 @@
 
 use std::sync::Arc;
 
+/// What a client gets that asks for its deliveries to be held: `channel.flow` with `active` off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChannelFlow {
+    /// They are held until it asks for them again, and a `flow-ok` says so.
+    #[default]
+    Honour,
+    /// NOT_IMPLEMENTED (540), which ends the connection: as from RabbitMQ, for clients that tell servers apart by it.
+    Refuse,
+}
+
 /// What may be negotiated and what is tolerated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -15,6 +25,8 @@ pub struct Config {
     pub product: Arc<str>,
     /// The version that goes with it, 1 to 255 bytes.
     pub product_version: Arc<str>,
+    /// What `channel.flow` does.
+    pub channel_flow: ChannelFlow,
     /// Heart-beat interval offered, in seconds. 0: none.
     pub heartbeat_s: u16,
     /// From the first byte to `connection.open-ok`, in ms.
@@ -42,6 +54,7 @@ impl Default for Config {
             channel_max: 2047,
             product: "Bascule".into(),
             product_version: env!("CARGO_PKG_VERSION").into(),
+            channel_flow: ChannelFlow::Honour,
             heartbeat_s: 60,
             handshake_timeout_ms: 10_000,
             close_timeout_ms: 5_000,

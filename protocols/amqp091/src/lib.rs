@@ -30,7 +30,7 @@ pub mod key;
 mod message;
 mod session;
 
-pub use config::Config;
+pub use config::{ChannelFlow, Config};
 pub use error::{DecodeError, Fault, ReplyCode};
 
 pub use crate::session::AmqpSession;

@@ -373,6 +373,14 @@ mod tests {
     }
 
     #[test]
+    fn channel_flow_is_honour_or_refuse() {
+        for (said, right) in [("honour", true), ("refuse", true), ("ignore", false)] {
+            let setting = format!("amqp.channel_flow={said}");
+            assert_eq!(with(&[&setting]).is_ok(), right, "{said}");
+        }
+    }
+
+    #[test]
     fn an_error_says_what_and_where() {
         for (set, said) in [
             (

@@ -2,7 +2,7 @@
 
 use super::{
     Config,
-    sections::{Direct, MqttDialect, MqttManners, StompDialect, UnknownHost},
+    sections::{AmqpChannelFlow, Direct, MqttDialect, MqttManners, StompDialect, UnknownHost},
 };
 
 /// Room for topic and properties beside the longest body of an MQTT packet, in bytes.
@@ -114,6 +114,10 @@ impl Config {
             } else {
                 self.amqp.product_version.as_str().into()
             },
+            channel_flow: match self.amqp.channel_flow {
+                AmqpChannelFlow::Honour => amqp091::ChannelFlow::Honour,
+                AmqpChannelFlow::Refuse => amqp091::ChannelFlow::Refuse,
+            },
             handshake_timeout_ms: self.limits.login_timeout_ms,
             message_len_max: self.limits.message_bytes_max,
             // At least one body of the longest kind must fit.
@@ -185,6 +189,13 @@ mod tests {
         ] {
             config.mqtt.manners = named;
             assert_eq!(config.for_mqtt().manners, meant);
+        }
+        for (named, meant) in [
+            (AmqpChannelFlow::Honour, amqp091::ChannelFlow::Honour),
+            (AmqpChannelFlow::Refuse, amqp091::ChannelFlow::Refuse),
+        ] {
+            config.amqp.channel_flow = named;
+            assert_eq!(config.for_amqp().channel_flow, meant);
         }
     }
 

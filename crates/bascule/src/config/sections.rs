@@ -218,6 +218,19 @@ pub(crate) struct Amqp {
     pub(crate) product: String,
     /// And its version; empty: the broker's own.
     pub(crate) product_version: String,
+    /// What `channel.flow` does.
+    pub(crate) channel_flow: AmqpChannelFlow,
+}
+
+/// What a client gets that asks for its deliveries to be held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum AmqpChannelFlow {
+    /// They are held until it asks for them again.
+    #[default]
+    Honour,
+    /// 540, as from RabbitMQ.
+    Refuse,
 }
 
 impl Default for Amqp {
@@ -228,6 +241,7 @@ impl Default for Amqp {
             heartbeat_s: 60,
             product: "Bascule".to_owned(),
             product_version: String::new(),
+            channel_flow: AmqpChannelFlow::Honour,
         }
     }
 }

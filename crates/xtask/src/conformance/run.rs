@@ -42,20 +42,22 @@ pub(super) fn run(bench: &Bench, suite: &Suite) -> anyhow::Result<Vec<Case>> {
     }
 }
 
-/// The arguments of `serve` for a suite.
-fn settings(suite: &Suite) -> Vec<String> {
-    let path = suite
-        .settings
-        .map(|file| root().join("conformance").join(file));
-    match path {
-        Some(path) if path.exists() => vec!["--config".to_owned(), path.display().to_string()],
-        _ => Vec::new(),
+/// The arguments of `serve` for a case of a suite.
+fn settings(suite: &Suite, case: &str) -> anyhow::Result<Vec<String>> {
+    let mut arguments = Vec::new();
+    if let Some(file) = suite.settings {
+        let path = root().join("conformance").join(file);
+        arguments.extend(["--config".to_owned(), path.display().to_string()]);
     }
+    if let Some(setting) = expected(suite.name)?.set.get(case) {
+        arguments.extend(["--set".to_owned(), setting.clone()]);
+    }
+    Ok(arguments)
 }
 
 fn serve(bench: &Bench, suite: &Suite, name: &str) -> anyhow::Result<Server> {
     let data = scratch(suite.name)?.join(format!("data-{name}"));
-    Server::start(&bench.binary, &data, settings(suite))
+    Server::start(&bench.binary, &data, settings(suite, name)?)
 }
 
 /// Runs a command to its end, or kills it; its output goes into a file.
@@ -102,12 +104,13 @@ fn tail(output: &Path) -> String {
     said
 }
 
-/// Runs cases that are processes, some at a time. What fails gets a second try, alone: these suites wait for fixed times,
-/// which a machine that is busy with their neighbours may miss.
+/// Runs cases that are processes, `parallel` at a time, and begins them in their order. What fails gets a second try, alone:
+/// these suites wait for fixed times, which a machine that is busy with their neighbours may miss.
 fn processes(
     bench: &Bench,
     suite: &Suite,
     names: Vec<String>,
+    parallel: usize,
     one: impl Fn(&str, &Path) -> anyhow::Result<ExitStatus> + Sync,
 ) -> anyhow::Result<Vec<Case>> {
     let folder = scratch(suite.name)?;
@@ -143,7 +146,7 @@ fn processes(
         }
     };
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..PARALLEL).map(|_| scope.spawn(work)).collect();
+        let threads: Vec<_> = (0..parallel).map(|_| scope.spawn(work)).collect();
         for thread in threads {
             thread.join().expect("it returns its errors")?;
         }
@@ -169,7 +172,7 @@ fn paho(bench: &Bench, suite: &Suite, folder: &Path, file: &str) -> anyhow::Resu
         .filter_map(|rest| rest.split('(').next())
         .map(|rest| format!("test{rest}"))
         .collect();
-    processes(bench, suite, names, |name, output| {
+    processes(bench, suite, names, PARALLEL, |name, output| {
         let server = serve(bench, suite, name)?;
         finish(
             Command::new(&python)
@@ -185,23 +188,30 @@ fn paho(bench: &Bench, suite: &Suite, folder: &Path, file: &str) -> anyhow::Resu
 
 fn mosquitto(bench: &Bench, suite: &Suite, folder: &Path) -> anyhow::Result<Vec<Case>> {
     let python = tools::python()?;
-    let arguments = settings(suite).join("\n");
-    processes(bench, suite, expected(suite.name)?.only, |name, output| {
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?
-            .local_addr()?
-            .port();
-        finish(
-            Command::new(&python)
-                .arg("-B")
-                .arg(root().join("conformance/adapters/mosquitto_case.py"))
-                .args([name, &port.to_string()])
-                .env("BASCULE", &bench.binary)
-                .env("BASCULE_ARGUMENTS", &arguments)
-                .current_dir(folder),
-            output,
-            CASE_TIMEOUT,
-        )
-    })
+    // A script starts its server by itself, with the same settings for each.
+    let arguments = settings(suite, "")?.join("\n");
+    processes(
+        bench,
+        suite,
+        expected(suite.name)?.only,
+        PARALLEL,
+        |name, output| {
+            let port = std::net::TcpListener::bind("127.0.0.1:0")?
+                .local_addr()?
+                .port();
+            finish(
+                Command::new(&python)
+                    .arg("-B")
+                    .arg(root().join("conformance/adapters/mosquitto_case.py"))
+                    .args([name, &port.to_string()])
+                    .env("BASCULE", &bench.binary)
+                    .env("BASCULE_ARGUMENTS", &arguments)
+                    .current_dir(folder),
+                output,
+                CASE_TIMEOUT,
+            )
+        },
+    )
 }
 
 /// What the adapters are told.
@@ -343,9 +353,10 @@ fn go(
         .filter(|name| *name != "Main")
         .map(|name| format!("Test{name}"))
         .collect();
-    // A process each: a test that panics would end the others.
-    let mut cases = processes(bench, suite, names, |name, output| {
-        let server = serve(bench, suite, name)?;
+    // A process each: a test that panics would end the others. One server and the order of the file: TestIntegrationGetEmpty
+    // gets what TestIntegrationGetOk left behind.
+    let server = serve(bench, suite, "all")?;
+    let mut cases = processes(bench, suite, names, 1, |name, output| {
         finish(
             Command::new(&program)
                 .args(["-test.v", "-test.timeout", "120s", "-test.run"])

@@ -42,6 +42,9 @@ pub(super) struct Expected {
     /// Words in the names of cases that are left out from the start, each with its reason.
     #[serde(default)]
     pub(super) left_out: BTreeMap<String, String>,
+    /// One setting more (`KEY=VALUE`) for the server of a case that has a server of its own.
+    #[serde(default)]
+    pub(super) set: BTreeMap<String, String>,
     /// Cases that fail, each with its reason.
     #[serde(default)]
     fails: BTreeMap<String, String>,

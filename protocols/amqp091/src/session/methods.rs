@@ -4,6 +4,7 @@ use session::Outcome;
 
 use super::{channel::Channel, step::Step};
 use crate::{
+    ChannelFlow,
     codec::{Frame, Method, access, basic, channel as channel_class, connection},
     error::{Fault, ReplyCode},
 };
@@ -93,17 +94,7 @@ impl Channel {
             Method::TxSelect(_) => self.on_tx_select(step),
             Method::TxCommit(_) => self.on_tx_commit(step),
             Method::TxRollback(_) => self.on_tx_rollback(step),
-            Method::ChannelFlow(flow) => {
-                self.is_stopped = !flow.active;
-                // [AMQP-channel.flow.bidirectional]
-                step.command(session::Command::GroupFlow {
-                    group: u32::from(self.number),
-                    active: flow.active,
-                });
-                let active = flow.active;
-                step.send(self.number, channel_class::FlowOk { active });
-                Ok(())
-            }
+            Method::ChannelFlow(flow) => self.on_flow(flow.active, step),
             Method::ChannelClose(_) => {
                 self.leave(step);
                 Ok(())
@@ -124,6 +115,20 @@ impl Channel {
                 format!("{} is not expected here", method.name()),
             )),
         }
+    }
+
+    /// [AMQP-channel.flow.bidirectional].
+    fn on_flow(&mut self, active: bool, step: &mut Step<'_>) -> Result<(), Fault> {
+        if !active && step.shared.config.channel_flow == ChannelFlow::Refuse {
+            return Err(Fault::new(ReplyCode::NotImplemented, "active=false"));
+        }
+        self.is_stopped = !active;
+        step.command(session::Command::GroupFlow {
+            group: u32::from(self.number),
+            active,
+        });
+        step.send(self.number, channel_class::FlowOk { active });
+        Ok(())
     }
 }
 

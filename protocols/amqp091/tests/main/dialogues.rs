@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, fs, path::Path, sync::Arc};
 
-use amqp091::{AmqpSession, Config, codec};
+use amqp091::{AmqpSession, ChannelFlow, Config, codec};
 use bytes::{Buf, Bytes, BytesMut};
 use message::{Address, Levels, Message, Timestamp, VhostId};
 use session::{
@@ -33,8 +33,12 @@ struct Stage {
 
 impl Stage {
     fn new(byte_by_byte: bool) -> Self {
+        Self::with(byte_by_byte, Config::default())
+    }
+
+    fn with(byte_by_byte: bool, config: Config) -> Self {
         Self {
-            session: AmqpSession::new(Config::default()),
+            session: AmqpSession::new(config),
             now: Timestamp(START),
             input: BytesMut::new(),
             wire: BytesMut::new(),
@@ -433,4 +437,30 @@ fn every_dialogue_goes_as_written_also_byte_by_byte() {
         }
     }
     assert!(count > 30, "the scripts were found");
+}
+
+/// [AMQP-channel.flow.bidirectional], and as RabbitMQ where it is asked for: 540 for a stop, a yes to a start.
+#[test]
+fn a_flow_that_is_refused_ends_the_connection_with_540() {
+    for byte_by_byte in [false, true] {
+        let config = Config {
+            channel_flow: ChannelFlow::Refuse,
+            ..Config::default()
+        };
+        let mut stage = Stage::with(byte_by_byte, config);
+        login(&mut stage);
+        stage.feed(&script::bytes("1 channel.flow active"));
+        assert_eq!(
+            stage.lines,
+            ["! group 1 flow true", "< 1 channel.flow-ok active: true"]
+        );
+        stage.lines.clear();
+        stage.feed(&script::bytes("1 channel.flow"));
+        assert_eq!(
+            stage.lines,
+            [
+                "< 0 connection.close reply_code: 540, reply_text: \"NOT_IMPLEMENTED - active=false\", class_id: 20, method_id: 20"
+            ]
+        );
+    }
 }
