@@ -12,6 +12,9 @@ use anyhow::{Context, bail};
 
 use crate::binary;
 
+/// How often a server is started, each time on other ports, before it is given up.
+const ATTEMPTS: u32 = 5;
+
 /// One server process, ended when dropped.
 pub(crate) struct Server {
     child: Child,
@@ -46,22 +49,34 @@ impl Server {
         data: &Path,
         arguments: Vec<String>,
     ) -> anyhow::Result<Self> {
-        if data.exists() {
-            std::fs::remove_dir_all(data)?;
+        let mut attempts = 1;
+        loop {
+            if data.exists() {
+                std::fs::remove_dir_all(data)?;
+            }
+            let (mqtt, amqp, stomp, http) = (free()?, free()?, free()?, free()?);
+            let (child, started_in) =
+                match spawn(binary, data, [mqtt, amqp, stomp, http], &arguments) {
+                    Ok(started) => started,
+                    // Between our look and its bind, a port may be taken by another process or an outgoing connection.
+                    Err(_) if attempts < ATTEMPTS => {
+                        attempts += 1;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
+            return Ok(Self {
+                child,
+                binary: binary.to_owned(),
+                data: data.to_owned(),
+                mqtt,
+                amqp,
+                stomp,
+                http,
+                arguments,
+                started_in,
+            });
         }
-        let (mqtt, amqp, stomp, http) = (free()?, free()?, free()?, free()?);
-        let (child, started_in) = spawn(binary, data, [mqtt, amqp, stomp, http], &arguments)?;
-        Ok(Self {
-            child,
-            binary: binary.to_owned(),
-            data: data.to_owned(),
-            mqtt,
-            amqp,
-            stomp,
-            http,
-            arguments,
-            started_in,
-        })
     }
 
     /// kill -9, then the same again.
@@ -143,9 +158,8 @@ fn spawn(
         command.arg("--set").arg(place);
     }
     command.args(arguments);
-    let log = std::fs::File::create(
-        std::env::temp_dir().join(format!("bascule-load-{}.log", ports[0].port())),
-    )?;
+    let log_path = std::env::temp_dir().join(format!("bascule-load-{}.log", ports[0].port()));
+    let log = std::fs::File::create(&log_path)?;
     let mut child = command
         .stdout(Stdio::piped())
         .stderr(log)
@@ -157,5 +171,7 @@ fn spawn(
             return Ok((child, began.elapsed()));
         }
     }
-    bail!("the server ended before it was ready");
+    child.wait()?;
+    let said = std::fs::read_to_string(&log_path).unwrap_or_default();
+    bail!("the server ended before it was ready: {}", said.trim_end());
 }

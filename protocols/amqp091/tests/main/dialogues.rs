@@ -452,7 +452,7 @@ fn a_flow_that_is_refused_ends_the_connection_with_540() {
         stage.feed(&script::bytes("1 channel.flow active"));
         assert_eq!(
             stage.lines,
-            ["! group 1 flow true", "< 1 channel.flow-ok active: true"]
+            ["< 1 channel.flow-ok active: true", "! group 1 flow true"]
         );
         stage.lines.clear();
         stage.feed(&script::bytes("1 channel.flow"));
