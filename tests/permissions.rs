@@ -273,6 +273,48 @@ fn amqp_channels_close_with_403() -> anyhow::Result<()> {
 }
 
 #[test]
+fn a_dead_letter_goes_only_where_its_queues_declarer_may_publish() -> anyhow::Result<()> {
+    let server = Server::start_with_file(&with_rules(
+        r#"{ allow = ["declare", "publish", "subscribe"], everything = true }, { deny = ["publish"], queue = "secret.#" }"#,
+    ));
+    wait(async {
+        let connection = Amqp::login(server.door("amqp"), "ada", "x").await?;
+        let text = |text: &str| lapin::types::AMQPValue::LongString(text.into());
+        for (exchange, key, refused) in [
+            // Dead letters would go to whatever queue their own keys name.
+            ("", None, Some("every queue")),
+            ("", Some("secret.a"), Some("queue 'secret.a'")),
+            // The name of a queue, as routing reads it: a dot in a level is written so.
+            ("", Some("secret.a%2Eb"), Some("queue 'secret.a%2Eb'")),
+            ("", Some("open"), None),
+            ("amq.fanout", None, None),
+        ] {
+            let mut arguments = vec![("x-dead-letter-exchange", text(exchange))];
+            arguments.extend(key.map(|key| ("x-dead-letter-routing-key", text(key))));
+            let channel = connection.create_channel().await?;
+            let name = format!("trap-{exchange}-{}", key.unwrap_or_default());
+            let declared = channel
+                .queue_declare(
+                    name.into(),
+                    QueueDeclareOptions::default(),
+                    crate::client::table(&arguments),
+                )
+                .await;
+            match refused {
+                None => drop(declared?),
+                Some(what) => {
+                    let said = refusal(declared)?;
+                    assert!(said.contains(&format!("write access to {what}")), "{said}");
+                }
+            }
+        }
+        anyhow::Ok(())
+    })?;
+    server.stop();
+    Ok(())
+}
+
+#[test]
 fn stomp_is_sent_an_error() -> anyhow::Result<()> {
     let server = Server::start_with_file(&with_rules(WORKER));
     let send = |destination: &'static str| {

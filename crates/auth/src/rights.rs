@@ -81,6 +81,8 @@ pub enum What<'a> {
     Topic(Keys<'a>),
     /// A queue.
     Queue(&'a [u8]),
+    /// Whatever queue a message's own key names.
+    EveryQueue,
     /// An exchange; the default one and the root space have entries of their own.
     Exchange(&'a [u8], Keys<'a>),
     /// A stream.
@@ -117,6 +119,7 @@ impl fmt::Display for What<'_> {
             Self::Topic(Keys::All) => f.write_str("all topics"),
             Self::Topic(keys) => write!(f, "topic '{}'", shown(*keys, "/", "+")),
             Self::Queue(name) => write!(f, "queue '{}'", text(name)),
+            Self::EveryQueue => f.write_str("every queue"),
             Self::Stream(name) => write!(f, "stream '{}'", text(name)),
             Self::Exchange(name, Keys::All) => write!(f, "exchange '{}'", text(name)),
             Self::Exchange(name, keys) => write!(
@@ -283,6 +286,7 @@ impl<'a> Asked<'a> {
         let (name, keys) = match what {
             What::Topic(keys) => (None, keys),
             What::Queue(name) | What::Stream(name) => (Some(name), Keys::All),
+            What::EveryQueue => (None, Keys::All),
             What::Exchange(name, keys) => (Some(name), keys),
         };
         Self {
@@ -325,6 +329,7 @@ impl Compiled {
         match (&self.place, asked.what) {
             (Place::Everything, _) => true,
             (Place::Topic(pattern), What::Topic(keys)) => keyed(pattern, keys),
+            (Place::Queue(pattern), What::EveryQueue) => filter(pattern),
             (Place::Queue(pattern), What::Queue(_))
             | (Place::Stream(pattern), What::Stream(_))
             | (Place::Exchange(pattern, None), What::Exchange(..)) => asked.named(pattern, who),

@@ -293,6 +293,30 @@ fn a_reason_is_withheld_where_the_rule_says_so() {
 }
 
 #[test]
+fn every_queue_is_allowed_by_a_rule_for_all_and_denied_by_a_rule_for_one() {
+    for (rules, wanted) in [
+        ("{allow = ['publish'], queue = '#'}", true),
+        ("{allow = ['publish'], everything = true}", true),
+        ("{allow = ['publish'], queue = 'jobs.#'}", false),
+        ("{allow = ['publish'], queue = '*'}", false),
+        ("{allow = ['publish'], exchange = '#'}", false),
+        ("{allow = ['publish'], topic = '#'}", false),
+        (
+            "{allow = ['publish'], everything = true}, {deny = ['publish'], queue = 'secret'}",
+            false,
+        ),
+        (
+            "{allow = ['publish'], everything = true}, {deny = ['publish'], exchange = 'secret'}",
+            true,
+        ),
+        ("{deny = ['subscribe'], queue = '#'}", true),
+    ] {
+        let ada = Ada::under(rules);
+        assert_eq!(ada.may(Publish, What::EveryQueue), wanted, "{rules}");
+    }
+}
+
+#[test]
 fn an_error_says_which_rule_and_what() {
     for (rule, said) in [
         ("{topic = 'a'}", "says neither what it allows"),

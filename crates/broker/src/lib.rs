@@ -50,7 +50,7 @@ use crate::{durable::Durable, soft::Soft};
 pub use change::Change;
 pub use config::Config;
 pub use counters::{Counters, Metric};
-pub use decide::Reading;
+pub use decide::{Reading, queue_name};
 pub use effect::{
     Content, Context, Decision, Effect, Fetch, OutLane, PendingDelivery, SessionInfo, Wait,
 };

@@ -17,9 +17,8 @@
 //! it may publish or read.
 
 use auth::{Action, Denied, Keys, Principal, Rights, What};
-use broker::{Broker, Reading};
-use bytes::Bytes;
-use message::{Address, Filter, Kind, Levels, Message, Name, VhostId};
+use broker::{Broker, Reading, queue_name};
+use message::{Address, Filter, Kind, Message, Name, VhostId};
 use session::{
     BindTarget, Binding, Command, Declare, ExchangeKind, Operation, Publish, QueueAttributes,
     QueueOptions, Refusal, RefusalKind, SessionId, Source,
@@ -167,7 +166,7 @@ impl<'a> Asker<'a> {
         for key in &fields.carbon_copies {
             match address.kind {
                 Kind::Queue => {
-                    let name = joined(key);
+                    let name = queue_name(key);
                     self.ask(Action::Publish, What::Queue(&name))?;
                 }
                 Kind::Exchange => {
@@ -286,15 +285,14 @@ impl<'a> Asker<'a> {
     ) -> Result<(), Box<Forbidden>> {
         if let Some(target) = &attributes.dead_letter {
             let key = target.key.as_ref();
-            if target.exchange.is_empty()
-                && let Some(key) = key
-            {
-                let name = joined(key);
-                self.ask(Action::Publish, What::Queue(&name))?;
-            } else {
-                let keys = key.map_or(Keys::All, Keys::One);
-                self.ask(Action::Publish, What::exchange(&target.exchange, keys))?;
-            }
+            let name = key.map(queue_name);
+            let what = match &name {
+                // Without a key of the queue's own, each message's key says which queue it goes to.
+                None if target.exchange.is_empty() => What::EveryQueue,
+                Some(name) if target.exchange.is_empty() => What::Queue(name),
+                _ => What::exchange(&target.exchange, key.map_or(Keys::All, Keys::One)),
+            };
+            self.ask(Action::Publish, what)?;
         }
         if let Some(redrive) = &attributes.redrive {
             self.ask(Action::Publish, What::Queue(&redrive.target))?;
@@ -328,10 +326,4 @@ impl<'a> Asker<'a> {
             None => self.ask(Action::Subscribe, everything()),
         }
     }
-}
-
-/// The queue that a key means on the default exchange.
-fn joined(key: &Levels) -> Bytes {
-    let levels: Vec<&[u8]> = key.iter().collect();
-    Bytes::from(levels.join(&b'.'))
 }

@@ -49,6 +49,7 @@ use crate::{
 use draft::Draft;
 
 pub use revoke::Reading;
+pub use route::queue_name;
 
 impl Broker {
     /// Decides a command of a connection that has been attached. `Authenticate` is not for the core.

@@ -11,12 +11,13 @@ use crate::{
 impl Broker {
     pub(super) fn decide_receipt(&self, from: SessionId, it: &UseReceipt, draft: &mut Draft<'_>) {
         let (id, qseq) = (it.receipt.queue, it.receipt.qseq);
-        let found = self
-            .queue(id)
-            .and_then(|queue| Some((queue, self.entry(id, qseq)?)));
-        let fifo = self
-            .queue(id)
-            .is_some_and(|queue| queue.attributes().fifo.is_some());
+        let Some(vhost) = self.attached(from).map(|attached| attached.vhost) else {
+            return;
+        };
+        // Rights are those of the connection's own virtual host: a queue elsewhere is not there for it.
+        let queue = self.queue(id).filter(|queue| queue.declared.vhost == vhost);
+        let fifo = queue.is_some_and(|queue| queue.attributes().fifo.is_some());
+        let found = queue.and_then(|queue| Some((queue, self.entry(id, qseq)?)));
         let Some((queue, view)) = found else {
             // A message that is gone was deleted already, which is what was asked for.
             if it.to == ReceiptUse::Delete && !fifo {

@@ -5,9 +5,9 @@
 
 use bytes::Bytes;
 use message::{Filter, Name, VhostId};
-use session::{Binding, ConsumerId, Event, ExchangeKind, QueueId, SessionId, Source};
+use session::{Binding, ConsumerId, Event, ExchangeKind, QueueId, RefusalKind, SessionId, Source};
 
-use super::{consumer_lane, draft::Draft};
+use super::{consumer_lane, draft::Draft, refusal, shown};
 use crate::{
     Broker, Context, Decision, Wait,
     change::{ClientUnsubscribed, Kind},
@@ -73,8 +73,42 @@ impl Broker {
         out: &mut Decision,
     ) -> bool {
         let mut draft = Draft::new(cx, out);
+        self.revoke_pulls(session, may, &mut draft);
         self.revoke_consumers(session, may, &mut draft);
         self.revoke_subscriptions(session, may, &mut draft)
+    }
+
+    /// Pulls that wait for messages of a queue that may not be read are answered with a refusal.
+    fn revoke_pulls(
+        &self,
+        session: SessionId,
+        may: &dyn Fn(Reading<'_>) -> bool,
+        draft: &mut Draft<'_>,
+    ) {
+        let Some(attached) = self.attached(session) else {
+            return;
+        };
+        for (token, at) in &attached.pulls {
+            let (Some(queue), Some(waiting)) = (
+                self.queue(at.queue),
+                self.soft_queue(at.queue).pulls.get(&at.place),
+            ) else {
+                continue;
+            };
+            if may(Reading::Queue(&queue.declared.name)) {
+                continue;
+            }
+            let (session, token) = (session, *token);
+            draft.change(Kind::PullEnds { session, token });
+            let revoked = refusal(
+                RefusalKind::AccessDenied,
+                format!(
+                    "queue '{}' may not be read any more",
+                    shown(&queue.declared.name)
+                ),
+            );
+            self.refuse(session, waiting.lane, token, revoked, draft);
+        }
     }
 
     fn revoke_consumers(

@@ -39,7 +39,8 @@ pub(crate) fn exchange_and_key(address: &Address) -> (Name, Levels) {
 }
 
 /// The queue that a key names on the default exchange. A key of several levels was written with dots.
-pub(crate) fn queue_name(key: &Levels) -> Name {
+#[must_use]
+pub fn queue_name(key: &Levels) -> Name {
     match key.len() {
         0 => Name::new(),
         1 => Bytes::copy_from_slice(key.level(0).unwrap_or_default()),

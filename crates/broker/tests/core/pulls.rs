@@ -107,6 +107,58 @@ fn a_pull_that_waits_is_answered_by_the_next_message_or_when_its_time_is_over() 
 }
 
 #[test]
+fn a_pull_that_waits_is_refused_when_its_queue_may_not_be_read_any_more() {
+    let mut rig = Rig::new();
+    let a = standard(&mut rig);
+    rig.durable_queue(a, "other", QueueAttributes::default());
+    let revoked = pull(&mut rig, 1, 1000, 1000);
+    let kept = Pull {
+        queue: "other".into(),
+        ..pull(&mut rig, 1, 1000, 1000)
+    };
+    let (revoked_token, kept_token) = (revoked.token, kept.token);
+    rig.command(a, Command::Pull(revoked));
+    rig.command(a, Command::Pull(kept));
+    rig.run(|broker, cx, out| {
+        let may = |reading: broker::Reading<'_>| match reading {
+            broker::Reading::Queue(name) => name != "q",
+            _ => true,
+        };
+        assert!(!broker.decide_revoke(a, &may, cx, out));
+    });
+    let refused = rig.told[&a].iter().any(|told| {
+        matches!(&told.event, Event::Refused { token, refusal }
+            if *token == revoked_token && refusal.kind == RefusalKind::AccessDenied)
+    });
+    assert!(refused, "{:?}", rig.told[&a]);
+    rig.send(a, "q", "secret");
+    assert_eq!(answer(&rig, a, revoked_token), None);
+    rig.send(a, "other", "open");
+    let got = answer(&rig, a, kept_token).expect("goes on waiting");
+    assert_eq!(got[0].0, "open");
+    rig.check_replay();
+}
+
+#[test]
+fn a_receipt_is_good_in_its_own_virtual_host_only() {
+    let mut rig = Rig::new();
+    let a = standard(&mut rig);
+    rig.run(|broker, cx, out| broker.decide_vhosts(&["/", "elsewhere"], cx, out));
+    let elsewhere = rig.broker.vhost("elsewhere").expect("made above");
+    let stranger = rig.attach_in(2, elsewhere);
+    rig.send(a, "q", "kept");
+    let (_, receipt) = receive(&mut rig, a, 1, 1000).remove(0);
+    let visible = ReceiptUse::Visibility { ms: 0 };
+    assert_eq!(
+        used(&mut rig, stranger, receipt, visible),
+        Err(RefusalKind::UnknownDelivery)
+    );
+    // As if the message were gone already.
+    assert_eq!(used(&mut rig, stranger, receipt, ReceiptUse::Delete), Ok(0));
+    assert_eq!(used(&mut rig, a, receipt, ReceiptUse::Delete), Ok(1));
+}
+
+#[test]
 fn what_waits_goes_with_its_connection_its_queue_or_by_its_own_wish() {
     let mut rig = Rig::new();
     let a = standard(&mut rig);
