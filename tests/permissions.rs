@@ -483,6 +483,76 @@ fn a_file_with_errors_changes_nothing_and_other_keys_are_named() -> anyhow::Resu
 }
 
 #[test]
+fn a_session_that_is_away_is_not_kept_what_it_may_not_read() -> anyhow::Result<()> {
+    let server = Server::start_with_file(&with_rules(""));
+    let open = |server: &Server| {
+        let mut packet = as_ada(MqttVersion::V5, "c1");
+        packet.clean_start = false;
+        packet
+            .properties
+            .0
+            .push(::mqtt::codec::Property::SessionExpiryInterval(600));
+        Mqtt::open(Transport::tcp(server.door("mqtt")), packet)
+    };
+    let other = |server: &Server| {
+        let transport = Transport::tcp(server.door("mqtt"));
+        Mqtt::clean(transport, MqttVersion::V5, "w")
+    };
+    let (mut client, _) = open(&server)?;
+    for topic in ["a", "b", "$share/g/b/c"] {
+        client.subscribe(topic, 1)?;
+    }
+    client.disconnect()?;
+    other(&server)?.publish("b", "allowed", 1)?;
+    server.reload(&with_rules(r#"{ deny = ["subscribe"], topic = "b/#" }"#));
+    let none = ReasonCode::NO_MATCHING_SUBSCRIBERS;
+    let mut publisher = other(&server)?;
+    assert_eq!(publisher.publish("b", "no", 1)?, none);
+    assert_eq!(publisher.publish("b/c", "no", 1)?, none);
+    publisher.publish("a", "yes", 1)?;
+    // The same where the rules have changed in between two runs.
+    let server = server.restart_with_file(&with_rules(r#"{ deny = ["subscribe"], topic = "a" }"#));
+    assert_eq!(other(&server)?.publish("a", "no", 1)?, none);
+    let (mut client, ack) = open(&server)?;
+    assert!(ack.session_present);
+    assert_eq!(client.next()?.payload, "allowed");
+    assert_eq!(client.next()?.payload, "yes");
+    server.stop();
+    Ok(())
+}
+
+#[test]
+fn sighup_drops_wills_that_are_not_allowed_any_more() -> anyhow::Result<()> {
+    let server = Server::start_with_file(&with_rules(""));
+    let mut watcher = Mqtt::clean(Transport::tcp(server.door("mqtt")), MqttVersion::V5, "w")?;
+    watcher.subscribe("will/#", 1)?;
+    let open = |id: &str, topic: &'static str| {
+        let mut packet = as_ada(MqttVersion::V5, id);
+        packet.will = Some(::mqtt::codec::Will {
+            qos: 1,
+            retain: false,
+            properties: Default::default(),
+            topic: topic.into(),
+            payload: "gone".into(),
+        });
+        Mqtt::open(Transport::tcp(server.door("mqtt")), packet)
+    };
+    let (dropped, _) = open("c1", "will/no")?;
+    let (kept, _) = open("c2", "will/yes")?;
+    server.reload(&with_rules(r#"{ deny = ["publish"], topic = "will/no" }"#));
+    drop(dropped);
+    drop(kept);
+    assert_eq!(watcher.next()?.topic, "will/yes".into());
+    // Nor of a user who is gone.
+    let (_deleted, _) = open("c3", "will/deleted")?;
+    server.reload("[auth]\nguest = true\n");
+    watcher.publish("will/last", "x", 1)?;
+    assert_eq!(watcher.next()?.topic, "will/last".into());
+    server.stop();
+    Ok(())
+}
+
+#[test]
 fn a_session_that_comes_back_reads_only_what_it_may() -> anyhow::Result<()> {
     let server = Server::start_with_file(&with_rules(""));
     let open = || {

@@ -317,6 +317,12 @@ impl Server {
         Self::start_in(Arc::clone(&self.dir), self.settings.clone())
     }
 
+    /// The same, under another text in the configuration file.
+    pub(crate) fn restart_with_file(self, text: &str) -> Self {
+        fs::write(self.dir.file(CONFIG), text).expect("the directory is writable");
+        self.restart()
+    }
+
     /// Another process in the same directory, killed after so long whether it is ready or not.
     pub(crate) fn start_and_kill(&self, after: Duration) {
         let mut command = serve(&self.dir.data(), &self.settings);

@@ -244,6 +244,22 @@ impl Users {
         self.admit(entry, vhost, client)
     }
 
+    /// The user as whom something is kept that outlives its connection. `None`: the virtual host does not exist any more.
+    #[must_use]
+    pub fn absent(&self, user: &Arc<str>, vhost: &str, client: &[u8]) -> Option<Principal> {
+        let vhost = self.known_vhost(vhost)?;
+        let own = self
+            .entries
+            .get(user)
+            .map_or(&[][..], |listed| &listed.rules);
+        Some(Principal {
+            user: Arc::clone(user),
+            rights: Rights::new(&self.rules_of(user, &vhost, own), user, client),
+            vhost,
+            anonymous: false,
+        })
+    }
+
     /// Whether the user may come from where the peer is. Without an entry: whether anybody may.
     fn check_place(
         &self,

@@ -30,7 +30,7 @@ pub(crate) const fn is_soft(queue: QueueId) -> bool {
 
 /// A client session, made once and never reused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct ClientNo(pub(crate) u64);
+pub struct ClientNo(pub(crate) u64);
 
 impl ClientNo {
     pub(crate) const fn is_soft(self) -> bool {

@@ -47,7 +47,7 @@ use session::QueueId;
 
 use crate::{durable::Durable, soft::Soft};
 
-pub use change::Change;
+pub use change::{Change, ClientNo};
 pub use config::Config;
 pub use counters::{Counters, Metric};
 pub use decide::{Reading, queue_name};

@@ -187,7 +187,11 @@ impl Node {
         let (verify, jobs) = VerifyPool::new(config.verify_queue_max);
         let (stored, reads) = Stored::new(recovered.journal.clone());
         let shared = Arc::new(Shared {
-            core: Mutex::new(Core::new(recovered.broker, users, recovered.seed)),
+            core: Mutex::new(Core::new(
+                recovered.broker,
+                Arc::clone(&users),
+                recovered.seed,
+            )),
             journal: recovered.journal,
             clock: Arc::new(Clock::starting_after(recovered.last)),
             stored,
@@ -211,6 +215,7 @@ impl Node {
             });
             false
         });
+        reload::look_at_absent(&shared, &users);
         let mut threads = Vec::new();
         let mut start = |name: String, run: Box<dyn FnOnce() + Send>| -> Result<(), StartError> {
             let shared = Arc::clone(&shared);

@@ -112,6 +112,7 @@ impl<'a> Asker<'a> {
             Reading::Topic(filter) => self.ask(Action::Subscribe, What::Topic(Keys::Of(filter))),
             Reading::Queue(name) => self.read(name),
             Reading::Binding(binding) => self.source(binding),
+            Reading::Will(message) => self.message(message),
         };
         asked.is_ok()
     }

@@ -7,9 +7,10 @@
 //! | rules | its next command is judged by the new ones |
 //! | a consumer may not read its queue any more, or a queue of its own not what it is bound to | the consumer is cancelled, in its protocol's words |
 //! | a subscription of its client session is not allowed any more | it ends, and the connection is closed: there is no word for it |
+//! | its will, by rules or because its user may not be there any more | it is dropped |
 //!
-//! What a client session that is away may not read any more it loses when it comes back. What was queued for it while it was
-//! allowed is delivered.
+//! Client sessions that are away lose what they may not have any more too, also when the rules have changed while the node
+//! was not running. What was queued for one while it was allowed is delivered.
 //!
 //! A virtual host that was taken away is closed to everyone, and what is in it stays: given back, it is as it was.
 //!
@@ -18,6 +19,8 @@
 
 use std::sync::Arc;
 
+use auth::Users;
+use broker::{ClientNo, Reading};
 use session::{CloseReason, Event, SessionId};
 
 use crate::{
@@ -29,6 +32,8 @@ use crate::{
 
 /// Connections looked at in one hold of the lock.
 const SLICE: usize = 256;
+/// No connection has this number.
+const NOBODY: SessionId = SessionId(0);
 
 /// What a reload came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,7 +45,7 @@ pub struct Reloaded {
 }
 
 /// See the module.
-pub(crate) fn reload(shared: &Shared, users: Arc<auth::Users>) -> Reloaded {
+pub(crate) fn reload(shared: &Shared, users: Arc<Users>) -> Reloaded {
     let mut ids: Vec<SessionId> = Vec::new();
     shared.stepped(|core, step| {
         let vhosts: Vec<&str> = users.vhosts().iter().map(|vhost| &**vhost).collect();
@@ -65,13 +70,32 @@ pub(crate) fn reload(shared: &Shared, users: Arc<auth::Users>) -> Reloaded {
             shared.audit.closed(&closed, shared.clock.now());
         }
     }
+    look_at_absent(shared, &users);
     reloaded
+}
+
+/// Ends what client sessions that are away may not have under these users.
+pub(crate) fn look_at_absent(shared: &Shared, users: &Users) {
+    let mut clients = Vec::new();
+    shared.stepped(|core, _| {
+        clients = core.broker.client_sessions();
+        false
+    });
+    clients.sort_unstable();
+    for slice in clients.chunks(SLICE) {
+        shared.stepped(|core, step| {
+            for client in slice {
+                core.curtail_absent(step, users, *client);
+            }
+            false
+        });
+    }
 }
 
 fn look_again(
     core: &mut Core,
     step: &mut Step<'_, '_>,
-    users: &auth::Users,
+    users: &Users,
     id: SessionId,
     reloaded: &mut Reloaded,
     closed: &mut Vec<Closed>,
@@ -105,6 +129,11 @@ fn look_again(
                 refusal,
             });
             reloaded.closed += 1;
+            // Its will would be the word of somebody who may not speak.
+            core.decided(step, |broker, cx, out| {
+                let may = |reading: Reading<'_>| !matches!(reading, Reading::Will(_));
+                broker.decide_revoke(id, &may, cx, out);
+            });
             let reason = CloseReason::Administrative;
             core.tell(step, id, Event::Closing { reason });
         }
@@ -140,6 +169,26 @@ impl Core {
             self.tell(step, id, Event::Closing { reason });
         }
         ended
+    }
+
+    fn curtail_absent(&mut self, step: &mut Step<'_, '_>, users: &Users, client: ClientNo) {
+        let Some((vhost, user, client_id)) = self.broker.away(client) else {
+            return;
+        };
+        let vhost_name = self.broker.vhost_name(vhost);
+        let principal = vhost_name.and_then(|name| users.absent(&user, &name, &client_id));
+        let Some(principal) = principal.filter(|principal| !principal.rights.is_all()) else {
+            return;
+        };
+        self.decided(step, |broker, cx, out| {
+            let asker = Asker {
+                session: NOBODY,
+                vhost,
+                principal: &principal,
+                broker,
+            };
+            broker.decide_revoke_away(client, &|reading| asker.may_read(reading), cx, out);
+        });
     }
 
     /// A client session was opened: its id may have been made up, and what it resumes may not be allowed any more. The client

@@ -3,14 +3,17 @@
 //! A queue that the core named and that is exclusive to a connection is a part of that connection: it may be read as long as
 //! what it is bound to may be. Any other queue is a thing of its own, and so are its bindings.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use message::{Filter, Name, VhostId};
+use message::{Filter, Message, Name, VhostId};
 use session::{Binding, ConsumerId, Event, ExchangeKind, QueueId, RefusalKind, SessionId, Source};
 
 use super::{consumer_lane, draft::Draft, refusal, shown};
 use crate::{
     Broker, Context, Decision, Wait,
-    change::{ClientUnsubscribed, Kind},
+    change::{ClientEnded, ClientNo, ClientUnsubscribed, Kind},
+    durable::Client,
     record::wire::Wire as _,
 };
 
@@ -26,6 +29,8 @@ pub enum Reading<'a> {
     Queue(&'a Name),
     /// What feeds a queue of its own.
     Binding(&'a Binding),
+    /// Not read, but kept for it as its subscriptions are: the will of its client session.
+    Will(&'a Message),
 }
 
 impl Broker {
@@ -75,7 +80,36 @@ impl Broker {
         let mut draft = Draft::new(cx, out);
         self.revoke_pulls(session, may, &mut draft);
         self.revoke_consumers(session, may, &mut draft);
-        self.revoke_subscriptions(session, may, &mut draft)
+        self.client_of(session).is_some_and(|(number, client)| {
+            self.revoke_subscriptions(number, client, may, &mut draft)
+        })
+    }
+
+    /// The client sessions that outlive their connections, in no order.
+    #[must_use]
+    pub fn client_sessions(&self) -> Vec<ClientNo> {
+        self.durable.clients.keys().copied().collect()
+    }
+
+    /// Where a client session that is away lives, whose it is, and its client id.
+    #[must_use]
+    pub fn away(&self, number: ClientNo) -> Option<(VhostId, Arc<str>, Bytes)> {
+        let client = self.client(number).filter(|client| client.away)?;
+        let user = client.user.clone()?;
+        Some((client.vhost, user, client.client_id.clone()))
+    }
+
+    /// The same as [`Self::decide_revoke`] for a client session that is away.
+    pub fn decide_revoke_away(
+        &self,
+        number: ClientNo,
+        may: &dyn Fn(Reading<'_>) -> bool,
+        cx: &Context,
+        out: &mut Decision,
+    ) {
+        if let Some(client) = self.client(number).filter(|client| client.away) {
+            self.revoke_subscriptions(number, client, may, &mut Draft::new(cx, out));
+        }
     }
 
     /// Pulls that wait for messages of a queue that may not be read are answered with a refusal.
@@ -177,13 +211,20 @@ impl Broker {
 
     fn revoke_subscriptions(
         &self,
-        session: SessionId,
+        number: ClientNo,
+        client: &Client,
         may: &dyn Fn(Reading<'_>) -> bool,
         draft: &mut Draft<'_>,
     ) -> bool {
-        let Some((number, client)) = self.client_of(session) else {
-            return false;
-        };
+        let session = self.connection_of(number);
+        if let Some(will) = &client.will
+            && !may(Reading::Will(&will.message))
+        {
+            draft.change(Kind::WillDone(ClientEnded {
+                client: number,
+                doomed: false,
+            }));
+        }
         let end = |source: Source, draft: &mut Draft<'_>| {
             draft.change(Kind::ClientUnsubscribed(Box::new(ClientUnsubscribed {
                 client: number,
@@ -208,8 +249,11 @@ impl Broker {
             if allowed {
                 continue;
             }
-            let consumers = self.attached(session).map(|attached| &attached.consumers);
-            for (consumer, reads) in consumers.into_iter().flatten() {
+            let attached = session.and_then(|session| Some((session, self.attached(session)?)));
+            for (session, (consumer, reads)) in attached
+                .into_iter()
+                .flat_map(|(session, it)| it.consumers.iter().map(move |it| (session, it)))
+            {
                 if reads.through_client && reads.queue == known.queue {
                     let consumer = *consumer;
                     draft.change(Kind::ConsumerGone { session, consumer });
