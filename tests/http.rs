@@ -1,5 +1,7 @@
 //! The HTTP port: health, metrics, and WebSocket: which protocol is spoken, and who may come.
 
+use std::collections::BTreeSet;
+
 use ::mqtt::codec::Version as MqttVersion;
 use ::stomp::Version as StompVersion;
 use anyhow::Context as _;
@@ -33,6 +35,11 @@ fn health_and_metrics_answer() -> anyhow::Result<()> {
         samples += 1;
     }
     assert!(samples > 10, "{text}");
+    // One name, one meaning: a second TYPE line makes readers of this format refuse all of it.
+    let mut typed = BTreeSet::new();
+    for line in text.lines().filter(|line| line.starts_with("# TYPE ")) {
+        assert!(typed.insert(line.split(" ").nth(2)), "twice: {line}");
+    }
     server.stop();
     Ok(())
 }

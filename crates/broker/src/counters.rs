@@ -78,7 +78,7 @@ counters! {
     /// Publishes, or targets of them, refused.
     refused_publishes,
     /// Other commands refused.
-    refused,
+    refused_commands,
     /// Repeats of exactly-once publishes and dedup ids.
     duplicates,
     /// Entries made in queues.
@@ -139,7 +139,7 @@ impl Counters {
             Tally::Published => &mut self.published,
             Tally::Unmatched => &mut self.unmatched,
             Tally::RefusedPublish => &mut self.refused_publishes,
-            Tally::Refused => &mut self.refused,
+            Tally::Refused => &mut self.refused_commands,
             Tally::Duplicate => &mut self.duplicates,
             Tally::DroppedNoRoom => &mut self.dropped_no_room,
             Tally::DroppedTooLarge => &mut self.dropped_too_large,
