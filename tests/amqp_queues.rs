@@ -192,6 +192,111 @@ fn basic_get_takes_one_and_counts_the_rest() -> anyhow::Result<()> {
 }
 
 /// [AMQP-basic.qos.prefetch-count.01]
+/// [RABBIT-qos-1]: without `global` each later consumer has its own, with it the channel has one besides.
+#[test]
+fn prefetch_of_consumers_and_of_the_channel() -> anyhow::Result<()> {
+    on_server(async |client| {
+        let global = BasicQosOptions { global: true };
+        let each = BasicQosOptions { global: false };
+        client.channel.basic_qos(2, each).await?;
+        let mut queues = Vec::new();
+        for queue in ["a", "b"] {
+            client.declare(queue, &[]).await?;
+            for number in 1..=5u8 {
+                client.publish("", queue, &[number]).await?;
+            }
+            let mut consumer = client.consume(queue).await?;
+            let first = consumer.next().await?;
+            let second = consumer.next().await?;
+            // Two are out to each.
+            assert_eq!(client.declare(queue, &[]).await?, 3, "{queue}");
+            queues.push((consumer, first, second));
+        }
+        // The channel has four out, which is more than three: settling one lets no other go, settling two does.
+        client.channel.basic_qos(3, global).await?;
+        let (mut consumer, first, second) = queues.remove(0);
+        first.ack(BasicAckOptions::default()).await?;
+        assert_eq!(client.declare("a", &[]).await?, 3);
+        second.ack(BasicAckOptions::default()).await?;
+        let third = consumer.next().await?;
+        assert_eq!(third.data, [3]);
+        assert_eq!(client.declare("a", &[]).await?, 2);
+        // 0 is no window: the consumer's own is left.
+        client.channel.basic_qos(0, global).await?;
+        assert_eq!(consumer.next().await?.data, [4]);
+        assert_eq!(client.declare("a", &[]).await?, 1);
+        Ok(())
+    })
+}
+
+/// [RABBIT-delivery-limit-1]: the failed deliveries are counted in a header, and bounded.
+#[test]
+fn a_redelivery_tells_how_many_failed_until_the_limit() -> anyhow::Result<()> {
+    on_server(async |client| {
+        client.declare("dead", &[]).await?;
+        let arguments = [
+            ("x-queue-type", text("quorum")),
+            ("x-delivery-limit", AMQPValue::LongInt(2)),
+            (DEAD_EXCHANGE, text("")),
+            (TO_DEAD, text("dead")),
+        ];
+        client.declare("live", &arguments).await?;
+        client.publish("", "live", b"again").await?;
+        let mut live = client.consume("live").await?;
+        for failed in 0..=2 {
+            let delivery = live.next().await?;
+            assert_eq!(delivery.redelivered, failed > 0);
+            let count = delivery.properties.headers().as_ref().and_then(|headers| {
+                let count = headers.inner().get("x-delivery-count")?;
+                count.as_long_long_int()
+            });
+            assert_eq!(count, (failed > 0).then_some(failed));
+            delivery
+                .nack(BasicNackOptions {
+                    requeue: true,
+                    ..BasicNackOptions::default()
+                })
+                .await?;
+        }
+        let mut dead = client.consume("dead").await?;
+        let entry = death(&dead.accept().await?.properties)?;
+        assert_eq!(words(&entry, "reason"), "delivery_limit");
+        Ok(())
+    })
+}
+
+/// [RABBIT-dead-letter-2]
+#[test]
+fn a_dead_letter_names_all_its_keys_and_its_expiration_as_sent() -> anyhow::Result<()> {
+    on_server(async |client| {
+        client.declare("dead", &[]).await?;
+        client.declare("copies", &[]).await?;
+        let arguments = [(DEAD_EXCHANGE, text("")), (TO_DEAD, text("dead"))];
+        client.declare("a.live", &arguments).await?;
+        let mut headers = FieldTable::default();
+        let keys = vec![text("copies"), AMQPValue::LongInt(5)];
+        headers.insert("CC".into(), AMQPValue::FieldArray(keys.into()));
+        let properties = persistent()
+            .with_expiration("0001".into())
+            .with_headers(headers);
+        client
+            .publish_with("", "a.live", b"short", properties)
+            .await?;
+        let mut dead = client.consume("dead").await?;
+        let delivery = dead.accept().await?;
+        let entry = death(&delivery.properties)?;
+        assert_eq!(words(&entry, "reason"), "expired");
+        assert_eq!(words(&entry, "original-expiration"), "0001");
+        let keys = entry.inner().get("routing-keys").cloned();
+        let wanted = vec![text("a.live"), text("copies")];
+        assert_eq!(keys, Some(AMQPValue::FieldArray(wanted.into())));
+        // It was sent on with the queue's key alone.
+        let headers = delivery.properties.headers().clone().context("headers")?;
+        assert!(!headers.inner().contains_key("CC"));
+        Ok(())
+    })
+}
+
 #[test]
 fn prefetch_bounds_what_is_out() -> anyhow::Result<()> {
     on_server(async |client| {

@@ -320,3 +320,90 @@ fn consumers_are_told_when_their_queue_goes_and_basic_get_in_all_its_cases() -> 
         Ok(())
     })
 }
+
+/// [RABBIT-reply-to-1]: who is asked looks for the asker by a passive declaration, from another connection.
+#[test]
+fn the_asked_sees_whether_the_asker_still_listens() -> anyhow::Result<()> {
+    with_client(|server, client| {
+        let mut asker = AmqpFrames::open(Transport::tcp(server.door("amqp")))?;
+        let pseudo = "amq.rabbitmq.reply-to";
+        let consume = basic::Consume {
+            queue: pseudo.into(),
+            no_ack: true,
+            ..basic::Consume::default()
+        };
+        asker.asks(consume, "basic.consume-ok")?;
+        client.asks(durable("requests", &[]), "queue.declare-ok")?;
+        let properties = BasicProperties {
+            reply_to: Some(pseudo.into()),
+            ..BasicProperties::default()
+        };
+        let method = basic::Publish {
+            routing_key: "requests".into(),
+            ..basic::Publish::default()
+        };
+        asker.say(1, method)?;
+        let mut out = BytesMut::new();
+        encode_header(&mut out, 1, 60, 0, &properties.to_bytes());
+        asker.bytes(&out)?;
+        // An answer of the server behind the publish: it has arrived.
+        asker.asks(durable("requests", &[]), "queue.declare-ok")?;
+        let get = basic::Get {
+            queue: "requests".into(),
+            no_ack: true,
+            ..basic::Get::default()
+        };
+        client.asks(get, "basic.get-ok")?;
+        let Some(Frame::Header { header, .. }) = client.frame_or_end()? else {
+            bail!("a header follows");
+        };
+        let properties = BasicProperties::decode(header.properties)?;
+        let passive = |queue: &Short| queue::Declare {
+            queue: queue.clone(),
+            passive: true,
+            ..queue::Declare::default()
+        };
+        let reply_to = properties.reply_to.context("it says where to")?;
+        assert_ne!(&reply_to[..], pseudo.as_bytes());
+        for name in [&reply_to, &Short::from(pseudo)] {
+            client.say(1, passive(name))?;
+            let Method::QueueDeclareOk(found) = client.method()? else {
+                bail!("{name} is there");
+            };
+            assert_eq!((&found.queue, found.consumer_count), (name, 1));
+        }
+        asker.say(0, amqp091::codec::connection::Close::default())?;
+        let end = asker.method()?;
+        assert_eq!(end.name(), "connection.close-ok");
+        anyhow::ensure!(asker.frame_or_end()?.is_none(), "and the end");
+        assert_eq!(client.is_refused(passive(&reply_to))?.0, 404);
+        Ok(())
+    })
+}
+
+/// [AMQP-queue.unbind.queue.must-exist], [AMQP-queue.unbind.exchange.must-exist]
+#[test]
+fn unbinding_what_is_not_there_succeeds() -> anyhow::Result<()> {
+    with_client(|_, client| {
+        client.asks(durable("jobs", &[]), "queue.declare-ok")?;
+        for (queue, exchange) in [
+            ("jobs", "amq.direct"),
+            ("nowhere", "amq.direct"),
+            ("jobs", "nowhere"),
+        ] {
+            let unbind = queue::Unbind {
+                queue: queue.into(),
+                exchange: exchange.into(),
+                routing_key: "k".into(),
+                ..queue::Unbind::default()
+            };
+            client.asks(unbind, "queue.unbind-ok")?;
+        }
+        let unbind = exchange::Unbind {
+            destination: "nowhere".into(),
+            source: "amq.direct".into(),
+            ..exchange::Unbind::default()
+        };
+        client.asks(unbind, "exchange.unbind-ok")
+    })
+}

@@ -169,25 +169,40 @@ fn bind(config: &Config) -> Result<Vec<Listener>, net::BindError> {
     Ok(listeners)
 }
 
+/// How many ports that the system chose may be taken in the other family.
+const LOOPBACK_TRIES: usize = 64;
+
 /// Both families, one port: a client that knows the name `localhost` may try either first. IPv6 may not be there.
 fn bind_loopback(
     name: &'static str,
     port: u16,
     listeners: &mut Vec<Listener>,
 ) -> Result<(), net::BindError> {
-    let [first, _] = loopback(port);
-    let first = Listener::bind(name, &first.to_string())?;
-    // Port 0 was the system's choice; the other family has the same.
-    let [_, second] = loopback(first.address().port());
-    listeners.push(first);
-    match Listener::bind(name, &second.to_string()) {
-        Ok(second) => listeners.push(second),
-        Err(error) if is_without(&error.source) => {
-            tracing::debug!(listener = name, %error, "no IPv6 here");
+    // Ports that the system chose and that something else has in the other family, held so that it chooses others.
+    let mut taken = Vec::new();
+    loop {
+        let [first, _] = loopback(port);
+        let first = Listener::bind(name, &first.to_string())?;
+        // Port 0 was the system's choice; the other family has the same.
+        let [_, second] = loopback(first.address().port());
+        match Listener::bind(name, &second.to_string()) {
+            Ok(second) => listeners.extend([first, second]),
+            Err(error) if is_without(&error.source) => {
+                tracing::debug!(listener = name, %error, "no IPv6 here");
+                listeners.push(first);
+            }
+            Err(error)
+                if port == 0
+                    && error.source.kind() == io::ErrorKind::AddrInUse
+                    && taken.len() < LOOPBACK_TRIES =>
+            {
+                taken.push(first);
+                continue;
+            }
+            Err(error) => return Err(error),
         }
-        Err(error) => return Err(error),
+        return Ok(());
     }
-    Ok(())
 }
 
 /// Whether the system has no such address or no such family of addresses.

@@ -66,7 +66,7 @@ pub struct Refusal {
     pub kind: RefusalKind,
     /// What a person reads.
     pub detail: Cow<'static, str>,
-    /// For `Inequivalent`: the declaration that is there, as the protocol gave it (`QueueOptions::declaration`), so that it
+    /// For `Inequivalent`, and for `Locked` where it is another's queue: the declaration that is there, as the protocol gave it (`QueueOptions::declaration`), so that it
     /// can say what differs in its own words.
     pub known: Option<Bytes>,
 }

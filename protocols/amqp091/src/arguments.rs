@@ -13,6 +13,7 @@
 //! | `x-dead-letter-strategy` | `at-most-once` is what happens; `at-least-once` is refused |
 //! | `x-consumer-timeout` | refused: deliveries are never taken back for being old |
 //!
+//! `x-cancel-on-ha-failover` of a consumer is a boolean and means nothing, because no queue is mirrored.
 //! `x-queue-mode`, `x-queue-version`, `x-queue-leader-locator`, `x-quorum-initial-group-size`, `x-max-in-memory-length` and
 //! `-bytes` say where and how a cluster keeps a queue; there is one way here, and they are checked as far as RabbitMQ checks
 //! them. Arguments that nobody knows are accepted, as there. What a redeclaration compares: `equivalence.rs`.
@@ -169,6 +170,8 @@ pub(crate) fn exchange_options(
 pub(crate) fn consumer_priority(table: &Properties, of: &str) -> Result<i32, Fault> {
     let arguments = Arguments { table, of };
     arguments.check_not_timed()?;
+    // It speaks of mirrored queues only, of which there are none: nothing follows from it, as in RabbitMQ for other queues.
+    arguments.bool("x-cancel-on-ha-failover")?;
     let Some(value) = arguments.first("x-priority") else {
         return Ok(0);
     };

@@ -46,7 +46,7 @@ use message::{
 };
 
 use crate::{
-    arguments::lossy,
+    arguments::{lossy, type_name},
     codec::{BasicProperties, ContentHeader, Short, basic},
     error::{Fault, ReplyCode},
     key,
@@ -204,23 +204,39 @@ fn address(vhost: VhostId, exchange: &Bytes, key: &Bytes) -> Result<Address, Fau
     Ok(Address::exchange(vhost, exchange.clone(), key::levels(key)))
 }
 
-/// Milliseconds as decimal text.
+/// Milliseconds as decimal text, with or without a sign, with RabbitMQ's reasons why they are none.
 /// [RABBIT-ttl-2].
 fn expiration(text: &Short) -> Result<u64, Fault> {
-    let invalid = || {
+    let invalid = |why: String| {
         Fault::new(
             ReplyCode::PreconditionFailed,
-            format!("invalid expiration '{text}'"),
+            format!("invalid expiration '{text}': {why}"),
         )
     };
-    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
-        return Err(invalid());
+    let (sign, digits) = match text.split_first() {
+        Some((sign @ (b'+' | b'-'), digits)) => (*sign, digits),
+        _ => (b'+', &text[..]),
+    };
+    let count = digits.iter().take_while(|b| b.is_ascii_digit()).count();
+    let (digits, rest) = digits.split_at(count);
+    if digits.is_empty() {
+        return Err(invalid("no_integer".to_owned()));
     }
-    std::str::from_utf8(text)
-        .ok()
-        .and_then(|digits| digits.parse::<u32>().ok())
-        .map(u64::from)
-        .ok_or_else(invalid)
+    if !rest.is_empty() {
+        let why = format!("{{leftover_string,\"{}\"}}", lossy(rest));
+        return Err(invalid(why));
+    }
+    let significant = lossy(digits);
+    let significant = match significant.trim_start_matches('0') {
+        "" => "0",
+        digits => digits,
+    };
+    match significant.parse::<u32>() {
+        Ok(0) => Ok(0),
+        _ if sign == b'-' => Err(invalid(format!("{{value_negative,-{significant}}}"))),
+        Ok(ms) => Ok(u64::from(ms)),
+        Err(_) => Err(invalid(format!("{{value_too_big,{significant}}}"))),
+    }
 }
 
 /// 0-9-1 has no word for it but the content type.
@@ -395,27 +411,37 @@ fn take_named(message: &mut Message) {
     }
 }
 
+/// The keys in one of the two headers. What is no text in the list names no queue, and is passed over.
 fn carbon_copies(
     name: &[u8],
     value: &Value,
     kind: Kind,
     out: &mut Vec<Levels>,
 ) -> Result<(), Fault> {
-    let unacceptable = || {
-        Fault::new(
-            ReplyCode::PreconditionFailed,
-            format!("unacceptable type in header '{}'", lossy(name)),
-        )
-    };
     let Value::List(keys) = value else {
-        return Err(unacceptable());
+        return Err(Fault::new(
+            ReplyCode::PreconditionFailed,
+            format!(
+                "invalid message: {{unacceptable_type_in_header,\"{}\",{}}}",
+                lossy(name),
+                type_name(value)
+            ),
+        ));
     };
     for key in keys {
         let (Value::Text(text) | Value::LongString(text)) = key else {
-            return Err(unacceptable());
+            continue;
         };
         if text.len() > Short::LEN_MAX {
-            return Err(unacceptable());
+            return Err(Fault::new(
+                ReplyCode::PreconditionFailed,
+                format!(
+                    "invalid message: a key of {} bytes in header '{}', the longest is {}",
+                    text.len(),
+                    lossy(name),
+                    Short::LEN_MAX
+                ),
+            ));
         }
         out.push(match kind {
             Kind::Queue => Levels::one(text.clone()),

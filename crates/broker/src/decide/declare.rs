@@ -198,6 +198,10 @@ impl Broker {
                             .map_or_else(Name::new, |q| q.declared.name.clone())
                     )
                 ),
+            )
+            .but_known(
+                self.queue(id)
+                    .and_then(|q| q.declared.options.declaration.clone()),
             )),
             _ => Ok(()),
         }

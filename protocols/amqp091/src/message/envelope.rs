@@ -82,9 +82,22 @@ fn envelope(
         );
     }
     if !deaths.is_empty() {
-        add_deaths(&mut headers, deaths);
-        if deaths.iter().any(|death| death.original_ttl_ms.is_some()) {
-            properties.expiration = None;
+        let copies = headers.first(b"CC").cloned();
+        let has_expired = deaths.iter().any(|death| death.original_ttl_ms.is_some());
+        let history = History {
+            original: &message.address,
+            copies: match &copies {
+                Some(Value::List(copies)) => copies,
+                _ => &[],
+            },
+            // A life ends in one death only; the text says it as it was sent.
+            expiration: properties.expiration.take_if(|_| has_expired),
+        };
+        history.add(&mut headers, deaths);
+        // A key of the dead-letter queue's own is the only one that the message was sent on with.
+        // [RABBIT-cc-1]
+        if key_text(address) != key_text(&message.address) {
+            while headers.take(b"CC").is_some() {}
         }
     }
     if !headers.is_empty() {
@@ -258,49 +271,88 @@ fn narrow(value: &Value) -> Value {
     }
 }
 
-fn add_deaths(headers: &mut Properties, deaths: &[Death]) {
-    let (Some(last), Some(first)) = (
-        deaths.first(),
-        // The oldest, and of equally old ones the one furthest back: the list is newest first.
-        deaths.iter().rev().min_by_key(|death| death.time),
-    ) else {
-        return;
-    };
-    let texts = |death: &Death| {
-        [
-            ("exchange", long_text(death.exchange.to_vec())),
-            ("queue", long_text(death.queue.to_vec())),
-            ("reason", Value::text(reason(death.reason))),
-        ]
-    };
-    let table = deaths.iter().map(death_table).collect();
-    set(headers, b"x-death", Value::List(table));
-    for (which, death) in [("first", first), ("last", last)] {
-        for (name, value) in texts(death) {
-            set(headers, format!("x-{which}-death-{name}").as_bytes(), value);
-        }
+/// The key of an address as it was published: the name of a queue, else the routing key.
+fn key_text(address: &Address) -> Vec<u8> {
+    match address.kind {
+        Kind::Queue => address.name.to_vec(),
+        _ => key::text(&address.key),
     }
 }
 
-fn death_table(death: &Death) -> Value {
-    let mut pairs = vec![
-        (Value::text("count"), Value::I64(death.count as i64)),
-        (Value::text("reason"), Value::text(reason(death.reason))),
-        (Value::text("queue"), long_text(death.queue.to_vec())),
-        (Value::text("time"), Value::TimeSeconds(death.time.0 / 1000)),
-        (Value::text("exchange"), long_text(death.exchange.to_vec())),
-        (
-            Value::text("routing-keys"),
-            Value::List(vec![long_text(key::text(&death.key))]),
-        ),
-    ];
-    if let Some(ms) = death.original_ttl_ms {
-        pairs.push((
-            Value::text("original-expiration"),
-            Value::text(ms.to_string()),
-        ));
+/// What the dead-letter history tells besides the deaths themselves.
+struct History<'a> {
+    /// Where the message was published first.
+    original: &'a Address,
+    /// Its `CC` header.
+    copies: &'a [Value],
+    /// Its `expiration` as sent, if that was taken off.
+    expiration: Option<Short>,
+}
+
+impl History<'_> {
+    fn add(&self, headers: &mut Properties, deaths: &[Death]) {
+        let (Some(last), Some(first)) = (
+            deaths.first(),
+            // The oldest, and of equally old ones the one furthest back: the list is newest first.
+            deaths.iter().rev().min_by_key(|death| death.time),
+        ) else {
+            return;
+        };
+        let texts = |death: &Death| {
+            [
+                ("exchange", long_text(death.exchange.to_vec())),
+                ("queue", long_text(death.queue.to_vec())),
+                ("reason", Value::text(reason(death.reason))),
+            ]
+        };
+        let table = deaths.iter().map(|death| self.table(death)).collect();
+        set(headers, b"x-death", Value::List(table));
+        for (which, death) in [("first", first), ("last", last)] {
+            for (name, value) in texts(death) {
+                set(headers, format!("x-{which}-death-{name}").as_bytes(), value);
+            }
+        }
     }
-    Value::Map(pairs)
+
+    /// [RABBIT-dead-letter-2]
+    fn table(&self, death: &Death) -> Value {
+        let mut pairs = vec![
+            (Value::text("count"), Value::I64(death.count as i64)),
+            (Value::text("reason"), Value::text(reason(death.reason))),
+            (Value::text("queue"), long_text(death.queue.to_vec())),
+            (Value::text("time"), Value::TimeSeconds(death.time.0 / 1000)),
+            (Value::text("exchange"), long_text(death.exchange.to_vec())),
+            (Value::text("routing-keys"), Value::List(self.keys(death))),
+        ];
+        if let Some(ms) = death.original_ttl_ms {
+            let text = match &self.expiration {
+                Some(text) => long_text(text.to_vec()),
+                None => Value::text(ms.to_string()),
+            };
+            pairs.push((Value::text("original-expiration"), text));
+        }
+        Value::Map(pairs)
+    }
+
+    /// The key that the message died with, and those of its `CC` header while it still went by them.
+    fn keys(&self, death: &Death) -> Vec<Value> {
+        let key = if death.exchange.is_empty() {
+            // The name of a queue is one level, whatever stands in it.
+            death.key.level(0).unwrap_or_default().to_vec()
+        } else {
+            key::text(&death.key)
+        };
+        let copies = if key == key_text(self.original) {
+            self.copies
+        } else {
+            &[]
+        };
+        let texts = copies.iter().filter_map(|copy| match copy {
+            Value::Text(text) | Value::LongString(text) => Some(long_text(text.to_vec())),
+            _ => None,
+        });
+        std::iter::once(long_text(key)).chain(texts).collect()
+    }
 }
 
 /// RabbitMQ's word, or ours where it has none.

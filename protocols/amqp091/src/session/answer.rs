@@ -5,6 +5,7 @@ use session::{Command, Event, Refusal, RefusalKind};
 
 use super::{
     channel::{Channel, Pending, Stage, Waiting},
+    consume::REPLY_QUEUE,
     publish::refused_publish,
     step::Step,
     topology::{binding_command, called, reread},
@@ -172,6 +173,30 @@ impl Channel {
                 if !no_wait {
                     step.send(self.number, exchange::DeleteOk {});
                 }
+                Ok(())
+            }
+            // The same of a binding, when its queue or exchange is gone.
+            // [AMQP-queue.unbind.queue.must-exist], [AMQP-queue.unbind.exchange.must-exist]
+            Pending::Bind {
+                remove: true,
+                reply,
+                ..
+            } if refusal.kind == RefusalKind::NotFound => {
+                if let Some(reply) = reply {
+                    step.send(self.number, reply);
+                }
+                Ok(())
+            }
+            // Who is asked to answer looks whether the asker still listens.
+            // [RABBIT-reply-to-1]
+            Pending::QueueDeclare {
+                name,
+                no_wait,
+                wanted: None,
+            } if refusal.kind == RefusalKind::Locked
+                && refusal.known.as_deref() == Some(REPLY_QUEUE) =>
+            {
+                self.listens(name, no_wait, step);
                 Ok(())
             }
             Pending::Bind {

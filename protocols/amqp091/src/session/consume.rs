@@ -14,11 +14,15 @@ use super::{
 };
 use crate::{
     arguments,
-    codec::{Short, basic},
+    codec::{Short, basic, queue},
     error::{Fault, ReplyCode},
     key,
     message::{self as conversion, DIRECT_REPLY_TO},
 };
+
+/// What the queue behind a pseudo-queue is declared as, so that a passive declaration from elsewhere can tell it from other
+/// exclusive queues.
+pub(crate) const REPLY_QUEUE: &[u8] = b"reply-to";
 
 /// What a consumer is started with.
 struct Reader {
@@ -160,6 +164,7 @@ impl Channel {
                     options: Box::new(QueueOptions {
                         exclusive: true,
                         auto_delete: true,
+                        declaration: Some(Bytes::from_static(REPLY_QUEUE)),
                         ..QueueOptions::default()
                     }),
                 },
@@ -189,6 +194,19 @@ impl Channel {
             },
             step,
         );
+    }
+
+    /// Says that there is such a queue, empty, and with a consumer.
+    pub(crate) fn listens(&mut self, name: Bytes, no_wait: bool, step: &mut Step<'_>) {
+        self.last_queue = Some(Bytes::copy_from_slice(&name));
+        if !no_wait {
+            let method = queue::DeclareOk {
+                queue: Short::new(name).unwrap_or_default(),
+                message_count: 0,
+                consumer_count: 1,
+            };
+            step.send(self.number, method);
+        }
     }
 
     /// The consumer has gone and with it the queue; another may be started.

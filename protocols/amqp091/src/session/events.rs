@@ -11,10 +11,7 @@ use super::{
     publish::refused_publish,
     step::{Step, channel_of},
 };
-use crate::{
-    codec::{Short, connection},
-    error::{Fault, ReplyCode},
-};
+use crate::error::{Fault, ReplyCode};
 
 impl AmqpSession {
     pub(super) fn on_event(
@@ -77,17 +74,10 @@ impl AmqpSession {
                     channel.on_cancelled(number, &mut Step { shared, now, out });
                 }
             }
-            // [RABBIT-blocked-1]
             Event::Blocked { blocked, reason } => {
-                if self.shared.blocked_notify && self.phase == Phase::Running {
-                    let mut step = self.step(now, out);
-                    if blocked {
-                        let reason = Short::cut(reason.to_owned());
-                        step.send(0, connection::Blocked { reason });
-                    } else {
-                        step.send(0, connection::Unblocked {});
-                    }
-                }
+                // It comes after the login already, when nothing has been published yet.
+                self.shared.blocked = blocked.then_some(reason);
+                self.step(now, out).tell_blocked();
             }
             Event::Closing { reason } => return self.on_closing(reason, now, out),
             Event::Authenticated { token, .. }

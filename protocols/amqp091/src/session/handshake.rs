@@ -69,7 +69,10 @@ impl AmqpSession {
             }
             step_out.wire.put(&PROTOCOL_HEADER);
             step_out.wire.end_frame();
-            return Err(Close::fault("the peer does not speak AMQP 0-9-1"));
+            return Err(Close::fault(format!(
+                "the peer does not speak AMQP 0-9-1 but {}",
+                spoken(input)
+            )));
         }
         if known < PROTOCOL_HEADER.len() {
             return Ok(false);
@@ -344,6 +347,23 @@ impl AmqpSession {
         };
         step.send(0, method);
         self.phase = Phase::Tune;
+    }
+}
+
+/// What a peer speaks that begins otherwise than with our header, for the log (4.2.2, and the headers of AMQP 1.0).
+fn spoken(input: &[u8]) -> String {
+    match *input {
+        [b'A', b'M', b'Q', b'P', id, major, minor, revision, ..] => match (id, major) {
+            (0, 1) => format!("AMQP {major}.{minor}.{revision}"),
+            (2, 1) => format!("AMQP {major}.{minor}.{revision} with TLS"),
+            (3, 1) => format!("AMQP {major}.{minor}.{revision} with SASL"),
+            // Before 0-9-1 the first two numbers were the class and the instance of the protocol.
+            (1, 1) if minor >= 8 => "AMQP 0-8".to_owned(),
+            (1, 1) => format!("AMQP {minor}-{revision}"),
+            _ => format!("AMQP with the numbers {id} {major} {minor} {revision}"),
+        },
+        [0x16, ..] => "TLS".to_owned(),
+        _ => "something else".to_owned(),
     }
 }
 

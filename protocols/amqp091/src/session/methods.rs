@@ -53,7 +53,10 @@ impl Channel {
     /// The flat table of methods.
     fn on_method(&mut self, method: Method, step: &mut Step<'_>) -> Result<(), Fault> {
         match method {
-            Method::BasicPublish(publish) => self.on_publish(publish),
+            Method::BasicPublish(publish) => {
+                step.on_publishing();
+                self.on_publish(publish)
+            }
             Method::BasicAck(ack) => {
                 self.settle(ack.delivery_tag, ack.multiple, Outcome::Accept, step)
             }

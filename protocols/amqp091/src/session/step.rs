@@ -10,7 +10,7 @@ use session::{
 use smallvec::smallvec;
 
 use crate::{
-    codec::{self, FRAME_END, FRAME_OVERHEAD, Method},
+    codec::{self, FRAME_END, FRAME_OVERHEAD, Method, Short, connection},
     config::Config,
     message::Envelope,
 };
@@ -33,6 +33,12 @@ pub(crate) struct Shared {
     pub(crate) cancel_notify: bool,
     /// The peer understands `connection.blocked`.
     pub(crate) blocked_notify: bool,
+    /// Why publishes are refused, while they are.
+    pub(crate) blocked: Option<&'static str>,
+    /// The peer has been told so.
+    pub(crate) blocked_told: bool,
+    /// The peer has published.
+    pub(crate) publishes: bool,
     /// Bodies of all channels that are not whole yet, in bytes.
     pub(crate) assembling: u64,
     /// Frames of all channels that wait behind an unanswered method, in bytes.
@@ -55,6 +61,9 @@ impl Shared {
             user: Arc::from(""),
             cancel_notify: false,
             blocked_notify: false,
+            blocked: None,
+            blocked_told: false,
+            publishes: false,
             assembling: 0,
             deferred: 0,
             staged: 0,
@@ -104,6 +113,31 @@ impl Step<'_> {
             .wire
             .encode(|out| codec::encode_method(out, channel, &method));
         self.out.wire.end_frame();
+    }
+
+    /// The peer publishes.
+    pub(crate) fn on_publishing(&mut self) {
+        self.shared.publishes = true;
+        self.tell_blocked();
+    }
+
+    /// Tells a peer that publishes, once, that publishes are refused or are taken again. Who only consumes is not told: clients
+    /// give up connections that stay blocked, and these are the ones that make room.
+    /// [RABBIT-blocked-1].
+    pub(crate) fn tell_blocked(&mut self) {
+        let told = self.shared.blocked_told;
+        match self.shared.blocked {
+            Some(reason) if !told && self.shared.publishes && self.shared.blocked_notify => {
+                self.shared.blocked_told = true;
+                let reason = Short::cut(reason.to_owned());
+                self.send(0, connection::Blocked { reason });
+            }
+            None if told => {
+                self.shared.blocked_told = false;
+                self.send(0, connection::Unblocked {});
+            }
+            _ => {}
+        }
     }
 
     /// Whether a content header with these properties fits into a frame.

@@ -14,6 +14,7 @@ use crate::{
     equivalence,
     error::{Fault, ReplyCode},
     key,
+    message::DIRECT_REPLY_TO,
 };
 
 /// How texts name a thing: `queue 'jobs' in vhost '/'`.
@@ -191,6 +192,10 @@ impl Channel {
         } else {
             declare.queue.bytes().clone()
         };
+        if &name[..] == DIRECT_REPLY_TO {
+            self.listens(name, declare.no_wait, step);
+            return Ok(());
+        }
         if !declare.passive && name.starts_with(b"amq.") {
             return Err(refused(format!(
                 "queue name '{}' contains reserved prefix 'amq.*'",

@@ -331,7 +331,10 @@ fn refusal(words: &[&str]) -> Refusal {
         "NotImplemented" => RefusalKind::NotImplemented,
         other => panic!("unknown kind of refusal {other}"),
     };
-    Refusal::new(kind, words[1..].join(" "))
+    // `known=DECLARATION` as the last word: what is there.
+    let known = words.last().and_then(|word| word.strip_prefix("known="));
+    let known = known.map(|known| Bytes::from(known.to_owned()));
+    Refusal::new(kind, words[1..].join(" ")).but_known(known)
 }
 
 /// The usual handshake, its output not compared.
