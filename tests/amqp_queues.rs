@@ -297,6 +297,64 @@ fn a_dead_letter_names_all_its_keys_and_its_expiration_as_sent() -> anyhow::Resu
     })
 }
 
+/// [RABBIT-dead-letter-1], [RABBIT-cc-1]: the name of a queue is the key that its messages are sent on with, dots and all.
+#[test]
+fn a_dead_letter_goes_by_the_name_of_its_queue_as_a_key() -> anyhow::Result<()> {
+    on_server(async |client| {
+        for (exchange, queue, key) in [
+            ("amq.direct", "dead", "orders.new"),
+            ("amq.topic", "all", "orders.*"),
+            ("amq.topic", "copies", "copies.#"),
+        ] {
+            client.declare(queue, &[]).await?;
+            let options = lapin::options::QueueBindOptions::default();
+            client
+                .channel
+                .queue_bind(
+                    queue.into(),
+                    exchange.into(),
+                    key.into(),
+                    options,
+                    FieldTable::default(),
+                )
+                .await?;
+        }
+        for (exchange, queues) in [
+            ("amq.direct", &["dead"][..]),
+            ("amq.topic", &["all", "copies"]),
+        ] {
+            let arguments = [(DEAD_EXCHANGE, text(exchange))];
+            client
+                .channel
+                .queue_delete(
+                    "orders.new".into(),
+                    lapin::options::QueueDeleteOptions::default(),
+                )
+                .await?;
+            client.declare("orders.new", &arguments).await?;
+            let mut headers = FieldTable::default();
+            let keys = vec![text("copies.of.it")];
+            headers.insert("CC".into(), AMQPValue::FieldArray(keys.into()));
+            client
+                .publish_with("", "orders.new", b"x", persistent().with_headers(headers))
+                .await?;
+            let mut live = client.consume("orders.new").await?;
+            let delivery = live.next().await?;
+            delivery
+                .reject(BasicRejectOptions { requeue: false })
+                .await?;
+            for queue in queues {
+                let mut dead = client.consume(queue).await?;
+                let delivery = dead.accept().await?;
+                assert_eq!(delivery.routing_key.as_str(), "orders.new", "{queue}");
+                let headers = delivery.properties.headers().clone().context("headers")?;
+                assert!(headers.inner().contains_key("CC"));
+            }
+        }
+        Ok(())
+    })
+}
+
 #[test]
 fn prefetch_bounds_what_is_out() -> anyhow::Result<()> {
     on_server(async |client| {

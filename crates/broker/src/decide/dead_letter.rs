@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use message::{Levels, Message, StoredId, Timestamp};
+use bytes::Bytes;
+use message::{Kind as AddressKind, Levels, Message, StoredId, Timestamp};
 use session::{Death, DeathReason, QueueAttributes, QueueId};
 use smallvec::SmallVec;
 
 use super::{
     draft::Draft,
     publish::{Admission, Incoming, fits_a_record, pieces, send_direct},
-    route::{Routed, address_of, exchange_and_key},
+    route::{Routed, address_of, exchange_and_key, key_of_queue},
 };
 use crate::{
     Broker, Content, Effect, Fetch, Wait,
@@ -159,11 +160,23 @@ impl Broker {
             (routed, address)
         } else {
             let dead_letter = attributes.dead_letter.as_ref()?;
-            let (first, copies) = match &dead_letter.key {
-                Some(key) => (key.clone(), &[][..]),
-                None => (key, &message.fields().carbon_copies[..]),
+            // Keys of the default exchange are names, and names have no levels.
+            let is_named = !dead_letter.exchange.is_empty();
+            let spread = |of: &message::Address, key: &Levels| match key.level(0) {
+                Some(name) if is_named && of.kind == AddressKind::Queue => {
+                    key_of_queue(&Bytes::copy_from_slice(name))
+                }
+                _ => key.clone(),
             };
-            let keys: SmallVec<[&Levels; 2]> = std::iter::once(&first).chain(copies).collect();
+            let (first, copies) = match &dead_letter.key {
+                Some(key) => (key.clone(), Vec::new()),
+                None => {
+                    let copies = message.fields().carbon_copies.iter();
+                    let copies = copies.map(|copy| spread(&message.address, copy));
+                    (spread(own, &key), copies.collect())
+                }
+            };
+            let keys: SmallVec<[&Levels; 2]> = std::iter::once(&first).chain(&copies).collect();
             let routed = self
                 .route(vhost, &dead_letter.exchange, &keys, message, None)
                 .ok()?;

@@ -1,7 +1,9 @@
 //! Who gets a message: exchanges, bindings, alternates, client sessions. Each queue and each client once a publish.
 
 use bytes::Bytes;
-use message::{Address, Kind as AddressKind, Levels, Message, Name, VhostId, escape_level};
+use message::{
+    Address, Kind as AddressKind, Levels, Message, Name, VhostId, escape_level, unescape_level,
+};
 use session::{QueueId, Refusal, RefusalKind};
 use smallvec::SmallVec;
 
@@ -49,6 +51,15 @@ pub fn queue_name(key: &Levels) -> Name {
             Bytes::from(levels.join(&b'.'))
         }
     }
+}
+
+/// The reverse: the key that the name of a queue becomes on an exchange that has a name.
+pub(crate) fn key_of_queue(name: &Bytes) -> Levels {
+    Levels::collect(
+        name.split(|byte| *byte == b'.')
+            .map(|level| unescape_level(level, b".")),
+    )
+    .unwrap_or_else(|| Levels::one(name.clone()))
 }
 
 /// The address of an exchange and a key.
