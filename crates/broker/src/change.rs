@@ -242,7 +242,11 @@ pub(crate) struct HandedOut {
     pub(crate) soft: bool,
 }
 
-/// Entries of one queue were handed out.
+/// The most entries that one [`Delivered`] hands out. Its record tells them as ranges, a few bytes for however many: a reader
+/// must know where to stop.
+pub(crate) const DELIVERED_ITEMS_MAX: usize = 16_384;
+
+/// Entries of one queue were handed out, at most [`DELIVERED_ITEMS_MAX`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Delivered {
     pub(crate) queue: QueueId,
@@ -314,7 +318,7 @@ impl Ranges {
     /// Adds a number above all that are in.
     pub(crate) fn push(&mut self, number: u64) {
         match self.0.last_mut() {
-            Some((_, last)) if *last + 1 == number => *last = number,
+            Some((_, last)) if last.checked_add(1) == Some(number) => *last = number,
             _ => self.0.push((number, number)),
         }
     }
@@ -338,6 +342,13 @@ impl Ranges {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = u64> {
         self.0.iter().flat_map(|(first, last)| *first..=*last)
+    }
+
+    /// How many numbers are in.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.iter().fold(0u64, |sum, (first, last)| {
+            sum.saturating_add((last - first).saturating_add(1))
+        })
     }
 
     /// Whether a number is in; the ranges are in rising order.

@@ -46,7 +46,7 @@ pub struct Config {
     pub transaction_bytes_max: u64,
     /// Routing keys of one publish, the first included. Default 1,024.
     pub carbon_copies_max: u64,
-    /// Messages that one pull may take. Default 1,024.
+    /// Messages that one pull may take, at most 16,384. Default 1,024.
     pub pull_count_max: u32,
     /// Pulls of one connection that may wait at a time. Default 1,024.
     pub pulls_waiting_max: u64,

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::{conformance, run as shell, run_with, tidy};
+use crate::{conformance, fuzz, run as shell, run_with, tidy};
 
 pub(crate) fn run() -> anyhow::Result<()> {
     shell("cargo", &["fmt", "--all", "--check"])?;
@@ -46,11 +46,6 @@ pub(crate) fn run() -> anyhow::Result<()> {
             .env("BASCULE_SEEDS", "100")
             .env("PROPTEST_CASES", "1000"),
     )?;
-    // Outside the workspace, and written against the contract of the sessions.
-    run_with(
-        Command::new("cargo")
-            .arg("check")
-            .current_dir(crate::root().join("crates/fuzz")),
-    )?;
+    fuzz::briefly()?;
     conformance::quick()
 }

@@ -37,6 +37,15 @@ pub(crate) struct Arguments {
     list: bool,
 }
 
+/// What the gate runs: every target for a short while, which finds what a change broke near the seeds.
+pub(crate) fn briefly() -> anyhow::Result<()> {
+    run(&Arguments {
+        targets: Vec::new(),
+        seconds: 8,
+        list: false,
+    })
+}
+
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let folder = root().join("crates/fuzz");
     let known: Vec<String> = std::fs::read_to_string(folder.join("targets.txt"))?
@@ -51,12 +60,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         bail!("no target '{name}'; there are {}", known.join(", "));
     }
     let built = target().join("fuzz");
-    // Not `--locked`: a dependency that another crate gains is added to the lock file here.
     // A target triple, so that build scripts and macros are built without the flags.
     let triple = host()?;
     run_with(
         Command::new("cargo")
-            .args(["build", "--release", "--target", &triple])
+            .args(["build", "--locked", "--release", "--target", &triple])
             .arg("--target-dir")
             .arg(&built)
             .current_dir(&folder)

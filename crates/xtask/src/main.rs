@@ -35,7 +35,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Everything that the gate holds: format, lints, tests, docs, tidiness, random and crash tests with more cases, quick conformance.
+    /// Everything that the gate holds: format, lints, tests, docs, tidiness, random and crash tests with more cases, a short fuzz run, quick conformance.
     Ci,
     /// Import directions, file sizes, headers, unsafe, names that must not be in the project.
     Tidy,

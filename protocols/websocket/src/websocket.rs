@@ -52,8 +52,7 @@ pub struct Config {
     pub message_len_max: usize,
     /// Longest frame, in bytes. 1 to 1,073,741,824.
     pub frame_len_max: usize,
-    /// Longest message and frame of a peer that has not logged in, in bytes: room is made for a frame as soon as its length
-    /// is known, and a stranger's word is not worth much. 1 to 1,073,741,824.
+    /// Longest message and frame of a peer that has not logged in, in bytes: it must be held whole. 1 to 1,073,741,824.
     pub login_len_max: usize,
 }
 
@@ -95,17 +94,18 @@ impl<S: Session> WebSocket<S> {
     #[must_use]
     pub fn new(inner: S, kind: Kind, config: Config) -> Self {
         // What the engine allocates at once and keeps is small; longer frames make it grow while they last.
+        let frame_len_max = config.frame_len_max.min(config.login_len_max);
         let limits = WebSocketConfig::default()
             .read_buffer_size(4096)
             .write_buffer_size(0)
             .max_message_size(Some(config.message_len_max.min(config.login_len_max)))
-            .max_frame_size(Some(config.frame_len_max.min(config.login_len_max)));
+            .max_frame_size(Some(frame_len_max));
         Self {
             inner,
             kind,
             config,
             engine: tungstenite::WebSocket::from_raw_socket(
-                Pipe::default(),
+                Pipe::new(frame_len_max),
                 Role::Server,
                 Some(limits),
             ),
@@ -319,6 +319,7 @@ impl<S: Session> Session for WebSocket<S> {
                 limits.max_message_size = Some(config.message_len_max);
                 limits.max_frame_size = Some(config.frame_len_max);
             });
+            self.engine.get_mut().frame_len_max = config.frame_len_max as u64;
         }
         let step = self
             .inner

@@ -8,7 +8,7 @@ use session::{ConsumerId, Event, Lease, Pull, QueueId, RefusalKind, SessionId, T
 use super::{draft::Draft, refusal, shown};
 use crate::{
     Broker, Content, Effect, OutLane, PendingDelivery, Wait,
-    change::{Delivered, HandedOut, Kind},
+    change::{DELIVERED_ITEMS_MAX, Delivered, HandedOut, Kind},
     queue::Order,
     soft::Waiting,
 };
@@ -42,7 +42,10 @@ impl Broker {
             session: from,
             token: pull.token,
             lane: pull.lane,
-            count: pull.count.clamp(1, self.config.pull_count_max),
+            count: pull
+                .count
+                .clamp(1, self.config.pull_count_max)
+                .min(DELIVERED_ITEMS_MAX as u32),
             lease: pull.lease,
             out_max: pull.out_max,
         };

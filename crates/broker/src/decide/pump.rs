@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use super::{dead_letter::wait_of, draft::Draft, publish::delivery_bytes};
 use crate::{
     Broker, Context, Decision, Effect, OutLane, PendingDelivery, Wait,
-    change::{Delivered, Entrant, HandedOut, Kind, is_soft},
+    change::{DELIVERED_ITEMS_MAX, Delivered, Entrant, HandedOut, Kind, is_soft},
     counters::Tally,
     durable::Queue,
     queue::{Order, Rare, Receiver, flag},
@@ -145,7 +145,7 @@ impl Broker {
         let Some((_, id)) = queue else {
             return false;
         };
-        self.plan(*id, limit.max(1), &mut draft);
+        self.plan(*id, limit.clamp(1, DELIVERED_ITEMS_MAX), &mut draft);
         if draft.changes_len() == 0 {
             draft.change(Kind::Rest(*id));
         }

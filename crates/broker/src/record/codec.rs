@@ -12,8 +12,8 @@ use super::{
     wire::{Wire, put_field},
 };
 use crate::change::{
-    Change, ClientSubscribed, ClientUnsubscribed, Delivered, HandedOut, Kind, Published, Ranges,
-    Replayed, Transaction,
+    Change, ClientSubscribed, ClientUnsubscribed, DELIVERED_ITEMS_MAX, Delivered, HandedOut, Kind,
+    Published, Ranges, Replayed, Transaction,
 };
 
 /// The type of a record: never reused, an unknown one stops the reader (RULES 24).
@@ -378,6 +378,10 @@ impl Wire for Delivered {
                 2 | 3 => {
                     let settled = number == 3;
                     let ranges = Ranges::read(part)?;
+                    let room = DELIVERED_ITEMS_MAX - it.items.len();
+                    if ranges.count() > room as u64 {
+                        return Err(DecodeError::Bounds("the entries of a delivery"));
+                    }
                     let same = settled || part.u8()? == 1;
                     let mut count = if settled { 1 } else { part.u32()? };
                     let mut first = true;
@@ -428,6 +432,14 @@ impl Wire for Transaction {
                 1 => it.transaction = Wire::read(part)?,
                 2 => {
                     let kind = part.u8()?;
+                    // What a session does in a transaction is publishing and settling: it holds no deliveries, which cost
+                    // more than their bytes, and no transactions, which would nest without end.
+                    if matches!(kind, TRANSACTION | DELIVERED) {
+                        return Err(DecodeError::Unknown {
+                            what: "change in a transaction",
+                            tag: u64::from(kind),
+                        });
+                    }
                     it.changes.push(Change(read_kind(kind, part)?));
                 }
                 _ => {}
@@ -576,5 +588,69 @@ impl Wire for ClientUnsubscribed {
             Ok(())
         })?;
         Ok(it)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::wire::put_ranges;
+
+    /// A record of deliveries with these ranges, all with one count.
+    fn delivered(ranges: &[(u64, u64)]) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_field(&mut out, TIME, |out| Timestamp(7).put(out));
+        put_field(&mut out, 2, |out| {
+            put_ranges(out, ranges);
+            out.push(1);
+            1u32.put(out);
+        });
+        out.push(0);
+        out
+    }
+
+    fn read(kind: u8, record: Vec<u8>) -> Result<Change, DecodeError> {
+        Change::decode(RecordKind(kind), record.into()).map(|(_, change)| change)
+    }
+
+    #[test]
+    fn deliveries_are_counted_before_they_are_spread() {
+        let most = DELIVERED_ITEMS_MAX as u64;
+        let Ok(Change(Kind::Delivered(it))) = read(DELIVERED, delivered(&[(1, most)])) else {
+            panic!("as many as one record holds");
+        };
+        assert_eq!(it.items.len(), DELIVERED_ITEMS_MAX);
+        let told = Err(DecodeError::Bounds("the entries of a delivery"));
+        for ranges in [
+            &[(0, most)][..],
+            &[(0, u64::MAX)],
+            &[(1, most), (most + 2, most + 2)],
+            &[(0, u64::MAX), (0, u64::MAX), (5, 5)],
+        ] {
+            assert_eq!(read(DELIVERED, delivered(ranges)), told, "{ranges:?}");
+        }
+    }
+
+    #[test]
+    fn deliveries_of_two_fields_are_counted_together() {
+        let half = DELIVERED_ITEMS_MAX as u64 / 2;
+        for (second, fits) in [(half, true), (half + 1, false)] {
+            let mut record = delivered(&[(1, half)]);
+            record.pop();
+            put_field(&mut record, 3, |out| put_ranges(out, &[(1, second)]));
+            record.push(0);
+            assert_eq!(read(DELIVERED, record).is_ok(), fits, "{second} more");
+        }
+    }
+
+    #[test]
+    fn a_transaction_holds_neither_transactions_nor_deliveries() {
+        for (kind, fits) in [(SETTLED, true), (TRANSACTION, false), (DELIVERED, false)] {
+            let mut record = Vec::new();
+            put_field(&mut record, TIME, |out| Timestamp(7).put(out));
+            put_field(&mut record, 2, |out| out.extend([kind, 0]));
+            record.push(0);
+            assert_eq!(read(TRANSACTION, record).is_ok(), fits, "{kind}");
+        }
     }
 }
