@@ -340,3 +340,31 @@ fn doors_27_the_dialect_of_activemq() -> anyhow::Result<()> {
     server.stop();
     Ok(())
 }
+
+#[test]
+fn options_that_a_queue_does_not_have_are_told() -> anyhow::Result<()> {
+    let server = Server::start();
+    let mut client = open(&server)?;
+    subscribe(&mut client, "1", "/queue/asked", &[("x-max-length", "9")])?;
+    subscribe(&mut client, "2", "/queue/asked", &[("x-max-length", "9")])?;
+    subscribe(&mut client, "3", "/queue/asked", &[])?;
+    for (name, value) in [
+        ("x-max-length", "8"),
+        ("x-message-ttl", "5"),
+        ("exclusive", "true"),
+    ] {
+        let mut client = open(&server)?;
+        let frame = Frame::new(Verb::Subscribe)
+            .with("id", "s")
+            .with("destination", "/queue/asked")
+            .with("receipt", "r")
+            .with(name, value);
+        client.send(&frame)?;
+        let error = client.frame()?;
+        assert_eq!(error.verb, Verb::Error, "{name}");
+        assert_eq!(error.headers.text("message"), Some("declared otherwise"));
+        assert_eq!(error.headers.text("receipt-id"), Some("r"));
+    }
+    server.stop();
+    Ok(())
+}

@@ -93,7 +93,8 @@ pub struct QueueOptions {
     /// What it does.
     pub attributes: QueueAttributes,
     /// The declaration as the protocol compares it (flags and arguments, canonical bytes). `None`: this door does not
-    /// compare (STOMP, MQTT). Kept verbatim; two unequal declarations are `Inequivalent`.
+    /// compare (STOMP, MQTT). Kept verbatim; two unequal declarations are `Inequivalent`, and so is `None` with an attribute
+    /// that the queue does not have.
     pub declaration: Option<Bytes>,
 }
 

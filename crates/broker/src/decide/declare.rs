@@ -279,16 +279,14 @@ impl Broker {
             .expect("there are more names than queues")
     }
 
-    /// DOORS 11: only declarations are compared; a queue that another door made adopts the first declaration that fits.
+    /// DOORS 11: declarations are compared; a queue that another door made adopts the first declaration that fits. A door that
+    /// compares none asks for what it names, and is told if the queue is otherwise.
     fn redeclare(
         &self,
         id: QueueId,
         options: &QueueOptions,
         draft: &mut Draft<'_>,
     ) -> Result<(), Refusal> {
-        let Some(declaration) = &options.declaration else {
-            return Ok(());
-        };
         let queue = self.queue(id).expect("a name leads to a queue");
         let known = &queue.declared.options;
         let unequal = |what: &str| {
@@ -296,6 +294,15 @@ impl Broker {
                 RefusalKind::Inequivalent,
                 format!("queue '{}' exists with {what}", shown(&queue.declared.name)),
             )
+        };
+        let Some(declaration) = &options.declaration else {
+            if options.exclusive && !known.exclusive {
+                return Err(unequal("exclusive false"));
+            }
+            return match differs(&known.attributes, &options.attributes) {
+                Some(what) => Err(unequal(&format!("another {what}"))),
+                None => Ok(()),
+            };
         };
         if options.exclusive != known.exclusive {
             return Err(refusal(
@@ -700,6 +707,38 @@ pub(super) fn compact(options: &QueueOptions) -> QueueOptions {
     let mut bytes = Vec::new();
     options.put(&mut bytes);
     QueueOptions::read(&mut message::Reader::new(bytes.into())).expect("what was just written")
+}
+
+/// What of `wanted` is named and not so. Not where dead letters go: a door may name that though nobody asked for it, for
+/// queues that it makes, and a queue that is there keeps its own.
+fn differs(known: &QueueAttributes, wanted: &QueueAttributes) -> Option<&'static str> {
+    fn other<T: PartialEq>(known: &Option<T>, wanted: &Option<T>) -> bool {
+        wanted.is_some() && known != wanted
+    }
+    let named = [
+        ("ttl_ms", other(&known.ttl_ms, &wanted.ttl_ms)),
+        ("expires_ms", other(&known.expires_ms, &wanted.expires_ms)),
+        ("length_max", other(&known.length_max, &wanted.length_max)),
+        ("bytes_max", other(&known.bytes_max, &wanted.bytes_max)),
+        (
+            "overflow",
+            wanted.overflow != session::Overflow::default() && known.overflow != wanted.overflow,
+        ),
+        (
+            "deliveries_max",
+            other(&known.deliveries_max, &wanted.deliveries_max),
+        ),
+        (
+            "priority_max",
+            other(&known.priority_max, &wanted.priority_max),
+        ),
+        (
+            "single_active_consumer",
+            wanted.single_active_consumer && !known.single_active_consumer,
+        ),
+    ];
+    let mut named = named.into_iter();
+    named.find_map(|(what, differs)| differs.then_some(what))
 }
 
 /// The attributes of a queue that another door made, with what a declaration adds; or which of them contradict each other.
