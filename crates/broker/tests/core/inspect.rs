@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use session::{
-    Command, Declare, DeliveryId, Event, Fifo, Lane, Lease, List, Notes, PublishOutcome,
+    Command, Declare, DeliveryId, Event, Fifo, Lane, Lease, List, Notes, Overflow, PublishOutcome,
     QueueAttributes, QueueInfo, QueueOptions, Redrive, RefusalKind, SessionId,
 };
 
@@ -227,4 +227,51 @@ fn a_publish_to_a_queue_tells_its_place_and_a_repeat_the_original() {
     };
     let of = of.expect("its original is known");
     assert_eq!((of.place, of.message_id), (place, Some([7; 16])));
+}
+
+#[test]
+fn doors_11_who_compares_nothing_is_told_that_a_queue_is_not_as_it_asks() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    let with = |attributes| QueueOptions {
+        durable: true,
+        attributes,
+        ..QueueOptions::default()
+    };
+    let none = QueueAttributes::default;
+    let limit = |length_max| QueueAttributes {
+        length_max,
+        ..none()
+    };
+    let single = QueueAttributes {
+        single_active_consumer: true,
+        ..none()
+    };
+    let overflow = QueueAttributes {
+        overflow: Overflow::RejectPublish,
+        ..none()
+    };
+    let alone = QueueOptions {
+        exclusive: true,
+        ..QueueOptions::default()
+    };
+    rig.durable_queue(a, "q", limit(Some(5)));
+    for (asked, fits) in [
+        (with(none()), true),
+        (with(limit(Some(5))), true),
+        (with(limit(Some(6))), false),
+        (with(single), false),
+        (with(overflow), false),
+        (alone, false),
+    ] {
+        match rig.queue(a, "q", asked.clone()) {
+            Event::Declared { .. } => assert!(fits, "{asked:?}"),
+            Event::Refused { refusal, .. } => {
+                assert_eq!(refusal.kind, RefusalKind::Inequivalent);
+                assert!(!fits, "{asked:?}: {}", refusal.detail);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    rig.check_replay();
 }

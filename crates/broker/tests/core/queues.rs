@@ -794,53 +794,6 @@ fn doors_11_unequal_declarations_are_refused_and_another_doors_queue_adopts_the_
 }
 
 #[test]
-fn doors_11_who_compares_nothing_is_told_that_a_queue_is_not_as_it_asks() {
-    let mut rig = Rig::new();
-    let a = rig.attach(1);
-    let with = |attributes| QueueOptions {
-        durable: true,
-        attributes,
-        ..QueueOptions::default()
-    };
-    let none = QueueAttributes::default;
-    let limit = |length_max| QueueAttributes {
-        length_max,
-        ..none()
-    };
-    let single = QueueAttributes {
-        single_active_consumer: true,
-        ..none()
-    };
-    let overflow = QueueAttributes {
-        overflow: Overflow::RejectPublish,
-        ..none()
-    };
-    let alone = QueueOptions {
-        exclusive: true,
-        ..QueueOptions::default()
-    };
-    rig.durable_queue(a, "q", limit(Some(5)));
-    for (asked, fits) in [
-        (with(none()), true),
-        (with(limit(Some(5))), true),
-        (with(limit(Some(6))), false),
-        (with(single), false),
-        (with(overflow), false),
-        (alone, false),
-    ] {
-        match rig.queue(a, "q", asked.clone()) {
-            Event::Declared { .. } => assert!(fits, "{asked:?}"),
-            Event::Refused { refusal, .. } => {
-                assert_eq!(refusal.kind, RefusalKind::Inequivalent);
-                assert!(!fits, "{asked:?}: {}", refusal.detail);
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-    rig.check_replay();
-}
-
-#[test]
 fn made_up_names_and_reserved_ones() {
     let mut rig = Rig::new();
     let a = rig.attach(1);
