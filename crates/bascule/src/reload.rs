@@ -17,10 +17,10 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) fn new(sources: &Sources, config: &Config) -> Self {
+    pub(crate) fn new(sources: &Sources, config: Config) -> Self {
         Self {
             sources: sources.clone(),
-            config: config.clone(),
+            config,
         }
     }
 

@@ -100,7 +100,10 @@ async fn run(config: &Config, sources: &Sources, wished: u64) -> Result<(), Fail
         );
     }
     tracing::info!(data = %config.data.display(), epoch = node.epoch(), "serving");
-    let mut running = Running::new(sources, config);
+    // What SIGHUP compares with is what was asked for, not what the system left room for.
+    let mut asked = config.clone();
+    asked.limits.connections_max = wished;
+    let mut running = Running::new(sources, asked);
     let failed = loop {
         tokio::select! {
             signal = signals.next() => match signal {

@@ -11,6 +11,21 @@ const TIB: u64 = 1 << 40;
 /// More than any machine holds of anything.
 const MANY: u64 = 1_000_000_000;
 
+/// The protocols that have a login to do without.
+const LOGINS: [&str; 3] = ["mqtt", "amqp", "stomp"];
+
+/// Whether a text says what is logged. To the library a lone word that is no level would name a module.
+fn is_level(text: &str) -> bool {
+    text.parse::<tracing_subscriber::EnvFilter>().is_ok()
+        && text.split(',').all(|part| {
+            part.contains('=')
+                || part
+                    .trim()
+                    .parse::<tracing::level_filters::LevelFilter>()
+                    .is_ok()
+        })
+}
+
 /// A key, its value and its bounds.
 type Bound = (&'static str, u64, RangeInclusive<u64>);
 
@@ -45,17 +60,18 @@ impl Config {
         if self.data.as_os_str().is_empty() {
             return fault("data", "must name a directory");
         }
-        if self
-            .log
-            .level
-            .parse::<tracing_subscriber::EnvFilter>()
-            .is_err()
-        {
+        if !is_level(&self.log.level) {
             let words = format!(
                 "{:?} is not a level, nor levels by module such as \"info,net=debug\"",
                 self.log.level
             );
             return fault("log.level", &words);
+        }
+        for protocol in &self.auth.anonymous.protocols {
+            if !LOGINS.contains(&protocol.as_str()) {
+                let words = format!("{protocol:?} is none of {}", LOGINS.join(", "));
+                return fault("auth.anonymous.protocols", &words);
+            }
         }
         self.listeners.check()?;
         self.auth.check().map_err(ConfigError::Auth)

@@ -402,6 +402,11 @@ mod tests {
             (&["threads"], "--set \"threads\" is not KEY=VALUE"),
             (&["=1"], "is not KEY=VALUE"),
             (&["log.level=loud,,="], "log.level"),
+            (&["log.level=loud"], "\"loud\" is not a level"),
+            (
+                &["auth.anonymous.protocols=['mqt']"],
+                "\"mqt\" is none of mqtt, amqp, stomp",
+            ),
             (&["data="], "data must name a directory"),
             (&["journal.segment_bytes=4194305"], "multiple of 4096"),
             (
