@@ -123,6 +123,8 @@ fn mapping_5_2_an_expiration_is_digits_up_to_the_unsigned_maximum() {
         ("0", 0),
         ("1", 1),
         ("0060", 60),
+        // As RabbitMQ reads it.
+        ("+1", 1),
         ("4294967295", u64::from(u32::MAX)),
     ] {
         let message = publish(text).expect("a number");
@@ -133,7 +135,7 @@ fn mapping_5_2_an_expiration_is_digits_up_to_the_unsigned_maximum() {
         "",
         "soon",
         "-1",
-        "+1",
+        "+",
         "1.5",
         " 1",
         "1 ",
