@@ -524,9 +524,10 @@ fn an_address_with_too_many_connections_is_turned_away() -> anyhow::Result<()> {
     assert!(server.log().contains("limits.address_connections_max"));
     drop(three);
     // The page needs a place of its own.
-    let (_, page) = until("the metrics are served", || {
+    let served = until("the metrics are served", || {
         get(server.door("http"), "/metrics").ok()
     });
+    let (_, page) = served.expect("until gives up by itself");
     let limited =
         |line: &str| line.starts_with("bascule_connections_limited_total") && !line.ends_with(" 0");
     assert!(page.lines().any(limited), "{page}");
