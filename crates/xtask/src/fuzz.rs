@@ -32,16 +32,21 @@ pub(crate) struct Arguments {
     /// Seconds a target.
     #[arg(long, default_value_t = 20)]
     seconds: u64,
+    /// So many inputs a target instead, chosen from one seed: the same again on every machine.
+    #[arg(long)]
+    runs: Option<u64>,
     /// Prints the targets.
     #[arg(long)]
     list: bool,
 }
 
-/// What the gate runs: every target for a short while, which finds what a change broke near the seeds.
+/// What the gate runs: every target for so many inputs, which finds what a change broke near the seeds. Not for a time:
+/// what the gate finds must be found again.
 pub(crate) fn briefly() -> anyhow::Result<()> {
     run(&Arguments {
         targets: Vec::new(),
-        seconds: 8,
+        seconds: 60,
+        runs: Some(20_000),
         list: false,
     })
 }
@@ -99,6 +104,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                     "-verbosity=0",
                     "-print_final_stats=1",
                 ])
+                .args(arguments.runs.map(|runs| format!("-runs={runs}")))
+                .args(arguments.runs.map(|_| "-seed=1"))
                 .arg(format!("-artifact_prefix={}/", crashes.display()))
                 .arg(&corpus)
                 .arg(&seeds)
@@ -111,11 +118,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if !crashed.is_empty() {
         bail!("the fuzzer found something: {}", crashed.join(", "));
     }
-    println!(
-        "{} targets, {} s each, nothing found",
-        chosen.len(),
-        arguments.seconds
-    );
+    let each = match arguments.runs {
+        Some(runs) => format!("{runs} inputs"),
+        None => format!("{} s", arguments.seconds),
+    };
+    println!("{} targets, {each} each, nothing found", chosen.len());
     Ok(())
 }
 
