@@ -96,6 +96,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         case: arguments.case.clone(),
         strict: std::env::var_os("CI").is_some_and(|value| value == "true"),
     };
+    let mut passed = scripts.len();
     for (name, extra) in scripts {
         let python = tools::python()?;
         let script = root().join("conformance").join(format!("{name}.py"));
@@ -111,7 +112,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for suite in suites {
         println!("== {} ({})", suite.name, suite.protocol);
         match run::run(&bench, suite).and_then(|cases| verdict::judge(suite.name, &cases, &bench)) {
-            Ok(line) => lines.push(line),
+            Ok(line) => {
+                passed += 1;
+                lines.push(line);
+            }
             Err(error) if error.is::<tools::Missing>() => {
                 let asked = arguments.suite.iter().any(|name| name == suite.name);
                 let line = format!("{}: NOT RUN: {error}", suite.name);
@@ -132,6 +136,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for line in lines {
         println!("{line}");
     }
+    println!("{passed} passed, {} failed", bad.len());
     if !bad.is_empty() {
         bail!("not as expected: {}", bad.join(", "));
     }
