@@ -63,6 +63,19 @@ fn drain(rig: &mut Rig, session: SessionId) -> Vec<String> {
     }
 }
 
+/// Takes what is there, settles it and gives its room back; which retained messages were among it.
+fn take(rig: &mut Rig, session: SessionId) -> Vec<String> {
+    let got = rig.deliveries(session);
+    // A message takes its length and 64 bytes.
+    let room: usize = got.iter().map(|d| d.message.body.len() + 64).sum();
+    let shown = got.iter().filter(|d| d.retain).map(body).collect();
+    let owned: Vec<_> = got.into_iter().filter(|d| d.id.is_some()).collect();
+    rig.settle(session, &ids(&owned), Outcome::Accept);
+    rig.broker.returned_room(session, room as u64);
+    rig.pump();
+    shown
+}
+
 #[test]
 fn rules_9_one_subscribe_decides_a_slice_of_the_retained_messages() {
     let mut rig = rig(5, 1024, 1 << 20);
@@ -206,23 +219,11 @@ proptest! {
                 rig.publish_unconfirmed(a, message);
                 cleared.insert(topic);
             } else {
-                let got = rig.deliveries(b);
-                let room: usize = got.iter().map(|d| d.message.body.len() + 64).sum();
-                let owned: Vec<_> = got.iter().filter(|d| d.id.is_some()).cloned().collect();
-                all.extend(got.iter().filter(|d| d.retain).map(body));
-                rig.settle(b, &ids(&owned), Outcome::Accept);
-                rig.broker.returned_room(b, room as u64);
-                rig.pump();
+                all.extend(take(&mut rig, b));
             }
         }
         for _ in 0..200 {
-            let got = rig.deliveries(b);
-            let room: usize = got.iter().map(|d| d.message.body.len() + 64).sum();
-            let owned: Vec<_> = got.iter().filter(|d| d.id.is_some()).cloned().collect();
-            all.extend(got.iter().filter(|d| d.retain).map(body));
-            rig.settle(b, &ids(&owned), Outcome::Accept);
-            rig.broker.returned_room(b, room as u64);
-            rig.pump();
+            all.extend(take(&mut rig, b));
         }
         let seen: BTreeSet<String> = all.iter().cloned().collect();
         prop_assert_eq!(seen.len(), all.len(), "something was shown twice");
