@@ -189,6 +189,7 @@ impl Peer {
                 vhost: VhostId::ROOT,
                 vhost_name: "/".into(),
                 user: "guest".into(),
+                secret: session::Secret([0; 32]),
             },
             Command::OpenClient(asked) => Event::Opened {
                 token: asked.token,
@@ -217,6 +218,8 @@ impl Peer {
                     outcome: PublishOutcome::Accepted {
                         matched,
                         place: None,
+                        record: None,
+                        sequence: None,
                     },
                 }
             }
@@ -283,6 +286,9 @@ impl Peer {
             enqueued: NOW,
             deaths: None,
             readdressed: None,
+            first_delivered: None,
+            via: None,
+            record: None,
         };
         change(&mut delivery);
         let mut out = Output::default();

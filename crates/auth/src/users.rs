@@ -190,6 +190,9 @@ impl Users {
     pub fn verify(&self, request: &Authenticate, peer: &Peer) -> Result<Principal, Refusal> {
         let (entry, named) = match &request.credentials {
             Credentials::Anonymous => (None, None),
+            Credentials::Vouched { .. } | Credentials::Broker => {
+                return Err(refuse("no door vouches for its peers"));
+            }
             Credentials::Plain { user, password } => {
                 let (named, user) = self.split_user(request, user);
                 let entry = self

@@ -65,6 +65,7 @@ fn login(users: &Users, user: &str, vhost: &str, client: &str) -> Principal {
         vhost_fallback: false,
         vhost_in_user: false,
         vhost_follows: false,
+        vhost_create: false,
         protocol: "MQTT 5",
         client: Bytes::copy_from_slice(client.as_bytes()),
     };

@@ -38,6 +38,7 @@ fn anonymous(protocol: &'static str) -> Authenticate {
         vhost_fallback: false,
         vhost_in_user: false,
         vhost_follows: false,
+        vhost_create: false,
         protocol,
         client: bytes::Bytes::new(),
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use message::{Address, Message, StoredId, Timestamp};
 use session::{
     CloseReason, ConsumerId, Death, DeathReason, Delivery, DeliveryId, Event, Lane, QueueId,
-    SessionId, Token,
+    RecordPlace, SessionId, Token, Via,
 };
 use smallvec::SmallVec;
 
@@ -103,6 +103,12 @@ pub struct PendingDelivery {
     pub deaths: Option<Arc<Vec<Death>>>,
     /// As in [`Delivery::readdressed`].
     pub readdressed: Option<Arc<Address>>,
+    /// As in [`Delivery::first_delivered`].
+    pub first_delivered: Option<Timestamp>,
+    /// As in [`Delivery::via`].
+    pub via: Option<Arc<Via>>,
+    /// As in [`Delivery::record`].
+    pub record: Option<RecordPlace>,
 }
 
 impl PendingDelivery {
@@ -122,6 +128,9 @@ impl PendingDelivery {
             enqueued: self.enqueued,
             deaths: self.deaths,
             readdressed: self.readdressed,
+            first_delivered: self.first_delivered,
+            via: self.via,
+            record: self.record,
         }
     }
 

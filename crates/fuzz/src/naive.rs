@@ -104,7 +104,16 @@ impl Core {
             Command::Transact(it) => (it.token, Ask::Commit(it.operations)),
             Command::Fence { token, .. } => (token, Ask::Fence),
             // Doors that manage queues, not those of messages.
-            Command::Inspect { .. } | Command::List { .. } => {
+            Command::Inspect { .. }
+            | Command::List { .. }
+            | Command::MoveTask { .. }
+            | Command::Stream { .. }
+            | Command::ReadStream(_)
+            | Command::CancelRead { .. }
+            | Command::Group { .. }
+            | Command::Topic { .. }
+            | Command::Subscription { .. }
+            | Command::ListSubscriptions(_) => {
                 panic!("no session of messages asks for that")
             }
             Command::CloseClient { .. } => {
@@ -168,8 +177,7 @@ impl Core {
                     1 => PublishOutcome::Duplicate { of: None },
                     matched => PublishOutcome::Accepted {
                         place: None,
-                        matched: u32::from(matched == 3),
-                    },
+                        matched: u32::from(matched == 3), record: None, sequence: None },
                 },
             },
             _ if !well => Event::Refused {
@@ -180,8 +188,7 @@ impl Core {
                 token,
                 vhost: VhostId::ROOT,
                 vhost_name: "/".into(),
-                user: "guest".into(),
-            },
+                user: "guest".into(), secret: session::Secret([0; 32]) },
             Ask::Open(client_id) => Event::Opened {
                 token,
                 client_id,
@@ -310,6 +317,9 @@ impl Core {
             enqueued: Timestamp(900_000),
             deaths: None,
             readdressed: None,
+            first_delivered: None,
+            via: None,
+            record: None,
         }
     }
 }

@@ -8,6 +8,9 @@
 //! | declare a queue or exchange | declare; with a dead-letter target or alternate exchange subscribe, and publish on that |
 //! | delete | declare |
 //! | purge | subscribe |
+//! | make, change, delete a stream | declare on it |
+//! | read a stream, work on its consumer groups | subscribe on it |
+//! | move messages out of a dead-letter queue | subscribe on it, publish on the target |
 //! | bind, unbind | subscribe on the source with the key, publish on the target |
 //!
 //! Free of any: looking (passive declarations), what is there from the start (`amq.` exchanges: the core refuses to change
@@ -20,8 +23,8 @@ use auth::{Action, Denied, Keys, Principal, Rights, What};
 use broker::{Broker, Reading, queue_name};
 use message::{Address, Filter, Kind, Message, Name, VhostId};
 use session::{
-    BindTarget, Binding, Command, Declare, ExchangeKind, Operation, Publish, QueueAttributes,
-    QueueOptions, Refusal, RefusalKind, SessionId, Source,
+    BindTarget, Binding, Command, Declare, ExchangeKind, MoveTo, Operation, Publish,
+    QueueAttributes, QueueOptions, Refusal, RefusalKind, SessionId, Source, StreamTo,
 };
 
 /// How much of a name the log and a refusal show, in bytes.
@@ -72,7 +75,7 @@ pub(crate) fn permitted(asker: Asker<'_>, command: &Command) -> Result<(), Box<F
                 asker.read(name)?;
                 asker.create(name, *create)
             }
-            Source::Stream { name } => asker.ask(Action::Subscribe, What::Stream(name)),
+            Source::Stream { name, .. } => asker.ask(Action::Subscribe, What::Stream(name)),
             Source::Topic { filter } | Source::Shared { filter, .. } => {
                 asker.ask(Action::Subscribe, What::Topic(Keys::Of(filter)))
             }
@@ -86,6 +89,27 @@ pub(crate) fn permitted(asker: Asker<'_>, command: &Command) -> Result<(), Box<F
             Some(name) => asker.read(&name),
             None => Ok(()),
         },
+        Command::Stream { name, to, .. } => match **to {
+            StreamTo::Inspect => asker.look_at_stream(name),
+            _ => asker.ask(Action::Declare, What::Stream(name)),
+        },
+        Command::ReadStream(read) => asker.ask(Action::Subscribe, What::Stream(&read.stream)),
+        Command::Group { stream, .. } => asker.ask(Action::Subscribe, What::Stream(stream)),
+        // Refused by the core until they are built.
+        Command::Topic { .. } | Command::Subscription { .. } | Command::ListSubscriptions(_) => {
+            Ok(())
+        }
+        Command::MoveTask { to, .. } => match to {
+            MoveTo::Start { source, target, .. } => {
+                asker.read(source)?;
+                match target {
+                    Some(target) => asker.ask(Action::Publish, What::Queue(target)),
+                    None => asker.ask(Action::Publish, What::EveryQueue),
+                }
+            }
+            MoveTo::List { source } => asker.inspect(source),
+            MoveTo::Cancel { .. } => Ok(()),
+        },
         // What speaks of something that the connection has.
         Command::Authenticate(_)
         | Command::CloseClient { .. }
@@ -97,6 +121,7 @@ pub(crate) fn permitted(asker: Asker<'_>, command: &Command) -> Result<(), Box<F
         | Command::GroupFlow { .. }
         | Command::Settle(_)
         | Command::CancelPull { .. }
+        | Command::CancelRead { .. }
         | Command::Fence { .. } => Ok(()),
     }
 }
@@ -209,6 +234,16 @@ impl<'a> Asker<'a> {
         let what = What::Queue(name);
         let may = |action| self.rights().permits(action, what);
         if self.is_own(name) || may(Action::Subscribe) || may(Action::Publish) {
+            return Ok(());
+        }
+        self.ask(Action::Declare, what)
+    }
+
+    /// Whether a stream's attributes may be seen: by whoever may do anything with it.
+    fn look_at_stream(&self, name: &Name) -> Result<(), Box<Forbidden>> {
+        let what = What::Stream(name);
+        let may = |action| self.rights().permits(action, what);
+        if may(Action::Subscribe) || may(Action::Publish) {
             return Ok(());
         }
         self.ask(Action::Declare, what)

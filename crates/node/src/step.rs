@@ -318,6 +318,22 @@ impl Core {
                 token: it.token,
                 refusal,
             },
+            Command::ReadStream(it) => Event::Refused {
+                token: it.token,
+                refusal,
+            },
+            Command::ListSubscriptions(it) => Event::Refused {
+                token: it.token,
+                refusal,
+            },
+            Command::Stream { token, .. }
+            | Command::Group { token, .. }
+            | Command::Topic { token, .. }
+            | Command::Subscription { token, .. }
+            | Command::MoveTask { token, .. } => Event::Refused {
+                token: *token,
+                refusal,
+            },
             Command::Transact(transact) => Event::Refused {
                 token: transact.token,
                 refusal,
@@ -326,6 +342,7 @@ impl Core {
             | Command::CloseClient { .. }
             | Command::ReleaseInbound { .. }
             | Command::CancelPull { .. }
+            | Command::CancelRead { .. }
             | Command::Credit { .. }
             | Command::GroupWindow { .. }
             | Command::GroupFlow { .. }

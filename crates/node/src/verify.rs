@@ -156,6 +156,8 @@ fn admit(
                     vhost,
                     vhost_name: Arc::clone(&principal.vhost),
                     user: Arc::clone(&principal.user),
+                    // Until the journal keeps one.
+                    secret: session::Secret([0; 32]),
                 };
                 let info = broker::SessionInfo {
                     vhost,

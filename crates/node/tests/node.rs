@@ -94,6 +94,7 @@ impl User {
             vhost_fallback: false,
             vhost_in_user: false,
             vhost_follows: false,
+            vhost_create: false,
             protocol: "TEST 1",
             client: Bytes::new(),
         }))]);
@@ -171,6 +172,7 @@ fn publish(queue: &str, number: u64, len: usize) -> Command {
         mandatory: false,
         create: true,
         inbound_id: None,
+        hash_key: None,
     })
 }
 

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use message::{Filter, Message, Name};
 use smallvec::SmallVec;
 
-use crate::{Declare, QueueId};
+use crate::{
+    Declare, GroupTo, ListSubscriptions, QueueId, ReadStream, StreamStart, StreamTo,
+    SubscriptionTo, TopicTo,
+};
 
 /// One connection, from accept to close. Never reused while the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,12 +44,21 @@ pub enum Credentials {
         /// The password. Not shown by `Debug`.
         password: Bytes,
     },
+    /// The door has verified who it is by means of its own: a signature over the request.
+    Vouched {
+        /// The user.
+        user: String,
+    },
+    /// A part of the broker itself, such as what delivers to HTTP endpoints: no rule holds for it. No door gives it to a peer.
+    Broker,
 }
 
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Anonymous => f.write_str("Anonymous"),
+            Self::Broker => f.write_str("Broker"),
+            Self::Vouched { user } => f.debug_struct("Vouched").field("user", user).finish(),
             Self::Plain { user, .. } => f
                 .debug_struct("Plain")
                 .field("user", user)
@@ -70,6 +82,8 @@ pub struct Authenticate {
     pub vhost_in_user: bool,
     /// The peer names its virtual host later and is verified again: that the default one is closed to it is no refused login.
     pub vhost_follows: bool,
+    /// Make the virtual host if there is none of that name. Doors that let peers choose it freely (`serve --profile test`).
+    pub vhost_create: bool,
     /// The protocol and version, for logs and metrics: `MQTT 5`, `STOMP 1.2`.
     pub protocol: &'static str,
     /// The client's own name, for logs.
@@ -139,10 +153,16 @@ pub enum Source {
         /// The filter.
         filter: Filter,
     },
-    /// A stream (refused until streams are built).
+    /// A stream. With a client session (`through_client`) its records go into the session's own queue from the next one on,
+    /// as those of a topic do; else they are pushed from `from` on, and settling moves the credit and the group's checkpoint.
     Stream {
         /// The name.
         name: Name,
+        /// Where to begin.
+        from: StreamStart,
+        /// Read as a member of this consumer group: the shards are shared among its members, and `from` counts only where
+        /// the group has no checkpoint. The group is made if there is none.
+        group: Option<Bytes>,
     },
 }
 
@@ -224,6 +244,8 @@ pub struct Publish {
     pub create: bool,
     /// The client's id of an exactly-once publish: a repeat is confirmed again and not published.
     pub inbound_id: Option<u16>,
+    /// For `Kind::Stream`: the hash that chooses the shard, instead of the MD5 of the partition key.
+    pub hash_key: Option<u128>,
 }
 
 /// Which deliveries: one queue, inclusive ranges of its sequence numbers, each of which was delivered to this session and is unsettled.
@@ -294,6 +316,11 @@ pub struct Pull {
     pub wait_ms: u64,
     /// Refused with `QuotaExceeded` while so many messages of the queue are out (SQS `OverLimit`).
     pub out_max: Option<u64>,
+    /// Most bytes of bodies; one message always fits.
+    pub bytes_max: Option<u64>,
+    /// A pull from a FIFO queue that names an attempt again within five minutes gets what that attempt got, as long as
+    /// nothing of it was settled or changed (SQS ReceiveRequestAttemptId).
+    pub attempt: Option<Bytes>,
 }
 
 /// What names one receive of one message, for whoever shows it: no connection holds the lease (an SQS receipt handle).
@@ -334,6 +361,32 @@ pub struct UseReceipt {
     pub to: ReceiptUse,
 }
 
+/// What can be done about moving messages out of a dead-letter queue (SQS StartMessageMoveTask and its kin).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MoveTo {
+    /// Starts. `InUse` while another task moves out of that queue.
+    Start {
+        /// The task's number, made up by the door.
+        id: [u8; 16],
+        /// The queue to empty.
+        source: Name,
+        /// Where to; `None`: each message back to the queue that it came from.
+        target: Option<Name>,
+        /// Most messages a second. `None`: as fast as it goes.
+        per_second: Option<u32>,
+    },
+    /// Stops a task that runs. What was moved stays moved.
+    Cancel {
+        /// Which.
+        id: [u8; 16],
+    },
+    /// Lists the tasks of a queue, newest first; at most ten are remembered.
+    List {
+        /// The queue that they empty.
+        source: Name,
+    },
+}
+
 /// One step of a transaction.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Operation {
@@ -354,12 +407,28 @@ pub struct Transact {
     pub operations: Vec<Operation>,
 }
 
-/// Which queues to list.
+/// What is listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Listed {
+    /// Durable queues that are neither exclusive nor auto-delete.
+    #[default]
+    Queues,
+    /// Streams.
+    Streams,
+    /// Topic objects.
+    Topics,
+    /// Consumer groups of the stream of that name.
+    Groups(Name),
+}
+
+/// Which names to list.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct List {
+    /// Of what.
+    pub of: Listed,
     /// Names that begin so.
     pub prefix: Bytes,
-    /// Only those whose redrive target is this queue (SQS ListDeadLetterSourceQueues).
+    /// Only queues whose redrive target is this queue (SQS ListDeadLetterSourceQueues).
     pub feeding: Option<Name>,
     /// Names behind this one.
     pub after: Option<Name>,
@@ -449,7 +518,7 @@ pub enum Command {
         /// The queue.
         name: Name,
     },
-    /// Lists durable queues that are neither exclusive nor auto-delete, in the order of their names. Answered by `Listed`.
+    /// Lists names in their order. Answered by `Listed`.
     List {
         /// Echoed.
         token: Token,
@@ -465,6 +534,68 @@ pub enum Command {
     },
     /// Settles by receipt.
     UseReceipt(UseReceipt),
+    /// Moves what waits in a dead-letter queue elsewhere. Answered by `MoveTasks`.
+    MoveTask {
+        /// Echoed.
+        token: Token,
+        /// The lane of the answer.
+        lane: Lane,
+        /// What.
+        to: MoveTo,
+    },
+    /// Makes, changes, looks at or deletes a stream. Answered by `Event::Stream`.
+    Stream {
+        /// Echoed.
+        token: Token,
+        /// The lane of the answer.
+        lane: Lane,
+        /// The stream.
+        name: Name,
+        /// What.
+        to: Box<StreamTo>,
+    },
+    /// Reads a shard.
+    ReadStream(Box<ReadStream>),
+    /// Gives up a read that waits. It is not answered any more.
+    CancelRead {
+        /// Which.
+        token: Token,
+    },
+    /// Works on a consumer group of a stream. Answered by `Event::Group`.
+    Group {
+        /// Echoed.
+        token: Token,
+        /// The lane of the answer.
+        lane: Lane,
+        /// The stream.
+        stream: Name,
+        /// The group; 1 to 256 bytes.
+        group: Bytes,
+        /// What.
+        to: Box<GroupTo>,
+    },
+    /// Makes, changes, looks at or deletes a topic object. Answered by `Event::Topic`.
+    Topic {
+        /// Echoed.
+        token: Token,
+        /// The lane of the answer.
+        lane: Lane,
+        /// The topic.
+        name: Name,
+        /// What.
+        to: Box<TopicTo>,
+    },
+    /// Makes, changes, looks at or deletes a subscription. Answered by `Event::Subscription`.
+    Subscription {
+        /// Echoed.
+        token: Token,
+        /// The lane of the answer.
+        lane: Lane,
+        /// What.
+        to: Box<SubscriptionTo>,
+    },
+    /// Lists subscriptions.
+    ListSubscriptions(Box<ListSubscriptions>),
     /// Commits.
     Transact(Box<Transact>),
     /// Answered by `Event::Reached` in that lane once everything before it in the lane has been answered and is durable.
@@ -488,6 +619,45 @@ impl Command {
                 | Self::OpenClient(_)
                 | Self::Transact(_)
                 | Self::Pull(_)
+                | Self::Stream { .. }
+                | Self::ReadStream(_)
+                | Self::Topic { .. }
+                | Self::Subscription { .. }
+                | Self::MoveTask { .. }
         )
+    }
+
+    /// The token that its answer echoes, to be set by whoever drives a [`crate::Flow`]. `None`: it is not answered.
+    pub fn token_mut(&mut self) -> Option<&mut Token> {
+        match self {
+            Self::Authenticate(it) => Some(&mut it.token),
+            Self::OpenClient(it) => Some(&mut it.token),
+            Self::Declare { token, .. }
+            | Self::Cancel { token, .. }
+            | Self::Unsubscribe { token, .. }
+            | Self::Inspect { token, .. }
+            | Self::List { token, .. }
+            | Self::MoveTask { token, .. }
+            | Self::Stream { token, .. }
+            | Self::Group { token, .. }
+            | Self::Topic { token, .. }
+            | Self::Subscription { token, .. }
+            | Self::Fence { token, .. } => Some(token),
+            Self::Publish(it) => Some(it.token.get_or_insert(Token(0))),
+            Self::Subscribe(it) => Some(&mut it.token),
+            Self::Settle(it) => Some(it.token.get_or_insert(Token(0))),
+            Self::Pull(it) => Some(&mut it.token),
+            Self::UseReceipt(it) => Some(&mut it.token),
+            Self::ReadStream(it) => Some(&mut it.token),
+            Self::ListSubscriptions(it) => Some(&mut it.token),
+            Self::Transact(it) => Some(&mut it.token),
+            Self::CloseClient { .. }
+            | Self::ReleaseInbound { .. }
+            | Self::Credit { .. }
+            | Self::GroupWindow { .. }
+            | Self::GroupFlow { .. }
+            | Self::CancelPull { .. }
+            | Self::CancelRead { .. } => None,
+        }
     }
 }

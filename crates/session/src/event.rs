@@ -6,7 +6,10 @@ use bytes::Bytes;
 use message::{Levels, Message, Name, Timestamp, VhostId};
 use smallvec::SmallVec;
 
-use crate::{ConsumerId, QueueInfo, Refusal, Token};
+use crate::{
+    ConsumerId, GroupInfo, QueueInfo, RecordPlace, Records, Refusal, StreamInfo, SubscriptionId,
+    SubscriptionInfo, Token, TopicInfo,
+};
 
 /// A queue's incarnation: never reused, so a deleted and re-made queue is another one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,6 +86,25 @@ pub struct Delivery {
     pub deaths: Option<Arc<Vec<Death>>>,
     /// Where it was published when it was dead-lettered into this queue: exchange and key that replace the message's address on the wire.
     pub readdressed: Option<Arc<message::Address>>,
+    /// When it was first delivered out of this queue, where that is known: to pulls with a lease in ms.
+    pub first_delivered: Option<Timestamp>,
+    /// The subscription that brought it here, unless that is a raw one: for those who show it in an envelope (SNS).
+    pub via: Option<Arc<Via>>,
+    /// Where it lies in its stream, if it came from one.
+    pub record: Option<RecordPlace>,
+}
+
+/// Through which subscription of which topic object a message came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Via {
+    /// The subscription. It may have been deleted since.
+    pub subscription: SubscriptionId,
+    /// The name of the virtual host that it was in.
+    pub vhost: Arc<str>,
+    /// The topic object.
+    pub topic: Name,
+    /// Its number among the publishes to the topic, for FIFO topics.
+    pub sequence: u64,
 }
 
 /// The message that a publish repeats. It may have been consumed since.
@@ -103,6 +125,10 @@ pub enum PublishOutcome {
         matched: u32,
         /// Where it lies, if it was published to a queue.
         place: Option<DeliveryId>,
+        /// Where it lies, if it was published to a stream.
+        record: Option<RecordPlace>,
+        /// Its number among the publishes to the topic object, if it was published to a FIFO one.
+        sequence: Option<u64>,
     },
     /// The repeat of an exactly-once publish or of a dedup id: confirmed, not published again.
     Duplicate {
@@ -111,6 +137,55 @@ pub enum PublishOutcome {
     },
     /// At least one target refused (others may have kept it), or the whole publish was.
     Refused(Refusal),
+}
+
+/// A task that moves messages out of a dead-letter queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MoveTask {
+    /// Its number.
+    pub id: [u8; 16],
+    /// The queue that it empties.
+    pub source: Name,
+    /// Where to; `None`: where each message came from.
+    pub target: Option<Name>,
+    /// Most messages a second.
+    pub per_second: Option<u32>,
+    /// How far it has come.
+    pub state: MoveState,
+    /// Messages that it has moved.
+    pub moved: u64,
+    /// Messages that were to be moved when it started.
+    pub planned: u64,
+    /// When it started.
+    pub started: Timestamp,
+    /// Why it failed.
+    pub failure: Option<Arc<str>>,
+}
+
+/// How far a move task has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum MoveState {
+    /// It moves messages.
+    #[default]
+    Running = 0,
+    /// Everything was moved.
+    Completed = 1,
+    /// It was stopped.
+    Cancelled = 2,
+    /// It could not go on.
+    Failed = 3,
+}
+
+/// A key of the store's own, kept in the journal: doors seal with it what they hand out and want to know again (receipt
+/// handles, iterators, page tokens), also after a restart or a takeover.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Secret(pub [u8; 32]);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 /// Why the core ends a connection.
@@ -141,6 +216,8 @@ pub enum Event {
         vhost_name: Arc<str>,
         /// The user.
         user: Arc<str>,
+        /// The store's own secret.
+        secret: Secret,
     },
     /// A command was refused. `Publish` is answered by `Published` instead.
     Refused {
@@ -263,6 +340,57 @@ pub enum Event {
         /// Mandatory publishes in it that matched nothing.
         returned: Vec<Arc<Message>>,
     },
+    /// The tasks that move messages out of a queue: the one that was started or stopped, or all that are remembered.
+    MoveTasks {
+        /// From the command.
+        token: Token,
+        /// Them.
+        tasks: Vec<MoveTask>,
+    },
+    /// A stream as it is.
+    Stream {
+        /// From the command.
+        token: Token,
+        /// It.
+        stream: Box<StreamInfo>,
+    },
+    /// What a read found.
+    Records {
+        /// From the command.
+        token: Token,
+        /// It.
+        records: Box<Records>,
+    },
+    /// A consumer group as it is.
+    Group {
+        /// From the command.
+        token: Token,
+        /// It.
+        group: Box<GroupInfo>,
+    },
+    /// A topic object as it is.
+    Topic {
+        /// From the command.
+        token: Token,
+        /// It.
+        topic: Box<TopicInfo>,
+    },
+    /// A subscription as it is.
+    Subscription {
+        /// From the command.
+        token: Token,
+        /// It.
+        subscription: Box<SubscriptionInfo>,
+    },
+    /// What a `ListSubscriptions` found.
+    ListedSubscriptions {
+        /// From the command.
+        token: Token,
+        /// Them.
+        subscriptions: Vec<SubscriptionInfo>,
+        /// There are more behind the last.
+        more: bool,
+    },
     /// A `Fence` was reached.
     Reached {
         /// From the command.
@@ -280,4 +408,41 @@ pub enum Event {
         /// Why.
         reason: CloseReason,
     },
+}
+
+impl Event {
+    /// The token of the command that it answers. `None`: it answers none, or one without a token.
+    #[must_use]
+    pub const fn token(&self) -> Option<Token> {
+        match self {
+            Self::Authenticated { token, .. }
+            | Self::Refused { token, .. }
+            | Self::Opened { token, .. }
+            | Self::Declared { token, .. }
+            | Self::Inspected { token, .. }
+            | Self::Listed { token, .. }
+            | Self::Published { token, .. }
+            | Self::Subscribed { token }
+            | Self::Unsubscribed { token, .. }
+            | Self::Settled { token, .. }
+            | Self::Pulled { token, .. }
+            | Self::Committed { token, .. }
+            | Self::MoveTasks { token, .. }
+            | Self::Stream { token, .. }
+            | Self::Records { token, .. }
+            | Self::Group { token, .. }
+            | Self::Topic { token, .. }
+            | Self::Subscription { token, .. }
+            | Self::ListedSubscriptions { token, .. }
+            | Self::Reached { token } => Some(*token),
+            Self::Resumed { .. }
+            | Self::PublishRefused { .. }
+            | Self::Returned { .. }
+            | Self::InboundReleased { .. }
+            | Self::Cancelled { .. }
+            | Self::Delivery(_)
+            | Self::Blocked { .. }
+            | Self::Closing { .. } => None,
+        }
+    }
 }

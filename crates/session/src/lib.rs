@@ -14,6 +14,9 @@
 //! | `command.rs` | what a protocol asks of the core |
 //! | `declare.rs` | queues, exchanges and bindings: options and attributes |
 //! | `event.rs` | what the core answers and delivers |
+//! | `flow.rs` | [`Flow`]: a request that is answered once, in steps |
+//! | `stream.rs` | streams: what is asked and answered about them |
+//! | `topic.rs` | topic objects and durable subscriptions |
 //! | `refusal.rs` | why something was refused, in the core's words |
 //! | `log_rate.rs` | [`LogRate`]: how often a peer can cause a line in the log |
 //! | `output.rs` | [`Output`], [`Wire`], [`Close`], [`Session`], [`Port`], [`Link`] |
@@ -22,22 +25,37 @@
 mod command;
 mod declare;
 mod event;
+mod flow;
 mod log_rate;
 mod output;
 mod refusal;
+mod stream;
+mod topic;
 
 pub use command::{
     Authenticate, ClientExpiry, Command, ConsumerId, Credentials, Credit, DeliveryRange, Lane,
-    Lease, List, OpenClient, Operation, Outcome, Publish, Pull, Receipt, ReceiptUse, RetainReplay,
-    SessionId, Settle, Source, Subscribe, SubscriptionOptions, Token, Transact, UseReceipt, Will,
+    Lease, List, Listed, MoveTo, OpenClient, Operation, Outcome, Publish, Pull, Receipt,
+    ReceiptUse, RetainReplay, SessionId, Settle, Source, Subscribe, SubscriptionOptions, Token,
+    Transact, UseReceipt, Will,
 };
 pub use declare::{
     BindTarget, Binding, DeadLetter, Declare, ExchangeKind, ExchangeOptions, Fifo, Notes, Overflow,
     QueueAttributes, QueueInfo, QueueOptions, Redrive,
 };
 pub use event::{
-    CloseReason, Death, DeathReason, Delivery, DeliveryId, Event, Original, PublishOutcome, QueueId,
+    CloseReason, Death, DeathReason, Delivery, DeliveryId, Event, MoveState, MoveTask, Original,
+    PublishOutcome, QueueId, Secret, Via,
 };
+pub use flow::{Flow, Later, Then};
 pub use log_rate::LogRate;
 pub use output::{Close, Link, Output, Peer, Port, Session, Submitted, Wire};
 pub use refusal::{Refusal, RefusalKind};
+pub use stream::{
+    GroupInfo, GroupShard, GroupTo, ReadStream, RecordPlace, Records, ShardInfo, ShardLimits,
+    ShardNo, StreamAttributes, StreamId, StreamInfo, StreamRecord, StreamStart, StreamTo,
+    partition_key,
+};
+pub use topic::{
+    ListSubscriptions, NewSubscription, PolicyScope, SubscriptionId, SubscriptionInfo,
+    SubscriptionSettings, SubscriptionTarget, SubscriptionTo, TopicInfo, TopicTo,
+};

@@ -27,6 +27,8 @@ pub enum RefusalKind {
     QuotaExceeded,
     /// The message is larger than the destination accepts.
     TooLarge,
+    /// More in this second than the shard takes or gives.
+    RateExceeded,
     /// A queue with overflow `reject-publish` is full.
     QueueFull,
     /// No room on the disk: publishing and declaring pause, consuming and settling go on.
@@ -53,7 +55,11 @@ impl RefusalKind {
     pub const fn is_want_of_room(self) -> bool {
         matches!(
             self,
-            Self::QuotaExceeded | Self::QueueFull | Self::StorageFull | Self::NotActive
+            Self::QuotaExceeded
+                | Self::RateExceeded
+                | Self::QueueFull
+                | Self::StorageFull
+                | Self::NotActive
         )
     }
 }

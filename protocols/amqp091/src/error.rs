@@ -186,6 +186,7 @@ pub(crate) const fn code_of(kind: RefusalKind) -> ReplyCode {
         RefusalKind::Inequivalent
         | RefusalKind::NotEmpty
         | RefusalKind::QuotaExceeded
+        | RefusalKind::RateExceeded
         | RefusalKind::TooLarge
         | RefusalKind::QueueFull
         | RefusalKind::InvalidArgument

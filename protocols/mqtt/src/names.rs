@@ -253,6 +253,8 @@ impl Names {
                 }
                 Ok(Source::Stream {
                     name: Bytes::copy_from_slice(&unescape_level(name, TOPIC_SPECIAL)),
+                    from: session::StreamStart::Next,
+                    group: None,
                 })
             }
             _ => self.filter(text).map(|filter| Source::Topic { filter }),

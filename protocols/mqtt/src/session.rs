@@ -461,6 +461,13 @@ impl Open {
             | Event::Pulled { .. }
             | Event::Inspected { .. }
             | Event::Listed { .. }
+            | Event::MoveTasks { .. }
+            | Event::Stream { .. }
+            | Event::Records { .. }
+            | Event::Group { .. }
+            | Event::Topic { .. }
+            | Event::Subscription { .. }
+            | Event::ListedSubscriptions { .. }
             | Event::Reached { .. }
             | Event::Committed { .. }
             | Event::Closing { .. } => {}

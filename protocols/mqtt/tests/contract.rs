@@ -53,6 +53,7 @@ impl Memory {
                     Credentials::Plain { user, password } => {
                         format!("user={user} pass={}", escape(password))
                     }
+                    other => unreachable!("MQTT does not say {other:?}"),
                 };
                 format!(
                     "authenticate {} {who} client={} \"{}\"",
@@ -155,6 +156,7 @@ impl Memory {
                 vhost: VhostId::ROOT,
                 vhost_name: "/".into(),
                 user: "guest".into(),
+                secret: session::Secret([0; 32]),
             },
             "refused" => Event::Refused {
                 token: self.token(first()),
@@ -171,6 +173,8 @@ impl Memory {
                     ("matched", Some(matched)) => PublishOutcome::Accepted {
                         matched: matched.parse().expect("a number"),
                         place: None,
+                        record: None,
+                        sequence: None,
                     },
                     ("refused", Some(kind)) => PublishOutcome::Refused(refusal(kind)),
                     ("duplicate", None) => PublishOutcome::Duplicate { of: None },
@@ -247,6 +251,9 @@ impl Memory {
                 })
                 .unwrap_or_default(),
             enqueued: now,
+            first_delivered: None,
+            via: None,
+            record: None,
             deaths: w.flag("aged").then(|| {
                 Arc::new(vec![Death {
                     queue: Bytes::from_static(b"q"),
@@ -457,7 +464,7 @@ fn show_source(source: &Source) -> String {
                 if *create { "" } else { " no-create" }
             )
         }
-        Source::Stream { name } => format!("stream:{}", escape(name)),
+        Source::Stream { name, .. } => format!("stream:{}", escape(name)),
     }
 }
 

@@ -44,6 +44,7 @@ impl Peer {
             vhost: VhostId::ROOT,
             vhost_name: "/".into(),
             user: "guest".into(),
+            secret: session::Secret([0; 32]),
         });
         let token = match peer.out.commands.pop_front() {
             Some(Command::OpenClient(open)) => open.token,

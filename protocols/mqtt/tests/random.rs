@@ -124,6 +124,7 @@ impl World {
             vhost: VhostId::ROOT,
             vhost_name: "/".into(),
             user: "guest".into(),
+            secret: session::Secret([0; 32]),
         });
         let Some(Command::OpenClient(open)) = world.out.commands.pop_front() else {
             panic!("a session is asked for next");
@@ -220,6 +221,9 @@ impl World {
             retain: false,
             subscriptions: [3].into_iter().collect(),
             enqueued: self.now,
+            first_delivered: None,
+            via: None,
+            record: None,
             deaths: None,
             readdressed: None,
         })));
@@ -238,6 +242,8 @@ impl World {
                     matched => PublishOutcome::Accepted {
                         matched: u32::from(matched == 3),
                         place: None,
+                        record: None,
+                        sequence: None,
                     },
                 },
             },
@@ -413,6 +419,9 @@ fn a_published_body_points_into_the_read_buffer_and_leaves_from_there() {
         enqueued: world.now,
         deaths: None,
         readdressed: None,
+        first_delivered: None,
+        via: None,
+        record: None,
     };
     world.event(Event::Delivery(Box::new(delivery)));
     let head = world.out.wire.chunk().len();

@@ -116,6 +116,7 @@ impl From<Refusal> for Fault {
             RefusalKind::InUse => "in use",
             RefusalKind::NotEmpty => "not empty",
             RefusalKind::QuotaExceeded => "quota exceeded",
+            RefusalKind::RateExceeded => "rate exceeded",
             RefusalKind::TooLarge => "message too large",
             RefusalKind::QueueFull => "queue full",
             RefusalKind::StorageFull => "storage full",

@@ -403,6 +403,7 @@ fn a_stranger_sends_no_long_messages() {
         vhost: message::VhostId::ROOT,
         vhost_name: "/".into(),
         user: "guest".into(),
+        secret: session::Secret([0; 32]),
     });
     pair.send([binary(long())]);
     assert_eq!(pair.closed, None);
@@ -423,6 +424,7 @@ fn a_stranger_s_limit_ends_with_its_login() {
                 vhost: message::VhostId::ROOT,
                 vhost_name: "/".into(),
                 user: "guest".into(),
+                secret: session::Secret([0; 32]),
             });
         }
         pair.send([binary(vec![0; len])]);

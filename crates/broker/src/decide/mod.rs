@@ -34,8 +34,10 @@ mod replay;
 mod revoke;
 mod route;
 mod settle;
+mod stream;
 mod subscribe;
 mod tick;
+mod topic;
 mod transact;
 
 use session::{Command, Event, Lane, Refusal, RefusalKind, SessionId, Token};
@@ -111,6 +113,16 @@ impl Broker {
             }
             Command::CancelPull { token } => self.decide_cancel_pull(from, *token, &mut draft),
             Command::UseReceipt(it) => self.decide_receipt(from, it, &mut draft),
+            Command::CancelRead { .. } => {}
+            Command::ReadStream(it) => self.not_built(from, it.token, it.lane, &mut draft),
+            Command::ListSubscriptions(it) => self.not_built(from, it.token, it.lane, &mut draft),
+            Command::Stream { token, lane, .. }
+            | Command::Group { token, lane, .. }
+            | Command::Topic { token, lane, .. }
+            | Command::Subscription { token, lane, .. }
+            | Command::MoveTask { token, lane, .. } => {
+                self.not_built(from, *token, *lane, &mut draft);
+            }
             Command::Transact(transact) => self.decide_transact(from, transact, &mut draft),
             Command::Fence { token, lane } => {
                 draft.reply(from, *lane, Wait::Durable, Event::Reached { token: *token })

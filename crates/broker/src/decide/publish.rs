@@ -154,6 +154,8 @@ impl Broker {
             None => PublishOutcome::Accepted {
                 matched: placed.matched,
                 place: placed.place,
+                record: None,
+                sequence: None,
             },
         };
         draft.reply(
@@ -592,6 +594,9 @@ impl Broker {
                     retain,
                     subscriptions: matched.identifiers.clone(),
                     enqueued: draft.now,
+                    first_delivered: None,
+                    via: None,
+                    record: None,
                     deaths: incoming.rare.and_then(|rare| rare.deaths.clone()),
                     readdressed: incoming.rare.and_then(|rare| rare.readdressed.clone()),
                 },

@@ -443,6 +443,9 @@ impl Broker {
                 .map(|rare| rare.subscriptions.clone())
                 .unwrap_or_default(),
             enqueued: view.enqueued,
+            first_delivered: None,
+            via: None,
+            record: None,
             deaths: view.rare.and_then(|rare| rare.deaths.clone()),
             readdressed: view.rare.and_then(|rare| rare.readdressed.clone()),
         }

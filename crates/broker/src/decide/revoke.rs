@@ -244,7 +244,9 @@ impl Broker {
                 Source::Shared { filter, .. } | Source::Topic { filter } => {
                     may(Reading::Topic(filter))
                 }
-                Source::Queue { name, .. } | Source::Stream { name } => may(Reading::Queue(name)),
+                Source::Queue { name, .. } | Source::Stream { name, .. } => {
+                    may(Reading::Queue(name))
+                }
             };
             if allowed {
                 continue;

@@ -32,8 +32,10 @@ pub(super) fn normal(source: &Source) -> Source {
             group: Bytes::copy_from_slice(group),
             filter: own_filter(filter),
         },
-        Source::Stream { name } => Source::Stream {
+        Source::Stream { name, from, group } => Source::Stream {
             name: Bytes::copy_from_slice(name),
+            from: *from,
+            group: group.as_ref().map(|group| Bytes::copy_from_slice(group)),
         },
     }
 }

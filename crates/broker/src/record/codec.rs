@@ -467,7 +467,8 @@ impl Wire for Source {
                 group.put(out);
                 filter.put(out);
             }
-            Self::Stream { name } => {
+            // A client session reads a stream as a topic: where to begin and in which group are a connection's matters.
+            Self::Stream { name, .. } => {
                 out.push(3);
                 name.put(out);
             }
@@ -489,6 +490,8 @@ impl Wire for Source {
             },
             3 => Self::Stream {
                 name: Wire::read(reader)?,
+                from: session::StreamStart::Next,
+                group: None,
             },
             tag => {
                 return Err(DecodeError::Unknown {

@@ -230,6 +230,7 @@ fn inbound_ids_are_held_until_released_and_survive() {
                 mandatory: false,
                 create: false,
                 inbound_id: Some(id),
+                hash_key: None,
             }),
         );
         match rig.last_event(from) {
@@ -241,7 +242,9 @@ fn inbound_ids_are_held_until_released_and_survive() {
         publish(&mut rig, a, 5),
         PublishOutcome::Accepted {
             matched: 0,
-            place: None
+            place: None,
+            record: None,
+            sequence: None
         }
     );
     assert_eq!(
@@ -273,7 +276,9 @@ fn inbound_ids_are_held_until_released_and_survive() {
         publish(&mut rig, b, 5),
         PublishOutcome::Accepted {
             matched: 0,
-            place: None
+            place: None,
+            record: None,
+            sequence: None
         }
     );
     rig.check_replay();
@@ -401,7 +406,9 @@ fn doors_17_a_subscription_without_the_local_matches_all_the_same() {
         own,
         PublishOutcome::Accepted {
             matched: 1,
-            place: None
+            place: None,
+            record: None,
+            sequence: None
         }
     );
     let none = rig.publish(a, to_topic("v", "none", 1));
@@ -409,7 +416,9 @@ fn doors_17_a_subscription_without_the_local_matches_all_the_same() {
         none,
         PublishOutcome::Accepted {
             matched: 0,
-            place: None
+            place: None,
+            record: None,
+            sequence: None
         }
     );
     assert!(rig.bodies(a).is_empty());
@@ -535,7 +544,9 @@ fn doors_19_a_shared_subscription_is_one_queue_in_turns_and_goes_with_its_last_s
                 rig.publish(p, to_topic("t/x", &n.to_string(), 1)),
                 PublishOutcome::Accepted {
                     matched: 1,
-                    place: None
+                    place: None,
+                    record: None,
+                    sequence: None
                 }
             );
         }
@@ -570,7 +581,9 @@ fn doors_19_a_shared_subscription_is_one_queue_in_turns_and_goes_with_its_last_s
             rig.publish(p, to_topic("t/x", "x", 1)),
             PublishOutcome::Accepted {
                 matched: 0,
-                place: None
+                place: None,
+                record: None,
+                sequence: None
             }
         );
         rig.check_replay();

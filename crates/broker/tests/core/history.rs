@@ -343,6 +343,8 @@ impl Play {
                         lease,
                         wait_ms: 0,
                         out_max: None,
+                        bytes_max: None,
+                        attempt: None,
                     }),
                 );
                 if let Event::Pulled { deliveries, .. } = self.rig.last_event(session) {
@@ -485,6 +487,7 @@ impl Play {
                             mandatory: false,
                             create: true,
                             inbound_id: None,
+                            hash_key: None,
                         })
                     })
                     .collect();

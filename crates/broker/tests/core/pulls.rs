@@ -17,6 +17,8 @@ fn pull(rig: &mut Rig, count: u32, lease_ms: u64, wait_ms: u64) -> Pull {
         lease: Lease::Ms(lease_ms),
         wait_ms,
         out_max: None,
+        bytes_max: None,
+        attempt: None,
     }
 }
 
@@ -199,6 +201,8 @@ fn no_more_than_the_named_number_are_out() {
     assert_eq!(receive(&mut rig, a, 2, 1000).len(), 2);
     let full = Pull {
         out_max: Some(2),
+        bytes_max: None,
+        attempt: None,
         ..pull(&mut rig, 1, 1000, 0)
     };
     rig.command(a, Command::Pull(full.clone()));

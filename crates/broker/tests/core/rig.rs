@@ -454,6 +454,7 @@ impl Rig {
                 mandatory: false,
                 create: false,
                 inbound_id: None,
+                hash_key: None,
             }),
         );
         self.told[&from]
@@ -476,6 +477,7 @@ impl Rig {
                 mandatory: false,
                 create: false,
                 inbound_id: None,
+                hash_key: None,
             }),
         );
     }
@@ -662,6 +664,8 @@ impl Rig {
                 lease,
                 wait_ms: 0,
                 out_max: None,
+                bytes_max: None,
+                attempt: None,
             }),
         );
         match self.last_event(from) {

@@ -124,6 +124,7 @@ fn doors_17_nothing_matched_is_success_and_mandatory_is_returned_first() {
             mandatory: true,
             create: false,
             inbound_id: None,
+            hash_key: None,
         }),
     );
     let told = &rig.told[&a];
@@ -133,7 +134,9 @@ fn doors_17_nothing_matched_is_success_and_mandatory_is_returned_first() {
         Event::Published {
             outcome: PublishOutcome::Accepted {
                 matched: 0,
-                place: None
+                place: None,
+                record: None,
+                sequence: None
             },
             ..
         }
@@ -366,7 +369,11 @@ fn streams_are_refused_not_implemented() {
     let outcome = rig.publish(a, message);
     assert!(matches!(outcome, PublishOutcome::Refused(r) if r.kind == RefusalKind::NotImplemented));
     let mut subscribe = rig.consumer(1, "s", Credit::Window(0));
-    subscribe.source = Source::Stream { name: "s".into() };
+    subscribe.source = Source::Stream {
+        name: "s".into(),
+        from: StreamStart::Next,
+        group: None,
+    };
     let event = rig.subscribe(a, subscribe);
     assert!(
         matches!(event, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::NotImplemented)

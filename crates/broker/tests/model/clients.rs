@@ -407,6 +407,7 @@ impl Model {
             mandatory: false,
             create: false,
             inbound_id: None,
+            hash_key: None,
         };
         // A full queue may refuse it: there is nobody to be told.
         let _refused = self.place(&publish, false, Some(number)).is_err();

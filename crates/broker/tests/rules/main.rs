@@ -31,6 +31,8 @@ fn accepted(matched: u32) -> PublishOutcome {
     PublishOutcome::Accepted {
         matched,
         place: None,
+        record: None,
+        sequence: None,
     }
 }
 

@@ -101,6 +101,7 @@ pub(crate) fn publish(message: Message) -> Publish {
         mandatory: false,
         create: false,
         inbound_id: None,
+        hash_key: None,
     }
 }
 
@@ -335,6 +336,8 @@ pub(crate) fn pull(queue: &str, count: u32, lease: Lease) -> Pull {
         lease,
         wait_ms: 0,
         out_max: None,
+        bytes_max: None,
+        attempt: None,
     }
 }
 

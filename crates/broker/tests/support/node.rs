@@ -45,6 +45,8 @@ fn placeless(event: Event) -> Event {
         PublishOutcome::Accepted { matched, .. } => PublishOutcome::Accepted {
             matched,
             place: None,
+            record: None,
+            sequence: None,
         },
         PublishOutcome::Duplicate { .. } => PublishOutcome::Duplicate { of: None },
         refused @ PublishOutcome::Refused(_) => refused,

@@ -457,6 +457,7 @@ fn authenticated() -> Event {
         vhost: message::VhostId::default(),
         vhost_name: "/".into(),
         user: "somebody".into(),
+        secret: session::Secret([0; 32]),
     }
 }
 

@@ -204,6 +204,8 @@ impl Toy {
             lease: Lease::Connection,
             wait_ms: 0,
             out_max: None,
+            bytes_max: None,
+            attempt: None,
         };
         match word {
             "echo" => out.wire.put(format!("{rest}\n").as_bytes()),

@@ -326,6 +326,8 @@ impl Channel {
             },
             wait_ms: 0,
             out_max: None,
+            bytes_max: None,
+            attempt: None,
         }));
         Ok(())
     }

@@ -91,6 +91,13 @@ impl AmqpSession {
             // No command of this session is answered so.
             Event::Inspected { .. }
             | Event::Listed { .. }
+            | Event::MoveTasks { .. }
+            | Event::Stream { .. }
+            | Event::Records { .. }
+            | Event::Group { .. }
+            | Event::Topic { .. }
+            | Event::Subscription { .. }
+            | Event::ListedSubscriptions { .. }
             | Event::Settled { .. }
             | Event::Opened { .. }
             | Event::Resumed { .. }

@@ -169,6 +169,7 @@ impl AmqpSession {
                 token: token(0, number),
                 credentials: visitor.credentials.clone(),
                 vhost_follows: vhost.is_none(),
+                vhost_create: false,
                 vhost,
                 vhost_fallback: false,
                 vhost_in_user: false,

@@ -62,6 +62,7 @@ impl Channel {
             mandatory: publish.mandatory,
             create: false,
             inbound_id: None,
+            hash_key: None,
         };
         match &mut self.mode {
             Mode::Plain => step.command(Command::Publish(publish)),

@@ -170,6 +170,7 @@ impl Stage {
                 vhost: VhostId::ROOT,
                 vhost_name: Arc::from(words[1]),
                 user: Arc::from(words[2]),
+                secret: session::Secret([0; 32]),
             },
             "refused" => Event::Refused {
                 token: token(),
@@ -194,6 +195,8 @@ impl Stage {
                     matched => PublishOutcome::Accepted {
                         matched: matched.parse().expect("a number"),
                         place: None,
+                        record: None,
+                        sequence: None,
                     },
                 },
             },
@@ -271,6 +274,9 @@ impl Stage {
             enqueued: self.now,
             deaths: None,
             readdressed: None,
+            first_delivered: None,
+            via: None,
+            record: None,
         };
         for word in &words[1..] {
             let (name, text) = word.split_once('=').unwrap_or((word, ""));

@@ -42,6 +42,7 @@ impl Peer {
             vhost: VhostId::ROOT,
             vhost_name: "/".into(),
             user: "guest".into(),
+            secret: session::Secret([0; 32]),
         };
         let told = peer.session.handle_event(event, NOW, &mut peer.out);
         assert_eq!(told, Ok(()));

@@ -201,6 +201,9 @@ impl Core {
             enqueued: self.now,
             deaths: None,
             readdressed: None,
+            first_delivered: None,
+            via: None,
+            record: None,
         }
     }
 
@@ -225,6 +228,8 @@ impl Core {
                 outcome: PublishOutcome::Accepted {
                     matched: 1,
                     place: None,
+                    record: None,
+                    sequence: None,
                 },
             },
             Ask::Publish => Event::Published {
@@ -237,6 +242,7 @@ impl Core {
                 vhost: VhostId::ROOT,
                 vhost_name: Arc::from("/"),
                 user: Arc::from("guest"),
+                secret: session::Secret([0; 32]),
             },
             Ask::Declare => Event::Declared {
                 token,

@@ -98,6 +98,7 @@ impl Handshake {
                 vhost_fallback: false,
                 vhost_in_user: true,
                 vhost_follows: false,
+                vhost_create: false,
                 protocol: version.name(),
                 client,
             })));
@@ -345,9 +346,10 @@ pub(super) fn connect_reason(refusal: &Refusal) -> ReasonCode {
         RefusalKind::BadCredentials => ReasonCode::BAD_USER_NAME_OR_PASSWORD,
         RefusalKind::AccessDenied | RefusalKind::NotFound => ReasonCode::NOT_AUTHORIZED,
         RefusalKind::InvalidName => ReasonCode::CLIENT_IDENTIFIER_NOT_VALID,
-        RefusalKind::QuotaExceeded | RefusalKind::StorageFull | RefusalKind::QueueFull => {
-            ReasonCode::QUOTA_EXCEEDED
-        }
+        RefusalKind::QuotaExceeded
+        | RefusalKind::RateExceeded
+        | RefusalKind::StorageFull
+        | RefusalKind::QueueFull => ReasonCode::QUOTA_EXCEEDED,
         RefusalKind::TooLarge => ReasonCode::PACKET_TOO_LARGE,
         RefusalKind::NotActive => ReasonCode::USE_ANOTHER_SERVER,
         RefusalKind::Internal

@@ -159,6 +159,7 @@ impl Inbound {
             // DOORS rule 10: publishing to `$queue/x` makes no queue.
             create: false,
             inbound_id: publish.packet_id.filter(|_| publish.qos == 2),
+            hash_key: None,
         }));
         Ok(())
     }
@@ -351,6 +352,7 @@ fn publish_reason(refusal: &Refusal) -> ReasonCode {
     match refusal.kind {
         RefusalKind::AccessDenied | RefusalKind::BadCredentials => ReasonCode::NOT_AUTHORIZED,
         RefusalKind::QuotaExceeded
+        | RefusalKind::RateExceeded
         | RefusalKind::TooLarge
         | RefusalKind::QueueFull
         | RefusalKind::StorageFull => ReasonCode::QUOTA_EXCEEDED,

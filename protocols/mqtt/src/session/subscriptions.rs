@@ -340,7 +340,10 @@ fn subscribe_reason(refusal: &Refusal, unsubscribe: bool) -> ReasonCode {
         RefusalKind::NotFound | RefusalKind::InvalidName | RefusalKind::InvalidArgument => {
             ReasonCode::TOPIC_FILTER_INVALID
         }
-        RefusalKind::QuotaExceeded | RefusalKind::QueueFull | RefusalKind::StorageFull
+        RefusalKind::QuotaExceeded
+        | RefusalKind::RateExceeded
+        | RefusalKind::QueueFull
+        | RefusalKind::StorageFull
             if !unsubscribe =>
         {
             ReasonCode::QUOTA_EXCEEDED

@@ -362,6 +362,13 @@ impl Conversation {
             | Event::Pulled { .. }
             | Event::Inspected { .. }
             | Event::Listed { .. }
+            | Event::MoveTasks { .. }
+            | Event::Stream { .. }
+            | Event::Records { .. }
+            | Event::Group { .. }
+            | Event::Topic { .. }
+            | Event::Subscription { .. }
+            | Event::ListedSubscriptions { .. }
             | Event::Closing { .. } => {}
         }
         Ok(Next::Go)

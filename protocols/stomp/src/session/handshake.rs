@@ -90,6 +90,7 @@ pub(super) fn greet(
         vhost_fallback: config.unknown_host == UnknownHost::Default,
         vhost_in_user: false,
         vhost_follows: false,
+        vhost_create: false,
         protocol: version.protocol(),
         client: client.clone(),
     })));

@@ -152,6 +152,7 @@ impl Conversation {
             mandatory: false,
             create,
             inbound_id: None,
+            hash_key: None,
         })
     }
 

@@ -209,6 +209,7 @@ pub(crate) fn command(command: &Command) -> String {
             let who = match &ask.credentials {
                 Credentials::Anonymous => "anonymous".to_owned(),
                 Credentials::Plain { user, password } => format!("{user}:{}", text(password)),
+                other => unreachable!("STOMP does not say {other:?}"),
             };
             let fallback = if ask.vhost_fallback {
                 " or default"
@@ -359,6 +360,9 @@ fn delivery(words: &[&str]) -> Delivery {
         enqueued: Timestamp(0),
         deaths: None,
         readdressed: None,
+        first_delivered: None,
+        via: None,
+        record: None,
     };
     let (body, options) = words[3..].split_last().expect("a body");
     for word in options {
@@ -416,6 +420,7 @@ pub(crate) fn event(line: &str) -> Event {
             vhost: VhostId::ROOT,
             vhost_name: "/".into(),
             user: words[1].into(),
+            secret: session::Secret([0; 32]),
         },
         "published" => Event::Published {
             token: read_token(words[1]),
@@ -425,6 +430,8 @@ pub(crate) fn event(line: &str) -> Event {
                 matched => PublishOutcome::Accepted {
                     matched: matched.parse().expect("a number"),
                     place: None,
+                    record: None,
+                    sequence: None,
                 },
             },
         },

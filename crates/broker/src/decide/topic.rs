@@ -1,0 +1,1 @@
+//! Topic objects and their subscriptions.

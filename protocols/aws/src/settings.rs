@@ -1,0 +1,42 @@
+//! What the operator chooses for the AWS doors.
+
+/// How long changes of state take, as clients see them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transitions {
+    /// A moment, as with AWS: a stream is `CREATING` first.
+    #[default]
+    Brief,
+    /// None: what was made is `ACTIVE` in the answer (`aws.transitions = "instant"`).
+    Instant,
+}
+
+/// The settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// See [`Transitions`].
+    pub transitions: Transitions,
+    /// A deleted queue's name is free after 60 s only, and a queue is purged once in 60 s (QueueDeletedRecently,
+    /// PurgeQueueInProgress).
+    pub minute_rules: bool,
+    /// Whether `aws.signatures` accepts any credentials.
+    pub any_signature: bool,
+    /// The largest SQS or SNS message, in bytes: 1 MiB as with AWS.
+    pub message_len_max: u32,
+    /// Kinesis streams have the write and read limits of AWS unless they say otherwise.
+    pub shard_limits: bool,
+    /// Shards of all streams of one account and region together.
+    pub shards_max: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            transitions: Transitions::default(),
+            minute_rules: true,
+            any_signature: false,
+            message_len_max: 1 << 20,
+            shard_limits: true,
+            shards_max: 10_000,
+        }
+    }
+}

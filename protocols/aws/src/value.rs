@@ -1,0 +1,159 @@
+//! Inputs and outputs of operations, whatever they are written in.
+
+use bytes::Bytes;
+use message::Timestamp;
+
+/// A value of an input or an output.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// Absent. Members of outputs with it are left out.
+    Null,
+    /// True or false.
+    Bool(bool),
+    /// An integer.
+    Int(i64),
+    /// A number with a fraction.
+    Float(f64),
+    /// Text.
+    Text(String),
+    /// Bytes: base64 in JSON and in the query protocol.
+    Blob(Bytes),
+    /// A time: seconds with a fraction in JSON and CBOR, ISO 8601 in the query protocol.
+    Time(Timestamp),
+    /// A list.
+    List(Vec<Self>),
+    /// A structure or a map, in the order of its writing.
+    Map(Vec<(String, Self)>),
+}
+
+impl Value {
+    /// A structure without members.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self::Map(Vec::new())
+    }
+
+    /// The member or entry of that name. `None`: it is absent, or this is neither structure nor map.
+    #[must_use]
+    pub fn member(&self, name: &str) -> Option<&Self> {
+        match self {
+            Self::Map(members) => members
+                .iter()
+                .find(|(known, value)| known == name && *value != Self::Null)
+                .map(|(_, value)| value),
+            _ => None,
+        }
+    }
+
+    /// The text of that member.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
+        match self.member(name)? {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The integer of that member.
+    #[must_use]
+    pub fn int(&self, name: &str) -> Option<i64> {
+        match self.member(name)? {
+            Self::Int(int) => Some(*int),
+            _ => None,
+        }
+    }
+
+    /// The flag of that member; absent is `false`.
+    #[must_use]
+    pub fn flag(&self, name: &str) -> bool {
+        matches!(self.member(name), Some(Self::Bool(true)))
+    }
+
+    /// The bytes of that member.
+    #[must_use]
+    pub fn blob(&self, name: &str) -> Option<&Bytes> {
+        match self.member(name)? {
+            Self::Blob(blob) => Some(blob),
+            _ => None,
+        }
+    }
+
+    /// The time of that member.
+    #[must_use]
+    pub fn time(&self, name: &str) -> Option<Timestamp> {
+        match self.member(name)? {
+            Self::Time(time) => Some(*time),
+            _ => None,
+        }
+    }
+
+    /// The elements of that member; absent is none.
+    #[must_use]
+    pub fn list(&self, name: &str) -> &[Self] {
+        match self.member(name) {
+            Some(Self::List(list)) => list,
+            _ => &[],
+        }
+    }
+
+    /// The entries of that member; absent is none.
+    #[must_use]
+    pub fn map(&self, name: &str) -> &[(String, Self)] {
+        match self.member(name) {
+            Some(Self::Map(map)) => map,
+            _ => &[],
+        }
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+impl From<i64> for Value {
+    fn from(int: i64) -> Self {
+        Self::Int(int)
+    }
+}
+impl From<bool> for Value {
+    fn from(flag: bool) -> Self {
+        Self::Bool(flag)
+    }
+}
+impl From<Bytes> for Value {
+    fn from(blob: Bytes) -> Self {
+        Self::Blob(blob)
+    }
+}
+impl From<Timestamp> for Value {
+    fn from(time: Timestamp) -> Self {
+        Self::Time(time)
+    }
+}
+impl From<Vec<Self>> for Value {
+    fn from(list: Vec<Self>) -> Self {
+        Self::List(list)
+    }
+}
+impl<T: Into<Self>> From<Option<T>> for Value {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
+/// A structure from its members.
+impl<const N: usize> From<[(&str, Self); N]> for Value {
+    fn from(members: [(&str, Self); N]) -> Self {
+        Self::Map(
+            members
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
+        )
+    }
+}

@@ -1,0 +1,2 @@
+//! Amazon Kinesis Data Streams: streams over HTTP.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Amazon SNS: topics over HTTP.
+#![forbid(unsafe_code)]

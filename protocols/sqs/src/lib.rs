@@ -1,0 +1,2 @@
+//! Amazon SQS: queues over HTTP.
+#![forbid(unsafe_code)]
