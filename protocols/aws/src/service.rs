@@ -33,6 +33,19 @@ pub struct Service {
     pub missing: fn(operation: &Operation, member: &str) -> ApiError,
     /// The operations.
     pub operations: &'static [Operation],
+    /// What is there to `GET` without a signature: its path, and what makes it from the settings. Certificates, for instance.
+    pub pages: &'static [Page],
+}
+
+/// Something that anyone may `GET`.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    /// The path, from the slash on.
+    pub path: &'static str,
+    /// The content type.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: fn(&Settings) -> bytes::Bytes,
 }
 
 /// An operation.
@@ -46,6 +59,38 @@ pub struct Operation {
     pub output: &'static Shape,
     /// Does it, once the input has satisfied its shape.
     pub run: fn(Input) -> Flow<Answer>,
+    /// It may come without a signature (links in mails and notifications): the input says for which account and region.
+    /// Such a call has the rights of the broker itself: the operation checks a token that the service has sealed.
+    pub unsigned: Option<fn(&Value) -> Option<(String, String)>>,
+}
+
+impl Operation {
+    /// One that must be signed.
+    #[must_use]
+    pub const fn new(
+        name: &'static str,
+        input: &'static Shape,
+        output: &'static Shape,
+        run: fn(Input) -> Flow<Answer>,
+    ) -> Self {
+        Self {
+            name,
+            input,
+            output,
+            run,
+            unsigned: None,
+        }
+    }
+
+    /// The same, and it may come without a signature.
+    #[must_use]
+    pub const fn without_signature(
+        mut self,
+        place: fn(&Value) -> Option<(String, String)>,
+    ) -> Self {
+        self.unsigned = Some(place);
+        self
+    }
 }
 
 /// An input that satisfies its shape, and who calls.
