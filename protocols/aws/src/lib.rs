@@ -21,7 +21,7 @@ mod shape;
 mod value;
 
 pub use error::ApiError;
-pub use service::{Answer, Call, Input, Operation, Page, Service};
+pub use service::{Answer, Call, Input, Operation, Page, Place, Service};
 pub use settings::{Settings, Transitions};
 pub use shape::{Checked, Member, Shape};
 pub use value::Value;

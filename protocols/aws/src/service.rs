@@ -48,6 +48,9 @@ pub struct Page {
     pub body: fn(&Settings) -> bytes::Bytes,
 }
 
+/// The account and the region that an input without a signature is for.
+pub type Place = fn(&Value) -> Option<(String, String)>;
+
 /// An operation.
 #[derive(Clone, Copy, Debug)]
 pub struct Operation {
@@ -61,7 +64,7 @@ pub struct Operation {
     pub run: fn(Input) -> Flow<Answer>,
     /// It may come without a signature (links in mails and notifications): the input says for which account and region.
     /// Such a call has the rights of the broker itself: the operation checks a token that the service has sealed.
-    pub unsigned: Option<fn(&Value) -> Option<(String, String)>>,
+    pub unsigned: Option<Place>,
 }
 
 impl Operation {
@@ -84,10 +87,7 @@ impl Operation {
 
     /// The same, and it may come without a signature.
     #[must_use]
-    pub const fn without_signature(
-        mut self,
-        place: fn(&Value) -> Option<(String, String)>,
-    ) -> Self {
+    pub const fn without_signature(mut self, place: Place) -> Self {
         self.unsigned = Some(place);
         self
     }
