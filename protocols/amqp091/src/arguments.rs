@@ -8,7 +8,8 @@
 //! | `x-max-priority` `x-single-active-consumer` | `priority_max`, `single_active_consumer` |
 //! | `x-delivery-limit` N | `deliveries_max` N + 1: the limit counts failed deliveries, the core all of them |
 //! | `x-max-message-bytes` | `message_len_max` |
-//! | `x-queue-type` | `classic` and `quorum` are accepted and not told apart; `stream` is refused |
+//! | `x-queue-type` | `classic` and `quorum` are accepted and not told apart; `stream`: see `session/streams.rs` |
+//! | `x-max-age` of a stream | `retention_ms`; without, records are kept for ever |
 //!
 //! | `x-dead-letter-strategy` | `at-most-once` is what happens; `at-least-once` is refused |
 //! | `x-consumer-timeout` | refused: deliveries are never taken back for being old |
@@ -20,7 +21,10 @@
 
 use bytes::Bytes;
 use message::{Filter, HeaderMatch, Name, Properties, Value};
-use session::{DeadLetter, ExchangeKind, ExchangeOptions, Overflow, QueueAttributes, QueueOptions};
+use session::{
+    DeadLetter, ExchangeKind, ExchangeOptions, Overflow, QueueAttributes, QueueOptions,
+    StreamAttributes,
+};
 
 use crate::{
     codec::{exchange, queue},
@@ -104,12 +108,6 @@ pub(crate) fn queue_options(
             ));
         }
         Some(b"quorum") => {}
-        Some(b"stream") => {
-            return Err(Fault::new(
-                ReplyCode::NotImplemented,
-                "queues of type stream",
-            ));
-        }
         Some(other) => {
             let why = format!("\"unsupported queue type '{}'\"", lossy(other));
             return Err(arguments.invalid("x-queue-type", &why));
@@ -125,6 +123,96 @@ pub(crate) fn queue_options(
         declaration: Some(wanted.queue_bytes()),
     };
     Ok((options, wanted))
+}
+
+/// Whether a declaration asks for a stream.
+pub(crate) fn is_stream(declare: &queue::Declare) -> bool {
+    matches!(
+        declare.arguments.first(b"x-queue-type"),
+        Some(Value::Text(kind) | Value::LongString(kind)) if &kind[..] == b"stream"
+    )
+}
+
+/// Arguments of queues that say nothing of streams: RabbitMQ refuses them.
+const NOT_OF_STREAMS: [&str; 11] = [
+    "x-message-ttl",
+    "x-expires",
+    "x-max-length",
+    "x-overflow",
+    "x-dead-letter-exchange",
+    "x-dead-letter-routing-key",
+    "x-dead-letter-strategy",
+    "x-max-priority",
+    "x-single-active-consumer",
+    "x-delivery-limit",
+    "x-max-message-bytes",
+];
+
+/// Reads the declaration of a stream. `of` as for [`queue_options`].
+pub(crate) fn stream_options(
+    declare: &queue::Declare,
+    of: &str,
+) -> Result<(StreamAttributes, Wanted), Fault> {
+    let arguments = Arguments {
+        table: &declare.arguments,
+        of,
+    };
+    let properties = [
+        (!declare.durable, "non-durable"),
+        (declare.exclusive, "exclusive"),
+        (declare.auto_delete, "auto-delete"),
+    ];
+    if let Some((_, property)) = properties.into_iter().find(|(is, _)| *is) {
+        return Err(Fault::new(
+            ReplyCode::PreconditionFailed,
+            format!("invalid property '{property}' for {of}"),
+        ));
+    }
+    for name in NOT_OF_STREAMS {
+        if arguments.first(name).is_some() {
+            return Err(arguments.invalid(name, "it means nothing for queues of type stream"));
+        }
+    }
+    // How RabbitMQ cuts its files, builds its filters and places its replicas; there is one way here.
+    for (name, max) in [
+        ("x-stream-max-segment-size-bytes", 3_000_000_000),
+        ("x-stream-filter-size-bytes", 255),
+        ("x-initial-cluster-size", i64::MAX as u64),
+    ] {
+        arguments.unsigned(name, max)?;
+    }
+    arguments.check_hints()?;
+    let retention_ms = match arguments.text("x-max-age")? {
+        None => u64::MAX,
+        Some(text) => age_ms(text)
+            .filter(|ms| *ms > 0)
+            .ok_or_else(|| arguments.invalid("x-max-age", "{error,invalid_max_age}"))?,
+    };
+    let attributes = StreamAttributes {
+        retention_ms,
+        bytes_max: arguments.unsigned("x-max-length-bytes", i64::MAX as u64)?,
+        ..StreamAttributes::default()
+    };
+    Ok((attributes, equivalence::of_queue(declare)))
+}
+
+/// An age as RabbitMQ writes it, in ms: a number and one of Y, M, D, h, m, s (a year is 365 days, a month 30).
+pub(crate) fn age_ms(text: &[u8]) -> Option<u64> {
+    let (unit, digits) = text.split_last()?;
+    let unit_ms: u64 = match unit {
+        b'Y' => 365 * 86_400_000,
+        b'M' => 30 * 86_400_000,
+        b'D' => 86_400_000,
+        b'h' => 3_600_000,
+        b'm' => 60_000,
+        b's' => 1_000,
+        _ => return None,
+    };
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    number.checked_mul(unit_ms)
 }
 
 /// Reads an exchange declaration. `of` is the exchange as texts name it.

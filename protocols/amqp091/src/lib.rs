@@ -5,7 +5,7 @@
 //! consumer priorities, per-consumer prefetch, direct reply-to, CC and BCC).
 //!
 //! Refused, in the protocol's words: `immediate` publishing, `basic.recover` without requeue, `prefetch_size`,
-//! SASL mechanisms other than PLAIN and AMQPLAIN, queues of type stream (540); exchange types other than the four, `x-consumer-timeout`,
+//! SASL mechanisms other than PLAIN and AMQPLAIN, exchange types other than the four, `x-consumer-timeout`,
 //! `x-dead-letter-strategy` at-least-once (406). `no-local` means nothing, as in RabbitMQ.
 //! `connection.update-secret` is answered and changes nothing: a login by password does not expire.
 //!

@@ -194,7 +194,8 @@ fn address(vhost: VhostId, exchange: &Bytes, key: &Bytes) -> Result<Address, Fau
             return topic(key::levels(&key.slice(key::TOPIC_PREFIX.len()..)));
         }
         if key.starts_with(key::STREAM_PREFIX) {
-            return Err(Fault::new(ReplyCode::NotImplemented, "streams"));
+            let name = key.slice(key::STREAM_PREFIX.len()..);
+            return Ok(Address::stream(vhost, name, Levels::none()));
         }
         return Ok(Address::queue(vhost, key.clone()));
     }

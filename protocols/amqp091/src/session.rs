@@ -31,6 +31,7 @@ mod methods;
 mod publish;
 mod settle;
 mod step;
+mod streams;
 mod topology;
 
 use std::collections::BTreeMap;

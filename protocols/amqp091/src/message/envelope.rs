@@ -35,21 +35,42 @@ pub(crate) fn of_delivery(delivery: &Delivery, now: Timestamp) -> Envelope {
         .deaths
         .as_ref()
         .map_or(&[][..], |deaths| &deaths[..]);
-    envelope(&delivery.message, address, deaths, delivery.count, now)
+    let shown = Shown {
+        address,
+        deaths,
+        count: delivery.count,
+        offset: delivery.record.map(|record| record.offset),
+    };
+    envelope(&delivery.message, shown, now)
+}
+
+/// How a message is shown, besides what its publisher said.
+struct Shown<'a> {
+    address: &'a Address,
+    deaths: &'a [Death],
+    count: u32,
+    /// Where it lies in its stream.
+    offset: Option<u64>,
 }
 
 /// The envelope of a message that is returned.
 pub(crate) fn of_return(message: &Message, now: Timestamp) -> Envelope {
-    envelope(message, &message.address, &[], 1, now)
+    let shown = Shown {
+        address: &message.address,
+        deaths: &[],
+        count: 1,
+        offset: None,
+    };
+    envelope(message, shown, now)
 }
 
-fn envelope(
-    message: &Message,
-    address: &Address,
-    deaths: &[Death],
-    count: u32,
-    now: Timestamp,
-) -> Envelope {
+fn envelope(message: &Message, shown: Shown<'_>, now: Timestamp) -> Envelope {
+    let Shown {
+        address,
+        deaths,
+        count,
+        offset,
+    } = shown;
     let (exchange, key, unspeakable) = words(address);
     let native = message
         .native
@@ -58,6 +79,7 @@ fn envelope(
     if let Some(native) = native
         && deaths.is_empty()
         && count <= 1
+        && offset.is_none()
         && unspeakable.is_none()
     {
         return Envelope {
@@ -80,6 +102,10 @@ fn envelope(
             b"x-delivery-count",
             Value::I64(i64::from(count) - 1),
         );
+    }
+    if let Some(offset) = offset {
+        let offset = i64::try_from(offset).unwrap_or(i64::MAX);
+        set(&mut headers, b"x-stream-offset", Value::I64(offset));
     }
     if !deaths.is_empty() {
         let copies = headers.first(b"CC").cloned();

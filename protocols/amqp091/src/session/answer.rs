@@ -8,6 +8,7 @@ use super::{
     consume::REPLY_QUEUE,
     publish::refused_publish,
     step::Step,
+    streams::{Asked, cannot},
     topology::{binding_command, called, reread},
 };
 use crate::{
@@ -46,7 +47,9 @@ impl Channel {
                 self.on_refused(waiting, refusal, step)
                     .map_err(|fault| fault.by(method))?;
             }
-            event => self.on_done(waiting.pending, event, step),
+            event => self
+                .on_done(waiting.pending, event, step)
+                .map_err(|fault| fault.by(method))?,
         }
         Ok(After::Stays)
     }
@@ -76,7 +79,12 @@ impl Channel {
         }
     }
 
-    fn on_done(&mut self, pending: Pending, event: Event, step: &mut Step<'_>) {
+    fn on_done(
+        &mut self,
+        pending: Pending,
+        event: Event,
+        step: &mut Step<'_>,
+    ) -> Result<(), Fault> {
         let count = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
         match (pending, event) {
             (
@@ -128,6 +136,7 @@ impl Channel {
                     tag,
                     queue,
                     no_wait,
+                    ..
                 },
                 Event::Subscribed { .. },
             ) => self.on_subscribed((number, tag, queue, no_wait), step),
@@ -150,9 +159,36 @@ impl Channel {
             (Pending::Commit, Event::Committed { returned, .. }) => {
                 self.on_committed(&returned, step);
             }
+            (
+                Pending::StreamDeclare {
+                    shown,
+                    no_wait,
+                    wanted,
+                },
+                Event::Stream { stream, .. },
+            ) => {
+                self.on_stream_declared((shown, no_wait), wanted.as_deref(), &stream, step)?;
+            }
+            (Pending::StreamDelete { refuses: true, .. }, Event::Stream { .. }) => {
+                return Err(Fault::new(
+                    ReplyCode::NotImplemented,
+                    "cannot delete a stream if it is unused or empty only",
+                ));
+            }
+            (
+                Pending::StreamDelete {
+                    no_wait: false,
+                    refuses: false,
+                },
+                Event::Stream { .. },
+            ) => step.send(self.number, queue::DeleteOk { message_count: 0 }),
+            (Pending::StreamAsked { shown, asked }, Event::Stream { .. }) => {
+                return Err(cannot(asked, &shown, step));
+            }
             // Without a reply to send there is nothing to do.
             _ => {}
         }
+        Ok(())
     }
 
     fn on_refused(
@@ -162,8 +198,50 @@ impl Channel {
         step: &mut Step<'_>,
     ) -> Result<(), Fault> {
         match waiting.pending {
+            // DOORS 6: a name that no queue has may be a stream's.
+            Pending::QueueDeclare {
+                name,
+                no_wait,
+                wanted: None,
+            } if refusal.kind == RefusalKind::NotFound => {
+                self.look_at_stream(name, no_wait, step);
+                Ok(())
+            }
+            Pending::QueueDelete {
+                name,
+                conditions,
+                no_wait,
+            } if refusal.kind == RefusalKind::NotFound => {
+                self.delete_stream(name, (conditions, no_wait), step);
+                Ok(())
+            }
+            Pending::QueuePurge { name, .. } if refusal.kind == RefusalKind::NotFound => {
+                self.ask_of_stream(name, Asked::Purge, step);
+                Ok(())
+            }
+            Pending::Get { queue } if refusal.kind == RefusalKind::NotFound => {
+                self.ask_of_stream(queue, Asked::Get, step);
+                Ok(())
+            }
+            Pending::Consume {
+                number,
+                tag,
+                queue,
+                no_wait,
+                or_stream: Some(subscribe),
+            } if refusal.kind == RefusalKind::NotFound => {
+                let pending = Pending::Consume {
+                    number,
+                    tag,
+                    queue,
+                    no_wait,
+                    or_stream: None,
+                };
+                self.start_consumer(pending, subscribe, step);
+                Ok(())
+            }
             // As in RabbitMQ: deleting what is not there succeeds.
-            Pending::QueueDelete { no_wait, .. } if refusal.kind == RefusalKind::NotFound => {
+            Pending::StreamDelete { no_wait, .. } if refusal.kind == RefusalKind::NotFound => {
                 if !no_wait {
                     step.send(self.number, queue::DeleteOk { message_count: 0 });
                 }
@@ -265,14 +343,17 @@ impl Channel {
             | Pending::QueuePurge { name, .. }
             | Pending::QueueDelete { name, .. }
             | Pending::Get { queue: name, .. }
+            | Pending::StreamDeclare { shown: name, .. }
+            | Pending::StreamAsked { shown: name, .. }
             | Pending::Consume { queue: name, .. } => Err(phrase(&refusal, "queue", &name, step)),
             Pending::ExchangeDeclare { name, .. } | Pending::ExchangeDelete { name, .. } => {
                 Err(phrase(&refusal, "exchange", &name, step))
             }
             Pending::Commit => Err(refused_publish(refusal, step)),
-            Pending::ReplyQueue { .. } | Pending::Cancel { .. } | Pending::Fence => {
-                Err(Fault::from(refusal))
-            }
+            Pending::StreamDelete { .. }
+            | Pending::ReplyQueue { .. }
+            | Pending::Cancel { .. }
+            | Pending::Fence => Err(Fault::from(refusal)),
         }
     }
 }

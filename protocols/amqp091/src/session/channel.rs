@@ -17,9 +17,14 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
-use session::{Binding, Command, DeliveryId, Lane, Operation, Outcome, Token};
+use session::{
+    Binding, Command, DeliveryId, Lane, Operation, Outcome, StreamAttributes, Subscribe, Token,
+};
 
-use super::step::{Shared, Step, consumer_id, token};
+use super::{
+    step::{Shared, Step, consumer_id, token},
+    streams::Asked,
+};
 use crate::{
     codec::{ContentHeader, Frame, Method, Short, basic, channel},
     equivalence::Wanted,
@@ -75,7 +80,26 @@ pub(crate) enum Pending {
     },
     QueueDelete {
         name: Bytes,
+        /// With `if-unused` or `if-empty`.
+        conditions: bool,
         no_wait: bool,
+    },
+    /// A stream under the name of a queue, as the client writes it.
+    StreamDeclare {
+        shown: Bytes,
+        no_wait: bool,
+        /// `None`: it only looks.
+        wanted: Option<Box<(Wanted, StreamAttributes)>>,
+    },
+    StreamDelete {
+        no_wait: bool,
+        /// It only looks, to refuse the conditions.
+        refuses: bool,
+    },
+    /// What streams cannot do.
+    StreamAsked {
+        shown: Bytes,
+        asked: Asked,
     },
     ExchangeDeclare {
         name: Bytes,
@@ -98,6 +122,8 @@ pub(crate) enum Pending {
         tag: Short,
         queue: Bytes,
         no_wait: bool,
+        /// The same of the stream of that name, if there is no such queue.
+        or_stream: Option<Box<Subscribe>>,
     },
     Cancel {
         number: u32,

@@ -3,13 +3,14 @@
 use bytes::Bytes;
 use message::Value;
 use session::{
-    Command, Credit, Declare, Delivery, Lease, Outcome, Pull, QueueOptions, Source, Subscribe,
-    SubscriptionOptions,
+    Command, Credit, Declare, Delivery, Lease, Outcome, Pull, QueueOptions, Source, StreamStart,
+    Subscribe, SubscriptionOptions, Token,
 };
 
 use super::{
     channel::{Channel, Consumer, Pending},
     step::{Step, consumer_id},
+    streams::{self, Asked},
     topology::called,
 };
 use crate::{
@@ -32,6 +33,8 @@ struct Reader {
     exclusive: bool,
     priority: i32,
     no_wait: bool,
+    /// What was said of streams.
+    start: Option<(StreamStart, Option<Bytes>)>,
 }
 
 impl Channel {
@@ -65,9 +68,6 @@ impl Channel {
         step: &mut Step<'_>,
     ) -> Result<(), Fault> {
         let queue = self.queue_meant(&consume.queue)?;
-        if queue.starts_with(key::STREAM_PREFIX) {
-            return Err(Fault::new(ReplyCode::NotImplemented, "streams"));
-        }
         // 1.8.3.3: a tag in use is a connection exception.
         if self.tags.contains_key(&consume.consumer_tag) {
             return Err(Fault::new(
@@ -77,6 +77,7 @@ impl Channel {
         }
         let of = called("queue", &queue, step.shared);
         let priority = arguments::consumer_priority(&consume.arguments, &of)?;
+        let start = streams::start(&consume.arguments, &of, step.now)?;
         let tag = if consume.consumer_tag.is_empty() {
             Short::cut(format!("amq.ctag-{}.{}", self.number, step.shared.number()))
         } else {
@@ -98,6 +99,7 @@ impl Channel {
                 exclusive: consume.exclusive,
                 priority,
                 no_wait: consume.no_wait,
+                start,
             },
             step,
         );
@@ -106,31 +108,54 @@ impl Channel {
 
     fn subscribe(&mut self, reader: Reader, step: &mut Step<'_>) {
         let number = step.shared.number() as u32;
-        let token = self.wait(
-            step,
-            (60, 20),
+        let subscribe = |source| {
+            Box::new(Subscribe {
+                token: Token(0),
+                lane: self.lane(),
+                consumer: consumer_id(self.number, number),
+                source,
+                credit: reader.credit,
+                group: u32::from(self.number),
+                exclusive: reader.exclusive,
+                priority: reader.priority,
+                through_client: false,
+                options: SubscriptionOptions::default(),
+            })
+        };
+        // DOORS 6: a bare name is the queue, if there is one; what only streams understand is said of a stream.
+        let is_stream = reader.start.is_some() || reader.queue.starts_with(key::STREAM_PREFIX);
+        let of_stream = subscribe(streams::source(&reader.queue, reader.start.clone()));
+        let (asked, or_stream) = if is_stream {
+            (of_stream, None)
+        } else {
+            let source = Source::Queue {
+                name: reader.queue.clone(),
+                create: false,
+            };
+            (subscribe(source), Some(of_stream))
+        };
+        self.start_consumer(
             Pending::Consume {
                 number,
                 tag: reader.tag,
                 queue: Bytes::copy_from_slice(&reader.queue),
                 no_wait: reader.no_wait,
+                or_stream,
             },
+            asked,
+            step,
         );
-        step.command(Command::Subscribe(Box::new(Subscribe {
-            token,
-            lane: self.lane(),
-            consumer: consumer_id(self.number, number),
-            source: Source::Queue {
-                name: reader.queue,
-                create: false,
-            },
-            credit: reader.credit,
-            group: u32::from(self.number),
-            exclusive: reader.exclusive,
-            priority: reader.priority,
-            through_client: false,
-            options: SubscriptionOptions::default(),
-        })));
+    }
+
+    /// Asks the core for a consumer.
+    pub(crate) fn start_consumer(
+        &mut self,
+        pending: Pending,
+        mut subscribe: Box<Subscribe>,
+        step: &mut Step<'_>,
+    ) {
+        subscribe.token = self.wait(step, (60, 20), pending);
+        step.command(Command::Subscribe(subscribe));
     }
 
     /// Direct reply-to: a made-up exclusive queue that goes with its consumer stands behind the pseudo-queue. Its name is put in the place of the
@@ -191,6 +216,7 @@ impl Channel {
                 exclusive: false,
                 priority: 0,
                 no_wait,
+                start: None,
             },
             step,
         );
@@ -301,7 +327,11 @@ impl Channel {
 
     pub(crate) fn on_get(&mut self, get: &basic::Get, step: &mut Step<'_>) -> Result<(), Fault> {
         let queue = self.queue_meant(&get.queue)?;
-        if queue.starts_with(key::STREAM_PREFIX) || &queue[..] == DIRECT_REPLY_TO {
+        if queue.starts_with(key::STREAM_PREFIX) {
+            self.ask_of_stream(queue, Asked::Get, step);
+            return Ok(());
+        }
+        if &queue[..] == DIRECT_REPLY_TO {
             return Err(Fault::new(
                 ReplyCode::NotImplemented,
                 "basic.get from this kind of queue",

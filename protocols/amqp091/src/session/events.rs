@@ -87,12 +87,12 @@ impl AmqpSession {
             | Event::Unsubscribed { token, .. }
             | Event::Pulled { token, .. }
             | Event::Committed { token, .. }
+            | Event::Stream { token, .. }
             | Event::Reached { token } => return self.on_answer(token, event, now, out),
             // No command of this session is answered so.
             Event::Inspected { .. }
             | Event::Listed { .. }
             | Event::MoveTasks { .. }
-            | Event::Stream { .. }
             | Event::Records { .. }
             | Event::Group { .. }
             | Event::Topic { .. }

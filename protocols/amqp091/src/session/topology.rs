@@ -7,6 +7,7 @@ use session::{BindTarget, Binding, Command, Declare};
 use super::{
     channel::{Channel, Pending},
     step::{Shared, Step},
+    streams::Asked,
 };
 use crate::{
     arguments,
@@ -203,8 +204,14 @@ impl Channel {
             )));
         }
         // DOORS 6 and 9: such names would be read as something else.
-        if name.starts_with(key::STREAM_PREFIX) {
-            return Err(Fault::new(ReplyCode::NotImplemented, "streams"));
+        if name.starts_with(key::STREAM_PREFIX) && declare.passive {
+            self.look_at_stream(name, declare.no_wait, step);
+            return Ok(());
+        }
+        if !declare.passive
+            && (name.starts_with(key::STREAM_PREFIX) || arguments::is_stream(&declare))
+        {
+            return self.declare_stream(&declare, name, step);
         }
         if name.starts_with(key::TOPIC_PREFIX) {
             return Err(refused(format!(
@@ -243,6 +250,10 @@ impl Channel {
         step: &mut Step<'_>,
     ) -> Result<(), Fault> {
         let name = self.queue_meant(&purge.queue)?;
+        if name.starts_with(key::STREAM_PREFIX) {
+            self.ask_of_stream(name, Asked::Purge, step);
+            return Ok(());
+        }
         self.declare(
             step,
             (50, 30),
@@ -263,6 +274,11 @@ impl Channel {
         step: &mut Step<'_>,
     ) -> Result<(), Fault> {
         let name = self.queue_meant(&delete.queue)?;
+        let conditions = delete.if_unused || delete.if_empty;
+        if name.starts_with(key::STREAM_PREFIX) {
+            self.delete_stream(name, (conditions, delete.no_wait), step);
+            return Ok(());
+        }
         self.declare(
             step,
             (50, 40),
@@ -273,6 +289,7 @@ impl Channel {
             },
             Pending::QueueDelete {
                 name,
+                conditions,
                 no_wait: delete.no_wait,
             },
         );

@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use message::{Address, Levels, Message, Timestamp, VhostId};
 use session::{
     Close, CloseReason, Command, ConsumerId, Death, DeathReason, Delivery, DeliveryId, Event,
-    Output, PublishOutcome, QueueId, Refusal, RefusalKind, Session, Token,
+    Output, PublishOutcome, QueueId, Refusal, RefusalKind, Session, StreamInfo, Token,
 };
 use smallvec::SmallVec;
 
@@ -134,6 +134,7 @@ impl Stage {
                 }
                 Command::Declare { token, .. }
                 | Command::Cancel { token, .. }
+                | Command::Stream { token, .. }
                 | Command::Fence { token, .. } => self.tokens.push_back(*token),
                 Command::Pull(pull) => self.tokens.push_back(pull.token),
                 Command::Transact(transact) => self.tokens.push_back(transact.token),
@@ -181,6 +182,10 @@ impl Stage {
                 name: Bytes::from(words[1].to_owned()),
                 messages: words[2].parse().expect("a number"),
                 consumers: words[3].parse().expect("a number"),
+            },
+            "stream" => Event::Stream {
+                token: token(),
+                stream: Box::new(stream(&words[1..])),
             },
             "subscribed" => Event::Subscribed { token: token() },
             "unsubscribed" => Event::Unsubscribed {
@@ -282,6 +287,14 @@ impl Stage {
             let (name, text) = word.split_once('=').unwrap_or((word, ""));
             match name {
                 "count" => delivery.count = text.parse().expect("a number"),
+                "record" => {
+                    delivery.record = Some(session::RecordPlace {
+                        stream: session::StreamId(1),
+                        shard: session::ShardNo(0),
+                        shard_opened: Timestamp(5_000),
+                        offset: text.parse().expect("an offset"),
+                    });
+                }
                 "redelivered" => delivery.redelivered = true,
                 "settled" => delivery.id = None,
                 "published" => {
@@ -358,6 +371,57 @@ fn login(stage: &mut Stage) {
         Some("< 1 channel.open-ok")
     );
     stage.lines.clear();
+}
+
+/// `NAME [records=N] [consumers=N] [retention=MS] [declared=BYTES]`: a stream with one shard.
+fn stream(words: &[&str]) -> StreamInfo {
+    let word = |name: &str| {
+        words
+            .iter()
+            .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+    };
+    let number = |name| word(name).map_or(0, |digits| digits.parse().expect("a number"));
+    let records = u64::from(number("records"));
+    let retention = word("retention").map_or(u64::MAX, |ms| ms.parse().expect("ms"));
+    let now = Timestamp(1_000_000);
+    StreamInfo {
+        id: session::StreamId(1),
+        name: Bytes::from(words[0].to_owned()),
+        attributes: session::StreamAttributes {
+            retention_ms: retention,
+            ..Default::default()
+        },
+        notes: word("declared")
+            .map(|bytes| {
+                let name = Bytes::from_static(b"amqp091.declaration");
+                (name, Bytes::from(unhex(bytes)))
+            })
+            .into_iter()
+            .collect(),
+        created: now,
+        changed: now,
+        version: 0,
+        shards: vec![session::ShardInfo {
+            shard: session::ShardNo(0),
+            parents: Default::default(),
+            first_hash: 0,
+            last_hash: u128::MAX,
+            opened: now,
+            first_offset: 0,
+            closed: None,
+            records,
+        }],
+        first_offset: 0,
+        next_offset: records,
+        consumers: number("consumers"),
+    }
+}
+
+fn unhex(digits: &str) -> Vec<u8> {
+    (0..digits.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).expect("hex digits"))
+        .collect()
 }
 
 /// Runs a script and gives it back with what really came out.

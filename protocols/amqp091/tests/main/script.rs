@@ -102,6 +102,9 @@ fn value(text: &str) -> Value {
         Some(("I", rest)) if number(rest).is_some() => {
             Value::I32(number(rest).expect("checked") as i32)
         }
+        Some(("T", rest)) if number(rest).is_some() => {
+            Value::TimeSeconds(number(rest).expect("checked") as u64)
+        }
         _ if text == "true" || text == "false" => Value::Bool(text == "true"),
         _ => Value::text(text),
     }

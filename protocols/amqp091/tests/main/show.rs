@@ -4,6 +4,7 @@ use amqp091::codec::{self, BasicProperties, Frame};
 use message::{Address, Filter, FilterLevel, Kind, Levels, Properties, Value};
 use session::{
     BindTarget, Binding, Command, Credit, Declare, Lease, Operation, Publish, Settle, Source,
+    StreamTo,
 };
 
 pub(crate) fn frame(frame: &Frame) -> String {
@@ -294,6 +295,20 @@ fn declare(one: &Declare) -> String {
     }
 }
 
+fn stream(to: &StreamTo) -> String {
+    match to {
+        StreamTo::Ensure {
+            attributes, shards, ..
+        } => format!(
+            "ensure shards={shards} retention={} bytes_max={:?}",
+            attributes.retention_ms, attributes.bytes_max
+        ),
+        StreamTo::Delete => "delete".into(),
+        StreamTo::Inspect => "look".into(),
+        other => unreachable!("no method asks for {other:?}"),
+    }
+}
+
 pub(crate) fn command(command: &Command) -> String {
     match command {
         Command::Authenticate(ask) => format!(
@@ -334,6 +349,7 @@ pub(crate) fn command(command: &Command) -> String {
         Command::GroupWindow { group, window } => format!("group {group} window {window}"),
         Command::GroupFlow { group, active } => format!("group {group} flow {active}"),
         Command::Fence { lane, .. } => format!("fence {}", lane.0),
+        Command::Stream { name, to, .. } => format!("stream {}: {}", text(name), stream(to)),
         Command::Transact(transact) => {
             let operations: Vec<String> = transact
                 .operations
