@@ -246,16 +246,16 @@ pub struct Records {
     pub behind_ms: u64,
 }
 
-/// The partition key of a message that was published to a stream: its group, else the key of its address, else its
-/// message id, else nothing (DOORS 20). Doors shorten what is too long for them.
+/// The partition key of a message that was published to a stream: the key of its address (MQTT `$stream/NAME/KEY`), else its
+/// group, else its message id, else nothing (DOORS 20). Doors shorten what is too long for them.
 #[must_use]
 pub fn partition_key(message: &Message) -> Bytes {
+    if let Some(level) = message.address.key.level(0).filter(|it| !it.is_empty()) {
+        return Bytes::copy_from_slice(level);
+    }
     let fields = message.fields();
     if let Some(group) = &fields.group {
         return group.clone();
-    }
-    if let Some(level) = message.address.key.level(0).filter(|it| !it.is_empty()) {
-        return Bytes::copy_from_slice(level);
     }
     match &fields.message_id {
         Some(message::Value::Text(id)) => id.clone(),

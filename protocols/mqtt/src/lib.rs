@@ -12,10 +12,12 @@
 //! | `config.rs` | limits, with units, defaults and bounds |
 //!
 //! Supported: every packet, every property, QoS 0 to 2 both ways, retained messages, wills with delay, persistent
-//! sessions with expiry, shared subscriptions (in 3.1.1 too), topic aliases and flow control both ways, `$queue/NAME`.
+//! sessions with expiry, shared subscriptions (in 3.1.1 too), topic aliases and flow control both ways, `$queue/NAME`;
+//! `$stream/NAME/KEY` publishes to a stream, and a subscription to `$stream/NAME` or `$stream/NAME/#` is given its records from
+//! the next one on, as those of a topic.
 //!
-//! Not supported, and refused: enhanced authentication (CONNECT with an authentication method gets 0x8C), `$stream/..`
-//! (refused by the core until streams are built), redirection (no server reference is ever sent).
+//! Not supported, and refused: enhanced authentication (CONNECT with an authentication method gets 0x8C), redirection (no
+//! server reference is ever sent).
 #![forbid(unsafe_code)]
 
 pub mod codec;

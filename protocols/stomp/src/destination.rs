@@ -37,10 +37,11 @@ const IN_NAME: &[u8] = b"/";
 /// The first level of temporary topics.
 const TEMPORARY: &[u8] = b"$temp-topic";
 /// How each destination of several starts.
-const PREFIXES: [&[u8]; 9] = [
+const PREFIXES: [&[u8]; 10] = [
     b"/queue/",
     b"/topic/",
     b"/exchange/",
+    b"/stream/",
     b"/amq/queue/",
     b"/reply-queue/",
     b"/temp-",
@@ -70,6 +71,8 @@ pub enum Destination {
         /// The key as text, possibly empty.
         key: Bytes,
     },
+    /// A stream.
+    Stream(Name),
     /// A temporary queue or topic.
     Temporary(Temporary),
 }
@@ -88,7 +91,7 @@ pub struct Temporary {
 pub enum DestinationError {
     /// None of the known prefixes.
     #[error(
-        "a destination starts with /queue/, /topic/, /exchange/, /amq/queue/, /reply-queue/, /temp-queue/, /temp-topic/, /remote-temp-queue/ or /remote-temp-topic/"
+        "a destination starts with /queue/, /topic/, /exchange/, /stream/, /amq/queue/, /reply-queue/, /temp-queue/, /temp-topic/, /remote-temp-queue/ or /remote-temp-topic/"
     )]
     Unknown,
     /// Nothing behind the prefix.
@@ -97,9 +100,6 @@ pub enum DestinationError {
     /// Several destinations at once.
     #[error("several destinations in one are not implemented")]
     Composite,
-    /// A stream.
-    #[error("streams are not implemented")]
-    Stream,
     /// Too long, or too many levels.
     #[error("the name is too long or has too many levels")]
     TooLong,
@@ -112,7 +112,7 @@ impl DestinationError {
     /// Understood, and not built.
     #[must_use]
     pub const fn is_not_built(self) -> bool {
-        matches!(self, Self::Composite | Self::Stream)
+        matches!(self, Self::Composite)
     }
 }
 
@@ -182,8 +182,8 @@ impl Destination {
         if let Some(rest) = after("/remote-temp-topic/") {
             return Ok(Self::Topic(temporary_topic(&name(rest)?)));
         }
-        if text.starts_with(b"/stream/") {
-            return Err(DestinationError::Stream);
+        if let Some(rest) = after("/stream/") {
+            return name(rest).map(Self::Stream);
         }
         Err(DestinationError::Unknown)
     }
@@ -387,6 +387,7 @@ pub fn address(
             Address::exchange(vhost, name, levels(&key, dialect)?),
             false,
         ),
+        Destination::Stream(name) => (Address::stream(vhost, name, Levels::none()), false),
         Destination::Temporary(_) => return Ok(None),
     }))
 }
@@ -501,7 +502,6 @@ mod tests {
             ("/temp-queue/", DestinationError::Empty),
             ("/queue/a,/queue/b", DestinationError::Composite),
             ("/queue/$topic/a", DestinationError::Reserved),
-            ("/stream/s", DestinationError::Stream),
         ] {
             assert_eq!(parse(text), Err(error), "{text}");
         }

@@ -4,7 +4,7 @@
 //! RabbitMQ and ActiveMQ) is listed in `destination.rs` and `message.rs`.
 //!
 //! Deliberately absent, and refused with an ERROR that says so: selectors on queues, a SUBSCRIBE to several destinations at once,
-//! browsers, retroactive, exclusive (ActiveMQ's) and no-local consumers, streams, scheduled repetition.
+//! browsers, retroactive, exclusive (ActiveMQ's) and no-local consumers, scheduled repetition.
 //!
 //! Who subscribes again under the name of a durable subscription, but to another topic or with another selector, gets what
 //! either matches: UNSUBSCRIBE it first. TLS, sockets and timers belong to the connection loop.

@@ -91,6 +91,7 @@ const OURS: &[&str] = &[
     "x-first-death-reason",
     "x-first-death-queue",
     "x-first-death-exchange",
+    "x-stream-offset",
 ];
 
 /// Names that a MESSAGE uses and a SEND does not: in a SEND they are properties, and go out with the prefix.
@@ -102,6 +103,7 @@ const PREFIXED: &[&str] = &[
     "x-first-death-reason",
     "x-first-death-queue",
     "x-first-death-exchange",
+    "x-stream-offset",
 ];
 
 /// What a `reply-to` header means.
@@ -350,6 +352,9 @@ impl Envelope<'_> {
             put_content_length(message.body.len(), out);
             if delivery.redelivered {
                 out.put_slice(b"redelivered:true\n");
+            }
+            if let Some(record) = &delivery.record {
+                lines.number("x-stream-offset", record.offset, out);
             }
             self.common(&mut lines, delivery, out);
             match &message.native {

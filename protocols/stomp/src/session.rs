@@ -15,6 +15,7 @@ mod ledger;
 mod opening;
 mod options;
 mod sending;
+mod streams;
 mod subscribing;
 mod transaction;
 

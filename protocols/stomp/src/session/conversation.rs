@@ -340,6 +340,7 @@ impl Conversation {
             | Event::Unsubscribed { token, .. }
             | Event::Settled { token, .. }
             | Event::Committed { token, .. }
+            | Event::Stream { token, .. }
             | Event::Reached { token } => return Ok(self.on_answer(token, out)),
             Event::Cancelled { consumer } => {
                 if let Some(subscription) = self.subscriptions.of(consumer)
@@ -363,7 +364,6 @@ impl Conversation {
             | Event::Inspected { .. }
             | Event::Listed { .. }
             | Event::MoveTasks { .. }
-            | Event::Stream { .. }
             | Event::Records { .. }
             | Event::Group { .. }
             | Event::Topic { .. }

@@ -10,10 +10,8 @@ use super::conversation::of_destination;
 
 /// What is understood and not built is refused, never left out in silence.
 pub(super) fn refuse_unbuilt(headers: &Headers) -> Result<(), Fault> {
-    for name in ["x-stream-offset", "x-stream-filter"] {
-        if headers.first(name).is_some() {
-            return Err(Fault::not_built(format!("'{name}' is not implemented")));
-        }
+    if headers.first("x-stream-filter").is_some() {
+        return Err(Fault::not_built("'x-stream-filter' is not implemented"));
     }
     for name in [
         "activemq.retroactive",
@@ -100,12 +98,11 @@ pub(super) fn queue_options(
     }
     match headers.text("x-queue-type") {
         None | Some("classic" | "quorum") => {}
-        Some("stream") => return Err(Fault::not_built("streams are not implemented")),
         Some(other) => {
             return Err(Fault::invalid(
                 "x-queue-type",
                 other.as_bytes(),
-                "classic or quorum",
+                "classic, quorum or, of a queue, stream",
             ));
         }
     }

@@ -5,6 +5,7 @@
 //! | a queue | it is made when there is none, with RabbitMQ's `x-` arguments if the frame names some |
 //! | a temporary queue or topic | it is made first, and the frame is seen again |
 //! | an exchange, without a receipt | the core is asked for it once, so that a SEND to none is not lost in silence |
+//! | a stream | nothing; with `x-queue-type:stream` it is made when there is none |
 //! | several, separated by commas (ActiveMQ) | one message each, all or none |
 //!
 //! In the dialect of ActiveMQ a queue that is made has `ActiveMQ.DLQ` for its dead letters, as that broker's users expect.
@@ -29,6 +30,7 @@ use crate::{
 use super::{
     conversation::{Conversation, LANE, Waiting, of_destination, parse, required},
     options::queue_options,
+    streams::asks_for_stream,
 };
 
 /// Most destinations in one SEND.
@@ -83,6 +85,7 @@ impl Conversation {
         let mut publishes = Vec::with_capacity(destinations.len());
         for destination in destinations {
             let (address, create) = self.address(destination).map_err(of_destination)?;
+            let (address, create) = self.streamed(&frame, address, create, out)?;
             self.prepare(&frame, &address, create, out)?;
             let frame = frame.clone();
             publishes.push(self.publish_of(frame, address, create, answers.clone(), now)?);
@@ -114,6 +117,7 @@ impl Conversation {
         now: Timestamp,
         out: &mut Output,
     ) -> Result<(), Fault> {
+        let (address, create) = self.streamed(&frame, address, create, out)?;
         self.prepare(&frame, &address, create, out)?;
         let receipt = frame.receipt();
         let transaction = frame.headers.first("transaction").cloned();
@@ -193,6 +197,22 @@ impl Conversation {
         }
         let address = destination::address(destination, self.vhost, self.config.dialect)?;
         Ok(address.expect("only temporary destinations have no address"))
+    }
+
+    /// Where a SEND goes that may speak of a stream: with `x-queue-type:stream` a queue is one, and it is made when there is none.
+    fn streamed(
+        &mut self,
+        frame: &Frame,
+        address: Address,
+        create: bool,
+        out: &mut Output,
+    ) -> Result<(Address, bool), Fault> {
+        if !asks_for_stream(&frame.headers) || !matches!(address.kind, Kind::Queue | Kind::Stream) {
+            return Ok((address, create));
+        }
+        self.make_stream(&address.name, &frame.headers, frame.receipt(), out)?;
+        let address = Address::stream(address.vhost, address.name, message::Levels::none());
+        Ok((address, false))
     }
 
     /// Declares the queue of a SEND where the plain one that its first message makes would not do.

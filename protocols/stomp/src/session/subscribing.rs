@@ -5,6 +5,7 @@
 //! | a queue | the queue, shared with its other consumers |
 //! | a topic, an exchange | a queue of this connection, bound to it; gone with the subscription |
 //! | the same, durable | a durable queue, bound to it, that stays: see `durable_queue` |
+//! | a stream, a queue of type `stream` | the stream: see `streams.rs` |
 //! | a temporary queue | that queue |
 //!
 //! A durable subscription of ActiveMQ's spelling is read by one connection at a time, as JMS has it.
@@ -30,6 +31,7 @@ use super::{
     conversation::{Conversation, LANE, Waiting, of_destination, parse, required},
     ledger::Ledger,
     options::{first_number, queue_options, refuse_unbuilt, selector, virtual_topic},
+    streams::speaks_of_stream,
 };
 
 /// The exchange that is the root space.
@@ -239,6 +241,10 @@ impl Conversation {
             return Err(Fault::peer("subscription exists", detail));
         }
         match destination {
+            Destination::Queue { name, .. } if speaks_of_stream(headers) => {
+                refuse_selector(headers)?;
+                self.subscribe_stream(request, headers, &name, out)
+            }
             Destination::Queue { name, create } => {
                 self.subscribe_queue(request, headers, name, create, out)
             }
@@ -251,6 +257,10 @@ impl Conversation {
             ),
             Destination::Exchange { name, key } => {
                 self.subscribe_exchange(request, headers, name, &key, out)
+            }
+            Destination::Stream(name) => {
+                refuse_selector(headers)?;
+                self.subscribe_stream(request, headers, &name, out)
             }
             Destination::Temporary(temporary) => {
                 let Some(real) = self.temporary.get(&temporary) else {

@@ -230,10 +230,23 @@ pub(crate) fn command(command: &Command) -> String {
         } => format!("declare #{} {}", token.0, declare(what)),
         Command::Publish(what) => publish(what),
         Command::Subscribe(what) => {
-            let Source::Queue { name, create } = &what.source else {
-                return format!("{what:?}");
+            let source = match &what.source {
+                Source::Queue { name, create } => {
+                    let create = if *create { " create" } else { "" };
+                    format!("queue '{}'{create}", text(name))
+                }
+                Source::Stream { name, from, group } => {
+                    let group = group
+                        .as_ref()
+                        .map(|group| format!(" group '{}'", text(group)));
+                    format!(
+                        "stream '{}' from {from:?}{}",
+                        text(name),
+                        group.unwrap_or_default()
+                    )
+                }
+                other => return format!("{other:?}"),
             };
-            let create = if *create { " create" } else { "" };
             let credit = match what.credit {
                 Credit::Window(window) => format!("window {window}"),
                 other => format!("{other:?}"),
@@ -244,12 +257,13 @@ pub(crate) fn command(command: &Command) -> String {
             };
             let exclusive = if what.exclusive { " exclusive" } else { "" };
             format!(
-                "subscribe #{} consumer {} queue '{}'{create} {credit}{priority}{exclusive}",
-                what.token.0,
-                what.consumer.0,
-                text(name)
+                "subscribe #{} consumer {} {source} {credit}{priority}{exclusive}",
+                what.token.0, what.consumer.0,
             )
         }
+        Command::Stream {
+            token, name, to, ..
+        } => format!("stream #{} '{}' {to:?}", token.0, text(name)),
         Command::Cancel {
             token, consumer, ..
         } => format!("cancel #{} consumer {}", token.0, consumer.0),
@@ -300,6 +314,7 @@ fn read_address(word: &str) -> Address {
     match kind {
         "queue" => Address::queue(VhostId::ROOT, bytes(rest)),
         "topic" => Address::topic(VhostId::ROOT, key(rest)),
+        "stream" => Address::stream(VhostId::ROOT, bytes(rest), Levels::none()),
         "exchange" => {
             let (name, rest) = rest.split_once(':').expect("exchange:name:key");
             Address::exchange(VhostId::ROOT, bytes(name), key(rest))
@@ -379,6 +394,14 @@ fn delivery(words: &[&str]) -> Delivery {
         let bytes = || Bytes::from(unescape(value));
         let number = || value.parse().expect("a number");
         match name {
+            "record" => {
+                delivery.record = Some(session::RecordPlace {
+                    stream: session::StreamId(1),
+                    shard: session::ShardNo(0),
+                    shard_opened: Timestamp(0),
+                    offset: number(),
+                });
+            }
             "redelivered" => (delivery.redelivered, delivery.count) = (true, 2),
             "durable" => message.durable = true,
             "retain" => delivery.retain = true,
