@@ -1,0 +1,275 @@
+//! What the API asks of the core, and what it makes of the answers.
+
+use std::sync::Arc;
+
+use admin::{Reply, Request, answer};
+use bytes::Bytes;
+use message::{Address, Levels, Message, Timestamp, VhostId};
+use serde_json::{Value, json};
+use session::{
+    Command, Event, Flow, GroupInfo, GroupShard, GroupTo, Listed, Records, Refusal, RefusalKind,
+    ShardInfo, ShardNo, StreamId, StreamRecord, StreamStart, StreamTo, Token,
+};
+
+fn request(line: &str, body: &str) -> Request {
+    let (method, rest) = line.split_once(' ').expect("method and path");
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    Request {
+        method: method.to_owned(),
+        path: path.to_owned(),
+        query: query.to_owned(),
+        body: Bytes::copy_from_slice(body.as_bytes()),
+    }
+}
+
+/// The one command that a request asks, and the reply to `event`.
+fn asked(line: &str, body: &str, event: Event) -> (Command, Reply) {
+    match answer(&request(line, body)) {
+        Flow::Ask(mut commands, then) => {
+            assert_eq!(commands.len(), 1);
+            let Flow::Done(reply) = then(vec![event], Timestamp(0)) else {
+                panic!("one question is enough")
+            };
+            (commands.remove(0), reply)
+        }
+        Flow::Done(reply) => panic!("answered at once: {reply:?}"),
+        _ => panic!("neither asked nor answered"),
+    }
+}
+
+/// The reply to what asks the core nothing.
+fn refused(line: &str, body: &str) -> (u16, String) {
+    let Flow::Done(reply) = answer(&request(line, body)) else {
+        panic!("{line} is asked of the core")
+    };
+    let body = reply.body.expect("an error has a body");
+    (
+        reply.status,
+        body["error"].as_str().expect("a word").to_owned(),
+    )
+}
+
+fn shard(number: u32) -> ShardInfo {
+    ShardInfo {
+        shard: ShardNo(number),
+        parents: Default::default(),
+        first_hash: 0,
+        last_hash: u128::MAX,
+        opened: Timestamp(5),
+        first_offset: 0,
+        closed: None,
+        records: 2,
+    }
+}
+
+fn group() -> Event {
+    Event::Group {
+        token: Token(0),
+        group: Box::new(GroupInfo {
+            stream: "clicks".into(),
+            group: "readers".into(),
+            shards: vec![GroupShard {
+                shard: ShardNo(3),
+                next: 42,
+                lease: Some(("w1".into(), Timestamp(9_000))),
+                counter: 2,
+                ready: true,
+                done: false,
+            }],
+        }),
+    }
+}
+
+fn shown() -> Value {
+    json!({"shard":3,"next":42,"owner":"w1","until_ms":9000,"counter":2,"ready":true,"done":false})
+}
+
+#[test]
+fn a_lease_is_taken_and_the_shard_shown() {
+    let path = "POST /api/streams/clicks/groups/readers/shards/3/lease";
+    let (command, reply) = asked(path, r#"{"owner":"w1","ms":30000}"#, group());
+    let Command::Group {
+        stream, group, to, ..
+    } = command
+    else {
+        panic!("{command:?}")
+    };
+    assert_eq!((&stream[..], &group[..]), (&b"clicks"[..], &b"readers"[..]));
+    let lease = GroupTo::Lease {
+        shard: ShardNo(3),
+        owner: "w1".into(),
+        ms: 30_000,
+    };
+    assert_eq!(*to, lease);
+    assert_eq!((reply.status, reply.body), (200, Some(shown())));
+}
+
+#[test]
+fn a_checkpoint_of_another_owner_is_a_conflict() {
+    let path = "POST /api/streams/clicks/groups/readers/shards/3/checkpoint";
+    let refusal = Refusal::new(RefusalKind::NotOut, "the lease is not that owner's");
+    let event = Event::Refused {
+        token: Token(0),
+        refusal,
+    };
+    let (command, reply) = asked(path, r#"{"owner":"w2","next":7}"#, event);
+    let Command::Group { to, .. } = command else {
+        panic!("{command:?}")
+    };
+    assert!(matches!(*to, GroupTo::Checkpoint { next: 7, .. }));
+    assert_eq!(reply.status, 409);
+}
+
+#[test]
+fn groups_begin_where_they_are_told() {
+    let cases = [
+        ("", StreamStart::First),
+        (r#"{"start":"next"}"#, StreamStart::Next),
+        (
+            r#"{"start":{"time_ms":77}}"#,
+            StreamStart::Time(Timestamp(77)),
+        ),
+    ];
+    for (body, wanted) in cases {
+        let (command, reply) = asked("PUT /api/streams/a%2Fb/groups/g", body, group());
+        let Command::Group { stream, to, .. } = command else {
+            panic!("{command:?}")
+        };
+        assert_eq!(&stream[..], b"a/b");
+        assert_eq!(*to, GroupTo::Create { start: wanted });
+        assert_eq!(reply.body.expect("a group")["shards"][0], shown());
+    }
+    let (_, reply) = asked("DELETE /api/streams/s/groups/g", "", group());
+    assert_eq!((reply.status, reply.body), (204, None));
+}
+
+#[test]
+fn records_are_shown_as_text_or_base64() {
+    let record = |offset, body: &'static [u8]| {
+        let key = Levels::one(Bytes::from_static(b"k"));
+        let address = Address::stream(VhostId::ROOT, "s", key);
+        StreamRecord {
+            offset,
+            time: Timestamp(6),
+            message: Arc::new(Message::new(address, Bytes::from_static(body))),
+        }
+    };
+    let event = Event::Records {
+        token: Token(0),
+        records: Box::new(Records {
+            stream: StreamId(1),
+            shard: shard(0),
+            records: vec![record(4, b"hello"), record(5, b"\xFF")],
+            next: 6,
+            ended: true,
+            children: vec![shard(1), shard(2)],
+            behind_ms: 0,
+        }),
+    };
+    let path = "GET /api/streams/s/shards/0/records?from=offset:4&limit=2&wait_ms=50";
+    let (command, reply) = asked(path, "", event);
+    let Command::ReadStream(read) = command else {
+        panic!("{command:?}")
+    };
+    assert_eq!(
+        (read.from, read.count, read.wait_ms),
+        (StreamStart::Offset(4), 2, 50)
+    );
+    let wanted = json!({
+        "records": [
+            {"offset":4,"time_ms":6,"key":"k","text":"hello"},
+            {"offset":5,"time_ms":6,"key":"k","base64":"/w=="},
+        ],
+        "next": 6, "ended": true, "children": [1, 2], "behind_ms": 0,
+    });
+    assert_eq!(reply.body, Some(wanted));
+}
+
+#[test]
+fn names_are_listed_in_pages() {
+    let event = Event::Listed {
+        token: Token(0),
+        names: vec!["g".into()],
+        more: true,
+    };
+    let (command, reply) = asked("GET /api/streams/s/groups?after=f+f&limit=1", "", event);
+    let Command::List { list, .. } = command else {
+        panic!("{command:?}")
+    };
+    assert_eq!(list.of, Listed::Groups("s".into()));
+    assert_eq!((list.after, list.limit), (Some("f f".into()), 1));
+    assert_eq!(reply.body, Some(json!({"names":["g"],"more":true})));
+}
+
+#[test]
+fn a_stream_is_made_with_what_was_said() {
+    let refusal = Refusal::new(RefusalKind::Inequivalent, "there is one");
+    let event = Event::Refused {
+        token: Token(0),
+        refusal,
+    };
+    let (command, reply) = asked("PUT /api/streams/s", r#"{"shards":4,"bytes_max":9}"#, event);
+    let Command::Stream { to, .. } = command else {
+        panic!("{command:?}")
+    };
+    let StreamTo::Create {
+        attributes, shards, ..
+    } = *to
+    else {
+        panic!("{to:?}")
+    };
+    assert_eq!((shards, attributes.bytes_max), (4, Some(9)));
+    assert_eq!(attributes.retention_ms, 86_400_000);
+    assert_eq!(reply.status, 409);
+}
+
+#[test]
+fn what_is_malformed_is_refused_before_the_core_is_asked() {
+    let cases = [
+        ("GET /api/nothing", "", 404, "not_found"),
+        ("PATCH /api/streams/s", "", 405, "method_not_allowed"),
+        ("GET /api/streams//groups", "", 400, "bad_request"),
+        ("GET /api/streams/%zz", "", 400, "bad_request"),
+        ("GET /api/streams?limit=0", "", 400, "bad_request"),
+        ("PUT /api/streams/s", "{", 400, "bad_request"),
+        (
+            "PUT /api/streams/s",
+            r#"{"color":"red"}"#,
+            400,
+            "bad_request",
+        ),
+        (
+            "PUT /api/streams/s/groups/g",
+            r#"{"start":"last"}"#,
+            400,
+            "bad_request",
+        ),
+        (
+            "POST /api/streams/s/groups/g/shards/x/lease",
+            r#"{"owner":"a","ms":5}"#,
+            400,
+            "bad_request",
+        ),
+        (
+            "POST /api/streams/s/groups/g/shards/0/lease",
+            r#"{"owner":"a"}"#,
+            400,
+            "bad_request",
+        ),
+        (
+            "POST /api/streams/s/groups/g/shards/0/steal",
+            "",
+            404,
+            "not_found",
+        ),
+        (
+            "GET /api/streams/s/shards/0/records?from=somewhere",
+            "",
+            400,
+            "bad_request",
+        ),
+    ];
+    for (line, body, status, error) in cases {
+        assert_eq!(refused(line, body), (status, error.to_owned()), "{line}");
+    }
+}
