@@ -18,7 +18,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
-mod base64;
+pub mod base64;
 pub mod codec;
 mod escape;
 mod filter;

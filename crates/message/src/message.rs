@@ -36,6 +36,8 @@ impl NativeForm {
     pub const AMQP091: Self = Self(2);
     /// STOMP frame headers.
     pub const STOMP: Self = Self(3);
+    /// Message attributes of SQS and SNS, and who sent them.
+    pub const AWS: Self = Self(4);
 }
 
 /// The publisher's own encoded head: end-to-end fields only, so that the same protocol can send it out as it came.
@@ -95,7 +97,8 @@ pub struct Message {
     pub priority: Option<u8>,
     /// When it expires.
     pub expiry: Option<Timestamp>,
-    /// How long it stays invisible after it was accepted, in milliseconds.
+    /// How long it stays invisible after it was accepted, in milliseconds. 0: as long as its queue says; [`Message::AT_ONCE`]: not
+    /// at all, whatever its queue says.
     pub delay_ms: u64,
     /// When the publisher says that it was made.
     pub created: Option<Timestamp>,
@@ -112,6 +115,9 @@ pub struct Message {
 }
 
 impl Message {
+    /// The [`Message::delay_ms`] of a message whose publisher wants no delay, not even its queue's.
+    pub const AT_ONCE: u64 = u64::MAX;
+
     /// A plain message: not durable, bytes, no property.
     #[must_use]
     pub fn new(address: Address, body: Bytes) -> Self {

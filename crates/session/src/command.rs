@@ -340,7 +340,8 @@ pub enum ReceiptUse {
     /// Delete the message. From a FIFO queue only while the receive of the receipt is the one that lasts; else a message
     /// that is gone, or out to a consumer, stays as it is, and that is success.
     Delete,
-    /// Let the lease lapse so many ms from now; 0: at once.
+    /// Let the lease lapse so many ms from now; 0: at once. In a FIFO queue only while the receive of the receipt is the one
+    /// that lasts, in others while any is.
     Visibility {
         /// The new time.
         ms: u64,

@@ -12,15 +12,34 @@
 //! | `service.rs` | [`Service`], [`Operation`], [`Call`], [`Answer`] |
 //! | `error.rs` | [`ApiError`] |
 //! | `settings.rs` | [`Settings`]: what the operator chooses |
+//!
+//! And what SQS and SNS share about messages:
+//!
+//! | file | what |
+//! |---|---|
+//! | `attributes.rs` | [`Attributes`]: message attributes, checked, digested, and as properties of a message |
+//! | `fields.rs` | attributes named `bascule.*`: what other protocols have fields for |
+//! | `body.rs` | bodies as texts, and back |
+//! | `notification.rs` | [`Notification`]: the JSON that SNS wraps messages in |
+//! | `seal.rs` | what is handed out and wants to be known again |
+//! | `digest.rs` | MD5, SHA-256, HMAC, UUIDs |
 #![forbid(unsafe_code)]
 
+mod attributes;
+pub mod body;
+pub mod digest;
 mod error;
+mod fields;
+mod notification;
+pub mod seal;
 mod service;
 mod settings;
 mod shape;
 mod value;
 
+pub use attributes::{Attribute, AttributeFault, Attributes, Content, Shown};
 pub use error::ApiError;
+pub use notification::{Envelope, Notification, Signature, Signer};
 pub use service::{Answer, Call, Input, Operation, Page, Place, Service};
 pub use settings::{Settings, Transitions};
 pub use shape::{Checked, Member, Shape};

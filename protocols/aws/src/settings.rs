@@ -1,5 +1,7 @@
 //! What the operator chooses for the AWS doors.
 
+use crate::Signer;
+
 /// How long changes of state take, as clients see them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Transitions {
@@ -26,6 +28,8 @@ pub struct Settings {
     pub shard_limits: bool,
     /// Shards of all streams of one account and region together.
     pub shards_max: u32,
+    /// Signs notifications. `None`: they are not signed.
+    pub signer: Option<Signer>,
 }
 
 impl Default for Settings {
@@ -37,6 +41,7 @@ impl Default for Settings {
             message_len_max: 1 << 20,
             shard_limits: true,
             shards_max: 10_000,
+            signer: None,
         }
     }
 }

@@ -524,10 +524,10 @@ impl Broker {
             rare.group = Some(message.fields().group.clone().unwrap_or_default())
                 .map(|group| Bytes::copy_from_slice(&group));
         }
-        let delay = if message.delay_ms > 0 {
-            message.delay_ms
-        } else {
-            attributes.delay_ms
+        let delay = match message.delay_ms {
+            0 => attributes.delay_ms,
+            Message::AT_ONCE => 0,
+            delay => delay,
         };
         if delay > 0 && incoming.rare.is_none() {
             rare.visible_at = Some(draft.now.plus_ms(delay));

@@ -50,7 +50,8 @@ impl Broker {
                 }
                 Settlement::Accept
             }
-            ReceiptUse::Visibility { .. } if !(leased && current) => {
+            // Out of a plain queue an older receipt still moves the message's time, as with SQS.
+            ReceiptUse::Visibility { .. } if !(leased && (current || !fifo)) => {
                 return self.refuse(from, it.lane, it.token, not_out(), draft);
             }
             ReceiptUse::Visibility { ms: 0 } => {

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use session::{
-    Command, Declare, DeliveryId, Event, Fifo, Lane, Lease, List, Notes, Overflow, PublishOutcome,
-    QueueAttributes, QueueInfo, QueueOptions, Redrive, RefusalKind, SessionId,
+    Command, Credit, Declare, DeliveryId, Event, Fifo, Lane, Lease, List, Notes, Overflow,
+    PublishOutcome, QueueAttributes, QueueInfo, QueueOptions, Redrive, RefusalKind, SessionId,
 };
 
 use crate::rig::{Rig, to_queue};
@@ -273,5 +273,27 @@ fn doors_11_who_compares_nothing_is_told_that_a_queue_is_not_as_it_asks() {
             other => panic!("{other:?}"),
         }
     }
+    rig.check_replay();
+}
+
+#[test]
+fn a_message_may_want_no_delay_though_its_queue_has_one() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    let attributes = QueueAttributes {
+        delay_ms: 500,
+        ..QueueAttributes::default()
+    };
+    rig.durable_queue(a, "q", attributes);
+    rig.consume(a, 1, "q", Credit::Window(0));
+    rig.send(a, "q", "late");
+    let mut soon = to_queue("q", "soon");
+    soon.durable = true;
+    soon.delay_ms = message::Message::AT_ONCE;
+    rig.publish(a, soon);
+    assert_eq!(rig.bodies(a), ["soon"]);
+    rig.check_replay();
+    rig.tick(500);
+    assert_eq!(rig.bodies(a), ["late"]);
     rig.check_replay();
 }

@@ -334,10 +334,10 @@ impl Model {
         if let Some(id) = dedup {
             queue.seen.push((id, now, durable));
         }
-        let delay = if message.delay_ms > 0 {
-            message.delay_ms
-        } else {
-            queue.at.delay_ms
+        let delay = match message.delay_ms {
+            0 => queue.at.delay_ms,
+            Message::AT_ONCE => 0,
+            delay => delay,
         };
         let place = if delay > 0 && incoming.deaths.is_empty() {
             Place::Hidden(now.plus_ms(delay))

@@ -183,7 +183,7 @@ fn arguments_at_their_bounds_do_no_harm() {
         for message in [
             to_queue("jobs", "plain"),
             to_queue("jobs", ""),
-            to_queue("jobs", "late").with(|message| message.delay_ms = u64::MAX),
+            to_queue("jobs", "late").with(|message| message.delay_ms = u64::MAX - 1),
             to_queue("jobs", "old").with(|message| message.expiry = Some(message::Timestamp(0))),
             to_queue("jobs", "first").with(|message| message.priority = Some(255)),
         ] {

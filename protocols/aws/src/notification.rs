@@ -1,0 +1,309 @@
+//! The JSON that SNS wraps a message in, for receivers that did not ask for it raw: what SQS shows as the body, and what
+//! goes to HTTP endpoints. Building only; signing is a function in the settings ([`Signer`]), which the composition fills.
+//!
+//! The members, their order and their spacing are those of SNS, as people compare them by eye and some by text.
+
+use std::{fmt, sync::Arc};
+
+use message::{Timestamp, Value, base64};
+
+use crate::{Attributes, Content};
+
+/// What kind of envelope it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Envelope<'a> {
+    /// A message.
+    Notification {
+        /// Where a `GET` ends the subscription.
+        unsubscribe_url: &'a str,
+    },
+    /// The first thing that an endpoint gets: it visits the URL, or calls ConfirmSubscription with the token.
+    SubscriptionConfirmation {
+        /// The token.
+        token: &'a str,
+        /// Where a `GET` confirms.
+        subscribe_url: &'a str,
+    },
+    /// The last thing that an endpoint gets: a `GET` of the URL takes the end back.
+    UnsubscribeConfirmation {
+        /// The token.
+        token: &'a str,
+        /// Where a `GET` confirms the subscription again.
+        subscribe_url: &'a str,
+    },
+}
+
+/// A message in its envelope.
+#[derive(Clone, Copy, Debug)]
+pub struct Notification<'a> {
+    /// Which kind.
+    pub envelope: Envelope<'a>,
+    /// The id of the publish.
+    pub message_id: &'a str,
+    /// The topic.
+    pub topic_arn: &'a str,
+    /// The subject.
+    pub subject: Option<&'a str>,
+    /// The body.
+    pub message: &'a str,
+    /// When it was published.
+    pub timestamp: Timestamp,
+    /// Its number, in FIFO topics.
+    pub sequence: Option<u64>,
+    /// The message attributes.
+    pub attributes: &'a Attributes,
+}
+
+/// The signature of an envelope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// `1`: with SHA-1; `2`: with SHA-256.
+    pub version: &'static str,
+    /// The signature.
+    pub bytes: Vec<u8>,
+    /// Where the certificate is.
+    pub certificate_url: String,
+}
+
+/// Signs: gets the text and where clients reached us (`http://127.0.0.1:4566`); `None` when there is no key.
+#[derive(Clone)]
+pub struct Signer(pub Arc<SignFn>);
+
+type SignFn = dyn Fn(&str, &str) -> Option<Signature> + Send + Sync;
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Signer")
+    }
+}
+impl PartialEq for Signer {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Notification<'_> {
+    const fn kind(&self) -> &'static str {
+        match self.envelope {
+            Envelope::Notification { .. } => "Notification",
+            Envelope::SubscriptionConfirmation { .. } => "SubscriptionConfirmation",
+            Envelope::UnsubscribeConfirmation { .. } => "UnsubscribeConfirmation",
+        }
+    }
+
+    /// What a signature is over: names and values, a line each, in the order of the names.
+    #[must_use]
+    pub fn text_to_sign(&self) -> String {
+        let time = iso_8601(self.timestamp);
+        let mut lines = vec![("Message", self.message), ("MessageId", self.message_id)];
+        match self.envelope {
+            Envelope::Notification { .. } => {
+                lines.extend(self.subject.map(|subject| ("Subject", subject)));
+                lines.push(("Timestamp", &time));
+            }
+            Envelope::SubscriptionConfirmation {
+                token,
+                subscribe_url,
+            }
+            | Envelope::UnsubscribeConfirmation {
+                token,
+                subscribe_url,
+            } => lines.extend([
+                ("SubscribeURL", subscribe_url),
+                ("Timestamp", &time),
+                ("Token", token),
+            ]),
+        }
+        lines.extend([("TopicArn", self.topic_arn), ("Type", self.kind())]);
+        let lines = lines
+            .iter()
+            .map(|(name, value)| format!("{name}\n{value}\n"));
+        lines.collect()
+    }
+
+    /// The JSON.
+    #[must_use]
+    pub fn to_json(&self, signature: Option<&Signature>) -> String {
+        let mut members: Vec<(&str, String)> = vec![
+            ("Type", quoted(self.kind())),
+            ("MessageId", quoted(self.message_id)),
+        ];
+        if let Some(sequence) = self.sequence {
+            members.push(("SequenceNumber", quoted(&format!("{sequence:020}"))));
+        }
+        if let Envelope::SubscriptionConfirmation { token, .. }
+        | Envelope::UnsubscribeConfirmation { token, .. } = self.envelope
+        {
+            members.push(("Token", quoted(token)));
+        }
+        members.push(("TopicArn", quoted(self.topic_arn)));
+        if let Some(subject) = self.subject {
+            members.push(("Subject", quoted(subject)));
+        }
+        members.push(("Message", quoted(self.message)));
+        if let Envelope::SubscriptionConfirmation { subscribe_url, .. }
+        | Envelope::UnsubscribeConfirmation { subscribe_url, .. } = self.envelope
+        {
+            members.push(("SubscribeURL", quoted(subscribe_url)));
+        }
+        members.push(("Timestamp", quoted(&iso_8601(self.timestamp))));
+        if let Some(signature) = signature {
+            members.extend([
+                ("SignatureVersion", quoted(signature.version)),
+                ("Signature", quoted(&base64::encode(&signature.bytes))),
+                ("SigningCertURL", quoted(&signature.certificate_url)),
+            ]);
+        }
+        if let Envelope::Notification { unsubscribe_url } = self.envelope {
+            members.push(("UnsubscribeURL", quoted(unsubscribe_url)));
+        }
+        if !self.attributes.0.is_empty() {
+            members.push(("MessageAttributes", self.attributes_json()));
+        }
+        let lines: Vec<String> = members
+            .iter()
+            .map(|(name, value)| format!("  \"{name}\" : {value}"))
+            .collect();
+        format!("{{\n{}\n}}", lines.join(",\n"))
+    }
+
+    fn attributes_json(&self) -> String {
+        let entries: Vec<String> = self
+            .attributes
+            .0
+            .iter()
+            .map(|attribute| {
+                let value = match &attribute.content {
+                    Content::Text(text) => quoted(text),
+                    Content::Binary(bytes) => quoted(&base64::encode(bytes)),
+                };
+                let name = quoted(&attribute.name);
+                let kind = quoted(&attribute.data_type);
+                format!("    {name} : {{\"Type\":{kind},\"Value\":{value}}}")
+            })
+            .collect();
+        format!("{{\n{}\n  }}", entries.join(",\n"))
+    }
+}
+
+fn quoted(text: &str) -> String {
+    Value::text(text).to_json()
+}
+
+/// `2026-02-28T12:00:00.000Z`.
+#[must_use]
+pub(crate) fn iso_8601(time: Timestamp) -> String {
+    let (days, ms) = (time.0 / 86_400_000, time.0 % 86_400_000);
+    let (year, month, day) = civil(days);
+    let (seconds, ms) = (ms / 1000, ms % 1000);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+}
+
+/// The date of a day since 1970, in the Gregorian calendar: by eras of 400 years that begin on the first of March.
+const fn civil(days: u64) -> (u64, u64, u64) {
+    const ERA: u64 = 146_097;
+    // From 0000-03-01 to 1970-01-01.
+    let days = days + 719_468;
+    let (era, day) = (days / ERA, days % ERA);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let date = day - (153 * month + 2) / 5 + 1;
+    let in_next = month >= 10;
+    let month = if in_next { month - 9 } else { month + 3 };
+    (year + era * 400 + in_next as u64, month, date)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::Attribute;
+
+    #[test]
+    fn times_are_dates_of_the_calendar() {
+        for (ms, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (1_772_279_999_999, "2026-02-28T11:59:59.999Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(iso_8601(Timestamp(ms)), text);
+        }
+    }
+
+    #[test]
+    fn an_envelope_is_written_as_sns_does() {
+        let attributes = Attributes(vec![
+            Attribute {
+                name: "store".into(),
+                data_type: "String".into(),
+                content: Content::Text("a\"b".into()),
+            },
+            Attribute {
+                name: "raw".into(),
+                data_type: "Binary".into(),
+                content: Content::Binary(Bytes::from_static(b"\0")),
+            },
+        ]);
+        let notification = Notification {
+            envelope: Envelope::Notification {
+                unsubscribe_url: "http://localhost/?Action=Unsubscribe",
+            },
+            message_id: "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324",
+            topic_arn: "arn:aws:sns:us-east-1:000000000000:t",
+            subject: Some("My First Message"),
+            message: "Hello\nworld",
+            timestamp: Timestamp(1_336_000_000_500),
+            sequence: None,
+            attributes: &attributes,
+        };
+        let signature = Signature {
+            version: "1",
+            bytes: vec![1, 2, 3],
+            certificate_url: "http://localhost/cert.pem".into(),
+        };
+        assert_eq!(
+            notification.to_json(Some(&signature)),
+            r#"{
+  "Type" : "Notification",
+  "MessageId" : "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324",
+  "TopicArn" : "arn:aws:sns:us-east-1:000000000000:t",
+  "Subject" : "My First Message",
+  "Message" : "Hello\nworld",
+  "Timestamp" : "2012-05-02T23:06:40.500Z",
+  "SignatureVersion" : "1",
+  "Signature" : "AQID",
+  "SigningCertURL" : "http://localhost/cert.pem",
+  "UnsubscribeURL" : "http://localhost/?Action=Unsubscribe",
+  "MessageAttributes" : {
+    "store" : {"Type":"String","Value":"a\"b"},
+    "raw" : {"Type":"Binary","Value":"AA=="}
+  }
+}"#
+        );
+        assert_eq!(
+            notification.text_to_sign(),
+            "Message\nHello\nworld\nMessageId\n22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324\nSubject\nMy First Message\n\
+             Timestamp\n2012-05-02T23:06:40.500Z\nTopicArn\narn:aws:sns:us-east-1:000000000000:t\nType\nNotification\n"
+        );
+        let confirmation = Notification {
+            envelope: Envelope::SubscriptionConfirmation {
+                token: "2336",
+                subscribe_url: "http://localhost/?Action=ConfirmSubscription",
+            },
+            subject: None,
+            attributes: &Attributes(Vec::new()),
+            ..notification
+        };
+        assert_eq!(
+            confirmation.text_to_sign(),
+            "Message\nHello\nworld\nMessageId\n22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324\n\
+             SubscribeURL\nhttp://localhost/?Action=ConfirmSubscription\nTimestamp\n2012-05-02T23:06:40.500Z\nToken\n2336\n\
+             TopicArn\narn:aws:sns:us-east-1:000000000000:t\nType\nSubscriptionConfirmation\n"
+        );
+        assert!(!confirmation.to_json(None).contains("Signature"));
+    }
+}

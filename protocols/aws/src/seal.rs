@@ -1,0 +1,83 @@
+//! What a service hands out and wants to know again: receipt handles, iterators, page tokens, confirmation tokens.
+//!
+//! A sealed text is the base64 of the content and a tag over it, made with the store's own secret ([`Secret`]): nobody else can
+//! make one, and it is good after a restart and after a takeover. The content is not hidden. A purpose, which is not in the text,
+//! keeps one kind of token from being taken for another.
+
+use message::base64;
+use session::Secret;
+
+use crate::digest::hmac_sha256;
+
+/// Bytes of the tag.
+const TAG_LEN: usize = 16;
+
+fn tag(secret: &Secret, purpose: &[&[u8]], content: &[u8]) -> [u8; TAG_LEN] {
+    // Each part with its length, so that no two purposes run together.
+    let mut head = Vec::new();
+    for part in purpose {
+        message::codec::put_bytes(&mut head, part);
+    }
+    let mac = hmac_sha256(&secret.0, &[&head, b"\0", content]);
+    mac[..TAG_LEN].try_into().expect("a part of 32 bytes")
+}
+
+/// The sealed text of `content`.
+#[must_use]
+pub fn seal(secret: &Secret, purpose: &[&[u8]], content: &[u8]) -> String {
+    let tag = tag(secret, purpose, content);
+    base64::encode(&[content, &tag].concat())
+}
+
+/// The content of a text that was sealed with this secret for this purpose.
+#[must_use]
+pub fn open(secret: &Secret, purpose: &[&[u8]], text: &str) -> Option<Vec<u8>> {
+    let mut bytes = base64::decode(text.as_bytes())?;
+    let content_len = bytes.len().checked_sub(TAG_LEN)?;
+    let shown = bytes.split_off(content_len);
+    // Every byte is looked at, so that the time tells nothing.
+    let wrong = tag(secret, purpose, &bytes)
+        .iter()
+        .zip(&shown)
+        .fold(0, |wrong, (a, b)| wrong | (a ^ b));
+    (wrong == 0).then_some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sealed_opens_with_its_secret_and_for_its_purpose_only() {
+        let secret = Secret([7; 32]);
+        let text = seal(&secret, &[b"receipt", b"jobs"], b"content");
+        let open_with = |secret, purpose: &[&[u8]], text: &str| open(&secret, purpose, text);
+        assert_eq!(
+            open_with(secret, &[b"receipt", b"jobs"], &text).as_deref(),
+            Some(&b"content"[..])
+        );
+        assert_eq!(
+            open_with(Secret([8; 32]), &[b"receipt", b"jobs"], &text),
+            None
+        );
+        assert_eq!(open_with(secret, &[b"receiptj", b"obs"], &text), None);
+        assert_eq!(
+            open_with(secret, &[b"receipt", b"jobs"], "bm90IG9uZQ=="),
+            None
+        );
+        assert_eq!(
+            open_with(secret, &[b"receipt", b"jobs"], "not base64"),
+            None
+        );
+        for at in 0..text.len() {
+            let mut other = text.clone().into_bytes();
+            other[at] = if other[at] == b'A' { b'B' } else { b'A' };
+            let other = String::from_utf8(other).expect("ASCII");
+            assert_eq!(
+                open_with(secret, &[b"receipt", b"jobs"], &other),
+                None,
+                "{at}"
+            );
+        }
+    }
+}
