@@ -14,7 +14,8 @@
 //! | | a name that repeats | a list of its values |
 //!
 //! ```text
-//! native head: (1 sender) (2 uuid)? (3 name type kind:u8 value)*    each text with its length; kind 0 text, 1 bytes
+//! native head: (1 sender) (2 uuid)? (3 name type kind:u8 value)* (4 protocol body)* (5)?
+//!              each text with its length; kind 0 text, 1 bytes; 5: to be signed with SHA-256
 //! ```
 //!
 //! Names that are no attribute names, values without a text and empty ones are not shown; how many is the attribute
@@ -25,7 +26,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use message::{Message, Native, NativeForm, Reader, Value as Property, codec};
 
-use crate::{Value, body, digest, fields};
+use crate::{SignatureVersion, Value, body, digest, fields};
 
 /// The longest name and the longest type, in characters.
 const NAME_LEN_MAX: usize = 256;
@@ -83,6 +84,19 @@ pub struct Shown {
     pub message_id: Option<[u8; 16]>,
     /// Its attributes.
     pub attributes: Attributes,
+    /// Bodies for receivers of one protocol, which they get instead of the message's own (SNS `MessageStructure`), by protocol.
+    pub bodies: Vec<(String, String)>,
+    /// How its topic's envelopes were signed when it was published.
+    pub signature: SignatureVersion,
+}
+
+/// What a publish through SNS says beyond its attributes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// As [`Shown::bodies`].
+    pub bodies: Vec<(String, String)>,
+    /// As [`Shown::signature`].
+    pub signature: SignatureVersion,
 }
 
 impl Attributes {
@@ -142,6 +156,11 @@ impl Attributes {
 
     /// Puts them into a message, with who sent it and, if it is not in the message's fields, its id.
     pub fn put_into(&self, message: &mut Message, sender: &str, id: [u8; 16]) {
+        self.put_with(message, sender, id, &Extras::default());
+    }
+
+    /// The same, with what SNS says beyond the attributes.
+    pub fn put_with(&self, message: &mut Message, sender: &str, id: [u8; 16], extras: &Extras) {
         let mut native = Vec::new();
         native.push(1);
         codec::put_bytes(&mut native, sender.as_bytes());
@@ -162,6 +181,14 @@ impl Attributes {
             native.push(2);
             native.extend_from_slice(&id);
         }
+        for (protocol, body) in &extras.bodies {
+            native.push(4);
+            codec::put_bytes(&mut native, protocol.as_bytes());
+            codec::put_bytes(&mut native, body.as_bytes());
+        }
+        if extras.signature == SignatureVersion::Sha256 {
+            native.push(5);
+        }
         message.native = Some(Native {
             form: NativeForm::AWS,
             head: native.into(),
@@ -170,6 +197,13 @@ impl Attributes {
 }
 
 impl Shown {
+    /// The body for receivers of a protocol, if they have one of their own.
+    #[must_use]
+    pub fn body_for(&self, protocol: &str) -> Option<&str> {
+        let own = self.bodies.iter().find(|(known, _)| known == protocol);
+        own.map(|(_, body)| &body[..])
+    }
+
     /// What a message shows, whoever published it.
     #[must_use]
     pub fn of(message: &Message) -> Self {
@@ -229,6 +263,12 @@ impl Shown {
                         content,
                     });
                 }
+                4 => {
+                    let protocol = text(reader.bytes().ok()?)?;
+                    let body = text(reader.bytes().ok()?)?;
+                    self.bodies.push((protocol, body));
+                }
+                5 => self.signature = SignatureVersion::Sha256,
                 _ => return None,
             }
         }

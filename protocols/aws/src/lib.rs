@@ -37,10 +37,12 @@ mod settings;
 mod shape;
 mod value;
 
-pub use attributes::{Attribute, AttributeFault, Attributes, Content, Shown};
+pub use attributes::{Attribute, AttributeFault, Attributes, Content, Extras, Shown};
 pub use error::ApiError;
-pub use notification::{Envelope, Notification, Signature, Signer};
+pub use notification::{
+    CertificateFn, Envelope, Notification, SignFn, Signature, SignatureVersion, Signer,
+};
 pub use service::{Answer, Call, Input, Operation, Page, Place, Service};
-pub use settings::{Settings, Transitions};
+pub use settings::{Settings, SnsSettings, Transitions};
 pub use shape::{Checked, Member, Shape};
 pub use value::Value;

@@ -5,6 +5,7 @@
 
 use std::{fmt, sync::Arc};
 
+use bytes::Bytes;
 use message::{Timestamp, Value, base64};
 
 use crate::{Attributes, Content};
@@ -65,11 +66,29 @@ pub struct Signature {
     pub certificate_url: String,
 }
 
-/// Signs: gets the text and where clients reached us (`http://127.0.0.1:4566`); `None` when there is no key.
-#[derive(Clone)]
-pub struct Signer(pub Arc<SignFn>);
+/// How a topic's envelopes are signed (attribute `SignatureVersion`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SignatureVersion {
+    /// `1`: RSA with SHA-1.
+    #[default]
+    Sha1,
+    /// `2`: RSA with SHA-256.
+    Sha256,
+}
 
-type SignFn = dyn Fn(&str, &str) -> Option<Signature> + Send + Sync;
+/// Signs notifications; `None` when there is no key.
+#[derive(Clone)]
+pub struct Signer {
+    /// Gets the version, the text and where clients reached us (`http://127.0.0.1:4566`).
+    pub sign: Arc<SignFn>,
+    /// The certificate, as PEM.
+    pub certificate: Arc<CertificateFn>,
+}
+
+/// See [`Signer::sign`].
+pub type SignFn = dyn Fn(SignatureVersion, &str, &str) -> Option<Signature> + Send + Sync;
+/// See [`Signer::certificate`].
+pub type CertificateFn = dyn Fn() -> Option<Bytes> + Send + Sync;
 
 impl fmt::Debug for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -78,7 +97,7 @@ impl fmt::Debug for Signer {
 }
 impl PartialEq for Signer {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(&self.sign, &other.sign)
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the operator chooses for the AWS doors.
 
+use std::sync::Arc;
+
 use crate::Signer;
 
 /// How long changes of state take, as clients see them.
@@ -30,6 +32,23 @@ pub struct Settings {
     pub shards_max: u32,
     /// Signs notifications. `None`: they are not signed.
     pub signer: Option<Signer>,
+    /// What SNS may deliver to beyond queues.
+    pub sns: SnsSettings,
+}
+
+/// What SNS may deliver to beyond queues, and what the operator knows of phone numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SnsSettings {
+    /// Whether there is something that sends mail (`sns.email`).
+    pub email: bool,
+    /// Whether there is something that sends text messages (`sns.sms`).
+    pub sms: bool,
+    /// Whether there is something that sends push notifications (`sns.push`).
+    pub push: bool,
+    /// Push notifications are discarded, so nothing about their content matters (`sns.push = "discard"`).
+    pub push_discarded: bool,
+    /// Numbers that have opted out of text messages, until they opt in again (`sns.opted_out`).
+    pub opted_out: Arc<[String]>,
 }
 
 impl Default for Settings {
@@ -42,6 +61,7 @@ impl Default for Settings {
             shard_limits: true,
             shards_max: 10_000,
             signer: None,
+            sns: SnsSettings::default(),
         }
     }
 }
