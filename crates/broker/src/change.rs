@@ -10,7 +10,7 @@ use bytes::Bytes;
 use message::{Levels, Message, Name, Pattern, StoredId, Timestamp, VhostId};
 use session::{
     Binding, ClientExpiry, ConsumerId, Credit, ExchangeOptions, Notes, QueueId, QueueOptions,
-    SessionId, Source, SubscriptionOptions, Will,
+    SessionId, ShardNo, Source, StreamId, SubscriptionOptions, Will,
 };
 use smallvec::SmallVec;
 
@@ -18,6 +18,7 @@ use crate::{
     counters::Tally,
     queue::Rare,
     record::wire::{Wire, wire_fields},
+    stream::{RecordEntrant, Resharded, StreamDeclared, StreamDeleted, Trimmed, WaitingRead},
 };
 
 /// The bit that marks an id as soft: it means nothing after a restart.
@@ -202,6 +203,8 @@ pub(crate) struct Published {
     /// Where the body's parts lie, when it was too large for one record.
     pub(crate) parts: Vec<StoredId>,
     pub(crate) targets: SmallVec<[Entrant; 1]>,
+    /// Its places in streams.
+    pub(crate) records: Vec<RecordEntrant>,
     pub(crate) retain: Option<Box<Retain>>,
     /// The exactly-once id it came with.
     pub(crate) inbound: Option<(ClientNo, u16)>,
@@ -220,6 +223,7 @@ impl Published {
     /// Whether anything durable refers to the message.
     pub(crate) fn stores(&self) -> bool {
         self.retain.as_ref().is_some_and(|retain| !retain.clear)
+            || !self.records.is_empty()
             || self.targets.iter().any(|target| !target.soft)
     }
 }
@@ -386,6 +390,8 @@ pub(crate) struct Enqueued {
     /// Where it lies, with the length of its body. `None`: in memory.
     pub(crate) stored: Option<(StoredId, u32)>,
     pub(crate) targets: SmallVec<[Entrant; 1]>,
+    /// Its places in streams.
+    pub(crate) records: Vec<RecordEntrant>,
     /// Live only: the message, for soft targets.
     pub(crate) resident: Option<Arc<Message>>,
     /// The entry it leaves is in memory only.
@@ -393,7 +399,7 @@ pub(crate) struct Enqueued {
     /// Further targets of the message that the last publish stored.
     pub(crate) continues: bool,
 }
-wire_fields!(Enqueued { 1 => from, 2 => stored, 3 => targets, 4 => continues });
+wire_fields!(Enqueued { 1 => from, 2 => stored, 3 => targets, 4 => continues, 20 => records });
 
 /// A retained message's time was over.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -531,6 +537,10 @@ pub(crate) enum Kind {
     Replayed(Box<Replayed>),
     InboundTaken(Inbound),
     InboundReleased(Inbound),
+    StreamDeclared(Box<StreamDeclared>),
+    StreamDeleted(StreamDeleted),
+    Resharded(Box<Resharded>),
+    Trimmed(Box<Trimmed>),
     // Soft from here on.
     Attached {
         session: SessionId,
@@ -568,6 +578,29 @@ pub(crate) enum Kind {
     PullEnds {
         session: SessionId,
         token: session::Token,
+    },
+    /// A read waits for a record.
+    ReadWaits {
+        stream: StreamId,
+        until: Timestamp,
+        read: Box<WaitingRead>,
+    },
+    /// A read waits no longer.
+    ReadEnds {
+        session: SessionId,
+        token: session::Token,
+    },
+    /// Limited reads took that from a shard.
+    ReadCounted {
+        stream: StreamId,
+        shard: ShardNo,
+        reads: u64,
+        bytes: u64,
+    },
+    /// A stream had its turn in the round; in that shard there is nothing to do for the time being.
+    StreamTurn {
+        stream: StreamId,
+        rests: Option<ShardNo>,
     },
     /// Deliveries that no queue knows of took room in these outboxes.
     Sent(SmallVec<[(SessionId, u64); 2]>),
@@ -610,7 +643,13 @@ impl Change {
     #[must_use]
     pub fn is_durable(&self) -> bool {
         match &self.0 {
-            Kind::EpochOpen(_) | Kind::Vhosts(_) | Kind::RetainedGone(_) => true,
+            Kind::EpochOpen(_)
+            | Kind::Vhosts(_)
+            | Kind::RetainedGone(_)
+            | Kind::StreamDeclared(_)
+            | Kind::StreamDeleted(_)
+            | Kind::Resharded(_)
+            | Kind::Trimmed(_) => true,
             Kind::Transaction(it) => it.transaction != 0 || it.changes.iter().any(Self::is_durable),
             Kind::QueueDeclared(it) => !is_soft(it.queue),
             Kind::QueueDeleted(it) => !is_soft(it.queue),
@@ -622,7 +661,9 @@ impl Change {
             Kind::Delivered(it) => it.items.iter().any(|item| !item.soft),
             Kind::Settled(it) => !it.soft,
             Kind::Enqueued(it) => {
-                (it.from.is_some() && !it.from_soft) || it.targets.iter().any(|t| !t.soft)
+                (it.from.is_some() && !it.from_soft)
+                    || !it.records.is_empty()
+                    || it.targets.iter().any(|t| !t.soft)
             }
             Kind::ClientOpened(it) => !it.client.is_soft(),
             Kind::ClientAway(it) => !it.client.is_soft(),
@@ -640,6 +681,10 @@ impl Change {
             | Kind::GroupFlow { .. }
             | Kind::PullWaits { .. }
             | Kind::PullEnds { .. }
+            | Kind::ReadWaits { .. }
+            | Kind::ReadEnds { .. }
+            | Kind::ReadCounted { .. }
+            | Kind::StreamTurn { .. }
             | Kind::Sent(_)
             | Kind::Visible { .. }
             | Kind::SetAside { .. }

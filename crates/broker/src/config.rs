@@ -48,8 +48,14 @@ pub struct Config {
     pub carbon_copies_max: u64,
     /// Messages that one pull may take, at most 16,384. Default 1,024.
     pub pull_count_max: u32,
-    /// Pulls of one connection that may wait at a time. Default 1,024.
+    /// Pulls of one connection that may wait at a time, and reads of streams. Default 1,024.
     pub pulls_waiting_max: u64,
+    /// Streams. Default 100,000.
+    pub streams_max: u64,
+    /// Records that one read may take. Default 10,000.
+    pub read_count_max: u32,
+    /// Bytes of bodies and keys that one read may take; one record always fits. Default 16 MiB.
+    pub read_bytes_max: u64,
     /// Messages that purging or deleting a queue drops in one go, 1 or more; the rest follows, in turn with others' work.
     /// Default 4,096.
     pub empty_slice: u32,
@@ -90,6 +96,9 @@ impl Default for Config {
             carbon_copies_max: 1024,
             pull_count_max: 1024,
             pulls_waiting_max: 1024,
+            streams_max: 100_000,
+            read_count_max: 10_000,
+            read_bytes_max: 16 << 20,
             empty_slice: 4096,
             replay_slice: 256,
             replay_held_max: 1024,

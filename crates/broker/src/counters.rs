@@ -129,6 +129,16 @@ counters! {
     messages_unacked,
     /// Gauge: retained messages.
     retained,
+    /// Records that streams took.
+    records_written,
+    /// Records of streams read.
+    records_read,
+    /// Gauge: streams.
+    streams,
+    /// Gauge: records in streams.
+    stream_records,
+    /// Gauge: bytes of bodies and keys in streams.
+    stream_bytes,
     /// Gauge: bytes of messages that live in memory only.
     transient_bytes,
 }

@@ -12,13 +12,16 @@ use std::{
 use bytes::Bytes;
 use message::{Levels, Name, Pattern, StoredId, Timestamp, VhostId};
 use rustc_hash::FxHashMap;
-use session::{ExchangeOptions, QueueAttributes, QueueId, Source, SubscriptionOptions, Will};
+use session::{
+    ExchangeOptions, QueueAttributes, QueueId, Source, StreamId, SubscriptionOptions, Will,
+};
 
 use crate::{
     change::{Bound, ClientNo, Published, QueueDeclared},
     queue::Entries,
     record::wire::wire_fields,
     routing::RetainedTree,
+    stream::Stream,
 };
 
 /// A queue: what was declared, and its stored entries.
@@ -169,6 +172,8 @@ pub(crate) struct Durable {
     pub(crate) next_queue: u64,
     pub(crate) next_client: u64,
     pub(crate) next_transaction: u64,
+    pub(crate) next_stream: u64,
+    pub(crate) streams: BTreeMap<StreamId, Stream>,
     pub(crate) queues: FxHashMap<QueueId, Queue>,
     pub(crate) exchanges: BTreeMap<(VhostId, Name), ExchangeOptions>,
     /// By the binding's canonical bytes.

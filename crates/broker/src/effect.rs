@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use message::{Address, Message, StoredId, Timestamp};
 use session::{
     CloseReason, ConsumerId, Death, DeathReason, Delivery, DeliveryId, Event, Lane, QueueId,
-    RecordPlace, SessionId, Token, Via,
+    RecordPlace, Records, SessionId, ShardInfo, StreamId, StreamRecord, Token, Via,
 };
 use smallvec::SmallVec;
 
@@ -141,6 +142,80 @@ impl PendingDelivery {
     }
 }
 
+/// A record without its message.
+#[derive(Clone, Debug)]
+pub struct PendingRecord {
+    /// As in [`StreamRecord::offset`].
+    pub offset: u64,
+    /// As in [`StreamRecord::time`].
+    pub time: Timestamp,
+    /// The partition key that it is shown with, if it is not the message's own.
+    pub key: Option<Bytes>,
+    /// The message.
+    pub content: Content,
+}
+
+impl PendingRecord {
+    /// The record, with its message.
+    #[must_use]
+    pub fn into_record(self, message: Arc<Message>) -> StreamRecord {
+        StreamRecord {
+            offset: self.offset,
+            time: self.time,
+            message: keyed(message, self.key),
+        }
+    }
+}
+
+/// A message that bears a partition key other than its own: its group is what readers take for the key.
+fn keyed(message: Arc<Message>, key: Option<Bytes>) -> Arc<Message> {
+    let Some(key) = key else { return message };
+    let mut message = Arc::unwrap_or_clone(message);
+    message.fields_mut().group = Some(key);
+    Arc::new(message)
+}
+
+/// What a read found, without the messages.
+#[derive(Clone, Debug)]
+pub struct PendingRecords {
+    /// As in [`Records::stream`].
+    pub stream: StreamId,
+    /// As in [`Records::shard`].
+    pub shard: ShardInfo,
+    /// The records, in order.
+    pub records: Vec<PendingRecord>,
+    /// As in [`Records::next`].
+    pub next: u64,
+    /// As in [`Records::ended`].
+    pub ended: bool,
+    /// As in [`Records::children`].
+    pub children: Vec<ShardInfo>,
+    /// As in [`Records::behind_ms`].
+    pub behind_ms: u64,
+}
+
+impl PendingRecords {
+    /// What was found; `message` gives each message.
+    pub fn into_records(self, mut message: impl FnMut(Content) -> Arc<Message>) -> Records {
+        Records {
+            stream: self.stream,
+            shard: self.shard,
+            records: self
+                .records
+                .into_iter()
+                .map(|record| {
+                    let message = message(record.content.clone());
+                    record.into_record(message)
+                })
+                .collect(),
+            next: self.next,
+            ended: self.ended,
+            children: self.children,
+            behind_ms: self.behind_ms,
+        }
+    }
+}
+
 /// What a message is fetched for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fetch {
@@ -198,6 +273,19 @@ pub enum Effect {
         deliveries: Vec<(PendingDelivery, Content)>,
         /// Messages still available.
         remaining: u64,
+    },
+    /// Answer a read (`Event::Records`) once all its messages are there. Takes no room in the outbox.
+    Records {
+        /// To whom.
+        to: SessionId,
+        /// In whose order.
+        lane: OutLane,
+        /// After what.
+        wait: Wait,
+        /// From the command.
+        token: Token,
+        /// What was found.
+        records: Box<PendingRecords>,
     },
     /// A reference to a stored message is gone.
     Unref(StoredId),

@@ -17,12 +17,13 @@
 //! | `record/` | changes as records, numbered fields |
 //! | `durable.rs`, `soft.rs` | the two kinds of state, never mixed |
 //! | `queue/` | entries and their order |
+//! | `stream/` | records of streams and their shards |
 //! | `decide/` | one file a subject: publish, declare, subscribe, settle, client, transact, tick, pump |
 //! | `apply/` | the same subjects, changing |
 //! | `snapshot.rs` | the durable state as bytes |
 //! | `routing/` | who gets a message |
 //!
-//! Absent on purpose: streams (refused `NotImplemented`), permissions (asked by the node; what they need to know of the core
+//! Absent on purpose: permissions (asked by the node; what they need to know of the core
 //! is in `decide/revoke.rs`), anything of a protocol.
 #![forbid(unsafe_code)]
 
@@ -38,12 +39,13 @@ mod record;
 mod routing;
 mod snapshot;
 mod soft;
+mod stream;
 mod view;
 
 use std::sync::Arc;
 
 use message::{StoredId, Timestamp, VhostId};
-use session::QueueId;
+use session::{QueueId, StreamId};
 
 use crate::{durable::Durable, soft::Soft};
 
@@ -52,7 +54,8 @@ pub use config::Config;
 pub use counters::{Counters, Metric};
 pub use decide::{Reading, queue_name};
 pub use effect::{
-    Content, Context, Decision, Effect, Fetch, OutLane, PendingDelivery, SessionInfo, Wait,
+    Content, Context, Decision, Effect, Fetch, OutLane, PendingDelivery, PendingRecord,
+    PendingRecords, SessionInfo, Wait,
 };
 pub use record::{BodyAt, RecordKind, StoredBody, StoredMessage, decode_stored};
 pub use snapshot::DecodeSnapshotError;
@@ -110,6 +113,15 @@ impl Broker {
             .is_some_and(|entry| entry.stored() == id)
     }
 
+    /// Whether a stream still holds that message at that offset.
+    #[must_use]
+    pub fn holds_record(&self, stream: StreamId, offset: u64, id: StoredId) -> bool {
+        self.durable
+            .streams
+            .get(&stream)
+            .is_some_and(|stream| stream.holds(offset, id))
+    }
+
     /// Whether anything refers to the message that a record stores, or to the part of a body: asked when survivors are
     /// moved. `kind` and `change` are the record's.
     #[must_use]
@@ -122,6 +134,10 @@ impl Broker {
                 .targets
                 .iter()
                 .any(|target| self.holds(target.queue, target.qseq, id))
+            || published
+                .records
+                .iter()
+                .any(|record| self.holds_record(record.stream, record.offset, id))
             || published.retain.as_ref().is_some_and(|retain| {
                 self.durable
                     .retained(retain.vhost, &retain.key)
@@ -146,6 +162,11 @@ impl Broker {
         for id in self.durable.queue_ids() {
             for (_, entry) in self.durable.queues[&id].entries.iter() {
                 f(entry.stored());
+            }
+        }
+        for stream in self.durable.streams.values() {
+            for (_, slot) in stream.records.iter() {
+                f(slot.stored());
             }
         }
         for tree in self.durable.retained.values() {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! snapshot := "BASCORE" version(1 byte) section*          section := { number, length, value }, number 0 ends
+//! 40 stream   41 records
 //! 1 head   2 vhosts   3 exchange   4 queue   5 binding   6 retained   7 client   8 large   9 extra   10 prepared
 //! ```
 //! Sections of one number repeat, in the order of what they hold. An unknown section is refused: it would be lost.
@@ -27,6 +28,7 @@ use crate::{
         wire::{Wire, put_field, wire_fields},
     },
     soft::Soft,
+    stream::{put_records, put_stream, read_records, read_stream},
 };
 
 const MAGIC: &[u8; 7] = b"BASCORE";
@@ -58,9 +60,11 @@ struct Head {
     next_client: u64,
     next_transaction: u64,
     last_stored: Option<(StoredId, u32)>,
+    next_stream: u64,
 }
 wire_fields!(Head {
     1 => epoch, 2 => time, 3 => next_queue, 4 => next_client, 5 => next_transaction, 6 => last_stored,
+    20 => next_stream,
 });
 
 struct ExchangeSection {
@@ -260,6 +264,7 @@ impl Broker {
             next_client: durable.next_client,
             next_transaction: durable.next_transaction,
             last_stored: durable.last_stored,
+            next_stream: durable.next_stream,
         };
         write(1, &|out| head.put(out))?;
         write(2, &|out| durable.vhosts.put(out))?;
@@ -311,6 +316,10 @@ impl Broker {
                 })?;
             }
         }
+        for (id, stream) in &durable.streams {
+            write(40, &|out| put_stream(stream, out))?;
+            put_records(*id, stream, |put| write(41, put))?;
+        }
         sink.write_all(&[0])
     }
 
@@ -345,6 +354,7 @@ impl Broker {
                 self.durable.next_client = head.next_client;
                 self.durable.next_transaction = head.next_transaction;
                 self.durable.last_stored = head.last_stored;
+                self.durable.next_stream = head.next_stream;
             }
             2 => self.durable.vhosts = Vec::<Arc<str>>::read(reader)?,
             3 => {
@@ -398,6 +408,11 @@ impl Broker {
                     .or_default()
                     .push(Prepared { published, stored });
             }
+            40 => {
+                let stream = read_stream(reader)?;
+                self.durable.streams.insert(stream.declared.stream, stream);
+            }
+            41 => read_records(reader, &mut self.durable.streams)?,
             tag => {
                 return Err(DecodeError::Unknown {
                     what: "snapshot section",
@@ -440,6 +455,10 @@ impl Broker {
         }
         for tree in self.durable.retained.values() {
             self.counters.retained += tree.len() as u64;
+        }
+        let streams: Vec<_> = self.durable.streams.keys().copied().collect();
+        for id in streams {
+            self.index_stream(id, now);
         }
         for number in self.durable.client_numbers() {
             self.index_client(number);

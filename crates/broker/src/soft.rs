@@ -10,13 +10,16 @@ use std::{
 use bytes::Bytes;
 use message::{Message, Name, StoredId, Timestamp, VhostId};
 use rustc_hash::FxHashMap;
-use session::{ConsumerId, Credit, ExchangeOptions, Lane, Lease, QueueId, SessionId, Token};
+use session::{
+    ConsumerId, Credit, ExchangeOptions, Lane, Lease, QueueId, SessionId, StreamId, Token,
+};
 
 use crate::{
     change::{Bound, ClientNo, Share},
     durable::{Client, Dedup, Queue},
     queue::{Order, Rare, Receiver},
     routing::Exchange,
+    stream::{ReadAt, SoftStream},
 };
 
 /// What an exchange routes to.
@@ -51,6 +54,10 @@ pub(crate) enum Timer {
     Will(ClientNo),
     /// A pull has waited long enough.
     Pull(SessionId, Token),
+    /// A read has waited long enough.
+    Read(SessionId, Token),
+    /// The oldest records of a stream may be too old.
+    Trim(StreamId),
 }
 
 /// Where a soft entry's message is.
@@ -243,6 +250,8 @@ pub(crate) struct Attached {
     pub(crate) groups: BTreeMap<u32, ConsumerGroup>,
     /// Its pulls that wait.
     pub(crate) pulls: BTreeMap<Token, WaitingAt>,
+    /// Its reads that wait.
+    pub(crate) reads: BTreeMap<Token, ReadAt>,
     /// Bytes in its outbox.
     pub(crate) room_used: u64,
     /// Queues that may have something out to it.
@@ -339,6 +348,9 @@ pub(crate) struct Soft {
 
     // Indexes over durable and soft things alike.
     pub(crate) names: FxHashMap<(VhostId, Name), QueueId>,
+    /// The soft side of every stream.
+    pub(crate) streams: FxHashMap<StreamId, SoftStream>,
+    pub(crate) stream_names: BTreeMap<(VhostId, Name), StreamId>,
     /// The names that lists show.
     pub(crate) listed: BTreeSet<(VhostId, Name)>,
     pub(crate) shares: BTreeMap<(VhostId, Share), QueueId>,
@@ -349,6 +361,8 @@ pub(crate) struct Soft {
     pub(crate) timers: BTreeSet<(Timestamp, Timer)>,
     /// Queues that may have something to deliver, in their round.
     pub(crate) pump: BTreeMap<u64, QueueId>,
+    /// Streams in which something may be read, in the same round.
+    pub(crate) stream_pump: BTreeMap<u64, StreamId>,
     /// Client sessions that are shown retained messages, in the same round.
     pub(crate) replaying: BTreeMap<u64, ClientNo>,
     /// Those for which there is no room at present.

@@ -15,7 +15,7 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use broker::{Content, OutLane, PendingDelivery};
+use broker::{Content, OutLane, PendingDelivery, PendingRecords};
 use message::{Message, StoredId};
 use rustc_hash::FxHashMap;
 use session::{CloseReason, Event, Token};
@@ -33,6 +33,15 @@ pub(crate) enum Item {
         content: Content,
         bytes: u64,
         /// Dropped with the item.
+        _held: Option<Arc<Held>>,
+    },
+    /// The answer to a read of a stream. Takes no room.
+    Records {
+        token: Token,
+        records: Box<PendingRecords>,
+        /// Records before this one have been looked for.
+        looked: usize,
+        /// The stored ones, so that they outlive their time in the stream until they are read.
         _held: Option<Arc<Held>>,
     },
     /// The answer to a pull. Takes no room.
@@ -81,6 +90,17 @@ impl Item {
             Self::Pulled { deliveries, .. } => {
                 deliveries.iter_mut().find_map(|(_, content)| look(content))
             }
+            Self::Records {
+                records, looked, ..
+            } => {
+                while let Some(record) = records.records.get_mut(*looked) {
+                    if let Some(id) = look(&mut record.content) {
+                        return Some(id);
+                    }
+                    *looked += 1;
+                }
+                None
+            }
         }
     }
 
@@ -96,6 +116,13 @@ impl Item {
             Self::Delivery { content, .. } => put(content),
             Self::Pulled { deliveries, .. } => {
                 deliveries.iter_mut().for_each(|(_, content)| put(content))
+            }
+            Self::Records {
+                records, looked, ..
+            } => {
+                if let Some(record) = records.records.get_mut(*looked) {
+                    put(&mut record.content);
+                }
             }
         }
     }
@@ -116,6 +143,15 @@ impl Item {
                 bytes,
                 _held: _,
             } => (delivery.into_event(resident(content)), bytes),
+            Self::Records {
+                token,
+                records,
+                looked: _,
+                _held: _,
+            } => {
+                let records = Box::new(records.into_records(resident));
+                (Event::Records { token, records }, 0)
+            }
             Self::Pulled {
                 token,
                 deliveries,

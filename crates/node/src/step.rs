@@ -558,6 +558,29 @@ impl Core {
                     },
                 );
             }
+            Effect::Records {
+                to,
+                lane,
+                wait,
+                token,
+                records,
+            } => {
+                let wait = step.wait(wait);
+                let contents = records.records.iter().map(|record| &record.content);
+                let held = hold(step.journal, contents);
+                self.send(
+                    step,
+                    to,
+                    lane,
+                    wait,
+                    Item::Records {
+                        token,
+                        records,
+                        looked: 0,
+                        _held: held,
+                    },
+                );
+            }
             Effect::Ref(id) => step.journal.add_ref(id),
             // Held ones are dropped with the last delivery that has yet to be read.
             Effect::Unref(_) if step.held.is_some() => {}
@@ -637,6 +660,27 @@ fn held(journal: &Journal, applied: &[Effect], decided: &[Effect]) -> Option<Arc
             ids,
         })
     })
+}
+
+/// References of their own for stored messages that are about to be read: a stream lets records go when they are too old,
+/// whoever is reading them.
+fn hold<'a>(journal: &Journal, contents: impl Iterator<Item = &'a Content>) -> Option<Arc<Held>> {
+    let ids: Vec<StoredId> = contents
+        .filter_map(|content| match content {
+            Content::Stored(id, _) => Some(*id),
+            Content::Resident(_) => None,
+        })
+        .collect();
+    if ids.is_empty() {
+        return None;
+    }
+    for id in &ids {
+        journal.add_ref(*id);
+    }
+    Some(Arc::new(Held {
+        journal: journal.clone(),
+        ids,
+    }))
 }
 
 /// Appends a long body in parts, each in whatever batch has room: until a record refers to them they are garbage.

@@ -38,7 +38,7 @@ pub struct ShardLimits {
 pub struct StreamAttributes {
     /// For how long they are kept, in ms.
     pub retention_ms: u64,
-    /// Most bytes of body that are kept; the oldest records go beyond it (AMQP `x-max-length-bytes`). `None`: no limit.
+    /// Most bytes of body and key that are kept; the oldest records go beyond it (AMQP `x-max-length-bytes`), the newest never. `None`: no limit.
     pub bytes_max: Option<u64>,
     /// The largest record, body and key, in bytes. `None`: as large as any message.
     pub record_len_max: Option<u64>,
@@ -250,7 +250,10 @@ pub struct Records {
 /// group, else its message id, else nothing (DOORS 20). Doors shorten what is too long for them.
 #[must_use]
 pub fn partition_key(message: &Message) -> Bytes {
-    if let Some(level) = message.address.key.level(0).filter(|it| !it.is_empty()) {
+    let address = &message.address;
+    if address.kind == message::Kind::Stream
+        && let Some(level) = address.key.level(0).filter(|it| !it.is_empty())
+    {
         return Bytes::copy_from_slice(level);
     }
     let fields = message.fields();

@@ -54,7 +54,8 @@ impl Broker {
         if stored.is_some() {
             self.durable.last_stored = stored;
         }
-        let refers = it.targets.iter().any(|target| !target.soft)
+        let refers = !it.records.is_empty()
+            || it.targets.iter().any(|target| !target.soft)
             || it.retain.as_ref().is_some_and(|retain| !retain.clear);
         if let Some((id, _)) = stored
             && refers
@@ -71,7 +72,8 @@ impl Broker {
                 self.durable.large.insert(id, large);
             }
             if let Some(message) = &it.message {
-                let stored = it.targets.iter().filter(|target| !target.soft).count();
+                let stored =
+                    it.targets.iter().filter(|target| !target.soft).count() + it.records.len();
                 let retained = it.retain.as_ref().is_some_and(|retain| !retain.clear);
                 self.soft.recent.add(
                     id,
@@ -90,6 +92,10 @@ impl Broker {
                 wait: at.stored,
             };
             self.insert_entry(target, &source, at);
+        }
+        for record in &it.records {
+            let (id, _) = stored.expect("a record of a stream is stored");
+            self.insert_record(record, id, false, at);
         }
         if let Some(retain) = it.retain.as_deref() {
             let tree = self.durable.retained.entry(retain.vhost).or_default();
@@ -136,14 +142,14 @@ impl Broker {
         }
     }
 
-    fn make_ref(&mut self, id: StoredId, at: &mut Applying<'_>) {
+    pub(super) fn make_ref(&mut self, id: StoredId, at: &mut Applying<'_>) {
         at.effects.push(Effect::Ref(id));
         if let Some(large) = self.durable.large.get_mut(&id) {
             large.refs += 1;
         }
     }
 
-    fn drop_ref(&mut self, id: StoredId, at: &mut Applying<'_>) {
+    pub(super) fn drop_ref(&mut self, id: StoredId, at: &mut Applying<'_>) {
         at.effects.push(Effect::Unref(id));
         self.soft.recent.forget(id);
         if self.durable.large.is_empty() {
@@ -825,6 +831,10 @@ impl Broker {
                 wait: stored.map(|(id, _)| id),
             };
             self.insert_entry(target, &source, at);
+        }
+        for record in &it.records {
+            let (id, _) = stored.expect("a record of a stream is stored");
+            self.insert_record(record, id, true, at);
         }
         // Last: the reference that goes must not be the only one.
         if let Some((queue, qseq)) = it.from

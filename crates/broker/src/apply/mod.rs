@@ -10,6 +10,7 @@
 //! | `client.rs` | client sessions, subscriptions, wills, epochs |
 //! | `empty.rs` | how far queues have been emptied, and whose turn that is |
 //! | `replay.rs` | how far subscriptions have been shown retained messages, and whose turn that is |
+//! | `stream.rs` | streams, their records, reads that wait |
 //! | `receivers.rs` | connections, consumers, credit, the round of queues with something to deliver |
 
 mod client;
@@ -18,6 +19,7 @@ mod empty;
 mod entries;
 mod receivers;
 mod replay;
+mod stream;
 
 use message::{StoredId, Timestamp};
 
@@ -115,6 +117,23 @@ impl Broker {
                     client.inbound.remove(&it.id);
                 }
             }
+            Kind::StreamDeclared(it) => self.apply_stream_declared(it, at.now),
+            Kind::StreamDeleted(it) => self.apply_stream_deleted(it, at),
+            Kind::Resharded(it) => self.apply_resharded(it, at.now),
+            Kind::Trimmed(it) => self.apply_trimmed(it, at),
+            Kind::ReadWaits {
+                stream,
+                until,
+                read,
+            } => self.apply_read_waits(*stream, *until, read),
+            Kind::ReadEnds { session, token } => self.apply_read_ends(*session, *token),
+            Kind::ReadCounted {
+                stream,
+                shard,
+                reads,
+                bytes,
+            } => self.apply_read_counted(*stream, *shard, (*reads, *bytes), at.now),
+            Kind::StreamTurn { stream, rests } => self.apply_stream_turn(*stream, *rests),
             Kind::Attached {
                 session,
                 vhost,
@@ -161,6 +180,11 @@ impl Broker {
                     && let Some(soft) = self.soft.queues.get_mut(&queue)
                 {
                     soft.age_at = *until;
+                }
+                if let crate::soft::Timer::Trim(stream) = timer
+                    && let Some(soft) = self.soft.streams.get_mut(&stream)
+                {
+                    soft.trim_at = *until;
                 }
                 if let Some(until) = until {
                     self.soft.timers.insert((*until, timer));

@@ -37,6 +37,7 @@ impl Broker {
                 consumers: BTreeMap::new(),
                 groups: BTreeMap::new(),
                 pulls: BTreeMap::new(),
+                reads: BTreeMap::new(),
                 room_used: 0,
                 touched: BTreeSet::new(),
                 owned: BTreeSet::new(),
@@ -52,12 +53,16 @@ impl Broker {
         };
         let consumers: Vec<_> = attached.consumers.keys().copied().collect();
         let pulls: Vec<_> = attached.pulls.keys().copied().collect();
+        let reads: Vec<_> = attached.reads.keys().copied().collect();
         let touched = attached.touched.clone();
         for consumer in consumers {
             self.apply_consumer_gone((session, consumer), now);
         }
         for token in pulls {
             self.apply_pull_ends(session, token);
+        }
+        for token in reads {
+            self.apply_read_ends(session, token);
         }
         for queue in touched {
             self.release_all(queue, session);

@@ -153,8 +153,7 @@ impl Broker {
         let (routed, address) = if let Some((target, redrive)) = redrive {
             let routed = Routed {
                 queues: vec![target],
-                clients: Vec::new(),
-                withheld: false,
+                ..Routed::default()
             };
             let address = message::Address::queue(vhost, redrive.target.clone());
             (routed, address)
@@ -241,8 +240,18 @@ impl Broker {
         for matched in &routed.clients {
             self.admit_client(matched, &incoming, &mut targets, &mut direct, draft);
         }
+        // A stream keeps what is stored; what is in memory only has no place there.
+        let mut records = Vec::new();
+        if matches!(view.place, PlaceRef::Stored(..)) {
+            for to in &routed.streams {
+                match self.admit_record(to, message, draft) {
+                    Ok(record) => records.push(record),
+                    Err(_) => draft.count(Tally::DroppedDeadLetter, 1),
+                }
+            }
+        }
         draft.depth -= 1;
-        if targets.is_empty() {
+        if targets.is_empty() && records.is_empty() {
             let tally = if direct.is_empty() {
                 Tally::DroppedDeadLetter
             } else {
@@ -267,11 +276,19 @@ impl Broker {
                     from: (at == last).then_some((id, qseq)),
                     stored,
                     targets,
+                    records: if at == last {
+                        std::mem::take(&mut records)
+                    } else {
+                        Vec::new()
+                    },
                     resident: stored.is_none().then(|| Arc::clone(message)),
                     from_soft: view.soft,
                     continues: false,
                 })));
             }
+        }
+        for to in &routed.streams {
+            self.trim_for(to.stream, draft);
         }
         let wait = wait_of(view.wait);
         send_direct(direct, &Content::Resident(Arc::clone(message)), wait, draft);

@@ -1,10 +1,10 @@
 //! A decision in the making: what it has already promised counts when the next step of the same command is decided.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use message::{Name, Timestamp, VhostId};
 use rustc_hash::FxHashMap;
-use session::{Event, Lane, QueueId, SessionId};
+use session::{Event, Lane, QueueId, SessionId, ShardNo, StreamId};
 use smallvec::SmallVec;
 
 use crate::{
@@ -37,6 +37,12 @@ pub(crate) struct Draft<'a> {
     dedups: BTreeSet<(QueueId, bytes::Bytes)>,
     /// Queues that this decision makes, by name.
     made: SmallVec<[(VhostId, Name, QueueId); 1]>,
+    /// What comes into streams: records and their bytes.
+    records: SmallVec<[(StreamId, u64, u64); 1]>,
+    /// The same, shard by shard.
+    shards: BTreeMap<(StreamId, ShardNo), (u64, u64)>,
+    /// The hash that chooses the shard of the publish at hand.
+    pub(crate) hash_key: Option<u128>,
     transient: u64,
     durable_queues: u64,
     soft_queues: u64,
@@ -59,6 +65,9 @@ impl<'a> Draft<'a> {
             gone: BTreeSet::new(),
             dedups: BTreeSet::new(),
             made: SmallVec::new(),
+            records: SmallVec::new(),
+            shards: BTreeMap::new(),
+            hash_key: None,
             transient: 0,
             durable_queues: 0,
             soft_queues: 0,
@@ -154,6 +163,40 @@ impl<'a> Draft<'a> {
         let added = self.added(queue);
         added.numbers += 1;
         next + added.numbers - 1
+    }
+
+    /// Records that come into a shard, and their bytes.
+    pub(crate) fn records(&self, stream: StreamId, shard: ShardNo) -> (u64, u64) {
+        self.shards
+            .get(&(stream, shard))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// Bytes of records that come into a stream.
+    pub(crate) fn record_bytes(&self, stream: StreamId) -> u64 {
+        let known = self.records.iter().find(|(id, ..)| *id == stream);
+        known.map_or(0, |(_, _, bytes)| *bytes)
+    }
+
+    /// A record will be made. Gives how many come into the stream before it.
+    pub(crate) fn record_comes(&mut self, stream: StreamId, shard: ShardNo, len: u64) -> u64 {
+        if self.transaction {
+            let (count, bytes) = self.shards.entry((stream, shard)).or_default();
+            *count += 1;
+            *bytes += len;
+        }
+        match self.records.iter_mut().find(|(id, ..)| *id == stream) {
+            Some((_, count, bytes)) => {
+                *count += 1;
+                *bytes += len;
+                *count - 1
+            }
+            None => {
+                self.records.push((stream, 1, len));
+                0
+            }
+        }
     }
 
     /// An entry will be made.

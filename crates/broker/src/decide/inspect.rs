@@ -5,8 +5,8 @@ use std::{ops::Bound, sync::Arc};
 use bytes::Bytes;
 use message::{Name, VhostId};
 use session::{
-    Event, Lane, List, Notes, QueueAttributes, QueueInfo, QueueOptions, Refusal, RefusalKind,
-    SessionId, Token,
+    Event, Lane, List, Listed, Notes, QueueAttributes, QueueInfo, QueueOptions, Refusal,
+    RefusalKind, SessionId, Token,
 };
 
 use super::{declare, draft::Draft, refusal, shown};
@@ -70,6 +70,17 @@ impl Broker {
             return;
         };
         let limit = list.limit.clamp(1, LIST_MAX) as usize;
+        match &list.of {
+            Listed::Queues => {}
+            Listed::Streams => {
+                let (names, more) = self.list_streams(vhost, list, limit);
+                let event = Event::Listed { token, names, more };
+                return draft.reply(from, lane, Wait::Durable, event);
+            }
+            Listed::Topics | Listed::Groups(_) => {
+                return self.not_built(from, token, lane, draft);
+            }
+        }
         let first = match &list.after {
             Some(after) if *after >= list.prefix => Bound::Excluded((vhost, after.clone())),
             _ => Bound::Included((vhost, list.prefix.clone())),
@@ -188,7 +199,7 @@ impl Broker {
 }
 
 /// Notes in memory of their own: they outlive the request that they came in.
-fn own(notes: &Notes) -> Notes {
+pub(super) fn own(notes: &Notes) -> Notes {
     let copy = |text: &Bytes| Bytes::copy_from_slice(text);
     let mut notes: Notes = notes.iter().map(|(k, v)| (copy(k), copy(v))).collect();
     notes.sort();

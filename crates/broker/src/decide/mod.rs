@@ -18,6 +18,7 @@
 //! | `revoke.rs` | what a connection may not read any more |
 //! | `client.rs` | client sessions, wills, connections that come and go |
 //! | `transact.rs` | transactions |
+//! | `stream/` | streams, their records, reads |
 //! | `tick.rs` | what is due |
 
 mod client;
@@ -113,11 +114,16 @@ impl Broker {
             }
             Command::CancelPull { token } => self.decide_cancel_pull(from, *token, &mut draft),
             Command::UseReceipt(it) => self.decide_receipt(from, it, &mut draft),
-            Command::CancelRead { .. } => {}
-            Command::ReadStream(it) => self.not_built(from, it.token, it.lane, &mut draft),
+            Command::CancelRead { token } => self.decide_cancel_read(from, *token, &mut draft),
+            Command::ReadStream(it) => self.decide_read(from, it, &mut draft),
+            Command::Stream {
+                token,
+                lane,
+                name,
+                to,
+            } => self.decide_stream(from, (*token, *lane), name, to, &mut draft),
             Command::ListSubscriptions(it) => self.not_built(from, it.token, it.lane, &mut draft),
-            Command::Stream { token, lane, .. }
-            | Command::Group { token, lane, .. }
+            Command::Group { token, lane, .. }
             | Command::Topic { token, lane, .. }
             | Command::Subscription { token, lane, .. }
             | Command::MoveTask { token, lane, .. } => {

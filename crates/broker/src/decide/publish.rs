@@ -6,7 +6,7 @@ use bytes::Bytes;
 use message::{Kind as AddressKind, Levels, Message, Name, Timestamp, Value};
 use session::{
     DeathReason, DeliveryId, Event, Original, Overflow, Publish, PublishOutcome, QueueAttributes,
-    QueueId, QueueOptions, Refusal, RefusalKind, SessionId,
+    QueueId, QueueOptions, RecordPlace, Refusal, RefusalKind, SessionId,
 };
 use smallvec::SmallVec;
 
@@ -15,6 +15,7 @@ use super::{
     refusal,
     route::{ClientMatch, Routed, exchange_and_key, is_reserved},
     shown,
+    stream::{StreamMatch, no_stream},
 };
 use crate::{
     Broker, Content, Context, Decision, Effect, OutLane, PendingDelivery, Wait,
@@ -71,6 +72,8 @@ pub(crate) struct Placed {
     pub(crate) original: Option<Original>,
     /// Its place, if it was published to a queue.
     pub(crate) place: Option<DeliveryId>,
+    /// Its place, if it was published to a stream.
+    pub(crate) record: Option<RecordPlace>,
     pub(crate) durable: bool,
 }
 
@@ -96,6 +99,7 @@ impl Broker {
         let inbound = publish
             .inbound_id
             .and_then(|id| client.map(|(number, _)| (number, id)));
+        draft.hash_key = publish.hash_key;
         let placed = self.place(
             &publish.message,
             publish.token.is_some(),
@@ -154,7 +158,7 @@ impl Broker {
             None => PublishOutcome::Accepted {
                 matched: placed.matched,
                 place: placed.place,
-                record: None,
+                record: placed.record,
                 sequence: None,
             },
         };
@@ -218,7 +222,7 @@ impl Broker {
     ) -> Placed {
         let mut placed = Placed {
             // A subscription that does not want it (no local) matched all the same.
-            matched: (routed.queues.len() + routed.clients.len()) as u32
+            matched: (routed.queues.len() + routed.clients.len() + routed.streams.len()) as u32
                 + u32::from(routed.withheld),
             ..Placed::default()
         };
@@ -255,11 +259,24 @@ impl Broker {
         for matched in &routed.clients {
             self.admit_client(matched, &incoming, &mut targets, &mut direct, draft);
         }
+        let mut records = Vec::with_capacity(routed.streams.len());
+        for to in &routed.streams {
+            match self.admit_record(to, message, draft) {
+                Ok(record) => records.push(record),
+                Err(refusal) => {
+                    placed.refused.get_or_insert(refusal);
+                }
+            }
+        }
+        if message.address.kind == AddressKind::Stream {
+            placed.record = records.first().and_then(|record| self.record_place(record));
+        }
         let published = Published {
             message: Some(Arc::clone(message)),
             len: message.body.len() as u32,
             parts: Vec::new(),
             targets,
+            records,
             retain: retain.map(Box::new),
             inbound,
             transaction: 0,
@@ -267,6 +284,9 @@ impl Broker {
         placed.durable = published.is_durable();
         if placed.durable || !published.targets.is_empty() || inbound.is_some() {
             draft_published(published, draft);
+        }
+        for to in &routed.streams {
+            self.trim_for(to.stream, draft);
         }
         // RULES 4: a publish with any durable target waits at all of its targets. A retained update alone holds up
         // nobody (DOORS 18).
@@ -289,10 +309,12 @@ impl Broker {
         let address = &message.address;
         match address.kind {
             AddressKind::Stream => {
-                return Err(refusal(
-                    RefusalKind::NotImplemented,
-                    "streams are not built",
-                ));
+                let found = self.stream_named(address.vhost, &address.name);
+                let (stream, _) = found.ok_or_else(|| no_stream(&address.name))?;
+                return Ok(Routed {
+                    streams: vec![StreamMatch::of(stream)],
+                    ..Routed::default()
+                });
             }
             AddressKind::Topic if is_reserved(&address.key) => {
                 return Err(reserved(&address.key));
@@ -334,8 +356,7 @@ impl Broker {
             // The shortest way is the most used.
             return Ok(Routed {
                 queues: vec![queue],
-                clients: Vec::new(),
-                withheld: false,
+                ..Routed::default()
             });
         }
         let (exchange, key) = exchange_and_key(address);

@@ -123,6 +123,7 @@ impl Broker {
         let queue = self.soft.pump.first_key_value();
         let replay = self.soft.replaying.first_key_value();
         let emptying = self.soft.emptying.first_key_value();
+        let stream = self.soft.stream_pump.first_key_value();
         let place = |at: Option<&u64>| at.copied().unwrap_or(u64::MAX);
         let (replay_at, emptying_at) = (
             place(replay.map(|(at, _)| at)),
@@ -130,6 +131,12 @@ impl Broker {
         );
         let queue_at = place(queue.map(|(at, _)| at));
         let mut draft = Draft::new(cx, out);
+        if let Some((at, id)) = stream
+            && *at < queue_at.min(emptying_at).min(replay_at)
+        {
+            self.serve_reads(*id, &mut draft);
+            return true;
+        }
         if let Some((_, client)) = replay
             && replay_at < queue_at.min(emptying_at)
         {

@@ -7,7 +7,7 @@ use message::{
 use session::{QueueId, Refusal, RefusalKind};
 use smallvec::SmallVec;
 
-use super::{refusal, shown};
+use super::{refusal, shown, stream::StreamMatch};
 use crate::{Broker, apply::ROOT, change::ClientNo, soft::Target};
 
 /// A client session that a message matched: its subscriptions folded into one copy.
@@ -25,6 +25,7 @@ pub(crate) struct ClientMatch {
 pub(crate) struct Routed {
     pub(crate) queues: Vec<QueueId>,
     pub(crate) clients: Vec<ClientMatch>,
+    pub(crate) streams: Vec<StreamMatch>,
     /// The publisher's own subscription matched, but does not want what it published itself.
     pub(crate) withheld: bool,
 }

@@ -29,7 +29,7 @@ impl Broker {
                 return true;
             }
             // What becomes available this instant still serves a pull whose time is over.
-            let pull = matches!(timer.1, Timer::Pull(..));
+            let pull = matches!(timer.1, Timer::Pull(..) | Timer::Read(..));
             if pull && others {
                 return true;
             }
@@ -50,6 +50,11 @@ impl Broker {
                 self.end_pull(session, token, draft);
                 postpone(timer, None, draft);
             }
+            Timer::Read(session, token) => {
+                self.end_read(session, token, draft);
+                postpone(timer, None, draft);
+            }
+            Timer::Trim(stream) => return self.due_trim(timer, stream, left, draft),
             Timer::Unused(queue) => self.due_unused(timer, queue, draft),
             Timer::ClientEnd(number) => {
                 let due = |client: &&Client| client.ends_at == Some(timer.0);
@@ -198,7 +203,7 @@ impl Broker {
     }
 }
 
-fn postpone(was: (Timestamp, Timer), until: Option<Timestamp>, draft: &mut Draft<'_>) {
+pub(super) fn postpone(was: (Timestamp, Timer), until: Option<Timestamp>, draft: &mut Draft<'_>) {
     // First of all: what the same decision puts into a queue sets the queue's deadline anew.
     draft.change_first(Kind::Postponed { was, until });
 }

@@ -74,6 +74,7 @@ impl Broker {
             match operation {
                 Operation::Publish(publish) => {
                     let publisher = self.client_of(from).map(|(number, _)| number);
+                    draft.hash_key = publish.hash_key;
                     let placed = self.place(
                         &publish.message,
                         true,

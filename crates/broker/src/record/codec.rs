@@ -51,6 +51,10 @@ const INBOUND_RELEASED: u8 = 22;
 const UNBOUND: u8 = 23;
 const WILL_DONE: u8 = 24;
 const REPLAYED: u8 = 25;
+const STREAM_DECLARED: u8 = 40;
+const STREAM_DELETED: u8 = 41;
+const RESHARDED: u8 = 42;
+const TRIMMED: u8 = 43;
 
 /// The field of the time, in every record.
 const TIME: u64 = 31;
@@ -211,6 +215,9 @@ fn put_published(it: &Published, head: &[u8], body: BodyAt<'_>, out: &mut Vec<u8
     if it.transaction != 0 {
         put_field(out, 7, |out| it.transaction.put(out));
     }
+    for record in &it.records {
+        put_field(out, 20, |out| record.put(out));
+    }
     out.push(0);
 }
 
@@ -230,6 +237,7 @@ fn read_published(mut reader: Reader) -> Result<(Published, Bytes, Bytes), Decod
             5 => it.parts = Wire::read(part)?,
             6 => it.len = Wire::read(part)?,
             7 => it.transaction = Wire::read(part)?,
+            20 => it.records.push(Wire::read(part)?),
             _ => {}
         }
         Ok(())
@@ -269,6 +277,10 @@ fn put_kind(kind: &Kind, out: &mut Vec<u8>) -> u8 {
         Kind::Replayed(it) => put(&**it, REPLAYED, out),
         Kind::InboundTaken(it) => put(it, INBOUND_TAKEN, out),
         Kind::InboundReleased(it) => put(it, INBOUND_RELEASED, out),
+        Kind::StreamDeclared(it) => put(&**it, STREAM_DECLARED, out),
+        Kind::StreamDeleted(it) => put(it, STREAM_DELETED, out),
+        Kind::Resharded(it) => put(&**it, RESHARDED, out),
+        Kind::Trimmed(it) => put(&**it, TRIMMED, out),
         Kind::Published(_)
         | Kind::Attached { .. }
         | Kind::Detached(_)
@@ -279,6 +291,10 @@ fn put_kind(kind: &Kind, out: &mut Vec<u8>) -> u8 {
         | Kind::GroupFlow { .. }
         | Kind::PullWaits { .. }
         | Kind::PullEnds { .. }
+        | Kind::ReadWaits { .. }
+        | Kind::ReadEnds { .. }
+        | Kind::ReadCounted { .. }
+        | Kind::StreamTurn { .. }
         | Kind::Sent(_)
         | Kind::Visible { .. }
         | Kind::SetAside { .. }
@@ -322,6 +338,10 @@ fn read_kind(kind: u8, r: &mut Reader) -> Result<Kind, DecodeError> {
         REPLAYED => Kind::Replayed(Wire::read(r)?),
         INBOUND_TAKEN => Kind::InboundTaken(Wire::read(r)?),
         INBOUND_RELEASED => Kind::InboundReleased(Wire::read(r)?),
+        STREAM_DECLARED => Kind::StreamDeclared(Wire::read(r)?),
+        STREAM_DELETED => Kind::StreamDeleted(Wire::read(r)?),
+        RESHARDED => Kind::Resharded(Wire::read(r)?),
+        TRIMMED => Kind::Trimmed(Wire::read(r)?),
         tag => {
             return Err(DecodeError::Unknown {
                 what: "record type",

@@ -83,16 +83,17 @@ wire_integers!(u8, u16, u32, u64);
 
 macro_rules! wire_ids {
     ($($name:ident),*) => {$(
-        impl Wire for $name {
+        impl $crate::record::wire::Wire for $name {
             fn put(&self, out: &mut Vec<u8>) {
                 self.0.put(out);
             }
-            fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
-                Wire::read(reader).map(Self)
+            fn read(reader: &mut message::Reader) -> Result<Self, message::DecodeError> {
+                $crate::record::wire::Wire::read(reader).map(Self)
             }
         }
     )*};
 }
+pub(crate) use wire_ids;
 wire_ids!(QueueId, StoredId, VhostId, Timestamp);
 
 impl Wire for bool {

@@ -8,5 +8,6 @@ mod pulls;
 mod queues;
 mod retained;
 mod rig;
+mod streams;
 mod topics;
 mod transactions;

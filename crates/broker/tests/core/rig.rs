@@ -212,6 +212,16 @@ impl Rig {
                     },
                 );
             }
+            Effect::Records {
+                to,
+                lane,
+                wait,
+                token,
+                records,
+            } => {
+                let records = Box::new(records.into_records(|content| self.message(content)));
+                self.tell(to, lane, wait, Event::Records { token, records });
+            }
             Effect::Ref(id) => *self.refs.entry(id).or_default() += 1,
             Effect::Unref(id) => {
                 let count = self.refs.entry(id).or_default();

@@ -361,26 +361,6 @@ fn a_retained_message_that_is_over_already_replaces_what_was_there() {
 }
 
 #[test]
-fn streams_are_refused_not_implemented() {
-    let mut rig = Rig::new();
-    let a = rig.attach(1);
-    let mut message = to_queue("s", "x");
-    message.address.kind = message::Kind::Stream;
-    let outcome = rig.publish(a, message);
-    assert!(matches!(outcome, PublishOutcome::Refused(r) if r.kind == RefusalKind::NotImplemented));
-    let mut subscribe = rig.consumer(1, "s", Credit::Window(0));
-    subscribe.source = Source::Stream {
-        name: "s".into(),
-        from: StreamStart::Next,
-        group: None,
-    };
-    let event = rig.subscribe(a, subscribe);
-    assert!(
-        matches!(event, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::NotImplemented)
-    );
-}
-
-#[test]
 fn rules_9_a_very_wide_publish_is_several_records_and_one_message() {
     let mut rig = Rig::new();
     let a = rig.attach(1);

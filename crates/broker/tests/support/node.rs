@@ -385,6 +385,20 @@ impl Node {
                 };
                 self.hear(to, lane, wait, event);
             }
+            Effect::Records {
+                to,
+                lane,
+                wait,
+                token,
+                records,
+            } => {
+                let records = records.into_records(|content| match content {
+                    Content::Resident(message) => message,
+                    Content::Stored(id, _) => Arc::new(self.stored(id)),
+                });
+                let records = Box::new(records);
+                self.hear(to, lane, wait, Event::Records { token, records });
+            }
             Effect::Ref(id) => *self.references.entry(id).or_default() += 1,
             Effect::Unref(id) => {
                 let count = self.references.entry(id).or_default();

@@ -1,0 +1,354 @@
+//! Streams: made, resharded, trimmed, deleted; records that come; reads that wait, and whose turn that is.
+
+use message::{StoredId, Timestamp};
+use session::{SessionId, ShardNo, StreamId, Token};
+
+use super::Applying;
+use crate::{
+    Broker,
+    soft::Timer,
+    stream::{
+        ReadAt, RecordEntrant, Resharded, Shard, Slot, SoftStream, Stream, StreamDeclared,
+        StreamDeleted, Trimmed, WaitingRead,
+    },
+};
+
+impl Broker {
+    pub(super) fn apply_stream_declared(&mut self, it: &StreamDeclared, now: Timestamp) {
+        let id = it.stream;
+        if let Some(stream) = self.durable.streams.get_mut(&id) {
+            stream.declared.attributes.clone_from(&it.attributes);
+            stream.declared.notes.clone_from(&it.notes);
+            stream.declared.changed = now;
+            stream.declared.version += 1;
+            if let Some(soft) = self.soft.streams.get_mut(&id) {
+                soft.buckets.clear();
+            }
+            return self.trim_anew(id, Some(now));
+        }
+        self.durable.next_stream = self.durable.next_stream.max(id.0 + 1);
+        let declared = StreamDeclared {
+            created: now,
+            changed: now,
+            version: 1,
+            ..it.clone()
+        };
+        self.durable.streams.insert(id, Stream::new(declared));
+        self.index_stream(id, now);
+    }
+
+    /// The soft side of a stream, from its durable side.
+    pub(crate) fn index_stream(&mut self, id: StreamId, now: Timestamp) {
+        let Some(stream) = self.durable.streams.get(&id) else {
+            return;
+        };
+        self.counters.stream_records += stream.records.len();
+        self.counters.stream_bytes += stream.bytes;
+        let declared = &stream.declared;
+        if !declared.doomed {
+            self.counters.streams += 1;
+            let key = (declared.vhost, declared.name.clone());
+            self.soft.stream_names.insert(key, id);
+        }
+        self.soft.streams.insert(id, SoftStream::default());
+        self.trim_anew(id, Some(now));
+    }
+
+    pub(super) fn apply_stream_deleted(&mut self, it: &StreamDeleted, at: &mut Applying<'_>) {
+        let id = it.stream;
+        let Some(stream) = self.durable.streams.get_mut(&id) else {
+            return;
+        };
+        if !stream.declared.doomed {
+            let key = (stream.declared.vhost, stream.declared.name.clone());
+            stream.declared.doomed = true;
+            self.counters.streams -= 1;
+            self.soft.stream_names.remove(&key);
+            self.end_reads(id);
+        }
+        if it.doomed {
+            return self.trim_anew(id, Some(at.now));
+        }
+        self.trim_anew(id, None);
+        self.leave_stream_round(id);
+        self.trim(id, u64::MAX, at);
+        self.durable.streams.remove(&id);
+        self.soft.streams.remove(&id);
+    }
+
+    pub(super) fn apply_resharded(&mut self, it: &Resharded, now: Timestamp) {
+        let Some(stream) = self.durable.streams.get_mut(&it.stream) else {
+            return;
+        };
+        let offset = stream.records.next();
+        for number in &it.closes {
+            if let Some(shard) = stream.shards.get_mut(number) {
+                shard.closed = Some((now, offset));
+            }
+        }
+        for new in &it.opens {
+            stream.next_shard = stream.next_shard.max(new.shard.0 + 1);
+            stream.shards.insert(
+                new.shard,
+                Shard {
+                    parents: new.parents.clone(),
+                    first_hash: new.first_hash,
+                    last_hash: new.last_hash,
+                    opened: now,
+                    first_offset: offset,
+                    ..Shard::default()
+                },
+            );
+        }
+        if !it.closes.is_empty() {
+            stream.declared.changed = now;
+            stream.declared.version += 1;
+        }
+        stream.index_open();
+        let retention = stream.declared.attributes.retention_ms;
+        let due = now.plus_ms(retention);
+        if self.soft.streams[&it.stream].trim_at.is_none() && due < Timestamp::MAX {
+            self.trim_anew(it.stream, Some(due));
+        }
+        for shard in &it.closes {
+            self.wake_reads(it.stream, *shard);
+        }
+    }
+
+    /// A message gets its place in a stream.
+    pub(super) fn insert_record(
+        &mut self,
+        it: &RecordEntrant,
+        id: StoredId,
+        extra: bool,
+        at: &mut Applying<'_>,
+    ) {
+        let Some(stream) = self.durable.streams.get_mut(&it.stream) else {
+            return;
+        };
+        assert_eq!(
+            it.offset,
+            stream.records.next(),
+            "the offsets of a stream have no gaps"
+        );
+        let slot = Slot::new(id, it.len, at.now, it.shard, extra, it.key.is_some());
+        let shard = stream
+            .shards
+            .get_mut(&it.shard)
+            .expect("a record's shard is there");
+        shard.offsets.push(it.offset);
+        stream.records.push(slot);
+        stream.bytes += u64::from(slot.len());
+        if let Some(key) = &it.key {
+            stream.keys.push_back((it.offset, key.clone()));
+        }
+        let declared = &stream.declared;
+        let (limits, doomed) = (declared.attributes.limits, declared.doomed);
+        let due = at.now.plus_ms(declared.attributes.retention_ms);
+        self.counters.records_written += 1;
+        self.counters.stream_records += 1;
+        self.counters.stream_bytes += u64::from(slot.len());
+        if extra {
+            *self.durable.extra.entry(id).or_default() += 1;
+            self.soft.recent.refer(id);
+        }
+        self.make_ref(id, at);
+        let soft = self
+            .soft
+            .streams
+            .get_mut(&it.stream)
+            .expect("every stream has a soft side");
+        if let Some(limits) = limits {
+            soft.buckets.entry(it.shard).or_default().wrote(
+                &limits,
+                at.now,
+                1,
+                u64::from(slot.len()),
+            );
+        }
+        if soft.trim_at.is_none() && !doomed && due < Timestamp::MAX {
+            self.trim_anew(it.stream, Some(due));
+        }
+        self.wake_reads(it.stream, it.shard);
+    }
+
+    pub(super) fn apply_trimmed(&mut self, it: &Trimmed, at: &mut Applying<'_>) {
+        self.trim(it.stream, it.below, at);
+        if let Some(stream) = self.durable.streams.get_mut(&it.stream) {
+            for shard in &it.forgets {
+                stream.shards.remove(shard);
+            }
+        }
+        if let Some(soft) = self.soft.streams.get_mut(&it.stream) {
+            for shard in &it.forgets {
+                soft.buckets.remove(shard);
+            }
+        }
+    }
+
+    /// Takes out the records below an offset.
+    fn trim(&mut self, id: StreamId, below: u64, at: &mut Applying<'_>) {
+        while let Some(stream) = self.durable.streams.get_mut(&id)
+            && stream.records.first() < below
+            && let Some((offset, slot)) = stream.records.pop()
+        {
+            let shard = stream.shard_at(&slot);
+            let first = stream
+                .shards
+                .get_mut(&shard)
+                .and_then(|shard| shard.offsets.pop());
+            assert_eq!(
+                first,
+                Some(offset),
+                "the oldest record of a stream is the oldest of its shard"
+            );
+            stream.bytes -= u64::from(slot.len());
+            if slot.keyed() {
+                stream.keys.pop_front();
+            }
+            self.counters.stream_records -= 1;
+            self.counters.stream_bytes -= u64::from(slot.len());
+            let stored = slot.stored();
+            if slot.extra()
+                && let Some(extra) = self.durable.extra.get_mut(&stored)
+            {
+                *extra -= 1;
+                if *extra == 0 {
+                    self.durable.extra.remove(&stored);
+                }
+            }
+            self.drop_ref(stored, at);
+        }
+    }
+
+    /// Sets when the oldest records of a stream are looked at.
+    pub(super) fn trim_anew(&mut self, id: StreamId, due: Option<Timestamp>) {
+        let Some(soft) = self.soft.streams.get_mut(&id) else {
+            return;
+        };
+        if let Some(known) = soft.trim_at.take() {
+            self.soft.timers.remove(&(known, Timer::Trim(id)));
+        }
+        soft.trim_at = due;
+        if let Some(due) = due {
+            self.soft.timers.insert((due, Timer::Trim(id)));
+        }
+    }
+
+    pub(super) fn apply_read_waits(&mut self, id: StreamId, until: Timestamp, read: &WaitingRead) {
+        let place = self.soft.next_place;
+        let (Some(attached), Some(soft)) = (
+            self.soft.sessions.get_mut(&read.session),
+            self.soft.streams.get_mut(&id),
+        ) else {
+            return;
+        };
+        self.soft.next_place += 1;
+        let at = ReadAt {
+            stream: id,
+            shard: read.shard,
+            place,
+            until,
+        };
+        attached.reads.insert(read.token, at);
+        soft.reads.insert((read.shard, place), read.clone());
+        let timer = Timer::Read(read.session, read.token);
+        self.soft.timers.insert((until, timer));
+    }
+
+    pub(super) fn apply_read_ends(&mut self, session: SessionId, token: Token) {
+        let Some(at) = self
+            .soft
+            .sessions
+            .get_mut(&session)
+            .and_then(|attached| attached.reads.remove(&token))
+        else {
+            return;
+        };
+        let timer = Timer::Read(session, token);
+        self.soft.timers.remove(&(at.until, timer));
+        if let Some(soft) = self.soft.streams.get_mut(&at.stream) {
+            soft.reads.remove(&(at.shard, at.place));
+        }
+    }
+
+    /// All reads that wait in a stream end.
+    fn end_reads(&mut self, id: StreamId) {
+        let reads: Vec<_> = self.soft.streams[&id]
+            .reads
+            .values()
+            .map(|read| (read.session, read.token))
+            .collect();
+        for (session, token) in reads {
+            self.apply_read_ends(session, token);
+        }
+    }
+
+    pub(super) fn apply_read_counted(
+        &mut self,
+        id: StreamId,
+        shard: ShardNo,
+        (reads, bytes): (u64, u64),
+        now: Timestamp,
+    ) {
+        let limits = self
+            .durable
+            .streams
+            .get(&id)
+            .and_then(|stream| stream.declared.attributes.limits);
+        if let (Some(limits), Some(soft)) = (limits, self.soft.streams.get_mut(&id)) {
+            let bucket = soft.buckets.entry(shard).or_default();
+            bucket.read(&limits, now, reads, bytes);
+        }
+    }
+
+    /// Something happened in a shard: reads that wait there are looked at.
+    fn wake_reads(&mut self, id: StreamId, shard: ShardNo) {
+        let Some(soft) = self.soft.streams.get_mut(&id) else {
+            return;
+        };
+        if soft
+            .reads
+            .range((shard, 0)..=(shard, u64::MAX))
+            .next()
+            .is_none()
+        {
+            return;
+        }
+        soft.woken.insert(shard);
+        self.enter_stream_round(id);
+    }
+
+    fn enter_stream_round(&mut self, id: StreamId) {
+        let place = self.soft.next_place;
+        let Some(soft) = self.soft.streams.get_mut(&id) else {
+            return;
+        };
+        if soft.pump_at.is_none() {
+            soft.pump_at = Some(place);
+            self.soft.next_place += 1;
+            self.soft.stream_pump.insert(place, id);
+        }
+    }
+
+    fn leave_stream_round(&mut self, id: StreamId) {
+        if let Some(soft) = self.soft.streams.get_mut(&id)
+            && let Some(place) = soft.pump_at.take()
+        {
+            self.soft.stream_pump.remove(&place);
+        }
+    }
+
+    pub(super) fn apply_stream_turn(&mut self, id: StreamId, rests: Option<ShardNo>) {
+        self.leave_stream_round(id);
+        let Some(soft) = self.soft.streams.get_mut(&id) else {
+            return;
+        };
+        if let Some(shard) = rests {
+            soft.woken.remove(&shard);
+        }
+        if !soft.woken.is_empty() {
+            self.enter_stream_round(id);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Records that come: which shard of the stream, at which offset, and whether the shard takes them.
+//!
+//! The hash that chooses the shard is computed here and never in `apply` (RULES 1): the change says where the record went.
+
+use bytes::Bytes;
+use md5::{Digest, Md5};
+use message::Message;
+use session::{RecordPlace, Refusal, RefusalKind, StreamId, partition_key};
+
+use super::Draft;
+use crate::{
+    Broker,
+    decide::{refusal, shown},
+    stream::RecordEntrant,
+};
+
+/// A stream that a message matched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StreamMatch {
+    pub(crate) stream: StreamId,
+    /// The partition key, unless it is the message's own.
+    pub(crate) key: Option<Bytes>,
+}
+
+impl StreamMatch {
+    /// With the message's own partition key.
+    pub(crate) const fn of(stream: StreamId) -> Self {
+        Self { stream, key: None }
+    }
+}
+
+/// The hash of a partition key: its MD5 as a number.
+pub(crate) fn hash_of(key: &[u8]) -> u128 {
+    u128::from_be_bytes(Md5::digest(key).into())
+}
+
+impl Broker {
+    /// Where a record that is about to come will lie.
+    pub(crate) fn record_place(&self, record: &RecordEntrant) -> Option<RecordPlace> {
+        let shard = self.durable.streams.get(&record.stream)?;
+        Some(RecordPlace {
+            stream: record.stream,
+            shard: record.shard,
+            shard_opened: shard.shards.get(&record.shard)?.opened,
+            offset: record.offset,
+        })
+    }
+
+    /// Decides whether and where a message enters a stream.
+    pub(crate) fn admit_record(
+        &self,
+        to: &StreamMatch,
+        message: &Message,
+        draft: &mut Draft<'_>,
+    ) -> Result<RecordEntrant, Refusal> {
+        let Some(stream) = self.durable.streams.get(&to.stream) else {
+            return Err(refusal(RefusalKind::NotFound, "the stream is gone"));
+        };
+        let attributes = &stream.declared.attributes;
+        let key = to.key.clone().unwrap_or_else(|| partition_key(message));
+        let len = message.body.len() as u64 + key.len() as u64;
+        if attributes.record_len_max.is_some_and(|max| len > max) {
+            return Err(refusal(
+                RefusalKind::TooLarge,
+                format!(
+                    "stream '{}' does not take records so large",
+                    shown(&stream.declared.name)
+                ),
+            ));
+        }
+        let shard = match (stream.only_shard(), draft.hash_key) {
+            (Some(shard), _) => Some(shard),
+            (None, Some(hash)) => stream.shard_of(hash),
+            (None, None) => stream.shard_of(hash_of(&key)),
+        };
+        let shard = shard.expect("the open shards own every hash");
+        let (count, bytes) = draft.records(to.stream, shard);
+        if let Some(limits) = &attributes.limits {
+            let bucket = self.soft.streams[&to.stream].bucket(shard);
+            if !bucket.takes(limits, draft.now, count + 1, bytes + len) {
+                return Err(refusal(
+                    RefusalKind::RateExceeded,
+                    format!(
+                        "shard {} of stream '{}' takes no more in this second",
+                        shard.0,
+                        shown(&stream.declared.name)
+                    ),
+                ));
+            }
+        }
+        let offset = stream.records.next() + draft.record_comes(to.stream, shard, len);
+        Ok(RecordEntrant {
+            stream: to.stream,
+            shard,
+            offset,
+            len: u32::try_from(len).unwrap_or(u32::MAX),
+            key: to.key.as_ref().map(|key| Bytes::copy_from_slice(key)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hash_of;
+
+    #[test]
+    fn the_hash_is_the_md5_as_a_number_with_the_first_byte_the_highest() {
+        assert_eq!(hash_of(b""), 0xd41d_8cd9_8f00_b204_e980_0998_ecf8_427e);
+        assert_eq!(hash_of(b"a"), 0x0cc1_75b9_c0f1_b6a8_31c3_99e2_6977_2661);
+    }
+}

@@ -1,0 +1,149 @@
+//! Records that are too old, or too many: they go by records of their own, in slices (RULES 8, 9). What is too old is not
+//! shown from that very millisecond on; that it goes for good may take a second more.
+
+use message::Timestamp;
+use session::StreamId;
+
+use super::Draft;
+use crate::{
+    Broker,
+    change::Kind,
+    decide::tick::postpone,
+    soft::Timer,
+    stream::{Stream, StreamDeleted, Trimmed},
+};
+
+/// How long after one look at a stream's oldest records there is another, in ms.
+const LOOK_EVERY_MS: u64 = 1000;
+
+impl Broker {
+    /// Makes room in a stream that holds more bytes than it may: what comes with this decision stays.
+    pub(crate) fn trim_for(&self, id: StreamId, draft: &mut Draft<'_>) {
+        let Some(stream) = self.durable.streams.get(&id) else {
+            return;
+        };
+        let Some(max) = stream.declared.attributes.bytes_max else {
+            return;
+        };
+        let comes = draft.record_bytes(id);
+        let below = self.too_many(stream, max, comes);
+        if below > stream.records.first() {
+            draft.change(Kind::Trimmed(Box::new(Trimmed {
+                stream: id,
+                below,
+                forgets: Vec::new(),
+            })));
+        }
+    }
+
+    /// The first offset that may stay, one slice at a time, when so many bytes more come.
+    fn too_many(&self, stream: &Stream, max: u64, comes: u64) -> u64 {
+        let mut bytes = stream.bytes + comes;
+        let mut below = stream.records.first();
+        // The newest stays, however large.
+        let newest = stream.records.next() - u64::from(comes == 0 && stream.records.len() > 0);
+        let end = newest.min(below + u64::from(self.config.empty_slice.max(1)));
+        while bytes > max && below < end {
+            let Some(slot) = stream.records.get(below) else {
+                break;
+            };
+            bytes -= u64::from(slot.len());
+            below += 1;
+        }
+        below
+    }
+
+    /// The oldest records of a stream may be too old. Gives how much of a tick's slice that took.
+    pub(in crate::decide) fn due_trim(
+        &self,
+        timer: (Timestamp, Timer),
+        id: StreamId,
+        left: usize,
+        draft: &mut Draft<'_>,
+    ) -> usize {
+        let Some(stream) = self.durable.streams.get(&id) else {
+            postpone(timer, None, draft);
+            return 1;
+        };
+        let slice = u64::from(self.config.empty_slice.max(1));
+        let first = stream.records.first();
+        if stream.declared.doomed {
+            if stream.records.len() <= slice {
+                draft.change(Kind::StreamDeleted(StreamDeleted {
+                    stream: id,
+                    doomed: false,
+                }));
+                postpone(timer, None, draft);
+                return left;
+            }
+            self.trim_slice(id, first + slice, Vec::new(), draft);
+            postpone(timer, Some(draft.now), draft);
+            return left;
+        }
+        let attributes = &stream.declared.attributes;
+        let wanted = match attributes.bytes_max {
+            Some(max) => stream
+                .kept_from(draft.now)
+                .max(self.too_many(stream, max, 0)),
+            None => stream.kept_from(draft.now),
+        };
+        let below = wanted.min(first + slice);
+        if below < wanted {
+            self.trim_slice(id, below, Vec::new(), draft);
+            postpone(timer, Some(draft.now), draft);
+            return left;
+        }
+        let over = |at: Timestamp| at.plus_ms(attributes.retention_ms) <= draft.now;
+        let forgets: Vec<_> = stream
+            .shards
+            .iter()
+            .filter(|(_, shard)| {
+                shard.closed.is_some_and(|(at, _)| over(at))
+                    && shard.offsets.last().is_none_or(|last| last < below)
+            })
+            .map(|(number, _)| *number)
+            .collect();
+        let due = self.next_due(stream, below, draft.now);
+        let full = attributes
+            .bytes_max
+            .is_some_and(|max| self.too_many(stream, max, 0) - first == slice);
+        if below > first || !forgets.is_empty() {
+            self.trim_slice(id, below, forgets, draft);
+        }
+        postpone(timer, if full { Some(draft.now) } else { due }, draft);
+        left.min((below - first) as usize)
+    }
+
+    fn trim_slice(
+        &self,
+        id: StreamId,
+        below: u64,
+        forgets: Vec<session::ShardNo>,
+        draft: &mut Draft<'_>,
+    ) {
+        draft.change(Kind::Trimmed(Box::new(Trimmed {
+            stream: id,
+            below,
+            forgets,
+        })));
+    }
+
+    /// When the oldest record that stays, or a closed shard, is too old.
+    fn next_due(&self, stream: &Stream, below: u64, now: Timestamp) -> Option<Timestamp> {
+        let retention = stream.declared.attributes.retention_ms;
+        let oldest = stream.records.get(below).map(|slot| slot.time());
+        let closed = stream
+            .shards
+            .values()
+            .filter_map(|shard| Some(shard.closed?.0.plus_ms(retention)))
+            .filter(|due| *due > now)
+            .min();
+        let oldest = oldest.map(|time| time.plus_ms(retention));
+        let due = match (oldest, closed) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        due.filter(|due| *due < Timestamp::MAX)
+            .map(|due| due.max(now.plus_ms(LOOK_EVERY_MS)))
+    }
+}

@@ -1,0 +1,260 @@
+//! Streams: what one is made of.
+//!
+//! | file | what |
+//! |---|---|
+//! | `index.rs` | where records lie, 24 bytes each |
+//! | `change.rs` | what happens to streams |
+//! | `rate.rs` | what a shard takes and gives a second |
+//! | `store.rs` | a stream in records and snapshots |
+//!
+//! A record's offset is dense over the whole stream; the shard has a list of its own of the offsets that are in it. The
+//! oldest records of the stream go first, whichever shard they are in.
+
+mod change;
+mod index;
+mod rate;
+mod store;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use message::{StoredId, Timestamp};
+use session::{Lane, SessionId, ShardInfo, ShardNo, StreamId, Token};
+use smallvec::SmallVec;
+
+pub(crate) use change::{
+    NewShard, RecordEntrant, Resharded, StreamDeclared, StreamDeleted, Trimmed,
+};
+pub(crate) use index::{Offsets, Records, Slot};
+pub(crate) use rate::Buckets;
+pub(crate) use store::{put_records, put_stream, read_records, read_stream};
+
+/// Shards that one stream keeps, the closed ones included: their numbers lie closer together than this.
+pub(crate) const SHARDS_KEPT_MAX: u32 = 1 << 16;
+/// Shards of one stream that may be open.
+pub(crate) const SHARDS_OPEN_MAX: u32 = 10_000;
+
+/// A shard.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shard {
+    pub(crate) parents: SmallVec<[ShardNo; 2]>,
+    pub(crate) first_hash: u128,
+    pub(crate) last_hash: u128,
+    pub(crate) opened: Timestamp,
+    pub(crate) first_offset: u64,
+    pub(crate) closed: Option<(Timestamp, u64)>,
+    /// Its records. Not in snapshots: the stream's records say their shards.
+    pub(crate) offsets: Offsets,
+}
+
+impl Shard {
+    pub(crate) fn info(&self, shard: ShardNo) -> ShardInfo {
+        ShardInfo {
+            shard,
+            parents: self.parents.clone(),
+            first_hash: self.first_hash,
+            last_hash: self.last_hash,
+            opened: self.opened,
+            first_offset: self.first_offset,
+            closed: self.closed,
+            records: self.offsets.len(),
+        }
+    }
+}
+
+/// A stream.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stream {
+    pub(crate) declared: StreamDeclared,
+    /// By their numbers.
+    pub(crate) shards: BTreeMap<ShardNo, Shard>,
+    pub(crate) next_shard: u32,
+    pub(crate) records: Records,
+    /// Bytes of body and key of the records that are there.
+    pub(crate) bytes: u64,
+    /// Partition keys of records that are not the messages' own, in the order of their offsets.
+    pub(crate) keys: VecDeque<(u64, Bytes)>,
+    /// The open shards by their first hash. Not in snapshots.
+    open: Vec<(u128, ShardNo)>,
+}
+
+impl Stream {
+    /// One without shards.
+    pub(crate) fn new(declared: StreamDeclared) -> Self {
+        Self {
+            declared,
+            ..Self::default()
+        }
+    }
+
+    /// The open shard that owns a hash.
+    pub(crate) fn shard_of(&self, hash: u128) -> Option<ShardNo> {
+        let at = self.open.partition_point(|(first, _)| *first <= hash);
+        Some(self.open.get(at.checked_sub(1)?)?.1)
+    }
+
+    /// The only open shard, if there is one only: then nothing need be hashed.
+    pub(crate) fn only_shard(&self) -> Option<ShardNo> {
+        match self.open[..] {
+            [(_, shard)] => Some(shard),
+            _ => None,
+        }
+    }
+
+    /// Open shards in the order of their hashes.
+    pub(crate) fn open(&self) -> impl Iterator<Item = ShardNo> {
+        self.open.iter().map(|(_, shard)| *shard)
+    }
+
+    pub(crate) fn open_len(&self) -> u32 {
+        self.open.len() as u32
+    }
+
+    pub(crate) fn index_open(&mut self) {
+        self.open = self
+            .shards
+            .iter()
+            .filter(|(_, shard)| shard.closed.is_none())
+            .map(|(number, shard)| (shard.first_hash, *number))
+            .collect();
+        self.open.sort_unstable();
+    }
+
+    /// The shard of a record.
+    pub(crate) fn shard_at(&self, slot: &Slot) -> ShardNo {
+        let lowest = self.shards.keys().next().map_or(0, |shard| shard.0);
+        ShardNo(lowest.wrapping_add(u32::from(slot.shard_bits().wrapping_sub(lowest as u16))))
+    }
+
+    /// The first offset that is not too old at that time.
+    pub(crate) fn kept_from(&self, now: Timestamp) -> u64 {
+        let first = self.records.first();
+        let retention = self.declared.attributes.retention_ms;
+        let Some(oldest) = self.records.get(first) else {
+            return first;
+        };
+        if oldest.time().plus_ms(retention) > now {
+            return first;
+        }
+        // The first that came after now - retention.
+        self.records.since(Timestamp(now.0 - retention + 1))
+    }
+
+    /// The partition key of a record, if it is not its message's own.
+    pub(crate) fn key_of(&self, offset: u64, slot: &Slot) -> Option<Bytes> {
+        if !slot.keyed() {
+            return None;
+        }
+        let at = self
+            .keys
+            .binary_search_by_key(&offset, |(at, _)| *at)
+            .ok()?;
+        Some(self.keys[at].1.clone())
+    }
+
+    /// Shards whose parent that one is.
+    pub(crate) fn children(&self, parent: ShardNo) -> Vec<ShardInfo> {
+        self.shards
+            .iter()
+            .filter(|(_, shard)| shard.parents.contains(&parent))
+            .map(|(number, shard)| shard.info(*number))
+            .collect()
+    }
+
+    pub(crate) fn holds(&self, offset: u64, id: StoredId) -> bool {
+        self.records
+            .get(offset)
+            .is_some_and(|slot| slot.stored() == id)
+    }
+}
+
+/// A read that waits for a record.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct WaitingRead {
+    pub(crate) session: SessionId,
+    pub(crate) token: Token,
+    pub(crate) lane: Lane,
+    pub(crate) shard: ShardNo,
+    pub(crate) from: u64,
+    pub(crate) count: u32,
+    pub(crate) bytes_max: u64,
+    pub(crate) limited: bool,
+}
+
+/// Where a read waits, and until when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReadAt {
+    pub(crate) stream: StreamId,
+    pub(crate) shard: ShardNo,
+    pub(crate) place: u64,
+    pub(crate) until: Timestamp,
+}
+
+/// The soft side of a stream.
+#[derive(Debug, Default)]
+pub(crate) struct SoftStream {
+    /// By shard, then in the order in which they came.
+    pub(crate) reads: BTreeMap<(ShardNo, u64), WaitingRead>,
+    /// Shards in which reads may have something to find.
+    pub(crate) woken: BTreeSet<ShardNo>,
+    /// Place in the round.
+    pub(crate) pump_at: Option<u64>,
+    /// When the oldest is looked at.
+    pub(crate) trim_at: Option<Timestamp>,
+    /// Of limited shards.
+    pub(crate) buckets: BTreeMap<ShardNo, Buckets>,
+}
+
+impl SoftStream {
+    pub(crate) fn bucket(&self, shard: ShardNo) -> Buckets {
+        self.buckets.get(&shard).copied().unwrap_or_default()
+    }
+}
+
+/// The ranges of `count` shards of equal size: the first hash and the last of each.
+pub(crate) fn ranges(count: u32) -> Vec<(u128, u128)> {
+    let count = u128::from(count.max(1));
+    // 2^128 does not fit: it is one more than the greatest.
+    let size = match (u128::MAX / count, u128::MAX % count == count - 1) {
+        (u128::MAX, _) => return vec![(0, u128::MAX)],
+        (size, true) => size + 1,
+        (size, false) => size,
+    };
+    (0..count)
+        .map(|at| {
+            let last = if at + 1 == count {
+                u128::MAX
+            } else {
+                (at + 1) * size - 1
+            };
+            (at * size, last)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_ranges_cover_everything_as_kinesis_cuts_it() {
+        assert_eq!(ranges(1), [(0, u128::MAX)]);
+        assert_eq!(
+            ranges(2)[1].0,
+            170_141_183_460_469_231_731_687_303_715_884_105_728
+        );
+        assert_eq!(
+            ranges(3)[0].1,
+            113_427_455_640_312_821_154_458_202_477_256_070_484
+        );
+        for count in [1, 2, 3, 4, 7, 1000, 10_000] {
+            let ranges = ranges(count);
+            assert_eq!(ranges.len() as u32, count);
+            assert_eq!(ranges[0].0, 0);
+            assert_eq!(ranges[count as usize - 1].1, u128::MAX);
+            for pair in ranges.windows(2) {
+                assert_eq!(pair[0].1 + 1, pair[1].0);
+            }
+        }
+    }
+}
