@@ -9,8 +9,9 @@
 //! that a known name waits no longer than an unknown one.
 
 use std::{
+    collections::BTreeSet,
     fmt,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use argon2::Params;
@@ -22,7 +23,7 @@ use rustc_hash::{FxHashMap, FxHasher};
 use session::{Authenticate, Credentials, Peer, Refusal, RefusalKind};
 
 use crate::{
-    Action, Anonymous, Config, ConfigError, Otherwise, Rights, Rule,
+    Action, Anonymous, Config, ConfigError, Otherwise, Rights, Rule, VHOST_LEN_MAX, VHOSTS_MAX,
     password::{Hash, costlier, waste},
     rights::Rules,
     rule::Compiled,
@@ -30,6 +31,8 @@ use crate::{
 
 /// The length of the key that remembered passwords are hashed with, in bytes.
 pub const KEY_LEN: usize = 32;
+/// The name of the broker's own parts, as they are shown.
+const BROKER: &str = "bascule";
 /// How many names may be verified side by side at most.
 const GATES: usize = 64;
 
@@ -44,6 +47,8 @@ pub struct Principal {
     pub rights: Rights,
     /// The user gave no password: see [`Users::readmit`].
     pub anonymous: bool,
+    /// A part of the broker itself, for which no rule holds.
+    pub broker: bool,
 }
 
 type Tag = [u8; 64];
@@ -88,6 +93,8 @@ pub struct Users {
     key: [u8; KEY_LEN],
     entries: FxHashMap<Arc<str>, Entry>,
     vhosts: Vec<Arc<str>>,
+    /// Those that were made on first use ([`Authenticate::vhost_create`]).
+    made: Mutex<BTreeSet<Arc<str>>>,
     anonymous: Anonymous,
     anonymous_name: Arc<str>,
     /// For everyone, or those that they name.
@@ -108,6 +115,7 @@ impl Users {
             key,
             entries: FxHashMap::default(),
             vhosts,
+            made: Mutex::default(),
             anonymous: config.anonymous.clone(),
             anonymous_name: Arc::from(&*config.anonymous.user),
             rules: own_rules(&config.rules, "auth.rules")?,
@@ -133,6 +141,7 @@ impl Users {
     /// Those that take the place of these. Passwords that were right before and have not changed need not be verified again.
     pub fn succeeded_by(&self, config: &Config) -> Result<Self, ConfigError> {
         let next = Self::new(config, self.key)?;
+        *next.made() = self.made().clone();
         for user in &config.users {
             if let Some(entry) = next.entries.get(&*user.name)
                 && entry.hash.is_some()
@@ -190,8 +199,16 @@ impl Users {
     pub fn verify(&self, request: &Authenticate, peer: &Peer) -> Result<Principal, Refusal> {
         let (entry, named) = match &request.credentials {
             Credentials::Anonymous => (None, None),
-            Credentials::Vouched { .. } | Credentials::Broker => {
-                return Err(refuse("no door vouches for its peers"));
+            Credentials::Broker => {
+                let vhost = self.vhost(request, peer)?;
+                return Ok(self.broker(vhost));
+            }
+            Credentials::Vouched { user } => {
+                let entry = self
+                    .entries
+                    .get(&**user)
+                    .ok_or_else(|| refuse("the user does not exist"))?;
+                (Some(entry), None)
             }
             Credentials::Plain { user, password } => {
                 let (named, user) = self.split_user(request, user);
@@ -229,6 +246,12 @@ impl Users {
         client: &[u8],
         peer: &Peer,
     ) -> Result<Principal, Refusal> {
+        if principal.broker {
+            let vhost = self.known_vhost(&principal.vhost);
+            return vhost
+                .map(|vhost| self.broker(vhost))
+                .ok_or_else(|| gone(&principal.vhost));
+        }
         let entry = if principal.anonymous {
             None
         } else {
@@ -240,10 +263,9 @@ impl Users {
             return Err(refuse("user and password are required"));
         }
         self.check_place(entry, protocol, peer)?;
-        let vhost = self.known_vhost(&principal.vhost).ok_or_else(|| {
-            let detail = format!("virtual host '{}' does not exist any more", principal.vhost);
-            Refusal::new(RefusalKind::NotFound, detail)
-        })?;
+        let vhost = self
+            .known_vhost(&principal.vhost)
+            .ok_or_else(|| gone(&principal.vhost))?;
         self.admit(entry, vhost, client)
     }
 
@@ -260,7 +282,19 @@ impl Users {
             rights: Rights::new(&self.rules_of(user, &vhost, own), user, client),
             vhost,
             anonymous: false,
+            broker: false,
         })
+    }
+
+    /// The broker itself, in a virtual host.
+    fn broker(&self, vhost: Arc<str>) -> Principal {
+        Principal {
+            user: Arc::from(BROKER),
+            vhost,
+            rights: Rights::all(),
+            anonymous: false,
+            broker: true,
+        }
     }
 
     /// Whether the user may come from where the peer is. Without an entry: whether anybody may.
@@ -308,6 +342,7 @@ impl Users {
             rights: Rights::new(&self.rules_of(user, &vhost, own), user, client),
             vhost,
             anonymous: entry.is_none(),
+            broker: false,
         })
     }
 
@@ -376,13 +411,39 @@ impl Users {
     }
 
     fn known_vhost(&self, name: &str) -> Option<Arc<str>> {
-        self.vhosts.iter().find(|v| &***v == name).map(Arc::clone)
+        let configured = self.vhosts.iter().find(|v| &***v == name).map(Arc::clone);
+        configured.or_else(|| self.made().get(name).map(Arc::clone))
+    }
+
+    fn made(&self) -> MutexGuard<'_, BTreeSet<Arc<str>>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a virtual host on its first use.
+    fn make_vhost(&self, name: &str) -> Result<Arc<str>, Refusal> {
+        let mut made = self.made();
+        if name.is_empty() || name.len() > VHOST_LEN_MAX || name.chars().any(char::is_control) {
+            return Err(Refusal::new(
+                RefusalKind::InvalidName,
+                "the name of a virtual host has 1 to 255 bytes and no control characters",
+            ));
+        }
+        if self.vhosts.len() + made.len() >= VHOSTS_MAX {
+            return Err(Refusal::new(
+                RefusalKind::QuotaExceeded,
+                format!("there are {VHOSTS_MAX} virtual hosts already"),
+            ));
+        }
+        let name: Arc<str> = Arc::from(name);
+        made.insert(Arc::clone(&name));
+        Ok(name)
     }
 
     fn vhost(&self, request: &Authenticate, peer: &Peer) -> Result<Arc<str>, Refusal> {
         let default = &*peer.default_vhost;
         let asked = request.vhost.as_deref().unwrap_or(default);
         let found = match self.known_vhost(asked) {
+            None if request.vhost_create => return self.make_vhost(asked),
             None if request.vhost_fallback => self.known_vhost(default),
             found => found,
         };
@@ -429,6 +490,11 @@ fn gate(user: &str) -> usize {
     let mut hasher = FxHasher::default();
     hasher.write(user.as_bytes());
     (hasher.finish() >> 32) as usize % GATES
+}
+
+fn gone(vhost: &str) -> Refusal {
+    let detail = format!("virtual host '{vhost}' does not exist any more");
+    Refusal::new(RefusalKind::NotFound, detail)
 }
 
 fn denied(detail: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {

@@ -358,3 +358,89 @@ fn a_configuration_is_read_and_unknown_keys_are_refused() {
     assert!(!config.guest && config.users[0].name == "ada" && config.vhosts == ["/"]);
     assert!(toml::from_str::<Config>("gest = false").is_err());
 }
+
+fn vouched(user: &str, vhost: Option<&str>, create: bool) -> Authenticate {
+    Authenticate {
+        credentials: Credentials::Vouched {
+            user: user.to_owned(),
+        },
+        vhost: vhost.map(str::to_owned),
+        vhost_create: create,
+        ..anonymous("SQS")
+    }
+}
+
+#[test]
+fn a_door_vouches_for_users_that_there_are_and_the_other_rules_hold() {
+    let mut config = Config {
+        vhosts: vec!["/".to_owned(), "b".to_owned()],
+        ..Config::default()
+    };
+    config.users.push(User {
+        vhosts: Some(vec!["b".to_owned()]),
+        ..hashed("ada", "x")
+    });
+    let users = users(&config);
+    let here = peer(HERE);
+    let guest = users.verify(&vouched("guest", None, false), &here);
+    assert_eq!(&*guest.expect("guest").user, "guest");
+    let ada = users.verify(&vouched("ada", Some("b"), false), &peer(THERE));
+    assert_eq!(&*ada.expect("ada").vhost, "b");
+    for (user, vhost, from, why) in [
+        ("eve", None, HERE, RefusalKind::BadCredentials),
+        ("guest", None, THERE, RefusalKind::AccessDenied),
+        ("ada", Some("/"), HERE, RefusalKind::AccessDenied),
+        ("guest", Some("none"), HERE, RefusalKind::NotFound),
+    ] {
+        let refused = users.verify(&vouched(user, vhost, false), &peer(from));
+        assert_eq!(kind(refused), why, "{user} {vhost:?} {from}");
+    }
+}
+
+#[test]
+fn a_virtual_host_that_is_made_on_first_use_is_there_for_everyone_until_the_end() {
+    let config = Config::default();
+    let before = users(&config);
+    let here = peer(HERE);
+    let made = before.verify(&vouched("guest", Some("new"), true), &here);
+    let made = made.expect("made");
+    assert_eq!(&*made.vhost, "new");
+    let mut plain = login("guest", "guest");
+    plain.vhost = Some("new".to_owned());
+    assert!(before.verify(&plain, &here).is_ok());
+    // Also under users that take the place of these.
+    let after = before.succeeded_by(&config).expect("right");
+    assert!(after.readmit(&made, "SQS", b"", &here).is_ok());
+    for name in ["", "a\nb"] {
+        let refused = before.verify(&vouched("guest", Some(name), true), &here);
+        assert_eq!(kind(refused), RefusalKind::InvalidName);
+    }
+    // Who may be in some virtual hosts only may not be in new ones.
+    let mut config = Config::default();
+    config.users.push(User {
+        vhosts: Some(vec!["/".to_owned()]),
+        ..hashed("ada", "x")
+    });
+    let refused = users(&config).verify(&vouched("ada", Some("new"), true), &here);
+    assert_eq!(kind(refused), RefusalKind::AccessDenied);
+}
+
+#[test]
+fn no_rule_holds_for_the_broker_itself() {
+    let config = Config {
+        guest: false,
+        default: auth::Otherwise::Deny,
+        ..Config::default()
+    };
+    let users = users(&config);
+    let request = Authenticate {
+        credentials: Credentials::Broker,
+        ..anonymous("SNS")
+    };
+    let broker = users
+        .verify(&request, &peer(THERE))
+        .expect("it is ourselves");
+    assert!(broker.broker && broker.rights.is_all());
+    let again = users.readmit(&broker, "SNS", b"", &peer(THERE));
+    assert_eq!(again.expect("still there"), broker);
+}

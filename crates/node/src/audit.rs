@@ -22,7 +22,7 @@ use crate::{permission::Forbidden, step::Connection};
 /// How much of a name that a peer chose is shown, in bytes.
 const SHOWN_LEN_MAX: usize = 200;
 /// What a protocol is counted as, by the first word of its name.
-const PROTOCOLS: [&str; 4] = ["mqtt", "amqp", "stomp", "other"];
+const PROTOCOLS: [&str; 7] = ["mqtt", "amqp", "stomp", "sqs", "sns", "kinesis", "other"];
 /// What is counted: a login, and each action.
 const KINDS: [&str; 4] = ["login", "publish", "subscribe", "declare"];
 

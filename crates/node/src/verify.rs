@@ -136,6 +136,11 @@ fn admit(
             return false;
         }
         let answer = verified.and_then(|principal| {
+            if job.authenticate.vhost_create && core.broker.vhost(&principal.vhost).is_none() {
+                core.decided(step, |broker, cx, out| {
+                    broker.decide_vhosts(&[&*principal.vhost], cx, out);
+                });
+            }
             let vhost = core.broker.vhost(&principal.vhost).ok_or_else(|| {
                 Refusal::new(
                     RefusalKind::NotFound,

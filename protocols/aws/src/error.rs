@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use session::{Refusal, RefusalKind};
+
 /// An error of an operation, or of the envelope.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
@@ -59,5 +61,68 @@ impl ApiError {
     pub const fn with_status(mut self, status: u16) -> Self {
         self.status = status;
         self
+    }
+
+    /// What the core refused, for which a service has no words of its own: those of all services. Want of room is worded so
+    /// that SDKs try again, later and later.
+    #[must_use]
+    pub fn refused(refusal: &Refusal) -> Self {
+        let detail = refusal.detail.clone();
+        match refusal.kind {
+            RefusalKind::StorageFull | RefusalKind::NotActive => Self::unavailable(detail),
+            RefusalKind::QuotaExceeded | RefusalKind::RateExceeded | RefusalKind::QueueFull => {
+                Self::sender("ThrottlingException", detail).in_query("Throttling")
+            }
+            RefusalKind::BadCredentials => Self::sender("UnrecognizedClientException", detail)
+                .in_query("InvalidClientTokenId")
+                .with_status(403),
+            RefusalKind::AccessDenied | RefusalKind::Unexplained => {
+                Self::sender("AccessDeniedException", detail)
+                    .in_query("AccessDenied")
+                    .with_status(403)
+            }
+            RefusalKind::NotFound => Self::sender("ResourceNotFoundException", detail),
+            RefusalKind::Inequivalent
+            | RefusalKind::Locked
+            | RefusalKind::InUse
+            | RefusalKind::NotEmpty => Self::sender("ResourceInUseException", detail),
+            RefusalKind::TooLarge
+            | RefusalKind::InvalidName
+            | RefusalKind::InvalidArgument
+            | RefusalKind::UnknownDelivery
+            | RefusalKind::NotOut => {
+                Self::sender("ValidationException", detail).in_query("InvalidParameterValue")
+            }
+            RefusalKind::NotImplemented => Self::sender("UnsupportedOperation", detail),
+            RefusalKind::Internal => Self::receiver(500, "InternalFailure", detail),
+        }
+    }
+
+    /// Nothing can be done at this time: 503, and SDKs try again.
+    pub fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::receiver(503, "ServiceUnavailable", message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn want_of_room_is_worded_so_that_clients_try_again() {
+        for kind in [
+            RefusalKind::QuotaExceeded,
+            RefusalKind::RateExceeded,
+            RefusalKind::QueueFull,
+            RefusalKind::StorageFull,
+            RefusalKind::NotActive,
+        ] {
+            assert!(kind.is_want_of_room());
+            let error = ApiError::refused(&Refusal::new(kind, "no room"));
+            // What botocore's retry rules know.
+            let throttled = error.code == "ThrottlingException"
+                && error.query_code.as_deref() == Some("Throttling");
+            assert!(throttled || error.status == 503, "{kind:?}: {error:?}");
+        }
     }
 }
