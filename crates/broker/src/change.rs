@@ -10,7 +10,7 @@ use bytes::Bytes;
 use message::{Levels, Message, Name, Pattern, StoredId, Timestamp, VhostId};
 use session::{
     Binding, ClientExpiry, ConsumerId, Credit, ExchangeOptions, Notes, QueueId, QueueOptions,
-    SessionId, ShardNo, Source, StreamId, SubscriptionOptions, Will,
+    Secret, SessionId, ShardNo, Source, StreamId, SubscriptionOptions, Will,
 };
 use smallvec::SmallVec;
 
@@ -515,6 +515,8 @@ pub struct Change(pub(crate) Kind);
 pub(crate) enum Kind {
     EpochOpen(EpochOpen),
     Vhosts(Vec<Arc<str>>),
+    /// The store's own secret was made.
+    Secret(Secret),
     QueueDeclared(Box<QueueDeclared>),
     QueueDeleted(QueueDeleted),
     QueuePurged(Box<QueuePurged>),
@@ -645,6 +647,7 @@ impl Change {
         match &self.0 {
             Kind::EpochOpen(_)
             | Kind::Vhosts(_)
+            | Kind::Secret(_)
             | Kind::RetainedGone(_)
             | Kind::StreamDeclared(_)
             | Kind::StreamDeleted(_)

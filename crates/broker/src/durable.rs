@@ -13,7 +13,7 @@ use bytes::Bytes;
 use message::{Levels, Name, Pattern, StoredId, Timestamp, VhostId};
 use rustc_hash::FxHashMap;
 use session::{
-    ExchangeOptions, QueueAttributes, QueueId, Source, StreamId, SubscriptionOptions, Will,
+    ExchangeOptions, QueueAttributes, QueueId, Secret, Source, StreamId, SubscriptionOptions, Will,
 };
 
 use crate::{
@@ -169,6 +169,8 @@ pub(crate) struct Durable {
     /// The latest time of any record.
     pub(crate) time: Timestamp,
     pub(crate) vhosts: Vec<Arc<str>>,
+    /// Made at the first start; a journal of before there were secrets gets one at its next.
+    pub(crate) secret: Option<Secret>,
     pub(crate) next_queue: u64,
     pub(crate) next_client: u64,
     pub(crate) next_transaction: u64,

@@ -45,7 +45,7 @@ mod view;
 use std::sync::Arc;
 
 use message::{StoredId, Timestamp, VhostId};
-use session::{QueueId, StreamId};
+use session::{QueueId, Secret, StreamId};
 
 use crate::{durable::Durable, soft::Soft};
 
@@ -83,6 +83,12 @@ impl Broker {
     #[must_use]
     pub fn vhost_name(&self, id: VhostId) -> Option<Arc<str>> {
         self.durable.vhosts.get(id.0 as usize).cloned()
+    }
+
+    /// The store's own secret. `None` until [`Broker::decide_secret`] has been asked once in the life of the journal.
+    #[must_use]
+    pub const fn secret(&self) -> Option<Secret> {
+        self.durable.secret
     }
 
     /// The latest time of any record: core time starts no earlier (RULES 8).

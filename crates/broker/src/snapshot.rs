@@ -16,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 use message::{
     DecodeError, Filter, Levels, Name, Reader, StoredId, Timestamp, VhostId, codec::put_u64,
 };
-use session::{ClientExpiry, ExchangeOptions, QueueId, SubscriptionOptions};
+use session::{ClientExpiry, ExchangeOptions, QueueId, Secret, SubscriptionOptions};
 
 use crate::{
     Broker, Config, Counters,
@@ -61,10 +61,11 @@ struct Head {
     next_transaction: u64,
     last_stored: Option<(StoredId, u32)>,
     next_stream: u64,
+    secret: Option<Secret>,
 }
 wire_fields!(Head {
     1 => epoch, 2 => time, 3 => next_queue, 4 => next_client, 5 => next_transaction, 6 => last_stored,
-    20 => next_stream,
+    7 => secret, 20 => next_stream,
 });
 
 struct ExchangeSection {
@@ -265,6 +266,7 @@ impl Broker {
             next_transaction: durable.next_transaction,
             last_stored: durable.last_stored,
             next_stream: durable.next_stream,
+            secret: durable.secret,
         };
         write(1, &|out| head.put(out))?;
         write(2, &|out| durable.vhosts.put(out))?;
@@ -355,6 +357,7 @@ impl Broker {
                 self.durable.next_transaction = head.next_transaction;
                 self.durable.last_stored = head.last_stored;
                 self.durable.next_stream = head.next_stream;
+                self.durable.secret = head.secret;
             }
             2 => self.durable.vhosts = Vec::<Arc<str>>::read(reader)?,
             3 => {

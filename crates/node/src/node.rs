@@ -43,6 +43,9 @@ pub enum StartError {
         /// What is wrong, and where.
         what: String,
     },
+    /// No random bytes for the store's secret.
+    #[error("failed to read random bytes from /dev/urandom: {0}")]
+    Entropy(#[source] std::io::Error),
     /// A thread could not be started.
     #[error("failed to start a thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -212,6 +215,9 @@ impl Node {
             core.decided(step, |broker, cx, out| broker.decide_epoch(epoch, cx, out));
             core.decided(step, |broker, cx, out| {
                 broker.decide_vhosts(&vhosts, cx, out)
+            });
+            core.decided(step, |broker, cx, out| {
+                broker.decide_secret(recovered.fresh_secret, cx, out);
             });
             false
         });

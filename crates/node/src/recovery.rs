@@ -1,13 +1,14 @@
 //! From the journal to a core: the snapshot, then every record after it, through the same `apply` as live traffic.
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use broker::{Broker, Change, RecordKind};
 use journal::{Journal, Replay};
 use message::Timestamp;
+use session::Secret;
 
 use crate::{Config, node::StartError, step::BODY_PART, wall_ms};
 
@@ -23,6 +24,8 @@ pub(crate) struct Recovered {
     pub(crate) last: Timestamp,
     /// Entropy for made-up names.
     pub(crate) seed: u64,
+    /// The store's secret, should it have none.
+    pub(crate) fresh_secret: Secret,
 }
 
 /// Opens the journal and replays it.
@@ -65,6 +68,7 @@ pub(crate) fn recover(config: &Config) -> Result<Recovered, StartError> {
         epoch: opened.epoch,
         last,
         seed,
+        fresh_secret: fresh_secret().map_err(StartError::Entropy)?,
     })
 }
 
@@ -75,26 +79,26 @@ pub(crate) struct Stoppable<'a, T> {
 }
 
 impl<T> Stoppable<'_, T> {
-    fn wanted(&mut self) -> std::io::Result<&mut T> {
+    fn wanted(&mut self) -> io::Result<&mut T> {
         if self.stopping.load(Ordering::Relaxed) {
-            return Err(std::io::Error::other(STOPPED));
+            return Err(io::Error::other(STOPPED));
         }
         Ok(&mut self.io)
     }
 }
 
 impl<T: Read> Read for Stoppable<'_, T> {
-    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         self.wanted()?.read(bytes)
     }
 }
 
 impl<T: Write> Write for Stoppable<'_, T> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.wanted()?.write(bytes)
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         self.io.flush()
     }
 }
@@ -131,6 +135,13 @@ pub(crate) fn replay(
         })
         .map_err(|error| error.to_string())?;
     Ok((broker, last))
+}
+
+/// Bytes that nobody can guess. Whoever knew them could forge receipts, so there is nothing to fall back to.
+fn fresh_secret() -> io::Result<Secret> {
+    let mut bytes = [0u8; 32];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(Secret(bytes))
 }
 
 /// A random uuid (version 4) from the kernel.

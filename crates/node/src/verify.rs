@@ -131,6 +131,7 @@ fn admit(
     let mut current = true;
     let mut told = None;
     shared.stepped(|core, step| {
+        let secret = core.broker.secret().expect("the start made one");
         current = Arc::ptr_eq(users, &core.users);
         if !current {
             return false;
@@ -161,8 +162,7 @@ fn admit(
                     vhost,
                     vhost_name: Arc::clone(&principal.vhost),
                     user: Arc::clone(&principal.user),
-                    // Until the journal keeps one.
-                    secret: session::Secret([0; 32]),
+                    secret,
                 };
                 let info = broker::SessionInfo {
                     vhost,

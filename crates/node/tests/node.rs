@@ -18,7 +18,7 @@ use message::{Address, Message, VhostId};
 use node::{Config, Node, Role};
 use session::{
     Authenticate, Command, ConsumerId, Credentials, Credit, DeliveryRange, Event, Lane, Link,
-    Outcome, Peer, Port, Publish, PublishOutcome, RefusalKind, Settle, Source, Submitted,
+    Outcome, Peer, Port, Publish, PublishOutcome, RefusalKind, Secret, Settle, Source, Submitted,
     Subscribe, SubscriptionOptions, Token,
 };
 
@@ -69,6 +69,8 @@ struct User {
     events: VecDeque<Event>,
     /// How often commands were left.
     left: usize,
+    /// What the login told.
+    secret: Secret,
 }
 
 impl User {
@@ -83,6 +85,7 @@ impl User {
             commands: VecDeque::new(),
             events: VecDeque::new(),
             left: 0,
+            secret: Secret([0; 32]),
         };
         user.submit([Command::Authenticate(Box::new(Authenticate {
             token: Token(0),
@@ -101,7 +104,10 @@ impl User {
         let mut early = VecDeque::new();
         loop {
             match user.next() {
-                Event::Authenticated { .. } => break,
+                Event::Authenticated { secret, .. } => {
+                    user.secret = secret;
+                    break;
+                }
                 blocked @ Event::Blocked { .. } => early.push_back(blocked),
                 other => panic!("not logged in: {other:?}"),
             }
@@ -240,6 +246,33 @@ fn what_was_confirmed_is_there_after_a_kill_in_order() {
         assert_eq!(delivery.message.body.len(), len(number));
     }
     again.shutdown();
+    node.shutdown();
+}
+
+/// RULES 6: receipts are known again, also after a kill, and nobody else's are.
+#[test]
+fn a_store_keeps_its_secret_and_has_one_of_its_own() {
+    let dir = directory("secret");
+    let copy = directory("secret-copy");
+    let other = directory("secret-other");
+    let node = start(small(&dir));
+    let mut user = User::attach(&node);
+    user.submit([publish("jobs", 1, 10)]);
+    user.confirmed(1);
+    killed(&dir, &copy);
+    let mut secrets = vec![user.secret];
+    drop(user);
+    node.shutdown();
+    // Twice more: from records, and from whatever the second start wrote.
+    for _ in 0..2 {
+        let node = start(small(&copy));
+        secrets.push(User::attach(&node).secret);
+        node.shutdown();
+    }
+    assert_ne!(secrets[0], Secret([0; 32]));
+    assert!(secrets.iter().all(|secret| *secret == secrets[0]));
+    let node = start(small(&other));
+    assert_ne!(User::attach(&node).secret, secrets[0]);
     node.shutdown();
 }
 

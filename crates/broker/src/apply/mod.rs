@@ -65,6 +65,7 @@ impl Broker {
         match kind {
             Kind::EpochOpen(it) => self.apply_epoch(it, at),
             Kind::Vhosts(names) => self.apply_vhosts(names),
+            Kind::Secret(secret) => self.durable.secret = Some(*secret),
             Kind::QueueDeclared(it) => self.apply_queue_declared(it, at.now),
             Kind::QueueDeleted(it) => self.apply_queue_deleted(it.queue, it.doomed, at),
             Kind::QueuePurged(it) => self.apply_queue_purged(it, at),

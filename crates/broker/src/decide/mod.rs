@@ -41,7 +41,7 @@ mod tick;
 mod topic;
 mod transact;
 
-use session::{Command, Event, Lane, Refusal, RefusalKind, SessionId, Token};
+use session::{Command, Event, Lane, Refusal, RefusalKind, Secret, SessionId, Token};
 
 use crate::{
     Broker, Context, Decision, OutLane, Wait,
@@ -159,6 +159,13 @@ impl Broker {
         }
         for names in new.chunks(1000) {
             draft.change(Kind::Vhosts(names.to_vec()));
+        }
+    }
+
+    /// Makes these bytes the store's secret, unless it has one.
+    pub fn decide_secret(&self, fresh: Secret, cx: &Context, out: &mut Decision) {
+        if self.durable.secret.is_none() {
+            Draft::new(cx, out).change(Kind::Secret(fresh));
         }
     }
 

@@ -124,6 +124,18 @@ impl Wire for [u8; 16] {
     }
 }
 
+impl Wire for session::Secret {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.0);
+    }
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let bytes = reader.take(32)?;
+        Ok(Self(
+            <[u8; 32]>::try_from(&bytes[..]).expect("32 were taken"),
+        ))
+    }
+}
+
 impl Wire for Bytes {
     fn put(&self, out: &mut Vec<u8>) {
         put_bytes(out, self);

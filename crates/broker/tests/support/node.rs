@@ -12,7 +12,9 @@ use broker::{
 };
 use bytes::Bytes;
 use message::{Message, StoredId, Timestamp, VhostId};
-use session::{Command, Declare, Delivery, Event, Lane, PublishOutcome, Refusal, SessionId, Token};
+use session::{
+    Command, Declare, Delivery, Event, Lane, PublishOutcome, Refusal, Secret, SessionId, Token,
+};
 
 /// Decisions that one command may cause before a test calls it endless.
 /// A record must lie in one batch of the journal, whose headers take a little of its 2 MiB.
@@ -121,6 +123,8 @@ impl Node {
         let epoch = self.epoch;
         self.decided(|broker, cx, out| broker.decide_epoch(epoch, cx, out));
         self.decided(|broker, cx, out| broker.decide_vhosts(&["/"], cx, out));
+        self.decided(|broker, cx, out| broker.decide_secret(Secret([epoch as u8; 32]), cx, out));
+        assert_eq!(self.broker.secret(), Some(Secret([1; 32])), "made once");
         self.settle_down();
     }
 
