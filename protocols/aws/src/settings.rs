@@ -20,7 +20,7 @@ pub struct Settings {
     /// See [`Transitions`].
     pub transitions: Transitions,
     /// A deleted queue's name is free after 60 s only, and a queue is purged once in 60 s (QueueDeletedRecently,
-    /// PurgeQueueInProgress).
+    /// PurgeQueueInProgress); a stream's shard count is at most doubled or halved at once, and ten times in 24 h.
     pub minute_rules: bool,
     /// Whether `aws.signatures` accepts any credentials.
     pub any_signature: bool,

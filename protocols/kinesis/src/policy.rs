@@ -1,0 +1,87 @@
+//! Resource policies: kept and shown. Who may do what is decided by the rules of the configuration, so a policy neither
+//! opens nor closes anything.
+
+use aws::{ApiError, Input, Value};
+
+use crate::{
+    error, notes,
+    tags::Resource,
+    target::{Step, done, nothing, or_refuse},
+};
+
+/// The longest policy, in bytes.
+const POLICY_LEN_MAX: usize = 20 * 1024;
+
+/// `PutResourcePolicy`.
+pub(crate) fn put(input: Input) -> Step {
+    let Input { call, value } = input;
+    or_refuse(Resource::of(&call, &value).map(|resource| {
+        let changing = call.clone();
+        resource
+            .target
+            .clone()
+            .change(call, move |stream, _, _, kept| {
+                let policy = value.text("Policy").unwrap_or_default();
+                check(policy)?;
+                let note = resource.note(&changing, stream, notes::POLICY, "policy")?;
+                notes::write(kept, &note, policy);
+                Ok(nothing())
+            })
+    }))
+}
+
+fn check(policy: &str) -> Result<(), ApiError> {
+    if policy.len() > POLICY_LEN_MAX {
+        return Err(error::invalid(format!(
+            "The policy is longer than {POLICY_LEN_MAX} bytes."
+        )));
+    }
+    let document: Option<serde_json::Value> = serde_json::from_str(policy).ok();
+    let has_statements = document.is_some_and(|document| {
+        document
+            .get("Statement")
+            .is_some_and(|statement| statement.is_array() || statement.is_object())
+    });
+    if has_statements {
+        Ok(())
+    } else {
+        Err(error::invalid(
+            "The policy is not a JSON policy document with a Statement.",
+        ))
+    }
+}
+
+/// `GetResourcePolicy`.
+pub(crate) fn get(input: Input) -> Step {
+    let Input { call, value } = input;
+    or_refuse(Resource::of(&call, &value).map(|resource| {
+        let target = resource.target.clone();
+        target.inspect(call.clone(), move |stream, _| {
+            let note = resource.note(&call, &stream, notes::POLICY, "policy")?;
+            let policy = notes::read(&stream.notes, &note).unwrap_or("{}");
+            Ok(done(Ok(Value::from([("Policy", Value::from(policy))]))))
+        })
+    }))
+}
+
+/// `DeleteResourcePolicy`.
+pub(crate) fn delete(input: Input) -> Step {
+    let Input { call, value } = input;
+    or_refuse(Resource::of(&call, &value).map(|resource| {
+        let target = resource.target.clone();
+        let changing = call.clone();
+        target.change(call, move |stream, _, _, kept| {
+            let note = resource.note(&changing, stream, notes::POLICY, "policy")?;
+            if notes::remove(kept, &note) {
+                return Ok(nothing());
+            }
+            Err(ApiError::sender(
+                error::NOT_FOUND,
+                format!(
+                    "No resource policy found for resource ARN {}.",
+                    resource.arn()
+                ),
+            ))
+        })
+    }))
+}

@@ -1,0 +1,258 @@
+//! PutRecord and PutRecords.
+//!
+//! A record is a message to the stream whose group is the partition key, so every other door shows it as one. What the
+//! core confirms is stored; a PutRecords is one question with as many parts as it has records.
+
+use std::sync::Arc;
+
+use aws::{ApiError, Call, Input, Value};
+use bytes::Bytes;
+use message::{Address, Levels, Message};
+use session::{
+    Command, Event, Flow, Lane, Publish, PublishOutcome, RecordPlace, StreamInfo, Token,
+};
+
+use crate::{
+    error,
+    sequence::Sequence,
+    shard,
+    target::{Step, Target, done, or_refuse},
+};
+
+/// The largest record, key included, that every stream takes, in bytes.
+const RECORD_LEN: u64 = 1 << 20;
+/// The largest PutRecords to a stream whose records are no larger than that, in bytes of data and keys.
+const REQUEST_LEN: u64 = 5 << 20;
+/// The largest PutRecords to a stream that takes larger records.
+const LARGE_REQUEST_LEN: u64 = 10 << 20;
+
+/// A record on its way in.
+struct Put {
+    data: Bytes,
+    key: String,
+    hash: Option<u128>,
+}
+
+impl Put {
+    /// Takes the members of a record out of an input.
+    fn take(value: Value) -> Result<Self, ApiError> {
+        let mut put = Self {
+            data: Bytes::new(),
+            key: String::new(),
+            hash: None,
+        };
+        let Value::Map(members) = value else {
+            return Ok(put);
+        };
+        for (name, value) in members {
+            match (name.as_str(), value) {
+                ("Data", Value::Blob(data)) => put.data = data,
+                ("PartitionKey", Value::Text(key)) => put.key = key,
+                ("ExplicitHashKey", Value::Text(hash)) => {
+                    let hash = hash.parse().map_err(|_| {
+                        error::invalid(format!(
+                            "Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. Specified value was {hash}"
+                        ))
+                    })?;
+                    put.hash = Some(hash);
+                }
+                _ => {}
+            }
+        }
+        Ok(put)
+    }
+
+    fn len(&self) -> u64 {
+        (self.data.len() + self.key.len()) as u64
+    }
+
+    fn command(self, call: &Call, stream: &Bytes) -> Command {
+        let address = Address::stream(call.vhost, stream.clone(), Levels::none());
+        let mut message = Message::new(address, self.data);
+        message.durable = true;
+        message.qos = 1;
+        message.fields_mut().group = Some(Bytes::from(self.key.into_bytes()));
+        Command::Publish(Publish {
+            token: Some(Token(0)),
+            lane: Lane(0),
+            message: Arc::new(message),
+            mandatory: false,
+            create: false,
+            inbound_id: None,
+            hash_key: self.hash,
+        })
+    }
+}
+
+/// `PutRecord`.
+pub(crate) fn put_record(input: Input) -> Step {
+    let Input { call, value } = input;
+    or_refuse(checked_put(call, value))
+}
+
+fn checked_put(call: Arc<Call>, value: Value) -> Result<Step, ApiError> {
+    let target = Target::of(&call, &value)?;
+    let name = target.name.clone();
+    // Numbers grow within a shard, which is more than the order that is asked for with it.
+    if let Some(after) = value.text("SequenceNumberForOrdering")
+        && after.parse::<Sequence>().is_err()
+    {
+        return Err(error::invalid(format!(
+            "ExclusiveMinimumSequenceNumber {after} used in PutRecord on stream {name} under account {} is invalid.",
+            call.account
+        )));
+    }
+    let put = Put::take(value)?;
+    Ok(known_to_fit(
+        call.clone(),
+        target,
+        false,
+        vec![put],
+        move |_, mut puts, stream| {
+            let command = match puts.pop() {
+                Some(put) => put.command(&call, &stream),
+                None => return done(Err(error::invalid("There is no record."))),
+            };
+            Flow::ask(command, move |event, _| {
+                done(placed(&call, &name, &event).map(|place| shown(&place)))
+            })
+        },
+    ))
+}
+
+/// `PutRecords`.
+pub(crate) fn put_records(input: Input) -> Step {
+    let Input { call, value } = input;
+    or_refuse(checked_puts(call, value))
+}
+
+fn checked_puts(call: Arc<Call>, value: Value) -> Result<Step, ApiError> {
+    let target = Target::of(&call, &value)?;
+    let name = target.name.clone();
+    let mut puts = Vec::new();
+    if let Value::Map(members) = value {
+        for (_, value) in members.into_iter().filter(|(name, _)| name == "Records") {
+            if let Value::List(records) = value {
+                puts = records
+                    .into_iter()
+                    .map(Put::take)
+                    .collect::<Result<_, _>>()?;
+            }
+        }
+    }
+    Ok(known_to_fit(
+        call.clone(),
+        target,
+        true,
+        puts,
+        move |_, puts, stream| {
+            let commands = puts
+                .into_iter()
+                .map(|put| put.command(&call, &stream))
+                .collect();
+            Flow::ask_all(commands, move |events, _| {
+                done(answered(&call, &name, &events))
+            })
+        },
+    ))
+}
+
+/// Checks lengths, looking at the stream when they depend on it, and goes on.
+fn known_to_fit(
+    call: Arc<Call>,
+    target: Target,
+    many: bool,
+    puts: Vec<Put>,
+    then: impl FnOnce(Arc<Call>, Vec<Put>, Bytes) -> Step + Send + 'static,
+) -> Step {
+    let name = target.core_name();
+    let total: u64 = puts.iter().map(Put::len).sum();
+    if total <= REQUEST_LEN && puts.iter().all(|put| put.len() <= RECORD_LEN) {
+        return then(call, puts, name);
+    }
+    target.inspect(call.clone(), move |stream, _| {
+        fits(&stream, many, &puts, total)?;
+        Ok(then(call, puts, name))
+    })
+}
+
+fn fits(stream: &StreamInfo, many: bool, puts: &[Put], total: u64) -> Result<(), ApiError> {
+    let record_max = stream
+        .attributes
+        .record_len_max
+        .unwrap_or(LARGE_REQUEST_LEN);
+    let request_max = if record_max > RECORD_LEN {
+        LARGE_REQUEST_LEN
+    } else {
+        REQUEST_LEN
+    };
+    if total > request_max && puts.len() > 1 {
+        return Err(error::invalid(format!(
+            "Records size exceeds {} MB limit",
+            request_max >> 20
+        )));
+    }
+    let Some(at) = puts.iter().position(|put| put.len() > record_max) else {
+        return Ok(());
+    };
+    let place = if many {
+        format!("records.{}.member.data", at + 1)
+    } else {
+        "data".to_owned()
+    };
+    Err(error::violations(&[format!(
+        "Value at '{place}' failed to satisfy constraint: Member must have length less than or equal to {record_max}"
+    )]))
+}
+
+fn placed(call: &Call, name: &str, event: &Event) -> Result<RecordPlace, ApiError> {
+    match event {
+        Event::Published { outcome, .. } => match outcome {
+            PublishOutcome::Accepted {
+                record: Some(place),
+                ..
+            } => Ok(*place),
+            PublishOutcome::Refused(refusal) => Err(error::refused(call, name, refusal)),
+            _ => Err(error::no_stream(call, name)),
+        },
+        event => Err(error::unexpected(call, name, event)),
+    }
+}
+
+fn shown(place: &RecordPlace) -> Value {
+    Value::from([
+        ("ShardId", shard::id(place.shard).into()),
+        ("SequenceNumber", Sequence::of(place).to_string().into()),
+    ])
+}
+
+/// One entry a record. When nothing was taken, and not for want of throughput, the request as a whole has failed.
+fn answered(call: &Call, name: &str, events: &[Event]) -> Result<Value, ApiError> {
+    let mut failed = 0;
+    let mut entries = Vec::with_capacity(events.len());
+    let mut last_error = None;
+    for event in events {
+        match placed(call, name, event) {
+            Ok(place) => entries.push(shown(&place)),
+            Err(error) => {
+                failed += 1;
+                let code = match &*error.code {
+                    error::THROUGHPUT => error::THROUGHPUT,
+                    _ => error::INTERNAL,
+                };
+                entries.push(Value::from([
+                    ("ErrorCode", code.into()),
+                    ("ErrorMessage", error.message.to_string().into()),
+                ]));
+                last_error = Some(error);
+            }
+        }
+    }
+    match last_error {
+        Some(error) if failed == events.len() && error.code != error::THROUGHPUT => Err(error),
+        _ => Ok(Value::from([
+            ("FailedRecordCount", Value::Int(failed as i64)),
+            ("Records", Value::List(entries)),
+        ])),
+    }
+}

@@ -1,0 +1,274 @@
+//! Sequence numbers: where a record lies, as a decimal of 56 digits that grows within a shard.
+//!
+//! ```text
+//! 188 bits:  2 | opened 36 | shard 4 | index 64 | 0 8 | opened 36 | shard 32 | 2
+//! ```
+//! *opened* is when the shard was opened, in seconds; *shard* its number (the first time its lowest four bits); *index* the
+//! record's offset in the stream and one more. The first number of a shard has the index of the offset that it begins at, so
+//! that its records are behind it; the last number of a closed one has the highest index. Clients parse these as integers and
+//! compare them: of one shard by offset, of shards that were opened at different times by that. The form is that of the
+//! numbers that Kinesis itself gives out; nothing else in them has a meaning.
+
+use std::{fmt, str::FromStr};
+
+use message::Timestamp;
+use session::{RecordPlace, ShardInfo, ShardNo};
+
+/// The index of the last number of a closed shard.
+const INDEX_MAX: u64 = 0x7FFF_FFFF_FFFF_FFFF;
+const SECONDS_MAX: u64 = (1 << 36) - 1;
+/// 10^19, the largest power of ten that fits 64 bits.
+const TEN_19: u64 = 10_000_000_000_000_000_000;
+/// Digits of a number.
+const DIGITS: usize = 56;
+
+/// A sequence number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sequence {
+    opened_s: u64,
+    shard: ShardNo,
+    index: u64,
+}
+
+/// It is none, or none that was given out here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NoSequence;
+
+impl Sequence {
+    /// Of a record.
+    pub(crate) fn of(place: &RecordPlace) -> Self {
+        Self::new(place.shard_opened, place.shard, place.offset + 1)
+    }
+
+    /// Of the record at an offset of a shard.
+    pub(crate) fn at(shard: &ShardInfo, offset: u64) -> Self {
+        Self::new(shard.opened, shard.shard, offset + 1)
+    }
+
+    /// Behind which what has an offset below `next` lies.
+    pub(crate) fn before(shard: &ShardInfo, next: u64) -> Self {
+        Self::new(shard.opened, shard.shard, next)
+    }
+
+    /// The first of a shard; its records have higher ones.
+    pub(crate) fn first(shard: &ShardInfo) -> Self {
+        Self::new(shard.opened, shard.shard, shard.first_offset)
+    }
+
+    /// The last of a closed shard; its records have lower ones.
+    pub(crate) fn last(shard: &ShardInfo) -> Self {
+        Self::new(shard.opened, shard.shard, INDEX_MAX)
+    }
+
+    fn new(opened: Timestamp, shard: ShardNo, index: u64) -> Self {
+        Self {
+            opened_s: (opened.0 / 1000).min(SECONDS_MAX),
+            shard,
+            index: index.min(INDEX_MAX),
+        }
+    }
+
+    /// The shard's number.
+    pub(crate) const fn shard(&self) -> ShardNo {
+        self.shard
+    }
+
+    /// Whether it is of this shard of this stream, not of one that had its name.
+    pub(crate) fn is_of(&self, shard: &ShardInfo) -> bool {
+        self.shard == shard.shard && self.opened_s == (shard.opened.0 / 1000).min(SECONDS_MAX)
+    }
+
+    /// The offset to begin at, to read it too.
+    pub(crate) const fn offset(&self) -> u64 {
+        self.index.saturating_sub(1)
+    }
+
+    /// The offset to begin at, to read what is behind it.
+    pub(crate) const fn offset_behind(&self) -> u64 {
+        self.index
+    }
+
+    fn bits(self) -> Bits {
+        Bits::default()
+            .push(4, 2)
+            .push(36, self.opened_s)
+            .push(4, u64::from(self.shard.0 & 0xF))
+            .push(64, self.index)
+            .push(8, 0)
+            .push(36, self.opened_s)
+            .push(32, u64::from(self.shard.0))
+            .push(4, 2)
+    }
+}
+
+impl fmt::Display for Sequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (rest, low) = self.bits().divided();
+        let (rest, middle) = rest.divided();
+        let (_, high) = rest.divided();
+        write!(f, "{high}{middle:019}{low:019}")
+    }
+}
+
+impl FromStr for Sequence {
+    type Err = NoSequence;
+
+    fn from_str(text: &str) -> Result<Self, NoSequence> {
+        if text.len() != DIGITS {
+            return Err(NoSequence);
+        }
+        let bits = text.bytes().try_fold(Bits::default(), |bits, byte| {
+            let digit = byte.wrapping_sub(b'0');
+            (digit < 10).then(|| bits.times_ten_plus(digit))?
+        });
+        let (version, bits) = bits.ok_or(NoSequence)?.pop(4);
+        let (shard, bits) = bits.pop(32);
+        let (_, bits) = bits.pop(36);
+        let (_, bits) = bits.pop(8);
+        let (index, bits) = bits.pop(64);
+        let (_, bits) = bits.pop(4);
+        let (opened_s, _) = bits.pop(36);
+        let sequence = Self {
+            opened_s,
+            shard: ShardNo(shard as u32),
+            index,
+        };
+        // Whatever is not what would be written is not a number of ours.
+        (version == 2 && index <= INDEX_MAX && sequence.to_string() == text)
+            .then_some(sequence)
+            .ok_or(NoSequence)
+    }
+}
+
+/// 192 bits, the lowest 64 first.
+#[derive(Clone, Copy, Default)]
+struct Bits([u64; 3]);
+
+impl Bits {
+    /// With so many more bits below.
+    const fn push(self, count: u32, value: u64) -> Self {
+        let [low, middle, high] = self.0;
+        if count == 64 {
+            return Self([value, low, middle]);
+        }
+        Self([
+            low << count | value,
+            middle << count | low >> (64 - count),
+            high << count | middle >> (64 - count),
+        ])
+    }
+
+    /// The lowest bits, and what is above them.
+    const fn pop(self, count: u32) -> (u64, Self) {
+        let [low, middle, high] = self.0;
+        if count == 64 {
+            return (low, Self([middle, high, 0]));
+        }
+        (
+            low & ((1 << count) - 1),
+            Self([
+                low >> count | middle << (64 - count),
+                middle >> count | high << (64 - count),
+                high >> count,
+            ]),
+        )
+    }
+
+    /// Divided by 10^19, and what remains.
+    fn divided(self) -> (Self, u64) {
+        let mut out = [0; 3];
+        let mut rest = 0;
+        for at in (0..3).rev() {
+            let dividend = u128::from(rest) << 64 | u128::from(self.0[at]);
+            out[at] = (dividend / u128::from(TEN_19)) as u64;
+            rest = (dividend % u128::from(TEN_19)) as u64;
+        }
+        (Self(out), rest)
+    }
+
+    fn times_ten_plus(self, digit: u8) -> Option<Self> {
+        let mut out = [0; 3];
+        let mut carry = u128::from(digit);
+        for (limb, old) in out.iter_mut().zip(self.0) {
+            carry += u128::from(old) * 10;
+            *limb = carry as u64;
+            carry >>= 64;
+        }
+        (carry == 0).then_some(Self(out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(opened: u64, shard: u32, offset: u64) -> RecordPlace {
+        RecordPlace {
+            stream: session::StreamId(1),
+            shard: ShardNo(shard),
+            shard_opened: Timestamp(opened),
+            offset,
+        }
+    }
+
+    #[test]
+    fn a_number_has_56_digits_and_comes_back() {
+        for opened in [0, 999, 1_000, 1_764_339_600_123, u64::MAX] {
+            for shard in [0, 1, 15, 16, 65_535, u32::MAX] {
+                for offset in [0, 1, 9_999, u64::from(u32::MAX), INDEX_MAX - 1] {
+                    let sequence = Sequence::of(&place(opened, shard, offset));
+                    let text = sequence.to_string();
+                    assert_eq!(text.len(), DIGITS, "{text}");
+                    assert_eq!(text.parse(), Ok(sequence));
+                    assert_eq!(sequence.offset(), offset);
+                    assert_eq!(sequence.offset_behind(), offset + 1);
+                    assert_eq!(sequence.shard(), ShardNo(shard));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_grow_with_the_offset_and_with_the_time_of_opening() {
+        // Decimals of one length compare as texts as they do as integers.
+        let number =
+            |opened, shard, offset| Sequence::of(&place(opened, shard, offset)).to_string();
+        assert!(number(1_000_000, 3, 0) < number(1_000_000, 3, 1));
+        assert!(number(1_000_000, 3, 9) < number(1_000_000, 3, 10));
+        assert!(number(1_000_000, 3, 1 << 40) < number(1_001_000, 3, 0));
+        assert!(number(1_000_000, 9, 1 << 40) < number(1_001_000, 3, 0));
+    }
+
+    #[test]
+    fn it_is_the_number_that_the_bits_say() {
+        // 2^185 and the version alone, worked out by hand.
+        let zero = Sequence::new(Timestamp(0), ShardNo(0), 0);
+        assert_eq!(
+            zero.to_string(),
+            "49039857307708443467467104868809893875799651909875269634"
+        );
+    }
+
+    #[test]
+    fn what_is_not_one_is_refused() {
+        let text = Sequence::of(&place(1_000_000, 3, 7)).to_string();
+        let mut other = text.clone().into_bytes();
+        other[55] = if other[55] == b'9' {
+            b'8'
+        } else {
+            other[55] + 1
+        };
+        for bad in [
+            "",
+            "0",
+            "1",
+            "12a",
+            &"9".repeat(56),
+            &"0".repeat(56),
+            &format!("{text}0"),
+            &String::from_utf8(other).unwrap(),
+        ] {
+            assert_eq!(bad.parse::<Sequence>(), Err(NoSequence), "{bad}");
+        }
+    }
+}
