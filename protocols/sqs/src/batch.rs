@@ -1,0 +1,79 @@
+//! Batches: ten entries at most, each answered for itself.
+
+use std::collections::BTreeSet;
+
+use aws::{ApiError, Input, Value};
+
+use crate::words;
+
+/// Most entries.
+pub(crate) const ENTRIES_MAX: usize = 10;
+/// The longest id of an entry.
+const ID_LEN_MAX: usize = 80;
+
+/// The entries of a batch, if their ids are legal and distinct. `entry` is what the query protocol calls one.
+pub(crate) fn entries(input: &Input, entry: &str) -> Result<Vec<(String, Value)>, ApiError> {
+    let entries = input.value.list("Entries");
+    if entries.is_empty() {
+        return Err(words::empty_batch(entry));
+    }
+    let mut seen = BTreeSet::new();
+    let mut repeated = None;
+    let mut all = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let id = entry.text("Id").unwrap_or_default();
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        if !(1..=ID_LEN_MAX).contains(&id.len()) || !id.bytes().all(legal) {
+            return Err(words::invalid_entry_id());
+        }
+        if !seen.insert(id) {
+            repeated.get_or_insert(id);
+        }
+        all.push((id.to_owned(), entry.clone()));
+    }
+    if let Some(id) = repeated {
+        return Err(words::repeated_entry(id));
+    }
+    if entries.len() > ENTRIES_MAX {
+        return Err(words::too_many_entries(entries.len()));
+    }
+    Ok(all)
+}
+
+/// The answer of a batch.
+#[derive(Debug, Default)]
+pub(crate) struct Results {
+    successful: Vec<Value>,
+    failed: Vec<Value>,
+}
+
+impl Results {
+    /// The result of one entry; `members` stand beside its id.
+    pub(crate) fn put(&mut self, id: String, result: Result<Vec<(String, Value)>, ApiError>) {
+        match result {
+            Ok(members) => {
+                let mut entry = vec![("Id".to_owned(), id.into())];
+                entry.extend(members);
+                self.successful.push(Value::Map(entry));
+            }
+            Err(error) => {
+                // Entries are told the code of the query protocol.
+                let code = error.query_code.unwrap_or(error.code).into_owned();
+                self.failed.push(Value::from([
+                    ("Id", id.into()),
+                    ("SenderFault", (!error.receiver).into()),
+                    ("Code", code.into()),
+                    ("Message", error.message.into_owned().into()),
+                ]));
+            }
+        }
+    }
+
+    /// The output. Both lists are there in JSON, though they be empty.
+    pub(crate) fn answer(self) -> Value {
+        Value::from([
+            ("Successful", Value::List(self.successful)),
+            ("Failed", Value::List(self.failed)),
+        ])
+    }
+}

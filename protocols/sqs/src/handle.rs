@@ -1,0 +1,63 @@
+//! Receipt handles: what names one receive of one message, sealed with the store's secret (RULES 6).
+//!
+//! ```text
+//! version:u8 flags:u8 (bit 0 FIFO) queue:u64 qseq:u64 count:u32 received:u64 nonce:8     big-endian, then the seal
+//! ```
+//! The seal covers the virtual host and the queue's name too, so a handle is good at its own queue only, and one that opens
+//! needs no look at the queue.
+
+use aws::{Call, seal};
+use message::Timestamp;
+use session::{QueueId, Receipt};
+
+const VERSION: u8 = 1;
+const LEN: usize = 2 + 8 + 8 + 4 + 8 + 8;
+
+/// What a handle says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Handle {
+    pub(crate) receipt: Receipt,
+    /// The queue is a FIFO queue.
+    pub(crate) fifo: bool,
+    /// When the message was received.
+    pub(crate) received: Timestamp,
+}
+
+fn purpose<'a>(call: &'a Call, queue: &'a [u8]) -> [&'a [u8]; 3] {
+    [b"sqs receipt", call.vhost_name.as_bytes(), queue]
+}
+
+impl Handle {
+    /// The handle's text.
+    pub(crate) fn seal(&self, call: &Call, queue: &[u8]) -> String {
+        let mut content = Vec::with_capacity(LEN);
+        content.extend_from_slice(&[VERSION, u8::from(self.fifo)]);
+        content.extend_from_slice(&self.receipt.queue.0.to_be_bytes());
+        content.extend_from_slice(&self.receipt.qseq.to_be_bytes());
+        content.extend_from_slice(&self.receipt.count.to_be_bytes());
+        content.extend_from_slice(&self.received.0.to_be_bytes());
+        content.extend_from_slice(&call.random[..8]);
+        seal::seal(&call.secret, &purpose(call, queue), &content)
+    }
+
+    /// Reads a handle of that queue.
+    pub(crate) fn open(call: &Call, queue: &[u8], text: &str) -> Option<Self> {
+        let content = seal::open(&call.secret, &purpose(call, queue), text)?;
+        if content.len() != LEN || content[0] != VERSION {
+            return None;
+        }
+        let long = |at: usize| {
+            let bytes = content[at..at + 8].try_into().expect("eight bytes");
+            u64::from_be_bytes(bytes)
+        };
+        Some(Self {
+            fifo: content[1] & 1 == 1,
+            receipt: Receipt {
+                queue: QueueId(long(2)),
+                qseq: long(10),
+                count: u32::from_be_bytes(content[18..22].try_into().expect("four bytes")),
+            },
+            received: Timestamp(long(22)),
+        })
+    }
+}

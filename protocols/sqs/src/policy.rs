@@ -1,0 +1,257 @@
+//! AddPermission and RemovePermission: statements of the queue's `Policy`, which is kept and shown. Who may do what is decided by
+//! users and rules (DOORS 29), not by it.
+
+use aws::{Answer, ApiError, Input};
+use message::Value;
+use session::Flow;
+
+use crate::{
+    asked::{Made, alter, failed},
+    queue, words,
+};
+
+const NAME: &str = "Policy";
+/// Most actions of one statement.
+const ACTIONS_MAX: usize = 7;
+/// Most statements.
+const STATEMENTS_MAX: usize = 20;
+/// The longest label.
+const LABEL_LEN_MAX: usize = 80;
+
+/// Actions that others than the owner can be allowed.
+const ACTIONS: &[&str] = &[
+    "*",
+    "SendMessage",
+    "ReceiveMessage",
+    "DeleteMessage",
+    "ChangeMessageVisibility",
+    "GetQueueAttributes",
+    "GetQueueUrl",
+    "ListDeadLetterSourceQueues",
+    "PurgeQueue",
+];
+
+/// Whether a text can be a policy: a JSON object.
+pub(crate) fn check(text: &str) -> Result<(), ApiError> {
+    match Value::from_json(text.as_bytes()) {
+        Some(Value::Map(_)) => Ok(()),
+        _ => Err(words::invalid_attribute(NAME)),
+    }
+}
+
+fn text(text: &str) -> Value {
+    Value::text(text)
+}
+
+fn map(members: Vec<(&str, Value)>) -> Value {
+    let members = members.into_iter();
+    Value::Map(members.map(|(name, value)| (text(name), value)).collect())
+}
+
+/// One value alone, several as a list.
+fn one_or_many(mut values: Vec<Value>) -> Value {
+    match values.len() {
+        1 => values.remove(0),
+        _ => Value::List(values),
+    }
+}
+
+/// The statements of a policy, made if there are none.
+fn statements(policy: &mut Value) -> &mut Vec<Value> {
+    if !matches!(policy, Value::Map(_)) {
+        *policy = Value::Map(Vec::new());
+    }
+    let Value::Map(members) = policy else {
+        unreachable!("made one above");
+    };
+    let at = members
+        .iter()
+        .position(|(name, _)| name.as_str() == Some("Statement"))
+        .unwrap_or_else(|| {
+            members.push((text("Statement"), Value::List(Vec::new())));
+            members.len() - 1
+        });
+    let statement = &mut members[at].1;
+    // A single statement need not be in a list.
+    if !matches!(statement, Value::List(_)) {
+        *statement = Value::List(vec![std::mem::replace(statement, Value::Null)]);
+    }
+    let Value::List(list) = statement else {
+        unreachable!("made one above");
+    };
+    list
+}
+
+fn label_of(statement: &Value) -> Option<&str> {
+    let Value::Map(members) = statement else {
+        return None;
+    };
+    let (_, label) = members
+        .iter()
+        .find(|(name, _)| name.as_str() == Some("Sid"))?;
+    label.as_str()
+}
+
+fn policy_of(made: &Made, arn: &str) -> Value {
+    made.note(NAME)
+        .and_then(|policy| Value::from_json(policy.as_bytes()))
+        .unwrap_or_else(|| {
+            map(vec![
+                ("Version", text("2012-10-17")),
+                ("Id", text(&format!("{arn}/SQSDefaultPolicy"))),
+                ("Statement", Value::List(Vec::new())),
+            ])
+        })
+}
+
+fn texts(input: &Input, name: &str) -> Vec<String> {
+    let texts = input.value.list(name).iter();
+    texts
+        .filter_map(|value| match value {
+            aws::Value::Text(text) => Some(text.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+/// What AddPermission adds.
+struct Permission {
+    label: String,
+    accounts: Vec<String>,
+    actions: Vec<String>,
+}
+
+impl Permission {
+    fn of(input: &Input) -> Self {
+        Self {
+            label: input.value.text("Label").unwrap_or_default().to_owned(),
+            accounts: texts(input, "AWSAccountIds"),
+            actions: texts(input, "Actions"),
+        }
+    }
+
+    fn check(&self) -> Result<(), ApiError> {
+        let Self {
+            label,
+            accounts,
+            actions,
+        } = self;
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        if label.is_empty() || label.len() > LABEL_LEN_MAX || !label.bytes().all(legal) {
+            return Err(words::invalid(
+                "Label",
+                label,
+                "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in length.",
+            ));
+        }
+        if actions.is_empty() {
+            return Err(words::missing("Actions"));
+        }
+        let is_account =
+            |it: &String| it.len() == 12 && it.bytes().all(|byte| byte.is_ascii_digit());
+        if accounts.is_empty() || !accounts.iter().all(is_account) {
+            let shown = format!("[{}]", accounts.join(", "));
+            return Err(words::invalid("PrincipalId", shown, "Unable to verify."));
+        }
+        if actions.len() > ACTIONS_MAX {
+            return Err(words::too_many_actions(actions.len()));
+        }
+        for action in actions {
+            if ACTIONS.contains(&&action[..]) {
+                continue;
+            }
+            let known = crate::SERVICE.operations.iter().any(|it| it.name == action);
+            let reason = if known {
+                "Only the queue owner is allowed to invoke this action."
+            } else {
+                "Please refer to the appropriate WSDL for a list of valid actions."
+            };
+            return Err(words::invalid(
+                "ActionName",
+                format!("SQS:{action}"),
+                reason,
+            ));
+        }
+        Ok(())
+    }
+
+    fn statement(&self, arn: &str) -> Value {
+        let principals = self
+            .accounts
+            .iter()
+            .map(|account| text(&format!("arn:aws:iam::{account}:root")));
+        let actions = self
+            .actions
+            .iter()
+            .map(|action| text(&format!("SQS:{action}")));
+        map(vec![
+            ("Sid", text(&self.label)),
+            ("Effect", text("Allow")),
+            (
+                "Principal",
+                map(vec![("AWS", one_or_many(principals.collect()))]),
+            ),
+            ("Action", one_or_many(actions.collect())),
+            ("Resource", text(arn)),
+        ])
+    }
+}
+
+pub(crate) fn add(input: Input) -> Flow<Answer> {
+    let name = match queue::of_input(&input) {
+        Ok(name) => name,
+        Err(error) => return failed(error),
+    };
+    let permission = Permission::of(&input);
+    let arn = queue::arn(&input.call, &name);
+    alter(name, move |_, made, _| {
+        let mut policy = policy_of(made, &arn);
+        let statements = statements(&mut policy);
+        if statements
+            .iter()
+            .any(|it| label_of(it) == Some(&permission.label))
+        {
+            return Err(words::invalid(
+                "Label",
+                &permission.label,
+                "Already exists.",
+            ));
+        }
+        permission.check()?;
+        if statements.len() >= STATEMENTS_MAX {
+            let reason = format!("the policy has {STATEMENTS_MAX} statements.");
+            return Err(words::invalid("Label", &permission.label, reason));
+        }
+        statements.push(permission.statement(&arn));
+        made.keep(NAME, Some(&policy.to_json()));
+        Ok(())
+    })
+}
+
+pub(crate) fn remove(input: Input) -> Flow<Answer> {
+    let name = match queue::of_input(&input) {
+        Ok(name) => name,
+        Err(error) => return failed(error),
+    };
+    let label = input.value.text("Label").unwrap_or_default().to_owned();
+    let arn = queue::arn(&input.call, &name);
+    alter(name, move |_, made, _| {
+        let mut policy = policy_of(made, &arn);
+        let statements = statements(&mut policy);
+        let before = statements.len();
+        statements.retain(|it| label_of(it) != Some(&label));
+        if statements.len() == before {
+            return Err(words::invalid(
+                "Label",
+                &label,
+                "can't find label on existing policy.",
+            ));
+        }
+        if statements.is_empty() {
+            made.keep(NAME, None);
+        } else {
+            made.keep(NAME, Some(&policy.to_json()));
+        }
+        Ok(())
+    })
+}

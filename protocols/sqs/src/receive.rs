@@ -1,0 +1,406 @@
+//! ReceiveMessage: a pull from the queue, and its messages as SQS shows them.
+
+use std::sync::Arc;
+
+use aws::{
+    Answer, ApiError, Attributes, Call, Envelope, Input, Notification, Shown, Value,
+    body::{self, Showing},
+    digest,
+};
+use bytes::Bytes;
+use message::{Name, Timestamp};
+use session::{Command, Delivery, Event, Flow, Lease, Pull, QueueInfo, Receipt, RefusalKind, Via};
+
+use crate::{
+    asked::{LANE, Made, TOKEN, done, failed, look_at, unexpected},
+    attributes::{self, VISIBILITY_MAX, WAIT_MAX},
+    handle::Handle,
+    queue,
+    send::{TRACE_HEADER, sequence},
+    words,
+};
+
+/// Most messages of one receive.
+const COUNT_MAX: i64 = 10;
+/// Most messages of one queue that are in flight.
+const OUT_MAX: u64 = 120_000;
+/// Most bytes of bodies of one receive; one message always fits (DOORS 15).
+const BYTES_MAX: u64 = 1 << 20;
+/// The longest ReceiveRequestAttemptId.
+const ATTEMPT_LEN_MAX: usize = 128;
+
+/// System attributes, in the order in which they are shown.
+const SYSTEM: &[&str] = &[
+    "SenderId",
+    "SentTimestamp",
+    "ApproximateReceiveCount",
+    "ApproximateFirstReceiveTimestamp",
+    "SequenceNumber",
+    "MessageDeduplicationId",
+    "MessageGroupId",
+    TRACE_HEADER,
+    "DeadLetterQueueSourceArn",
+];
+
+/// What a receive asks for.
+struct Wanted {
+    count: u32,
+    visibility_ms: Option<u64>,
+    wait_ms: Option<u64>,
+    attempt: Option<String>,
+    /// Names of system attributes.
+    system: Vec<&'static str>,
+    names: Names,
+}
+
+/// Which message attributes are asked for.
+#[derive(Default)]
+struct Names {
+    all: bool,
+    prefixes: Vec<String>,
+    exact: Vec<String>,
+}
+
+impl Names {
+    fn of(input: &Input) -> Self {
+        let mut names = Self::default();
+        for name in input.value.list("MessageAttributeNames") {
+            let Value::Text(name) = name else { continue };
+            match name.strip_suffix(".*") {
+                _ if name == "All" => names.all = true,
+                Some("") => names.all = true,
+                Some(prefix) => names.prefixes.push(prefix.to_owned()),
+                None => names.exact.push(name.clone()),
+            }
+        }
+        names
+    }
+
+    fn want(&self, name: &str) -> bool {
+        self.all
+            || self.exact.iter().any(|exact| exact == name)
+            || self.prefixes.iter().any(|prefix| name.starts_with(prefix))
+    }
+}
+
+/// An integer parameter within bounds.
+fn bounded(input: &Input, name: &str, min: i64, max: i64) -> Result<Option<u64>, ApiError> {
+    match input.value.int(name) {
+        None => Ok(None),
+        Some(value) if (min..=max).contains(&value) => Ok(Some(value.unsigned_abs())),
+        Some(value) => Err(words::invalid(
+            name,
+            value,
+            if min == 1 {
+                format!("Must be between {min} and {max}, if provided.")
+            } else {
+                format!("Must be >= {min} and <= {max}, if provided.")
+            },
+        )),
+    }
+}
+
+impl Wanted {
+    fn of(input: &Input) -> Result<Self, ApiError> {
+        let count = bounded(input, "MaxNumberOfMessages", 1, COUNT_MAX)?.unwrap_or(1);
+        let visibility = bounded(input, "VisibilityTimeout", 0, VISIBILITY_MAX as i64)?;
+        let wait = bounded(input, "WaitTimeSeconds", 0, WAIT_MAX as i64)?;
+        let mut system = Vec::new();
+        for list in ["AttributeNames", "MessageSystemAttributeNames"] {
+            for name in input.value.list(list) {
+                let Value::Text(name) = name else { continue };
+                let name = attributes::meant(name);
+                match SYSTEM.iter().find(|known| **known == name) {
+                    Some(known) => system.push(*known),
+                    None if name == "All" => system.extend(SYSTEM),
+                    None => return Err(words::unknown_attribute(name)),
+                }
+            }
+        }
+        let attempt = input
+            .value
+            .text("ReceiveRequestAttemptId")
+            .map(str::to_owned);
+        if let Some(attempt) = &attempt
+            && !((1..=ATTEMPT_LEN_MAX).contains(&attempt.len())
+                && attempt.bytes().all(|byte| byte.is_ascii_graphic()))
+        {
+            return Err(words::invalid(
+                "ReceiveRequestAttemptId",
+                attempt,
+                "ReceiveRequestAttemptId can only include alphanumeric and punctuation characters. 1 to 128 in length.",
+            ));
+        }
+        Ok(Self {
+            count: count as u32,
+            visibility_ms: visibility.map(|seconds| seconds * 1000),
+            wait_ms: wait.map(|seconds| seconds * 1000),
+            attempt,
+            system,
+            names: Names::of(input),
+        })
+    }
+}
+
+pub(crate) fn receive(input: Input) -> Flow<Answer> {
+    let name = match queue::of_input(&input) {
+        Ok(name) => name,
+        Err(error) => return failed(error),
+    };
+    let wanted = match Wanted::of(&input) {
+        Ok(wanted) => wanted,
+        Err(error) => return look_at(name, |_, _| failed(error)),
+    };
+    let call = input.call;
+    look_at(name.clone(), move |queue, _| {
+        pull(name, &queue, wanted, call)
+    })
+}
+
+fn pull(name: Name, queue: &QueueInfo, wanted: Wanted, call: Arc<Call>) -> Flow<Answer> {
+    let made = Made::of(queue);
+    let fifo = made.attributes.fifo.is_some();
+    if let Some(attempt) = &wanted.attempt
+        && !fifo
+    {
+        return failed(words::not_for_this_type("ReceiveRequestAttemptId", attempt));
+    }
+    let visibility_ms = wanted
+        .visibility_ms
+        .unwrap_or_else(|| attributes::visibility_ms(&made));
+    let command = Command::Pull(Pull {
+        token: TOKEN,
+        lane: LANE,
+        queue: name.clone(),
+        count: wanted.count,
+        lease: Lease::Ms(visibility_ms),
+        wait_ms: wanted.wait_ms.unwrap_or_else(|| attributes::wait_ms(&made)),
+        out_max: Some(OUT_MAX),
+        bytes_max: Some(BYTES_MAX),
+        attempt: wanted
+            .attempt
+            .as_ref()
+            .map(|attempt| Bytes::copy_from_slice(attempt.as_bytes())),
+    });
+    let showing = attributes::showing(&made);
+    Flow::ask(command, move |event, now| {
+        let deliveries = match event {
+            Event::Pulled { deliveries, .. } => deliveries,
+            Event::Refused { refusal, .. } if refusal.kind == RefusalKind::QuotaExceeded => {
+                // A FIFO queue with so many in flight gives nothing, and no error.
+                if fifo {
+                    return done(Ok(Value::empty()));
+                }
+                return failed(words::too_many_in_flight());
+            }
+            other => return failed(unexpected(&other)),
+        };
+        let view = View {
+            call: &call,
+            queue: &name,
+            fifo,
+            wanted: &wanted,
+            showing,
+            now,
+        };
+        let messages: Vec<Value> = deliveries.iter().map(|it| view.message(it)).collect();
+        if messages.is_empty() {
+            return done(Ok(Value::empty()));
+        }
+        done(Ok(Value::from([("Messages", Value::List(messages))])))
+    })
+}
+
+/// How deliveries are shown.
+struct View<'a> {
+    call: &'a Call,
+    queue: &'a Name,
+    fifo: bool,
+    wanted: &'a Wanted,
+    showing: Showing,
+    now: Timestamp,
+}
+
+impl View<'_> {
+    fn message(&self, delivery: &Delivery) -> Value {
+        let message = &delivery.message;
+        let mut shown = Shown::of(message);
+        let (queue, qseq) = delivery
+            .id
+            .map_or((session::QueueId(0), 0), |id| (id.queue, id.qseq));
+        let own_id = derived_id(queue.0, qseq);
+        // What is in an envelope has an id of its own, and the one of the publish inside.
+        let id = match &delivery.via {
+            None => shown.message_id.unwrap_or(own_id),
+            Some(_) => own_id,
+        };
+        let trace = take(&mut shown.attributes, TRACE_HEADER);
+        let (body, mut attributes) = match &delivery.via {
+            None => {
+                let (text, is_base64) = body::show(&message.body, self.showing);
+                if is_base64 {
+                    shown.attributes.0.push(base64_mark());
+                }
+                (text, shown.attributes.clone())
+            }
+            Some(via) => (self.envelope(delivery, via, &shown), Attributes::default()),
+        };
+        attributes
+            .0
+            .retain(|it| self.wanted.names.want(&it.name) || it.name == body::ENCODING);
+        let handle = Handle {
+            receipt: Receipt {
+                queue,
+                qseq,
+                count: delivery.count,
+            },
+            fifo: self.fifo,
+            received: self.now,
+        };
+        let system: Vec<(String, Value)> = SYSTEM
+            .iter()
+            .filter(|name| self.wanted.system.contains(name))
+            .filter_map(|name| {
+                let text = self.system(name, delivery, &shown, trace.as_deref())?;
+                Some(((*name).to_owned(), text.into()))
+            })
+            .collect();
+        let md5 = digest::hex(&digest::md5(body.as_bytes()));
+        let system = if system.is_empty() {
+            Value::Null
+        } else {
+            Value::Map(system)
+        };
+        Value::from([
+            ("MessageId", digest::uuid_text(&id).into()),
+            ("ReceiptHandle", handle.seal(self.call, self.queue).into()),
+            ("MD5OfBody", md5.into()),
+            ("Body", body.into()),
+            ("Attributes", system),
+            ("MD5OfMessageAttributes", attributes.md5().into()),
+            ("MessageAttributes", attributes.to_value()),
+        ])
+    }
+
+    fn system(
+        &self,
+        name: &str,
+        delivery: &Delivery,
+        shown: &Shown,
+        trace: Option<&str>,
+    ) -> Option<String> {
+        let message = &delivery.message;
+        let fields = message.fields();
+        let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+        match name {
+            "SenderId" => shown
+                .sender
+                .clone()
+                .or_else(|| fields.user_id.as_ref().map(text)),
+            "SentTimestamp" => {
+                // A dead letter keeps the time at which it was sent, where that is sure.
+                let sent = message.created.filter(|_| shown.sender.is_some());
+                Some(sent.unwrap_or(delivery.enqueued).0.to_string())
+            }
+            "ApproximateReceiveCount" => Some(delivery.count.to_string()),
+            "ApproximateFirstReceiveTimestamp" => {
+                Some(delivery.first_delivered.unwrap_or(self.now).0.to_string())
+            }
+            "SequenceNumber" => delivery
+                .id
+                .filter(|_| self.fifo)
+                .map(|id| sequence(id.qseq)),
+            "MessageDeduplicationId" => fields.dedup_id.as_ref().map(text),
+            "MessageGroupId" => fields.group.as_ref().map(text),
+            TRACE_HEADER => trace.map(str::to_owned),
+            "DeadLetterQueueSourceArn" => {
+                let death = delivery.deaths.as_ref()?.first()?;
+                Some(queue::arn(self.call, &death.queue))
+            }
+            _ => None,
+        }
+    }
+
+    /// The JSON in which a subscription that is not raw wraps a message.
+    fn envelope(&self, delivery: &Delivery, via: &Via, shown: &Shown) -> String {
+        let message = &delivery.message;
+        // JSON can hold every text.
+        let mut attributes = shown.attributes.clone();
+        attributes.0.retain(|it| it.name != "bascule.subject");
+        let text = if let Ok(text) = std::str::from_utf8(&message.body) {
+            text.to_owned()
+        } else {
+            attributes.0.push(base64_mark());
+            message::base64::encode(&message.body)
+        };
+        let subject = message.fields().subject.as_ref();
+        let subject = subject.map(|subject| String::from_utf8_lossy(subject).into_owned());
+        let (account, region) = self.place(&via.vhost);
+        let topic = String::from_utf8_lossy(&via.topic);
+        let topic_arn = format!("arn:aws:sns:{region}:{account}:{topic}");
+        let subscription = digest::uuid_text(&via.subscription.0);
+        let unsubscribe_url = format!(
+            "{}/?Action=Unsubscribe&SubscriptionArn={topic_arn}:{subscription}",
+            self.call.base_url
+        );
+        let id = shown
+            .message_id
+            .unwrap_or_else(|| derived_id(u64::from_be_bytes(*b"sns     "), via.sequence));
+        let notification = Notification {
+            envelope: Envelope::Notification {
+                unsubscribe_url: &unsubscribe_url,
+            },
+            message_id: &digest::uuid_text(&id),
+            topic_arn: &topic_arn,
+            subject: subject.as_deref(),
+            message: &text,
+            timestamp: message.created.unwrap_or(delivery.enqueued),
+            sequence: topic.ends_with(queue::FIFO_SUFFIX).then_some(via.sequence),
+            attributes: &attributes,
+        };
+        let signer = self.call.settings.signer.as_ref();
+        let signature = signer.and_then(|signer| {
+            let text = notification.text_to_sign();
+            (signer.0)(&text, &self.call.base_url)
+        });
+        notification.to_json(signature.as_ref())
+    }
+
+    /// Account and region of a virtual host: the caller's own, or what its name says.
+    fn place<'b>(&'b self, vhost: &'b str) -> (&'b str, &'b str) {
+        let call = self.call;
+        match vhost.split_once('/') {
+            Some((account, region)) if vhost != &call.vhost_name[..] && account.len() == 12 => {
+                (account, region)
+            }
+            _ => (&call.account, &call.region),
+        }
+    }
+}
+
+/// What says that a body is base64.
+fn base64_mark() -> aws::Attribute {
+    aws::Attribute {
+        name: body::ENCODING.to_owned(),
+        data_type: "String".to_owned(),
+        content: aws::Content::Text("base64".to_owned()),
+    }
+}
+
+/// Takes the text of an attribute out.
+fn take(attributes: &mut Attributes, name: &str) -> Option<String> {
+    let at = attributes.0.iter().position(|it| it.name == name)?;
+    match attributes.0.remove(at).content {
+        aws::Content::Text(text) => Some(text),
+        aws::Content::Binary(_) => None,
+    }
+}
+
+/// The id of a message that has none of its own: always the same for its place in its queue.
+fn derived_id(queue: u64, qseq: u64) -> [u8; 16] {
+    let place = [queue.to_be_bytes(), qseq.to_be_bytes()].concat();
+    let mut id = digest::random_uuid(digest::md5(&place));
+    // Version 8: a UUID in a form of the maker's own (RFC 9562, 5.8).
+    id[6] = id[6] & 0x0f | 0x80;
+    id
+}

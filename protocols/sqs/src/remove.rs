@@ -1,0 +1,67 @@
+//! DeleteQueue and PurgeQueue, and their rules of a minute ([`aws::Settings::minute_rules`]).
+//!
+//! When a queue was last purged is a note of the queue, so that it is known after a restart too.
+
+use aws::{Answer, Input, Value};
+use session::{Declare, Flow, RefusalKind};
+
+use crate::{
+    asked::{alter_then, declare, done, failed, look_at},
+    queue, words,
+};
+
+/// How long a purge or a deletion is remembered, in ms.
+const REMEMBERED_MS: u64 = 60_000;
+/// The note of the last purge, in ms since 1970.
+const PURGED: &str = "purged";
+
+pub(crate) fn delete(input: Input) -> Flow<Answer> {
+    let name = match queue::of_input(&input) {
+        Ok(name) => name,
+        Err(error) => return failed(error),
+    };
+    look_at(name.clone(), move |_, _| {
+        let deleted = Declare::DeleteQueue {
+            name,
+            if_unused: false,
+            if_empty: false,
+        };
+        declare(deleted, |answer, _| match answer {
+            Ok(()) => done(Ok(Value::empty())),
+            Err(refusal) => failed(words::refused(&refusal)),
+        })
+    })
+}
+
+pub(crate) fn purge(input: Input) -> Flow<Answer> {
+    let name = match queue::of_input(&input) {
+        Ok(name) => name,
+        Err(error) => return failed(error),
+    };
+    let purging = {
+        let name = name.clone();
+        move || {
+            declare(Declare::Purge { name }, |answer, _| match answer {
+                Ok(()) => done(Ok(Value::empty())),
+                Err(refusal) if refusal.kind == RefusalKind::NotFound => failed(words::no_queue()),
+                Err(refusal) => failed(words::refused(&refusal)),
+            })
+        }
+    };
+    if !input.call.settings.minute_rules {
+        return look_at(name, move |_, _| purging());
+    }
+    let shown = String::from_utf8_lossy(&name).into_owned();
+    alter_then(
+        name,
+        move |_, made, now| {
+            let last = made.note(PURGED).and_then(|text| text.parse().ok());
+            if last.is_some_and(|last| now.since(message::Timestamp(last)) < REMEMBERED_MS) {
+                return Err(words::purge_in_progress(&shown));
+            }
+            made.keep(PURGED, Some(&now.0.to_string()));
+            Ok(())
+        },
+        move |_| purging(),
+    )
+}

@@ -1,0 +1,425 @@
+//! SendMessage and SendMessageBatch.
+//!
+//! Most messages are published without a look at their queue first: what must be known of a queue before is the largest message
+//! that it takes, which is never less than 1,024 bytes, and for FIFO queues, which are told by their names, whether a message
+//! without a deduplication id gets one from its body. Only larger messages, and those without, cost a second question.
+
+use std::sync::Arc;
+
+use aws::{
+    Answer, ApiError, AttributeFault, Attributes, Call, Content, Input, Value, body, digest,
+};
+use bytes::Bytes;
+use message::{Address, Message, Name, Value as Property};
+use session::{Command, Event, Flow, Publish, PublishOutcome};
+
+use crate::{
+    asked::{LANE, Made, TOKEN, ask_each, done, failed, look_at, unexpected},
+    attributes::{DELAY_MAX, MESSAGE_LEN_LEAST, MESSAGE_LEN_MAX, message_len_max},
+    batch, queue, words,
+};
+
+/// The name of the one system attribute that can be sent: a property of that name to everyone else.
+pub(crate) const TRACE_HEADER: &str = "AWSTraceHeader";
+/// Most attributes of a message.
+const ATTRIBUTES_MAX: usize = 10;
+/// The longest group id and the longest deduplication id.
+const ID_LEN_MAX: usize = 128;
+
+/// A message as it is to be sent.
+struct Sent {
+    text: String,
+    body: Bytes,
+    kind: message::BodyKind,
+    attributes: Attributes,
+    trace: Option<String>,
+    delay_s: Option<i64>,
+    group: Option<String>,
+    dedup: Option<String>,
+    id: [u8; 16],
+}
+
+fn fault(fault: AttributeFault) -> ApiError {
+    match fault {
+        AttributeFault::Invalid(message) => words::invalid_parameter(message),
+        AttributeFault::Characters(message) => ApiError::sender("InvalidMessageContents", message),
+    }
+}
+
+fn check_id(parameter: &str, id: &str) -> Result<(), ApiError> {
+    let legal = |byte: u8| byte.is_ascii_graphic();
+    if (1..=ID_LEN_MAX).contains(&id.len()) && id.bytes().all(legal) {
+        return Ok(());
+    }
+    Err(words::invalid(
+        parameter,
+        id,
+        format!(
+            "{parameter} can only include alphanumeric and punctuation characters. 1 to 128 in length."
+        ),
+    ))
+}
+
+impl Sent {
+    /// Reads a message, or an entry of a batch: the `nth`.
+    fn read(value: &Value, call: &Call, nth: u8) -> Result<Self, ApiError> {
+        let text = value.text("MessageBody").unwrap_or_default().to_owned();
+        if text.is_empty() {
+            return Err(words::missing("MessageBody"));
+        }
+        if !body::is_legal_text(&text) {
+            return Err(words::invalid_contents());
+        }
+        let entries = value.map("MessageAttributes");
+        if entries.len() > ATTRIBUTES_MAX {
+            return Err(words::invalid_parameter(format!(
+                "Number of message attributes [{}] exceeds the allowed maximum [{ATTRIBUTES_MAX}].",
+                entries.len()
+            )));
+        }
+        let attributes = Attributes::read(entries, true).map_err(fault)?;
+        let is_base64 = attributes.0.iter().any(|it| {
+            it.name == body::ENCODING && it.content == Content::Text("base64".to_owned())
+        });
+        let Some((body, kind)) = body::read(text.clone(), is_base64) else {
+            return Err(words::invalid(
+                "MessageBody",
+                "that",
+                format!(
+                    "It is not base64, as the attribute {} says.",
+                    body::ENCODING
+                ),
+            ));
+        };
+        let delay_s = value.int("DelaySeconds");
+        if let Some(delay) = delay_s
+            && !(0..=DELAY_MAX as i64).contains(&delay)
+        {
+            return Err(words::invalid(
+                "DelaySeconds",
+                delay,
+                format!("DelaySeconds must be >= 0 and <= {DELAY_MAX}."),
+            ));
+        }
+        let id_of = |parameter: &str| -> Result<Option<String>, ApiError> {
+            let Some(id) = value.text(parameter) else {
+                return Ok(None);
+            };
+            check_id(parameter, id)?;
+            Ok(Some(id.to_owned()))
+        };
+        Ok(Self {
+            trace: trace_header(value)?,
+            text,
+            body,
+            kind,
+            attributes,
+            delay_s,
+            group: id_of("MessageGroupId")?,
+            dedup: id_of("MessageDeduplicationId")?,
+            id: message_id(call, nth),
+        })
+    }
+
+    /// Bytes that count towards the limit.
+    fn len(&self) -> u64 {
+        (self.text.len() + self.attributes.bytes_len()) as u64
+    }
+
+    /// What the type of the queue forbids.
+    fn check_type(&self, fifo: bool) -> Result<(), ApiError> {
+        if !fifo {
+            return match &self.dedup {
+                Some(id) => Err(words::not_for_this_type("MessageDeduplicationId", id)),
+                None => Ok(()),
+            };
+        }
+        match self.delay_s {
+            Some(delay) if delay != 0 => Err(words::not_for_this_type("DelaySeconds", delay)),
+            _ => Ok(()),
+        }
+    }
+
+    /// What a FIFO queue wants of each message: a batch that lacks it is refused as a whole.
+    fn check_fifo(&self, by_content: Option<bool>) -> Result<(), ApiError> {
+        if self.group.is_none() {
+            return Err(words::missing("MessageGroupId"));
+        }
+        if self.dedup.is_none() && by_content == Some(false) {
+            return Err(words::invalid_parameter(
+                "The queue should either have ContentBasedDeduplication enabled or MessageDeduplicationId provided explicitly",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The publish.
+    fn publish(&self, queue: Name, fifo: bool, call: &Call) -> Command {
+        let mut message = Message::new(Address::queue(call.vhost, queue), self.body.clone());
+        message.durable = true;
+        message.qos = 1;
+        message.body_kind = self.kind;
+        message.created = Some(call.now);
+        message.delay_ms = match self.delay_s {
+            Some(0) if !fifo => Message::AT_ONCE,
+            Some(seconds) => seconds.unsigned_abs() * 1000,
+            None => 0,
+        };
+        let owned = |text: &String| Bytes::copy_from_slice(text.as_bytes());
+        let fields = message.fields_mut();
+        fields.group = self.group.as_ref().map(owned);
+        fields.dedup_id = match &self.dedup {
+            Some(id) => Some(owned(id)),
+            // The SHA-256 of the body, not of the attributes.
+            None if fifo => Some(digest::hex(&digest::sha256(self.text.as_bytes())).into()),
+            None => None,
+        };
+        self.attributes.put_into(&mut message, &call.user, self.id);
+        if let Some(trace) = &self.trace {
+            message
+                .properties
+                .push(TRACE_HEADER, Property::text(trace.clone()));
+        }
+        Command::Publish(Publish {
+            token: Some(TOKEN),
+            lane: LANE,
+            message: Arc::new(message),
+            mandatory: false,
+            create: false,
+            inbound_id: None,
+            hash_key: None,
+        })
+    }
+
+    /// What is answered of the publish.
+    fn answer(&self, event: Event, fifo: bool) -> Result<Vec<(String, Value)>, ApiError> {
+        let Event::Published { outcome, .. } = event else {
+            return Err(unexpected(&event));
+        };
+        let (id, place) = match outcome {
+            PublishOutcome::Accepted { matched: 0, .. } => return Err(words::no_queue()),
+            PublishOutcome::Accepted { place, .. } => (self.id, place),
+            PublishOutcome::Duplicate { of: Some(original) } => {
+                (original.message_id.unwrap_or(self.id), Some(original.place))
+            }
+            PublishOutcome::Duplicate { of: None } => (self.id, None),
+            PublishOutcome::Refused(refusal) => return Err(words::refused(&refusal)),
+        };
+        let sequence = place.filter(|_| fifo).map(|place| sequence(place.qseq));
+        let trace_md5 = self.trace.as_ref().and_then(|trace| {
+            let attribute = aws::Attribute {
+                name: TRACE_HEADER.to_owned(),
+                data_type: "String".to_owned(),
+                content: Content::Text(trace.clone()),
+            };
+            Attributes(vec![attribute]).md5()
+        });
+        let md5 = digest::hex(&digest::md5(self.text.as_bytes()));
+        let members = [
+            ("MessageId", digest::uuid_text(&id).into()),
+            ("MD5OfMessageBody", md5.into()),
+            ("MD5OfMessageAttributes", self.attributes.md5().into()),
+            ("MD5OfMessageSystemAttributes", trace_md5.into()),
+            ("SequenceNumber", sequence.into()),
+        ];
+        let members = members.into_iter();
+        Ok(members
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect())
+    }
+}
+
+/// A sequence number: it grows with every message of the queue, and has twenty digits, so that it grows as a text too.
+pub(crate) fn sequence(qseq: u64) -> String {
+    format!("{qseq:020}")
+}
+
+/// The id of the `nth` message of a request.
+fn message_id(call: &Call, nth: u8) -> [u8; 16] {
+    let seed = [&call.random[..], &[nth]].concat();
+    let bytes = digest::sha256(&seed);
+    digest::random_uuid(bytes[..16].try_into().expect("a part of 32 bytes"))
+}
+
+fn trace_header(value: &Value) -> Result<Option<String>, ApiError> {
+    let mut trace = None;
+    for (name, value) in value.map("MessageSystemAttributes") {
+        if name != TRACE_HEADER {
+            return Err(words::invalid_parameter(format!(
+                "Message system attribute name '{name}' is invalid."
+            )));
+        }
+        let text = value.text("StringValue").filter(|text| !text.is_empty());
+        match (value.text("DataType"), text) {
+            (Some("String"), Some(text)) if body::is_legal_text(text) => {
+                trace = Some(text.to_owned());
+            }
+            _ => {
+                return Err(words::invalid_parameter(format!(
+                    "The message system attribute '{name}' must contain a non-empty value of type 'String'."
+                )));
+            }
+        }
+    }
+    Ok(trace)
+}
+
+/// A queue as messages to it are judged.
+#[derive(Clone, Copy)]
+struct Judge {
+    fifo: bool,
+    /// Whether messages are known again by their bodies; unknown before the queue is looked at.
+    by_content: Option<bool>,
+    len_max: u64,
+}
+
+impl Judge {
+    /// Before the queue is looked at: what every queue of such a name has.
+    fn by_name(queue: &Name) -> Self {
+        Self {
+            fifo: queue::is_fifo_name(queue),
+            by_content: None,
+            len_max: MESSAGE_LEN_LEAST,
+        }
+    }
+
+    fn of(made: &Made, call: &Call) -> Self {
+        let fifo = made.attributes.fifo;
+        Self {
+            fifo: fifo.is_some(),
+            by_content: fifo.map(|fifo| fifo.dedup_by_content),
+            len_max: message_len_max(made, call),
+        }
+    }
+
+    /// Whether that is enough to judge a message.
+    fn suffices(self, sent: &Sent) -> bool {
+        sent.len() <= self.len_max && !(self.fifo && sent.dedup.is_none())
+    }
+}
+
+pub(crate) fn send(input: Input) -> Flow<Answer> {
+    let name = match queue::of_input(&input) {
+        Ok(name) => name,
+        Err(error) => return failed(error),
+    };
+    let call = Arc::clone(&input.call);
+    let sent = match Sent::read(&input.value, &call, 0) {
+        Ok(sent) => sent,
+        Err(error) => return failed(error),
+    };
+    let by_name = Judge::by_name(&name);
+    if by_name.suffices(&sent) {
+        return publish_one(name, sent, by_name, &call);
+    }
+    look_at(name.clone(), move |queue, _| {
+        let judge = Judge::of(&Made::of(&queue), &call);
+        publish_one(name, sent, judge, &call)
+    })
+}
+
+fn publish_one(name: Name, sent: Sent, judge: Judge, call: &Call) -> Flow<Answer> {
+    let checked = sent.check_type(judge.fifo).and_then(|()| {
+        if sent.len() > judge.len_max {
+            return Err(words::too_long(judge.len_max));
+        }
+        if judge.fifo {
+            sent.check_fifo(judge.by_content)?;
+        }
+        Ok(())
+    });
+    if let Err(error) = checked {
+        return failed(error);
+    }
+    let command = sent.publish(name, judge.fifo, call);
+    Flow::ask(command, move |event, _| {
+        done(sent.answer(event, judge.fifo).map(Value::Map))
+    })
+}
+
+/// An entry of a batch: a message, or why it is none.
+type Entry = (String, Result<Sent, ApiError>);
+
+pub(crate) fn send_batch(input: Input) -> Flow<Answer> {
+    let name = match queue::of_input(&input) {
+        Ok(name) => name,
+        Err(error) => return failed(error),
+    };
+    let call = Arc::clone(&input.call);
+    let entries = match batch::entries(&input, "SendMessageBatchRequestEntry") {
+        Ok(entries) => entries,
+        // That there is no such queue is told first.
+        Err(error) => return look_at(name, |_, _| failed(error)),
+    };
+    let entries: Vec<Entry> = entries
+        .into_iter()
+        .enumerate()
+        .map(|(nth, (id, value))| (id, Sent::read(&value, &call, nth as u8)))
+        .collect();
+    let sent = |(_, entry): &Entry| entry.as_ref().map_or(0, Sent::len);
+    let total: u64 = entries.iter().map(sent).sum();
+    let max = MESSAGE_LEN_MAX.min(u64::from(call.settings.message_len_max));
+    if total > max {
+        return look_at(name, move |_, _| failed(words::batch_too_long(max, total)));
+    }
+    let enough = |judge: Judge| {
+        let mut messages = entries.iter().filter_map(|(_, entry)| entry.as_ref().ok());
+        messages.all(|sent| judge.suffices(sent)) && entries.iter().any(|(_, entry)| entry.is_ok())
+    };
+    // `enough` borrows what `then` takes, so it is asked here.
+    let by_name = Judge::by_name(&name);
+    if enough(by_name) {
+        return publish_batch(name, entries, by_name, call);
+    }
+    look_at(name.clone(), move |queue, _| {
+        let judge = Judge::of(&Made::of(&queue), &call);
+        publish_batch(name, entries, judge, call)
+    })
+}
+
+fn publish_batch(name: Name, entries: Vec<Entry>, judge: Judge, call: Arc<Call>) -> Flow<Answer> {
+    if judge.fifo {
+        let messages = entries.iter().filter_map(|(_, entry)| entry.as_ref().ok());
+        for sent in messages {
+            if let Err(error) = sent.check_fifo(judge.by_content) {
+                return failed(error);
+            }
+        }
+    }
+    let entries: Vec<Entry> = entries
+        .into_iter()
+        .map(|(id, entry)| {
+            let judged = entry.and_then(|sent| {
+                sent.check_type(judge.fifo)?;
+                if sent.len() > judge.len_max {
+                    return Err(words::too_long(judge.len_max));
+                }
+                Ok(sent)
+            });
+            (id, judged)
+        })
+        .collect();
+    let commands: Vec<Command> = entries
+        .iter()
+        .filter_map(|(_, entry)| entry.as_ref().ok())
+        .map(|sent| sent.publish(name.clone(), judge.fifo, &call))
+        .collect();
+    ask_each(commands, move |events| {
+        let mut events = events.into_iter();
+        let mut results = batch::Results::default();
+        for (id, entry) in entries {
+            let result = entry.and_then(|sent| {
+                let event = events.next().expect("one answer for each publish");
+                sent.answer(event, judge.fifo)
+            });
+            // That there is no queue is no matter of one entry.
+            if let Err(error) = &result
+                && error.code == "QueueDoesNotExist"
+            {
+                return failed(error.clone());
+            }
+            results.put(id, result);
+        }
+        done(Ok(results.answer()))
+    })
+}

@@ -1,0 +1,192 @@
+//! DeleteMessage, ChangeMessageVisibility, and their batches.
+//!
+//! A handle that opens was made for this queue, so it is used at once; the queue is looked at only when no handle opens, to tell a
+//! queue that is not there from a handle that is none.
+
+use std::sync::Arc;
+
+use aws::{Answer, ApiError, Call, Input, Value};
+use message::Name;
+use session::{Command, Event, Flow, ReceiptUse, RefusalKind, UseReceipt};
+
+use crate::{
+    asked::{LANE, TOKEN, ask_each, done, failed, look_at, unexpected},
+    attributes::VISIBILITY_MAX,
+    batch,
+    handle::Handle,
+    queue, words,
+};
+
+/// What is to be done with a message.
+#[derive(Clone, Copy)]
+enum Act {
+    Delete,
+    /// Visible again so many seconds from now.
+    Visibility(u64),
+}
+
+/// One use of a handle.
+struct Use {
+    text: String,
+    handle: Handle,
+    act: Act,
+}
+
+impl Use {
+    fn of(call: &Call, queue: &Name, text: &str, act: Act) -> Result<Self, ApiError> {
+        let Some(handle) = Handle::open(call, queue, text) else {
+            return Err(words::invalid_handle());
+        };
+        let held_s = call.now.since(handle.received) / 1000;
+        if let Act::Visibility(seconds) = act
+            && held_s + seconds > VISIBILITY_MAX
+        {
+            return Err(words::invalid(
+                "VisibilityTimeout",
+                seconds,
+                format!(
+                    "Total VisibilityTimeout for the message is beyond the limit [{VISIBILITY_MAX} seconds]"
+                ),
+            ));
+        }
+        let text = text.to_owned();
+        Ok(Self { text, handle, act })
+    }
+
+    const fn command(&self) -> Command {
+        let to = match self.act {
+            Act::Delete => ReceiptUse::Delete,
+            Act::Visibility(seconds) => ReceiptUse::Visibility { ms: seconds * 1000 },
+        };
+        Command::UseReceipt(UseReceipt {
+            token: TOKEN,
+            lane: LANE,
+            receipt: self.handle.receipt,
+            to,
+        })
+    }
+
+    fn answer(&self, event: &Event) -> Result<(), ApiError> {
+        let refusal = match event {
+            Event::Settled { .. } => return Ok(()),
+            Event::Refused { refusal, .. } => refusal,
+            other => return Err(unexpected(other)),
+        };
+        match (self.act, refusal.kind) {
+            // It was deleted before, which is what was asked for.
+            (Act::Delete, RefusalKind::UnknownDelivery) => Ok(()),
+            (Act::Delete, RefusalKind::NotOut) => Err(words::invalid(
+                "ReceiptHandle",
+                &self.text,
+                "The receipt handle has expired.",
+            )),
+            (Act::Visibility(_), RefusalKind::UnknownDelivery) => Err(words::invalid(
+                "ReceiptHandle",
+                &self.text,
+                "Message does not exist or is not available for visibility timeout change.",
+            )),
+            (Act::Visibility(_), RefusalKind::NotOut) => Err(words::not_in_flight()),
+            _ => Err(words::refused(refusal)),
+        }
+    }
+}
+
+fn seconds(value: &Value) -> Result<u64, ApiError> {
+    let Some(seconds) = value.int("VisibilityTimeout") else {
+        return Err(words::missing("VisibilityTimeout"));
+    };
+    match u64::try_from(seconds) {
+        Ok(seconds) if seconds <= VISIBILITY_MAX => Ok(seconds),
+        _ => Err(words::invalid(
+            "VisibilityTimeout",
+            seconds,
+            format!("VisibilityTimeout must be an integer between 0 and {VISIBILITY_MAX}"),
+        )),
+    }
+}
+
+fn act_of(value: &Value, visibility: bool) -> Result<Act, ApiError> {
+    if visibility {
+        seconds(value).map(Act::Visibility)
+    } else {
+        Ok(Act::Delete)
+    }
+}
+
+fn one(input: &Input, visibility: bool) -> Flow<Answer> {
+    let name = match queue::of_input(input) {
+        Ok(name) => name,
+        Err(error) => return failed(error),
+    };
+    let text = input.value.text("ReceiptHandle").unwrap_or_default();
+    let used =
+        act_of(&input.value, visibility).and_then(|act| Use::of(&input.call, &name, text, act));
+    match used {
+        Ok(used) => Flow::ask(used.command(), move |event, _| {
+            done(used.answer(&event).map(|()| Value::empty()))
+        }),
+        Err(error) => look_at(name, |_, _| failed(error)),
+    }
+}
+
+pub(crate) fn delete(input: Input) -> Flow<Answer> {
+    one(&input, false)
+}
+
+pub(crate) fn visibility(input: Input) -> Flow<Answer> {
+    one(&input, true)
+}
+
+fn many(input: &Input, visibility: bool, entry: &str) -> Flow<Answer> {
+    let name = match queue::of_input(input) {
+        Ok(name) => name,
+        Err(error) => return failed(error),
+    };
+    let entries = match batch::entries(input, entry) {
+        Ok(entries) => entries,
+        Err(error) => return look_at(name, |_, _| failed(error)),
+    };
+    let call = Arc::clone(&input.call);
+    let uses: Vec<(String, Result<Use, ApiError>)> = entries
+        .into_iter()
+        .map(|(id, value)| {
+            let text = value.text("ReceiptHandle").unwrap_or_default();
+            let used = act_of(&value, visibility)
+                .and_then(|act| Use::of(&call, &name, text, act))
+                .map_err(|error| match &error.code[..] {
+                    "ReceiptHandleIsInvalid" => words::invalid_handle_of(text),
+                    _ => error,
+                });
+            (id, used)
+        })
+        .collect();
+    if uses.iter().all(|(_, used)| used.is_err()) {
+        return look_at(name, |_, _| use_all(uses));
+    }
+    use_all(uses)
+}
+
+fn use_all(uses: Vec<(String, Result<Use, ApiError>)>) -> Flow<Answer> {
+    let good = uses.iter().filter_map(|(_, used)| used.as_ref().ok());
+    let commands: Vec<Command> = good.map(Use::command).collect();
+    ask_each(commands, move |events| {
+        let mut events = events.iter();
+        let mut results = batch::Results::default();
+        for (id, used) in uses {
+            let result = used.and_then(|used| {
+                let event = events.next().expect("one answer for each use");
+                used.answer(event)
+            });
+            results.put(id, result.map(|()| Vec::new()));
+        }
+        done(Ok(results.answer()))
+    })
+}
+
+pub(crate) fn delete_batch(input: Input) -> Flow<Answer> {
+    many(&input, false, "DeleteMessageBatchRequestEntry")
+}
+
+pub(crate) fn visibility_batch(input: Input) -> Flow<Answer> {
+    many(&input, true, "ChangeMessageVisibilityBatchRequestEntry")
+}
