@@ -278,6 +278,39 @@ pub(crate) struct Recent {
     bytes: u64,
 }
 
+/// Names of durable queues that were deleted within the last minute.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Deleted {
+    times: BTreeMap<(VhostId, Name), Timestamp>,
+    order: VecDeque<(Timestamp, (VhostId, Name))>,
+}
+
+impl Deleted {
+    /// How long a name is remembered, in ms.
+    const KEPT_MS: u64 = 60_000;
+
+    pub(crate) fn add(&mut self, name: (VhostId, Name), now: Timestamp) {
+        while let Some((time, _)) = self.order.front()
+            && now.since(*time) >= Self::KEPT_MS
+        {
+            let Some((time, old)) = self.order.pop_front() else {
+                break;
+            };
+            // A name that was deleted again stays.
+            if self.times.get(&old) == Some(&time) {
+                self.times.remove(&old);
+            }
+        }
+        self.times.insert(name.clone(), now);
+        self.order.push_back((now, name));
+    }
+
+    /// When a queue of that name was last deleted.
+    pub(crate) fn time(&self, name: &(VhostId, Name)) -> Option<Timestamp> {
+        self.times.get(name).copied()
+    }
+}
+
 impl Recent {
     /// Adds a message with so many references.
     pub(crate) fn add(
@@ -345,6 +378,7 @@ pub(crate) struct Soft {
     pub(crate) next_place: u64,
     pub(crate) transient_bytes: u64,
     pub(crate) recent: Recent,
+    pub(crate) deleted: Deleted,
 
     // Indexes over durable and soft things alike.
     pub(crate) names: FxHashMap<(VhostId, Name), QueueId>,

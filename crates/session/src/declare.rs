@@ -200,6 +200,9 @@ pub enum Declare {
     NewQueue {
         /// The name.
         name: Name,
+        /// `InUse` when a durable queue of that name was deleted less than so many ms ago. A minute is remembered, and a restart
+        /// may forget it.
+        unless_deleted_ms: u64,
         /// What it does.
         attributes: Box<QueueAttributes>,
         /// What the door keeps with it.

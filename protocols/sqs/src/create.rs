@@ -9,7 +9,9 @@ use session::{Declare, Flow, RefusalKind};
 use crate::{
     asked::{Made, alter, declare, done, failed, look},
     attributes::{self, ADDRESS},
-    queue, redrive, tags, words,
+    queue, redrive,
+    remove::REMEMBERED_MS,
+    tags, words,
 };
 
 /// The attributes of an input, with their names as they are meant.
@@ -71,14 +73,21 @@ impl Wanted {
 
     /// Makes it, once its redrive policy is known to be possible.
     fn make(self, call: Arc<Call>) -> Flow<Answer> {
+        let minute = if call.settings.minute_rules {
+            REMEMBERED_MS
+        } else {
+            0
+        };
         let new = Declare::NewQueue {
             name: self.name.clone(),
+            unless_deleted_ms: minute,
             attributes: Box::new(self.made.attributes.clone()),
             notes: self.made.notes(),
         };
         declare(new, move |answer, _| match answer {
             Ok(()) => done(Ok(self.answer(&call))),
             Err(refusal) if refusal.kind == RefusalKind::Inequivalent => self.compare(call),
+            Err(refusal) if refusal.kind == RefusalKind::InUse => failed(words::deleted_recently()),
             Err(refusal) => failed(words::refused(&refusal)),
         })
     }

@@ -38,7 +38,7 @@ pub(crate) fn check_new_name(name: &str, fifo: bool) -> Result<(), ApiError> {
              and be 1 to 80 in length",
         ));
     }
-    if !fifo && !(legal && is_plain_name(name)) {
+    if !(fifo || legal && is_plain_name(name)) {
         return Err(words::invalid_parameter(
             "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in length",
         ));

@@ -236,6 +236,10 @@ impl View<'_> {
         };
         let trace = take(&mut shown.attributes, TRACE_HEADER);
         let (body, mut attributes) = match &delivery.via {
+            None if shown.body_for("sqs").is_some() => {
+                let own = shown.body_for("sqs").unwrap_or_default();
+                (own.to_owned(), shown.attributes.clone())
+            }
             None => {
                 let (text, is_base64) = body::show(&message.body, self.showing);
                 if is_base64 {
@@ -327,7 +331,10 @@ impl View<'_> {
         // JSON can hold every text.
         let mut attributes = shown.attributes.clone();
         attributes.0.retain(|it| it.name != "bascule.subject");
-        let text = if let Ok(text) = std::str::from_utf8(&message.body) {
+        let text = shown
+            .body_for("sqs")
+            .or_else(|| std::str::from_utf8(&message.body).ok());
+        let text = if let Some(text) = text {
             text.to_owned()
         } else {
             attributes.0.push(base64_mark());
@@ -361,7 +368,7 @@ impl View<'_> {
         let signer = self.call.settings.signer.as_ref();
         let signature = signer.and_then(|signer| {
             let text = notification.text_to_sign();
-            (signer.0)(&text, &self.call.base_url)
+            (signer.sign)(shown.signature, &text, &self.call.base_url)
         });
         notification.to_json(signature.as_ref())
     }

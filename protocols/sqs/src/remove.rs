@@ -1,6 +1,7 @@
 //! DeleteQueue and PurgeQueue, and their rules of a minute ([`aws::Settings::minute_rules`]).
 //!
-//! When a queue was last purged is a note of the queue, so that it is known after a restart too.
+//! When a queue was last purged is a note of the queue. Which queues were deleted within a minute the core knows, until it is
+//! restarted.
 
 use aws::{Answer, Input, Value};
 use session::{Declare, Flow, RefusalKind};
@@ -11,7 +12,7 @@ use crate::{
 };
 
 /// How long a purge or a deletion is remembered, in ms.
-const REMEMBERED_MS: u64 = 60_000;
+pub(crate) const REMEMBERED_MS: u64 = 60_000;
 /// The note of the last purge, in ms since 1970.
 const PURGED: &str = "purged";
 

@@ -175,29 +175,14 @@ pub(crate) fn refused(refusal: &Refusal) -> ApiError {
     let detail = refusal.detail.clone();
     match refusal.kind {
         RefusalKind::NotFound => no_queue(),
-        RefusalKind::AccessDenied
-        | RefusalKind::Unexplained
-        | RefusalKind::BadCredentials
-        | RefusalKind::Locked => ApiError::sender("AccessDeniedException", detail)
+        RefusalKind::Locked => ApiError::sender("AccessDeniedException", detail)
             .in_query("AccessDenied")
             .with_status(403),
-        RefusalKind::RateExceeded | RefusalKind::QueueFull => {
-            ApiError::sender("RequestThrottled", detail).in_query("RequestThrottled")
-        }
-        RefusalKind::QuotaExceeded => ApiError::sender("OverLimit", detail).with_status(403),
-        RefusalKind::StorageFull | RefusalKind::NotActive => {
-            ApiError::receiver(503, "ServiceUnavailable", detail)
-        }
         RefusalKind::TooLarge | RefusalKind::InvalidName | RefusalKind::InvalidArgument => {
-            ApiError::sender("InvalidParameterValue", detail)
+            invalid_parameter(detail)
         }
         RefusalKind::NotImplemented => ApiError::sender("UnsupportedOperation", detail)
             .in_query("AWS.SimpleQueueService.UnsupportedOperation"),
-        RefusalKind::UnknownDelivery
-        | RefusalKind::NotOut
-        | RefusalKind::Inequivalent
-        | RefusalKind::InUse
-        | RefusalKind::NotEmpty
-        | RefusalKind::Internal => ApiError::receiver(500, "InternalFailure", detail),
+        _ => ApiError::refused(refusal),
     }
 }

@@ -172,6 +172,10 @@ impl Broker {
         };
         let declared = queue.declared.clone();
         if !declared.doomed {
+            let name = (declared.vhost, declared.name.clone());
+            if self.soft.listed.contains(&name) {
+                self.soft.deleted.add(name, at.now);
+            }
             self.unlist_queue(id, &declared);
         }
         if doomed {

@@ -122,9 +122,12 @@ impl Broker {
             } => self.declare_deleted(from, vhost, name, *if_unused, *if_empty, draft),
             Declare::NewQueue {
                 name,
+                unless_deleted_ms,
                 attributes,
                 notes,
-            } => self.declare_new_queue(vhost, name, attributes, notes, draft),
+            } => {
+                self.declare_new_queue(vhost, name, *unless_deleted_ms, (attributes, notes), draft)
+            }
             Declare::Alter {
                 name,
                 version,

@@ -126,14 +126,21 @@ impl Broker {
         &self,
         vhost: VhostId,
         name: &Name,
-        attributes: &QueueAttributes,
-        notes: &Notes,
+        unless_deleted_ms: u64,
+        (attributes, notes): (&QueueAttributes, &Notes),
         draft: &mut Draft<'_>,
     ) -> Result<(Name, u64, u32), Refusal> {
         if self.named(vhost, name).is_some() {
             return Err(refusal(
                 RefusalKind::Inequivalent,
                 format!("queue '{}' exists", shown(name)),
+            ));
+        }
+        let deleted = self.soft.deleted.time(&(vhost, name.clone()));
+        if deleted.is_some_and(|time| draft.now.since(time) < unless_deleted_ms) {
+            return Err(refusal(
+                RefusalKind::InUse,
+                format!("queue '{}' was deleted a moment ago", shown(name)),
             ));
         }
         declare::check_queue_name(name)?;

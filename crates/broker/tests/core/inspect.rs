@@ -31,9 +31,44 @@ fn declared(rig: &mut Rig, by: SessionId, declare: Declare) -> Result<(), Refusa
 fn new_queue(name: &str, attributes: QueueAttributes, notes: Notes) -> Declare {
     Declare::NewQueue {
         name: name.to_owned().into(),
+        unless_deleted_ms: 0,
         attributes: Box::new(attributes),
         notes,
     }
+}
+
+#[test]
+fn a_name_may_be_wanted_only_when_its_queue_has_been_gone_for_a_while() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    let wanted = |name: &str| Declare::NewQueue {
+        name: name.to_owned().into(),
+        unless_deleted_ms: 60_000,
+        attributes: Box::default(),
+        notes: Vec::new(),
+    };
+    let deleted = |name: &str| Declare::DeleteQueue {
+        name: name.to_owned().into(),
+        if_unused: false,
+        if_empty: false,
+    };
+    assert_eq!(declared(&mut rig, a, wanted("q")), Ok(()));
+    assert_eq!(declared(&mut rig, a, deleted("q")), Ok(()));
+    assert_eq!(declared(&mut rig, a, wanted("q")), Err(RefusalKind::InUse));
+    assert_eq!(declared(&mut rig, a, wanted("other")), Ok(()));
+    rig.tick(30_000);
+    // Who does not mind has it at once; deleted again, it is so from then on.
+    let plain = QueueAttributes::default();
+    assert_eq!(
+        declared(&mut rig, a, new_queue("q", plain, Vec::new())),
+        Ok(())
+    );
+    assert_eq!(declared(&mut rig, a, deleted("q")), Ok(()));
+    rig.tick(59_999);
+    assert_eq!(declared(&mut rig, a, wanted("q")), Err(RefusalKind::InUse));
+    rig.tick(1);
+    assert_eq!(declared(&mut rig, a, wanted("q")), Ok(()));
+    rig.check_replay();
 }
 
 fn note(name: &'static str, text: &'static str) -> (Bytes, Bytes) {
