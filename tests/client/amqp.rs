@@ -154,9 +154,20 @@ impl Amqp {
         queue: &str,
         options: BasicConsumeOptions,
     ) -> anyhow::Result<Deliveries> {
+        self.consume_from(queue, options, FieldTable::default())
+            .await
+    }
+
+    /// The same with arguments.
+    pub(crate) async fn consume_from(
+        &self,
+        queue: &str,
+        options: BasicConsumeOptions,
+        arguments: FieldTable,
+    ) -> anyhow::Result<Deliveries> {
         let consumer = self
             .channel
-            .basic_consume(queue.into(), "".into(), options, FieldTable::default())
+            .basic_consume(queue.into(), "".into(), options, arguments)
             .await?;
         let (sender, inbox) = unbounded_channel();
         // The delegate is called in the order of delivery; only what it returns runs beside others.
