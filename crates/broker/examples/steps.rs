@@ -112,6 +112,7 @@ fn publish(address: Address, durable: bool) -> Command {
         mandatory: false,
         create: false,
         inbound_id: None,
+        or_stream: false,
         hash_key: None,
     })
 }

@@ -158,9 +158,11 @@ pub(crate) struct Bound {
     pub(crate) binding: Option<Box<Binding>>,
     /// The queue it feeds, if it feeds one.
     pub(crate) queue: Option<QueueId>,
+    /// The stream it feeds, if it feeds one.
+    pub(crate) stream: Option<StreamId>,
     pub(crate) soft: bool,
 }
-wire_fields!(Bound { 1 => vhost, 2 => binding, 3 => queue });
+wire_fields!(Bound { 1 => vhost, 2 => binding, 3 => queue, 4 => stream });
 
 /// A message's place in a queue.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -26,6 +26,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Target {
     Queue(QueueId),
+    Stream(StreamId),
     Exchange(Name),
     /// A client session's topic subscription, with what its deliveries need.
     Client {
@@ -392,6 +393,8 @@ pub(crate) struct Soft {
     pub(crate) routes: FxHashMap<(VhostId, Name), Exchange<Target>>,
     /// Exchanges that a queue is bound to, with the bindings' keys.
     pub(crate) bound: BTreeMap<QueueId, BTreeSet<Vec<u8>>>,
+    /// The same of streams.
+    pub(crate) stream_bound: BTreeMap<StreamId, BTreeSet<Vec<u8>>>,
     pub(crate) timers: BTreeSet<(Timestamp, Timer)>,
     /// Queues that may have something to deliver, in their round.
     pub(crate) pump: BTreeMap<u64, QueueId>,

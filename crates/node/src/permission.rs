@@ -295,6 +295,7 @@ impl<'a> Asker<'a> {
                 match &binding.target {
                     BindTarget::Queue(name) if self.is_own(name) => Ok(()),
                     BindTarget::Queue(name) => self.ask(Action::Publish, What::Queue(name)),
+                    BindTarget::Stream(name) => self.ask(Action::Publish, What::Stream(name)),
                     BindTarget::Exchange(name) => {
                         self.ask(Action::Publish, What::exchange(name, Keys::All))
                     }

@@ -178,6 +178,7 @@ fn publish(queue: &str, number: u64, len: usize) -> Command {
         mandatory: false,
         create: true,
         inbound_id: None,
+        or_stream: false,
         hash_key: None,
     })
 }

@@ -242,6 +242,8 @@ pub struct Publish {
     pub mandatory: bool,
     /// For `Kind::Queue`: make the queue (durable, plain) when there is none.
     pub create: bool,
+    /// For `Kind::Queue`: it goes to the stream of that name when there is no such queue (AMQP: DOORS 6).
+    pub or_stream: bool,
     /// The client's id of an exactly-once publish: a repeat is confirmed again and not published.
     pub inbound_id: Option<u16>,
     /// For `Kind::Stream`: the hash that chooses the shard, instead of the MD5 of the partition key.

@@ -93,7 +93,7 @@ pub struct QueueOptions {
     /// What it does.
     pub attributes: QueueAttributes,
     /// The declaration as the protocol compares it (flags and arguments, canonical bytes). `None`: this door does not
-    /// compare (STOMP, MQTT). Kept verbatim; two unequal declarations are `Inequivalent`, and so is `None` with an attribute
+    /// compare (STOMP, MQTT), and does not mind a stream of that name. Kept verbatim; two unequal declarations are `Inequivalent`, and so is `None` with an attribute
     /// that the queue does not have.
     pub declaration: Option<Bytes>,
 }
@@ -136,6 +136,8 @@ pub enum BindTarget {
     Queue(Name),
     /// Another exchange.
     Exchange(Name),
+    /// A stream.
+    Stream(Name),
 }
 
 /// A binding. Equal in all fields is the same binding.

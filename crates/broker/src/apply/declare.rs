@@ -338,6 +338,15 @@ impl Broker {
                     .insert(binding_key(binding));
                 Target::Queue(queue)
             }
+            (BindTarget::Stream(_), _) => {
+                let Some(stream) = it.stream else { return };
+                self.soft
+                    .stream_bound
+                    .entry(stream)
+                    .or_default()
+                    .insert(binding_key(binding));
+                Target::Stream(stream)
+            }
             (BindTarget::Exchange(name), _) => Target::Exchange(name.clone()),
             (BindTarget::Queue(_), None) => return,
         };
@@ -358,7 +367,7 @@ impl Broker {
 
     /// Forgets a binding. An auto-delete exchange that loses its last one goes by a change of its own: whether it was the
     /// last may depend on soft bindings.
-    fn drop_binding(&mut self, vhost: VhostId, key: &[u8]) {
+    pub(super) fn drop_binding(&mut self, vhost: VhostId, key: &[u8]) {
         let place = (vhost, key.to_vec());
         let Some(bound) = self
             .durable
@@ -380,6 +389,16 @@ impl Broker {
                     }
                 }
                 Target::Queue(queue)
+            }
+            (BindTarget::Stream(_), _) => {
+                let Some(stream) = bound.stream else { return };
+                if let Some(bound) = self.soft.stream_bound.get_mut(&stream) {
+                    bound.remove(key);
+                    if bound.is_empty() {
+                        self.soft.stream_bound.remove(&stream);
+                    }
+                }
+                Target::Stream(stream)
             }
             (BindTarget::Exchange(name), _) => Target::Exchange(name.clone()),
             (BindTarget::Queue(_), None) => return,

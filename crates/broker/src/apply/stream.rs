@@ -64,6 +64,9 @@ impl Broker {
             stream.declared.doomed = true;
             self.counters.streams -= 1;
             self.soft.stream_names.remove(&key);
+            for binding in self.soft.stream_bound.remove(&id).unwrap_or_default() {
+                self.drop_binding(key.0, &binding);
+            }
             self.end_reads(id);
         }
         if it.doomed {

@@ -9,7 +9,7 @@ use session::{
     Outcome, QueueId, QueueOptions, RefusalKind, SessionId, Will,
 };
 
-use super::{consumer_lane, declare::two_words, draft::Draft, refusal};
+use super::{consumer_lane, declare::two_words, draft::Draft, publish::Missing, refusal};
 use crate::{
     Broker, Context, Decision, Effect, SessionInfo, Wait,
     change::{
@@ -434,7 +434,7 @@ impl Broker {
             None => Arc::clone(&will.message),
         };
         draft.count(Tally::Will, 1);
-        let placed = self.place(&message, false, false, None, Some(number), draft);
+        let placed = self.place(&message, false, Missing::Nothing, None, Some(number), draft);
         if placed.refused.is_some() {
             draft.count(Tally::RefusedPublish, 1);
         }

@@ -243,6 +243,13 @@ impl Broker {
                 format!("no queue '{}'", shown(name)),
             ));
         }
+        // DOORS 6: who compares declarations reads and writes either kind by the bare name.
+        if options.declaration.is_some() && self.stream_named(vhost, name).is_some() {
+            return Err(refusal(
+                RefusalKind::Inequivalent,
+                format!("'{}' is a stream", shown(name)),
+            ));
+        }
         let name = if name.is_empty() {
             self.free_name(vhost, "amq.gen-", draft)
         } else {
@@ -400,7 +407,12 @@ impl Broker {
     }
 
     /// Auto-delete exchanges whose last binding goes with `removed` go too, and so on.
-    fn drop_exchanges_left(&self, vhost: VhostId, removed: Vec<Vec<u8>>, draft: &mut Draft<'_>) {
+    pub(super) fn drop_exchanges_left(
+        &self,
+        vhost: VhostId,
+        removed: Vec<Vec<u8>>,
+        draft: &mut Draft<'_>,
+    ) {
         let mut removed: BTreeSet<Vec<u8>> = removed.into_iter().collect();
         let mut dropped = BTreeSet::new();
         loop {
@@ -611,13 +623,27 @@ impl Broker {
         if routes.is_some_and(|routes| !routes.takes(&binding.filter)) {
             return Err(unsuitable(binding));
         }
-        let key = (vhost, binding_key(binding));
-        let known = self
-            .durable
-            .bindings
-            .get(&key)
-            .or_else(|| self.soft.bindings.get(&key));
-        if let Some(bound) = known {
+        let find = |binding: &Binding| {
+            let key = (vhost, binding_key(binding));
+            let known = self
+                .durable
+                .bindings
+                .get(&key)
+                .or_else(|| self.soft.bindings.get(&key));
+            known.map(|bound| (key, bound))
+        };
+        // DOORS 6: what goes by the name of a queue may be a stream.
+        let of_stream = |name: &Name| {
+            find(&Binding {
+                target: BindTarget::Stream(name.clone()),
+                ..binding.clone()
+            })
+        };
+        let known = find(binding).or_else(|| match &binding.target {
+            BindTarget::Queue(name) => of_stream(name),
+            _ => None,
+        });
+        if let Some((key, bound)) = known {
             draft.change(Kind::Unbound(Box::new(bound.clone())));
             self.drop_exchanges_left(vhost, vec![key.1], draft);
         }
@@ -651,6 +677,7 @@ impl Broker {
         if !routes.takes(&binding.filter) {
             return Err(unsuitable(binding));
         }
+        let mut stream = None;
         let (queue, durable) = match &binding.target {
             BindTarget::Queue(name) => {
                 let id = self
@@ -666,6 +693,11 @@ impl Broker {
                 // [AMQP-queue.bind.transient-exchange], [AMQP-queue.bind.durable-exchange]
                 (None, target.durable)
             }
+            BindTarget::Stream(name) => {
+                let found = self.stream_named(vhost, name);
+                stream = Some(found.ok_or_else(|| missing("stream", name))?.0);
+                (None, true)
+            }
         };
         // What is kept must not pin the read buffer that it came in.
         let mut bytes = Vec::new();
@@ -676,6 +708,7 @@ impl Broker {
             vhost,
             binding: Some(Box::new(own)),
             queue,
+            stream,
             soft: !(durable && exchange.durable),
         })
     }

@@ -55,6 +55,26 @@ pub(crate) enum Admission {
     Discard(Tally),
 }
 
+/// What takes a message that is published to a queue which is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    Nothing,
+    /// The queue, which is made.
+    Make,
+    /// The stream of that name.
+    Stream,
+}
+
+impl Missing {
+    pub(crate) const fn of(publish: &Publish) -> Self {
+        match (publish.create, publish.or_stream) {
+            (true, _) => Self::Make,
+            (false, true) => Self::Stream,
+            (false, false) => Self::Nothing,
+        }
+    }
+}
+
 /// A delivery that no queue will know of (QoS 0).
 pub(crate) struct Direct {
     pub(crate) session: SessionId,
@@ -103,7 +123,7 @@ impl Broker {
         let placed = self.place(
             &publish.message,
             publish.token.is_some(),
-            publish.create,
+            Missing::of(publish),
             inbound,
             client.map(|(number, _)| number),
             draft,
@@ -175,7 +195,7 @@ impl Broker {
         &self,
         message: &Arc<Message>,
         confirmed: bool,
-        create: bool,
+        missing: Missing,
         inbound: Option<(ClientNo, u16)>,
         publisher: Option<ClientNo>,
         draft: &mut Draft<'_>,
@@ -184,7 +204,7 @@ impl Broker {
             refused: Some(refusal),
             ..Placed::default()
         };
-        let routed = match self.resolve(message, create, publisher, draft) {
+        let routed = match self.resolve(message, missing, publisher, draft) {
             Ok(routed) => routed,
             Err(refusal) => return refused(refusal),
         };
@@ -268,7 +288,10 @@ impl Broker {
                 }
             }
         }
-        if message.address.kind == AddressKind::Stream {
+        if matches!(
+            message.address.kind,
+            AddressKind::Stream | AddressKind::Queue
+        ) {
             placed.record = records.first().and_then(|record| self.record_place(record));
         }
         let published = Published {
@@ -302,7 +325,7 @@ impl Broker {
     fn resolve(
         &self,
         message: &Message,
-        create: bool,
+        missing: Missing,
         publisher: Option<ClientNo>,
         draft: &mut Draft<'_>,
     ) -> Result<Routed, Refusal> {
@@ -365,10 +388,13 @@ impl Broker {
         if address.kind != AddressKind::Queue || named.is_some() {
             return Ok(routed);
         }
+        if missing != Missing::Stream {
+            routed.streams.clear();
+        }
         // An earlier publish of the same transaction may have made it.
         match draft.made(address.vhost, &address.name) {
             Some(queue) => routed.queues.push(queue),
-            None if create => {
+            None if missing == Missing::Make => {
                 let queue = self.create_queue(address.vhost, &address.name, draft)?;
                 routed.queues.push(queue);
             }

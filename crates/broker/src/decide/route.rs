@@ -104,8 +104,19 @@ impl Broker {
         let mut routed = Routed::default();
         if exchange.is_empty() {
             for key in keys {
-                routed.queues.extend(self.named(vhost, &queue_name(key)));
+                let name = queue_name(key);
+                match self.named(vhost, &name) {
+                    Some(queue) => routed.queues.push(queue),
+                    // DOORS 6: a bare name is the queue, if there is one, else the stream.
+                    None => {
+                        let found = self.stream_named(vhost, &name);
+                        routed
+                            .streams
+                            .extend(found.map(|(stream, _)| StreamMatch::of(stream)));
+                    }
+                }
             }
+            routed.streams.dedup();
             routed.queues.sort_unstable();
             // [AMQP-queue.bind.unique]
             routed.queues.dedup();
@@ -118,6 +129,7 @@ impl Broker {
             ));
         }
         let mut clients = Vec::new();
+        let mut streams = Vec::new();
         let mut visited: SmallVec<[Name; 2]> = SmallVec::new();
         let mut open: SmallVec<[Name; 2]> = SmallVec::new();
         open.push(exchange.clone());
@@ -144,6 +156,7 @@ impl Broker {
             for target in found.drain(..) {
                 match target {
                     Target::Queue(queue) => routed.queues.push(queue),
+                    Target::Stream(stream) => streams.push(stream),
                     Target::Exchange(next) => open.push(next),
                     Target::Client { .. } => clients.push(target),
                 }
@@ -151,6 +164,9 @@ impl Broker {
         }
         routed.queues.sort_unstable();
         routed.queues.dedup();
+        streams.sort_unstable();
+        streams.dedup();
+        routed.streams = streams.into_iter().map(StreamMatch::of).collect();
         clients.sort();
         clients.dedup();
         (routed.clients, routed.withheld) = fold(&clients, publisher);

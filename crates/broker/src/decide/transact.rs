@@ -7,7 +7,11 @@ use std::sync::Arc;
 
 use session::{Event, Operation, Refusal, RefusalKind, SessionId, Transact};
 
-use super::{draft::Draft, publish::fits_alone, refusal};
+use super::{
+    draft::Draft,
+    publish::{Missing, fits_alone},
+    refusal,
+};
 use crate::{
     BodyAt, Broker, Wait,
     change::{Change, Kind, Transaction},
@@ -78,7 +82,7 @@ impl Broker {
                     let placed = self.place(
                         &publish.message,
                         true,
-                        publish.create,
+                        Missing::of(publish),
                         None,
                         publisher,
                         draft,

@@ -154,12 +154,17 @@ impl Wire for BindTarget {
                 out.push(1);
                 name.put(out);
             }
+            Self::Stream(name) => {
+                out.push(2);
+                name.put(out);
+            }
         }
     }
     fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
         match reader.u8()? {
             0 => Wire::read(reader).map(Self::Queue),
             1 => Wire::read(reader).map(Self::Exchange),
+            2 => Wire::read(reader).map(Self::Stream),
             tag => Err(DecodeError::Unknown {
                 what: "binding target",
                 tag: u64::from(tag),

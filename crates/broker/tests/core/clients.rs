@@ -230,6 +230,7 @@ fn inbound_ids_are_held_until_released_and_survive() {
                 mandatory: false,
                 create: false,
                 inbound_id: Some(id),
+                or_stream: false,
                 hash_key: None,
             }),
         );

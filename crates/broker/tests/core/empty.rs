@@ -95,6 +95,7 @@ fn a_purge_drops_what_was_available_when_it_began_and_then_says_how_many() {
         mandatory: false,
         create: false,
         inbound_id: None,
+        or_stream: false,
         hash_key: None,
     };
     only(&mut rig, |broker, cx, out| {

@@ -487,6 +487,7 @@ impl Play {
                             mandatory: false,
                             create: true,
                             inbound_id: None,
+                            or_stream: false,
                             hash_key: None,
                         })
                     })

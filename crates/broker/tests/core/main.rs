@@ -8,6 +8,7 @@ mod pulls;
 mod queues;
 mod retained;
 mod rig;
+mod stream_doors;
 mod streams;
 mod topics;
 mod transactions;

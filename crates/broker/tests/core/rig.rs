@@ -464,6 +464,7 @@ impl Rig {
                 mandatory: false,
                 create: false,
                 inbound_id: None,
+                or_stream: false,
                 hash_key: None,
             }),
         );
@@ -487,6 +488,7 @@ impl Rig {
                 mandatory: false,
                 create: false,
                 inbound_id: None,
+                or_stream: false,
                 hash_key: None,
             }),
         );

@@ -203,6 +203,7 @@ fn a_hash_key_chooses_the_shard_instead_of_the_key() {
                 mandatory: false,
                 create: false,
                 inbound_id: None,
+                or_stream: false,
                 hash_key: Some(hash),
             }),
         );
@@ -684,6 +685,7 @@ fn a_transaction_gives_its_records_their_places_at_once() {
             mandatory: false,
             create: false,
             inbound_id: None,
+            or_stream: false,
             hash_key: None,
         })
     };

@@ -124,6 +124,7 @@ fn doors_17_nothing_matched_is_success_and_mandatory_is_returned_first() {
             mandatory: true,
             create: false,
             inbound_id: None,
+            or_stream: false,
             hash_key: None,
         }),
     );

@@ -14,6 +14,7 @@ fn publish(queue: &str, body: &str) -> Operation {
         mandatory: true,
         create: false,
         inbound_id: None,
+        or_stream: false,
         hash_key: None,
     })
 }

@@ -407,6 +407,7 @@ impl Model {
             mandatory: false,
             create: false,
             inbound_id: None,
+            or_stream: false,
             hash_key: None,
         };
         // A full queue may refuse it: there is nobody to be told.

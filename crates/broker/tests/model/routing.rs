@@ -158,6 +158,7 @@ impl Model {
                 match &bound.binding.target {
                     BindTarget::Queue(_) => routed.queues.extend(bound.queue),
                     BindTarget::Exchange(next) => open.push(next.clone()),
+                    BindTarget::Stream(_) => unreachable!("these histories have no streams"),
                 }
             }
             if name == "amq.topic" {
@@ -317,6 +318,7 @@ impl Model {
                 let target = self.exchange(name).ok_or(RefusalKind::NotFound)?;
                 (None, target.options.durable)
             }
+            BindTarget::Stream(_) => unreachable!("these histories have no streams"),
         };
         if !self.bindings.iter().any(|b| b.binding == *binding) {
             self.bindings.push(Bound {

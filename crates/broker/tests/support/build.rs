@@ -101,6 +101,7 @@ pub(crate) fn publish(message: Message) -> Publish {
         mandatory: false,
         create: false,
         inbound_id: None,
+        or_stream: false,
         hash_key: None,
     }
 }

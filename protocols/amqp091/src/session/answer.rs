@@ -8,7 +8,7 @@ use super::{
     consume::REPLY_QUEUE,
     publish::refused_publish,
     step::Step,
-    streams::{Asked, cannot},
+    streams::{Asked, cannot, stream_named},
     topology::{binding_command, called, reread},
 };
 use crate::{
@@ -169,6 +169,15 @@ impl Channel {
             ) => {
                 self.on_stream_declared((shown, no_wait), wanted.as_deref(), &stream, step)?;
             }
+            (Pending::StreamMake { shown, .. }, Event::Declared { .. }) => {
+                let it = called("queue", &shown, step.shared);
+                return Err(Fault::new(
+                    ReplyCode::PreconditionFailed,
+                    format!(
+                        "inequivalent arg 'x-queue-type' for {it}: received 'stream' but it is a queue"
+                    ),
+                ));
+            }
             (Pending::StreamDelete { refuses: true, .. }, Event::Stream { .. }) => {
                 return Err(Fault::new(
                     ReplyCode::NotImplemented,
@@ -213,6 +222,14 @@ impl Channel {
                 no_wait,
             } if refusal.kind == RefusalKind::NotFound => {
                 self.delete_stream(name, (conditions, no_wait), step);
+                Ok(())
+            }
+            Pending::StreamMake {
+                shown,
+                no_wait,
+                asked,
+            } if refusal.kind == RefusalKind::NotFound => {
+                self.make_stream(shown, no_wait, *asked, step);
                 Ok(())
             }
             Pending::QueuePurge { name, .. } if refusal.kind == RefusalKind::NotFound => {
@@ -309,9 +326,41 @@ impl Channel {
                 });
                 Ok(())
             }
+            // DOORS 6: what has the name may be a stream.
+            Pending::Bind {
+                mut binding,
+                remove: false,
+                retried,
+                arguments,
+                reply,
+            } if refusal.kind == RefusalKind::NotFound
+                && matches!(&binding.target, session::BindTarget::Queue(_))
+                && !refusal.detail.contains("exchange") =>
+            {
+                if let session::BindTarget::Queue(name) = binding.target {
+                    let name = stream_named(&name).unwrap_or(name);
+                    binding.target = session::BindTarget::Stream(name);
+                }
+                let again = Pending::Bind {
+                    binding: binding.clone(),
+                    remove: false,
+                    retried,
+                    arguments,
+                    reply,
+                };
+                let token = self.wait(step, waiting.method, again);
+                step.command(Command::Declare {
+                    token,
+                    lane: self.lane(),
+                    declare: binding_command(binding, false),
+                });
+                Ok(())
+            }
             Pending::Bind { binding, .. } => {
                 let (kind, name) = match &binding.target {
-                    session::BindTarget::Queue(name) if !refusal.detail.contains("exchange") => {
+                    session::BindTarget::Queue(name) | session::BindTarget::Stream(name)
+                        if !refusal.detail.contains("exchange") =>
+                    {
                         ("queue", name.clone())
                     }
                     session::BindTarget::Exchange(name)
@@ -344,6 +393,7 @@ impl Channel {
             | Pending::QueueDelete { name, .. }
             | Pending::Get { queue: name, .. }
             | Pending::StreamDeclare { shown: name, .. }
+            | Pending::StreamMake { shown: name, .. }
             | Pending::StreamAsked { shown: name, .. }
             | Pending::Consume { queue: name, .. } => Err(phrase(&refusal, "queue", &name, step)),
             Pending::ExchangeDeclare { name, .. } | Pending::ExchangeDelete { name, .. } => {

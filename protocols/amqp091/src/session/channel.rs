@@ -84,6 +84,12 @@ pub(crate) enum Pending {
         conditions: bool,
         no_wait: bool,
     },
+    /// Whether there is a queue of the name that a stream is to have.
+    StreamMake {
+        shown: Bytes,
+        no_wait: bool,
+        asked: Box<(Wanted, StreamAttributes)>,
+    },
     /// A stream under the name of a queue, as the client writes it.
     StreamDeclare {
         shown: Bytes,

@@ -62,6 +62,7 @@ impl Channel {
             mandatory: publish.mandatory,
             create: false,
             inbound_id: None,
+            or_stream: true,
             hash_key: None,
         };
         match &mut self.mode {

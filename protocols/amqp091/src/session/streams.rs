@@ -13,7 +13,7 @@
 
 use bytes::Bytes;
 use message::{Name, Properties, Timestamp, Value};
-use session::{Command, Source, StreamAttributes, StreamInfo, StreamStart, StreamTo};
+use session::{Command, Declare, Source, StreamAttributes, StreamInfo, StreamStart, StreamTo};
 
 use super::{
     channel::{Channel, Pending},
@@ -89,20 +89,50 @@ impl Channel {
             ));
         }
         let (attributes, wanted) = arguments::stream_options(declare, &of)?;
-        let notes = vec![(Bytes::from_static(DECLARATION), wanted.queue_bytes())];
-        let wanted = Box::new((wanted, attributes.clone()));
+        let asked = (wanted, attributes);
+        if stream_named(&shown).is_some() {
+            self.make_stream(shown, declare.no_wait, asked, step);
+            return Ok(());
+        }
+        // DOORS 6: a bare name is the queue, if there is one, and then no stream can be declared by it.
+        let pending = Pending::StreamMake {
+            shown: shown.clone(),
+            no_wait: declare.no_wait,
+            asked: Box::new(asked),
+        };
+        let token = self.wait(step, (50, 10), pending);
+        step.command(Command::Declare {
+            token,
+            lane: self.lane(),
+            declare: Declare::Queue {
+                name: shown,
+                passive: true,
+                options: Box::default(),
+            },
+        });
+        Ok(())
+    }
+
+    /// Makes the stream, if there is none.
+    pub(crate) fn make_stream(
+        &mut self,
+        shown: Bytes,
+        no_wait: bool,
+        asked: (Wanted, StreamAttributes),
+        step: &mut Step<'_>,
+    ) {
+        let name = stream_named(&shown).unwrap_or_else(|| shown.clone());
         let to = StreamTo::Ensure {
-            attributes,
+            attributes: asked.1.clone(),
             shards: 1,
-            notes,
+            notes: vec![(Bytes::from_static(DECLARATION), asked.0.queue_bytes())],
         };
         let pending = Pending::StreamDeclare {
             shown,
-            no_wait: declare.no_wait,
-            wanted: Some(wanted),
+            no_wait,
+            wanted: Some(Box::new(asked)),
         };
         self.stream(step, (50, 10), (name, to), pending);
-        Ok(())
     }
 
     /// A passive `queue.declare` that found no queue, or names a stream.

@@ -165,6 +165,7 @@ fn binding(verb: &str, one: &Binding) -> String {
     let target = match &one.target {
         BindTarget::Queue(name) => format!("queue {}", text(name)),
         BindTarget::Exchange(name) => format!("exchange {}", text(name)),
+        BindTarget::Stream(name) => format!("stream {}", text(name)),
     };
     format!(
         "{verb} {} to {target}: {}",

@@ -159,6 +159,7 @@ impl Inbound {
             // DOORS rule 10: publishing to `$queue/x` makes no queue.
             create: false,
             inbound_id: publish.packet_id.filter(|_| publish.qos == 2),
+            or_stream: false,
             hash_key: None,
         }));
         Ok(())

@@ -156,6 +156,7 @@ impl Conversation {
             mandatory: false,
             create,
             inbound_id: None,
+            or_stream: false,
             hash_key: None,
         })
     }

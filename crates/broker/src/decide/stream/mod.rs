@@ -199,10 +199,19 @@ impl Broker {
 
     fn delete_stream(&self, id: StreamId, stream: &Stream, draft: &mut Draft<'_>) {
         self.refuse_reads(id, draft);
+        let bound: Vec<_> = self
+            .soft
+            .stream_bound
+            .get(&id)
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect();
         draft.change(Kind::StreamDeleted(StreamDeleted {
             stream: id,
             doomed: stream.records.len() > u64::from(self.config.empty_slice),
         }));
+        self.drop_exchanges_left(stream.declared.vhost, bound, draft);
     }
 
     /// A stream as it is.
