@@ -79,6 +79,7 @@ impl Put {
             mandatory: false,
             create: false,
             inbound_id: None,
+            or_stream: false,
             hash_key: self.hash,
         })
     }

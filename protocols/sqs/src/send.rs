@@ -187,6 +187,7 @@ impl Sent {
             mandatory: false,
             create: false,
             inbound_id: None,
+            or_stream: false,
             hash_key: None,
         })
     }

@@ -325,6 +325,7 @@ impl Core {
             mandatory: false,
             create: false,
             inbound_id: None,
+            or_stream: false,
             hash_key: None,
         };
         self.publish(&publish).expect("the stream is there");
