@@ -73,7 +73,7 @@ pub struct Refusal {
     /// What a person reads.
     pub detail: Cow<'static, str>,
     /// For `Inequivalent`, and for `Locked` where it is another's queue: the declaration that is there, as the protocol gave it (`QueueOptions::declaration`), so that it
-    /// can say what differs in its own words.
+    /// can say what differs in its own words. For `RateExceeded` of a publish: the number of the shard, in decimal.
     pub known: Option<Bytes>,
 }
 

@@ -1,7 +1,9 @@
 //! Errors in the words of Kinesis.
 
 use aws::{ApiError, Call, Operation};
-use session::{Event, Refusal, RefusalKind};
+use session::{Event, Refusal, RefusalKind, ShardNo};
+
+use crate::shard;
 
 /// The code of what is not there.
 pub(crate) const NOT_FOUND: &str = "ResourceNotFoundException";
@@ -137,13 +139,7 @@ pub(crate) fn refused(call: &Call, name: &str, refusal: &Refusal) -> ApiError {
                 ),
             )
         }
-        RefusalKind::RateExceeded => ApiError::sender(
-            THROUGHPUT,
-            format!(
-                "Rate exceeded for stream {name} under account {}.",
-                call.account
-            ),
-        ),
+        RefusalKind::RateExceeded => rate(call, name, &shard_of(refusal)),
         RefusalKind::QuotaExceeded => ApiError::sender(LIMIT, detail()),
         RefusalKind::Inequivalent
         | RefusalKind::InUse
@@ -166,6 +162,18 @@ pub(crate) fn refused(call: &Call, name: &str, refusal: &Refusal) -> ApiError {
         }
         RefusalKind::Internal => ApiError::receiver(500, INTERNAL, detail()),
     }
+}
+
+/// The shard that a rate is exceeded for, as far as the core says which.
+fn shard_of(refusal: &Refusal) -> String {
+    refusal
+        .known
+        .as_deref()
+        .and_then(|number| std::str::from_utf8(number).ok()?.parse().ok())
+        .map_or_else(
+            || "of the record".to_owned(),
+            |number| shard::id(ShardNo(number)),
+        )
 }
 
 /// What an event says that is not the one that was asked for.

@@ -602,6 +602,7 @@ fn limits_of_a_shard_hold_for_writes_and_limited_reads_only() {
         panic!("not refused");
     };
     assert_eq!(refusal.kind, RefusalKind::RateExceeded);
+    assert_eq!(refusal.known.as_deref(), Some(&b"0"[..]), "the shard");
     rig.write(a, "s", "b", "the other shard");
     rig.tick(334);
     assert_eq!(

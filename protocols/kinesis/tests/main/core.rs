@@ -133,7 +133,8 @@ impl Core {
     fn answer(&mut self, command: Command) -> Event {
         let token = Token(0);
         if let Some(kind) = self.refusing.pop() {
-            let refusal = Refusal::new(kind, "refused by the test");
+            let shard = (kind == RefusalKind::RateExceeded).then(|| Bytes::from_static(b"0"));
+            let refusal = Refusal::new(kind, "refused by the test").but_known(shard);
             return match command {
                 Command::Publish(_) => Event::Published {
                     token,

@@ -281,7 +281,7 @@ fn records_of_one_request_fail_one_by_one() {
         answer["Records"][0],
         json!({
             "ErrorCode": "ProvisionedThroughputExceededException",
-            "ErrorMessage": "Rate exceeded for stream orders under account 123456789012.",
+            "ErrorMessage": "Rate exceeded for shard shardId-000000000000 in stream orders under account 123456789012.",
         })
     );
     assert!(answer["Records"][1].get("ErrorCode").is_none());

@@ -85,7 +85,8 @@ impl Broker {
                         shard.0,
                         shown(&stream.declared.name)
                     ),
-                ));
+                )
+                .but_known(Some(shard.0.to_string().into())));
             }
         }
         let offset = stream.records.next() + draft.record_comes(to.stream, shard, len);
