@@ -1,0 +1,363 @@
+//! ReceiveMessage.
+
+use std::sync::Arc;
+
+use aws::{Signature, Signer, Value, digest};
+use bytes::Bytes;
+use message::{Address, Message, Timestamp, Value as Property, VhostId};
+use session::{
+    Command, ConsumerId, Death, DeathReason, Delivery, DeliveryId, Event, Fifo, Lease, Pull,
+    QueueAttributes, QueueId, QueueInfo, RefusalKind, SubscriptionId, Via,
+};
+
+use crate::client::{Client, NOW, TOKEN, With, map, queue};
+
+pub(crate) fn delivery(message: Message) -> Delivery {
+    Delivery {
+        consumer: ConsumerId(0),
+        id: Some(DeliveryId {
+            queue: QueueId(5),
+            qseq: 8,
+        }),
+        message: Arc::new(message),
+        count: 2,
+        redelivered: true,
+        resent: false,
+        qos: 1,
+        retain: false,
+        subscriptions: Default::default(),
+        enqueued: Timestamp(1_699_999_999_000),
+        deaths: None,
+        readdressed: None,
+        first_delivered: Some(Timestamp(1_699_999_999_500)),
+        via: None,
+        record: None,
+    }
+}
+
+fn foreign(body: &'static [u8]) -> Message {
+    Message::new(Address::queue(VhostId::ROOT, "q"), Bytes::from_static(body))
+}
+
+pub(crate) fn pulled(deliveries: Vec<Delivery>) -> Event {
+    Event::Pulled {
+        token: TOKEN,
+        deliveries,
+        remaining: 0,
+    }
+}
+
+fn plain() -> QueueInfo {
+    queue("q", QueueAttributes::default())
+}
+
+fn all() -> Value {
+    map([
+        ("QueueUrl", "q".into()),
+        ("MessageAttributeNames", vec!["All".into()].into()),
+        ("MessageSystemAttributeNames", vec!["All".into()].into()),
+    ])
+}
+
+/// What a receive shows of one delivery.
+fn shown_by(client: &Client, queue: &QueueInfo, input: Value, delivery: Delivery) -> Value {
+    let mut dialogue = client.call("ReceiveMessage", input);
+    dialogue.look(queue);
+    dialogue.answer(|_| pulled(vec![delivery]));
+    let output = dialogue.output();
+    output.list("Messages")[0].clone()
+}
+
+fn shown(input: Value, delivery: Delivery) -> Value {
+    shown_by(&Client::default(), &plain(), input, delivery)
+}
+
+fn pull_of(queue: &QueueInfo, input: Value) -> Pull {
+    let client = Client::default();
+    let mut dialogue = client.call("ReceiveMessage", input);
+    dialogue.look(queue);
+    let mut pull = None;
+    dialogue.answer(|command| {
+        let Command::Pull(it) = command else {
+            panic!("{command:?}");
+        };
+        pull = Some(it.clone());
+        pulled(vec![])
+    });
+    assert_eq!(dialogue.output(), Value::empty());
+    pull.expect("set above")
+}
+
+#[test]
+fn what_a_receive_does_not_say_the_queue_says() {
+    let q = || map([("QueueUrl", "q".into())]);
+    let pull = pull_of(&plain(), q());
+    assert_eq!(
+        (pull.count, pull.lease, pull.wait_ms),
+        (1, Lease::Ms(30_000), 0)
+    );
+    assert_eq!(
+        (pull.out_max, pull.bytes_max, pull.attempt),
+        (Some(120_000), Some(1 << 20), None)
+    );
+    let mut set = queue(
+        "q",
+        QueueAttributes {
+            visibility_timeout_ms: Some(5000),
+            ..QueueAttributes::default()
+        },
+    );
+    set.notes = vec![("sqs.ReceiveMessageWaitTimeSeconds".into(), "20".into())];
+    let pull = pull_of(&set, q());
+    assert_eq!((pull.lease, pull.wait_ms), (Lease::Ms(5000), 20_000));
+    let said = q()
+        .with("MaxNumberOfMessages", 10i64)
+        .with("VisibilityTimeout", 0i64)
+        .with("WaitTimeSeconds", 0i64);
+    let pull = pull_of(&set, said);
+    assert_eq!(
+        (pull.count, pull.lease, pull.wait_ms),
+        (10, Lease::Ms(0), 0)
+    );
+}
+
+#[test]
+fn what_a_receive_may_not_ask_for_is_refused() {
+    let client = Client::default();
+    for (name, value) in [
+        ("MaxNumberOfMessages", 0i64),
+        ("MaxNumberOfMessages", 11),
+        ("WaitTimeSeconds", -1),
+        ("WaitTimeSeconds", 21),
+        ("VisibilityTimeout", -1),
+        ("VisibilityTimeout", 43_201),
+    ] {
+        let mut dialogue = client.call(
+            "ReceiveMessage",
+            map([("QueueUrl", "q".into()), (name, value.into())]),
+        );
+        dialogue.look(&plain());
+        let error = dialogue.error();
+        assert_eq!(error.code, "InvalidParameterValue");
+        assert!(
+            error
+                .message
+                .starts_with(&format!("Value {value} for parameter {name} is invalid."))
+        );
+    }
+    let names = map([
+        ("QueueUrl", "q".into()),
+        ("AttributeNames", vec!["Colour".into()].into()),
+    ]);
+    let mut dialogue = client.call("ReceiveMessage", names);
+    dialogue.look(&plain());
+    assert_eq!(dialogue.error().code, "InvalidAttributeName");
+    // Attempts are for FIFO queues.
+    let attempt = || {
+        map([
+            ("QueueUrl", "q".into()),
+            ("ReceiveRequestAttemptId", "a".into()),
+        ])
+    };
+    let mut dialogue = client.call("ReceiveMessage", attempt());
+    dialogue.look(&plain());
+    assert_eq!(dialogue.error().code, "InvalidParameterValue");
+    let fifo = Fifo {
+        dedup_by_content: false,
+        dedup_per_group: false,
+    };
+    let fifo = queue(
+        "q",
+        QueueAttributes {
+            fifo: Some(fifo),
+            ..QueueAttributes::default()
+        },
+    );
+    assert_eq!(
+        pull_of(&fifo, attempt()).attempt.as_deref(),
+        Some(&b"a"[..])
+    );
+    // Too many in flight: an error, but from a FIFO queue nothing.
+    let mut dialogue = client.call("ReceiveMessage", map([("QueueUrl", "q".into())]));
+    dialogue.look(&plain());
+    dialogue.refuse(RefusalKind::QuotaExceeded);
+    assert_eq!(dialogue.error().code, "OverLimit");
+    let mut dialogue = client.call("ReceiveMessage", map([("QueueUrl", "q".into())]));
+    dialogue.look(&fifo);
+    dialogue.refuse(RefusalKind::QuotaExceeded);
+    assert_eq!(dialogue.output(), Value::empty());
+}
+
+#[test]
+fn only_what_is_asked_for_is_shown() {
+    let mut message = foreign(b"hello");
+    for name in ["Custom1", "Custom2", "Other"] {
+        message.properties.push(name, Property::text("v"));
+    }
+    let names = |wanted: &[&str]| {
+        let wanted: Vec<Value> = wanted.iter().map(|name| (*name).into()).collect();
+        let input = map([
+            ("QueueUrl", "q".into()),
+            ("MessageAttributeNames", wanted.into()),
+        ]);
+        let shown = shown(input, delivery(message.clone()));
+        let names: Vec<String> = shown
+            .map("MessageAttributes")
+            .iter()
+            .map(|(name, _)| name.clone())
+            .collect();
+        assert_eq!(
+            shown.text("MD5OfMessageAttributes").is_some(),
+            !names.is_empty()
+        );
+        assert_eq!(shown.member("Attributes"), None);
+        names
+    };
+    assert!(names(&[]).is_empty());
+    assert_eq!(names(&["Custom.*"]), ["Custom1", "Custom2"]);
+    assert_eq!(names(&[".*"]), ["Custom1", "Custom2", "Other"]);
+    assert_eq!(names(&["All"]), ["Custom1", "Custom2", "Other"]);
+    assert_eq!(names(&["Other", "none"]), ["Other"]);
+}
+
+#[test]
+fn doors_b13_a_receive_is_counted_from_one_and_shows_where_a_dead_letter_came_from() {
+    let mut message = foreign(b"hello");
+    let fields = message.fields_mut();
+    fields.group = Some("g".into());
+    fields.dedup_id = Some("d".into());
+    fields.user_id = Some("someone".into());
+    message
+        .properties
+        .push("AWSTraceHeader", Property::text("Root=1"));
+    let mut dead = delivery(message);
+    let death = Death {
+        queue: "source".into(),
+        reason: DeathReason::Deliveries,
+        count: 1,
+        time: NOW,
+        exchange: Bytes::new(),
+        key: message::Levels::none(),
+        original_ttl_ms: None,
+    };
+    dead.deaths = Some(Arc::new(vec![death]));
+    let shown = shown(all(), dead);
+    assert_eq!(
+        shown.member("Attributes"),
+        Some(&map([
+            ("SenderId", "someone".into()),
+            ("SentTimestamp", "1699999999000".into()),
+            ("ApproximateReceiveCount", "2".into()),
+            ("ApproximateFirstReceiveTimestamp", "1699999999500".into()),
+            ("MessageDeduplicationId", "d".into()),
+            ("MessageGroupId", "g".into()),
+            ("AWSTraceHeader", "Root=1".into()),
+            (
+                "DeadLetterQueueSourceArn",
+                "arn:aws:sqs:us-east-1:000000000000:source".into()
+            ),
+        ]))
+    );
+    assert_eq!(shown.member("MessageAttributes"), None);
+    assert_eq!(
+        shown.text("MD5OfBody"),
+        Some("5d41402abc4b2a76b9719d911017c592")
+    );
+}
+
+#[test]
+fn doors_d22_a_body_that_sqs_cannot_show_is_base64() {
+    let q = || map([("QueueUrl", "q".into())]);
+    let binary = shown(q(), delivery(foreign(b"\0\xff")));
+    assert_eq!(binary.text("Body"), Some("AP8="));
+    let mark = map([
+        ("StringValue", "base64".into()),
+        ("DataType", "String".into()),
+    ]);
+    // Told though nobody asked.
+    assert_eq!(
+        binary.member("MessageAttributes"),
+        Some(&map([("bascule.body", mark)]))
+    );
+    assert_eq!(
+        binary.text("MD5OfBody"),
+        Some(&digest::hex(&digest::md5(b"AP8="))[..])
+    );
+    let text = shown(q(), delivery(foreign(b"text")));
+    assert_eq!(
+        (text.text("Body"), text.member("MessageAttributes")),
+        (Some("text"), None)
+    );
+    assert_eq!(shown(q(), delivery(foreign(b""))).text("Body"), Some(""));
+    let mut base64 = plain();
+    base64.notes = vec![("sqs.bascule.body".into(), "base64".into())];
+    let shown = shown_by(&Client::default(), &base64, q(), delivery(foreign(b"text")));
+    assert_eq!(shown.text("Body"), Some("dGV4dA=="));
+}
+
+#[test]
+fn a_message_without_an_id_of_its_own_always_has_the_same() {
+    let id = |qseq| {
+        let mut it = delivery(foreign(b"m"));
+        it.id = Some(DeliveryId {
+            queue: QueueId(5),
+            qseq,
+        });
+        shown(all(), it).text("MessageId").map(str::to_owned)
+    };
+    assert_eq!(id(1), id(1));
+    assert_ne!(id(1), id(2));
+}
+
+#[test]
+fn what_came_through_a_topic_is_in_its_envelope() {
+    let mut message = foreign(b"{\"a\":1}");
+    message.fields_mut().subject = Some("news".into());
+    message.fields_mut().message_id = Some(Property::Uuid([0x22; 16]));
+    message.properties.push("store", Property::text("books"));
+    let mut it = delivery(message);
+    it.via = Some(Arc::new(Via {
+        subscription: SubscriptionId([0x33; 16]),
+        vhost: "111111111111/eu-west-1".into(),
+        topic: "t".into(),
+        sequence: 4,
+    }));
+    let mut client = Client::default();
+    client.settings.signer = Some(Signer {
+        sign: Arc::new(|_, text, base| {
+            assert!(text.starts_with("Message\n{\"a\":1}\n"));
+            Some(Signature {
+                version: "1",
+                bytes: vec![1],
+                certificate_url: format!("{base}/c.pem"),
+            })
+        }),
+        certificate: Arc::new(|| None),
+    });
+    let shown = shown_by(&client, &plain(), all(), it);
+    assert_eq!(
+        shown.text("Body"),
+        Some(
+            r#"{
+  "Type" : "Notification",
+  "MessageId" : "22222222-2222-2222-2222-222222222222",
+  "TopicArn" : "arn:aws:sns:eu-west-1:111111111111:t",
+  "Subject" : "news",
+  "Message" : "{\"a\":1}",
+  "Timestamp" : "2023-11-14T22:13:19.000Z",
+  "SignatureVersion" : "1",
+  "Signature" : "AQ==",
+  "SigningCertURL" : "http://127.0.0.1:4566/c.pem",
+  "UnsubscribeURL" : "http://127.0.0.1:4566/?Action=Unsubscribe&SubscriptionArn=arn:aws:sns:eu-west-1:111111111111:t:33333333-3333-3333-3333-333333333333",
+  "MessageAttributes" : {
+    "store" : {"Type":"String","Value":"books"}
+  }
+}"#
+        )
+    );
+    assert_eq!(shown.member("MessageAttributes"), None);
+    assert_ne!(
+        shown.text("MessageId"),
+        Some("22222222-2222-2222-2222-222222222222")
+    );
+}
