@@ -286,6 +286,16 @@ impl Users {
         })
     }
 
+    /// Who somebody is in another virtual host, into which a subscription of theirs is to deliver; it need not exist yet.
+    pub fn elsewhere(&self, principal: &Principal, vhost: &str) -> Result<Principal, Refusal> {
+        if principal.broker {
+            return Ok(self.broker(Arc::from(vhost)));
+        }
+        let listed = self.entries.get(&principal.user);
+        let entry = listed.filter(|_| !principal.anonymous);
+        self.admit(entry, Arc::from(vhost), &[])
+    }
+
     /// The broker itself, in a virtual host.
     fn broker(&self, vhost: Arc<str>) -> Principal {
         Principal {

@@ -93,6 +93,7 @@ impl Steps {
 
     fn attach(&mut self, id: u64) -> SessionId {
         let who = SessionInfo {
+            broker: false,
             vhost: VhostId::ROOT,
             user: "someone".into(),
         };

@@ -19,6 +19,7 @@ use crate::{
     queue::Rare,
     record::wire::{Wire, wire_fields},
     stream::{RecordEntrant, Resharded, StreamDeclared, StreamDeleted, Trimmed, WaitingRead},
+    topic::{Numbered, Subscribed, TopicDeclared, TopicDeleted, Unsubscribed},
 };
 
 /// The bit that marks an id as soft: it means nothing after a restart.
@@ -207,6 +208,8 @@ pub(crate) struct Published {
     pub(crate) targets: SmallVec<[Entrant; 1]>,
     /// Its places in streams.
     pub(crate) records: Vec<RecordEntrant>,
+    /// Its numbers among the publishes to FIFO topic objects.
+    pub(crate) numbered: Vec<Numbered>,
     pub(crate) retain: Option<Box<Retain>>,
     /// The exactly-once id it came with.
     pub(crate) inbound: Option<(ClientNo, u16)>,
@@ -219,6 +222,7 @@ impl Published {
     pub(crate) fn is_durable(&self) -> bool {
         self.stores()
             || self.retain.is_some()
+            || !self.numbered.is_empty()
             || self.inbound.is_some_and(|(client, _)| !client.is_soft())
     }
 
@@ -545,11 +549,17 @@ pub(crate) enum Kind {
     StreamDeleted(StreamDeleted),
     Resharded(Box<Resharded>),
     Trimmed(Box<Trimmed>),
+    TopicDeclared(Box<TopicDeclared>),
+    TopicDeleted(TopicDeleted),
+    Subscribed(Box<Subscribed>),
+    Unsubscribed(Box<Unsubscribed>),
     // Soft from here on.
     Attached {
         session: SessionId,
         vhost: VhostId,
         user: Arc<str>,
+        /// It is a part of the broker itself.
+        broker: bool,
     },
     Detached(SessionId),
     ConsumerAdded(Box<ConsumerAdded>),
@@ -654,7 +664,11 @@ impl Change {
             | Kind::StreamDeclared(_)
             | Kind::StreamDeleted(_)
             | Kind::Resharded(_)
-            | Kind::Trimmed(_) => true,
+            | Kind::Trimmed(_)
+            | Kind::TopicDeclared(_)
+            | Kind::TopicDeleted(_)
+            | Kind::Subscribed(_)
+            | Kind::Unsubscribed(_) => true,
             Kind::Transaction(it) => it.transaction != 0 || it.changes.iter().any(Self::is_durable),
             Kind::QueueDeclared(it) => !is_soft(it.queue),
             Kind::QueueDeleted(it) => !is_soft(it.queue),

@@ -52,6 +52,10 @@ pub struct Config {
     pub pulls_waiting_max: u64,
     /// Streams. Default 100,000.
     pub streams_max: u64,
+    /// Topic objects. Default 1,000,000.
+    pub topics_max: u64,
+    /// Subscriptions of topic objects, and routes. Default 20,000,000.
+    pub subscriptions_max: u64,
     /// Records that one read may take. Default 10,000.
     pub read_count_max: u32,
     /// Bytes of bodies and keys that one read may take; one record always fits. Default 16 MiB.
@@ -97,6 +101,8 @@ impl Default for Config {
             pull_count_max: 1024,
             pulls_waiting_max: 1024,
             streams_max: 100_000,
+            topics_max: 1_000_000,
+            subscriptions_max: 20_000_000,
             read_count_max: 10_000,
             read_bytes_max: 16 << 20,
             empty_slice: 4096,

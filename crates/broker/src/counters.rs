@@ -35,6 +35,8 @@ pub(crate) enum Tally {
     DeadLettered,
     /// A will was published.
     Will,
+    /// A subscription's target did not take a message, and there was no dead-letter queue that did.
+    DroppedSubscription,
 }
 
 /// One number with its name, for whoever exports them.
@@ -113,6 +115,12 @@ counters! {
     dead_lettered,
     /// Wills published.
     wills,
+    /// Messages dropped because a subscription's target did not take them, and no dead-letter queue either.
+    dropped_subscription,
+    /// Gauge: topic objects.
+    topics,
+    /// Gauge: subscriptions of topic objects, and routes.
+    subscriptions,
     /// Gauge: queues, client sessions' own included.
     queues,
     /// Gauge: exchanges.
@@ -162,6 +170,7 @@ impl Counters {
             Tally::DroppedDeliveries => &mut self.dropped_deliveries,
             Tally::DeadLettered => &mut self.dead_lettered,
             Tally::Will => &mut self.wills,
+            Tally::DroppedSubscription => &mut self.dropped_subscription,
         };
         *field += by;
     }

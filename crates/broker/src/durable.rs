@@ -187,6 +187,8 @@ pub(crate) struct Durable {
     pub(crate) extra: BTreeMap<StoredId, u64>,
     /// Publishes of transactions that are not in force yet.
     pub(crate) prepared: BTreeMap<u64, Vec<Prepared>>,
+    /// Topic objects and subscriptions.
+    pub(crate) topics: crate::topic::Topics,
     /// What the last publish stored, and its length: a very wide one goes on in further records.
     pub(crate) last_stored: Option<(StoredId, u32)>,
 }

@@ -31,6 +31,8 @@ pub struct SessionInfo {
     pub vhost: message::VhostId,
     /// The user.
     pub user: Arc<str>,
+    /// It is a part of the broker itself, which sees the subscriptions of all virtual hosts.
+    pub broker: bool,
 }
 
 /// What a `decide` came to: changes to apply, in order, and effects to route after that.

@@ -18,6 +18,7 @@
 //! | `durable.rs`, `soft.rs` | the two kinds of state, never mixed |
 //! | `queue/` | entries and their order |
 //! | `stream/` | records of streams and their shards |
+//! | `topic/` | topic objects and subscriptions |
 //! | `decide/` | one file a subject: publish, declare, subscribe, settle, client, transact, tick, pump |
 //! | `apply/` | the same subjects, changing |
 //! | `snapshot.rs` | the durable state as bytes |
@@ -40,6 +41,7 @@ mod routing;
 mod snapshot;
 mod soft;
 mod stream;
+mod topic;
 mod view;
 
 use std::sync::Arc;
@@ -52,7 +54,7 @@ use crate::{durable::Durable, soft::Soft};
 pub use change::{Change, ClientNo};
 pub use config::Config;
 pub use counters::{Counters, Metric};
-pub use decide::{Reading, queue_name};
+pub use decide::{Reading, SubscriptionPlace, queue_name};
 pub use effect::{
     Content, Context, Decision, Effect, Fetch, OutLane, PendingDelivery, PendingRecord,
     PendingRecords, SessionInfo, Wait,
@@ -72,11 +74,7 @@ impl Broker {
     /// The virtual host of that name.
     #[must_use]
     pub fn vhost(&self, name: &str) -> Option<VhostId> {
-        self.durable
-            .vhosts
-            .iter()
-            .position(|known| &**known == name)
-            .map(|at| VhostId(at as u32))
+        vhost_in(&self.durable.vhosts, name)
     }
 
     /// The name of a virtual host.
@@ -182,4 +180,9 @@ impl Broker {
             large.parts.iter().copied().for_each(&mut f);
         }
     }
+}
+
+fn vhost_in(vhosts: &[Arc<str>], name: &str) -> Option<VhostId> {
+    let at = vhosts.iter().position(|known| &**known == name)?;
+    Some(VhostId(at as u32))
 }

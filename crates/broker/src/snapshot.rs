@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! snapshot := "BASCORE" version(1 byte) section*          section := { number, length, value }, number 0 ends
-//! 40 stream   41 records
+//! 40 stream   41 records   60 topic object   61 subscription
 //! 1 head   2 vhosts   3 exchange   4 queue   5 binding   6 retained   7 client   8 large   9 extra   10 prepared
 //! ```
 //! Sections of one number repeat, in the order of what they hold. An unknown section is refused: it would be lost.
@@ -29,6 +29,7 @@ use crate::{
     },
     soft::Soft,
     stream::{put_records, put_stream, read_records, read_stream},
+    topic::{Subscribed, put_topic, read_topic},
 };
 
 const MAGIC: &[u8; 7] = b"BASCORE";
@@ -62,10 +63,11 @@ struct Head {
     last_stored: Option<(StoredId, u32)>,
     next_stream: u64,
     secret: Option<Secret>,
+    next_topic: u64,
 }
 wire_fields!(Head {
     1 => epoch, 2 => time, 3 => next_queue, 4 => next_client, 5 => next_transaction, 6 => last_stored,
-    7 => secret, 20 => next_stream,
+    7 => secret, 20 => next_stream, 30 => next_topic,
 });
 
 struct ExchangeSection {
@@ -267,6 +269,7 @@ impl Broker {
             last_stored: durable.last_stored,
             next_stream: durable.next_stream,
             secret: durable.secret,
+            next_topic: durable.topics.next,
         };
         write(1, &|out| head.put(out))?;
         write(2, &|out| durable.vhosts.put(out))?;
@@ -322,6 +325,12 @@ impl Broker {
             write(40, &|out| put_stream(stream, out))?;
             put_records(*id, stream, |put| write(41, put))?;
         }
+        for topic in durable.topics.each_topic() {
+            write(60, &|out| put_topic(topic, out))?;
+        }
+        for subscription in durable.topics.each_subscription() {
+            write(61, &|out| out.extend_from_slice(subscription.encoded()))?;
+        }
         sink.write_all(&[0])
     }
 
@@ -358,6 +367,7 @@ impl Broker {
                 self.durable.last_stored = head.last_stored;
                 self.durable.next_stream = head.next_stream;
                 self.durable.secret = head.secret;
+                self.durable.topics.next = head.next_topic;
             }
             2 => self.durable.vhosts = Vec::<Arc<str>>::read(reader)?,
             3 => {
@@ -416,6 +426,8 @@ impl Broker {
                 self.durable.streams.insert(stream.declared.stream, stream);
             }
             41 => read_records(reader, &mut self.durable.streams)?,
+            60 => self.durable.topics.restore(read_topic(reader)?),
+            61 => self.restore_subscription(Subscribed::read(reader)?)?,
             tag => {
                 return Err(DecodeError::Unknown {
                     what: "snapshot section",
@@ -423,6 +435,19 @@ impl Broker {
                 });
             }
         }
+        Ok(())
+    }
+
+    fn restore_subscription(&mut self, it: Subscribed) -> Result<(), DecodeError> {
+        let reads = self.durable.topics.filter_of(&it);
+        let pattern = reads.as_ref().and_then(crate::change::pattern_of);
+        let name = self.vhost_name(it.vhost);
+        let (Some(name), true, true) = (name, pattern.is_some(), it.target.is_some()) else {
+            return Err(DecodeError::Bounds("a subscription"));
+        };
+        let vhosts = &self.durable.vhosts;
+        let find = |name: &str| crate::vhost_in(vhosts, name);
+        self.durable.topics.put(it, &name, find);
         Ok(())
     }
 
@@ -463,6 +488,10 @@ impl Broker {
         for id in streams {
             self.index_stream(id, now);
         }
+        let topics = self.durable.topics.each_topic();
+        self.counters.topics = topics.filter(|topic| !topic.declared.doomed).count() as u64;
+        self.counters.subscriptions = self.durable.topics.subscriptions_len();
+        self.doom_topics(now);
         for number in self.durable.client_numbers() {
             self.index_client(number);
             self.counters.clients += 1;

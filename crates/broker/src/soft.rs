@@ -59,6 +59,8 @@ pub(crate) enum Timer {
     Read(SessionId, Token),
     /// The oldest records of a stream may be too old.
     Trim(StreamId),
+    /// A topic object that was deleted still has subscriptions.
+    DoomedTopic(crate::topic::TopicNo),
 }
 
 /// Where a soft entry's message is.
@@ -246,6 +248,8 @@ impl Default for ConsumerGroup {
 pub(crate) struct Attached {
     pub(crate) vhost: VhostId,
     pub(crate) user: Arc<str>,
+    /// It is a part of the broker itself.
+    pub(crate) broker: bool,
     pub(crate) client: Option<ClientNo>,
     pub(crate) consumers: BTreeMap<ConsumerId, Consumer>,
     pub(crate) groups: BTreeMap<u32, ConsumerGroup>,

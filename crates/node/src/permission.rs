@@ -12,19 +12,25 @@
 //! | read a stream, work on its consumer groups | subscribe on it |
 //! | move messages out of a dead-letter queue | subscribe on it, publish on the target |
 //! | bind, unbind | subscribe on the source with the key, publish on the target |
+//! | make, change, delete a topic object | declare on its address |
+//! | make or change a subscription | subscribe on what it reads; publish on its target and its dead-letter queue, in whatever virtual host they are |
+//! | delete a subscription | subscribe on what it reads |
 //!
-//! Free of any: looking (passive declarations), what is there from the start (`amq.` exchanges: the core refuses to change
+//! Free of any: looking (passive declarations), lists, what is there from the start (`amq.` exchanges: the core refuses to change
 //! them), and a queue that the core has named for this connection alone, which is a part of the connection.
+//!
+//! A subscription is a thing of its own, as the bindings of a durable queue are: other rules for who made it do not end it.
 //!
 //! Whoever names a reply-to makes others publish there with rights of their own: so it must be a place where the one who names
 //! it may publish or read.
 
-use auth::{Action, Denied, Keys, Principal, Rights, What};
+use auth::{Action, Denied, Keys, Principal, Rights, Users, What};
 use broker::{Broker, Reading, queue_name};
 use message::{Address, Filter, Kind, Message, Name, VhostId};
 use session::{
     BindTarget, Binding, Command, Declare, ExchangeKind, MoveTo, Operation, Publish,
     QueueAttributes, QueueOptions, Refusal, RefusalKind, SessionId, Source, StreamTo,
+    SubscriptionSettings, SubscriptionTarget, SubscriptionTo, TopicTo,
 };
 
 /// How much of a name the log and a refusal show, in bytes.
@@ -48,10 +54,15 @@ pub(crate) struct Asker<'a> {
     pub(crate) vhost: VhostId,
     pub(crate) principal: &'a Principal,
     pub(crate) broker: &'a Broker,
+    pub(crate) users: &'a Users,
 }
 
 /// Asks for every publish, subscribe and declare.
 pub(crate) fn permitted(asker: Asker<'_>, command: &Command) -> Result<(), Box<Forbidden>> {
+    if let Command::Subscription { to, .. } = command {
+        // Rights elsewhere are other rights.
+        asker.elsewhere(to)?;
+    }
     if asker.rights().is_all() {
         return Ok(());
     }
@@ -95,10 +106,9 @@ pub(crate) fn permitted(asker: Asker<'_>, command: &Command) -> Result<(), Box<F
         },
         Command::ReadStream(read) => asker.ask(Action::Subscribe, What::Stream(&read.stream)),
         Command::Group { stream, .. } => asker.ask(Action::Subscribe, What::Stream(stream)),
-        // Refused by the core until they are built.
-        Command::Topic { .. } | Command::Subscription { .. } | Command::ListSubscriptions(_) => {
-            Ok(())
-        }
+        Command::Topic { name, to, .. } => asker.topic(name, to),
+        Command::Subscription { to, .. } => asker.subscription(to),
+        Command::ListSubscriptions(_) => Ok(()),
         Command::MoveTask { to, .. } => match to {
             MoveTo::Start { source, target, .. } => {
                 asker.read(source)?;
@@ -241,12 +251,131 @@ impl<'a> Asker<'a> {
 
     /// Whether a stream's attributes may be seen: by whoever may do anything with it.
     fn look_at_stream(&self, name: &Name) -> Result<(), Box<Forbidden>> {
-        let what = What::Stream(name);
+        self.look(What::Stream(name))
+    }
+
+    /// A name that is no topic object's is free: the core says that there is none.
+    fn topic(&self, name: &Name, to: &TopicTo) -> Result<(), Box<Forbidden>> {
+        let known = self.broker.topic_address(self.vhost, name);
+        let address = match (to, known) {
+            (TopicTo::Create { address, .. }, None) => address.clone(),
+            (_, Some(address)) => address,
+            (_, None) => return Ok(()),
+        };
+        let what = What::Topic(Keys::One(&address));
+        match to {
+            TopicTo::Inspect => self.look(what),
+            TopicTo::Create { .. } | TopicTo::Alter { .. } | TopicTo::Delete => {
+                self.ask(Action::Declare, what)
+            }
+        }
+    }
+
+    /// Whether something may be seen: by whoever may do anything with it.
+    fn look(&self, what: What<'_>) -> Result<(), Box<Forbidden>> {
         let may = |action| self.rights().permits(action, what);
         if may(Action::Subscribe) || may(Action::Publish) {
             return Ok(());
         }
         self.ask(Action::Declare, what)
+    }
+
+    fn subscription(&self, to: &SubscriptionTo) -> Result<(), Box<Forbidden>> {
+        let known = |id| self.broker.subscription_place(self.vhost, id);
+        match to {
+            SubscriptionTo::Create(new) => {
+                let at = new.topic.as_ref().and_then(|name| {
+                    let address = self.broker.topic_address(self.vhost, name)?;
+                    Some(Filter::Exact(address))
+                });
+                // Neither: there is no such topic, as the core will say.
+                if let Some(filter) = new.filter.as_ref().or(at.as_ref()) {
+                    self.ask(Action::Subscribe, What::Topic(Keys::Of(filter)))?;
+                }
+                self.delivers(&new.target, &new.settings)
+            }
+            SubscriptionTo::Alter { id, settings, .. } => match known(*id) {
+                Some(known) => {
+                    self.ask(Action::Subscribe, What::Topic(Keys::Of(&known.filter)))?;
+                    self.delivers(&known.target, settings)
+                }
+                None => Ok(()),
+            },
+            SubscriptionTo::Delete { id } => match known(*id) {
+                Some(known) => self.ask(Action::Subscribe, What::Topic(Keys::Of(&known.filter))),
+                None => Ok(()),
+            },
+            SubscriptionTo::Inspect { id } => match known(*id) {
+                Some(known) => self.look(What::Topic(Keys::Of(&known.filter))),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// Whether a subscription may deliver into its own virtual host.
+    fn delivers(
+        &self,
+        target: &SubscriptionTarget,
+        settings: &SubscriptionSettings,
+    ) -> Result<(), Box<Forbidden>> {
+        match target {
+            SubscriptionTarget::Queue { vhost: None, name } => {
+                self.ask(Action::Publish, What::Queue(name))?;
+            }
+            SubscriptionTarget::Queue { .. } => {}
+            SubscriptionTarget::Stream { name, .. } => {
+                self.ask(Action::Publish, What::Stream(name))?;
+            }
+        }
+        match &settings.dead_letter {
+            Some((None, name)) => self.ask(Action::Publish, What::Queue(name)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a subscription may deliver into other virtual hosts.
+    fn elsewhere(&self, to: &SubscriptionTo) -> Result<(), Box<Forbidden>> {
+        let target;
+        let (target, settings) = match to {
+            SubscriptionTo::Create(new) => (&new.target, &new.settings),
+            SubscriptionTo::Alter { id, settings, .. } => {
+                let Some(known) = self.broker.subscription_place(self.vhost, *id) else {
+                    return Ok(());
+                };
+                target = known.target;
+                (&target, settings)
+            }
+            SubscriptionTo::Delete { .. } | SubscriptionTo::Inspect { .. } => return Ok(()),
+        };
+        if let SubscriptionTarget::Queue {
+            vhost: Some(vhost),
+            name,
+        } = target
+        {
+            self.publish_elsewhere(vhost, name)?;
+        }
+        match &settings.dead_letter {
+            Some((Some(vhost), name)) => self.publish_elsewhere(vhost, name),
+            _ => Ok(()),
+        }
+    }
+
+    fn publish_elsewhere(&self, vhost: &str, name: &Name) -> Result<(), Box<Forbidden>> {
+        let what = What::Queue(name);
+        match self.users.elsewhere(self.principal, vhost) {
+            Ok(there) => {
+                let asker = Asker {
+                    principal: &there,
+                    ..*self
+                };
+                asker.ask(Action::Publish, what)
+            }
+            Err(refusal) => Err(Box::new(Forbidden {
+                action: Action::Publish,
+                target: what.to_string(),
+                refusal,
+            })),
+        }
     }
 
     /// Whether a queue may be made on first use.

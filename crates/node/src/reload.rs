@@ -152,6 +152,7 @@ impl Core {
         if principal.rights.is_all() {
             return false;
         }
+        let users = Arc::clone(&self.users);
         let mut closes = false;
         let mut ended = false;
         self.decided(step, |broker, cx, out| {
@@ -160,6 +161,7 @@ impl Core {
                 vhost,
                 principal: &principal,
                 broker,
+                users: &users,
             };
             closes = broker.decide_revoke(id, &|reading| asker.may_read(reading), cx, out);
             ended = !out.changes.is_empty();
@@ -186,6 +188,7 @@ impl Core {
                 vhost,
                 principal: &principal,
                 broker,
+                users,
             };
             broker.decide_revoke_away(client, &|reading| asker.may_read(reading), cx, out);
         });
@@ -215,12 +218,14 @@ impl Core {
         let (Some(principal), vhost) = (connection.principal.clone(), connection.vhost) else {
             return;
         };
+        let users = Arc::clone(&self.users);
         self.decided(step, |broker, cx, out| {
             let asker = Asker {
                 session: id,
                 vhost,
                 principal: &principal,
                 broker,
+                users: &users,
             };
             broker.decide_revoke(id, &|reading| asker.may_read(reading), cx, out);
         });

@@ -263,6 +263,7 @@ impl Core {
             vhost,
             principal,
             broker: &self.broker,
+            users: &self.users,
         };
         permission::permitted(asker, command).map_err(Stopped::Forbidden)
     }

@@ -167,6 +167,7 @@ fn admit(
                 let info = broker::SessionInfo {
                     vhost,
                     user: Arc::clone(&principal.user),
+                    broker: principal.broker,
                 };
                 let vhost_name = Arc::clone(&principal.vhost);
                 connection.protocol = job.authenticate.protocol;

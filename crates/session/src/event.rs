@@ -110,7 +110,7 @@ pub struct Via {
 /// The message that a publish repeats. It may have been consumed since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Original {
-    /// Where it lay.
+    /// Where it lay. Of a publish to a FIFO topic object only `qseq` means something: its number there.
     pub place: DeliveryId,
     /// Its message id, if that was a UUID.
     pub message_id: Option<[u8; 16]>,

@@ -41,7 +41,8 @@ pub struct TopicInfo {
 /// What can be done to a topic object.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TopicTo {
-    /// Makes it. `Inequivalent` when there is one of that name: look at it.
+    /// Makes it. `Inequivalent` when there is one of that name: look at it. `InvalidArgument` when another topic object has that
+    /// address.
     Create {
         /// Where it sits.
         address: Levels,
@@ -192,7 +193,7 @@ pub struct ListSubscriptions {
     pub token: Token,
     /// The lane of the answer.
     pub lane: Lane,
-    /// Of this topic only.
+    /// Of this topic only; `NotFound` when there is none. The empty name: subscriptions without a topic object.
     pub topic: Option<Name>,
     /// Those behind this one of that topic.
     pub after: Option<(Name, SubscriptionId)>,

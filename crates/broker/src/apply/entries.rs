@@ -97,6 +97,9 @@ impl Broker {
             let (id, _) = stored.expect("a record of a stream is stored");
             self.insert_record(record, id, false, at);
         }
+        for numbered in &it.numbered {
+            self.apply_numbered(numbered, at.now);
+        }
         if let Some(retain) = it.retain.as_deref() {
             let tree = self.durable.retained.entry(retain.vhost).or_default();
             let old = if retain.clear {
@@ -190,6 +193,9 @@ impl Broker {
             .as_ref()
             .and_then(|rare| rare.group.clone())
             .unwrap_or_default();
+        if let Some(via) = rare.as_mut().and_then(|rare| rare.via.as_mut()) {
+            self.share_via(via);
+        }
         let rare = rare.and_then(|rare| rare.boxed());
         let keep_ms = self.config.dedup_ms;
 

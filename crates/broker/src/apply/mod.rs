@@ -11,6 +11,7 @@
 //! | `empty.rs` | how far queues have been emptied, and whose turn that is |
 //! | `replay.rs` | how far subscriptions have been shown retained messages, and whose turn that is |
 //! | `stream.rs` | streams, their records, reads that wait |
+//! | `topic.rs` | topic objects and subscriptions |
 //! | `receivers.rs` | connections, consumers, credit, the round of queues with something to deliver |
 
 mod client;
@@ -20,6 +21,7 @@ mod entries;
 mod receivers;
 mod replay;
 mod stream;
+mod topic;
 
 use message::{StoredId, Timestamp};
 
@@ -122,6 +124,10 @@ impl Broker {
             Kind::StreamDeleted(it) => self.apply_stream_deleted(it, at),
             Kind::Resharded(it) => self.apply_resharded(it, at.now),
             Kind::Trimmed(it) => self.apply_trimmed(it, at),
+            Kind::TopicDeclared(it) => self.apply_topic_declared(it, at.now),
+            Kind::TopicDeleted(it) => self.apply_topic_deleted(*it, at.now),
+            Kind::Subscribed(it) => self.apply_subscribed(it),
+            Kind::Unsubscribed(it) => self.apply_unsubscribed(it),
             Kind::ReadWaits {
                 stream,
                 until,
@@ -139,7 +145,8 @@ impl Broker {
                 session,
                 vhost,
                 user,
-            } => self.apply_attached(*session, *vhost, user),
+                broker,
+            } => self.apply_attached(*session, *vhost, user, *broker),
             Kind::Detached(session) => self.apply_detached(*session, at.now),
             Kind::ConsumerAdded(it) => self.apply_consumer_added(it, at.now),
             Kind::ConsumerGone { session, consumer } => {

@@ -27,12 +27,19 @@ impl Broker {
             .expect("every queue has a soft side")
     }
 
-    pub(super) fn apply_attached(&mut self, session: SessionId, vhost: VhostId, user: &Arc<str>) {
+    pub(super) fn apply_attached(
+        &mut self,
+        session: SessionId,
+        vhost: VhostId,
+        user: &Arc<str>,
+        broker: bool,
+    ) {
         self.soft.sessions.insert(
             session,
             Attached {
                 vhost,
                 user: Arc::clone(user),
+                broker,
                 client: None,
                 consumers: BTreeMap::new(),
                 groups: BTreeMap::new(),

@@ -57,6 +57,7 @@ impl Broker {
             session: id,
             vhost: who.vhost,
             user: Arc::clone(&who.user),
+            broker: who.broker,
         });
     }
 
@@ -307,6 +308,7 @@ impl Broker {
             session: from,
             vhost: attached.vhost,
             user: Arc::clone(&attached.user),
+            broker: attached.broker,
         });
     }
 

@@ -11,6 +11,7 @@ use super::{
     draft::Draft,
     publish::{Admission, Incoming, fits_a_record, pieces, send_direct},
     route::{Routed, address_of, exchange_and_key, key_of_queue},
+    topic::Through,
 };
 use crate::{
     Broker, Content, Effect, Fetch, Wait,
@@ -187,6 +188,8 @@ impl Broker {
         let rare = Rare {
             deaths: Some(Arc::new(deaths)),
             readdressed: Some(Arc::new(address)),
+            // Who shows it in an envelope there shows it so here.
+            via: rare.and_then(|rare| rare.via.clone()),
             ..Rare::default()
         };
         Some((routed, rare))
@@ -250,7 +253,19 @@ impl Broker {
                 }
             }
         }
+        let mut through = Through {
+            targets,
+            records,
+            passed: 0,
+        };
+        self.place_through(&routed.subscriptions, &incoming, &[], &mut through, draft);
+        let Through {
+            targets,
+            mut records,
+            ..
+        } = through;
         draft.depth -= 1;
+        let streams: SmallVec<[_; 2]> = records.iter().map(|it| it.stream).collect();
         if targets.is_empty() && records.is_empty() {
             let tally = if direct.is_empty() {
                 Tally::DroppedDeadLetter
@@ -287,8 +302,8 @@ impl Broker {
                 })));
             }
         }
-        for to in &routed.streams {
-            self.trim_for(to.stream, draft);
+        for stream in streams {
+            self.trim_for(stream, draft);
         }
         let wait = wait_of(view.wait);
         send_direct(direct, &Content::Resident(Arc::clone(message)), wait, draft);
@@ -365,7 +380,7 @@ pub(crate) const fn wait_of(stored: Option<StoredId>) -> Wait {
 }
 
 /// The history with one more death: newest first, one line per queue and reason.
-fn with_death(before: Option<&Vec<Death>>, death: Death) -> Vec<Death> {
+pub(super) fn with_death(before: Option<&Vec<Death>>, death: Death) -> Vec<Death> {
     let mut deaths = before.cloned().unwrap_or_default();
     let known = deaths
         .iter()

@@ -11,6 +11,7 @@ use crate::{
     Broker, Context, Decision, Effect, OutLane, Wait,
     change::{Change, ClientNo, Kind, SOFT_BIT},
     counters::Tally,
+    topic::TopicNo,
 };
 
 /// Queues that are looked for one by one.
@@ -43,6 +44,9 @@ pub(crate) struct Draft<'a> {
     shards: BTreeMap<(StreamId, ShardNo), (u64, u64)>,
     /// The hash that chooses the shard of the publish at hand.
     pub(crate) hash_key: Option<u128>,
+    /// Publishes that pass FIFO topic objects.
+    topics: SmallVec<[(TopicNo, u64); 1]>,
+    topic_dedups: BTreeSet<(TopicNo, bytes::Bytes)>,
     transient: u64,
     durable_queues: u64,
     soft_queues: u64,
@@ -68,6 +72,8 @@ impl<'a> Draft<'a> {
             records: SmallVec::new(),
             shards: BTreeMap::new(),
             hash_key: None,
+            topics: SmallVec::new(),
+            topic_dedups: BTreeSet::new(),
             transient: 0,
             durable_queues: 0,
             soft_queues: 0,
@@ -256,6 +262,25 @@ impl<'a> Draft<'a> {
     /// Notes a dedup id; `false` when this decision has had it.
     pub(crate) fn dedup(&mut self, queue: QueueId, id: &bytes::Bytes) -> bool {
         self.dedups.insert((queue, id.clone()))
+    }
+
+    /// A publish passes a FIFO topic object. Gives how many have passed it in this decision.
+    pub(crate) fn topic_number(&mut self, topic: TopicNo) -> u64 {
+        match self.topics.iter_mut().find(|(known, _)| *known == topic) {
+            Some((_, count)) => {
+                *count += 1;
+                *count
+            }
+            None => {
+                self.topics.push((topic, 1));
+                1
+            }
+        }
+    }
+
+    /// Notes a dedup id of a FIFO topic object; `false` when this decision has had it.
+    pub(crate) fn topic_dedup(&mut self, topic: TopicNo, id: &bytes::Bytes) -> bool {
+        self.topic_dedups.insert((topic, id.clone()))
     }
 
     /// Notes a queue that this decision makes.

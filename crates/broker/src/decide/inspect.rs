@@ -77,7 +77,12 @@ impl Broker {
                 let event = Event::Listed { token, names, more };
                 return draft.reply(from, lane, Wait::Durable, event);
             }
-            Listed::Topics | Listed::Groups(_) => {
+            Listed::Topics => {
+                let (names, more) = self.list_topics(vhost, list, limit);
+                let event = Event::Listed { token, names, more };
+                return draft.reply(from, lane, Wait::Durable, event);
+            }
+            Listed::Groups(_) => {
                 return self.not_built(from, token, lane, draft);
             }
         }

@@ -9,6 +9,7 @@
 //! | `declare.rs` | queues, exchanges, bindings |
 //! | `inspect.rs` | queues looked at, listed, made with notes, altered |
 //! | `empty.rs` | queues purged and deleted, in slices |
+//! | `topic/` | topic objects, subscriptions, and what passes them |
 //! | `subscribe.rs` | consumers, subscriptions, retained replay |
 //! | `replay.rs` | retained messages for new subscriptions, in slices |
 //! | `settle.rs` | settlements |
@@ -53,6 +54,7 @@ use draft::Draft;
 
 pub use revoke::Reading;
 pub use route::queue_name;
+pub use topic::SubscriptionPlace;
 
 impl Broker {
     /// Decides a command of a connection that has been attached. `Authenticate` is not for the core.
@@ -122,11 +124,17 @@ impl Broker {
                 name,
                 to,
             } => self.decide_stream(from, (*token, *lane), name, to, &mut draft),
-            Command::ListSubscriptions(it) => self.not_built(from, it.token, it.lane, &mut draft),
-            Command::Group { token, lane, .. }
-            | Command::Topic { token, lane, .. }
-            | Command::Subscription { token, lane, .. }
-            | Command::MoveTask { token, lane, .. } => {
+            Command::Topic {
+                token,
+                lane,
+                name,
+                to,
+            } => self.decide_topic(from, (*token, *lane), name, to, &mut draft),
+            Command::Subscription { token, lane, to } => {
+                self.decide_subscription(from, (*token, *lane), to, &mut draft);
+            }
+            Command::ListSubscriptions(it) => self.decide_list_subscriptions(from, it, &mut draft),
+            Command::Group { token, lane, .. } | Command::MoveTask { token, lane, .. } => {
                 self.not_built(from, *token, *lane, &mut draft);
             }
             Command::Transact(transact) => self.decide_transact(from, transact, &mut draft),

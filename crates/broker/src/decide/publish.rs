@@ -16,12 +16,14 @@ use super::{
     route::{ClientMatch, Routed, exchange_and_key, is_reserved},
     shown,
     stream::{StreamMatch, no_stream},
+    topic::Through,
 };
 use crate::{
     Broker, Content, Context, Decision, Effect, OutLane, PendingDelivery, Wait,
     change::{ClientNo, Enqueued, Entrant, Kind, Published, QueueDeclared, Retain, is_soft},
     counters::Tally,
     queue::{Rare, flag},
+    topic::Numbered,
 };
 
 /// Targets in one record.
@@ -82,6 +84,14 @@ pub(crate) struct Direct {
     pub(crate) bytes: u64,
 }
 
+/// What goes with a publish besides its message.
+#[derive(Default)]
+struct Accompanying {
+    retain: Option<Retain>,
+    inbound: Option<(ClientNo, u16)>,
+    numbered: Vec<Numbered>,
+}
+
 /// What became of a publish.
 #[derive(Default)]
 pub(crate) struct Placed {
@@ -94,6 +104,8 @@ pub(crate) struct Placed {
     pub(crate) place: Option<DeliveryId>,
     /// Its place, if it was published to a stream.
     pub(crate) record: Option<RecordPlace>,
+    /// Its number, if it was published to a FIFO topic object.
+    pub(crate) sequence: Option<u64>,
     pub(crate) durable: bool,
 }
 
@@ -179,7 +191,7 @@ impl Broker {
                 matched: placed.matched,
                 place: placed.place,
                 record: placed.record,
-                sequence: None,
+                sequence: placed.sequence,
             },
         };
         draft.reply(
@@ -204,7 +216,18 @@ impl Broker {
             refused: Some(refusal),
             ..Placed::default()
         };
-        let routed = match self.resolve(message, missing, publisher, draft) {
+        let passing = self.pass_topics(message, draft);
+        let repeated = passing.repeated.len() as u32;
+        let keys = 1 + message.fields().carbon_copies.len();
+        if repeated > 0 && passing.repeated.len() == keys {
+            return Placed {
+                matched: repeated,
+                duplicates: repeated,
+                original: passing.original,
+                ..Placed::default()
+            };
+        }
+        let routed = match self.resolve(message, missing, publisher, &passing.repeated, draft) {
             Ok(routed) => routed,
             Err(refusal) => return refused(refusal),
         };
@@ -212,7 +235,17 @@ impl Broker {
             Ok(retain) => retain,
             Err(refusal) => return refused(refusal),
         };
-        self.place_at(message, confirmed, &routed, retain, inbound, draft)
+        let with = Accompanying {
+            retain,
+            inbound,
+            numbered: passing.numbered,
+        };
+        let placed = self.place_at(message, confirmed, &routed, with, draft);
+        Placed {
+            matched: placed.matched + repeated,
+            duplicates: placed.duplicates + repeated,
+            ..placed
+        }
     }
 
     /// What the broker says of itself, to whoever subscribes to it: neither retained nor counted as published. Publishers are
@@ -223,9 +256,12 @@ impl Broker {
             let address = &message.address;
             let (exchange, key) = exchange_and_key(address);
             if let Ok(routed) = self.route(address.vhost, &exchange, &[&key], message, None)
-                && !(routed.queues.is_empty() && routed.clients.is_empty())
+                && !(routed.queues.is_empty()
+                    && routed.clients.is_empty()
+                    && routed.subscriptions.is_empty())
             {
-                self.place_at(message, false, &routed, None, None, &mut draft);
+                let with = Accompanying::default();
+                self.place_at(message, false, &routed, with, &mut draft);
             }
         }
     }
@@ -236,8 +272,7 @@ impl Broker {
         message: &Arc<Message>,
         confirmed: bool,
         routed: &Routed,
-        retain: Option<Retain>,
-        inbound: Option<(ClientNo, u16)>,
+        with: Accompanying,
         draft: &mut Draft<'_>,
     ) -> Placed {
         let mut placed = Placed {
@@ -294,22 +329,39 @@ impl Broker {
         ) {
             placed.record = records.first().and_then(|record| self.record_place(record));
         }
+        let mut through = Through {
+            targets,
+            records,
+            passed: 0,
+        };
+        self.place_through(
+            &routed.subscriptions,
+            &incoming,
+            &with.numbered,
+            &mut through,
+            draft,
+        );
+        placed.matched += through.passed;
+        placed.sequence = with.numbered.first().map(|numbered| numbered.sequence);
+        let inbound = with.inbound;
         let published = Published {
             message: Some(Arc::clone(message)),
             len: message.body.len() as u32,
             parts: Vec::new(),
-            targets,
-            records,
-            retain: retain.map(Box::new),
+            targets: through.targets,
+            records: through.records,
+            numbered: with.numbered,
+            retain: with.retain.map(Box::new),
             inbound,
             transaction: 0,
         };
         placed.durable = published.is_durable();
+        let streams: SmallVec<[_; 2]> = published.records.iter().map(|it| it.stream).collect();
         if placed.durable || !published.targets.is_empty() || inbound.is_some() {
             draft_published(published, draft);
         }
-        for to in &routed.streams {
-            self.trim_for(to.stream, draft);
+        for stream in streams {
+            self.trim_for(stream, draft);
         }
         // RULES 4: a publish with any durable target waits at all of its targets. A retained update alone holds up
         // nobody (DOORS 18).
@@ -327,6 +379,7 @@ impl Broker {
         message: &Message,
         missing: Missing,
         publisher: Option<ClientNo>,
+        except: &[Levels],
         draft: &mut Draft<'_>,
     ) -> Result<Routed, Refusal> {
         let address = &message.address;
@@ -383,7 +436,10 @@ impl Broker {
             });
         }
         let (exchange, key) = exchange_and_key(address);
-        let keys: SmallVec<[&Levels; 2]> = std::iter::once(&key).chain(copies).collect();
+        let keys: SmallVec<[&Levels; 2]> = std::iter::once(&key)
+            .chain(copies)
+            .filter(|key| !except.contains(key))
+            .collect();
         let mut routed = self.route(address.vhost, &exchange, &keys, message, publisher)?;
         if address.kind != AddressKind::Queue || named.is_some() {
             return Ok(routed);
@@ -517,7 +573,10 @@ impl Broker {
         }
         let mut rare = incoming.rare.cloned().unwrap_or_default();
         if queue.is_some_and(|queue| queue.deduplicates())
-            && let Some(key) = dedup_key(message, attributes)
+            && let Some(key) = dedup_key(
+                message,
+                attributes.fifo.is_some_and(|fifo| fifo.dedup_per_group),
+            )
         {
             let queue = queue.expect("seen above");
             let keep = self.config.dedup_ms;
@@ -576,7 +635,9 @@ impl Broker {
             Message::AT_ONCE => 0,
             delay => delay,
         };
-        if delay > 0 && incoming.rare.is_none() {
+        // A dead letter has waited before.
+        let moved = incoming.rare.is_some_and(|rare| rare.deaths.is_some());
+        if delay > 0 && !moved {
             rare.visible_at = Some(draft.now.plus_ms(delay));
         }
         draft.entry_comes(id, len, soft);
@@ -723,11 +784,10 @@ fn reserved(key: &Levels) -> Refusal {
     )
 }
 
-/// The key by which a queue knows a message again.
-fn dedup_key(message: &Message, attributes: &QueueAttributes) -> Option<Bytes> {
+/// The key by which a queue or a FIFO topic knows a message again.
+pub(super) fn dedup_key(message: &Message, per_group: bool) -> Option<Bytes> {
     let fields = message.fields();
     let id = fields.dedup_id.as_ref()?;
-    let per_group = attributes.fifo.is_some_and(|fifo| fifo.dedup_per_group);
     if !per_group {
         return Some(Bytes::copy_from_slice(id));
     }

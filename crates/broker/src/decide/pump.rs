@@ -451,7 +451,7 @@ impl Broker {
                 .unwrap_or_default(),
             enqueued: view.enqueued,
             first_delivered: None,
-            via: None,
+            via: view.rare.and_then(|rare| rare.via.clone()),
             record: None,
             deaths: view.rare.and_then(|rare| rare.deaths.clone()),
             readdressed: view.rare.and_then(|rare| rare.readdressed.clone()),
@@ -495,6 +495,7 @@ impl Broker {
         let mut rare = Rare {
             expiry: view.expiry(queue.attributes().ttl_ms),
             deaths: view.rare.and_then(|rare| rare.deaths.clone()),
+            via: view.rare.and_then(|rare| rare.via.clone()),
             readdressed: view.rare.and_then(|rare| rare.readdressed.clone()),
             origin: Some((id, qseq)),
             consumer: receiver.1.0.wrapping_add(1),

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use message::{
     Address, Kind as AddressKind, Levels, Message, Name, VhostId, escape_level, unescape_level,
 };
-use session::{QueueId, Refusal, RefusalKind};
+use session::{QueueId, Refusal, RefusalKind, SubscriptionId};
 use smallvec::SmallVec;
 
 use super::{refusal, shown, stream::StreamMatch};
@@ -26,6 +26,8 @@ pub(crate) struct Routed {
     pub(crate) queues: Vec<QueueId>,
     pub(crate) clients: Vec<ClientMatch>,
     pub(crate) streams: Vec<StreamMatch>,
+    /// Subscriptions, each with the first key that it reads.
+    pub(crate) subscriptions: Vec<(SubscriptionId, Levels)>,
     /// The publisher's own subscription matched, but does not want what it published itself.
     pub(crate) withheld: bool,
 }
@@ -145,7 +147,17 @@ impl Broker {
                     routes.route(key, message, name == ROOT, &mut found);
                 }
             }
+            let mut read = false;
+            if name == ROOT && self.durable.topics.reads(vhost) {
+                for key in keys {
+                    self.durable.topics.matching(vhost, key, |id, _| {
+                        read = true;
+                        routed.subscriptions.push((id, (*key).clone()));
+                    });
+                }
+            }
             if found.is_empty()
+                && !read
                 && let Some(alternate) = self
                     .exchange(vhost, &name)
                     .and_then(|options| options.alternate.clone())
@@ -167,6 +179,9 @@ impl Broker {
         streams.sort_unstable();
         streams.dedup();
         routed.streams = streams.into_iter().map(StreamMatch::of).collect();
+        // Stable: of several keys that a subscription reads, the first counts.
+        routed.subscriptions.sort_by_key(|(id, _)| *id);
+        routed.subscriptions.dedup_by_key(|(id, _)| *id);
         clients.sort();
         clients.dedup();
         (routed.clients, routed.withheld) = fold(&clients, publisher);

@@ -55,6 +55,9 @@ impl Broker {
                 postpone(timer, None, draft);
             }
             Timer::Trim(stream) => return self.due_trim(timer, stream, left, draft),
+            Timer::DoomedTopic(topic) => {
+                return self.due_doomed_topic(timer, topic, left, draft);
+            }
             Timer::Unused(queue) => self.due_unused(timer, queue, draft),
             Timer::ClientEnd(number) => {
                 let due = |client: &&Client| client.ends_at == Some(timer.0);

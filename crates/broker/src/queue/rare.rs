@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use message::{Address, Levels, Timestamp};
-use session::{Death, QueueId};
+use session::{Death, QueueId, Via};
 use smallvec::SmallVec;
 
 use crate::record::wire::wire_fields;
@@ -50,6 +50,8 @@ pub(crate) struct Rare {
     pub(crate) origin: Option<(QueueId, u64)>,
     /// The consumer to show instead of the client session itself, plus one.
     pub(crate) consumer: u64,
+    /// The subscription that it came through, unless that is a raw one or a route.
+    pub(crate) via: Option<Arc<Via>>,
 }
 
 impl Rare {
@@ -68,6 +70,10 @@ impl Rare {
             + self.subscriptions.len() * 5
             + self.group.as_ref().map_or(0, Bytes::len)
             + self.dedup.as_ref().map_or(0, Bytes::len)
+            + self
+                .via
+                .as_ref()
+                .map_or(0, |via| 48 + via.vhost.len() + via.topic.len())
     }
 }
 
@@ -82,5 +88,5 @@ fn levels_len_bound(levels: &Levels) -> usize {
 
 wire_fields!(Rare {
     1 => expiry, 2 => visible_at, 3 => deaths, 4 => readdressed, 5 => subscriptions, 6 => group, 7 => dedup, 8 => origin,
-    9 => consumer, 10 => message_id,
+    9 => consumer, 10 => message_id, 30 => via,
 });

@@ -56,6 +56,10 @@ const STREAM_DECLARED: u8 = 40;
 const STREAM_DELETED: u8 = 41;
 const RESHARDED: u8 = 42;
 const TRIMMED: u8 = 43;
+const TOPIC_DECLARED: u8 = 60;
+const TOPIC_DELETED: u8 = 61;
+const SUBSCRIBED: u8 = 62;
+const UNSUBSCRIBED: u8 = 63;
 
 /// The field of the time, in every record.
 const TIME: u64 = 31;
@@ -219,6 +223,9 @@ fn put_published(it: &Published, head: &[u8], body: BodyAt<'_>, out: &mut Vec<u8
     for record in &it.records {
         put_field(out, 20, |out| record.put(out));
     }
+    for numbered in &it.numbered {
+        put_field(out, 30, |out| numbered.put(out));
+    }
     out.push(0);
 }
 
@@ -239,6 +246,7 @@ fn read_published(mut reader: Reader) -> Result<(Published, Bytes, Bytes), Decod
             6 => it.len = Wire::read(part)?,
             7 => it.transaction = Wire::read(part)?,
             20 => it.records.push(Wire::read(part)?),
+            30 => it.numbered.push(Wire::read(part)?),
             _ => {}
         }
         Ok(())
@@ -283,6 +291,10 @@ fn put_kind(kind: &Kind, out: &mut Vec<u8>) -> u8 {
         Kind::StreamDeleted(it) => put(it, STREAM_DELETED, out),
         Kind::Resharded(it) => put(&**it, RESHARDED, out),
         Kind::Trimmed(it) => put(&**it, TRIMMED, out),
+        Kind::TopicDeclared(it) => put(&**it, TOPIC_DECLARED, out),
+        Kind::TopicDeleted(it) => put(it, TOPIC_DELETED, out),
+        Kind::Subscribed(it) => put(&**it, SUBSCRIBED, out),
+        Kind::Unsubscribed(it) => put(&**it, UNSUBSCRIBED, out),
         Kind::Published(_)
         | Kind::Attached { .. }
         | Kind::Detached(_)
@@ -345,6 +357,10 @@ fn read_kind(kind: u8, r: &mut Reader) -> Result<Kind, DecodeError> {
         STREAM_DELETED => Kind::StreamDeleted(Wire::read(r)?),
         RESHARDED => Kind::Resharded(Wire::read(r)?),
         TRIMMED => Kind::Trimmed(Wire::read(r)?),
+        TOPIC_DECLARED => Kind::TopicDeclared(Wire::read(r)?),
+        TOPIC_DELETED => Kind::TopicDeleted(Wire::read(r)?),
+        SUBSCRIBED => Kind::Subscribed(Wire::read(r)?),
+        UNSUBSCRIBED => Kind::Unsubscribed(Wire::read(r)?),
         tag => {
             return Err(DecodeError::Unknown {
                 what: "record type",

@@ -30,6 +30,7 @@ mod trie;
 
 pub(crate) use exchange::Exchange;
 pub(crate) use retained::RetainedTree;
+pub(crate) use trie::Trie;
 
 /// Whether a leading wildcard must not match `topic`: in the root space, its first level starts with `$`.
 /// MQTT says so of its own filters ([MQTT-4.7.2-1]); in the root space it holds for every protocol.

@@ -139,6 +139,11 @@ impl<T: Ord + Clone> Trie<T> {
         true
     }
 
+    /// Whether there is no pair.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.root.is_leaf() && self.root.targets.is_empty()
+    }
+
     /// Reports each pair whose pattern matches `topic` once. Targets may repeat, for different patterns.
     ///
     /// In the root space a leading wildcard does not match a first level that starts with `$`.

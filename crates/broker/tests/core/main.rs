@@ -10,5 +10,6 @@ mod retained;
 mod rig;
 mod stream_doors;
 mod streams;
+mod subscriptions;
 mod topics;
 mod transactions;

@@ -381,6 +381,7 @@ impl Rig {
     pub(crate) fn attach_in(&mut self, id: u64, vhost: VhostId) -> SessionId {
         let session = SessionId(id);
         let who = SessionInfo {
+            broker: false,
             vhost,
             user: "guest".into(),
         };

@@ -172,6 +172,7 @@ impl Node {
         self.next_session += 1;
         let id = SessionId(self.next_session);
         let who = SessionInfo {
+            broker: false,
             vhost: VhostId::ROOT,
             user: user.into(),
         };

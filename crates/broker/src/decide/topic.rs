@@ -1,1 +1,0 @@
-//! Topic objects and their subscriptions.

@@ -1,0 +1,262 @@
+//! Messages that come to topic objects: what a FIFO one lets pass, and what subscriptions make of a message.
+//!
+//! Whatever becomes of a message at a subscription, its publisher is not to blame: what the target does not take goes into
+//! the subscription's dead-letter queue, or is dropped and counted.
+//!
+//! A FIFO topic object looks at what is published at its address, through whichever door: a repeat is confirmed and reaches
+//! nobody. What comes to the address over bindings between exchanges, or as a dead letter, passes without a number.
+
+use std::sync::Arc;
+
+use message::{Address, Kind as AddressKind, Levels, Message, Value, VhostId};
+use session::{
+    Death, DeathReason, DeliveryId, Original, QueueId, RefusalKind, SubscriptionId, Via,
+};
+use smallvec::SmallVec;
+
+use crate::{
+    Broker,
+    apply::ROOT,
+    change::Entrant,
+    counters::Tally,
+    decide::{
+        dead_letter::with_death,
+        draft::Draft,
+        publish::{Admission, Incoming, dedup_key},
+        route::exchange_and_key,
+        stream::StreamMatch,
+    },
+    queue::Rare,
+    stream::RecordEntrant,
+    topic::{At, Numbered, Place, Subscription},
+};
+
+/// What FIFO topic objects make of a publish.
+#[derive(Default)]
+pub(in crate::decide) struct Passing {
+    pub(in crate::decide) numbered: Vec<Numbered>,
+    /// The keys at which it repeats an earlier one.
+    pub(in crate::decide) repeated: Vec<Levels>,
+    /// The message that the last of them repeats.
+    pub(in crate::decide) original: Option<Original>,
+}
+
+/// Where what came through subscriptions goes.
+#[derive(Default)]
+pub(in crate::decide) struct Through {
+    pub(in crate::decide) targets: SmallVec<[Entrant; 1]>,
+    pub(in crate::decide) records: Vec<RecordEntrant>,
+    /// Subscriptions that it passed, whatever became of it there.
+    pub(in crate::decide) passed: u32,
+}
+
+impl Broker {
+    /// Looks for FIFO topic objects at the address of a publish.
+    pub(in crate::decide) fn pass_topics(
+        &self,
+        message: &Message,
+        draft: &mut Draft<'_>,
+    ) -> Passing {
+        let mut passing = Passing::default();
+        let address = &message.address;
+        let is_root = match address.kind {
+            AddressKind::Topic => true,
+            AddressKind::Exchange => address.name == ROOT,
+            AddressKind::Queue | AddressKind::Stream => false,
+        };
+        if !is_root || self.durable.topics.len() == 0 {
+            return passing;
+        }
+        for key in std::iter::once(&address.key).chain(&message.fields().carbon_copies) {
+            let Some((number, topic)) = self.durable.topics.at(address.vhost, key) else {
+                continue;
+            };
+            let Some(fifo) = topic.declared.fifo else {
+                continue;
+            };
+            let again = |it: &Numbered| it.topic == number;
+            if passing.numbered.iter().any(again) || passing.repeated.contains(key) {
+                continue;
+            }
+            let dedup = dedup_key(message, fifo.dedup_per_group);
+            if let Some(dedup) = &dedup {
+                let seen = topic.dedup.find(dedup, draft.now, self.config.dedup_ms);
+                if seen.is_some() || !draft.topic_dedup(number, dedup) {
+                    passing.repeated.push(key.clone());
+                    passing.original = seen.map(|seen| Original {
+                        place: DeliveryId {
+                            queue: QueueId::default(),
+                            qseq: seen.qseq,
+                        },
+                        message_id: seen.message_id,
+                    });
+                    continue;
+                }
+            }
+            let message_id = match &message.fields().message_id {
+                Some(Value::Uuid(id)) => Some(*id),
+                _ => None,
+            };
+            passing.numbered.push(Numbered {
+                topic: number,
+                sequence: topic.sequence + draft.topic_number(number),
+                message_id: message_id.filter(|_| dedup.is_some()),
+                dedup,
+            });
+        }
+        passing
+    }
+
+    /// Takes a message to the targets of the subscriptions that it matched, in the order of their numbers.
+    pub(in crate::decide) fn place_through(
+        &self,
+        matched: &[(SubscriptionId, Levels)],
+        incoming: &Incoming<'_>,
+        numbered: &[Numbered],
+        through: &mut Through,
+        draft: &mut Draft<'_>,
+    ) {
+        for (id, key) in matched {
+            let Some(it) = self.durable.topics.subscription(*id) else {
+                continue;
+            };
+            through.passed += 1;
+            let rare = Rare {
+                via: it.via.as_ref().map(|via| numbered_via(it, via, numbered)),
+                ..incoming.rare.cloned().unwrap_or_default()
+            };
+            let within = Incoming {
+                rare: Some(&rare),
+                ..*incoming
+            };
+            let refused = match &it.place {
+                Place::Queue { vhost, name } => {
+                    let queue = self.at(vhost).and_then(|vhost| self.named(vhost, name));
+                    match queue.map(|queue| self.admit(queue, &within, draft)) {
+                        Some(Admission::Take(entrant)) => {
+                            through.targets.push(entrant);
+                            None
+                        }
+                        Some(Admission::Duplicate(_)) => None,
+                        Some(Admission::Refuse(RefusalKind::TooLarge)) => {
+                            Some(DeathReason::TooLarge)
+                        }
+                        Some(Admission::Refuse(_) | Admission::Discard(_)) => {
+                            Some(DeathReason::MaxLen)
+                        }
+                        None => Some(DeathReason::Rejected),
+                    }
+                }
+                Place::Stream {
+                    name,
+                    key: template,
+                } => match self.stream_named(it.vhost, name) {
+                    Some((stream, _)) => {
+                        let to = StreamMatch {
+                            stream,
+                            key: template.key(key),
+                        };
+                        match self.admit_record(&to, incoming.message, draft) {
+                            Ok(record) => {
+                                through.records.push(record);
+                                None
+                            }
+                            Err(refusal) if refusal.kind == RefusalKind::TooLarge => {
+                                Some(DeathReason::TooLarge)
+                            }
+                            Err(_) => Some(DeathReason::MaxLen),
+                        }
+                    }
+                    None => Some(DeathReason::Rejected),
+                },
+            };
+            if let Some(reason) = refused {
+                self.dead_letter_through(it, reason, &within, through, draft);
+            }
+        }
+    }
+
+    /// What the target of a subscription does not take goes into its dead-letter queue.
+    fn dead_letter_through(
+        &self,
+        it: &Subscription,
+        reason: DeathReason,
+        incoming: &Incoming<'_>,
+        through: &mut Through,
+        draft: &mut Draft<'_>,
+    ) {
+        let found = self.dead_letter_queue(it);
+        let Some((queue, address)) = found else {
+            return draft.count(Tally::DroppedSubscription, 1);
+        };
+        let rare = incoming.rare.cloned().unwrap_or_default();
+        let own = rare.readdressed.as_deref();
+        let (exchange, key) = exchange_and_key(own.unwrap_or(&incoming.message.address));
+        let name = match &it.place {
+            Place::Queue { name, .. } | Place::Stream { name, .. } => name.clone(),
+        };
+        let death = Death {
+            queue: name,
+            reason,
+            count: 1,
+            time: draft.now,
+            exchange,
+            key: key.compact(),
+            original_ttl_ms: incoming.expiry.map(|expiry| expiry.since(draft.now)),
+        };
+        let rare = Rare {
+            deaths: Some(Arc::new(with_death(rare.deaths.as_deref(), death))),
+            readdressed: Some(Arc::new(address)),
+            ..rare
+        };
+        let dead = Incoming {
+            expiry: None,
+            rare: Some(&rare),
+            ..*incoming
+        };
+        match self.admit(queue, &dead, draft) {
+            Admission::Take(entrant) => {
+                through.targets.push(entrant);
+                draft.count(Tally::DeadLettered, 1);
+            }
+            Admission::Duplicate(_) => {}
+            Admission::Refuse(_) | Admission::Discard(_) => {
+                draft.count(Tally::DroppedSubscription, 1);
+            }
+        }
+    }
+
+    fn dead_letter_queue(&self, it: &Subscription) -> Option<(QueueId, Address)> {
+        if !it.dead_letters {
+            return None;
+        }
+        let (vhost, name) = it.whole().settings.dead_letter?;
+        let vhost = match vhost {
+            Some(vhost) => self.vhost(&vhost)?,
+            None => it.vhost,
+        };
+        let queue = self.named(vhost, &name)?;
+        Some((queue, Address::queue(vhost, name)))
+    }
+
+    fn at(&self, vhost: &At) -> Option<VhostId> {
+        match vhost {
+            At::Known(vhost) => Some(*vhost),
+            At::Named(name) => self.vhost(name),
+        }
+    }
+}
+
+/// What a delivery says of a subscription: with the message's number in the topic, if it has one.
+fn numbered_via(it: &Subscription, via: &Arc<Via>, numbered: &[Numbered]) -> Arc<Via> {
+    let number = numbered
+        .iter()
+        .find(|number| Some(number.topic) == it.topic);
+    match number {
+        Some(number) => Arc::new(Via {
+            sequence: number.sequence,
+            ..(**via).clone()
+        }),
+        None => Arc::clone(via),
+    }
+}
