@@ -43,6 +43,6 @@ pub use notification::{
     CertificateFn, Envelope, Notification, SignFn, Signature, SignatureVersion, Signer,
 };
 pub use service::{Answer, Call, Input, Operation, Page, Place, Service};
-pub use settings::{Settings, SnsSettings, Transitions};
+pub use settings::{Manners, Settings, SnsSettings, Transitions};
 pub use shape::{Checked, Member, Shape};
 pub use value::Value;

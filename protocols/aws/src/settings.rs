@@ -14,6 +14,17 @@ pub enum Transitions {
     Instant,
 }
 
+/// Whose manners to follow where they differ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Manners {
+    /// Those that AWS documents.
+    #[default]
+    Standard,
+    /// Those of moto's server, for tests that were written against it (`aws.manners = "moto"`): Kinesis numbers the records of
+    /// a stream from 1, takes a sequence number with LATEST, names consumers without their time, and lists ten streams on a page.
+    Moto,
+}
+
 /// The settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -30,6 +41,8 @@ pub struct Settings {
     pub shard_limits: bool,
     /// Shards of all streams of one account and region together.
     pub shards_max: u32,
+    /// See [`Manners`].
+    pub manners: Manners,
     /// Signs notifications. `None`: they are not signed.
     pub signer: Option<Signer>,
     /// What SNS may deliver to beyond queues.
@@ -59,7 +72,8 @@ impl Default for Settings {
             any_signature: false,
             message_len_max: 1 << 20,
             shard_limits: true,
-            shards_max: 10_000,
+            shards_max: 6_000,
+            manners: Manners::default(),
             signer: None,
             sns: SnsSettings::default(),
         }

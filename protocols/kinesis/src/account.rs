@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aws::{ApiError, Call, Input, Value};
+use aws::{ApiError, Call, Input, Manners, Value};
 use bytes::Bytes;
 use message::{Name, Timestamp};
 use session::{Command, Event, Flow, Lane, List, Listed, StreamInfo, StreamTo, Token};
@@ -19,6 +19,8 @@ use crate::{
 pub(crate) const ON_DEMAND_STREAMS_MAX: u64 = 50;
 /// Streams on a page of `ListStreams`.
 const PAGE_MAX: usize = 100;
+/// The same with the manners of moto, when nothing else is asked for.
+const MOTO_PAGE_MAX: usize = 10;
 /// Names that the core is asked for at once.
 const NAMES_MAX: u32 = 1_000;
 /// Streams that are looked at at once.
@@ -172,7 +174,10 @@ fn is_nameable(name: &Name) -> bool {
 /// `ListStreams`.
 pub(crate) fn list_streams(input: Input) -> Step {
     let Input { call, value } = input;
-    let limit = page_len(&value, "Limit");
+    let limit = match call.settings.manners {
+        Manners::Moto if value.int("Limit").is_none() => MOTO_PAGE_MAX,
+        _ => page_len(&value, "Limit"),
+    };
     or_refuse(list_page(call, &value, limit))
 }
 

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use aws::{ApiError, Call, Input, Value};
+use aws::{ApiError, Call, Input, Manners, Value};
 use bytes::Bytes;
 use message::Timestamp;
 use session::{Command, Flow, GroupTo, Lane, Notes, StreamInfo, Token};
@@ -32,12 +32,11 @@ pub(crate) struct Consumer {
 
 impl Consumer {
     fn arn(&self, call: &Call, stream: &str) -> String {
-        format!(
-            "{}/consumer/{}:{}",
-            state::arn(call, stream),
-            self.name,
-            self.created.0 / 1000
-        )
+        let arn = format!("{}/consumer/{}", state::arn(call, stream), self.name);
+        match call.settings.manners {
+            Manners::Standard => format!("{arn}:{}", self.created.0 / 1000),
+            Manners::Moto => arn,
+        }
     }
 
     fn show(&self, call: &Call, stream: &str) -> Value {
@@ -132,7 +131,7 @@ impl Named {
         Ok(Self {
             target: Target::shown_as(of.clone(), &of),
             name,
-            created_s: Some(created_s),
+            created_s,
             shown: arn.to_owned(),
         })
     }

@@ -1,6 +1,6 @@
 //! Where reading begins, as requests say it: the five types of a shard iterator.
 
-use aws::{ApiError, Call, Value};
+use aws::{ApiError, Call, Manners, Value};
 use message::Timestamp;
 use session::{ShardInfo, StreamInfo, StreamStart};
 
@@ -20,10 +20,14 @@ pub(crate) fn find(
 ) -> Result<StreamStart, ApiError> {
     let said = value.text(sequence);
     match kind {
-        "TRIM_HORIZON" | "LATEST" if said.is_some() => Err(error::invalid(format!(
-            "Must either specify (1) AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER and {sequence} or (2) TRIM_HORIZON or LATEST and \
+        "TRIM_HORIZON" | "LATEST"
+            if said.is_some() && call.settings.manners == Manners::Standard =>
+        {
+            Err(error::invalid(format!(
+                "Must either specify (1) AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER and {sequence} or (2) TRIM_HORIZON or LATEST and \
              no {sequence}. Request specified {kind} and also a {sequence}."
-        ))),
+            )))
+        }
         "TRIM_HORIZON" => Ok(StreamStart::First),
         "LATEST" => Ok(StreamStart::Offset(stream.next_offset)),
         "AT_TIMESTAMP" => {
@@ -75,11 +79,11 @@ fn numbered(
             call.account
         ))
     };
-    let number: Sequence = text.parse().map_err(|_| invalid(""))?;
-    if number.shard() != shard.shard {
+    let number = Sequence::read(text, call.settings.manners).ok_or_else(|| invalid(""))?;
+    if let Some(other) = number.shard().filter(|said| *said != shard.shard) {
         return Err(error::invalid(format!(
             "Invalid {sequence}. It encodes {}, while it was used in a call to a shard with {}",
-            shard::id(number.shard()),
+            shard::id(other),
             shard::id(shard.shard)
         )));
     }

@@ -96,7 +96,7 @@ fn checked_put(call: Arc<Call>, value: Value) -> Result<Step, ApiError> {
     let name = target.name.clone();
     // Numbers grow within a shard, which is more than the order that is asked for with it.
     if let Some(after) = value.text("SequenceNumberForOrdering")
-        && after.parse::<Sequence>().is_err()
+        && Sequence::read(after, call.settings.manners).is_none()
     {
         return Err(error::invalid(format!(
             "ExclusiveMinimumSequenceNumber {after} used in PutRecord on stream {name} under account {} is invalid.",
@@ -115,7 +115,7 @@ fn checked_put(call: Arc<Call>, value: Value) -> Result<Step, ApiError> {
                 None => return done(Err(error::invalid("There is no record."))),
             };
             Flow::ask(command, move |event, _| {
-                done(placed(&call, &name, &event).map(|place| shown(&place)))
+                done(placed(&call, &name, &event).map(|place| shown(&call, &place)))
             })
         },
     ))
@@ -220,10 +220,13 @@ fn placed(call: &Call, name: &str, event: &Event) -> Result<RecordPlace, ApiErro
     }
 }
 
-fn shown(place: &RecordPlace) -> Value {
+fn shown(call: &Call, place: &RecordPlace) -> Value {
     Value::from([
         ("ShardId", shard::id(place.shard).into()),
-        ("SequenceNumber", Sequence::of(place).to_string().into()),
+        (
+            "SequenceNumber",
+            Sequence::of(place).text(call.settings.manners).into(),
+        ),
     ])
 }
 
@@ -234,7 +237,7 @@ fn answered(call: &Call, name: &str, events: &[Event]) -> Result<Value, ApiError
     let mut last_error = None;
     for event in events {
         match placed(call, name, event) {
-            Ok(place) => entries.push(shown(&place)),
+            Ok(place) => entries.push(shown(call, &place)),
             Err(error) => {
                 failed += 1;
                 let code = match &*error.code {

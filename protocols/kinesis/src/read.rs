@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aws::{ApiError, Call, Input, Value, digest};
+use aws::{ApiError, Call, Input, Manners, Value, digest};
 use bytes::Bytes;
 use message::Timestamp;
 use session::{
@@ -173,7 +173,10 @@ fn shown(call: &Call, iterator: Iterator, records: &Records, now: Timestamp) -> 
         .seal(call, now)
     });
     Value::from([
-        ("Records", show_records(&records.shard, &records.records)),
+        (
+            "Records",
+            show_records(call.settings.manners, &records.shard, &records.records),
+        ),
         ("NextShardIterator", next.into()),
         ("MillisBehindLatest", Value::Int(records.behind_ms as i64)),
         (
@@ -184,12 +187,12 @@ fn shown(call: &Call, iterator: Iterator, records: &Records, now: Timestamp) -> 
 }
 
 /// Records as clients see them.
-pub(crate) fn show_records(shard: &ShardInfo, records: &[StreamRecord]) -> Value {
+pub(crate) fn show_records(manners: Manners, shard: &ShardInfo, records: &[StreamRecord]) -> Value {
     let records = records.iter().map(|record| {
         Value::from([
             (
                 "SequenceNumber",
-                Sequence::at(shard, record.offset).to_string().into(),
+                Sequence::at(shard, record.offset).text(manners).into(),
             ),
             ("ApproximateArrivalTimestamp", record.time.into()),
             ("Data", record.message.body.clone().into()),

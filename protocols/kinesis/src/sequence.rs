@@ -7,10 +7,10 @@
 //! record's offset in the stream and one more. The first number of a shard has the index of the offset that it begins at, so
 //! that its records are behind it; the last number of a closed one has the highest index. Clients parse these as integers and
 //! compare them: of one shard by offset, of shards that were opened at different times by that. The form is that of the
-//! numbers that Kinesis itself gives out; nothing else in them has a meaning.
+//! numbers that Kinesis itself gives out; nothing else in them has a meaning. With the manners of moto a number is the index
+//! alone.
 
-use std::{fmt, str::FromStr};
-
+use aws::Manners;
 use message::Timestamp;
 use session::{RecordPlace, ShardInfo, ShardNo};
 
@@ -25,14 +25,10 @@ const DIGITS: usize = 56;
 /// A sequence number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sequence {
-    opened_s: u64,
-    shard: ShardNo,
+    /// When the shard was opened, in seconds, and which it is. `None`: the number does not say.
+    shard: Option<(u64, ShardNo)>,
     index: u64,
 }
-
-/// It is none, or none that was given out here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NoSequence;
 
 impl Sequence {
     /// Of a record.
@@ -62,20 +58,20 @@ impl Sequence {
 
     fn new(opened: Timestamp, shard: ShardNo, index: u64) -> Self {
         Self {
-            opened_s: (opened.0 / 1000).min(SECONDS_MAX),
-            shard,
+            shard: Some((seconds(opened), shard)),
             index: index.min(INDEX_MAX),
         }
     }
 
-    /// The shard's number.
-    pub(crate) const fn shard(&self) -> ShardNo {
-        self.shard
+    /// The shard's number, if it says one.
+    pub(crate) fn shard(&self) -> Option<ShardNo> {
+        self.shard.map(|(_, shard)| shard)
     }
 
-    /// Whether it is of this shard of this stream, not of one that had its name.
+    /// Whether it may be of this shard of this stream, not of one that had its name.
     pub(crate) fn is_of(&self, shard: &ShardInfo) -> bool {
-        self.shard == shard.shard && self.opened_s == (shard.opened.0 / 1000).min(SECONDS_MAX)
+        self.shard
+            .is_none_or(|said| said == (seconds(shard.opened), shard.shard))
     }
 
     /// The offset to begin at, to read it too.
@@ -88,56 +84,65 @@ impl Sequence {
         self.index
     }
 
-    fn bits(self) -> Bits {
-        Bits::default()
-            .push(4, 2)
-            .push(36, self.opened_s)
-            .push(4, u64::from(self.shard.0 & 0xF))
-            .push(64, self.index)
-            .push(8, 0)
-            .push(36, self.opened_s)
-            .push(32, u64::from(self.shard.0))
-            .push(4, 2)
+    /// As clients see it.
+    pub(crate) fn text(self, manners: Manners) -> String {
+        match (manners, self.shard) {
+            (Manners::Standard, Some((opened_s, shard))) => Self::long(opened_s, shard, self.index),
+            _ => self.index.to_string(),
+        }
     }
-}
 
-impl fmt::Display for Sequence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (rest, low) = self.bits().divided();
+    fn long(opened_s: u64, shard: ShardNo, index: u64) -> String {
+        let bits = Bits::default()
+            .push(4, 2)
+            .push(36, opened_s)
+            .push(4, u64::from(shard.0 & 0xF))
+            .push(64, index)
+            .push(8, 0)
+            .push(36, opened_s)
+            .push(32, u64::from(shard.0))
+            .push(4, 2);
+        let (rest, low) = bits.divided();
         let (rest, middle) = rest.divided();
         let (_, high) = rest.divided();
-        write!(f, "{high}{middle:019}{low:019}")
+        format!("{high}{middle:019}{low:019}")
     }
-}
 
-impl FromStr for Sequence {
-    type Err = NoSequence;
-
-    fn from_str(text: &str) -> Result<Self, NoSequence> {
-        if text.len() != DIGITS {
-            return Err(NoSequence);
+    /// What a client says. `None`: it is none, or none that was given out here.
+    pub(crate) fn read(text: &str, manners: Manners) -> Option<Self> {
+        if text.len() == DIGITS {
+            return Self::read_long(text);
         }
+        let index = text.parse().ok().filter(|index| *index <= INDEX_MAX)?;
+        let short = Self { shard: None, index };
+        (manners == Manners::Moto).then_some(short)
+    }
+
+    fn read_long(text: &str) -> Option<Self> {
         let bits = text.bytes().try_fold(Bits::default(), |bits, byte| {
             let digit = byte.wrapping_sub(b'0');
             (digit < 10).then(|| bits.times_ten_plus(digit))?
-        });
-        let (version, bits) = bits.ok_or(NoSequence)?.pop(4);
+        })?;
+        let (version, bits) = bits.pop(4);
         let (shard, bits) = bits.pop(32);
         let (_, bits) = bits.pop(36);
         let (_, bits) = bits.pop(8);
         let (index, bits) = bits.pop(64);
         let (_, bits) = bits.pop(4);
         let (opened_s, _) = bits.pop(36);
-        let sequence = Self {
-            opened_s,
-            shard: ShardNo(shard as u32),
-            index,
-        };
+        let shard = ShardNo(shard as u32);
         // Whatever is not what would be written is not a number of ours.
-        (version == 2 && index <= INDEX_MAX && sequence.to_string() == text)
-            .then_some(sequence)
-            .ok_or(NoSequence)
+        let known =
+            version == 2 && index <= INDEX_MAX && Self::long(opened_s, shard, index) == text;
+        known.then_some(Self {
+            shard: Some((opened_s, shard)),
+            index,
+        })
     }
+}
+
+fn seconds(opened: Timestamp) -> u64 {
+    (opened.0 / 1000).min(SECONDS_MAX)
 }
 
 /// 192 bits, the lowest 64 first.
@@ -202,6 +207,8 @@ impl Bits {
 mod tests {
     use super::*;
 
+    const LONG: Manners = Manners::Standard;
+
     fn place(opened: u64, shard: u32, offset: u64) -> RecordPlace {
         RecordPlace {
             stream: session::StreamId(1),
@@ -217,12 +224,12 @@ mod tests {
             for shard in [0, 1, 15, 16, 65_535, u32::MAX] {
                 for offset in [0, 1, 9_999, u64::from(u32::MAX), INDEX_MAX - 1] {
                     let sequence = Sequence::of(&place(opened, shard, offset));
-                    let text = sequence.to_string();
+                    let text = sequence.text(LONG);
                     assert_eq!(text.len(), DIGITS, "{text}");
-                    assert_eq!(text.parse(), Ok(sequence));
+                    assert_eq!(Sequence::read(&text, LONG), Some(sequence));
                     assert_eq!(sequence.offset(), offset);
                     assert_eq!(sequence.offset_behind(), offset + 1);
-                    assert_eq!(sequence.shard(), ShardNo(shard));
+                    assert_eq!(sequence.shard(), Some(ShardNo(shard)));
                 }
             }
         }
@@ -231,8 +238,7 @@ mod tests {
     #[test]
     fn numbers_grow_with_the_offset_and_with_the_time_of_opening() {
         // Decimals of one length compare as texts as they do as integers.
-        let number =
-            |opened, shard, offset| Sequence::of(&place(opened, shard, offset)).to_string();
+        let number = |opened, shard, offset| Sequence::of(&place(opened, shard, offset)).text(LONG);
         assert!(number(1_000_000, 3, 0) < number(1_000_000, 3, 1));
         assert!(number(1_000_000, 3, 9) < number(1_000_000, 3, 10));
         assert!(number(1_000_000, 3, 1 << 40) < number(1_001_000, 3, 0));
@@ -244,14 +250,14 @@ mod tests {
         // 2^185 and the version alone, worked out by hand.
         let zero = Sequence::new(Timestamp(0), ShardNo(0), 0);
         assert_eq!(
-            zero.to_string(),
+            zero.text(LONG),
             "49039857307708443467467104868809893875799651909875269634"
         );
     }
 
     #[test]
     fn what_is_not_one_is_refused() {
-        let text = Sequence::of(&place(1_000_000, 3, 7)).to_string();
+        let text = Sequence::of(&place(1_000_000, 3, 7)).text(LONG);
         let mut other = text.clone().into_bytes();
         other[55] = if other[55] == b'9' {
             b'8'
@@ -268,7 +274,21 @@ mod tests {
             &format!("{text}0"),
             &String::from_utf8(other).unwrap(),
         ] {
-            assert_eq!(bad.parse::<Sequence>(), Err(NoSequence), "{bad}");
+            assert_eq!(Sequence::read(bad, LONG), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn with_the_manners_of_moto_it_is_the_offset_and_one() {
+        let sequence = Sequence::of(&place(1_000_000, 3, 7));
+        assert_eq!(sequence.text(Manners::Moto), "8");
+        let read = Sequence::read("8", Manners::Moto).unwrap();
+        assert_eq!((read.offset(), read.shard()), (7, None));
+        assert_eq!(
+            Sequence::read(&sequence.text(LONG), Manners::Moto),
+            Some(sequence)
+        );
+        assert_eq!(Sequence::read("-1", Manners::Moto), None);
+        assert_eq!(Sequence::read(&u64::MAX.to_string(), Manners::Moto), None);
     }
 }

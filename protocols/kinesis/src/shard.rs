@@ -1,6 +1,6 @@
 //! Shards: their ids, how they are shown, and which of them a filter lets through.
 
-use aws::Value;
+use aws::{Manners, Value};
 use message::Timestamp;
 use session::{ShardInfo, ShardNo, StreamInfo};
 
@@ -42,9 +42,9 @@ pub(crate) fn open(stream: &StreamInfo) -> impl Iterator<Item = &ShardInfo> {
 }
 
 /// As `Shard` shows it.
-pub(crate) fn show(shard: &ShardInfo) -> Value {
+pub(crate) fn show(manners: Manners, shard: &ShardInfo) -> Value {
     let parent = |at: usize| Value::from(shard.parents.get(at).map(|parent| id(*parent)));
-    let ending = shard.closed.map(|_| Sequence::last(shard).to_string());
+    let ending = shard.closed.map(|_| Sequence::last(shard).text(manners));
     Value::from([
         ("ShardId", id(shard.shard).into()),
         ("ParentShardId", parent(0)),
@@ -55,7 +55,7 @@ pub(crate) fn show(shard: &ShardInfo) -> Value {
             Value::from([
                 (
                     "StartingSequenceNumber",
-                    Sequence::first(shard).to_string().into(),
+                    Sequence::first(shard).text(manners).into(),
                 ),
                 ("EndingSequenceNumber", ending.into()),
             ]),

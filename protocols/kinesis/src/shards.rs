@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aws::{ApiError, Call, Input, Value};
+use aws::{ApiError, Call, Input, Manners, Value};
 use message::Timestamp;
 use session::{ShardNo, StreamInfo};
 
@@ -147,12 +147,22 @@ impl Page {
     }
 
     /// The shards of it, and the page behind it.
-    fn list(&self, stream: &StreamInfo, most: usize, now: Timestamp) -> (Vec<Value>, Option<Self>) {
+    fn list(
+        &self,
+        manners: Manners,
+        stream: &StreamInfo,
+        most: usize,
+        now: Timestamp,
+    ) -> (Vec<Value>, Option<Self>) {
         let mut behind = stream
             .shards
             .iter()
             .filter(|shard| shard.shard >= self.from && self.filter.passes(stream, shard, now));
-        let shown = behind.by_ref().take(most).map(shard::show).collect();
+        let shown = behind
+            .by_ref()
+            .take(most)
+            .map(|shard| shard::show(manners, shard))
+            .collect();
         let next = behind.next().map(|shard| Self {
             id: Some(stream.id.0),
             from: shard.shard,
@@ -181,7 +191,7 @@ fn checked_list(call: Arc<Call>, value: &Value) -> Result<Step, ApiError> {
         if is_other {
             return Err(error::no_stream(&call, &state::name(&stream)));
         }
-        let (shown, next) = page.list(&stream, most, now);
+        let (shown, next) = page.list(call.settings.manners, &stream, most, now);
         Ok(done(Ok(Value::from([
             ("Shards", Value::List(shown)),
             ("NextToken", next.map(|next| next.seal(&call)).into()),

@@ -129,7 +129,10 @@ pub(crate) fn describe(input: Input) -> Step {
             shown.extend(members([
                 (
                     "Shards",
-                    Value::List(page.map(|known| shard::show(known)).collect()),
+                    Value::List(
+                        page.map(|known| shard::show(call.settings.manners, known))
+                            .collect(),
+                    ),
                 ),
                 ("HasMoreShards", (behind.len() > limit).into()),
             ]));

@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use aws::{Answer, ApiError, Call, Input, Value};
+use aws::{Answer, ApiError, Call, Input, Manners, Value};
 use bytes::Bytes;
 use message::Timestamp;
 use session::{
@@ -177,7 +177,7 @@ impl Subscription {
         Flow::ask(self.group(GroupTo::Inspect), move |event, _| match event {
             Event::Group { group, .. } if self.counter_in(&group) == self.counter => {
                 self.from = StreamStart::Offset(records.next);
-                let shown = Answer::Event(EVENT, show(&records));
+                let shown = Answer::Event(EVENT, show(self.call.settings.manners, &records));
                 if records.ended {
                     Flow::part(shown, |_| Flow::Done(Answer::End))
                 } else {
@@ -193,10 +193,14 @@ impl Subscription {
     }
 }
 
-fn show(records: &Records) -> Value {
-    let next = (!records.ended).then(|| Sequence::before(&records.shard, records.next).to_string());
+fn show(manners: Manners, records: &Records) -> Value {
+    let next =
+        (!records.ended).then(|| Sequence::before(&records.shard, records.next).text(manners));
     Value::from([
-        ("Records", show_records(&records.shard, &records.records)),
+        (
+            "Records",
+            show_records(manners, &records.shard, &records.records),
+        ),
         ("ContinuationSequenceNumber", next.into()),
         ("MillisBehindLatest", Value::Int(records.behind_ms as i64)),
         (

@@ -23,7 +23,7 @@ pub(crate) struct Resource {
     arn: String,
     /// The stream.
     pub(crate) target: Target,
-    consumer: Option<(String, u64)>,
+    consumer: Option<(String, Option<u64>)>,
 }
 
 impl Resource {
@@ -55,7 +55,9 @@ impl Resource {
             return Ok(of_stream.to_owned());
         };
         consumers::find(stream, name)
-            .filter(|consumer| consumer.created.0 / 1000 == *created_s)
+            .filter(|consumer| {
+                created_s.is_none_or(|created_s| consumer.created.0 / 1000 == created_s)
+            })
             .ok_or_else(|| consumers::not_found(call, &self.arn))?;
         Ok(format!("{}{name}/{of_consumer}", notes::CONSUMERS))
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aws::{Answer, ApiError, Call, Value};
+use aws::{Answer, ApiError, Call, Manners, Value};
 use bytes::Bytes;
 use message::{Name, Timestamp};
 use session::{
@@ -37,8 +37,8 @@ pub(crate) fn nothing() -> Value {
 pub(crate) struct Arn {
     /// The stream's name.
     pub(crate) stream: String,
-    /// The consumer's name, and when it was made, in seconds.
-    pub(crate) consumer: Option<(String, u64)>,
+    /// The consumer's name, and when it was made, in seconds: with the manners of moto that is not said.
+    pub(crate) consumer: Option<(String, Option<u64>)>,
 }
 
 impl Arn {
@@ -58,10 +58,15 @@ impl Arn {
                 consumer: None,
             });
         };
-        let (name, created) = consumer.strip_prefix("consumer/")?.rsplit_once(':')?;
+        let consumer = consumer.strip_prefix("consumer/")?;
+        let (name, created_s) = match consumer.rsplit_once(':') {
+            Some((name, created)) => (name, Some(created.parse().ok()?)),
+            None if call.settings.manners == Manners::Moto => (consumer, None),
+            None => return None,
+        };
         Some(Self {
             stream: stream.to_owned(),
-            consumer: Some((name.to_owned(), created.parse().ok()?)),
+            consumer: Some((name.to_owned(), created_s)),
         })
     }
 }

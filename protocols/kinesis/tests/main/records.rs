@@ -421,3 +421,39 @@ fn messages_of_other_doors_are_records() {
     // DOORS 20: over 256 characters, the SHA-256 in hex.
     assert_eq!(text(&page["Records"][1]["PartitionKey"]).len(), 64);
 }
+
+#[test]
+fn tests_written_for_moto_find_its_manners() {
+    let mut core = Core::new();
+    core.settings.manners = aws::Manners::Moto;
+    for at in 0..11 {
+        core.create(&format!("s{at:02}"), 1);
+    }
+    let page = core.call("ListStreams", json!({}));
+    assert_eq!(page["StreamNames"].as_array().unwrap().len(), 10);
+    assert_eq!(page["HasMoreStreams"], true);
+    for number in ["1", "2", "3"] {
+        assert_eq!(core.put("s00", "k", number), number);
+    }
+    let mut read = |more: Json| {
+        let iterator = core.iterator("s00", ZERO, more);
+        data(&core.read(&iterator))
+    };
+    assert_eq!(
+        read(json!({"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": "1"})),
+        ["2", "3"]
+    );
+    assert_eq!(
+        read(json!({"ShardIteratorType": "LATEST", "StartingSequenceNumber": "1"})),
+        Vec::<String>::new()
+    );
+    let stream = "arn:aws:kinesis:us-east-1:123456789012:stream/s00";
+    let made = core.call(
+        "RegisterStreamConsumer",
+        json!({"StreamARN": stream, "ConsumerName": "c"}),
+    );
+    let arn = json!({"ConsumerARN": format!("{stream}/consumer/c")});
+    assert_eq!(made["Consumer"]["ConsumerARN"], arn["ConsumerARN"]);
+    core.call("DescribeStreamConsumer", arn.clone());
+    core.call("DeregisterStreamConsumer", arn);
+}
