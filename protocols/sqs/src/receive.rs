@@ -234,7 +234,10 @@ impl View<'_> {
             None => shown.message_id.unwrap_or(own_id),
             Some(_) => own_id,
         };
-        let trace = take(&mut shown.attributes, TRACE_HEADER);
+        // A property to everyone else: no message attribute.
+        shown.attributes.0.retain(|it| it.name != TRACE_HEADER);
+        let trace = message.properties.first(TRACE_HEADER.as_bytes());
+        let trace = trace.and_then(|trace| trace.as_str());
         let (body, mut attributes) = match &delivery.via {
             None if shown.body_for("sqs").is_some() => {
                 let own = shown.body_for("sqs").unwrap_or_default();
@@ -265,7 +268,7 @@ impl View<'_> {
             .iter()
             .filter(|name| self.wanted.system.contains(name))
             .filter_map(|name| {
-                let text = self.system(name, delivery, &shown, trace.as_deref())?;
+                let text = self.system(name, delivery, &shown, trace)?;
                 Some(((*name).to_owned(), text.into()))
             })
             .collect();
@@ -347,7 +350,7 @@ impl View<'_> {
         let topic_arn = format!("arn:aws:sns:{region}:{account}:{topic}");
         let subscription = digest::uuid_text(&via.subscription.0);
         let unsubscribe_url = format!(
-            "{}/?Action=Unsubscribe&SubscriptionArn={topic_arn}:{subscription}",
+            "{}/?Action=Unsubscribe&Version=2010-03-31&SubscriptionArn={topic_arn}:{subscription}",
             self.call.base_url
         );
         let id = shown
@@ -391,15 +394,6 @@ fn base64_mark() -> aws::Attribute {
         name: body::ENCODING.to_owned(),
         data_type: "String".to_owned(),
         content: aws::Content::Text("base64".to_owned()),
-    }
-}
-
-/// Takes the text of an attribute out.
-fn take(attributes: &mut Attributes, name: &str) -> Option<String> {
-    let at = attributes.0.iter().position(|it| it.name == name)?;
-    match attributes.0.remove(at).content {
-        aws::Content::Text(text) => Some(text),
-        aws::Content::Binary(_) => None,
     }
 }
 

@@ -348,7 +348,7 @@ fn what_came_through_a_topic_is_in_its_envelope() {
   "SignatureVersion" : "1",
   "Signature" : "AQ==",
   "SigningCertURL" : "http://127.0.0.1:4566/c.pem",
-  "UnsubscribeURL" : "http://127.0.0.1:4566/?Action=Unsubscribe&SubscriptionArn=arn:aws:sns:eu-west-1:111111111111:t:33333333-3333-3333-3333-333333333333",
+  "UnsubscribeURL" : "http://127.0.0.1:4566/?Action=Unsubscribe&Version=2010-03-31&SubscriptionArn=arn:aws:sns:eu-west-1:111111111111:t:33333333-3333-3333-3333-333333333333",
   "MessageAttributes" : {
     "store" : {"Type":"String","Value":"books"}
   }
@@ -360,4 +360,71 @@ fn what_came_through_a_topic_is_in_its_envelope() {
         shown.text("MessageId"),
         Some("22222222-2222-2222-2222-222222222222")
     );
+}
+
+#[test]
+fn what_was_sent_comes_back_as_it_was() {
+    let client = Client::default();
+    let text =
+        |kind: &str, value: &str| map([("DataType", kind.into()), ("StringValue", value.into())]);
+    let attributes = || {
+        let bytes = map([
+            ("BinaryValue", Bytes::from_static(b"\0\x01").into()),
+            ("DataType", "Binary.png".into()),
+        ]);
+        map([
+            ("a", text("Number.int", "007")),
+            ("b", bytes),
+            ("c", text("String", "größe")),
+        ])
+    };
+    let input = map([("QueueUrl", "q".into()), ("MessageBody", "derp".into())])
+        .with("MessageAttributes", attributes())
+        .with(
+            "MessageSystemAttributes",
+            map([("AWSTraceHeader", text("String", "Root=1"))]),
+        )
+        .with("MessageGroupId", "tenant");
+    let mut dialogue = client.call("SendMessage", input);
+    let mut message = None;
+    dialogue.answer(|command| {
+        let Command::Publish(publish) = command else {
+            panic!("{command:?}");
+        };
+        message = Some(Message::clone(&publish.message));
+        Event::Published {
+            token: TOKEN,
+            outcome: session::PublishOutcome::Accepted {
+                matched: 1,
+                place: None,
+                record: None,
+                sequence: None,
+            },
+        }
+    });
+    let sent = dialogue.output();
+    let received = shown(all(), delivery(message.expect("published")));
+    assert_eq!(received.text("MessageId"), sent.text("MessageId"));
+    assert_eq!(received.text("MD5OfBody"), sent.text("MD5OfMessageBody"));
+    assert_eq!(
+        received.text("MD5OfMessageAttributes"),
+        sent.text("MD5OfMessageAttributes")
+    );
+    let bytes = received
+        .member("MessageAttributes")
+        .and_then(|all| all.member("b"));
+    assert_eq!(bytes, attributes().member("b"));
+    let number = received
+        .member("MessageAttributes")
+        .and_then(|all| all.member("a"));
+    assert_eq!(number.and_then(|it| it.text("StringValue")), Some("007"));
+    assert_eq!(
+        number.and_then(|it| it.text("DataType")),
+        Some("Number.int")
+    );
+    let system = received.member("Attributes").expect("asked for");
+    assert_eq!(system.text("AWSTraceHeader"), Some("Root=1"));
+    assert_eq!(system.text("SenderId"), Some("guest"));
+    assert_eq!(system.text("MessageGroupId"), Some("tenant"));
+    assert_eq!(system.text("SentTimestamp"), Some(&NOW.0.to_string()[..]));
 }
