@@ -1,7 +1,7 @@
 //! Receipt handles: what names one receive of one message, sealed with the store's secret (RULES 6).
 //!
 //! ```text
-//! version:u8 flags:u8 (bit 0 FIFO) queue:u64 qseq:u64 count:u32 received:u64 nonce:8     big-endian, then the seal
+//! version:u8 queue:u64 qseq:u64 count:u32 received:u64 nonce:8     big-endian, then the seal
 //! ```
 //! The seal covers the virtual host and the queue's name too, so a handle is good at its own queue only, and one that opens
 //! needs no look at the queue.
@@ -11,14 +11,12 @@ use message::Timestamp;
 use session::{QueueId, Receipt};
 
 const VERSION: u8 = 1;
-const LEN: usize = 2 + 8 + 8 + 4 + 8 + 8;
+const LEN: usize = 1 + 8 + 8 + 4 + 8 + 8;
 
 /// What a handle says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Handle {
     pub(crate) receipt: Receipt,
-    /// The queue is a FIFO queue.
-    pub(crate) fifo: bool,
     /// When the message was received.
     pub(crate) received: Timestamp,
 }
@@ -31,7 +29,7 @@ impl Handle {
     /// The handle's text.
     pub(crate) fn seal(&self, call: &Call, queue: &[u8]) -> String {
         let mut content = Vec::with_capacity(LEN);
-        content.extend_from_slice(&[VERSION, u8::from(self.fifo)]);
+        content.push(VERSION);
         content.extend_from_slice(&self.receipt.queue.0.to_be_bytes());
         content.extend_from_slice(&self.receipt.qseq.to_be_bytes());
         content.extend_from_slice(&self.receipt.count.to_be_bytes());
@@ -51,13 +49,12 @@ impl Handle {
             u64::from_be_bytes(bytes)
         };
         Some(Self {
-            fifo: content[1] & 1 == 1,
             receipt: Receipt {
-                queue: QueueId(long(2)),
-                qseq: long(10),
-                count: u32::from_be_bytes(content[18..22].try_into().expect("four bytes")),
+                queue: QueueId(long(1)),
+                qseq: long(9),
+                count: u32::from_be_bytes(content[17..21].try_into().expect("four bytes")),
             },
-            received: Timestamp(long(22)),
+            received: Timestamp(long(21)),
         })
     }
 }

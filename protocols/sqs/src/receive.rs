@@ -261,7 +261,6 @@ impl View<'_> {
                 qseq,
                 count: delivery.count,
             },
-            fifo: self.fifo,
             received: self.now,
         };
         let system: Vec<(String, Value)> = SYSTEM
