@@ -21,7 +21,9 @@ pub enum Manners {
     #[default]
     Standard,
     /// Those of moto's server, for tests that were written against it (`aws.manners = "moto"`): Kinesis numbers the records of
-    /// a stream from 1, takes a sequence number with LATEST, names consumers without their time, and lists ten streams on a page.
+    /// a stream from 1, takes a sequence number with LATEST, names consumers without their time, and lists ten streams on a page;
+    /// SQS keeps messages for less than a minute where it is told to, takes any `FifoQueue` that is not `true` for `false`, and a
+    /// deduplication id where none is meant.
     Moto,
 }
 

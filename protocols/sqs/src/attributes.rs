@@ -16,7 +16,7 @@
 //! Policies say who may do what in AWS; here users and rules do (DOORS 29). RedriveAllowPolicy is enforced. The encryption
 //! attributes are kept, so that tools that set them find them again; they encrypt nothing.
 
-use aws::{ApiError, Call, body::Showing};
+use aws::{ApiError, Call, Manners, body::Showing};
 use message::Name;
 use session::{Fifo, QueueInfo};
 
@@ -121,8 +121,11 @@ pub(crate) fn set(made: &mut Made, name: &str, value: &str, call: &Call) -> Resu
         }
         "DelaySeconds" => attributes.delay_ms = number(name, value, 0, DELAY_MAX)? * 1000,
         "MessageRetentionPeriod" => {
-            // A stand-in for tests keeps messages as briefly as a test has patience for.
-            let least = if call.settings.any_signature { 1 } else { 60 };
+            let least = if call.settings.manners == Manners::Moto {
+                1
+            } else {
+                60
+            };
             attributes.retention_ms = Some(number(name, value, least, RETENTION_MAX)? * 1000);
         }
         "MaximumMessageSize" => {
@@ -202,8 +205,7 @@ fn set_fifo(made: &mut Made, name: &str, value: &str) -> Result<(), ApiError> {
 /// Whether `FifoQueue` asks for a FIFO queue.
 pub(crate) fn wants_fifo(value: &str, call: &Call) -> Result<bool, ApiError> {
     match flag("FifoQueue", value) {
-        // What suites that are aimed at a stand-in have come to rely on: what is not `true` is not.
-        Err(_) if call.settings.any_signature => Ok(false),
+        Err(_) if call.settings.manners == Manners::Moto => Ok(false),
         wants => wants,
     }
 }

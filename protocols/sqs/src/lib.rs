@@ -19,7 +19,7 @@
 //!
 //! - A queue's `Policy` is kept and shown; who may do what is decided by users and rules. Queues of another account are not there.
 //! - The encryption attributes are kept and shown; nothing is encrypted because of them.
-//! - With `aws.signatures = "accept"` messages may be kept for less than 60 s, and `FifoQueue` may be any text.
+//! - With `aws.manners = "moto"`: see [`aws::Manners`].
 //! - `bascule.*` attributes: see `attributes.rs` for queues, `create.rs` for `bascule.address`, [`aws::Attributes`] for messages.
 #![forbid(unsafe_code)]
 

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use aws::{
-    Answer, ApiError, AttributeFault, Attributes, Call, Content, Input, Value, body, digest,
+    Answer, ApiError, AttributeFault, Attributes, Call, Content, Input, Manners, Value, body,
+    digest,
 };
 use bytes::Bytes;
 use message::{Address, Message, Name, Value as Property};
@@ -127,9 +128,10 @@ impl Sent {
     }
 
     /// What the type of the queue forbids.
-    fn check_type(&self, fifo: bool) -> Result<(), ApiError> {
+    fn check_type(&self, fifo: bool, manners: Manners) -> Result<(), ApiError> {
         if !fifo {
             return match &self.dedup {
+                Some(_) if manners == Manners::Moto => Ok(()),
                 Some(id) => Err(words::not_for_this_type("MessageDeduplicationId", id)),
                 None => Ok(()),
             };
@@ -320,15 +322,17 @@ pub(crate) fn send(input: Input) -> Flow<Answer> {
 }
 
 fn publish_one(name: Name, sent: Sent, judge: Judge, call: &Call) -> Flow<Answer> {
-    let checked = sent.check_type(judge.fifo).and_then(|()| {
-        if sent.len() > judge.len_max {
-            return Err(words::too_long(judge.len_max));
-        }
-        if judge.fifo {
-            sent.check_fifo(judge.by_content)?;
-        }
-        Ok(())
-    });
+    let checked = sent
+        .check_type(judge.fifo, call.settings.manners)
+        .and_then(|()| {
+            if sent.len() > judge.len_max {
+                return Err(words::too_long(judge.len_max));
+            }
+            if judge.fifo {
+                sent.check_fifo(judge.by_content)?;
+            }
+            Ok(())
+        });
     if let Err(error) = checked {
         return failed(error);
     }
@@ -391,7 +395,7 @@ fn publish_batch(name: Name, entries: Vec<Entry>, judge: Judge, call: Arc<Call>)
         .into_iter()
         .map(|(id, entry)| {
             let judged = entry.and_then(|sent| {
-                sent.check_type(judge.fifo)?;
+                sent.check_type(judge.fifo, call.settings.manners)?;
                 if sent.len() > judge.len_max {
                     return Err(words::too_long(judge.len_max));
                 }

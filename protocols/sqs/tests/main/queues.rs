@@ -1,6 +1,6 @@
 //! Operations on queues.
 
-use aws::{Settings, Value};
+use aws::{Manners, Settings, Value};
 use session::{
     Command, Declare, Event, Fifo, List, QueueAttributes, QueueInfo, QueueOptions, Redrive,
     RefusalKind,
@@ -207,10 +207,10 @@ fn what_an_attribute_may_not_be_is_refused() {
     ]);
     let error = client.error("CreateQueue", create("q", both));
     assert!(error.message.contains("one type of server-side encryption"));
-    // A stand-in for tests is not so strict.
+    // With the manners of moto it is not so strict.
     let lenient = Client {
         settings: Settings {
-            any_signature: true,
+            manners: Manners::Moto,
             ..Settings::default()
         },
         ..Client::default()
