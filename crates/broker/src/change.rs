@@ -18,7 +18,10 @@ use crate::{
     counters::Tally,
     queue::Rare,
     record::wire::{Wire, wire_fields},
-    stream::{RecordEntrant, Resharded, StreamDeclared, StreamDeleted, Trimmed, WaitingRead},
+    stream::{
+        Assigned, Checkpointed, GroupGone, GroupLeased, GroupMade, Reader, RecordEntrant,
+        Resharded, StreamDeclared, StreamDeleted, Trimmed, WaitingRead,
+    },
     topic::{Numbered, Subscribed, TopicDeclared, TopicDeleted, Unsubscribed},
 };
 
@@ -512,6 +515,29 @@ pub(crate) struct ConsumerAdded {
     pub(crate) identifier: u32,
 }
 
+/// A record handed to a consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SentRecord {
+    pub(crate) offset: u64,
+    pub(crate) shard: ShardNo,
+    /// How often, this time included.
+    pub(crate) count: u32,
+    /// Room that it takes.
+    pub(crate) bytes: u64,
+}
+
+/// Records were handed to a consumer. Soft.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ReaderSent {
+    pub(crate) queue: QueueId,
+    pub(crate) receiver: (SessionId, ConsumerId),
+    pub(crate) records: SmallVec<[SentRecord; 4]>,
+    /// They are settled as they leave.
+    pub(crate) settled: bool,
+    /// What was given back below this is too old to be handed out again.
+    pub(crate) kept: u64,
+}
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change(pub(crate) Kind);
@@ -553,6 +579,10 @@ pub(crate) enum Kind {
     TopicDeleted(TopicDeleted),
     Subscribed(Box<Subscribed>),
     Unsubscribed(Box<Unsubscribed>),
+    GroupMade(Box<GroupMade>),
+    GroupGone(Box<GroupGone>),
+    GroupLeased(Box<GroupLeased>),
+    Checkpointed(Box<Checkpointed>),
     // Soft from here on.
     Attached {
         session: SessionId,
@@ -604,6 +634,23 @@ pub(crate) enum Kind {
         session: SessionId,
         token: session::Token,
     },
+    /// A consumer of a stream, before it is added as a consumer of that queue.
+    ReaderAdded {
+        queue: QueueId,
+        reader: Box<Reader>,
+    },
+    /// Records were handed to a consumer.
+    ReaderSent(Box<ReaderSent>),
+    /// Records that were out to a consumer are settled, or to be handed out again.
+    ReaderSettled {
+        queue: QueueId,
+        ranges: Ranges,
+        again: bool,
+    },
+    /// Shards changed hands among the members of a group.
+    Assigned(Box<Assigned>),
+    /// Members of a group may have to change shards.
+    Regroup(StreamId),
     /// Limited reads took that from a shard.
     ReadCounted {
         stream: StreamId,
@@ -668,7 +715,11 @@ impl Change {
             | Kind::TopicDeclared(_)
             | Kind::TopicDeleted(_)
             | Kind::Subscribed(_)
-            | Kind::Unsubscribed(_) => true,
+            | Kind::Unsubscribed(_)
+            | Kind::GroupMade(_)
+            | Kind::GroupGone(_)
+            | Kind::GroupLeased(_)
+            | Kind::Checkpointed(_) => true,
             Kind::Transaction(it) => it.transaction != 0 || it.changes.iter().any(Self::is_durable),
             Kind::QueueDeclared(it) => !is_soft(it.queue),
             Kind::QueueDeleted(it) => !is_soft(it.queue),
@@ -702,6 +753,11 @@ impl Change {
             | Kind::PullEnds { .. }
             | Kind::ReadWaits { .. }
             | Kind::ReadEnds { .. }
+            | Kind::ReaderAdded { .. }
+            | Kind::ReaderSent(_)
+            | Kind::ReaderSettled { .. }
+            | Kind::Assigned(_)
+            | Kind::Regroup(_)
             | Kind::ReadCounted { .. }
             | Kind::StreamTurn { .. }
             | Kind::Sent(_)

@@ -56,6 +56,8 @@ pub struct Config {
     pub topics_max: u64,
     /// Subscriptions of topic objects, and routes. Default 20,000,000.
     pub subscriptions_max: u64,
+    /// Consumer groups of one stream. Default 1,000.
+    pub stream_groups_max: u64,
     /// Records that one read may take. Default 10,000.
     pub read_count_max: u32,
     /// Bytes of bodies and keys that one read may take; one record always fits. Default 16 MiB.
@@ -103,6 +105,7 @@ impl Default for Config {
             streams_max: 100_000,
             topics_max: 1_000_000,
             subscriptions_max: 20_000_000,
+            stream_groups_max: 1000,
             read_count_max: 10_000,
             read_bytes_max: 16 << 20,
             empty_slice: 4096,

@@ -37,6 +37,8 @@ pub(crate) enum Tally {
     Will,
     /// A subscription's target did not take a message, and there was no dead-letter queue that did.
     DroppedSubscription,
+    /// Records of streams were read or pushed.
+    RecordsRead,
 }
 
 /// One number with its name, for whoever exports them.
@@ -171,6 +173,7 @@ impl Counters {
             Tally::DeadLettered => &mut self.dead_lettered,
             Tally::Will => &mut self.wills,
             Tally::DroppedSubscription => &mut self.dropped_subscription,
+            Tally::RecordsRead => &mut self.records_read,
         };
         *field += by;
     }

@@ -19,7 +19,7 @@ use crate::{
     durable::{Client, Dedup, Queue},
     queue::{Order, Rare, Receiver},
     routing::Exchange,
-    stream::{ReadAt, SoftStream},
+    stream::{ReadAt, Reader, SoftStream},
 };
 
 /// What an exchange routes to.
@@ -61,6 +61,8 @@ pub(crate) enum Timer {
     Trim(StreamId),
     /// A topic object that was deleted still has subscriptions.
     DoomedTopic(crate::topic::TopicNo),
+    /// The lease of a shard lapses that a member of its group waits for.
+    Regroup(StreamId),
 }
 
 /// Where a soft entry's message is.
@@ -136,6 +138,8 @@ pub(crate) struct SoftQueue {
     pub(crate) age_at: Option<Timestamp>,
     /// Dedup ids of soft entries.
     pub(crate) dedup: Dedup,
+    /// It stands for a consumer of a stream, and holds nothing itself.
+    pub(crate) reader: Option<Box<Reader>>,
 }
 
 impl SoftQueue {
@@ -161,6 +165,7 @@ impl SoftQueue {
             last_used: now,
             age_at: None,
             dedup: Dedup::default(),
+            reader: None,
         }
     }
 }
@@ -390,6 +395,8 @@ pub(crate) struct Soft {
     /// The soft side of every stream.
     pub(crate) streams: FxHashMap<StreamId, SoftStream>,
     pub(crate) stream_names: BTreeMap<(VhostId, Name), StreamId>,
+    /// Client sessions that read a stream as a topic.
+    pub(crate) stream_clients: BTreeMap<(VhostId, Name), BTreeSet<ClientNo>>,
     /// The names that lists show.
     pub(crate) listed: BTreeSet<(VhostId, Name)>,
     pub(crate) shares: BTreeMap<(VhostId, Share), QueueId>,

@@ -146,6 +146,7 @@ impl<'a> Asker<'a> {
         let asked = match reading {
             Reading::Topic(filter) => self.ask(Action::Subscribe, What::Topic(Keys::Of(filter))),
             Reading::Queue(name) => self.read(name),
+            Reading::Stream(name) => self.ask(Action::Subscribe, What::Stream(name)),
             Reading::Binding(binding) => self.source(binding),
             Reading::Will(message) => self.message(message),
         };

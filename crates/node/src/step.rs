@@ -524,6 +524,10 @@ impl Core {
                 bytes,
             } => {
                 let wait = step.wait(wait);
+                let held = match delivery.record {
+                    Some(_) => hold(step.journal, std::iter::once(&content)),
+                    None => step.held.clone(),
+                };
                 self.send(
                     step,
                     to,
@@ -533,7 +537,7 @@ impl Core {
                         delivery: Box::new(delivery),
                         content,
                         bytes,
-                        _held: step.held.clone(),
+                        _held: held,
                     },
                 );
             }

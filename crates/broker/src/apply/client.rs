@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use message::{Filter, Levels, Pattern, VhostId};
-use session::{ConsumerId, Credit, Source, SubscriptionOptions};
+use session::{ConsumerId, Credit, QueueId, Source, SubscriptionOptions};
 
 use super::{Applying, declare::ROOT};
 use crate::{
@@ -26,6 +26,9 @@ fn target_of(client: ClientNo, options: &SubscriptionOptions) -> Target {
         identifier: options.identifier,
     }
 }
+
+/// The queue of a source that is none.
+const NO_QUEUE: QueueId = QueueId(u64::MAX);
 
 impl Broker {
     pub(crate) fn client_mut(&mut self, number: ClientNo) -> Option<&mut Client> {
@@ -167,6 +170,7 @@ impl Broker {
         }
         for source in &client.sources {
             self.leave_share(number, source);
+            self.leave_stream(number, client.vhost, source);
         }
         for timer in [
             client.ends_at.map(|at| (at, Timer::ClientEnd(number))),
@@ -214,6 +218,13 @@ impl Broker {
             self.route_client(client.vhost, pattern, target_of(number, options), true);
         }
         for source in &client.sources {
+            if let Source::Stream { name, .. } = &source.source {
+                self.soft
+                    .stream_clients
+                    .entry((client.vhost, name.clone()))
+                    .or_default()
+                    .insert(number);
+            }
             if matches!(source.source, Source::Shared { .. }) {
                 self.soft
                     .sharers
@@ -254,7 +265,16 @@ impl Broker {
             self.route_client(vhost, &pattern, target_of(it.client, &it.options), true);
             return;
         }
-        let Some(queue) = it.queue else { return };
+        if let Source::Stream { name, .. } = &it.source {
+            self.soft
+                .stream_clients
+                .entry((vhost, name.clone()))
+                .or_default()
+                .insert(it.client);
+        } else if it.queue.is_none() {
+            return;
+        }
+        let queue = it.queue.unwrap_or(NO_QUEUE);
         let source = ClientSource {
             source: it.source.clone(),
             options: it.options,
@@ -297,6 +317,21 @@ impl Broker {
         };
         let gone = client.sources.remove(at);
         self.leave_share(it.client, &gone);
+        self.leave_stream(it.client, vhost, &gone);
+    }
+
+    /// A client session reads a stream no longer.
+    fn leave_stream(&mut self, number: ClientNo, vhost: VhostId, source: &ClientSource) {
+        let Source::Stream { name, .. } = &source.source else {
+            return;
+        };
+        let key = (vhost, name.clone());
+        if let Some(clients) = self.soft.stream_clients.get_mut(&key) {
+            clients.remove(&number);
+            if clients.is_empty() {
+                self.soft.stream_clients.remove(&key);
+            }
+        }
     }
 
     /// A new epoch: every connection has ended, session expiry and will delays start, links of QoS 1 are released

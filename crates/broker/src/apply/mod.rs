@@ -12,12 +12,14 @@
 //! | `replay.rs` | how far subscriptions have been shown retained messages, and whose turn that is |
 //! | `stream.rs` | streams, their records, reads that wait |
 //! | `topic.rs` | topic objects and subscriptions |
+//! | `reader.rs` | consumers of streams, consumer groups |
 //! | `receivers.rs` | connections, consumers, credit, the round of queues with something to deliver |
 
 mod client;
 mod declare;
 mod empty;
 mod entries;
+mod reader;
 mod receivers;
 mod replay;
 mod stream;
@@ -128,6 +130,21 @@ impl Broker {
             Kind::TopicDeleted(it) => self.apply_topic_deleted(*it, at.now),
             Kind::Subscribed(it) => self.apply_subscribed(it),
             Kind::Unsubscribed(it) => self.apply_unsubscribed(it),
+            Kind::GroupMade(it) => self.apply_group_made(it),
+            Kind::GroupGone(it) => self.apply_group_gone(it),
+            Kind::GroupLeased(it) => self.apply_group_leased(it),
+            Kind::Checkpointed(it) => self.apply_checkpointed(it),
+            Kind::ReaderAdded { queue, reader } => {
+                self.apply_reader_added(*queue, reader, at.now);
+            }
+            Kind::ReaderSent(it) => self.apply_reader_sent(it),
+            Kind::ReaderSettled {
+                queue,
+                ranges,
+                again,
+            } => self.apply_reader_settled(*queue, ranges, *again),
+            Kind::Assigned(it) => self.apply_assigned(it, at),
+            Kind::Regroup(stream) => self.regroup_all(*stream),
             Kind::ReadWaits {
                 stream,
                 until,

@@ -72,6 +72,10 @@ impl Broker {
             self.apply_read_ends(session, token);
         }
         for queue in touched {
+            if self.reader(queue).is_some() {
+                self.remove_reader(queue);
+                continue;
+            }
             self.release_all(queue, session);
         }
         self.soft.sessions.remove(&session);
@@ -201,6 +205,7 @@ impl Broker {
         }
         self.choose_single(gone.queue);
         self.touch(gone.queue);
+        self.reader_left(gone.queue);
     }
 
     /// In a queue with a single active consumer: keeps the one it has, else the longest there of the highest priority.
@@ -464,7 +469,11 @@ impl Broker {
         let Some(soft) = self.soft.queues.get(&id) else {
             return;
         };
-        let wanted = !(soft.active.is_empty() && soft.pulls.is_empty()) && self.ready(id) > 0;
+        let wanted = !(soft.active.is_empty() && soft.pulls.is_empty())
+            && match &soft.reader {
+                Some(reader) => self.reader_wants(reader),
+                None => self.ready(id) > 0,
+            };
         let soft = self.soft.queues.get_mut(&id).expect("seen above");
         match (wanted, soft.pump_at) {
             (true, None) => {

@@ -62,6 +62,7 @@ impl Broker {
         if !stream.declared.doomed {
             let key = (stream.declared.vhost, stream.declared.name.clone());
             stream.declared.doomed = true;
+            stream.groups.clear();
             self.counters.streams -= 1;
             self.soft.stream_names.remove(&key);
             for binding in self.soft.stream_bound.remove(&id).unwrap_or_default() {
@@ -73,6 +74,11 @@ impl Broker {
             return self.trim_anew(id, Some(at.now));
         }
         self.trim_anew(id, None);
+        if let Some(soft) = self.soft.streams.get_mut(&id)
+            && let Some(known) = soft.regroup_at.take()
+        {
+            self.soft.timers.remove(&(known, Timer::Regroup(id)));
+        }
         self.leave_stream_round(id);
         self.trim(id, u64::MAX, at);
         self.durable.streams.remove(&id);
@@ -116,6 +122,7 @@ impl Broker {
         for shard in &it.closes {
             self.wake_reads(it.stream, *shard);
         }
+        self.regroup_all(it.stream);
     }
 
     /// A message gets its place in a stream.
@@ -173,6 +180,7 @@ impl Broker {
             self.trim_anew(it.stream, Some(due));
         }
         self.wake_reads(it.stream, it.shard);
+        self.wake_readers(it.stream);
     }
 
     pub(super) fn apply_trimmed(&mut self, it: &Trimmed, at: &mut Applying<'_>) {
@@ -180,6 +188,13 @@ impl Broker {
         if let Some(stream) = self.durable.streams.get_mut(&it.stream) {
             for shard in &it.forgets {
                 stream.shards.remove(shard);
+                for group in stream.groups.values_mut() {
+                    group.places.remove(shard);
+                }
+            }
+            // What nobody can read any more has been worked on.
+            if stream.shards.len() > stream.open_len() as usize || !it.forgets.is_empty() {
+                self.regroup_all(it.stream);
             }
         }
         if let Some(soft) = self.soft.streams.get_mut(&it.stream) {
@@ -322,7 +337,7 @@ impl Broker {
         self.enter_stream_round(id);
     }
 
-    fn enter_stream_round(&mut self, id: StreamId) {
+    pub(super) fn enter_stream_round(&mut self, id: StreamId) {
         let place = self.soft.next_place;
         let Some(soft) = self.soft.streams.get_mut(&id) else {
             return;
@@ -350,7 +365,7 @@ impl Broker {
         if let Some(shard) = rests {
             soft.woken.remove(&shard);
         }
-        if !soft.woken.is_empty() {
+        if !soft.woken.is_empty() || !soft.regroup.is_empty() {
             self.enter_stream_round(id);
         }
     }

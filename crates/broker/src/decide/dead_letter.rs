@@ -260,10 +260,11 @@ impl Broker {
         };
         self.place_through(&routed.subscriptions, &incoming, &[], &mut through, draft);
         let Through {
-            targets,
+            mut targets,
             mut records,
             ..
         } = through;
+        self.admit_stream_clients(&records, &incoming, None, &mut targets, &mut direct, draft);
         draft.depth -= 1;
         let streams: SmallVec<[_; 2]> = records.iter().map(|it| it.stream).collect();
         if targets.is_empty() && records.is_empty() {

@@ -9,7 +9,7 @@ use session::{
     RefusalKind, SessionId, Token,
 };
 
-use super::{declare, draft::Draft, refusal, shown};
+use super::{declare, draft::Draft, refusal, shown, stream::no_stream};
 use crate::{
     Broker, Wait,
     change::{Kind, QueueDeclared},
@@ -82,8 +82,13 @@ impl Broker {
                 let event = Event::Listed { token, names, more };
                 return draft.reply(from, lane, Wait::Durable, event);
             }
-            Listed::Groups(_) => {
-                return self.not_built(from, token, lane, draft);
+            Listed::Groups(stream) => {
+                let Some((_, stream)) = self.stream_named(vhost, stream) else {
+                    return self.refuse(from, lane, token, no_stream(stream), draft);
+                };
+                let (names, more) = self.list_groups(stream, list, limit);
+                let event = Event::Listed { token, names, more };
+                return draft.reply(from, lane, Wait::Durable, event);
             }
         }
         let first = match &list.after {

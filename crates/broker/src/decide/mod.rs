@@ -134,7 +134,14 @@ impl Broker {
                 self.decide_subscription(from, (*token, *lane), to, &mut draft);
             }
             Command::ListSubscriptions(it) => self.decide_list_subscriptions(from, it, &mut draft),
-            Command::Group { token, lane, .. } | Command::MoveTask { token, lane, .. } => {
+            Command::Group {
+                token,
+                lane,
+                stream,
+                group,
+                to,
+            } => self.decide_group(from, (*token, *lane), stream, group, to, &mut draft),
+            Command::MoveTask { token, lane, .. } => {
                 self.not_built(from, *token, *lane, &mut draft);
             }
             Command::Transact(transact) => self.decide_transact(from, transact, &mut draft),

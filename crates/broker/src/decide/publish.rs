@@ -90,6 +90,8 @@ struct Accompanying {
     retain: Option<Retain>,
     inbound: Option<(ClientNo, u16)>,
     numbered: Vec<Numbered>,
+    /// The client session that publishes it.
+    publisher: Option<ClientNo>,
 }
 
 /// What became of a publish.
@@ -239,6 +241,7 @@ impl Broker {
             retain,
             inbound,
             numbered: passing.numbered,
+            publisher,
         };
         let placed = self.place_at(message, confirmed, &routed, with, draft);
         Placed {
@@ -339,6 +342,14 @@ impl Broker {
             &incoming,
             &with.numbered,
             &mut through,
+            draft,
+        );
+        self.admit_stream_clients(
+            &through.records,
+            &incoming,
+            with.publisher,
+            &mut through.targets,
+            &mut direct,
             draft,
         );
         placed.matched += through.passed;

@@ -104,15 +104,15 @@ pub(super) fn over(queue: &Queue, view: &View<'_>, now: Timestamp) -> Option<Ove
 }
 
 /// A consumer that may receive, and how much more in this call.
-struct Candidate {
-    receiver: Receiver,
-    priority: i32,
-    left: u32,
+pub(super) struct Candidate {
+    pub(super) receiver: Receiver,
+    pub(super) priority: i32,
+    pub(super) left: u32,
 }
 
 /// What this call has used up of what consumers share.
 #[derive(Default)]
-struct Used {
+pub(super) struct Used {
     groups: SmallVec<[((SessionId, u32), u32); 4]>,
     rooms: SmallVec<[(SessionId, u64); 4]>,
 }
@@ -172,6 +172,9 @@ impl Broker {
     }
 
     fn plan(&self, id: QueueId, limit: usize, draft: &mut Draft<'_>) {
+        if let Some(reader) = self.reader(id) {
+            return self.push_records(id, reader, limit, draft);
+        }
         let Some(queue) = self.queue(id) else { return };
         if self.serve_pull(id, draft) {
             return;
@@ -334,7 +337,7 @@ impl Broker {
 
     /// [MQTT-3.3.4-9], [MQTT-4.9.0-2]: the window of a client session is the credit of its one consumer. Only deliveries look at
     /// it [MQTT-3.3.4-10], [MQTT-4.9.0-3].
-    fn has_room(&self, candidate: &Candidate, used: &Used) -> bool {
+    pub(super) fn has_room(&self, candidate: &Candidate, used: &Used) -> bool {
         let Some(attached) = self.attached(candidate.receiver.0) else {
             return false;
         };
@@ -539,7 +542,7 @@ impl Broker {
 }
 
 impl Used {
-    fn take(&mut self, session: SessionId, group: Option<u32>, bytes: u64) {
+    pub(super) fn take(&mut self, session: SessionId, group: Option<u32>, bytes: u64) {
         match self.rooms.iter_mut().find(|(id, _)| *id == session) {
             Some((_, used)) => *used += bytes,
             None => self.rooms.push((session, bytes)),

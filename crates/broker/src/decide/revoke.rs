@@ -27,6 +27,8 @@ pub enum Reading<'a> {
     Topic(&'a Filter),
     /// A queue.
     Queue(&'a Name),
+    /// A stream.
+    Stream(&'a Name),
     /// What feeds a queue of its own.
     Binding(&'a Binding),
     /// Not read, but kept for it as its subscriptions are: the will of its client session.
@@ -143,6 +145,27 @@ impl Broker {
             );
             self.refuse(session, waiting.lane, token, revoked, draft);
         }
+        for (token, at) in &attached.reads {
+            let (Some(stream), Some(waiting)) = (
+                self.durable.streams.get(&at.stream),
+                self.soft.streams[&at.stream]
+                    .reads
+                    .get(&(at.shard, at.place)),
+            ) else {
+                continue;
+            };
+            let name = &stream.declared.name;
+            if may(Reading::Stream(name)) {
+                continue;
+            }
+            let (session, token) = (session, *token);
+            draft.change(Kind::ReadEnds { session, token });
+            let revoked = refusal(
+                RefusalKind::AccessDenied,
+                format!("stream '{}' may not be read any more", shown(name)),
+            );
+            self.refuse(session, waiting.lane, token, revoked, draft);
+        }
     }
 
     fn revoke_consumers(
@@ -182,6 +205,9 @@ impl Broker {
             let id = reads.queue;
             let allowed = if is_own(id) {
                 !cut.contains(&id)
+            } else if let Some(reader) = self.reader(id) {
+                let stream = self.durable.streams.get(&reader.stream);
+                stream.is_some_and(|stream| may(Reading::Stream(&stream.declared.name)))
             } else {
                 self.queue(id)
                     .is_some_and(|queue| may(Reading::Queue(&queue.declared.name)))
@@ -244,9 +270,8 @@ impl Broker {
                 Source::Shared { filter, .. } | Source::Topic { filter } => {
                     may(Reading::Topic(filter))
                 }
-                Source::Queue { name, .. } | Source::Stream { name, .. } => {
-                    may(Reading::Queue(name))
-                }
+                Source::Queue { name, .. } => may(Reading::Queue(name)),
+                Source::Stream { name, .. } => may(Reading::Stream(name)),
             };
             if allowed {
                 continue;

@@ -31,6 +31,9 @@ impl Broker {
     /// Drafts a settlement, and says how many deliveries it names that are out to this session.
     pub(super) fn settle(&self, from: SessionId, settle: &Settle, draft: &mut Draft<'_>) -> u32 {
         let id = settle.deliveries.queue;
+        if let Some(reader) = self.reader(id) {
+            return self.settle_records(from, settle, reader, draft);
+        }
         if self.queue(id).is_none() {
             return 0;
         }

@@ -32,10 +32,11 @@ pub(super) fn normal(source: &Source) -> Source {
             group: Bytes::copy_from_slice(group),
             filter: own_filter(filter),
         },
-        Source::Stream { name, from, group } => Source::Stream {
+        // A client session reads a stream as a topic: from the next record on.
+        Source::Stream { name, .. } => Source::Stream {
             name: Bytes::copy_from_slice(name),
-            from: *from,
-            group: group.as_ref().map(|group| Bytes::copy_from_slice(group)),
+            from: session::StreamStart::Next,
+            group: None,
         },
     }
 }
@@ -72,10 +73,7 @@ impl Broker {
             Source::Queue { .. } | Source::Shared { .. } => {
                 self.subscribe_queue(from, subscribe, draft)
             }
-            Source::Stream { .. } => Err(refusal(
-                RefusalKind::NotImplemented,
-                "streams are not built",
-            )),
+            Source::Stream { .. } => self.subscribe_stream(from, subscribe, draft),
         };
         if let Err(refusal) = decided {
             draft.roll_back(changes, effects);
@@ -480,6 +478,6 @@ impl Broker {
     }
 }
 
-fn not_attached() -> Refusal {
+pub(super) fn not_attached() -> Refusal {
     refusal(RefusalKind::AccessDenied, "not logged in")
 }

@@ -54,6 +54,10 @@ impl Broker {
                 self.end_read(session, token, draft);
                 postpone(timer, None, draft);
             }
+            Timer::Regroup(stream) => {
+                draft.change(Kind::Regroup(stream));
+                postpone(timer, None, draft);
+            }
             Timer::Trim(stream) => return self.due_trim(timer, stream, left, draft),
             Timer::DoomedTopic(topic) => {
                 return self.due_doomed_topic(timer, topic, left, draft);

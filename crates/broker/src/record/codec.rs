@@ -60,6 +60,10 @@ const TOPIC_DECLARED: u8 = 60;
 const TOPIC_DELETED: u8 = 61;
 const SUBSCRIBED: u8 = 62;
 const UNSUBSCRIBED: u8 = 63;
+const GROUP_MADE: u8 = 44;
+const GROUP_GONE: u8 = 45;
+const GROUP_LEASED: u8 = 46;
+const CHECKPOINTED: u8 = 47;
 
 /// The field of the time, in every record.
 const TIME: u64 = 31;
@@ -295,6 +299,10 @@ fn put_kind(kind: &Kind, out: &mut Vec<u8>) -> u8 {
         Kind::TopicDeleted(it) => put(it, TOPIC_DELETED, out),
         Kind::Subscribed(it) => put(&**it, SUBSCRIBED, out),
         Kind::Unsubscribed(it) => put(&**it, UNSUBSCRIBED, out),
+        Kind::GroupMade(it) => put(&**it, GROUP_MADE, out),
+        Kind::GroupGone(it) => put(&**it, GROUP_GONE, out),
+        Kind::GroupLeased(it) => put(&**it, GROUP_LEASED, out),
+        Kind::Checkpointed(it) => put(&**it, CHECKPOINTED, out),
         Kind::Published(_)
         | Kind::Attached { .. }
         | Kind::Detached(_)
@@ -307,6 +315,11 @@ fn put_kind(kind: &Kind, out: &mut Vec<u8>) -> u8 {
         | Kind::PullEnds { .. }
         | Kind::ReadWaits { .. }
         | Kind::ReadEnds { .. }
+        | Kind::ReaderAdded { .. }
+        | Kind::ReaderSent(_)
+        | Kind::ReaderSettled { .. }
+        | Kind::Assigned(_)
+        | Kind::Regroup(_)
         | Kind::ReadCounted { .. }
         | Kind::StreamTurn { .. }
         | Kind::Sent(_)
@@ -361,6 +374,10 @@ fn read_kind(kind: u8, r: &mut Reader) -> Result<Kind, DecodeError> {
         TOPIC_DELETED => Kind::TopicDeleted(Wire::read(r)?),
         SUBSCRIBED => Kind::Subscribed(Wire::read(r)?),
         UNSUBSCRIBED => Kind::Unsubscribed(Wire::read(r)?),
+        GROUP_MADE => Kind::GroupMade(Wire::read(r)?),
+        GROUP_GONE => Kind::GroupGone(Wire::read(r)?),
+        GROUP_LEASED => Kind::GroupLeased(Wire::read(r)?),
+        CHECKPOINTED => Kind::Checkpointed(Wire::read(r)?),
         tag => {
             return Err(DecodeError::Unknown {
                 what: "record type",

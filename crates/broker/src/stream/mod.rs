@@ -3,6 +3,8 @@
 //! | file | what |
 //! |---|---|
 //! | `index.rs` | where records lie, 24 bytes each |
+//! | `reader.rs` | consumers that records are pushed to |
+//! | `group.rs` | consumer groups |
 //! | `change.rs` | what happens to streams |
 //! | `rate.rs` | what a shard takes and gives a second |
 //! | `store.rs` | a stream in records and snapshots |
@@ -11,22 +13,28 @@
 //! oldest records of the stream go first, whichever shard they are in.
 
 mod change;
+mod group;
 mod index;
 mod rate;
+mod reader;
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use message::{StoredId, Timestamp};
-use session::{Lane, SessionId, ShardInfo, ShardNo, StreamId, Token};
+use session::{Lane, QueueId, SessionId, ShardInfo, ShardNo, StreamId, Token};
 use smallvec::SmallVec;
 
 pub(crate) use change::{
     NewShard, RecordEntrant, Resharded, StreamDeclared, StreamDeleted, Trimmed,
 };
+pub(crate) use group::{
+    Assigned, Checkpointed, Group, GroupGone, GroupLeased, GroupMade, GroupPlace,
+};
 pub(crate) use index::{Offsets, Records, Slot};
 pub(crate) use rate::Buckets;
+pub(crate) use reader::{MemberShard, Reader, Reads};
 pub(crate) use store::{put_records, put_stream, read_records, read_stream};
 
 /// Shards that one stream keeps, the closed ones included: their numbers lie closer together than this.
@@ -74,6 +82,7 @@ pub(crate) struct Stream {
     pub(crate) bytes: u64,
     /// Partition keys of records that are not the messages' own, in the order of their offsets.
     pub(crate) keys: VecDeque<(u64, Bytes)>,
+    pub(crate) groups: BTreeMap<Bytes, Group>,
     /// The open shards by their first hash. Not in snapshots.
     open: Vec<(u128, ShardNo)>,
 }
@@ -197,6 +206,12 @@ pub(crate) struct SoftStream {
     pub(crate) reads: BTreeMap<(ShardNo, u64), WaitingRead>,
     /// Shards in which reads may have something to find.
     pub(crate) woken: BTreeSet<ShardNo>,
+    /// Consumers that records are pushed to, by the numbers of their queues.
+    pub(crate) readers: BTreeSet<QueueId>,
+    /// Groups of which members may have to change shards.
+    pub(crate) regroup: BTreeSet<Bytes>,
+    /// When a lease lapses that members wait for.
+    pub(crate) regroup_at: Option<Timestamp>,
     /// Place in the round.
     pub(crate) pump_at: Option<u64>,
     /// When the oldest is looked at.

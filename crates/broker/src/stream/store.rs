@@ -4,7 +4,7 @@ use message::{DecodeError, Reader, codec::put_u64};
 use session::{ShardNo, StreamId};
 
 use super::{
-    Records, Shard, Slot, Stream,
+    Group, GroupPlace, Records, Shard, Slot, Stream,
     change::{StreamDeclared, read_hash},
     index::{put_slots, read_slots},
 };
@@ -49,6 +49,17 @@ pub(crate) fn put_stream(stream: &Stream, out: &mut Vec<u8>) {
     for (number, shard) in &stream.shards {
         put_field(out, 4, |out| put_shard(*number, shard, out));
     }
+    for (name, group) in &stream.groups {
+        put_field(out, 6, |out| {
+            name.put(out);
+            group.start.put(out);
+            put_u64(out, group.places.len() as u64);
+            for (shard, place) in &group.places {
+                shard.put(out);
+                place.put(out);
+            }
+        });
+    }
     for (offset, key) in &stream.keys {
         put_field(out, 5, |out| {
             offset.put(out);
@@ -73,6 +84,13 @@ pub(crate) fn read_stream(reader: &mut Reader) -> Result<Stream, DecodeError> {
             5 => stream
                 .keys
                 .push_back((Wire::read(part)?, Wire::read(part)?)),
+            6 => {
+                let name = Wire::read(part)?;
+                let start = Wire::read(part)?;
+                let places: Vec<(ShardNo, GroupPlace)> = Wire::read(part)?;
+                let places = places.into_iter().collect();
+                stream.groups.insert(name, Group { start, places });
+            }
             _ => {}
         }
         Ok(())

@@ -6,6 +6,7 @@ mod history;
 mod inspect;
 mod pulls;
 mod queues;
+mod readers;
 mod retained;
 mod rig;
 mod stream_doors;

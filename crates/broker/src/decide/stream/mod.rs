@@ -6,10 +6,14 @@
 //! | `shards.rs` | shards split, merged, resized |
 //! | `place.rs` | records that come: which shard, and whether it takes them |
 //! | `read.rs` | reads, and reads that wait |
+//! | `reader.rs` | records pushed to consumers |
+//! | `group.rs` | consumer groups |
 //! | `trim.rs` | records that are too old, or too many |
 
+mod group;
 mod place;
 mod read;
+mod reader;
 mod shards;
 mod trim;
 
@@ -199,6 +203,7 @@ impl Broker {
 
     fn delete_stream(&self, id: StreamId, stream: &Stream, draft: &mut Draft<'_>) {
         self.refuse_reads(id, draft);
+        self.cancel_readers(id, |_| true, draft);
         let bound: Vec<_> = self
             .soft
             .stream_bound
@@ -237,7 +242,7 @@ impl Broker {
                 .collect(),
             first_offset: stream.kept_from(draft.now),
             next_offset: stream.records.next(),
-            consumers: 0,
+            consumers: self.soft.streams[&id].readers.len() as u32,
         }
     }
 

@@ -2,15 +2,25 @@
 //!
 //! The hash that chooses the shard is computed here and never in `apply` (RULES 1): the change says where the record went.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use md5::{Digest, Md5};
-use message::Message;
-use session::{RecordPlace, Refusal, RefusalKind, StreamId, partition_key};
+use message::{Address, Levels, Message};
+use session::{RecordPlace, Refusal, RefusalKind, Source, StreamId, partition_key};
+use smallvec::SmallVec;
 
 use super::Draft;
 use crate::{
     Broker,
-    decide::{refusal, shown},
+    change::{ClientNo, Entrant},
+    decide::{
+        publish::{Direct, Incoming},
+        refusal,
+        route::ClientMatch,
+        shown,
+    },
+    queue::Rare,
     stream::RecordEntrant,
 };
 
@@ -44,6 +54,89 @@ impl Broker {
             shard_opened: shard.shards.get(&record.shard)?.opened,
             offset: record.offset,
         })
+    }
+
+    /// Client sessions that read a stream as a topic get what enters it.
+    pub(crate) fn admit_stream_clients(
+        &self,
+        records: &[RecordEntrant],
+        incoming: &Incoming<'_>,
+        publisher: Option<ClientNo>,
+        targets: &mut SmallVec<[Entrant; 1]>,
+        direct: &mut Vec<Direct>,
+        draft: &mut Draft<'_>,
+    ) {
+        if self.soft.stream_clients.is_empty() {
+            return;
+        }
+        for record in records {
+            self.admit_clients_of(record, incoming, publisher, targets, direct, draft);
+        }
+    }
+
+    fn admit_clients_of(
+        &self,
+        record: &RecordEntrant,
+        incoming: &Incoming<'_>,
+        publisher: Option<ClientNo>,
+        targets: &mut SmallVec<[Entrant; 1]>,
+        direct: &mut Vec<Direct>,
+        draft: &mut Draft<'_>,
+    ) {
+        let Some(declared) = self
+            .durable
+            .streams
+            .get(&record.stream)
+            .map(|it| &it.declared)
+        else {
+            return;
+        };
+        let key = (declared.vhost, declared.name.clone());
+        let Some(clients) = self.soft.stream_clients.get(&key) else {
+            return;
+        };
+        // They are shown the stream's own name and the key, whatever the message was published to.
+        let rare = (incoming.message.address.kind != message::Kind::Stream).then(|| {
+            let key = record.key.clone();
+            let key = key.unwrap_or_else(|| partition_key(incoming.message));
+            let levels = if key.is_empty() || key.len() > message::NAME_LEN_MAX {
+                Levels::none()
+            } else {
+                Levels::one(key)
+            };
+            let address = Address::stream(declared.vhost, declared.name.clone(), levels);
+            Rare {
+                readdressed: Some(Arc::new(address)),
+                ..incoming.rare.cloned().unwrap_or_default()
+            }
+        });
+        let incoming = Incoming {
+            rare: rare.as_ref().or(incoming.rare),
+            ..*incoming
+        };
+        for number in clients {
+            let options = self.client(*number).and_then(|client| {
+                let mut sources = client.sources.iter();
+                let known = sources.find(
+                    |known| matches!(&known.source, Source::Stream { name, .. } if *name == key.1),
+                )?;
+                Some(known.options)
+            });
+            let Some(options) = options.filter(|it| !it.no_local || publisher != Some(*number))
+            else {
+                continue;
+            };
+            let mut matched = ClientMatch {
+                client: *number,
+                qos: options.qos,
+                retain_as_published: false,
+                identifiers: SmallVec::new(),
+            };
+            if options.identifier != 0 {
+                matched.identifiers.push(options.identifier);
+            }
+            self.admit_client(&matched, &incoming, targets, direct, draft);
+        }
     }
 
     /// Decides whether and where a message enters a stream.

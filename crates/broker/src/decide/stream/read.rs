@@ -12,6 +12,7 @@ use super::{Draft, no_stream};
 use crate::{
     Broker, Content, Effect, OutLane, PendingRecord, PendingRecords, Wait,
     change::Kind,
+    counters::Tally,
     decide::refusal,
     stream::{Shard, Slot, Stream, WaitingRead},
 };
@@ -150,9 +151,16 @@ impl Broker {
         self.serve(id, stream, shard, waiting, draft);
     }
 
-    /// A stream's turn: the read that has waited longest in a shard in which something happened.
+    /// A stream's turn: a group whose shards change hands, or the read that has waited longest in a shard in which something happened.
     pub(in crate::decide) fn serve_reads(&self, id: StreamId, draft: &mut Draft<'_>) {
         let soft = &self.soft.streams[&id];
+        if let Some(group) = soft.regroup.first() {
+            self.assign(id, group, draft);
+            return draft.change(Kind::StreamTurn {
+                stream: id,
+                rests: None,
+            });
+        }
         let woken = soft.woken.first().copied();
         let served = woken.is_some_and(|number| self.serve_shard(id, number, draft));
         draft.change(Kind::StreamTurn {
@@ -318,6 +326,7 @@ fn start_in(stream: &Stream, shard: &Shard, from: StreamStart, now: Timestamp) -
 }
 
 fn answer(read: &WaitingRead, found: Found, draft: &mut Draft<'_>) {
+    draft.count(Tally::RecordsRead, found.records.records.len() as u64);
     draft.effect(Effect::Records {
         to: read.session,
         lane: OutLane::Reply(read.lane),

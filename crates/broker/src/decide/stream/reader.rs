@@ -1,0 +1,388 @@
+//! Consumers of streams: records pushed to whoever has credit, each consumer from a place of its own on.
+//!
+//! Settling returns credit; nothing is taken out of a stream. What is released is handed out again, to the same consumer. A
+//! member of a consumer group moves the group's checkpoint as it settles: everything below the lowest record of the shard
+//! that is not settled has been worked on.
+
+use message::Timestamp;
+use session::{
+    ConsumerId, Credit, DeliveryId, Event, Outcome, QueueId, RecordPlace, Refusal, RefusalKind,
+    SessionId, Settle, ShardNo, Source, StreamId, StreamStart, Subscribe,
+};
+use smallvec::SmallVec;
+
+use super::{Draft, no_stream};
+use crate::{
+    Broker, Effect, OutLane, PendingDelivery, Wait,
+    change::{ClientSubscribed, ConsumerAdded, Kind, Ranges, ReaderSent, SentRecord},
+    counters::Tally,
+    decide::{
+        consumer_lane,
+        publish::delivery_bytes,
+        pump::{Candidate, Used},
+        refusal,
+        subscribe::{normal, not_attached},
+    },
+    stream::{Checkpointed, Group, GroupMade, Reader, Reads, Slot, Stream},
+};
+
+impl Broker {
+    pub(in crate::decide) fn subscribe_stream(
+        &self,
+        from: SessionId,
+        subscribe: &Subscribe,
+        draft: &mut Draft<'_>,
+    ) -> Result<(), Refusal> {
+        let attached = self.attached(from).ok_or_else(not_attached)?;
+        let Source::Stream {
+            name,
+            from: start,
+            group,
+        } = &subscribe.source
+        else {
+            return Err(refusal(RefusalKind::InvalidArgument, "not a stream"));
+        };
+        let (id, stream) = self
+            .stream_named(attached.vhost, name)
+            .ok_or_else(|| no_stream(name))?;
+        if subscribe.exclusive {
+            return Err(refusal(
+                RefusalKind::InvalidArgument,
+                "a stream has any number of readers, and none of them alone",
+            ));
+        }
+        if subscribe.through_client {
+            return self.subscribe_stream_as_topic(from, subscribe, draft);
+        }
+        if attached.consumers.len() as u64 >= self.config.consumers_max {
+            return Err(refusal(
+                RefusalKind::QuotaExceeded,
+                "too many consumers on one connection",
+            ));
+        }
+        if attached.consumers.contains_key(&subscribe.consumer) {
+            return Err(refusal(
+                RefusalKind::InvalidArgument,
+                "there is a consumer of that name",
+            ));
+        }
+        let begin = start_of(stream, *start, draft.now);
+        let reads = match group {
+            None => Reads::Everything(begin),
+            Some(group) => {
+                let group = super::group::checked_name(group)?;
+                if !stream.groups.contains_key(&group) {
+                    self.check_group_room(stream)?;
+                    draft.change(Kind::GroupMade(Box::new(GroupMade {
+                        stream: id,
+                        group: group.clone(),
+                        start: begin,
+                    })));
+                }
+                Reads::Member {
+                    group,
+                    shards: std::collections::BTreeMap::new(),
+                }
+            }
+        };
+        let queue = draft.new_queue(self, true);
+        draft.change(Kind::ReaderAdded {
+            queue,
+            reader: Box::new(Reader::new(id, reads)),
+        });
+        draft.change(Kind::ConsumerAdded(Box::new(ConsumerAdded {
+            session: from,
+            consumer: subscribe.consumer,
+            queue,
+            credit: subscribe.credit,
+            group: subscribe.group,
+            exclusive: false,
+            priority: subscribe.priority,
+            through_client: false,
+            qos: subscribe.options.qos.min(2),
+            shared: false,
+            identifier: subscribe.options.identifier,
+        })));
+        let lane = consumer_lane(subscribe.consumer);
+        let token = subscribe.token;
+        draft.tell(from, lane, Wait::Durable, Event::Subscribed { token });
+        Ok(())
+    }
+
+    /// A client session reads a stream as it reads a topic: what comes goes into its own queue.
+    fn subscribe_stream_as_topic(
+        &self,
+        from: SessionId,
+        subscribe: &Subscribe,
+        draft: &mut Draft<'_>,
+    ) -> Result<(), Refusal> {
+        let (number, client) = self.client_of(from).ok_or_else(|| {
+            refusal(
+                RefusalKind::InvalidArgument,
+                "there is no client session to deliver through",
+            )
+        })?;
+        let source = normal(&subscribe.source);
+        let known = client.sources.iter().find(|known| known.source == source);
+        if known.is_none() && client.sources.len() as u64 >= self.config.client_subscriptions_max {
+            return Err(refusal(
+                RefusalKind::QuotaExceeded,
+                "too many subscriptions of one client session",
+            ));
+        }
+        if known.is_none_or(|known| known.options != subscribe.options) {
+            draft.change(Kind::ClientSubscribed(Box::new(ClientSubscribed {
+                client: number,
+                source,
+                options: subscribe.options,
+                queue: None,
+                priority: 0,
+            })));
+        }
+        let lane = consumer_lane(ConsumerId::CLIENT);
+        let token = subscribe.token;
+        draft.tell(from, lane, Wait::Durable, Event::Subscribed { token });
+        Ok(())
+    }
+
+    /// The turn of the queue that stands for a consumer of a stream.
+    pub(in crate::decide) fn push_records(
+        &self,
+        id: QueueId,
+        reader: &Reader,
+        limit: usize,
+        draft: &mut Draft<'_>,
+    ) {
+        let Some(stream) = self.durable.streams.get(&reader.stream) else {
+            return;
+        };
+        let Some((_, receiver)) = self.soft_queue(id).active.first_key_value() else {
+            return;
+        };
+        let receiver = *receiver;
+        let (Some(left), Some(consumer)) = (self.allowance(receiver), self.consumer(receiver))
+        else {
+            return;
+        };
+        let settled = consumer.credit == Credit::Settled;
+        let shares = (consumer.group != 0 && !settled).then_some(consumer.group);
+        let mut candidate = Candidate {
+            receiver,
+            priority: 0,
+            left,
+        };
+        let mut used = Used::default();
+        let kept = stream.kept_from(draft.now);
+        let mut walk = reader.walk(stream, kept);
+        let mut records: SmallVec<[SentRecord; 4]> = SmallVec::new();
+        while records.len() < limit
+            && self.has_room(&candidate, &used)
+            && let Some((offset, slot, shard, count)) = walk.next()
+        {
+            let bytes = delivery_bytes(slot.len());
+            let place = RecordPlace {
+                stream: reader.stream,
+                shard,
+                shard_opened: stream.shards[&shard].opened,
+                offset,
+            };
+            let delivery = pending(receiver.1, (!settled).then_some(id), place, count, slot);
+            draft.effect(Effect::Deliver {
+                to: receiver.0,
+                lane: OutLane::Consumer(receiver.1),
+                wait: Wait::Stored(slot.stored()),
+                delivery,
+                content: self.record_content(slot),
+                bytes,
+            });
+            records.push(SentRecord {
+                offset,
+                shard,
+                count: count + 1,
+                bytes,
+            });
+            used.take(receiver.0, shares, bytes);
+            candidate.left -= 1;
+        }
+        let too_old = reader
+            .again
+            .first_key_value()
+            .is_some_and(|(at, _)| *at < kept);
+        if records.is_empty() && !too_old {
+            return;
+        }
+        draft.count(Tally::RecordsRead, records.len() as u64);
+        if settled && let Some(group) = reader.group() {
+            // What leaves settled has been worked on.
+            let mut places: Vec<(ShardNo, u64)> = Vec::new();
+            for record in &records {
+                match places.iter_mut().find(|(shard, _)| *shard == record.shard) {
+                    Some((_, next)) => *next = record.offset + 1,
+                    None => places.push((record.shard, record.offset + 1)),
+                }
+            }
+            checkpoint(reader.stream, stream, group, places, draft);
+        }
+        draft.change(Kind::ReaderSent(Box::new(ReaderSent {
+            queue: id,
+            receiver,
+            records,
+            settled,
+            kept,
+        })));
+    }
+
+    /// Drafts the settlement of records, and says how many of them are out to this session.
+    pub(in crate::decide) fn settle_records(
+        &self,
+        from: SessionId,
+        settle: &Settle,
+        reader: &Reader,
+        draft: &mut Draft<'_>,
+    ) -> u32 {
+        let id = settle.deliveries.queue;
+        let soft = self.soft_queue(id);
+        let mut known = 0;
+        let mut settled = Ranges::default();
+        let mut touched: SmallVec<[ShardNo; 2]> = SmallVec::new();
+        for (first, last) in &settle.deliveries.ranges {
+            if first > last {
+                continue;
+            }
+            for (offset, out) in soft.out.range(*first..=*last) {
+                if out.receiver.is_some_and(|receiver| receiver.0 != from)
+                    || draft.goes(id, *offset)
+                {
+                    continue;
+                }
+                known += 1;
+                if settle.outcome == Outcome::Received {
+                    continue;
+                }
+                draft.entry_goes(self, id, *offset, 0);
+                settled.push(*offset);
+                if let Some((shard, _)) = reader.unsettled.get(offset)
+                    && !touched.contains(shard)
+                {
+                    touched.push(*shard);
+                }
+            }
+        }
+        if settled.is_empty() {
+            return known;
+        }
+        let again = matches!(
+            settle.outcome,
+            Outcome::Release | Outcome::ReleaseAfterMs(_)
+        );
+        if !again
+            && let Reads::Member { group, shards } = &reader.reads
+            && let Some(stream) = self.durable.streams.get(&reader.stream)
+        {
+            let places = touched
+                .iter()
+                .filter_map(|shard| {
+                    let cursor = shards.get(shard)?.cursor;
+                    let lowest = reader.lowest_but(*shard, |offset| draft.goes(id, offset));
+                    Some((*shard, lowest.unwrap_or(cursor)))
+                })
+                .collect();
+            checkpoint(reader.stream, stream, group, places, draft);
+        }
+        draft.change(Kind::ReaderSettled {
+            queue: id,
+            ranges: settled,
+            again,
+        });
+        known
+    }
+
+    /// The consumers of a stream, or of one group of it, are cancelled and told so.
+    pub(super) fn cancel_readers(
+        &self,
+        id: StreamId,
+        of: impl Fn(&Reader) -> bool,
+        draft: &mut Draft<'_>,
+    ) {
+        for queue in &self.soft.streams[&id].readers {
+            if !self.reader(*queue).is_some_and(&of) {
+                continue;
+            }
+            for (session, consumer) in self.soft_queue(*queue).consumers.values() {
+                let (session, consumer) = (*session, *consumer);
+                draft.change(Kind::ConsumerGone { session, consumer });
+                let lane = consumer_lane(consumer);
+                draft.tell(session, lane, Wait::Durable, Event::Cancelled { consumer });
+            }
+        }
+    }
+}
+
+/// Drafts the checkpoints of a group that move forward.
+fn checkpoint(
+    id: StreamId,
+    stream: &Stream,
+    name: &bytes::Bytes,
+    mut places: Vec<(ShardNo, u64)>,
+    draft: &mut Draft<'_>,
+) {
+    let Some(group) = stream.groups.get(name) else {
+        return;
+    };
+    let moves = |group: &Group, shard: ShardNo, next: u64| {
+        stream
+            .shards
+            .get(&shard)
+            .is_some_and(|it| group.next_in(shard, it) < next)
+    };
+    places.retain(|(shard, next)| moves(group, *shard, *next));
+    if !places.is_empty() {
+        draft.change(Kind::Checkpointed(Box::new(Checkpointed {
+            stream: id,
+            group: name.clone(),
+            places,
+        })));
+    }
+}
+
+/// The first offset of a whole stream that reading from there finds.
+pub(super) fn start_of(stream: &Stream, from: StreamStart, now: Timestamp) -> u64 {
+    let kept = stream.kept_from(now);
+    let end = stream.records.next();
+    match from {
+        StreamStart::First => kept,
+        StreamStart::Last => end.saturating_sub(1).max(kept),
+        StreamStart::Next => end,
+        StreamStart::Offset(offset) => offset.max(kept),
+        StreamStart::Time(time) => stream.records.since(time).max(kept),
+    }
+}
+
+/// How a record is shown.
+fn pending(
+    consumer: ConsumerId,
+    queue: Option<QueueId>,
+    place: RecordPlace,
+    count: u32,
+    slot: &Slot,
+) -> PendingDelivery {
+    PendingDelivery {
+        consumer,
+        id: queue.map(|queue| DeliveryId {
+            queue,
+            qseq: place.offset,
+        }),
+        count: count + 1,
+        redelivered: count > 0,
+        resent: false,
+        qos: 1,
+        retain: false,
+        subscriptions: SmallVec::new(),
+        enqueued: slot.time(),
+        deaths: None,
+        readdressed: None,
+        first_delivered: None,
+        via: None,
+        record: Some(place),
+    }
+}

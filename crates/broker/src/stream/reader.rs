@@ -1,0 +1,155 @@
+//! Consumers that records are pushed to. All soft: each has a queue number of its own, in which a record's number is its offset.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use session::{ShardNo, StreamId};
+
+use super::{Slot, Stream, index::Cursor};
+
+/// A record that is out, or was given back: its shard, and how often it has been delivered.
+pub(crate) type Handed = (ShardNo, u32);
+
+/// What a member of a consumer group reads of one shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MemberShard {
+    /// The first offset that it was not handed.
+    pub(crate) cursor: u64,
+    /// It gets no more of it: another member goes on when everything is settled.
+    pub(crate) leaving: bool,
+}
+
+/// Which records a consumer is handed.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Reads {
+    /// All, from this offset on.
+    Everything(u64),
+    /// Those of the shards that are its own in a consumer group.
+    Member {
+        group: Bytes,
+        shards: BTreeMap<ShardNo, MemberShard>,
+    },
+}
+
+/// A consumer of a stream.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Reader {
+    pub(crate) stream: StreamId,
+    pub(crate) reads: Reads,
+    /// Out to it, by offset.
+    pub(crate) unsettled: BTreeMap<u64, Handed>,
+    /// Given back, to be handed out again.
+    pub(crate) again: BTreeMap<u64, Handed>,
+}
+
+impl Reader {
+    pub(crate) const fn new(stream: StreamId, reads: Reads) -> Self {
+        Self {
+            stream,
+            reads,
+            unsettled: BTreeMap::new(),
+            again: BTreeMap::new(),
+        }
+    }
+
+    /// The group that it is a member of.
+    pub(crate) const fn group(&self) -> Option<&Bytes> {
+        match &self.reads {
+            Reads::Everything(_) => None,
+            Reads::Member { group, .. } => Some(group),
+        }
+    }
+
+    /// Whether there is something to hand out.
+    pub(crate) fn wants(&self, stream: &Stream) -> bool {
+        if !self.again.is_empty() {
+            return true;
+        }
+        match &self.reads {
+            Reads::Everything(cursor) => *cursor < stream.records.next(),
+            Reads::Member { shards, .. } => shards.iter().any(|(number, member)| {
+                !member.leaving
+                    && stream.shards.get(number).is_some_and(|shard| {
+                        shard
+                            .offsets
+                            .last()
+                            .is_some_and(|last| last >= member.cursor)
+                    })
+            }),
+        }
+    }
+
+    /// Whether nothing of a shard is out or was given back.
+    pub(crate) fn is_through(&self, shard: ShardNo) -> bool {
+        self.lowest_but(shard, |_| false).is_none()
+    }
+
+    /// The lowest offset of a shard that is out or was given back, those left out that `settled` says yes to.
+    pub(crate) fn lowest_but(&self, shard: ShardNo, settled: impl Fn(u64) -> bool) -> Option<u64> {
+        let out = self
+            .unsettled
+            .iter()
+            .find(|(offset, (of, _))| *of == shard && !settled(**offset));
+        let back = self.again.iter().find(|(_, (of, _))| *of == shard);
+        match (out, back) {
+            (Some((a, _)), Some((b, _))) => Some(*a.min(b)),
+            (a, b) => a.or(b).map(|(offset, _)| *offset),
+        }
+    }
+
+    /// Hands out in the order of offsets, what was given back first.
+    pub(crate) fn walk<'a>(&'a self, stream: &'a Stream, kept: u64) -> Walk<'a> {
+        let (cursor, shards) = match &self.reads {
+            Reads::Everything(cursor) => ((*cursor).max(kept), Vec::new()),
+            Reads::Member { shards, .. } => {
+                let places = shards
+                    .iter()
+                    .filter(|(_, member)| !member.leaving)
+                    .filter_map(|(number, member)| {
+                        let shard = stream.shards.get(number)?;
+                        Some((*number, shard.offsets.seek(member.cursor.max(kept))))
+                    })
+                    .collect();
+                (u64::MAX, places)
+            }
+        };
+        Walk {
+            stream,
+            again: self.again.range(kept..),
+            cursor,
+            shards,
+        }
+    }
+}
+
+/// See [`Reader::walk`].
+pub(crate) struct Walk<'a> {
+    stream: &'a Stream,
+    again: std::collections::btree_map::Range<'a, u64, Handed>,
+    cursor: u64,
+    shards: Vec<(ShardNo, Cursor)>,
+}
+
+impl<'a> Walk<'a> {
+    /// The next record: its offset, where it is, its shard, and how often it has been delivered.
+    pub(crate) fn next(&mut self) -> Option<(u64, &'a Slot, ShardNo, u32)> {
+        if let Some((offset, (shard, count))) = self.again.next() {
+            return Some((*offset, self.stream.records.get(*offset)?, *shard, *count));
+        }
+        if let Some(slot) = self.stream.records.get(self.cursor) {
+            self.cursor += 1;
+            return Some((self.cursor - 1, slot, self.stream.shard_at(slot), 0));
+        }
+        let (offset, at) = self
+            .shards
+            .iter()
+            .enumerate()
+            .filter_map(|(at, (number, cursor))| {
+                Some((self.stream.shards.get(number)?.offsets.get(*cursor)?, at))
+            })
+            .min()?;
+        let (number, cursor) = &mut self.shards[at];
+        *cursor = self.stream.shards.get(number)?.offsets.behind(*cursor);
+        Some((offset, self.stream.records.get(offset)?, *number, 0))
+    }
+}
