@@ -40,7 +40,7 @@ mod value;
 pub use attributes::{Attribute, AttributeFault, Attributes, Content, Extras, Shown};
 pub use error::ApiError;
 pub use notification::{
-    CertificateFn, Envelope, Notification, SignFn, Signature, SignatureVersion, Signer,
+    CertificateFn, Envelope, Notification, SignFn, Signature, SignatureVersion, Signer, iso_8601,
 };
 pub use service::{Answer, Call, Input, Operation, Page, Place, Service};
 pub use settings::{Manners, Settings, SnsSettings, Transitions};

@@ -211,7 +211,7 @@ fn quoted(text: &str) -> String {
 
 /// `2026-02-28T12:00:00.000Z`.
 #[must_use]
-pub(crate) fn iso_8601(time: Timestamp) -> String {
+pub fn iso_8601(time: Timestamp) -> String {
     let (days, ms) = (time.0 / 86_400_000, time.0 % 86_400_000);
     let (year, month, day) = civil(days);
     let (seconds, ms) = (ms / 1000, ms % 1000);

@@ -11,21 +11,26 @@
 //! | `publish.rs` | Publish and PublishBatch |
 //! | `platform.rs`, `sms.rs` | platform applications and their endpoints; phone numbers |
 //! | `control.rs` | what is to be sent that no topic brings: confirmations, text messages, pushes |
+//! | `deliver.rs` | what is sent to endpoints, and what the outcome means |
 //! | `delivery_policy.rs` | when a delivery is tried again |
+//! | `egress.rs` | where endpoints may be |
+//! | `mail.rs` | mails |
 //! | `names.rs`, `steps.rs`, `faults.rs`, `json.rs` | ARNs and tokens; steps that operations are made of; errors |
 //!
 //! Not here, and refused: `lambda` and `firehose` subscriptions (there is neither), data protection policies, archive and replay,
 //! delivery status logging (CloudWatch), `TracingConfig` `Active` (X-Ray). Kept and shown without effect: a topic's `Policy` (the
 //! broker's own rules decide), `KmsMasterKeyId` (the journal's encryption is the operator's) and `SubscriptionRoleArn`.
 #![forbid(unsafe_code)]
-#![expect(dead_code, reason = "the deliverer, which follows, uses the rest")]
 
 mod attributes;
 mod control;
+pub mod deliver;
 mod delivery_policy;
+pub mod egress;
 mod faults;
 mod filter;
 mod json;
+mod mail;
 mod names;
 mod permissions;
 mod platform;
@@ -40,6 +45,7 @@ mod topics;
 use aws::{Input, Operation, Service};
 
 pub use delivery_policy::{Backoff, DeliveryPolicy, Retries};
+pub use mail::Mail;
 pub use names::{DELIVERY_QUEUE, DELIVERY_VHOST, unsubscribe_url};
 pub use subscriptions::Protocol;
 
