@@ -15,6 +15,7 @@
 //! | `delivery_policy.rs` | when a delivery is tried again |
 //! | `egress.rs` | where endpoints may be |
 //! | `mail.rs` | mails |
+//! | `signing.rs` | the signatures of notifications, and their certificate |
 //! | `names.rs`, `steps.rs`, `faults.rs`, `json.rs` | ARNs and tokens; steps that operations are made of; errors |
 //!
 //! Not here, and refused: `lambda` and `firehose` subscriptions (there is neither), data protection policies, archive and replay,
@@ -36,6 +37,7 @@ mod permissions;
 mod platform;
 mod publish;
 mod shapes;
+mod signing;
 mod sms;
 mod steps;
 mod subscriptions;
@@ -47,6 +49,7 @@ use aws::{Input, Operation, Service};
 pub use delivery_policy::{Backoff, DeliveryPolicy, Retries};
 pub use mail::Mail;
 pub use names::{DELIVERY_QUEUE, DELIVERY_VHOST, unsubscribe_url};
+pub use signing::Signing;
 pub use subscriptions::Protocol;
 
 use shapes::{EMPTY, input as i, output as o};
@@ -293,5 +296,5 @@ pub static SERVICE: Service = Service {
     violations: faults::violations,
     missing: faults::missing,
     operations: &OPERATIONS,
-    pages: &[],
+    pages: &[signing::PAGE],
 };
