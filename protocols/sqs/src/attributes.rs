@@ -6,7 +6,7 @@
 //! | MessageRetentionPeriod | the core's retention | 1209600, with `bascule.retention` = `unlimited` (DOORS 12); CreateQueue sets 345600 |
 //! | RedrivePolicy | the core's redrive target and greatest count, and its text | |
 //! | FifoQueue, ContentBasedDeduplication, DeduplicationScope | the core's | for FIFO queues: `false`, `queue` |
-//! | MaximumMessageSize | note: binds SendMessage only (DOORS 15) | 1048576 |
+//! | MaximumMessageSize | note: binds SendMessage only (DOORS 15) | what the operator allows: 1048576 |
 //! | ReceiveMessageWaitTimeSeconds | note: the core is told with each pull | 0 |
 //! | FifoThroughputLimit | note: there is no such limit here | for FIFO queues: `perQueue` |
 //! | Policy, RedriveAllowPolicy | note | |
@@ -34,9 +34,9 @@ pub(crate) const VISIBILITY_MAX: u64 = 43_200;
 /// What CreateQueue sets, and the longest, in seconds.
 const RETENTION: u64 = 345_600;
 const RETENTION_MAX: u64 = 1_209_600;
-/// The smallest and the largest of MaximumMessageSize, in bytes.
+/// The smallest and the largest of MaximumMessageSize, in bytes; the operator may allow more.
 pub(crate) const MESSAGE_LEN_LEAST: u64 = 1024;
-pub(crate) const MESSAGE_LEN_MAX: u64 = 1 << 20;
+const MESSAGE_LEN_MAX: u64 = 1 << 20;
 /// The longest poll, in seconds.
 pub(crate) const WAIT_MAX: u64 = 20;
 /// The longest delay, in seconds.
@@ -129,7 +129,12 @@ pub(crate) fn set(made: &mut Made, name: &str, value: &str, call: &Call) -> Resu
             attributes.retention_ms = Some(number(name, value, least, RETENTION_MAX)? * 1000);
         }
         "MaximumMessageSize" => {
-            number(name, value, MESSAGE_LEN_LEAST, MESSAGE_LEN_MAX)?;
+            number(
+                name,
+                value,
+                MESSAGE_LEN_LEAST,
+                message_len_limit(call).max(MESSAGE_LEN_MAX),
+            )?;
             made.keep(name, Some(value));
         }
         "ReceiveMessageWaitTimeSeconds" => {
@@ -247,7 +252,7 @@ pub(crate) fn kept(made: &Made, name: &str, call: &Call) -> Option<String> {
         "MessageRetentionPeriod" => Some(seconds(
             attributes.retention_ms.unwrap_or(RETENTION_MAX * 1000),
         )),
-        "MaximumMessageSize" => note(Some("1048576")),
+        "MaximumMessageSize" => note(Some(&message_len_limit(call).to_string())),
         "ReceiveMessageWaitTimeSeconds" => note(Some("0")),
         "SqsManagedSseEnabled" => note(Some("false")),
         "RedrivePolicy" => RedrivePolicy::of(made, call),
@@ -290,13 +295,17 @@ pub(crate) fn show(queue: &QueueInfo, made: &Made, name: &str, call: &Call) -> O
     })
 }
 
-/// The largest message that SendMessage takes, in bytes.
+/// The largest message that a queue takes through SQS, in bytes.
 pub(crate) fn message_len_max(made: &Made, call: &Call) -> u64 {
     let own = made
         .note("MaximumMessageSize")
         .and_then(|text| text.parse().ok());
-    own.unwrap_or(MESSAGE_LEN_MAX)
-        .min(u64::from(call.settings.message_len_max))
+    own.unwrap_or(u64::MAX).min(message_len_limit(call))
+}
+
+/// The largest message of all queues, and the largest batch, in bytes.
+pub(crate) fn message_len_limit(call: &Call) -> u64 {
+    u64::from(call.settings.message_len_max)
 }
 
 /// How long a receive waits that does not say, in ms.

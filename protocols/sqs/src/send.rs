@@ -16,7 +16,7 @@ use session::{Command, Event, Flow, Publish, PublishOutcome};
 
 use crate::{
     asked::{LANE, Made, TOKEN, ask_each, done, failed, look_at, unexpected},
-    attributes::{DELAY_MAX, MESSAGE_LEN_LEAST, MESSAGE_LEN_MAX, message_len_max},
+    attributes::{DELAY_MAX, MESSAGE_LEN_LEAST, message_len_limit, message_len_max},
     batch, queue, words,
 };
 
@@ -363,7 +363,7 @@ pub(crate) fn send_batch(input: Input) -> Flow<Answer> {
         .collect();
     let sent = |(_, entry): &Entry| entry.as_ref().map_or(0, Sent::len);
     let total: u64 = entries.iter().map(sent).sum();
-    let max = MESSAGE_LEN_MAX.min(u64::from(call.settings.message_len_max));
+    let max = message_len_limit(&call);
     if total > max {
         return look_at(name, move |_, _| failed(words::batch_too_long(max, total)));
     }
