@@ -272,6 +272,8 @@ pub(crate) struct Delivered {
     pub(crate) linked: Option<(StoredId, u32)>,
     /// Live only: the message of a soft link.
     pub(crate) resident: Option<Arc<Message>>,
+    /// The attempt that the pull named, which got just this.
+    pub(crate) attempt: Option<Bytes>,
 }
 
 /// What became of entries.
@@ -682,6 +684,8 @@ pub(crate) enum Kind {
     /// A queue is to be emptied of what is available in it now, for whom that is to be told then.
     Empties {
         queue: QueueId,
+        /// Also of what is out under a lease with a deadline.
+        all: bool,
         waiter: crate::soft::Waiter,
     },
     /// A queue has been emptied up to that number; or as far as it is to be.

@@ -72,6 +72,8 @@ pub struct Config {
     pub replay_held_max: u64,
     /// How long a dedup id is remembered, in ms. Default five minutes.
     pub dedup_ms: u64,
+    /// How long a pull that names an attempt may be asked for again, in ms. Default five minutes.
+    pub attempt_ms: u64,
     /// Deliveries of one FIFO group that may be out at a time (DOORS 20). Default 10.
     pub group_window: u32,
 }
@@ -112,6 +114,7 @@ impl Default for Config {
             replay_slice: 256,
             replay_held_max: 1024,
             dedup_ms: 5 * 60 * 1000,
+            attempt_ms: 5 * 60 * 1000,
             group_window: 10,
         }
     }

@@ -32,6 +32,7 @@ pub(crate) struct Queue {
     pub(crate) next: u64,
     pub(crate) entries: Entries,
     pub(crate) dedup: Dedup,
+    pub(crate) attempts: Attempts,
 }
 
 impl Queue {
@@ -112,6 +113,94 @@ impl Dedup {
             dedup.seen.insert(id, seen);
         }
         dedup
+    }
+}
+
+/// What a pull got that named an attempt.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Attempt {
+    /// When, the first time.
+    pub(crate) time: Timestamp,
+    /// Numbers and counts, in the order in which they were told.
+    pub(crate) entries: Vec<(u64, u32)>,
+}
+wire_fields!(Attempt { 1 => time, 2 => entries });
+
+/// The attempts of a queue that may be asked for again: nothing that they got was settled, changed or delivered since. So
+/// they are no more than what is out, but for leases that have lapsed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Attempts {
+    known: BTreeMap<Bytes, Attempt>,
+    /// Which attempt got an entry.
+    of: BTreeMap<u64, Bytes>,
+    order: BTreeSet<(Timestamp, Bytes)>,
+}
+
+impl Attempts {
+    pub(crate) fn find(&self, id: &Bytes, now: Timestamp, keep_ms: u64) -> Option<&Attempt> {
+        self.known
+            .get(id)
+            .filter(|attempt| now < attempt.time.plus_ms(keep_ms))
+    }
+
+    /// Adds what an attempt got, or got again, and forgets those that are older than `keep_ms` by the time of this record.
+    pub(crate) fn add(&mut self, id: &Bytes, it: Attempt, keep_ms: u64) {
+        while let Some((time, old)) = self.order.first() {
+            if it.time < time.plus_ms(keep_ms) {
+                break;
+            }
+            let old = old.clone();
+            self.forget(&old);
+        }
+        // Told again, it counts from the first time.
+        let known = self.known.get(id);
+        if known.is_some_and(|known| known.entries == it.entries) {
+            return;
+        }
+        self.forget(id);
+        for (qseq, _) in &it.entries {
+            self.void(*qseq);
+            self.of.insert(*qseq, id.clone());
+        }
+        self.order.insert((it.time, id.clone()));
+        self.known.insert(id.clone(), it);
+    }
+
+    /// Something became of an entry: whoever got it cannot get it again by its attempt.
+    pub(crate) fn void(&mut self, qseq: u64) {
+        if let Some(id) = self.of.get(&qseq).cloned() {
+            self.forget(&id);
+        }
+    }
+
+    fn forget(&mut self, id: &Bytes) {
+        let Some(attempt) = self.known.remove(id) else {
+            return;
+        };
+        self.order.remove(&(attempt.time, id.clone()));
+        for (qseq, _) in attempt.entries {
+            self.of.remove(&qseq);
+        }
+    }
+
+    /// In the order of their times.
+    pub(crate) fn list(&self) -> Vec<(Bytes, Attempt)> {
+        let known = |id: &Bytes| self.known.get(id).cloned();
+        let ids = self.order.iter().map(|(_, id)| id);
+        ids.filter_map(|id| Some((id.clone(), known(id)?)))
+            .collect()
+    }
+
+    pub(crate) fn from_list(list: Vec<(Bytes, Attempt)>) -> Self {
+        let mut attempts = Self::default();
+        for (id, attempt) in list {
+            for (qseq, _) in &attempt.entries {
+                attempts.of.insert(*qseq, id.clone());
+            }
+            attempts.order.insert((attempt.time, id.clone()));
+            attempts.known.insert(id, attempt);
+        }
+        attempts
     }
 }
 

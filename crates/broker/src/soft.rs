@@ -134,6 +134,8 @@ pub(crate) struct SoftQueue {
     pub(crate) owner: Option<SessionId>,
     pub(crate) had_consumer: bool,
     pub(crate) last_used: Timestamp,
+    /// What was sent before it came here, and so does not stand in the order of its age (`Rare::sent`).
+    pub(crate) elder: BTreeSet<(Timestamp, u64)>,
     /// When the queue's oldest entry is looked at.
     pub(crate) age_at: Option<Timestamp>,
     /// Dedup ids of soft entries.
@@ -163,6 +165,7 @@ impl SoftQueue {
             owner: None,
             had_consumer: false,
             last_used: now,
+            elder: BTreeSet::new(),
             age_at: None,
             dedup: Dedup::default(),
             reader: None,
@@ -179,6 +182,8 @@ pub(crate) struct Waiting {
     pub(crate) count: u32,
     pub(crate) lease: Lease,
     pub(crate) out_max: Option<u64>,
+    pub(crate) bytes_max: Option<u64>,
+    pub(crate) attempt: Option<Bytes>,
 }
 
 /// Where a pull waits, and until when.
@@ -208,6 +213,8 @@ pub(crate) struct Emptying {
     pub(crate) next: u64,
     /// Numbers from here on came later.
     pub(crate) below: u64,
+    /// What is out under a lease with a deadline goes too.
+    pub(crate) all: bool,
     pub(crate) waiters: Vec<Waiter>,
 }
 

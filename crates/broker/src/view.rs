@@ -44,6 +44,13 @@ impl View<'_> {
             .unwrap_or_default()
     }
 
+    /// From when its retention counts.
+    pub(crate) fn sent(&self) -> Timestamp {
+        self.rare
+            .and_then(|rare| rare.sent)
+            .unwrap_or(self.enqueued)
+    }
+
     /// When it expires, in a queue with that time to live.
     pub(crate) fn expiry(&self, ttl_ms: Option<u64>) -> Option<Timestamp> {
         let own = self.rare.and_then(|rare| rare.expiry);
@@ -163,6 +170,19 @@ impl Broker {
             Content::Resident(message) => Some(message),
             Content::Stored(..) => None,
         }
+    }
+
+    /// Whether an entry that was delivered so often is not to be delivered again. While the queue that its redrive policy
+    /// names is gone, and there is nowhere else to go, it stays and is, as with SQS.
+    pub(crate) fn is_spent(&self, queue: &Queue, count: u32) -> bool {
+        let attributes = queue.attributes();
+        let somewhere = |target: &Name| self.named(queue.declared.vhost, target).is_some();
+        attributes.deliveries_max.is_some_and(|max| count >= max)
+            && (attributes.dead_letter.is_some()
+                || attributes
+                    .redrive
+                    .as_ref()
+                    .is_none_or(|redrive| somewhere(&redrive.target)))
     }
 
     /// Entries of a queue.

@@ -404,7 +404,7 @@ impl<'a> Asker<'a> {
             }
             Declare::DeleteQueue { name, .. } if self.is_own(name) => Ok(()),
             Declare::DeleteQueue { name, .. } => self.ask(Action::Declare, What::Queue(name)),
-            Declare::Purge { name } => self.read(name),
+            Declare::Purge { name } | Declare::PurgeAll { name } => self.read(name),
             Declare::Exchange { name, options, .. } => {
                 if name.is_empty() || name.starts_with(b"amq.") {
                     return Ok(());

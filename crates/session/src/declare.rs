@@ -236,6 +236,12 @@ pub enum Declare {
         /// The name.
         name: Name,
     },
+    /// Drops the messages of a queue, those that are out under a lease in ms too (SQS PurgeQueue); what is out to a
+    /// connection stays.
+    PurgeAll {
+        /// The name.
+        name: Name,
+    },
     /// An exchange.
     Exchange {
         /// The name.

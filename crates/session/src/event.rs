@@ -80,7 +80,8 @@ pub struct Delivery {
     pub retain: bool,
     /// Identifiers of the subscriptions that matched.
     pub subscriptions: SmallVec<[u32; 2]>,
-    /// When it entered this queue (for `x-death`-like and age headers).
+    /// When it entered this queue (for `x-death`-like and age headers); what a redrive policy brought here from a plain queue
+    /// keeps the time at which it entered that one.
     pub enqueued: Timestamp,
     /// The dead-letter history, newest first. `None`: never.
     pub deaths: Option<Arc<Vec<Death>>>,

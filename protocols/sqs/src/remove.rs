@@ -42,7 +42,7 @@ pub(crate) fn purge(input: Input) -> Flow<Answer> {
     let purging = {
         let name = name.clone();
         move || {
-            declare(Declare::Purge { name }, |answer, _| match answer {
+            declare(Declare::PurgeAll { name }, |answer, _| match answer {
                 Ok(()) => done(Ok(Value::empty())),
                 Err(refusal) if refusal.kind == RefusalKind::NotFound => failed(words::no_queue()),
                 Err(refusal) => failed(words::refused(&refusal)),

@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl Broker {
-    pub(super) fn apply_empties(&mut self, id: QueueId, waiter: Waiter) {
+    pub(super) fn apply_empties(&mut self, id: QueueId, all: bool, waiter: Waiter) {
         let Some(soft) = self.soft.queues.get_mut(&id) else {
             return;
         };
@@ -18,11 +18,17 @@ impl Broker {
             // What came since the other purge began goes with this one.
             Some(emptying) => {
                 emptying.below = below;
+                if all && !emptying.all {
+                    // What is out was left so far.
+                    emptying.all = true;
+                    emptying.next = 0;
+                }
                 emptying.waiters.push(waiter);
             }
             None => {
                 soft.emptying = Some(Box::new(Emptying {
                     below,
+                    all,
                     waiters: vec![waiter],
                     ..Emptying::default()
                 }));

@@ -10,8 +10,8 @@ use super::Applying;
 use crate::{
     Broker, Effect,
     change::{Delivered, Enqueued, Entrant, Published, RetainedGone, Settled, Settlement, is_soft},
-    durable::{Large, Prepared, Queue, Retained, Seen},
-    queue::{Entry, Order, flag},
+    durable::{Attempt, Large, Prepared, Queue, Retained, Seen},
+    queue::{Entry, Order, Rare, flag},
     soft::{Out, Place, SoftEntry, Timer},
 };
 
@@ -189,6 +189,7 @@ impl Broker {
         });
         let visible_at = rare.as_ref().and_then(|rare| rare.visible_at);
         let expiry = rare.as_ref().and_then(|rare| rare.expiry);
+        let sent = rare.as_ref().and_then(|rare| rare.sent);
         let group = rare
             .as_ref()
             .and_then(|rare| rare.group.clone())
@@ -272,13 +273,14 @@ impl Broker {
                 .timers
                 .insert((expiry, Timer::Expiry(target.queue, target.qseq)));
         }
-        if let Some(age) = age
-            && soft.age_at.is_none()
-        {
-            let due = now.plus_ms(age);
-            soft.age_at = Some(due);
-            self.soft.timers.insert((due, Timer::Age(target.queue)));
+        if let Some(sent) = sent {
+            soft.elder.insert((sent, target.qseq));
         }
+        if let Some(age) = age {
+            let due = sent.unwrap_or(now).plus_ms(age);
+            self.age_by(target.queue, due);
+        }
+        let soft = self.soft_queue_mut(target.queue);
         match visible_at.filter(|visible_at| *visible_at > now) {
             Some(visible_at) => {
                 soft.hidden.insert(target.qseq);
@@ -318,6 +320,9 @@ impl Broker {
             let rare = self.durable.queues[&id].entries.rare(qseq);
             let group = rare.and_then(|rare| rare.group.clone()).unwrap_or_default();
             let (expiry, visible_at) = rare.map_or((None, None), |r| (r.expiry, r.visible_at));
+            if let Some(sent) = rare.and_then(|rare| rare.sent) {
+                self.soft_queue_mut(id).elder.insert((sent, qseq));
+            }
             if let Some(expiry) = expiry {
                 self.soft.timers.insert((expiry, Timer::Expiry(id, qseq)));
             }
@@ -339,6 +344,8 @@ impl Broker {
             }
         }
         if let (Some(age), Some(oldest)) = (age, oldest) {
+            let elder = self.soft_queue(id).elder.first();
+            let oldest = elder.map_or(oldest, |(sent, _)| oldest.min(*sent));
             let due = oldest.plus_ms(age);
             self.soft_queue_mut(id).age_at = Some(due);
             self.soft.timers.insert((due, Timer::Age(id)));
@@ -371,6 +378,7 @@ impl Broker {
         } else {
             let queue = self.queue_mut(id).expect("the entry was found in it");
             let (entry, rare) = queue.entries.remove(qseq).expect("the entry was found");
+            queue.attempts.void(qseq);
             let stored = entry.stored();
             if entry.flags & flag::EXTRA != 0
                 && let Some(extra) = self.durable.extra.get_mut(&stored)
@@ -386,6 +394,9 @@ impl Broker {
         if let Some(rare) = rare {
             if let Some(expiry) = rare.expiry {
                 self.soft.timers.remove(&(expiry, Timer::Expiry(id, qseq)));
+            }
+            if let Some(sent) = rare.sent {
+                self.soft_queue_mut(id).elder.remove(&(sent, qseq));
             }
             if let Some(visible_at) = rare.visible_at {
                 self.soft
@@ -446,6 +457,9 @@ impl Broker {
                 self.remove_entry(it.queue, item.qseq, at);
                 continue;
             }
+            if it.attempt.is_none() && !item.soft {
+                self.void_attempts(it.queue, item.qseq);
+            }
             self.set_count(it.queue, item.qseq, item.count);
             self.mark_leased(it.queue, item.qseq, it.visible_at.is_some());
             let leased = it.visible_at.is_some() || it.link.is_some();
@@ -483,10 +497,21 @@ impl Broker {
             fell(&mut self.counters.messages_ready);
             self.counters.messages_unacked += 1;
             if let Some(visible_at) = it.visible_at {
-                self.hide_until(it.queue, item.qseq, visible_at);
+                self.hide_until(it.queue, item.qseq, visible_at, Some(at.now));
             }
             if let Some(receiver) = item.receiver {
                 self.hand_out(it.queue, receiver, item.bytes, !item.unowned);
+            }
+        }
+        if let Some(attempt) = &it.attempt {
+            let keep_ms = self.config.attempt_ms;
+            let entries = it.items.iter().map(|item| (item.qseq, item.count));
+            let got = Attempt {
+                time: at.now,
+                entries: entries.collect(),
+            };
+            if let Some(queue) = self.queue_mut(it.queue) {
+                queue.attempts.add(attempt, got, keep_ms);
             }
         }
         if let Some(link) = &it.link {
@@ -501,6 +526,12 @@ impl Broker {
         self.soft_queue_mut(it.queue).last_used = at.now;
         self.next_round(it.queue);
         self.made_room(it.queue);
+    }
+
+    fn void_attempts(&mut self, id: QueueId, qseq: u64) {
+        if let Some(queue) = self.queue_mut(id) {
+            queue.attempts.void(qseq);
+        }
     }
 
     /// A queue holds less: if it is a client session's, there may be room for retained messages.
@@ -560,8 +591,8 @@ impl Broker {
         }
     }
 
-    /// Sets when an entry becomes visible, with its timer.
-    fn hide_until(&mut self, id: QueueId, qseq: u64, until: Timestamp) {
+    /// Sets when an entry becomes visible, with its timer, and when it went out if that is now.
+    fn hide_until(&mut self, id: QueueId, qseq: u64, until: Timestamp, out_at: Option<Timestamp>) {
         let was = self
             .entry(id, qseq)
             .and_then(|view| view.rare)
@@ -569,6 +600,10 @@ impl Broker {
         if let Some(was) = was {
             self.soft.timers.remove(&(was, Timer::Visible(id, qseq)));
         }
+        let hide = |rare: &mut Rare| {
+            rare.visible_at = Some(until);
+            rare.first_delivered = rare.first_delivered.or(out_at);
+        };
         let stored = self
             .queue(id)
             .is_some_and(|queue| queue.entries.get(qseq).is_some());
@@ -576,9 +611,9 @@ impl Broker {
             self.queue_mut(id)
                 .expect("seen above")
                 .entries
-                .change_rare(qseq, |rare| rare.visible_at = Some(until));
+                .change_rare(qseq, hide);
         } else if let Some(entry) = self.soft_queue_mut(id).messages.get_mut(&qseq) {
-            entry.rare.get_or_insert_default().visible_at = Some(until);
+            hide(entry.rare.get_or_insert_default());
         }
         self.soft.timers.insert((until, Timer::Visible(id, qseq)));
     }
@@ -588,6 +623,9 @@ impl Broker {
             return;
         }
         for qseq in it.ranges.iter() {
+            if !it.soft {
+                self.void_attempts(it.queue, qseq);
+            }
             match it.settlement {
                 Settlement::Accept => {
                     self.counters.settled += 1;
@@ -609,7 +647,7 @@ impl Broker {
                     self.unlink(it.queue, qseq);
                     self.mark_leased(it.queue, qseq, false);
                     self.unlease(it.queue, qseq, len, &group);
-                    self.hide_until(it.queue, qseq, until);
+                    self.hide_until(it.queue, qseq, until, None);
                     let soft = self.soft_queue_mut(it.queue);
                     // In a replay it was not out but ready.
                     soft.order.remove(qseq, priority, &group);
@@ -642,7 +680,7 @@ impl Broker {
         }
         self.mark_leased(id, qseq, true);
         self.own(id, qseq);
-        self.hide_until(id, qseq, until);
+        self.hide_until(id, qseq, until, None);
     }
 
     /// An entry that its receiver owns is out for good, whether or not the receiver is there.
@@ -730,21 +768,28 @@ impl Broker {
         let (Some(queue), Some(view)) = (self.queue(id), self.entry(id, qseq)) else {
             return;
         };
-        let due = queue.age_ms().map(|age| view.enqueued.plus_ms(age));
+        let due = queue.age_ms().map(|age| view.sent().plus_ms(age));
         let expiry = view.rare.and_then(|rare| rare.expiry);
         if let Some(expiry) = expiry {
             self.soft.timers.insert((expiry, Timer::Expiry(id, qseq)));
         }
-        let known = self.soft_queue(id).age_at;
-        if let Some(due) = due
-            && known.is_none_or(|known| due < known)
-        {
-            if let Some(known) = known {
-                self.soft.timers.remove(&(known, Timer::Age(id)));
-            }
-            self.soft_queue_mut(id).age_at = Some(due);
-            self.soft.timers.insert((due, Timer::Age(id)));
+        if let Some(due) = due {
+            self.age_by(id, due);
         }
+    }
+
+    /// The queue's oldest entry is looked at by then.
+    fn age_by(&mut self, id: QueueId, due: Timestamp) {
+        let soft = self.soft_queue_mut(id);
+        let known = soft.age_at;
+        if known.is_some_and(|known| known <= due) {
+            return;
+        }
+        soft.age_at = Some(due);
+        if let Some(known) = known {
+            self.soft.timers.remove(&(known, Timer::Age(id)));
+        }
+        self.soft.timers.insert((due, Timer::Age(id)));
     }
 
     /// The queue's own times may have changed: its oldest entry is looked at.

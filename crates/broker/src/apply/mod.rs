@@ -109,7 +109,7 @@ impl Broker {
             Kind::ClientSubscribed(it) => self.apply_client_subscribed(it),
             Kind::ClientUnsubscribed(it) => self.apply_client_unsubscribed(it),
             Kind::Replayed(it) => self.apply_replayed(it),
-            Kind::Empties { queue, waiter } => self.apply_empties(*queue, *waiter),
+            Kind::Empties { queue, all, waiter } => self.apply_empties(*queue, *all, *waiter),
             Kind::Emptied { queue, upto } => self.apply_emptied(*queue, *upto),
             Kind::ReplayRests(client) => self.replay_rests(*client),
             Kind::InboundTaken(it) => {

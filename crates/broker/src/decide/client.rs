@@ -102,17 +102,17 @@ impl Broker {
 
     /// What is out to a connection that goes and may not be delivered again is dead-lettered rather than released.
     fn dead_letter_spent(&self, id: QueueId, session: SessionId, draft: &mut Draft<'_>) {
-        let Some(max) = self
+        let Some(queue) = self
             .queue(id)
-            .and_then(|queue| queue.attributes().deliveries_max)
+            .filter(|queue| queue.attributes().deliveries_max.is_some())
         else {
             return;
         };
         for (qseq, out) in &self.soft_queue(id).out {
             let mine = out.receiver.is_some_and(|receiver| receiver.0 == session);
-            let spent = self
-                .entry(id, *qseq)
-                .is_some_and(|view| view.count >= max && view.flags & flag::LINKED == 0);
+            let spent = self.entry(id, *qseq).is_some_and(|view| {
+                self.is_spent(queue, view.count) && view.flags & flag::LINKED == 0
+            });
             if mine && spent {
                 self.dead_letter(id, *qseq, DeathReason::Deliveries, draft);
             }

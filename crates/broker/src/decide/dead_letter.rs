@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use message::{Kind as AddressKind, Levels, Message, StoredId, Timestamp};
-use session::{Death, DeathReason, QueueAttributes, QueueId};
+use message::{Address, Kind as AddressKind, Levels, Message, StoredId, Timestamp};
+use session::{Death, DeathReason, Overflow, QueueAttributes, QueueId, Redrive};
 use smallvec::SmallVec;
 
 use super::{
@@ -15,10 +15,10 @@ use super::{
 };
 use crate::{
     Broker, Content, Effect, Fetch, Wait,
-    change::{Enqueued, Kind, Ranges, Settled, Settlement},
+    change::{Enqueued, Entrant, Kind, Ranges, Settled, Settlement, is_soft},
     counters::Tally,
     queue::{Rare, death_len_bound, flag},
-    view::PlaceRef,
+    view::{PlaceRef, View},
 };
 
 /// Bytes of the history that a dead letter keeps.
@@ -34,14 +34,13 @@ const fn tally(reason: DeathReason) -> Tally {
     }
 }
 
-/// Whether a queue has anywhere to dead-letter to for that reason (DOORS 14).
-fn has_target(attributes: &QueueAttributes, reason: DeathReason) -> bool {
-    match reason {
-        DeathReason::Deliveries | DeathReason::Rejected | DeathReason::TooLarge => {
-            attributes.dead_letter.is_some() || attributes.redrive.is_some()
-        }
-        DeathReason::Expired | DeathReason::MaxLen => attributes.dead_letter.is_some(),
-    }
+/// The redrive policy, where it counts for that reason (DOORS 14).
+fn redrive_for(attributes: &QueueAttributes, reason: DeathReason) -> Option<&Redrive> {
+    attributes.redrive.as_ref().filter(|_| match reason {
+        DeathReason::Deliveries => true,
+        DeathReason::Rejected | DeathReason::TooLarge => attributes.dead_letter.is_none(),
+        DeathReason::Expired | DeathReason::MaxLen => false,
+    })
 }
 
 impl Broker {
@@ -59,7 +58,12 @@ impl Broker {
         if !draft.entry_goes(self, id, qseq, view.len) {
             return;
         }
-        if !has_target(queue.attributes(), reason) {
+        let redrive = redrive_for(queue.attributes(), reason)
+            .and_then(|redrive| self.named(queue.declared.vhost, &redrive.target));
+        if let Some(target) = redrive {
+            return self.redrive(id, qseq, reason, target, draft);
+        }
+        if queue.attributes().dead_letter.is_none() {
             self.drop_entry(id, qseq, view.soft, tally(reason), draft);
             return;
         }
@@ -115,6 +119,128 @@ impl Broker {
         draft.count(tally, 1);
     }
 
+    /// Moves an entry to the queue that its redrive policy names. Nothing is read for it, so that a group keeps its order and
+    /// a thousand that are spent at once wait for no disk: the line in its history names the queue alone.
+    fn redrive(
+        &self,
+        id: QueueId,
+        qseq: u64,
+        reason: DeathReason,
+        target: QueueId,
+        draft: &mut Draft<'_>,
+    ) {
+        let (Some(queue), Some(view), Some(to)) =
+            (self.queue(id), self.entry(id, qseq), self.queue(target))
+        else {
+            return;
+        };
+        let at = &queue.declared;
+        let own = Address::queue(at.vhost, at.name.clone());
+        let own = view
+            .rare
+            .and_then(|rare| rare.readdressed.as_deref())
+            .unwrap_or(&own);
+        let (exchange, key) = exchange_and_key(own);
+        let death = Death {
+            queue: at.name.clone(),
+            reason,
+            count: 1,
+            time: draft.now,
+            exchange,
+            key: key.compact(),
+            original_ttl_ms: view
+                .rare
+                .and_then(|rare| rare.expiry)
+                .map(|expiry| expiry.since(view.enqueued)),
+        };
+        let deaths = with_death(view.rare.and_then(|rare| rare.deaths.as_deref()), death);
+        let (len, attributes) = (view.len, to.attributes());
+        let over = |count: u64, bytes: u64| {
+            attributes.length_max.is_some_and(|max| count > max)
+                || attributes.bytes_max.is_some_and(|max| bytes > max)
+        };
+        let (count, bytes) = draft.held(self, target);
+        if over(count + 1, bytes + u64::from(len)) {
+            if attributes.overflow != Overflow::DropHead
+                || over(1, u64::from(len))
+                || draft.depth > 0
+            {
+                return self.drop_entry(id, qseq, view.soft, Tally::DroppedDeadLetter, draft);
+            }
+            draft.depth += 1;
+            self.drop_heads(
+                target,
+                |count, bytes| over(count + 1, bytes + u64::from(len)),
+                draft,
+            );
+            draft.depth -= 1;
+        }
+        let rare = Rare {
+            deaths: Some(Arc::new(deaths)),
+            readdressed: Some(Arc::new(Address::queue(
+                to.declared.vhost,
+                to.declared.name.clone(),
+            ))),
+            // Of a FIFO queue it counts anew.
+            sent: queue.attributes().fifo.is_none().then(|| view.sent()),
+            ..view.rare.cloned().unwrap_or_default()
+        };
+        self.move_entry((id, qseq), &view, target, rare, draft);
+        draft.count(Tally::DeadLettered, 1);
+    }
+
+    /// Moves an entry, whose going is drafted, into another queue, unread. `rare` may say of it what it was in its old place.
+    pub(super) fn move_entry(
+        &self,
+        (id, qseq): (QueueId, u64),
+        view: &View<'_>,
+        target: QueueId,
+        rare: Rare,
+        draft: &mut Draft<'_>,
+    ) {
+        let Some(to) = self.queue(target) else { return };
+        let attributes = to.attributes();
+        let rare = Rare {
+            expiry: None,
+            visible_at: None,
+            subscriptions: SmallVec::new(),
+            group: rare
+                .group
+                .or_else(|| attributes.fifo.is_some().then(Bytes::new)),
+            dedup: None,
+            message_id: None,
+            origin: None,
+            consumer: 0,
+            first_delivered: None,
+            ..rare
+        };
+        let soft = view.soft || is_soft(target);
+        draft.entry_comes(target, view.len, soft);
+        let entrant = Entrant {
+            queue: target,
+            qseq: draft.number(self, target),
+            flags: view.flags & (flag::QOS | flag::RETAIN),
+            priority: attributes
+                .priority_max
+                .map_or(0, |max| view.priority.min(max)),
+            rare: rare.boxed(),
+            soft,
+        };
+        let (stored, resident) = match view.place {
+            PlaceRef::Stored(id, len) => (Some((id, len)), None),
+            PlaceRef::Resident(message) => (None, Some(Arc::clone(message))),
+        };
+        draft.change(Kind::Enqueued(Box::new(Enqueued {
+            from: Some((id, qseq)),
+            stored,
+            targets: SmallVec::from_iter([entrant]),
+            records: Vec::new(),
+            resident,
+            from_soft: view.soft,
+            continues: false,
+        })));
+    }
+
     /// Where a dead letter goes, and with which history. `None`: nowhere.
     pub(super) fn dead_letter_route(
         &self,
@@ -142,49 +268,28 @@ impl Broker {
             original_ttl_ms: ttl_ms,
         };
         let deaths = with_death(rare.and_then(|rare| rare.deaths.as_deref()), death);
-        let redrive = attributes
-            .redrive
-            .as_ref()
-            .filter(|_| match reason {
-                DeathReason::Deliveries => true,
-                DeathReason::Rejected | DeathReason::TooLarge => attributes.dead_letter.is_none(),
-                DeathReason::Expired | DeathReason::MaxLen => false,
-            })
-            .and_then(|redrive| Some((self.named(vhost, &redrive.target)?, redrive)));
-        let (routed, address) = if let Some((target, redrive)) = redrive {
-            let routed = Routed {
-                queues: vec![target],
-                ..Routed::default()
-            };
-            let address = message::Address::queue(vhost, redrive.target.clone());
-            (routed, address)
-        } else {
-            let dead_letter = attributes.dead_letter.as_ref()?;
-            // Keys of the default exchange are names, and names have no levels.
-            let is_named = !dead_letter.exchange.is_empty();
-            let spread = |of: &message::Address, key: &Levels| match key.level(0) {
-                Some(name) if is_named && of.kind == AddressKind::Queue => {
-                    key_of_queue(&Bytes::copy_from_slice(name))
-                }
-                _ => key.clone(),
-            };
-            let (first, copies) = match &dead_letter.key {
-                Some(key) => (key.clone(), Vec::new()),
-                None => {
-                    let copies = message.fields().carbon_copies.iter();
-                    let copies = copies.map(|copy| spread(&message.address, copy));
-                    (spread(own, &key), copies.collect())
-                }
-            };
-            let keys: SmallVec<[&Levels; 2]> = std::iter::once(&first).chain(&copies).collect();
-            let routed = self
-                .route(vhost, &dead_letter.exchange, &keys, message, None)
-                .ok()?;
-            (
-                routed,
-                address_of(vhost, &dead_letter.exchange, first.compact()),
-            )
+        let dead_letter = attributes.dead_letter.as_ref()?;
+        // Keys of the default exchange are names, and names have no levels.
+        let is_named = !dead_letter.exchange.is_empty();
+        let spread = |of: &Address, key: &Levels| match key.level(0) {
+            Some(name) if is_named && of.kind == AddressKind::Queue => {
+                key_of_queue(&Bytes::copy_from_slice(name))
+            }
+            _ => key.clone(),
         };
+        let (first, copies) = match &dead_letter.key {
+            Some(key) => (key.clone(), Vec::new()),
+            None => {
+                let copies = message.fields().carbon_copies.iter();
+                let copies = copies.map(|copy| spread(&message.address, copy));
+                (spread(own, &key), copies.collect())
+            }
+        };
+        let keys: SmallVec<[&Levels; 2]> = std::iter::once(&first).chain(&copies).collect();
+        let routed = self
+            .route(vhost, &dead_letter.exchange, &keys, message, None)
+            .ok()?;
+        let address = address_of(vhost, &dead_letter.exchange, first.compact());
         let rare = Rare {
             deaths: Some(Arc::new(deaths)),
             readdressed: Some(Arc::new(address)),

@@ -40,7 +40,10 @@ fn declare_len(declare: &Declare) -> usize {
             .iter()
             .map(|(name, note)| name.len() + note.len())
             .sum(),
-        Declare::DeleteQueue { .. } | Declare::Purge { .. } | Declare::DeleteExchange { .. } => 0,
+        Declare::DeleteQueue { .. }
+        | Declare::Purge { .. }
+        | Declare::PurgeAll { .. }
+        | Declare::DeleteExchange { .. } => 0,
     }
 }
 
@@ -134,9 +137,10 @@ impl Broker {
                 attributes,
                 notes,
             } => self.declare_altered(from, vhost, name, *version, attributes, notes, draft),
-            Declare::Purge { name } => {
+            Declare::Purge { name } | Declare::PurgeAll { name } => {
+                let all = matches!(declare, Declare::PurgeAll { .. });
                 // Answered when it is done.
-                let purged = self.declare_purged(from, (lane, token), vhost, name, draft);
+                let purged = self.declare_purged(from, (lane, token), vhost, (name, all), draft);
                 if let Err(refusal) = purged {
                     self.refuse(from, lane, token, refusal, draft);
                 }

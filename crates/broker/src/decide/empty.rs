@@ -11,7 +11,8 @@ use super::{draft::Draft, refusal, shown};
 use crate::{
     Broker, OutLane, Wait,
     change::{Kind, QueueDeleted, QueuePurged, Ranges},
-    soft::Waiter,
+    queue::flag,
+    soft::{Out, Waiter},
 };
 
 /// Numbers looked at for each message that may be dropped.
@@ -28,7 +29,7 @@ impl Broker {
         from: SessionId,
         (lane, token): (Lane, Token),
         vhost: VhostId,
-        name: &Name,
+        (name, all): (&Name, bool),
         draft: &mut Draft<'_>,
     ) -> Result<(), Refusal> {
         let Some(id) = self.named(vhost, name) else {
@@ -38,7 +39,12 @@ impl Broker {
             ));
         };
         self.check_owner(id, from)?;
-        let (count, _) = self.held(id);
+        let count = if all {
+            // Not looked through for what is out to connections, which stays: nobody who asks for this is shown the number.
+            self.total(id)
+        } else {
+            self.held(id).0
+        };
         let waiter = Waiter {
             session: from,
             lane,
@@ -46,11 +52,15 @@ impl Broker {
             count,
         };
         if self.empties_slowly(id) {
-            draft.change(Kind::Empties { queue: id, waiter });
+            draft.change(Kind::Empties {
+                queue: id,
+                all,
+                waiter,
+            });
             return Ok(());
         }
         if count > 0 {
-            self.drop_slice(id, 0, self.soft_queue(id).next, draft);
+            self.drop_slice(id, (0, self.soft_queue(id).next), all, draft);
         }
         emptied(name, &waiter, draft);
         Ok(())
@@ -71,7 +81,8 @@ impl Broker {
         ) else {
             return draft.change(done);
         };
-        if let Some(upto) = self.drop_slice(id, emptying.next, emptying.below, draft) {
+        let span = (emptying.next, emptying.below);
+        if let Some(upto) = self.drop_slice(id, span, emptying.all, draft) {
             return draft.change(Kind::Emptied {
                 queue: id,
                 upto: Some(upto),
@@ -89,9 +100,15 @@ impl Broker {
         }
     }
 
-    /// Drops what is available between two numbers, as far as a slice goes; of a doomed queue also what is out. Returns
-    /// where it goes on.
-    fn drop_slice(&self, id: QueueId, from: u64, below: u64, draft: &mut Draft<'_>) -> Option<u64> {
+    /// Drops what is available between two numbers, as far as a slice goes; `all`: also what is out under a lease with a
+    /// deadline; of a doomed queue whatever is out. Returns where it goes on.
+    fn drop_slice(
+        &self,
+        id: QueueId,
+        (from, below): (u64, u64),
+        all: bool,
+        draft: &mut Draft<'_>,
+    ) -> Option<u64> {
         let doomed = self.any_queue(id)?.declared.doomed;
         let soft = self.soft_queue(id);
         let mut kept = Ranges::default();
@@ -107,7 +124,10 @@ impl Broker {
             }
             looks += 1;
             at = qseq + 1;
-            if !doomed && (soft.out.contains_key(&qseq) || soft.aside.contains(&qseq)) {
+            let out = soft.out.get(&qseq);
+            let stays = out.is_some_and(|out| !(all && self.is_lease(id, qseq, out)))
+                || soft.aside.contains(&qseq);
+            if !doomed && stays {
                 kept.push(qseq);
             } else {
                 drops += 1;
@@ -122,6 +142,14 @@ impl Broker {
             })));
         }
         more.then_some(at)
+    }
+
+    /// Whether an entry is out until a deadline, and to nobody in particular.
+    fn is_lease(&self, id: QueueId, qseq: u64, out: &Out) -> bool {
+        out.receiver.is_none()
+            && self
+                .entry(id, qseq)
+                .is_some_and(|view| view.flags & (flag::LINKED | flag::RECEIVED) == 0)
     }
 
     /// What waits for the end of a purge of a queue that is deleted is over.

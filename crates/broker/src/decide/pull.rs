@@ -5,10 +5,10 @@
 
 use session::{ConsumerId, Event, Lease, Pull, QueueId, RefusalKind, SessionId, Token};
 
-use super::{draft::Draft, refusal, shown};
+use super::{draft::Draft, pump::over, refusal, shown};
 use crate::{
     Broker, Content, Effect, OutLane, PendingDelivery, Wait,
-    change::{DELIVERED_ITEMS_MAX, Delivered, HandedOut, Kind},
+    change::{DELIVERED_ITEMS_MAX, Delivered, HandedOut, Kind, is_soft},
     queue::Order,
     soft::Waiting,
 };
@@ -48,7 +48,16 @@ impl Broker {
                 .min(DELIVERED_ITEMS_MAX as u32),
             lease: pull.lease,
             out_max: pull.out_max,
+            bytes_max: pull.bytes_max,
+            attempt: pull
+                .attempt
+                .clone()
+                .filter(|_| self.knows_attempts(id, pull)),
         };
+        if let Some(taken) = self.take_again(id, &waiting, draft) {
+            self.note_use(id, draft);
+            return answer(&waiting, taken, draft);
+        }
         if self.is_out_full(id, &waiting) {
             let full = refusal(
                 RefusalKind::QuotaExceeded,
@@ -156,6 +165,61 @@ impl Broker {
         waiting.out_max.is_some_and(|max| out >= max)
     }
 
+    /// Whether a pull that names an attempt may be asked for again: it leases, until a deadline, what a FIFO queue keeps.
+    fn knows_attempts(&self, id: QueueId, pull: &Pull) -> bool {
+        let fifo = self
+            .queue(id)
+            .is_some_and(|queue| queue.attributes().fifo.is_some());
+        fifo && !is_soft(id) && matches!(pull.lease, Lease::Ms(_))
+    }
+
+    /// What an attempt got before, if nothing has become of it: told again as it was, under a new lease.
+    fn take_again(&self, id: QueueId, pull: &Waiting, draft: &mut Draft<'_>) -> Option<Taken> {
+        let queue = self.queue(id)?;
+        let (Some(name), Lease::Ms(ms)) = (&pull.attempt, pull.lease) else {
+            return None;
+        };
+        let keep_ms = self.config.attempt_ms;
+        let attempt = queue.attempts.find(name, draft.now, keep_ms)?;
+        let mut handed = Delivered {
+            queue: id,
+            visible_at: Some(draft.now.plus_ms(ms)),
+            attempt: Some(name.clone()),
+            ..Delivered::default()
+        };
+        let mut deliveries = Vec::new();
+        let soft = self.soft_queue(id);
+        for (qseq, count) in &attempt.entries {
+            let view = self.entry(id, *qseq)?;
+            let elsewhere = soft.aside.contains(qseq)
+                || soft.out.get(qseq).is_some_and(|out| out.receiver.is_some());
+            if elsewhere || view.count != *count || over(queue, &view, draft.now).is_some() {
+                return None;
+            }
+            handed.items.push(HandedOut {
+                qseq: *qseq,
+                count: *count,
+                receiver: Some((pull.session, PULLER)),
+                bytes: 0,
+                settled: false,
+                unowned: true,
+                soft: false,
+            });
+            let pending = PendingDelivery {
+                count: *count,
+                redelivered: *count > 1,
+                ..self.pending(id, *qseq, &view, false, PULLER, false)
+            };
+            deliveries.push((pending, self.content(view.place)));
+        }
+        draft.change(Kind::Delivered(Box::new(handed)));
+        Some(Taken {
+            deliveries,
+            wait: Wait::Durable,
+            remaining: self.ready(id),
+        })
+    }
+
     fn take(&self, id: QueueId, waiting: &Waiting, draft: &mut Draft<'_>) -> Taken {
         let queue = self.queue(id).expect("a name leads to a queue");
         let from = waiting.session;
@@ -178,6 +242,7 @@ impl Broker {
         let mut deliveries = Vec::new();
         let mut wait = Wait::Nothing;
         let mut left_instead = 0u64;
+        let mut bytes = 0u64;
         while (deliveries.len() as u32) < waiting.count {
             let next = if !groups {
                 walk.next(self)
@@ -202,8 +267,20 @@ impl Broker {
                 }
                 continue;
             }
+            // DOORS 15: one always fits.
+            let more = bytes + u64::from(view.len);
+            if waiting.bytes_max.is_some_and(|max| more > max) && !deliveries.is_empty() {
+                break;
+            }
+            bytes = more;
             let settled = waiting.lease == Lease::Settled;
             let pending = self.pending(id, qseq, &view, false, PULLER, settled);
+            let pending = PendingDelivery {
+                first_delivered: pending
+                    .first_delivered
+                    .or_else(|| timed.then_some(draft.now)),
+                ..pending
+            };
             handed.items.push(HandedOut {
                 qseq,
                 count: pending.count,
@@ -227,6 +304,8 @@ impl Broker {
         let remaining = self
             .ready(id)
             .saturating_sub(deliveries.len() as u64 + left_instead);
+        let stored = handed.items.iter().all(|item| !item.soft);
+        handed.attempt = waiting.attempt.clone().filter(|_| stored);
         if !handed.items.is_empty() {
             draft.change(Kind::Delivered(Box::new(handed)));
         }

@@ -93,7 +93,7 @@ pub(super) fn over(queue: &Queue, view: &View<'_>, now: Timestamp) -> Option<Ove
     let attributes = queue.attributes();
     if attributes
         .retention_ms
-        .is_some_and(|ms| view.enqueued.plus_ms(ms) < now)
+        .is_some_and(|ms| view.sent().plus_ms(ms) < now)
     {
         return Some(Over::Retention);
     }
@@ -292,8 +292,7 @@ impl Broker {
             }
             None => {}
         }
-        let max = queue.attributes().deliveries_max;
-        if max.is_some_and(|max| view.count >= max) {
+        if self.is_spent(queue, view.count) {
             self.dead_letter(id, qseq, DeathReason::Deliveries, draft);
             return true;
         }
@@ -452,8 +451,8 @@ impl Broker {
                 .rare
                 .map(|rare| rare.subscriptions.clone())
                 .unwrap_or_default(),
-            enqueued: view.enqueued,
-            first_delivered: None,
+            enqueued: view.sent(),
+            first_delivered: view.rare.and_then(|rare| rare.first_delivered),
             via: view.rare.and_then(|rare| rare.via.clone()),
             record: None,
             deaths: view.rare.and_then(|rare| rare.deaths.clone()),
@@ -537,6 +536,7 @@ impl Broker {
             })),
             linked,
             resident,
+            attempt: None,
         })));
     }
 }

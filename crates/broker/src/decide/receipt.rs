@@ -55,8 +55,7 @@ impl Broker {
                 return self.refuse(from, it.lane, it.token, not_out(), draft);
             }
             ReceiptUse::Visibility { ms: 0 } => {
-                let max = queue.attributes().deliveries_max;
-                if max.is_some_and(|max| view.count >= max) {
+                if self.is_spent(queue, view.count) {
                     self.dead_letter(id, qseq, DeathReason::Deliveries, draft);
                     return settled(from, it, 1, draft);
                 }

@@ -104,8 +104,7 @@ impl Broker {
             Outcome::Release | Outcome::ReleaseAfterMs(_) => {
                 let spent = self
                     .queue(id)
-                    .and_then(|queue| queue.attributes().deliveries_max)
-                    .is_some_and(|max| view.count >= max);
+                    .is_some_and(|queue| self.is_spent(queue, view.count));
                 if spent {
                     self.dead_letter(id, qseq, DeathReason::Deliveries, draft);
                 }
@@ -155,8 +154,7 @@ impl Broker {
         };
         let spent = self
             .queue(origin)
-            .and_then(|queue| queue.attributes().deliveries_max)
-            .is_some_and(|max| view.count >= max);
+            .is_some_and(|queue| self.is_spent(queue, view.count));
         let settlement = match outcome {
             Outcome::Accept | Outcome::Received => Settlement::Accept,
             Outcome::Reject => {

@@ -113,8 +113,7 @@ impl Broker {
         let leased = self.soft_queue(id).out.contains_key(&qseq);
         let spent = self
             .queue(id)
-            .and_then(|queue| queue.attributes().deliveries_max)
-            .is_some_and(|max| view.count >= max);
+            .is_some_and(|queue| self.is_spent(queue, view.count));
         if leased && spent {
             self.dead_letter(id, qseq, DeathReason::Deliveries, draft);
             postpone(timer, None, draft);
@@ -154,38 +153,57 @@ impl Broker {
         let attributes = queue.attributes();
         let (ttl, retention) = (attributes.ttl_ms, attributes.retention_ms);
         let soft = self.soft_queue(id);
-        let mut from = 0;
         let mut done = 0;
-        while let Some(qseq) = self.next_entry(id, from) {
+        let mut until = None;
+        // What is older than its place goes by its own age, the others in the order in which they came.
+        let mut from = 0;
+        let in_order = std::iter::from_fn(|| {
+            let qseq = self.next_entry(id, from)?;
             from = qseq + 1;
-            if soft.out.contains_key(&qseq) || soft.aside.contains(&qseq) {
-                continue;
-            }
-            let Some(view) = self.entry(id, qseq) else {
-                continue;
-            };
-            let kept_until = retention.map(|ms| view.enqueued.plus_ms(ms));
-            let lives_until = ttl.map(|ms| view.enqueued.plus_ms(ms));
-            if kept_until.is_some_and(|until| until <= draft.now) {
-                if draft.entry_goes(self, id, qseq, view.len) {
-                    self.drop_entry(id, qseq, view.soft, Tally::DroppedExpired, draft);
+            Some(qseq)
+        });
+        let elder = soft.elder.iter().map(|(_, qseq)| *qseq);
+        for (elder, next) in [
+            (
+                true,
+                &mut elder.into_iter() as &mut dyn Iterator<Item = u64>,
+            ),
+            (false, &mut in_order.into_iter()),
+        ] {
+            for qseq in next {
+                if done >= left {
+                    return done;
                 }
-            } else if lives_until.is_some_and(|until| until <= draft.now) {
-                self.dead_letter(id, qseq, DeathReason::Expired, draft);
-            } else {
-                let until = match (kept_until, lives_until) {
-                    (Some(a), Some(b)) => Some(a.min(b)),
-                    (a, b) => a.or(b),
+                if soft.out.contains_key(&qseq)
+                    || soft.aside.contains(&qseq)
+                    || draft.goes(id, qseq)
+                {
+                    continue;
+                }
+                let Some(view) = self.entry(id, qseq) else {
+                    continue;
                 };
-                postpone(timer, until, draft);
-                return done;
-            }
-            done += 1;
-            if done >= left {
-                return done;
+                let kept_until = retention.map(|ms| view.sent().plus_ms(ms));
+                let lives_until = ttl.map(|ms| view.enqueued.plus_ms(ms));
+                if kept_until.is_some_and(|until| until <= draft.now) {
+                    if draft.entry_goes(self, id, qseq, view.len) {
+                        self.drop_entry(id, qseq, view.soft, Tally::DroppedExpired, draft);
+                    }
+                } else if lives_until.is_some_and(|until| until <= draft.now) {
+                    self.dead_letter(id, qseq, DeathReason::Expired, draft);
+                } else {
+                    let ends = if elder {
+                        kept_until
+                    } else {
+                        earlier(kept_until, lives_until)
+                    };
+                    until = earlier(until, ends);
+                    break;
+                }
+                done += 1;
             }
         }
-        postpone(timer, None, draft);
+        postpone(timer, until, draft);
         done
     }
 
@@ -207,6 +225,13 @@ impl Broker {
         }
         self.delete_queue(id, draft);
         postpone(timer, None, draft);
+    }
+}
+
+fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
     }
 }
 

@@ -170,17 +170,19 @@ impl Entries {
         if self.get(qseq).is_none() {
             return;
         }
-        let mut rare = self.rare.remove(&qseq).map_or_else(Rare::default, |r| *r);
-        change(&mut rare);
-        let rare = rare.boxed();
-        let entry = self.get_mut(qseq).expect("seen above");
-        if rare.is_some() {
-            entry.flags |= super::flag::RARE;
-        } else {
-            entry.flags &= !super::flag::RARE;
+        if let Some(rare) = self.rare.get_mut(&qseq) {
+            change(rare);
+            if **rare == Rare::default() {
+                self.rare.remove(&qseq);
+                self.get_mut(qseq).expect("seen above").flags &= !super::flag::RARE;
+            }
+            return;
         }
-        if let Some(rare) = rare {
+        let mut rare = Rare::default();
+        change(&mut rare);
+        if let Some(rare) = rare.boxed() {
             self.rare.insert(qseq, rare);
+            self.get_mut(qseq).expect("seen above").flags |= super::flag::RARE;
         }
     }
 

@@ -423,6 +423,9 @@ impl Wire for Delivered {
             put_field(out, 5, |out| link.put(out));
             put_field(out, 6, |out| self.linked.put(out));
         }
+        if self.attempt.is_some() {
+            put_field(out, 7, |out| self.attempt.put(out));
+        }
         out.push(0);
     }
 
@@ -460,6 +463,7 @@ impl Wire for Delivered {
                 4 => it.visible_at = Wire::read(part)?,
                 5 => it.link = Some(Wire::read(part)?),
                 6 => it.linked = Wire::read(part)?,
+                7 => it.attempt = Wire::read(part)?,
                 _ => {}
             }
             Ok(())

@@ -7,6 +7,7 @@ mod inspect;
 mod pulls;
 mod queues;
 mod readers;
+mod receives;
 mod retained;
 mod rig;
 mod stream_doors;

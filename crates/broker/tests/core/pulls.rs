@@ -8,7 +8,7 @@ use session::{
 
 use crate::rig::{Rig, body, to_queue};
 
-fn pull(rig: &mut Rig, count: u32, lease_ms: u64, wait_ms: u64) -> Pull {
+pub(crate) fn pull(rig: &mut Rig, count: u32, lease_ms: u64, wait_ms: u64) -> Pull {
     Pull {
         token: rig.token(),
         lane: Lane(0),
@@ -23,7 +23,7 @@ fn pull(rig: &mut Rig, count: u32, lease_ms: u64, wait_ms: u64) -> Pull {
 }
 
 /// The answer to a pull, if it has come: bodies and receipts.
-fn answer(rig: &Rig, of: SessionId, to: Token) -> Option<Vec<(String, Receipt)>> {
+pub(crate) fn answer(rig: &Rig, of: SessionId, to: Token) -> Option<Vec<(String, Receipt)>> {
     rig.told
         .get(&of)?
         .iter()
@@ -48,7 +48,12 @@ fn answer(rig: &Rig, of: SessionId, to: Token) -> Option<Vec<(String, Receipt)>>
         })
 }
 
-fn receive(rig: &mut Rig, by: SessionId, count: u32, lease_ms: u64) -> Vec<(String, Receipt)> {
+pub(crate) fn receive(
+    rig: &mut Rig,
+    by: SessionId,
+    count: u32,
+    lease_ms: u64,
+) -> Vec<(String, Receipt)> {
     let pull = pull(rig, count, lease_ms, 0);
     let token = pull.token;
     rig.command(by, Command::Pull(pull));
@@ -56,7 +61,7 @@ fn receive(rig: &mut Rig, by: SessionId, count: u32, lease_ms: u64) -> Vec<(Stri
 }
 
 /// How a receipt was used: how many it named, or why not.
-fn used(
+pub(crate) fn used(
     rig: &mut Rig,
     by: SessionId,
     receipt: Receipt,

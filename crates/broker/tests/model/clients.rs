@@ -153,6 +153,7 @@ impl Model {
             message: Arc::clone(copy.message),
             durable: durable && copy.durable,
             enqueued,
+            sent: None,
             expiry: copy.expiry,
             count: 0,
             deaths: incoming.map_or_else(Vec::new, |incoming| incoming.deaths.clone()),

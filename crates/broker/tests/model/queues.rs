@@ -52,6 +52,8 @@ pub(crate) struct Entry {
     pub(crate) message: Arc<Message>,
     pub(crate) durable: bool,
     pub(crate) enqueued: Timestamp,
+    /// When it entered the plain queue that it was redriven out of.
+    pub(crate) sent: Option<Timestamp>,
     /// Its own; the queue's comes on top.
     pub(crate) expiry: Option<Timestamp>,
     pub(crate) count: u32,
@@ -143,6 +145,10 @@ impl Entry {
 
     fn group(&self) -> &[u8] {
         self.message.fields().group.as_deref().unwrap_or_default()
+    }
+
+    pub(crate) fn sent(&self) -> Timestamp {
+        self.sent.unwrap_or(self.enqueued)
     }
 
     fn holder(&self) -> Option<Option<Receiver>> {
@@ -239,7 +245,7 @@ impl Queue {
         let own = entry.expiry.filter(|_| !sent).map(|at| (at, true));
         let ttl = self.at.ttl_ms.map(|ms| (entry.enqueued.plus_ms(ms), true));
         let kept = self.at.retention_ms;
-        let kept = kept.map(|ms| (entry.enqueued.plus_ms(ms), false));
+        let kept = kept.map(|ms| (entry.sent().plus_ms(ms), false));
         [kept, own, ttl]
             .into_iter()
             .flatten()
@@ -350,6 +356,7 @@ impl Model {
             message: Arc::clone(message),
             durable,
             enqueued: now,
+            sent: None,
             expiry: incoming.expiry,
             count: 0,
             deaths: incoming.deaths.clone(),
@@ -388,21 +395,29 @@ impl Model {
         Some(entry)
     }
 
-    /// Where dead letters of that reason go, and with which history.
-    fn dead_letter_route(
+    /// Whether it was delivered as often as its queue lets it be, and there is somewhere for it to go.
+    pub(crate) fn is_spent(&self, number: u64, count: u32) -> bool {
+        let at = &self.queue_ref(number).at;
+        let stuck = at.dead_letter.is_none()
+            && at
+                .redrive
+                .as_ref()
+                .is_some_and(|redrive| self.named(&redrive.target).is_none());
+        at.deliveries_max.is_some_and(|max| count >= max) && !stuck
+    }
+
+    /// The history with one more line, and the key that the message had.
+    fn history(
         &self,
         number: u64,
         reason: DeathReason,
-        incoming: &Incoming,
+        before: &[Death],
+        own: &Address,
         ttl_ms: Option<u64>,
-    ) -> Option<(Routed, Incoming)> {
+    ) -> (Vec<Death>, message::Levels) {
         let queue = self.queue_ref(number);
-        let own = incoming
-            .readdressed
-            .as_ref()
-            .unwrap_or(&incoming.message.address);
         let (exchange, key) = super::routing::exchange_and_key(own);
-        let mut deaths = incoming.deaths.clone();
+        let mut deaths = before.to_vec();
         let line = |death: &Death| death.queue == queue.name && death.reason == reason;
         let known = deaths.iter().position(line);
         let mut death = known.map_or_else(
@@ -419,33 +434,81 @@ impl Model {
         );
         death.count += 1;
         deaths.insert(0, death);
+        (deaths, key)
+    }
 
-        // DOORS 14: the target is chosen by reason.
-        let redrive = queue.at.redrive.as_ref();
-        let redrive = redrive.filter(|_| match reason {
+    /// DOORS 14: the redrive policy's target, where that counts and is there.
+    fn redrive_target(&self, number: u64, reason: DeathReason) -> Option<u64> {
+        let at = &self.queue_ref(number).at;
+        let redrive = at.redrive.as_ref().filter(|_| match reason {
             DeathReason::Deliveries => true,
-            DeathReason::Rejected => queue.at.dead_letter.is_none(),
+            DeathReason::Rejected => at.dead_letter.is_none(),
             _ => false,
         });
-        let redrive =
-            redrive.and_then(|redrive| Some((self.named(&redrive.target)?, &redrive.target)));
-        let (routed, address) = if let Some((target, name)) = redrive {
-            let routed = Routed {
-                queues: vec![target],
-                ..Routed::default()
-            };
-            (routed, Address::queue(own.vhost, name.clone()))
-        } else {
-            let dead_letter = queue.at.dead_letter.as_ref()?;
-            let mut keys = vec![dead_letter.key.clone().unwrap_or(key)];
-            let first = keys[0].clone();
-            if dead_letter.key.is_none() {
-                keys.extend(incoming.message.fields().carbon_copies.iter().cloned());
+        self.named(&redrive?.target)
+    }
+
+    /// An entry goes to the queue that a redrive policy names, as it is.
+    fn redrive(&mut self, number: u64, target: u64, entry: Entry, reason: DeathReason) {
+        let ttl = entry.expiry.map(|expiry| expiry.since(entry.enqueued));
+        let vhost = entry.message.address.vhost;
+        let here = Address::queue(vhost, self.queue_ref(number).name.clone());
+        let own = entry.readdressed.as_ref().unwrap_or(&here);
+        let (deaths, _) = self.history(number, reason, &entry.deaths, own, ttl);
+        let len = entry.len();
+        let to = self.queue_ref(target);
+        let name = to.name.clone();
+        let (count, bytes) = to.held();
+        if to.is_over(count + 1, bytes + len) {
+            if to.at.overflow != Overflow::DropHead || to.is_over(1, len) {
+                return;
             }
-            let routed = self.route(&dead_letter.exchange, &keys, &incoming.message, None)?;
-            let address = super::routing::address_of(own.vhost, &dead_letter.exchange, first);
-            (routed, address)
-        };
+            self.drop_heads(target, len);
+        }
+        let fifo = self.queue_ref(number).at.fifo.is_some();
+        self.next_arrival += 1;
+        let (arrival, now) = (self.next_arrival, self.now);
+        let queue = self.queue(target).expect("it is still there");
+        queue.entries.push(Entry {
+            arrival,
+            qseq: None,
+            durable: queue.durable && entry.durable,
+            enqueued: now,
+            sent: (!fifo).then(|| entry.sent()),
+            expiry: None,
+            count: 0,
+            deaths,
+            readdressed: Some(Address::queue(vhost, name)),
+            place: Place::Ready,
+            fresh: true,
+            identifiers: Vec::new(),
+            received: false,
+            ..entry
+        });
+    }
+
+    /// Where dead letters of that reason go, and with which history.
+    fn dead_letter_route(
+        &self,
+        number: u64,
+        reason: DeathReason,
+        incoming: &Incoming,
+        ttl_ms: Option<u64>,
+    ) -> Option<(Routed, Incoming)> {
+        let queue = self.queue_ref(number);
+        let own = incoming
+            .readdressed
+            .as_ref()
+            .unwrap_or(&incoming.message.address);
+        let (deaths, key) = self.history(number, reason, &incoming.deaths, own, ttl_ms);
+        let dead_letter = queue.at.dead_letter.as_ref()?;
+        let mut keys = vec![dead_letter.key.clone().unwrap_or(key)];
+        let first = keys[0].clone();
+        if dead_letter.key.is_none() {
+            keys.extend(incoming.message.fields().carbon_copies.iter().cloned());
+        }
+        let routed = self.route(&dead_letter.exchange, &keys, &incoming.message, None)?;
+        let address = super::routing::address_of(own.vhost, &dead_letter.exchange, first);
         let again = Incoming {
             // It does not expire again by its own time to live.
             expiry: None,
@@ -464,7 +527,9 @@ impl Model {
         let Some(entry) = self.remove(number, arrival) else {
             return;
         };
-        if self.depth < DEPTH_MAX && (entry.resident || !entry.durable) {
+        if let Some(target) = self.redrive_target(number, reason) {
+            self.redrive(number, target, entry, reason);
+        } else if self.depth < DEPTH_MAX && (entry.resident || !entry.durable) {
             self.die(number, entry, reason);
         } else if entry.durable {
             self.dying.push_back((number, entry, reason));
@@ -561,7 +626,6 @@ impl Model {
     /// Does what is due in a queue.
     pub(crate) fn happen_in_queue(&mut self, what: u8, number: u64, arrival: u64) {
         let queue = self.queue_ref(number);
-        let max = queue.at.deliveries_max;
         let entry = queue.entries.iter().find(|e| e.arrival == arrival);
         let entry = entry.expect("it is due").clone();
         if what == 1 {
@@ -572,7 +636,7 @@ impl Model {
             return;
         }
         let leased = matches!(entry.place, Place::Leased { .. });
-        if leased && max.is_some_and(|max| entry.count >= max) {
+        if leased && self.is_spent(number, entry.count) {
             return self.dead_letter(number, arrival, DeathReason::Deliveries);
         }
         let queue = self.queue(number).expect("it is due");

@@ -94,7 +94,6 @@ impl Model {
             return 0;
         };
         let number = queue.number;
-        let max = queue.at.deliveries_max;
         let mut named: Vec<(u64, u64)> = queue
             .entries
             .iter()
@@ -112,11 +111,14 @@ impl Model {
         named.sort_unstable();
         let now = self.now;
         for (_, arrival) in &named {
-            let queue = self.queue(number).expect("seen above");
-            let entries = &mut queue.entries;
+            let mut entries = self.queue_ref(number).entries.iter();
+            let Some(entry) = entries.find(|e| e.arrival == *arrival) else {
+                continue;
+            };
+            let spent = self.is_spent(number, entry.count);
+            let entries = &mut self.queue(number).expect("seen above").entries;
             let entry = entries.iter_mut().find(|e| e.arrival == *arrival);
-            let Some(entry) = entry else { continue };
-            let spent = max.is_some_and(|max| entry.count >= max);
+            let entry = entry.expect("seen above");
             match settle.outcome {
                 Outcome::Accept => drop(self.remove(number, *arrival)),
                 Outcome::Reject => self.dead_letter(number, *arrival, DeathReason::Rejected),
@@ -168,11 +170,7 @@ impl Model {
                 break;
             };
             let entry = queue.entries[at].clone();
-            if queue
-                .at
-                .deliveries_max
-                .is_some_and(|max| entry.count >= max)
-            {
+            if self.is_spent(number, entry.count) {
                 self.dead_letter(number, entry.arrival, DeathReason::Deliveries);
                 if single {
                     break;
@@ -236,12 +234,11 @@ impl Model {
     pub(crate) fn release_all(&mut self, session: SessionId) {
         for number in self.in_order(self.queues.iter().map(|queue| queue.number).collect()) {
             let queue = self.queue_ref(number);
-            let max = queue.at.deliveries_max;
             let mine: Vec<(u64, bool)> = queue
                 .entries
                 .iter()
                 .filter(|e| matches!(&e.place, Place::Out { to, .. } if to.0 == session))
-                .map(|e| (e.arrival, max.is_some_and(|max| e.count >= max)))
+                .map(|e| (e.arrival, self.is_spent(number, e.count)))
                 .collect();
             for (arrival, spent) in mine {
                 if spent {

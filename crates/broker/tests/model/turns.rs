@@ -100,7 +100,7 @@ impl Model {
                 .find_map(|receiver| Some((*receiver, queue.next_for(*receiver)?)))?;
             let entry = &queue.entries[at];
             let (arrival, count) = (entry.arrival, entry.count);
-            if queue.at.deliveries_max.is_some_and(|max| count >= max) {
+            if self.is_spent(number, count) {
                 self.dead_letter(number, arrival, DeathReason::Deliveries);
                 self.rest();
                 continue;
@@ -193,7 +193,7 @@ impl Model {
         check("count", delivery.count == entry.count + 1);
         check("redelivered", delivery.redelivered == (entry.count > 0));
         check("message", *delivery.message == *entry.message);
-        check("enqueued", delivery.enqueued == entry.enqueued);
+        check("enqueued", delivery.enqueued == entry.sent());
         let deaths = delivery.deaths.as_deref().cloned().unwrap_or_default();
         check("deaths", deaths == entry.deaths);
         let readdressed = delivery.readdressed.as_deref();

@@ -377,7 +377,7 @@ fn the_rules_of_a_minute_can_be_off() {
     let mut dialogue = client.call("PurgeQueue", purge());
     dialogue.look(&queue("q", QueueAttributes::default()));
     let marked = made(&dialogue.declares());
-    assert!(matches!(dialogue.declares(), Declare::Purge { name } if name == "q"));
+    assert!(matches!(dialogue.declares(), Declare::PurgeAll { name } if name == "q"));
     dialogue.output();
     client.now = NOW.plus_ms(59_999);
     let mut dialogue = client.call("PurgeQueue", purge());
@@ -393,7 +393,7 @@ fn the_rules_of_a_minute_can_be_off() {
     client.settings.minute_rules = false;
     let mut dialogue = client.call("PurgeQueue", purge());
     dialogue.look(&marked);
-    assert!(matches!(dialogue.declares(), Declare::Purge { .. }));
+    assert!(matches!(dialogue.declares(), Declare::PurgeAll { .. }));
     dialogue.output();
     let mut dialogue = client.call("CreateQueue", create("q", map([])));
     let declared = dialogue.declares();
