@@ -40,7 +40,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use patience::Patient;
+pub(crate) use patience::Patient;
 pub use upgrade::Origins;
 
 use crate::{Limits, Seat, Server, Traffic, serve_connection, server::Phase};
@@ -125,8 +125,10 @@ pub(crate) async fn serve_socket(socket: TcpStream, http: Arc<Http>, mut seat: S
     };
     let stall = Duration::from_millis(seat.limits().stall_timeout_ms);
     let service = service_fn(move |request| ready(Ok::<_, Infallible>(door.answer(&request))));
-    let mut connection =
-        builder(seat.limits()).serve_connection(TokioIo::new(Patient::new(socket, stall)), service);
+    let mut connection = builder(seat.limits()).serve_connection(
+        TokioIo::new(Patient::new(socket, stall, Arc::clone(seat.traffic()))),
+        service,
+    );
     let mut told = false;
     let served = poll_fn(|cx| {
         let phase = seat.poll_phase(cx);
@@ -171,7 +173,7 @@ fn builder(limits: &Limits) -> http1::Builder {
 }
 
 /// Ends our side and waits a little for the peer's: closing with bytes unread would destroy the answer on its way.
-async fn linger(mut socket: TcpStream) {
+pub(crate) async fn linger(mut socket: TcpStream) {
     if socket.shutdown().await.is_err() {
         return;
     }

@@ -17,6 +17,7 @@
 //! | `listener.rs` | [`Listener`]: bind, accept, back off |
 //! | `admission.rs` | who may come, and how fast |
 //! | `stranger.rs` | what a peer may cost before the core knows it |
+//! | `exchange.rs`, `exchange/*.rs` | protocols of requests over HTTP ([`session::Exchange`]), HTTP/1.1 and HTTP/2 |
 //! | `http.rs`, `http/*.rs` | [`Http`]: health, metrics, and the WebSocket upgrade |
 //! | `limits.rs`, `traffic.rs` | [`Limits`]; counters of a listener |
 //!
@@ -25,6 +26,7 @@
 
 mod admission;
 mod connection;
+mod exchange;
 mod http;
 mod limits;
 mod listener;

@@ -31,6 +31,12 @@ pub struct Limits {
     pub http_head_len_max: usize,
     /// HTTP: for a request's line and headers to arrive, also between two requests, in ms. Default 10,000.
     pub http_head_timeout_ms: u64,
+    /// Protocols over HTTP: the same, for clients that keep their connections, in ms. Default 60,000.
+    pub http_idle_timeout_ms: u64,
+    /// Protocols over HTTP: for a request's body to arrive, in ms. Default 120,000.
+    pub http_body_timeout_ms: u64,
+    /// Protocols over HTTP: most bytes of bodies that are being read, all connections together. Default 256 MiB.
+    pub http_bodies_len_max: usize,
 }
 
 impl Default for Limits {
@@ -49,6 +55,9 @@ impl Default for Limits {
             linger_timeout_ms: 1_000,
             http_head_len_max: 16 * 1024,
             http_head_timeout_ms: 10_000,
+            http_idle_timeout_ms: 60_000,
+            http_body_timeout_ms: 120_000,
+            http_bodies_len_max: 256 * 1024 * 1024,
         }
     }
 }

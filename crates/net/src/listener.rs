@@ -11,13 +11,13 @@ use std::{
 };
 
 use bytes::BytesMut;
-use session::{Peer, Session};
+use session::{Exchange, Peer, Session};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::{
     Http, Seat, Server, Traffic,
     admission::{Admitted, Limited},
-    http, serve_connection,
+    exchange, http, serve_connection,
     server::{Phase, Watch},
 };
 
@@ -127,6 +127,15 @@ impl Listener {
         self.accept(server, |socket, seat| {
             let http = Arc::clone(&http);
             tokio::spawn(http::serve_socket(socket, http, seat));
+        })
+        .await;
+    }
+
+    /// Accepts HTTP for a protocol of requests until the server drains.
+    pub async fn serve_exchange(self, server: Arc<Server>, exchange: Arc<dyn Exchange>) {
+        self.accept(server, |socket, seat| {
+            let exchange = Arc::clone(&exchange);
+            tokio::spawn(exchange::serve_socket(socket, exchange, seat));
         })
         .await;
     }

@@ -65,6 +65,8 @@ pub struct Server {
     admission: Admission,
     /// Bytes that strangers have sent beyond what each may.
     login_pool: AtomicUsize,
+    /// Bytes of bodies of requests that are being read.
+    bodies: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -89,6 +91,7 @@ impl Server {
             refusals: LogRate::new(),
             admission: Admission::default(),
             login_pool: AtomicUsize::new(0),
+            bodies: AtomicUsize::new(0),
         })
     }
 
@@ -108,6 +111,10 @@ impl Server {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.open.load(Ordering::Relaxed)
+    }
+
+    pub(crate) const fn bodies(&self) -> &AtomicUsize {
+        &self.bodies
     }
 
     pub(crate) const fn endings(&self) -> &LogRate {

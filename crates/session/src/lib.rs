@@ -14,6 +14,7 @@
 //! | `command.rs` | what a protocol asks of the core |
 //! | `declare.rs` | queues, exchanges and bindings: options and attributes |
 //! | `event.rs` | what the core answers and delivers |
+//! | `exchange.rs` | [`Exchange`]: protocols of requests over HTTP |
 //! | `flow.rs` | [`Flow`]: a request that is answered once, in steps |
 //! | `stream.rs` | streams: what is asked and answered about them |
 //! | `topic.rs` | topic objects and durable subscriptions |
@@ -25,6 +26,7 @@
 mod command;
 mod declare;
 mod event;
+mod exchange;
 mod flow;
 mod log_rate;
 mod output;
@@ -46,6 +48,7 @@ pub use event::{
     CloseReason, Death, DeathReason, Delivery, DeliveryId, Event, MoveState, MoveTask, Original,
     PublishOutcome, QueueId, Secret, Via,
 };
+pub use exchange::{AfterLogin, Asked, Begun, Exchange, LoggedIn, Login, Reply, Request, Unserved};
 pub use flow::{Flow, Later, Then};
 pub use log_rate::LogRate;
 pub use output::{Close, Link, Output, Peer, Port, Session, Submitted, Wire};

@@ -10,6 +10,11 @@
 //! | `value.rs` | [`Value`]: an input or output, whatever it was written in |
 //! | `shape.rs` | [`Shape`], [`Member`]: what an input must be |
 //! | `service.rs` | [`Service`], [`Operation`], [`Call`], [`Answer`] |
+//! | `endpoint.rs`, `endpoint/*.rs` | [`Endpoint`]: from a request to an operation, and from its answers to a reply |
+//! | `codec/*.rs` | JSON, CBOR, the query protocol and its XML, event streams |
+//! | `validate.rs` | constraints, in AWS's words |
+//! | `signature.rs` | Signature Version 4, [`Key`] |
+//! | `places.rs` | [`Places`]: accounts and regions as virtual hosts |
 //! | `error.rs` | [`ApiError`] |
 //! | `settings.rs` | [`Settings`]: what the operator chooses |
 //!
@@ -27,22 +32,31 @@
 
 mod attributes;
 pub mod body;
+mod codec;
 pub mod digest;
+mod endpoint;
 mod error;
 mod fields;
 mod notification;
+mod places;
 pub mod seal;
 mod service;
 mod settings;
 mod shape;
+mod signature;
+mod time;
+mod validate;
 mod value;
 
 pub use attributes::{Attribute, AttributeFault, Attributes, Content, Extras, Shown};
+pub use endpoint::{Endpoint, EndpointConfig, Served};
 pub use error::ApiError;
 pub use notification::{
     CertificateFn, Envelope, Notification, SignFn, Signature, SignatureVersion, Signer, iso_8601,
 };
+pub use places::{Placed, Places, is_account, is_region};
 pub use service::{Answer, Call, Input, Operation, Page, Place, Service};
 pub use settings::{Manners, Settings, SnsSettings, Transitions};
 pub use shape::{Checked, Member, Shape};
+pub use signature::Key;
 pub use value::Value;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::Signer;
+use crate::{Places, Signer};
 
 /// How long changes of state take, as clients see them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct Settings {
     pub minute_rules: bool,
     /// Whether `aws.signatures` accepts any credentials.
     pub any_signature: bool,
+    /// Accounts and regions, and their virtual hosts.
+    pub places: Places,
     /// The largest SQS or SNS message, in bytes: 1 MiB as with AWS.
     pub message_len_max: u32,
     /// Kinesis streams have the write and read limits of AWS unless they say otherwise.
@@ -72,6 +74,7 @@ impl Default for Settings {
             transitions: Transitions::default(),
             minute_rules: true,
             any_signature: false,
+            places: Places::default(),
             message_len_max: 1 << 20,
             shard_limits: true,
             shards_max: 6_000,

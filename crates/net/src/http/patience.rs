@@ -1,8 +1,9 @@
-//! A stream whose peer must take what is written within a time. hyper times only what it reads.
+//! A stream whose peer must take what is written within a time, and whose bytes are counted. hyper times only what it reads.
 
 use std::{
     io::{self, IoSlice},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -12,33 +13,38 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
+use crate::Traffic;
+
 /// Fails a write that has made no progress for `limit`.
-pub(super) struct Patient<I> {
+pub(crate) struct Patient<I> {
     inner: I,
     limit: Duration,
+    traffic: Arc<Traffic>,
     /// Runs while a write waits.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl<I> Patient<I> {
-    pub(super) const fn new(inner: I, limit: Duration) -> Self {
+    pub(crate) const fn new(inner: I, limit: Duration, traffic: Arc<Traffic>) -> Self {
         Self {
             inner,
             limit,
+            traffic,
             waiting: None,
         }
     }
 
-    pub(super) fn into_inner(self) -> I {
+    pub(crate) fn into_inner(self) -> I {
         self.inner
     }
 
-    fn time<T>(
+    fn time(
         &mut self,
-        polled: Poll<io::Result<T>>,
+        polled: Poll<io::Result<usize>>,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<T>> {
-        if polled.is_ready() {
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(written) = &polled {
+            Traffic::add(&self.traffic.bytes_out, *written.as_ref().unwrap_or(&0));
             self.waiting = None;
             return polled;
         }
@@ -58,7 +64,10 @@ impl<I: AsyncRead + Unpin> AsyncRead for Patient<I> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
+        Traffic::add(&self.traffic.bytes_in, buf.filled().len() - before);
+        polled
     }
 }
 
@@ -106,7 +115,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_is_given_up() {
         let (mut peer, ours) = tokio::io::duplex(10);
-        let mut patient = Patient::new(ours, Duration::from_secs(30));
+        let mut patient = Patient::new(ours, Duration::from_secs(30), Arc::default());
         let start = Instant::now();
         let writing = async { patient.write_all(&[7; 25]).await };
         let reading = async {

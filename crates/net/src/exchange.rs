@@ -1,0 +1,299 @@
+//! Serving protocols of requests over HTTP/1.1 and HTTP/2 ([`session::Exchange`]): the head, the body within its limits, and then
+//! the flow of the answer.
+//!
+//! ```text
+//! socket ─► HTTP/1.1, or HTTP/2 with prior knowledge ─► request ─► body ─► Drive ─► answer, whole or in parts
+//!                                                                    │      └─ a link of this connection, one request at a time
+//!                                                                    └─ counted in the budget of all bodies
+//! ```
+//! A connection keeps the links that its requests have logged in with; a request takes one that fits, or attaches another.
+//! When the peer goes away while its answer is made, the link goes with it: what waits in the core is given up.
+//! Requests of one HTTP/2 connection run side by side, each with a link of its own.
+
+mod body;
+mod drive;
+
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    header::{self, HeaderValue},
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use session::{Asked, Authenticate, Begun, Exchange, Link, LoggedIn, Peer, Reply, Unserved};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep, timeout_at},
+};
+
+use self::{
+    body::{Answer, Unread, read_body},
+    drive::{Drive, Step},
+};
+use crate::{
+    Seat, Server, Traffic,
+    http::{Patient, linger},
+    server::Phase,
+};
+
+/// Header lines of a request.
+const HEADERS_MAX: usize = 100;
+/// Links that a connection keeps for its next requests.
+const IDLE_LINKS_MAX: usize = 16;
+/// Requests of one HTTP/2 connection at a time.
+const STREAMS_MAX: u32 = 128;
+/// What a peer may send of one request's body, and of all of them, before we have read it (HTTP/2).
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// How often a silent HTTP/2 connection is asked whether it is still there, and how long it has to answer.
+const PING_EVERY: Duration = Duration::from_secs(60);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// How HTTP/2 begins (RFC 9113, 3.4). No method of HTTP/1.1 that is taken here begins so.
+const PREFACE: &[u8] = b"PRI";
+/// The pause between two looks at a peer that has sent one or two bytes.
+const PREFACE_PAUSE: Duration = Duration::from_millis(20);
+
+/// A link that is not in use, and as whom it is logged in.
+struct Idle {
+    authenticate: Authenticate,
+    logged_in: LoggedIn,
+    link: Arc<dyn Link>,
+}
+
+/// What the requests of one connection share.
+struct Shared {
+    exchange: Arc<dyn Exchange>,
+    server: Arc<Server>,
+    traffic: Arc<Traffic>,
+    peer: Peer,
+    idle: Mutex<Vec<Idle>>,
+    /// For tokens: no two commands of this connection have the same.
+    count: AtomicU64,
+}
+
+impl Shared {
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A link that is logged in like that.
+    fn take_idle(&self, authenticate: &Authenticate) -> Option<Idle> {
+        let mut idle = self.idle();
+        let at = idle
+            .iter()
+            .rposition(|link| link.authenticate == *authenticate)?;
+        Some(idle.swap_remove(at))
+    }
+
+    fn give_back(&self, link: Idle) {
+        let mut idle = self.idle();
+        if idle.len() >= IDLE_LINKS_MAX {
+            idle.remove(0);
+        }
+        idle.push(link);
+    }
+}
+
+/// Serves one socket to its end.
+pub(crate) async fn serve_socket(socket: TcpStream, exchange: Arc<dyn Exchange>, seat: Seat) {
+    let shared = Arc::new(Shared {
+        exchange,
+        server: Arc::clone(seat.server()),
+        traffic: Arc::clone(seat.traffic()),
+        peer: seat.peer().clone(),
+        idle: Mutex::default(),
+        count: AtomicU64::new(0),
+    });
+    let limits = seat.limits();
+    let patience = Duration::from_millis(limits.http_idle_timeout_ms);
+    let Some(is_http2) = speaks_http2(&socket, Instant::now() + patience).await else {
+        return;
+    };
+    let stall = Duration::from_millis(limits.stall_timeout_ms);
+    let io = TokioIo::new(Patient::new(socket, stall, Arc::clone(seat.traffic())));
+    if is_http2 {
+        serve_http2(io, shared, seat).await;
+    } else {
+        serve_http1(io, shared, seat).await;
+    }
+}
+
+/// Looks at the first bytes. `None`: the peer sent nothing in time, or has gone.
+async fn speaks_http2(socket: &TcpStream, until: Instant) -> Option<bool> {
+    let mut first = [0; PREFACE.len()];
+    loop {
+        let looked = timeout_at(until, socket.peek(&mut first)).await;
+        let len = looked.ok()?.ok().filter(|len| *len > 0)?;
+        if first[..len] != PREFACE[..len] {
+            return Some(false);
+        }
+        if len == PREFACE.len() {
+            return Some(true);
+        }
+        timeout_at(until, sleep(PREFACE_PAUSE)).await.ok()?;
+    }
+}
+
+async fn serve_http1(io: TokioIo<Patient<TcpStream>>, shared: Arc<Shared>, mut seat: Seat) {
+    let limits = seat.limits();
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_millis(limits.http_idle_timeout_ms))
+        .max_header_size(limits.http_head_len_max)
+        .max_buf_size(limits.http_head_len_max.max(64 * 1024))
+        .max_headers(HEADERS_MAX);
+    let service = service_fn(move |request| Box::pin(answer(Arc::clone(&shared), request)));
+    let mut connection = builder.serve_connection(io, service);
+    let mut told = false;
+    let served = poll_fn(|cx| {
+        let phase = seat.poll_phase(cx);
+        if phase == Phase::Abort {
+            return Poll::Ready(None);
+        }
+        if phase == Phase::Closing && !told {
+            told = true;
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        connection.poll_without_shutdown(cx).map(Some)
+    })
+    .await;
+    let Some(served) = served else {
+        return;
+    };
+    if let Err(error) = served {
+        tracing::debug!(peer = %seat.address(), %error, "failed to serve http");
+    }
+    let socket = connection.into_parts().io.into_inner().into_inner();
+    let patience = Duration::from_millis(seat.limits().linger_timeout_ms);
+    let _ = tokio::time::timeout(patience, linger(socket)).await;
+}
+
+async fn serve_http2(io: TokioIo<Patient<TcpStream>>, shared: Arc<Shared>, mut seat: Seat) {
+    let limits = seat.limits();
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(u32::try_from(limits.http_head_len_max).unwrap_or(u32::MAX))
+        .keep_alive_interval(Some(PING_EVERY))
+        .keep_alive_timeout(PING_TIMEOUT);
+    let service = service_fn(move |request| answer(Arc::clone(&shared), request));
+    let mut connection = builder.serve_connection(io, service);
+    let mut told = false;
+    let served = poll_fn(|cx| {
+        let phase = seat.poll_phase(cx);
+        if phase == Phase::Abort {
+            return Poll::Ready(Ok(()));
+        }
+        if phase == Phase::Closing && !told {
+            told = true;
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        Pin::new(&mut connection).poll(cx)
+    })
+    .await;
+    if let Err(error) = served {
+        tracing::debug!(peer = %seat.address(), %error, "failed to serve http");
+    }
+}
+
+/// Answers one request.
+async fn answer(
+    shared: Arc<Shared>,
+    request: Request<Incoming>,
+) -> Result<Response<Answer>, Infallible> {
+    let (head, incoming) = request.into_parts();
+    let closes = head.version < hyper::Version::HTTP_2;
+    let port = shared.server.port();
+    let begun = shared.exchange.begin(head, &shared.peer, port.now());
+    let (asked, unread) = match begun {
+        Err(reply) => (
+            Asked::Reply(reply),
+            !hyper::body::Body::is_end_stream(&incoming),
+        ),
+        Ok(Begun { request, .. }) if shared.server.is_draining() => {
+            (Asked::Reply(request.refuse(Unserved::Stopping)), true)
+        }
+        Ok(Begun {
+            body_len_max,
+            request,
+        }) => match read_body(incoming, body_len_max, &shared.server).await {
+            Ok(body) => (request.take(body, port.now()), false),
+            Err(Unread::Unserved(why)) => (Asked::Reply(request.refuse(why)), true),
+            // Nobody will read the answer.
+            Err(Unread::Gone) => (Asked::Reply(request.refuse(Unserved::TooSlow)), true),
+        },
+    };
+    let mut response = match asked {
+        Asked::Reply(reply) => whole(reply),
+        Asked::Login(login) => {
+            let mut drive = Drive::new(shared, *login);
+            match poll_fn(|cx| drive.poll(cx)).await {
+                Step::Last(reply) => whole(reply),
+                Step::Part(reply) => in_parts(reply, drive),
+            }
+        }
+    };
+    if unread && closes {
+        // What is left of the body is not read.
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    Ok(response)
+}
+
+fn whole(reply: Reply) -> Response<Answer> {
+    match reply {
+        Reply::Head(response) => response.map(Answer::whole),
+        Reply::More(bytes) => Response::new(Answer::whole(bytes)),
+    }
+}
+
+fn in_parts(first: Reply, drive: Drive) -> Response<Answer> {
+    match first {
+        Reply::Head(response) => response.map(|bytes| Answer::in_parts(bytes, drive)),
+        Reply::More(bytes) => Response::new(Answer::in_parts(bytes, drive)),
+    }
+}
+
+/// Bytes in one piece or several.
+#[derive(Default)]
+struct Gathered {
+    first: Option<Bytes>,
+    all: BytesMut,
+}
+
+impl Gathered {
+    fn len(&self) -> usize {
+        self.first.as_ref().map_or(self.all.len(), Bytes::len)
+    }
+
+    fn push(&mut self, bytes: Bytes) {
+        if self.first.is_none() && self.all.is_empty() {
+            self.first = Some(bytes);
+            return;
+        }
+        if let Some(first) = self.first.take() {
+            self.all.extend_from_slice(&first);
+        }
+        self.all.extend_from_slice(&bytes);
+    }
+
+    fn take(self) -> Bytes {
+        self.first.unwrap_or_else(|| self.all.freeze())
+    }
+}

@@ -1,0 +1,159 @@
+//! Bodies of requests as they are read, and of answers as they are sent.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use session::{Reply, Unserved};
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    Gathered,
+    drive::{Drive, Step},
+};
+use crate::Server;
+
+/// Why a body was not read.
+pub(super) enum Unread {
+    /// It is not served.
+    Unserved(Unserved),
+    /// The peer has gone.
+    Gone,
+}
+
+/// Reads a body of at most `len_max` bytes, within its time, and within what all bodies may hold together.
+pub(super) async fn read_body(
+    mut body: Incoming,
+    len_max: usize,
+    server: &Arc<Server>,
+) -> Result<Bytes, Unread> {
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    let too_long = || Err(Unread::Unserved(Unserved::TooLong));
+    // What says that it is too long is not even begun with.
+    if body.size_hint().lower() > len_max as u64 {
+        return too_long();
+    }
+    let limits = server.limits();
+    let until = Instant::now() + Duration::from_millis(limits.http_body_timeout_ms);
+    let stall = Duration::from_millis(limits.stall_timeout_ms);
+    let mut held = Held { server, len: 0 };
+    let mut gathered = Gathered::default();
+    loop {
+        let patience = until.min(Instant::now() + stall);
+        let Ok(frame) = timeout_at(patience, body.frame()).await else {
+            return Err(Unread::Unserved(Unserved::TooSlow));
+        };
+        match frame {
+            None => return Ok(gathered.take()),
+            Some(Err(_)) => return Err(Unread::Gone),
+            Some(Ok(frame)) => {
+                let Ok(bytes) = frame.into_data() else {
+                    continue;
+                };
+                if gathered.len() + bytes.len() > len_max {
+                    return too_long();
+                }
+                if !held.more(bytes.len()) {
+                    return Err(Unread::Unserved(Unserved::Busy));
+                }
+                gathered.push(bytes);
+            }
+        }
+    }
+}
+
+/// What a body that is being read takes of the budget of all.
+struct Held<'a> {
+    server: &'a Server,
+    len: usize,
+}
+
+impl Held<'_> {
+    fn more(&mut self, len: usize) -> bool {
+        let bodies = self.server.bodies();
+        let before = bodies.fetch_add(len, Ordering::Relaxed);
+        self.len += len;
+        before + len <= self.server.limits().http_bodies_len_max
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.server.bodies().fetch_sub(self.len, Ordering::Relaxed);
+    }
+}
+
+/// The body of an answer.
+pub(super) struct Answer {
+    next: Option<Bytes>,
+    /// What makes the rest.
+    drive: Option<Box<Drive>>,
+}
+
+impl Answer {
+    pub(super) const fn whole(bytes: Bytes) -> Self {
+        Self {
+            next: Some(bytes),
+            drive: None,
+        }
+    }
+
+    pub(super) fn in_parts(first: Bytes, drive: Drive) -> Self {
+        Self {
+            next: Some(first),
+            drive: Some(Box::new(drive)),
+        }
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        loop {
+            if let Some(bytes) = self.next.take().filter(|bytes| !bytes.is_empty()) {
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+            let Some(drive) = &mut self.drive else {
+                return Poll::Ready(None);
+            };
+            let step = ready!(drive.poll(cx));
+            let reply = match step {
+                Step::Part(reply) => reply,
+                Step::Last(reply) => {
+                    self.drive = None;
+                    reply
+                }
+            };
+            self.next = Some(match reply {
+                Reply::More(bytes) => bytes,
+                // The head has gone out already.
+                Reply::Head(response) => response.into_body(),
+            });
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.drive.is_none() && self.next.as_ref().is_none_or(Bytes::is_empty)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.drive.is_some() {
+            return SizeHint::default();
+        }
+        SizeHint::with_exact(self.next.as_ref().map_or(0, Bytes::len) as u64)
+    }
+}

@@ -1,0 +1,633 @@
+//! JSON (RFC 8259), read as a shape says: without a tree in between, blobs decoded where they stand. Members that the shape does
+//! not have are read over.
+
+use bytes::Bytes;
+use message::{Timestamp, base64};
+
+use super::{DEPTH_MAX, ELEMENTS_MAX, Malformed, kept, put};
+use crate::{Shape, Value};
+
+/// Reads a whole text as `shape`, a structure.
+pub(crate) fn decode(text: &[u8], shape: &Shape) -> Result<Value, Malformed> {
+    let mut reader = Reader { text, at: 0 };
+    reader.space();
+    // Some clients send nothing where there is nothing to say.
+    if reader.at == text.len() {
+        return Ok(Value::empty());
+    }
+    if reader.peek() != Some(b'{') {
+        return Err(Malformed::new("the input is not an object"));
+    }
+    let value = reader.value(shape, 0)?;
+    reader.space();
+    if reader.at < text.len() {
+        return Err(Malformed::new("there is something behind the input"));
+    }
+    Ok(value)
+}
+
+struct Reader<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+fn malformed<T>(what: &str) -> Result<T, Malformed> {
+    Err(Malformed::new(what))
+}
+
+/// How a value of another type than asked is refused.
+fn mistyped<T>(first: u8, wanted: &str) -> Result<T, Malformed> {
+    let found = match first {
+        b'"' => "STRING_VALUE",
+        b'{' => "START_OBJECT",
+        b'[' => "START_ARRAY",
+        b't' => "TRUE_VALUE",
+        b'f' => "FALSE_VALUE",
+        b'-' | b'0'..=b'9' => "NUMBER_VALUE",
+        _ => return malformed("Unexpected character"),
+    };
+    Err(Malformed::new(format!(
+        "{found} can not be converted to {wanted}"
+    )))
+}
+
+impl<'a> Reader<'a> {
+    fn peek(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+
+    fn space(&mut self) {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    /// The byte at hand behind white space, not yet taken.
+    fn first(&mut self) -> Result<u8, Malformed> {
+        self.space();
+        self.peek()
+            .ok_or_else(|| Malformed::new("Unexpected end-of-input"))
+    }
+
+    fn literal(&mut self, word: &str) -> Result<(), Malformed> {
+        if !self.text[self.at..].starts_with(word.as_bytes()) {
+            return malformed("Unrecognized token");
+        }
+        self.at += word.len();
+        Ok(())
+    }
+
+    /// Begins an array or object: `false` when it is empty.
+    fn begin(&mut self, end: u8, depth: usize) -> Result<bool, Malformed> {
+        if depth >= DEPTH_MAX {
+            return malformed("The input is nested too deeply");
+        }
+        self.at += 1;
+        if self.first()? == end {
+            self.at += 1;
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// Behind an element: `false` at the end.
+    fn more(&mut self, end: u8) -> Result<bool, Malformed> {
+        let byte = self.first()?;
+        self.at += 1;
+        match byte {
+            b',' => {
+                self.first()?;
+                Ok(true)
+            }
+            byte if byte == end => Ok(false),
+            _ => malformed("Unexpected character: was expecting a comma to separate entries"),
+        }
+    }
+
+    fn name(&mut self, scratch: &'_ mut String) -> Result<(), Malformed> {
+        if self.first()? != b'"' {
+            return malformed(
+                "Unexpected character: was expecting double-quote to start field name",
+            );
+        }
+        scratch.clear();
+        self.string(scratch)?;
+        if self.first()? != b':' {
+            return malformed(
+                "Unexpected character: was expecting a colon to separate field name and value",
+            );
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    fn value(&mut self, shape: &Shape, depth: usize) -> Result<Value, Malformed> {
+        let first = self.first()?;
+        if first == b'n' {
+            self.literal("null")?;
+            return Ok(Value::Null);
+        }
+        match shape {
+            Shape::Text { .. } | Shape::Choice(_) => {
+                if first != b'"' {
+                    return mistyped(first, "a String");
+                }
+                let mut text = String::new();
+                self.string(&mut text)?;
+                Ok(Value::Text(text))
+            }
+            Shape::Blob { .. } => {
+                if first != b'"' {
+                    return mistyped(first, "a Blob");
+                }
+                self.blob().map(Value::Blob)
+            }
+            Shape::Int { .. } => match first {
+                b'-' | b'0'..=b'9' => self.int().map(Value::Int),
+                _ => mistyped(first, "an Integer"),
+            },
+            Shape::Float => match first {
+                b'-' | b'0'..=b'9' => self.number().map(Value::Float),
+                _ => mistyped(first, "a Double"),
+            },
+            Shape::Bool => match first {
+                b't' => self.literal("true").map(|()| Value::Bool(true)),
+                b'f' => self.literal("false").map(|()| Value::Bool(false)),
+                _ => mistyped(first, "a Boolean"),
+            },
+            Shape::Time => match first {
+                b'-' | b'0'..=b'9' => {
+                    let seconds = self.number()?;
+                    time(seconds).map(Value::Time)
+                }
+                _ => mistyped(first, "a Timestamp"),
+            },
+            Shape::List { of, max, .. } => {
+                if first != b'[' {
+                    return mistyped(first, "a List");
+                }
+                self.list(of, *max, depth)
+            }
+            Shape::Map { of, max, .. } => {
+                if first != b'{' {
+                    return mistyped(first, "a Map");
+                }
+                self.map(of, *max, depth)
+            }
+            Shape::Structure(members) => {
+                if first != b'{' {
+                    return mistyped(first, "a Structure");
+                }
+                let mut known = Vec::with_capacity(members.len().min(8));
+                let mut name = String::new();
+                let mut more = self.begin(b'}', depth)?;
+                while more {
+                    self.name(&mut name)?;
+                    match members.iter().find(|member| member.name == name) {
+                        Some(member) => {
+                            let value = self.value(member.shape, depth + 1)?;
+                            put(&mut known, member.name, value);
+                        }
+                        None => self.skip(depth + 1)?,
+                    }
+                    more = self.more(b'}')?;
+                }
+                Ok(Value::Map(known))
+            }
+        }
+    }
+
+    fn list(&mut self, of: &Shape, max: u32, depth: usize) -> Result<Value, Malformed> {
+        let mut list = Vec::new();
+        let mut more = self.begin(b']', depth)?;
+        while more {
+            if list.len() < kept(max) {
+                list.push(self.value(of, depth + 1)?);
+            } else if list.len() >= ELEMENTS_MAX {
+                return malformed("A list has too many elements");
+            } else {
+                self.skip(depth + 1)?;
+            }
+            more = self.more(b']')?;
+        }
+        Ok(Value::List(list))
+    }
+
+    fn map(&mut self, of: &Shape, max: u32, depth: usize) -> Result<Value, Malformed> {
+        let mut entries = Vec::new();
+        let mut name = String::new();
+        let mut more = self.begin(b'}', depth)?;
+        while more {
+            self.name(&mut name)?;
+            if entries.len() < kept(max) {
+                let value = self.value(of, depth + 1)?;
+                put(&mut entries, &name, value);
+            } else if entries.len() >= ELEMENTS_MAX {
+                return malformed("A map has too many entries");
+            } else {
+                self.skip(depth + 1)?;
+            }
+            more = self.more(b'}')?;
+        }
+        Ok(Value::Map(entries))
+    }
+
+    /// Reads over a value that nobody asked for.
+    fn skip(&mut self, depth: usize) -> Result<(), Malformed> {
+        match self.first()? {
+            b'"' => {
+                let mut text = String::new();
+                self.string(&mut text)
+            }
+            b'n' => self.literal("null"),
+            b't' => self.literal("true"),
+            b'f' => self.literal("false"),
+            b'-' | b'0'..=b'9' => self.number().map(|_| ()),
+            b'[' => {
+                let mut more = self.begin(b']', depth)?;
+                while more {
+                    self.skip(depth + 1)?;
+                    more = self.more(b']')?;
+                }
+                Ok(())
+            }
+            b'{' => {
+                let mut name = String::new();
+                let mut more = self.begin(b'}', depth)?;
+                while more {
+                    self.name(&mut name)?;
+                    self.skip(depth + 1)?;
+                    more = self.more(b'}')?;
+                }
+                Ok(())
+            }
+            _ => malformed("Unexpected character"),
+        }
+    }
+
+    /// The inside of a string as it is written, and whether anything in it is escaped.
+    fn raw(&mut self) -> Result<(&'a [u8], bool), Malformed> {
+        let start = self.at + 1;
+        let mut at = start;
+        let mut escaped = false;
+        loop {
+            match self.text.get(at) {
+                Some(b'"') => break,
+                Some(b'\\') => {
+                    escaped = true;
+                    at += 2;
+                }
+                Some(0..=0x1f) => return malformed("Illegal unquoted control character"),
+                Some(_) => at += 1,
+                None => return malformed("Unexpected end-of-input in a string"),
+            }
+        }
+        self.at = at + 1;
+        Ok((&self.text[start..at], escaped))
+    }
+
+    /// Appends a string.
+    fn string(&mut self, out: &mut String) -> Result<(), Malformed> {
+        let (raw, escaped) = self.raw()?;
+        let Ok(text) = std::str::from_utf8(raw) else {
+            return malformed("Invalid UTF-8");
+        };
+        if escaped {
+            unescape(text, out)
+        } else {
+            out.push_str(text);
+            Ok(())
+        }
+    }
+
+    fn blob(&mut self) -> Result<Bytes, Malformed> {
+        let (raw, escaped) = self.raw()?;
+        let decoded = if escaped {
+            let Ok(raw) = std::str::from_utf8(raw) else {
+                return malformed("Invalid UTF-8");
+            };
+            let mut text = String::with_capacity(raw.len());
+            unescape(raw, &mut text)?;
+            base64::decode(text.as_bytes())
+        } else {
+            base64::decode(raw)
+        };
+        decoded
+            .map(Bytes::from)
+            .ok_or_else(|| Malformed::new("A blob is not valid base64"))
+    }
+
+    /// The text of a number (RFC 8259, 6), and whether it is a plain integer.
+    fn digits(&mut self) -> Result<(&'a str, bool), Malformed> {
+        let start = self.at;
+        let mut plain = true;
+        let digits = |reader: &mut Self| {
+            let start = reader.at;
+            while let Some(b'0'..=b'9') = reader.peek() {
+                reader.at += 1;
+            }
+            reader.at - start
+        };
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        let zero = self.peek() == Some(b'0');
+        let count = digits(self);
+        if count == 0 || zero && count > 1 {
+            return malformed("Invalid numeric value");
+        }
+        if self.peek() == Some(b'.') {
+            plain = false;
+            self.at += 1;
+            if digits(self) == 0 {
+                return malformed("Invalid numeric value");
+            }
+        }
+        if let Some(b'e' | b'E') = self.peek() {
+            plain = false;
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.peek() {
+                self.at += 1;
+            }
+            if digits(self) == 0 {
+                return malformed("Invalid numeric value");
+            }
+        }
+        let text = std::str::from_utf8(&self.text[start..self.at]).expect("only ASCII was taken");
+        Ok((text, plain))
+    }
+
+    fn number(&mut self) -> Result<f64, Malformed> {
+        let (text, _) = self.digits()?;
+        text.parse()
+            .map_err(|_| Malformed::new("Invalid numeric value"))
+    }
+
+    fn int(&mut self) -> Result<i64, Malformed> {
+        let (text, plain) = self.digits()?;
+        if plain {
+            return text
+                .parse()
+                .map_err(|_| Malformed::new("A number is out of range"));
+        }
+        // 1.0 and 1e3 are integers too; a fraction is cut off.
+        let number: f64 = text
+            .parse()
+            .map_err(|_| Malformed::new("Invalid numeric value"))?;
+        if number.abs() < 9.0e15 {
+            return Ok(number.trunc() as i64);
+        }
+        malformed("A number is out of range")
+    }
+}
+
+/// A time in seconds.
+fn time(seconds: f64) -> Result<Timestamp, Malformed> {
+    if (0.0..1.0e13).contains(&seconds) {
+        return Ok(Timestamp((seconds * 1000.0).round() as u64));
+    }
+    malformed("A timestamp is out of range")
+}
+
+/// Undoes escapes (RFC 8259, 7).
+fn unescape(text: &str, out: &mut String) -> Result<(), Malformed> {
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        let bytes = rest.as_bytes();
+        let mut taken = 2;
+        out.push(match bytes.get(at + 1) {
+            Some(b'"') => '"',
+            Some(b'\\') => '\\',
+            Some(b'/') => '/',
+            Some(b'b') => '\u{8}',
+            Some(b'f') => '\u{c}',
+            Some(b'n') => '\n',
+            Some(b'r') => '\r',
+            Some(b't') => '\t',
+            Some(b'u') => {
+                let unit = |at: usize| {
+                    let digits = bytes.get(at..at + 4)?;
+                    digits.iter().try_fold(0, |unit, digit| {
+                        Some(unit << 4 | char::from(*digit).to_digit(16)?)
+                    })
+                };
+                taken = 6;
+                let first = unit(at + 2);
+                let char = match first {
+                    Some(high @ 0xD800..=0xDBFF) => {
+                        taken = 12;
+                        let low = (bytes.get(at + 6..at + 8) == Some(b"\\u"))
+                            .then(|| unit(at + 8))
+                            .flatten()
+                            .filter(|low| (0xDC00..=0xDFFF).contains(low));
+                        low.and_then(|low| {
+                            char::from_u32(0x1_0000 + ((high - 0xD800) << 10) + (low - 0xDC00))
+                        })
+                    }
+                    Some(unit) => char::from_u32(unit),
+                    None => None,
+                };
+                char.ok_or_else(|| Malformed::new("Invalid Unicode escape"))?
+            }
+            _ => return malformed("Unrecognized character escape"),
+        });
+        rest = &rest[at + taken..];
+    }
+    out.push_str(rest);
+    Ok(())
+}
+
+/// Appends a value. Absent members are left out.
+pub(crate) fn encode(value: &Value, out: &mut Vec<u8>) {
+    match value {
+        Value::Null => out.extend_from_slice(b"null"),
+        Value::Bool(true) => out.extend_from_slice(b"true"),
+        Value::Bool(false) => out.extend_from_slice(b"false"),
+        Value::Int(int) => out.extend_from_slice(int.to_string().as_bytes()),
+        Value::Float(float) if float.is_finite() => {
+            out.extend_from_slice(float.to_string().as_bytes());
+        }
+        Value::Float(_) => out.extend_from_slice(b"null"),
+        Value::Text(text) => encode_text(text, out),
+        Value::Blob(blob) => {
+            out.push(b'"');
+            base64::encode_into(blob, out);
+            out.push(b'"');
+        }
+        Value::Time(time) => {
+            let seconds = format!("{}.{:03}", time.0 / 1000, time.0 % 1000);
+            out.extend_from_slice(seconds.as_bytes());
+        }
+        Value::List(list) => {
+            out.push(b'[');
+            for (at, value) in list.iter().enumerate() {
+                if at > 0 {
+                    out.push(b',');
+                }
+                encode(value, out);
+            }
+            out.push(b']');
+        }
+        Value::Map(members) => {
+            out.push(b'{');
+            let mut first = true;
+            for (name, value) in members.iter().filter(|(_, value)| *value != Value::Null) {
+                if !std::mem::take(&mut first) {
+                    out.push(b',');
+                }
+                encode_text(name, out);
+                out.push(b':');
+                encode(value, out);
+            }
+            out.push(b'}');
+        }
+    }
+}
+
+/// Appends a string.
+pub(crate) fn encode_text(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    let bytes = text.as_bytes();
+    let mut start = 0;
+    for (at, byte) in bytes.iter().enumerate() {
+        let escape: &[u8] = match byte {
+            b'"' => b"\\\"",
+            b'\\' => b"\\\\",
+            b'\n' => b"\\n",
+            b'\r' => b"\\r",
+            b'\t' => b"\\t",
+            0..=0x1f => {
+                out.extend_from_slice(&bytes[start..at]);
+                out.extend_from_slice(format!("\\u{byte:04x}").as_bytes());
+                start = at + 1;
+                continue;
+            }
+            _ => continue,
+        };
+        out.extend_from_slice(&bytes[start..at]);
+        out.extend_from_slice(escape);
+        start = at + 1;
+    }
+    out.extend_from_slice(&bytes[start..]);
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Member;
+
+    static ITEM: Shape = Shape::Structure(&[
+        Member::new("Data", &Shape::BLOB),
+        Member::new("Key", &Shape::TEXT),
+    ]);
+    static INPUT: Shape = Shape::Structure(&[
+        Member::new("Text", &Shape::TEXT),
+        Member::new("Int", &Shape::INT),
+        Member::new("Float", &Shape::Float),
+        Member::new("Bool", &Shape::Bool),
+        Member::new("Time", &Shape::Time),
+        Member::new("Items", &Shape::list(&ITEM)),
+        Member::new("Map", &Shape::map(&Shape::TEXT)),
+    ]);
+
+    fn read(text: &str) -> Result<Value, String> {
+        decode(text.as_bytes(), &INPUT).map_err(|malformed| malformed.0)
+    }
+
+    #[test]
+    fn what_is_read_is_written_alike() {
+        let text = r#"{"Text":"a\"\\\n\u0001ü😀","Int":-5,"Float":0.5,"Bool":true,"Time":12.345,"Items":[{"Data":"AAEC/w==","Key":"k"},{}],"Map":{"a":"b","c":""}}"#;
+        let value = read(text).expect("right");
+        let mut out = Vec::new();
+        encode(&value, &mut out);
+        assert_eq!(String::from_utf8(out).expect("text"), text);
+    }
+
+    #[test]
+    fn escapes_spaces_unknown_members_and_nulls() {
+        let value = read(
+            " {\n\"x\" : [1, {\"y\":[]}, null, \"\\\"\"],\"T\\u0065xt\":\"\\ud83d\\ude00\\/\", \"Int\":1e3,\"Bool\":null, \"Items\":[{\"Data\":\"AA\\u003d\\u003d\"}]} ",
+        )
+        .expect("right");
+        assert_eq!(value.text("Text"), Some("😀/"));
+        assert_eq!(value.int("Int"), Some(1000));
+        assert_eq!(value.member("Bool"), None);
+        assert_eq!(
+            value.list("Items")[0].blob("Data").map(|b| &b[..]),
+            Some(&b"\0"[..])
+        );
+        assert_eq!(read("").expect("nothing"), Value::empty());
+        let last = read(r#"{"Int":1,"Int":2}"#).expect("right");
+        assert_eq!(last.int("Int"), Some(2));
+    }
+
+    #[test]
+    fn what_is_no_json_or_of_another_type_is_refused() {
+        for text in [
+            "[]",
+            "nul",
+            "{",
+            "{}x",
+            r#"{"a"}"#,
+            r#"{"a":}"#,
+            r#"{"a":1,}"#,
+            r#"{a:1}"#,
+            r#"{"a":01}"#,
+            r#"{"a":1.}"#,
+            r#"{"a":-}"#,
+            r#"{"a":"\x"}"#,
+            r#"{"Text":"\ud800"}"#,
+            r#"{"Text":"\ud800\u0041"}"#,
+            r#"{"Text":"\u12"}"#,
+            "{\"Text\":\"\u{1}\"}",
+            r#"{"Text":"#,
+            r#"{"Text":"\"#,
+            r#"{"Items":[{"Data":"A"}]}"#,
+            r#"{"Items":[{"Data":"AB=="}]}"#,
+            r#"{"Int":99999999999999999999}"#,
+            r#"{"Time":-1}"#,
+        ] {
+            assert!(read(text).is_err(), "{text}");
+        }
+        assert!(decode(b"{\"Text\":\"\xff\"}", &INPUT).is_err());
+        for (text, said) in [
+            (
+                r#"{"Text":5}"#,
+                "NUMBER_VALUE can not be converted to a String",
+            ),
+            (
+                r#"{"Int":"5"}"#,
+                "STRING_VALUE can not be converted to an Integer",
+            ),
+            (
+                r#"{"Items":{}}"#,
+                "START_OBJECT can not be converted to a List",
+            ),
+            (r#"{"Map":[]}"#, "START_ARRAY can not be converted to a Map"),
+            (
+                r#"{"Bool":1}"#,
+                "NUMBER_VALUE can not be converted to a Boolean",
+            ),
+        ] {
+            assert_eq!(read(text), Err(said.to_owned()));
+        }
+        let deep = format!("{{\"x\":{}{}}}", "[".repeat(100), "]".repeat(100));
+        assert!(read(&deep).is_err());
+    }
+
+    #[test]
+    fn no_more_of_a_list_is_kept_than_shows_that_it_is_too_long() {
+        static SHORT: Shape = Shape::List {
+            of: &Shape::INT,
+            min: 0,
+            max: 2,
+            element: "member",
+            flat: false,
+        };
+        static HOLDER: Shape = Shape::Structure(&[Member::new("L", &SHORT)]);
+        let value = decode(br#"{"L":[1,2,3,4,"x"]}"#, &HOLDER).expect("right");
+        assert_eq!(value.list("L").len(), 3);
+    }
+}

@@ -1,0 +1,253 @@
+//! Answers and errors as they are sent, in each form.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header, request::Parts, response::Builder};
+use session::Reply;
+
+use super::Served;
+use crate::{
+    Answer, ApiError, Operation, Service, Shape, Value,
+    codec::{cbor, event_stream, json, xml},
+};
+
+const JSON_1_0: &str = "application/x-amz-json-1.0";
+const JSON_1_1: &str = "application/x-amz-json-1.1";
+const CBOR: &str = "application/x-amz-cbor-1.1";
+const EVENT_STREAM: &str = "application/vnd.amazon.eventstream";
+/// Error documents of no service.
+const NO_SERVICE: &str = "http://webservices.amazon.com/AWSFault/2005-15-09";
+
+/// What requests and answers are written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Json,
+    Cbor,
+    Query,
+}
+
+impl Form {
+    /// The form of a request, as far as its head tells.
+    pub(super) fn of(head: &Parts, services: &[Served]) -> Self {
+        let kind = head.headers.get(header::CONTENT_TYPE);
+        let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        if kind.eq_ignore_ascii_case(CBOR) && services.iter().any(|it| it.service.cbor) {
+            Self::Cbor
+        } else if head.headers.contains_key("x-amz-target")
+            || kind
+                .to_ascii_lowercase()
+                .starts_with("application/x-amz-json")
+        {
+            Self::Json
+        } else {
+            Self::Query
+        }
+    }
+
+    fn encode(self, value: &Value) -> Vec<u8> {
+        let mut out = Vec::with_capacity(256);
+        match self {
+            Self::Cbor => cbor::encode(value, &mut out),
+            Self::Json | Self::Query => json::encode(value, &mut out),
+        }
+        out
+    }
+
+    const fn content_type(self, service: Option<&Service>) -> &'static str {
+        match self {
+            Self::Cbor => CBOR,
+            Self::Query => "text/xml",
+            Self::Json => match service {
+                Some(service) if matches!(service.json_version.as_bytes(), b"1.0") => JSON_1_0,
+                _ => JSON_1_1,
+            },
+        }
+    }
+}
+
+fn begin(status: u16, content_type: &'static str, request_id: &str) -> Builder {
+    Response::builder()
+        .status(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
+        .header(header::CONTENT_TYPE, HeaderValue::from_static(content_type))
+        .header("x-amzn-requestid", request_id)
+}
+
+fn end(builder: Builder, body: impl Into<Bytes>) -> Reply {
+    let response = builder.body(body.into());
+    Reply::Head(Box::new(response.expect("the headers are visible ASCII")))
+}
+
+/// An error.
+pub(super) fn error(
+    form: Form,
+    service: Option<&Service>,
+    request_id: &str,
+    error: &ApiError,
+) -> Reply {
+    let content_type = form.content_type(service);
+    let mut builder = begin(error.status, content_type, request_id);
+    if form == Form::Query {
+        let body = error_document(service, request_id, error);
+        return end(builder, body);
+    }
+    if service.is_some_and(|service| service.query_compatible) {
+        let code = error.query_code.as_deref().unwrap_or(&error.code);
+        let fault = if error.receiver { "Receiver" } else { "Sender" };
+        builder = builder.header("x-amzn-query-error", format!("{code};{fault}"));
+    }
+    let body = form.encode(&error_value(service, error));
+    end(checked(builder, service, &body), body)
+}
+
+/// The checksum that Kinesis's clients look at.
+fn checked(builder: Builder, service: Option<&Service>, body: &[u8]) -> Builder {
+    if service.is_some_and(|service| service.cbor) {
+        return builder.header("x-amz-crc32", crc32fast::hash(body));
+    }
+    builder
+}
+
+fn error_value(service: Option<&Service>, error: &ApiError) -> Value {
+    let kind = match service.and_then(|service| service.error_namespace) {
+        Some(namespace) => format!("{namespace}#{}", error.code),
+        None => error.code.to_string(),
+    };
+    Value::from([
+        ("__type", kind.into()),
+        ("message", error.message.to_string().into()),
+    ])
+}
+
+fn error_document(service: Option<&Service>, request_id: &str, error: &ApiError) -> String {
+    let namespace = service
+        .and_then(|it| it.query)
+        .map_or(NO_SERVICE, |it| it.1);
+    let code = error.query_code.as_deref().unwrap_or(&error.code);
+    let mut out = String::from("<?xml version=\"1.0\"?>\n<ErrorResponse xmlns=\"");
+    xml::escape(namespace, &mut out);
+    out.push_str("\">");
+    xml::enclose("Error", &mut out, |out| {
+        let fault = if error.receiver { "Receiver" } else { "Sender" };
+        xml::enclose("Type", out, |out| out.push_str(fault));
+        xml::enclose("Code", out, |out| xml::escape(code, out));
+        xml::enclose("Message", out, |out| xml::escape(&error.message, out));
+        out.push_str("<Detail/>");
+    });
+    xml::enclose("RequestId", &mut out, |out| out.push_str(request_id));
+    out.push_str("</ErrorResponse>");
+    out
+}
+
+fn output_document(
+    service: &Service,
+    operation: &Operation,
+    request_id: &str,
+    value: &Value,
+) -> String {
+    let name = operation.name;
+    let namespace = service.query.map_or(NO_SERVICE, |it| it.1);
+    let mut out = format!("<?xml version=\"1.0\"?>\n<{name}Response xmlns=\"{namespace}\">");
+    if let Shape::Structure(members @ [_, ..]) = operation.output {
+        xml::enclose(&format!("{name}Result"), &mut out, |out| {
+            xml::encode_members(value, members, out);
+        });
+    }
+    xml::enclose("ResponseMetadata", &mut out, |out| {
+        xml::enclose("RequestId", out, |out| out.push_str(request_id));
+    });
+    out.push_str(&format!("</{name}Response>"));
+    out
+}
+
+/// Writes the answers of one request.
+pub(super) struct Writer {
+    form: Form,
+    service: &'static Service,
+    operation: &'static Operation,
+    request_id: Arc<str>,
+    /// An event stream has begun.
+    streaming: bool,
+}
+
+impl Writer {
+    pub(super) const fn new(
+        form: Form,
+        service: &'static Service,
+        operation: &'static Operation,
+        request_id: Arc<str>,
+    ) -> Self {
+        Self {
+            form,
+            service,
+            operation,
+            request_id,
+            streaming: false,
+        }
+    }
+
+    /// The last answer, or the only one.
+    pub(super) fn last(&mut self, answer: Answer) -> Reply {
+        if self.streaming {
+            return self.part(answer);
+        }
+        match answer {
+            Answer::Error(error) => {
+                self::error(self.form, Some(self.service), &self.request_id, &error)
+            }
+            Answer::Output(value) => self.output(&value),
+            Answer::Event(..) | Answer::End => self.output(&Value::empty()),
+        }
+    }
+
+    fn output(&self, value: &Value) -> Reply {
+        let content_type = self.form.content_type(Some(self.service));
+        let builder = begin(200, content_type, &self.request_id);
+        if self.form == Form::Query {
+            let body = output_document(self.service, self.operation, &self.request_id, value);
+            return end(builder, body);
+        }
+        // An operation without output answers with nothing at all.
+        let nothing = matches!(self.operation.output, Shape::Structure([]))
+            && self.form == Form::Json
+            && !self.service.query_compatible;
+        let body = if nothing {
+            Vec::new()
+        } else {
+            self.form.encode(value)
+        };
+        end(checked(builder, Some(self.service), &body), body)
+    }
+
+    /// A part of an event stream.
+    pub(super) fn part(&mut self, answer: Answer) -> Reply {
+        let content_type = self.form.content_type(Some(self.service));
+        let event = |kind: &str, value: &Value| {
+            let headers = [
+                (":message-type", "event"),
+                (":event-type", kind),
+                (":content-type", content_type),
+            ];
+            event_stream::encode(&headers, &self.form.encode(value))
+        };
+        let message = match &answer {
+            Answer::Output(value) => event("initial-response", value),
+            Answer::Event(kind, value) => event(kind, value),
+            Answer::Error(error) => {
+                let headers = [
+                    (":message-type", "exception"),
+                    (":exception-type", &*error.code),
+                    (":content-type", content_type),
+                ];
+                let value = Value::from([("message", error.message.to_string().into())]);
+                event_stream::encode(&headers, &self.form.encode(&value))
+            }
+            Answer::End => Vec::new(),
+        };
+        if std::mem::replace(&mut self.streaming, true) {
+            return Reply::More(message.into());
+        }
+        end(begin(200, EVENT_STREAM, &self.request_id), message)
+    }
+}

@@ -1,0 +1,585 @@
+//! Signature Version 4, read and verified: in the header `Authorization`, or in the query of a URL that was signed beforehand.
+//!
+//! ```text
+//! secret ─HMAC─► date ─► region ─► service ─► aws4_request = the signing key, remembered once a signature was right
+//! method, path, query, headers, body ─SHA-256─► canonical request ─► text to sign ─HMAC─► signature
+//! ```
+//! Two requests that mean the same are signed alike: the query is sorted, header values are trimmed, the path is normalised. A
+//! time may differ from ours by 15 minutes. Signatures are compared in constant time.
+//!
+//! Deliberately absent: session tokens (the keys are the operator's own, so a token adds nothing; where one is sent it is
+//! covered by the signature like any other header), Signature Version 2, and 4A, which are refused with their names.
+
+use std::{
+    fmt::Write as _,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use http::{HeaderMap, request::Parts};
+use message::Timestamp;
+use sha2::{Digest as _, Sha256};
+
+use crate::{digest, time};
+
+/// How far a time may be from ours, in ms.
+const SKEW_MS: u64 = 15 * 60 * 1000;
+/// The longest that a URL is good for, in seconds.
+const EXPIRES_MAX_S: u64 = 604_800;
+/// Signing keys that are remembered.
+const REMEMBERED_MAX: usize = 256;
+/// Headers that a signature may cover.
+const SIGNED_HEADERS_MAX: usize = 100;
+
+const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+const TERMINATOR: &str = "aws4_request";
+
+/// An access key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Key {
+    /// Its id.
+    pub id: Arc<str>,
+    /// Its secret. Not shown by `Debug`.
+    pub secret: Arc<str>,
+    /// The user that it is of.
+    pub user: Arc<str>,
+    /// The account that it is of.
+    pub account: Arc<str>,
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Key")
+            .field("id", &self.id)
+            .field("user", &self.user)
+            .field("account", &self.account)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a request is not taken to be signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// There is no signature.
+    Missing,
+    /// A part of it is missing, or it is of another kind.
+    Incomplete(String),
+    /// No key has that id.
+    UnknownKey,
+    /// Not what the key's owner would have signed.
+    Mismatch(String),
+    /// The request is older or newer than a signature is good for.
+    Skewed(String),
+    /// The URL was signed for a time that is over.
+    Expired,
+}
+
+/// What a request says of its signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Signature {
+    pub(crate) key_id: String,
+    /// `20150830`.
+    pub(crate) date: String,
+    pub(crate) region: String,
+    pub(crate) service: String,
+    signed_headers: Vec<String>,
+    signature: String,
+    /// `20150830T123600Z`, as it was sent.
+    at: String,
+    /// It is in the query, good for so many seconds.
+    expires_s: Option<u64>,
+}
+
+impl Signature {
+    /// Reads it off the head of a request. `Ok(None)`: there is none.
+    pub(crate) fn read(head: &Parts) -> Result<Option<Self>, Fault> {
+        if let Some(value) = head.headers.get(http::header::AUTHORIZATION) {
+            let value = value.to_str().map_err(|_| {
+                Fault::Incomplete("The Authorization header is not ASCII text.".to_owned())
+            })?;
+            return Self::of_header(value, &head.headers).map(Some);
+        }
+        let query = head.uri.query().unwrap_or_default();
+        if query.contains("X-Amz-") {
+            return Self::of_query(query);
+        }
+        if query.contains("SignatureVersion=") {
+            return Err(Fault::Incomplete(
+                "Signature Version 2 is not supported: sign with AWS4-HMAC-SHA256.".to_owned(),
+            ));
+        }
+        Ok(None)
+    }
+
+    fn of_header(value: &str, headers: &HeaderMap) -> Result<Self, Fault> {
+        let (algorithm, rest) = value.split_once(' ').unwrap_or((value, ""));
+        check_algorithm(algorithm)?;
+        let field = |name: &str| {
+            rest.split(',')
+                .filter_map(|field| field.trim().split_once('='))
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| value)
+        };
+        let at = headers.get("x-amz-date").and_then(|at| at.to_str().ok());
+        let mut faults = String::new();
+        for name in ["Credential", "Signature", "SignedHeaders"] {
+            if field(name).is_none_or(str::is_empty) {
+                write!(faults, "Authorization header requires '{name}' parameter. ")
+                    .expect("writing to a string");
+            }
+        }
+        if at.is_none() {
+            faults.push_str("Authorization header requires existence of a 'X-Amz-Date' header. ");
+        }
+        if !faults.is_empty() {
+            // The signature itself is no secret once it was sent, but it is of no use to anybody either.
+            faults.push_str("Authorization=");
+            faults.push_str(algorithm);
+            return Err(Fault::Incomplete(faults));
+        }
+        let field = |name| field(name).unwrap_or_default();
+        Self::of_parts(
+            field("Credential"),
+            field("SignedHeaders"),
+            field("Signature"),
+            at.unwrap_or_default(),
+            None,
+        )
+    }
+
+    fn of_query(query: &str) -> Result<Option<Self>, Fault> {
+        let field = |name: &str| {
+            let found = query
+                .split('&')
+                .filter_map(|pair| pair.split_once('='))
+                .find(|(known, _)| *known == name);
+            found.map(|(_, value)| decode(value))
+        };
+        let Some(algorithm) = field("X-Amz-Algorithm") else {
+            return Ok(None);
+        };
+        check_algorithm(&algorithm)?;
+        let mut parts = Vec::new();
+        for name in [
+            "X-Amz-Credential",
+            "X-Amz-SignedHeaders",
+            "X-Amz-Signature",
+            "X-Amz-Date",
+            "X-Amz-Expires",
+        ] {
+            parts.push(
+                field(name)
+                    .filter(|value| !value.is_empty())
+                    .ok_or_else(|| {
+                        Fault::Incomplete(format!(
+                            "AWS query-string parameters must include '{name}'."
+                        ))
+                    })?,
+            );
+        }
+        let expires = parts[4]
+            .parse()
+            .ok()
+            .filter(|seconds| (1..=EXPIRES_MAX_S).contains(seconds))
+            .ok_or_else(|| {
+                Fault::Incomplete(format!(
+                    "X-Amz-Expires must be a number of seconds from 1 to {EXPIRES_MAX_S}."
+                ))
+            })?;
+        Self::of_parts(&parts[0], &parts[1], &parts[2], &parts[3], Some(expires)).map(Some)
+    }
+
+    fn of_parts(
+        credential: &str,
+        signed_headers: &str,
+        signature: &str,
+        at: &str,
+        expires_s: Option<u64>,
+    ) -> Result<Self, Fault> {
+        // The id itself may hold slashes, the rest cannot.
+        let parts: Vec<&str> = credential.rsplitn(5, '/').collect();
+        let [terminator, service, region, date, key_id] = parts[..] else {
+            return Err(Fault::Incomplete(format!(
+                "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got '{credential}'"
+            )));
+        };
+        if terminator != TERMINATOR {
+            return Err(Fault::Mismatch(format!(
+                "Credential should be scoped with a valid terminator: '{TERMINATOR}'."
+            )));
+        }
+        let signed_headers: Vec<String> = signed_headers.split(';').map(str::to_owned).collect();
+        if signed_headers.len() > SIGNED_HEADERS_MAX {
+            return Err(Fault::Incomplete(
+                "SignedHeaders names too many headers.".to_owned(),
+            ));
+        }
+        if !signed_headers
+            .iter()
+            .any(|name| name == "host" || name == ":authority")
+        {
+            return Err(Fault::Mismatch(
+                "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization."
+                    .to_owned(),
+            ));
+        }
+        Ok(Self {
+            key_id: key_id.to_owned(),
+            date: date.to_owned(),
+            region: region.to_owned(),
+            service: service.to_owned(),
+            signed_headers,
+            signature: signature.to_owned(),
+            at: at.to_owned(),
+            expires_s,
+        })
+    }
+
+    /// Whether its time is near ours.
+    pub(crate) fn check_time(&self, now: Timestamp) -> Result<(), Fault> {
+        let at = time::read_basic(&self.at).ok_or_else(|| {
+            Fault::Incomplete(format!(
+                "Date must be in ISO-8601 'basic format'. Got '{}'. See http://en.wikipedia.org/wiki/ISO_8601",
+                self.at
+            ))
+        })?;
+        if self.at[..8] != self.date {
+            return Err(Fault::Mismatch(format!(
+                "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '{}' != '{}', from '{}'.",
+                self.date,
+                &self.at[..8],
+                self.at
+            )));
+        }
+        let (early, late) = (now.0.saturating_sub(SKEW_MS), now.plus_ms(SKEW_MS));
+        if at > late {
+            return Err(Fault::Skewed(format!(
+                "Signature not yet current: {} is still later than {} ({} + 15 min.)",
+                self.at,
+                time::basic(late),
+                time::basic(now)
+            )));
+        }
+        match self.expires_s {
+            Some(seconds) if at.plus_ms(seconds * 1000) < now => Err(Fault::Expired),
+            None if at.0 < early => Err(Fault::Skewed(format!(
+                "Signature expired: {} is now earlier than {} ({} - 15 min.)",
+                self.at,
+                time::basic(Timestamp(early)),
+                time::basic(now)
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// The text that is signed (after its first lines, the hash of the canonical request).
+    fn text_to_sign(&self, head: &Parts, body: &[u8]) -> Result<String, Fault> {
+        let canonical = self.canonical_request(head, body)?;
+        Ok(format!(
+            "{ALGORITHM}\n{}\n{}/{}/{}/{TERMINATOR}\n{}",
+            self.at,
+            self.date,
+            self.region,
+            self.service,
+            digest::hex(&digest::sha256(canonical.as_bytes()))
+        ))
+    }
+
+    fn canonical_request(&self, head: &Parts, body: &[u8]) -> Result<String, Fault> {
+        let mut out = String::with_capacity(512);
+        out.push_str(head.method.as_str());
+        out.push('\n');
+        canonical_path(head.uri.path(), &mut out);
+        out.push('\n');
+        canonical_query(head.uri.query().unwrap_or_default(), &mut out);
+        out.push('\n');
+        for name in &self.signed_headers {
+            out.push_str(name);
+            out.push(':');
+            self.canonical_header(name, head, &mut out)?;
+            out.push('\n');
+        }
+        out.push('\n');
+        for (at, name) in self.signed_headers.iter().enumerate() {
+            if at > 0 {
+                out.push(';');
+            }
+            out.push_str(name);
+        }
+        out.push('\n');
+        let unsigned = self
+            .signed_headers
+            .iter()
+            .any(|it| it == "x-amz-content-sha256")
+            && head
+                .headers
+                .get("x-amz-content-sha256")
+                .is_some_and(|value| value == "UNSIGNED-PAYLOAD");
+        if unsigned {
+            out.push_str("UNSIGNED-PAYLOAD");
+        } else {
+            out.push_str(&digest::hex(&Sha256::digest(body)));
+        }
+        Ok(out)
+    }
+
+    fn canonical_header(&self, name: &str, head: &Parts, out: &mut String) -> Result<(), Fault> {
+        let mut first = true;
+        for value in head.headers.get_all(name) {
+            if !std::mem::take(&mut first) {
+                out.push(',');
+            }
+            // Bytes that are not UTF-8 cannot have been signed as a text.
+            let value = std::str::from_utf8(value.as_bytes()).map_err(|_| mismatch())?;
+            trim_all(value, out);
+        }
+        if first && matches!(name, "host" | ":authority") {
+            // HTTP/2 has it in the URI.
+            let authority = head.uri.authority().map_or_else(
+                || head.headers.get("host").and_then(|host| host.to_str().ok()),
+                |authority| Some(authority.as_str()),
+            );
+            out.push_str(authority.unwrap_or_default());
+        }
+        Ok(())
+    }
+}
+
+fn mismatch() -> Fault {
+    Fault::Mismatch(
+        "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details."
+            .to_owned(),
+    )
+}
+
+fn check_algorithm(algorithm: &str) -> Result<(), Fault> {
+    match algorithm {
+        ALGORITHM => Ok(()),
+        "AWS4-ECDSA-P256-SHA256" => Err(Fault::Incomplete(
+            "Signature Version 4A (AWS4-ECDSA-P256-SHA256) is not supported: sign with AWS4-HMAC-SHA256."
+                .to_owned(),
+        )),
+        "AWS" => Err(Fault::Incomplete(
+            "Signature Version 2 is not supported: sign with AWS4-HMAC-SHA256.".to_owned(),
+        )),
+        _ => Err(Fault::Incomplete(format!(
+            "Unsupported AWS 'algorithm': '{}'. Use AWS4-HMAC-SHA256.",
+            &algorithm[..algorithm.floor_char_boundary(64)]
+        ))),
+    }
+}
+
+/// Percent-decoding alone.
+fn decode(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        at += 1;
+        let digit = |at: usize| char::from(*bytes.get(at)?).to_digit(16);
+        out.push(match (byte, digit(at), digit(at + 1)) {
+            (b'%', Some(high), Some(low)) => {
+                at += 2;
+                (high << 4 | low) as u8
+            }
+            _ => byte,
+        });
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Percent-encodes all but the unreserved characters (RFC 3986, 2.3), and slashes if they are kept.
+fn encode(bytes: &[u8], slashes: bool, out: &mut String) {
+    for byte in bytes {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                out.push(char::from(*byte));
+            }
+            b'/' if slashes => out.push('/'),
+            _ => write!(out, "%{byte:02X}").expect("writing to a string"),
+        }
+    }
+}
+
+/// The path without `.`, `..` and repeated slashes, encoded once more.
+fn canonical_path(path: &str, out: &mut String) {
+    if path.is_empty() || path == "/" {
+        out.push('/');
+        return;
+    }
+    let mut kept: Vec<&str> = Vec::new();
+    for segment in path.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => drop(kept.pop()),
+            segment => kept.push(segment),
+        }
+    }
+    for segment in &kept {
+        out.push('/');
+        encode(segment.as_bytes(), false, out);
+    }
+    let last = path.rsplit('/').next();
+    if kept.is_empty() || matches!(last, Some("" | "." | "..")) {
+        out.push('/');
+    }
+}
+
+/// The query without the signature, each part encoded in one way, sorted.
+fn canonical_query(query: &str, out: &mut String) {
+    if query.is_empty() {
+        return;
+    }
+    let mut pairs = Vec::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if name == "X-Amz-Signature" {
+            continue;
+        }
+        let canonical = |text: &str| {
+            let mut out = String::new();
+            encode(decode(text).as_bytes(), false, &mut out);
+            out
+        };
+        pairs.push((canonical(name), canonical(value)));
+    }
+    pairs.sort_unstable();
+    for (at, (name, value)) in pairs.iter().enumerate() {
+        if at > 0 {
+            out.push('&');
+        }
+        out.push_str(name);
+        out.push('=');
+        out.push_str(value);
+    }
+}
+
+/// A header's value without space around it, and with single spaces in it.
+fn trim_all(value: &str, out: &mut String) {
+    let mut words = value.split([' ', '\t']).filter(|word| !word.is_empty());
+    if let Some(first) = words.next() {
+        out.push_str(first);
+    }
+    for word in words {
+        out.push(' ');
+        out.push_str(word);
+    }
+}
+
+type Mac = Hmac<Sha256>;
+
+/// A signing key, and what it is for.
+struct Remembered {
+    key_id: Arc<str>,
+    date: String,
+    region: String,
+    service: String,
+    mac: Mac,
+}
+
+/// The access keys, and the signing keys that were derived from them.
+pub(crate) struct Keys {
+    keys: Vec<Key>,
+    remembered: Mutex<Vec<Remembered>>,
+}
+
+impl Keys {
+    pub(crate) fn new(mut keys: Vec<Key>) -> Self {
+        keys.sort_by(|a, b| a.id.cmp(&b.id));
+        Self {
+            keys,
+            remembered: Mutex::default(),
+        }
+    }
+
+    /// The key of that id.
+    pub(crate) fn find(&self, id: &str) -> Option<&Key> {
+        let at = self.keys.binary_search_by(|key| (*key.id).cmp(id)).ok()?;
+        Some(&self.keys[at])
+    }
+
+    /// Whether the owner of `key` has signed the request.
+    pub(crate) fn verify(
+        &self,
+        key: &Key,
+        signature: &Signature,
+        head: &Parts,
+        body: &[u8],
+    ) -> Result<(), Fault> {
+        let text = signature.text_to_sign(head, body)?;
+        let known = self.recall(key, signature);
+        let mac = known.clone().unwrap_or_else(|| derive(key, signature));
+        let shown = read_hex(&signature.signature).ok_or_else(mismatch)?;
+        let mut check = mac.clone();
+        check.update(text.as_bytes());
+        // In constant time.
+        check.verify_slice(&shown).map_err(|_| mismatch())?;
+        if known.is_none() {
+            self.remember(key, signature, mac);
+        }
+        Ok(())
+    }
+
+    fn recall(&self, key: &Key, signature: &Signature) -> Option<Mac> {
+        let remembered = self
+            .remembered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let found = remembered.iter().find(|it| {
+            it.date == signature.date
+                && *it.key_id == *key.id
+                && it.region == signature.region
+                && it.service == signature.service
+        });
+        found.map(|it| it.mac.clone())
+    }
+
+    /// Only what a right signature was made with is remembered: nobody else can push it out.
+    fn remember(&self, key: &Key, signature: &Signature, mac: Mac) {
+        let mut remembered = self
+            .remembered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if remembered.len() >= REMEMBERED_MAX {
+            remembered.remove(0);
+        }
+        remembered.push(Remembered {
+            key_id: Arc::clone(&key.id),
+            date: signature.date.clone(),
+            region: signature.region.clone(),
+            service: signature.service.clone(),
+            mac,
+        });
+    }
+}
+
+fn derive(key: &Key, signature: &Signature) -> Mac {
+    let mut derived = digest::hmac_sha256(
+        &[b"AWS4", key.secret.as_bytes()].concat(),
+        &[signature.date.as_bytes()],
+    );
+    for part in [&*signature.region, &*signature.service, TERMINATOR] {
+        derived = digest::hmac_sha256(&derived, &[part.as_bytes()]);
+    }
+    Mac::new_from_slice(&derived).expect("a key may have any length")
+}
+
+fn read_hex(text: &str) -> Option<[u8; 32]> {
+    let digits = text.as_bytes();
+    if digits.len() != 64 {
+        return None;
+    }
+    let mut out = [0; 32];
+    for (byte, pair) in out.iter_mut().zip(digits.chunks(2)) {
+        let digit = |at: usize| match pair[at] {
+            digit @ b'0'..=b'9' => Some(digit - b'0'),
+            digit @ b'a'..=b'f' => Some(digit - b'a' + 10),
+            _ => None,
+        };
+        *byte = digit(0)? << 4 | digit(1)?;
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests;
