@@ -31,6 +31,7 @@ const SETTINGS: &[&str] = &[
     "listeners.amqp=127.0.0.1:0",
     "listeners.stomp=127.0.0.1:0",
     "listeners.http=127.0.0.1:0",
+    "listeners.aws=127.0.0.1:0",
     "journal.segment_bytes=4194304",
     "journal.reserve_bytes=4194304",
     "log.level=info",

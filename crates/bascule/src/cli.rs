@@ -5,7 +5,8 @@ use std::{
     path::PathBuf,
 };
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use toml::Table;
 
 use crate::{
     client,
@@ -14,7 +15,7 @@ use crate::{
     journal_tools, password, serve,
 };
 
-/// A protocol bridge broker: MQTT, AMQP 0-9-1 and STOMP meet in the same queues and topics.
+/// A protocol bridge broker: MQTT, AMQP 0-9-1, STOMP and the AWS SDKs meet in the same queues, topics and streams.
 #[derive(Debug, Parser)]
 #[command(name = "bascule", version, propagate_version = true)]
 pub(crate) struct Cli {
@@ -61,9 +62,30 @@ pub(crate) struct Sources {
     /// The data directory, in place of the setting `data`.
     #[arg(short, long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+    /// A set of settings for a purpose; the file and single settings go before it.
+    #[arg(long, value_name = "PROFILE")]
+    pub(crate) profile: Option<Profile>,
     /// One setting, such as listeners.mqtt=0.0.0.0:1883. May be repeated; the last one counts.
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
+}
+
+/// A set of settings for a purpose.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Profile {
+    /// For tests of programs: any AWS credentials are accepted (on loopback only), accounts and regions are made on first use,
+    /// nothing takes time that takes time with AWS, and streams have no rate limits.
+    Test,
+}
+
+impl Profile {
+    /// What it sets.
+    pub(crate) fn settings(self) -> Table {
+        let text = match self {
+            Self::Test => include_str!("../../../config/test.toml"),
+        };
+        text.parse().expect("a test reads it")
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -72,6 +94,9 @@ enum ConfigCommand {
     Check {
         /// The configuration file; none checks the defaults.
         file: Option<PathBuf>,
+        /// The profile under it.
+        #[arg(long, value_name = "PROFILE")]
+        profile: Option<Profile>,
         /// One setting over it. May be repeated.
         #[arg(short, long, value_name = "KEY=VALUE")]
         set: Vec<String>,
@@ -108,10 +133,11 @@ impl Cli {
             Command::Pub(args) => client::publish(args),
             Command::Sub(args) => client::subscribe(&args),
             Command::Config { command } => match command {
-                ConfigCommand::Check { file, set } => {
+                ConfigCommand::Check { file, profile, set } => {
                     let sources = Sources {
                         config: file,
                         data: None,
+                        profile,
                         set,
                     };
                     Config::load(&sources).map_err(Failure::setup)?;

@@ -4,6 +4,7 @@
 //! value; nothing reads a setting later, but for users, virtual hosts and rules (`reload.rs`). `config/default.toml` says the defaults in words, and a test holds it to [`Config::default`].
 //! Deliberately absent: environment variables, includes.
 
+mod aws;
 mod bounds;
 mod listeners;
 mod load;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
+    aws::Aws,
     listeners::{Listeners, Place, loopback},
     load::ConfigError,
     sections::{Amqp, Journal, Limits, Log, LogFormat, Memory, Mqtt, Stomp, WebSocket},
@@ -40,6 +42,7 @@ pub(crate) struct Config {
     pub(crate) mqtt: Mqtt,
     pub(crate) amqp: Amqp,
     pub(crate) stomp: Stomp,
+    pub(crate) aws: Aws,
     pub(crate) websocket: WebSocket,
     pub(crate) log: Log,
 }
@@ -57,6 +60,7 @@ impl Default for Config {
             mqtt: Mqtt::default(),
             amqp: Amqp::default(),
             stomp: Stomp::default(),
+            aws: Aws::default(),
             websocket: WebSocket::default(),
             log: Log::default(),
         }

@@ -3,10 +3,12 @@
 //! | door | sessions |
 //! |---|---|
 //! | `mqtt`, `amqp`, `stomp` | the protocol's own |
+//! | `aws` | SQS, SNS and Kinesis behind one endpoint, by what a request asks for |
 //! | `http` | any of them inside WebSocket: by subprotocol, else by the path, else by the first bytes (DOORS 28) |
 
 use std::sync::Arc;
 
+use aws::{Endpoint, EndpointConfig, Served};
 use bytes::BytesMut;
 use message::Timestamp;
 use net::{Offer, UpgradeRefusal, Upgraded};
@@ -20,6 +22,31 @@ pub(crate) const UPGRADE_PATHS: &[&str] = &["/", "/ws", "/mqtt", "/stomp", "/amq
 /// Room for a head beside the longest body in one WebSocket message.
 const HEAD_ROOM: usize = 1 << 20;
 
+/// What a record of a stream may be with its text around it: 10 MiB in base64, and as many partition keys as there can be.
+const STREAM_REQUEST_LEN_MAX: usize = 15 << 20;
+/// The same for a message of a queue or topic, beside thrice its length: percent-encoding makes three bytes of one.
+const MESSAGE_ROOM: usize = 256 * 1024;
+
+fn aws_endpoint(config: &Config, seed: [u8; 32]) -> Endpoint {
+    let message = config.aws.message_bytes_max as usize * 3 + MESSAGE_ROOM;
+    let serve = |service, label, body_len_max| Served {
+        service,
+        label,
+        body_len_max,
+    };
+    Endpoint::new(EndpointConfig {
+        services: vec![
+            serve(&sqs::SERVICE, "SQS", message),
+            serve(&sns::SERVICE, "SNS", message),
+            serve(&kinesis::SERVICE, "Kinesis", STREAM_REQUEST_LEN_MAX),
+        ],
+        keys: config.access_keys(),
+        any_user: config.any_user(),
+        settings: Arc::new(config.for_aws()),
+        seed,
+    })
+}
+
 /// Makes sessions. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Doors {
@@ -27,11 +54,13 @@ pub(crate) struct Doors {
     amqp: amqp091::Config,
     stomp: Arc<stomp::Config>,
     websocket: websocket::Config,
+    aws: Endpoint,
     login_timeout_ms: u64,
 }
 
 impl Doors {
-    pub(crate) fn new(config: &Config) -> Self {
+    /// `seed`: random, and of this process alone.
+    pub(crate) fn new(config: &Config, seed: [u8; 32]) -> Self {
         let len_max = config.limits.message_bytes_max as usize + HEAD_ROOM;
         Self {
             mqtt: Arc::new(config.for_mqtt()),
@@ -42,8 +71,14 @@ impl Doors {
                 frame_len_max: len_max,
                 login_len_max: config.limits.login_bytes_max as usize,
             },
+            aws: aws_endpoint(config, seed),
             login_timeout_ms: config.limits.login_timeout_ms,
         }
+    }
+
+    /// The AWS door.
+    pub(crate) const fn aws(&self) -> &Endpoint {
+        &self.aws
     }
 
     /// What the MQTT sessions count.

@@ -82,7 +82,10 @@ async fn run(config: &Config, sources: &Sources, wished: u64) -> Result<(), Fail
     let node = Node::start(config.for_node(), Arc::new(users)).map_err(Failure::setup)?;
     let node = Arc::new(node);
     let server = Server::new(Arc::clone(&node) as _, config.for_net());
-    open(config, origins, listeners, &node, &server);
+    let mut seed = [0; 32];
+    fill_random(&mut seed).map_err(Failure::setup)?;
+    let doors = Doors::new(config, seed);
+    open(&doors, origins, listeners, &node, &server);
     if config.mqtt.sys_interval_s > 0
         && let Some(vhost) = config.auth.vhosts.first()
     {
@@ -251,20 +254,25 @@ fn bind_named(
 
 /// Starts accepting.
 fn open(
-    config: &Config,
+    doors: &Doors,
     origins: Origins,
     listeners: Vec<Listener>,
     node: &Arc<Node>,
     server: &Arc<Server>,
 ) {
-    let doors = Doors::new(config);
-    let http = Arc::new(http(origins, &doors, node, server));
+    let http = Arc::new(http(origins, doors, node, server));
+    let aws = Arc::new(doors.aws().clone());
     for listener in listeners {
         let server = Arc::clone(server);
         let protocol = match listener.name() {
             "mqtt" => Protocol::Mqtt,
             "amqp" => Protocol::Amqp,
             "stomp" => Protocol::Stomp,
+            "aws" => {
+                let aws = Arc::clone(&aws);
+                tokio::spawn(listener.serve_exchange(server, aws));
+                continue;
+            }
             _ => {
                 tokio::spawn(listener.serve_http(server, Arc::clone(&http)));
                 continue;
@@ -297,6 +305,7 @@ fn http(origins: Origins, doors: &Doors, node: &Arc<Node>, server: &Arc<Server>)
             server.write_metrics(&mut text);
             mqtt_metrics(doors.mqtt_counters(), &mut text);
             stomp_metrics(doors.stomp_counters(), &mut text);
+            aws_metrics(doors.aws(), &mut text);
             text
         }
     };
@@ -356,6 +365,20 @@ fn stomp_metrics(counters: &stomp::Counters, text: &mut String) {
     write_counters("stomp", &rows, text);
 }
 
+fn aws_metrics(endpoint: &aws::Endpoint, text: &mut String) {
+    text.push_str(
+        "# HELP bascule_aws_requests_total Requests of the AWS services: served, refused, and failed through no fault of theirs.\n\
+         # TYPE bascule_aws_requests_total counter\n",
+    );
+    for (service, result, count) in endpoint.counts() {
+        writeln!(
+            text,
+            "bascule_aws_requests_total{{service=\"{service}\",result=\"{result}\"}} {count}"
+        )
+        .expect("writing to a string succeeds");
+    }
+}
+
 fn write_counters(protocol: &str, rows: &[(&str, &str, u64)], text: &mut String) {
     for (name, help, value) in rows {
         let name = format!("bascule_{protocol}_{name}_total");
@@ -389,6 +412,7 @@ fn table(config: &Config, listeners: &[Listener]) -> String {
             "mqtt" => "MQTT 3.1.1 and 5",
             "amqp" => "AMQP 0-9-1",
             "stomp" => "STOMP 1.0, 1.1 and 1.2",
+            "aws" => "SQS, SNS and Kinesis for the AWS SDKs (endpoint URL http://ADDRESS)",
             _ => "/health/ready, /metrics, and WebSocket at /mqtt, /amqp, /stomp and /ws",
         };
         writeln!(table, "  {name:<6} {place:<30} {speaks}").expect("writing to a string succeeds");

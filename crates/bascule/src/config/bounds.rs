@@ -74,6 +74,7 @@ impl Config {
             }
         }
         self.listeners.check()?;
+        self.check_aws()?;
         self.auth.check().map_err(ConfigError::Auth)
     }
 
@@ -87,6 +88,7 @@ impl Config {
             mqtt,
             amqp,
             stomp,
+            aws,
             ..
         } = self;
         vec![
@@ -120,6 +122,11 @@ impl Config {
                 "memory.logins_bytes_max",
                 memory.logins_bytes_max,
                 MIB..=TIB,
+            ),
+            (
+                "memory.requests_bytes_max",
+                memory.requests_bytes_max,
+                16 * MIB..=TIB,
             ),
             (
                 "limits.connections_max",
@@ -222,6 +229,12 @@ impl Config {
             ("amqp.channels_max", amqp.channels_max, 1..=65_535),
             ("amqp.heartbeat_s", amqp.heartbeat_s, 0..=65_535),
             ("stomp.heart_beat_ms", stomp.heart_beat_ms, 0..=3_600_000),
+            (
+                "aws.message_bytes_max",
+                aws.message_bytes_max,
+                KIB..=16 * MIB,
+            ),
+            ("aws.shards_max", aws.shards_max, 1..=1_000_000),
         ]
     }
 }

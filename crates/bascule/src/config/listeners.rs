@@ -157,6 +157,8 @@ pub(crate) struct Listeners {
     pub(crate) stomp: Endpoint,
     /// Health, metrics, and WebSocket for every protocol.
     pub(crate) http: Endpoint,
+    /// SQS, SNS and Kinesis on one endpoint.
+    pub(crate) aws: Endpoint,
 }
 
 impl Default for Listeners {
@@ -167,18 +169,20 @@ impl Default for Listeners {
             amqp: loopback(5672),
             stomp: loopback(61613),
             http: loopback(8161),
+            aws: loopback(4566),
         }
     }
 }
 
 impl Listeners {
     /// The doors by name, in the order in which they are shown.
-    pub(crate) const fn by_name(&self) -> [(&'static str, &Endpoint); 4] {
+    pub(crate) const fn by_name(&self) -> [(&'static str, &Endpoint); 5] {
         [
             ("mqtt", &self.mqtt),
             ("amqp", &self.amqp),
             ("stomp", &self.stomp),
             ("http", &self.http),
+            ("aws", &self.aws),
         ]
     }
 

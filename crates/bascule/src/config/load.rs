@@ -4,8 +4,12 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::{Config, suggest};
-use crate::cli::Sources;
+use super::{
+    Config,
+    aws::{AccessKey, AwsVhost},
+    suggest,
+};
+use crate::cli::{Profile, Sources};
 
 /// Keys of `auth` that may stand at the top.
 const AT_THE_TOP: [&str; 2] = ["users", "rules"];
@@ -91,14 +95,16 @@ fn did_you_mean(meant: Option<&str>) -> String {
 impl Config {
     /// Reads the sources and checks the result.
     pub(crate) fn load(sources: &Sources) -> Result<Self, ConfigError> {
-        let mut table = Table::new();
+        let mut table = sources.profile.map_or_else(Table::new, Profile::settings);
         let mut origin = "--set".to_owned();
         if let Some(path) = &sources.config {
-            table = read(path)?;
+            let given = read(path)?;
             origin = path.display().to_string();
-            known(&table, &origin)?;
+            known(&given, &origin)?;
             // Its types are checked on their own, so that the error names the file.
-            compose(table.clone(), &origin)?;
+            compose(given.clone(), &origin)?;
+            // What the file says goes before the profile.
+            overlay(&mut table, given);
         }
         for given in &sources.set {
             let origin = format!("--set {given}");
@@ -186,6 +192,11 @@ fn sample() -> Table {
         rules: vec![every_rule()],
     });
     config.auth.rules.push(every_rule());
+    config.aws.keys.push(AccessKey {
+        account: Some(String::new()),
+        ..AccessKey::default()
+    });
+    config.aws.vhosts.push(AwsVhost::default());
     let mut table = Table::try_from(config).expect("the settings are TOML");
     for key in AT_THE_TOP {
         let value = table["auth"][key].clone();
@@ -414,7 +425,7 @@ mod tests {
                 "listeners mqtt and amqp have the same address 127.0.0.1:5672",
             ),
             (
-                &["listeners={mqtt='off',amqp='off',stomp='off',http='off'}"],
+                &["listeners={mqtt='off',amqp='off',stomp='off',http='off',aws='off'}"],
                 "listeners are all off",
             ),
             (&["auth.vhosts=[]"], "at least one virtual host"),
@@ -441,6 +452,52 @@ mod tests {
             ),
             (&["auth.default=maybe"], "auth.default"),
             (&["journal.direct=always"], "journal.direct"),
+            (&["aws.account='1'"], "aws.account must be twelve digits"),
+            (&["aws.region=US"], "aws.region must be"),
+            (&["aws.signatures=maybe"], "aws.signatures"),
+            (
+                &["aws.signatures=accept", "listeners.aws=0.0.0.0:4566"],
+                "aws.signatures \"accept\" lets anybody in",
+            ),
+            (
+                &["aws.signatures=accept", "listeners.aws=broker.example:4566"],
+                "loopback addresses only",
+            ),
+            (
+                &["aws.keys=[{id='a/b',secret='s',user='guest'}]"],
+                "aws.keys has the key \"a/b\"",
+            ),
+            (
+                &["aws.keys=[{id='a',secret='s',user='eve'}]"],
+                "of user \"eve\", who does not exist",
+            ),
+            (
+                &["aws.keys=[{id='a',secret='s',user='guest'},{id='a',secret='t',user='guest'}]"],
+                "has the key \"a\" twice",
+            ),
+            (
+                &["aws.keys=[{id='a',secret='s',user='guest',account='1'}]"],
+                "account is not twelve digits",
+            ),
+            (
+                &["aws.keys=[{id='a',sceret='s',user='guest'}]"],
+                "did you mean aws.keys[0].secret?",
+            ),
+            (
+                &["aws.vhosts=[{name='b',account='111111111111',region='eu-west-1'}]"],
+                "aws.vhosts names \"b\", which is not in auth.vhosts",
+            ),
+            (
+                &["aws.vhosts=[{name='/',account='111111111111',region='eu-west-1'}]"],
+                "the first virtual host has aws.account",
+            ),
+            (
+                &[
+                    "auth.vhosts=['/','b']",
+                    "aws.vhosts=[{name='b',account='000000000000',region='us-east-1'}]",
+                ],
+                "have already",
+            ),
         ] {
             let error = with(set).expect_err(set[0]);
             assert!(error.contains(said), "{set:?}: {error}");

@@ -64,6 +64,7 @@ impl Config {
             login_len_max: self.limits.login_bytes_max as usize,
             login_pool_len_max: self.memory.logins_bytes_max as usize,
             stall_timeout_ms: self.limits.stall_timeout_ms,
+            http_bodies_len_max: self.memory.requests_bytes_max as usize,
             ..net::Limits::default()
         }
     }
@@ -169,6 +170,7 @@ mod tests {
             )
         };
         assert_eq!(debug(&config.for_node()), debug(&node::Config::default()));
+        assert_eq!(config.for_aws(), aws::Settings::default());
         let stomp = |config: &stomp::Config| format!("{config:?}");
         assert_eq!(stomp(&config.for_stomp()), stomp(&stomp::Config::default()));
     }

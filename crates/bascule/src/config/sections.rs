@@ -21,6 +21,8 @@ pub(crate) struct Memory {
     pub(crate) outbox_qos0_bytes_max: u64,
     /// Sent by peers that have not logged in, beyond 8 KiB of each.
     pub(crate) logins_bytes_max: u64,
+    /// Bodies of HTTP requests that are still coming.
+    pub(crate) requests_bytes_max: u64,
 }
 
 impl Default for Memory {
@@ -32,6 +34,7 @@ impl Default for Memory {
             outbox_bytes_max: 256 * KIB,
             outbox_qos0_bytes_max: 8 * MIB,
             logins_bytes_max: 64 * MIB,
+            requests_bytes_max: 256 * MIB,
         }
     }
 }
