@@ -15,6 +15,7 @@
 //! | `amqp_routing.rs` | exchanges, bindings, alternate exchanges |
 //! | `amqp_words.rs` | what AMQP clients are told when they ask for what cannot be |
 //! | `amqp_queues.rs` | dead letters, time to live, priority, overflow, get, tx |
+//! | `streams.rs` | streams through AMQP, MQTT and STOMP |
 //! | `crashes.rs` | kill -9: under load, with messages out, with bodies in parts, next to a second server |
 //! | `compaction.rs` | an old message outlives the segments around it |
 //! | `permissions.rs` | rules, refusals in each protocol's words, SIGHUP |
@@ -51,3 +52,4 @@ mod server;
 mod start_up;
 mod stomp_queues;
 mod strangers;
+mod streams;
