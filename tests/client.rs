@@ -5,6 +5,7 @@ mod amqp_frames;
 mod mqtt;
 mod stomp;
 mod web;
+pub(crate) mod wire;
 
 pub(crate) use amqp::{Amqp, Deliveries, durable, persistent, table, text, wait};
 pub(crate) use amqp_frames::AmqpFrames;

@@ -22,6 +22,7 @@
 //! | `start_up.rs` | what cannot be served says so in one line |
 //! | `drain.rs` | SIGTERM |
 //! | `http.rs` | health, metrics, WebSocket and its refusals |
+//! | `kinesis.rs` | streams through Kinesis: order through splits, merges and restarts, limits, subscriptions, CBOR |
 //! | `limits.rs` | more than memory, readers that do not read, bodies that are too long, users |
 //! | `attacks.rs` | thousands of strangers, slow ones, floods, no descriptors left |
 //! | `strangers.rs` | wrong passwords, garbage, half-open connections |
@@ -43,6 +44,7 @@ mod crashes;
 mod crossings;
 mod drain;
 mod http;
+mod kinesis;
 mod limits;
 mod mqtt_clauses;
 mod mqtt_sessions;

@@ -35,12 +35,21 @@ pub(crate) fn violations(all: &[String]) -> ApiError {
 
 /// How a member that is missing is worded.
 pub(crate) fn missing(_operation: &Operation, member: &str) -> ApiError {
-    let mut name = member.to_owned();
-    if let Some(first) = name.get_mut(..1) {
-        first.make_ascii_lowercase();
+    let mut path = Vec::new();
+    for part in member.split('.') {
+        let mut part = part.to_owned();
+        if let Some(first) = part.get_mut(..1) {
+            first.make_ascii_lowercase();
+        }
+        let is_number = part.bytes().all(|byte| byte.is_ascii_digit());
+        path.push(part);
+        if is_number {
+            path.push("member".to_owned());
+        }
     }
     violations(&[format!(
-        "Value null at '{name}' failed to satisfy constraint: Member must not be null"
+        "Value null at '{}' failed to satisfy constraint: Member must not be null",
+        path.join(".")
     )])
 }
 

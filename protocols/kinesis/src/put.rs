@@ -19,6 +19,8 @@ use crate::{
     target::{Step, Target, done, or_refuse},
 };
 
+/// Records of one PutRecords.
+const RECORDS_MAX: usize = 500;
 /// The largest record, key included, that every stream takes, in bytes.
 const RECORD_LEN: u64 = 1 << 20;
 /// The largest PutRecords to a stream whose records are no larger than that, in bytes of data and keys.
@@ -140,6 +142,11 @@ fn checked_puts(call: Arc<Call>, value: Value) -> Result<Step, ApiError> {
                     .collect::<Result<_, _>>()?;
             }
         }
+    }
+    if puts.len() > RECORDS_MAX {
+        return Err(error::violations(&[format!(
+            "Value at 'records' failed to satisfy constraint: Member must have length less than or equal to {RECORDS_MAX}"
+        )]));
     }
     Ok(known_to_fit(
         call.clone(),

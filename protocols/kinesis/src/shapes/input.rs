@@ -1,7 +1,7 @@
 //! What goes in: as the API reference has it.
 //!
-//! Two shapes are looser here, because the operations say more about them: the type of a shard iterator, and the ARN of a
-//! consumer. The keys and values of maps are checked where they are used.
+//! Three shapes are looser here, because the operations say more about them: the type of a shard iterator, the ARN of a
+//! consumer, and how many records are put. The keys and values of maps are checked where they are used.
 
 use aws::{Member, Shape};
 
@@ -274,7 +274,7 @@ static PUT_RECORDS_REQUEST_ENTRY: Shape = Shape::Structure(&[
 static PUT_RECORDS_REQUEST_ENTRY_LIST: Shape = Shape::List {
     of: &PUT_RECORDS_REQUEST_ENTRY,
     min: 1,
-    max: 500,
+    max: u32::MAX,
     element: "member",
     flat: false,
 };

@@ -118,4 +118,23 @@ fn error(code: &str, message: &str) -> (String, String) {
     (code.to_owned(), message.to_owned())
 }
 
+#[test]
+fn what_is_missing_is_named_from_the_outside_in() {
+    let operation = &kinesis::SERVICE.operations[0];
+    for (member, shown) in [
+        ("StreamName", "streamName"),
+        ("Records.2.PartitionKey", "records.2.member.partitionKey"),
+        ("StartingPosition.Type", "startingPosition.type"),
+    ] {
+        let refused = (kinesis::SERVICE.missing)(operation, member);
+        assert_eq!(refused.code, "ValidationException");
+        assert_eq!(
+            refused.message,
+            format!(
+                "1 validation error detected: Value null at '{shown}' failed to satisfy constraint: Member must not be null"
+            )
+        );
+    }
+}
+
 const ZERO: &str = "shardId-000000000000";

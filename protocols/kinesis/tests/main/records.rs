@@ -288,6 +288,17 @@ fn records_of_one_request_fail_one_by_one() {
     core.refusing = vec![RefusalKind::StorageFull, RefusalKind::RateExceeded];
     let answer = core.call("PutRecords", put);
     assert_eq!(answer["Records"][1]["ErrorCode"], "InternalFailure");
+    let many = vec![record("a"); 501];
+    assert_eq!(
+        core.refusal(
+            "PutRecords",
+            json!({"StreamName": "orders", "Records": many})
+        ),
+        error(
+            "ValidationException",
+            "1 validation error detected: Value at 'records' failed to satisfy constraint: Member must have length less than or equal to 500"
+        )
+    );
     core.refusing = vec![RefusalKind::StorageFull];
     assert_eq!(
         core.refusal(

@@ -1,0 +1,397 @@
+//! Kinesis over the real server: records in and out of other doors, shards that split and merge under a reader, restarts,
+//! CBOR, and subscriptions.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, ensure};
+use serde_json::{Value as Json, json};
+
+use crate::{
+    client::{
+        Mqtt, Transport,
+        wire::{Wire, blob, from_blob},
+    },
+    server::Server,
+};
+
+const ZERO: &str = "shardId-000000000000";
+const VERSION: ::mqtt::codec::Version = ::mqtt::codec::Version::V5;
+
+fn start() -> Server {
+    Server::start_with(&[
+        "aws.signatures=accept",
+        "aws.transitions=instant",
+        "aws.minute_rules=false",
+        "aws.shard_limits=false",
+    ])
+}
+
+fn client(server: &Server) -> Wire {
+    Wire::kinesis(server.door("aws"))
+}
+
+fn text(json: &Json) -> anyhow::Result<String> {
+    Ok(json.as_str().with_context(|| json.to_string())?.to_owned())
+}
+
+/// Everything that a shard has, page by page to where it is now: the records, and whether it has ended.
+fn read_shard(kinesis: &mut Wire, stream: &str, shard: &str) -> anyhow::Result<(Vec<Json>, bool)> {
+    let from = json!({"StreamName": stream, "ShardId": shard, "ShardIteratorType": "TRIM_HORIZON"});
+    let mut iterator = kinesis.call("GetShardIterator", &from)?["ShardIterator"].clone();
+    let mut records = Vec::new();
+    loop {
+        let page = kinesis.call(
+            "GetRecords",
+            &json!({"ShardIterator": iterator, "Limit": 7}),
+        )?;
+        let found = page["Records"].as_array().context("records")?;
+        records.extend(found.iter().cloned());
+        let next = &page["NextShardIterator"];
+        if next.is_null() {
+            ensure!(
+                page["ChildShards"]
+                    .as_array()
+                    .is_some_and(|children| !children.is_empty()),
+                "{page}"
+            );
+            return Ok((records, true));
+        }
+        if found.is_empty() {
+            return Ok((records, false));
+        }
+        iterator = next.clone();
+    }
+}
+
+/// The records of a stream as a reader of all shards meets them: no shard before its parents have been read to their ends.
+fn read_stream(kinesis: &mut Wire, stream: &str) -> anyhow::Result<Vec<Json>> {
+    let shards = kinesis.call("ListShards", &json!({"StreamName": stream}))?;
+    let mut records = Vec::new();
+    let mut ended = Vec::new();
+    // Shards come in the order of their numbers, so parents before children.
+    for shard in shards["Shards"].as_array().context("shards")? {
+        let id = text(&shard["ShardId"])?;
+        for parent in ["ParentShardId", "AdjacentParentShardId"] {
+            if let Some(parent) = shard[parent].as_str() {
+                ensure!(
+                    ended.iter().any(|known| known == parent),
+                    "{parent} of {id}"
+                );
+            }
+        }
+        let (found, end) = read_shard(kinesis, stream, &id)?;
+        records.extend(found);
+        if end {
+            ended.push(id);
+        }
+    }
+    Ok(records)
+}
+
+fn scale(kinesis: &mut Wire, shards: u32) -> anyhow::Result<()> {
+    let count = json!({"StreamName": "orders", "TargetShardCount": shards, "ScalingType": "UNIFORM_SCALING"});
+    kinesis.call("UpdateShardCount", &count).map(drop)
+}
+
+#[test]
+fn records_of_a_key_keep_their_order_through_splits_merges_and_restarts() -> anyhow::Result<()> {
+    let mut server = start();
+    let mut kinesis = client(&server);
+    kinesis.call(
+        "CreateStream",
+        &json!({"StreamName": "orders", "ShardCount": 2}),
+    )?;
+    let mut sent: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut numbers = BTreeMap::new();
+    for round in 0..6 {
+        let mut records = Vec::new();
+        for at in 0..40 {
+            let (key, data) = (format!("key-{}", at % 9), format!("{round}/{at}"));
+            records.push(json!({"PartitionKey": key, "Data": blob(data.as_bytes())}));
+            sent.entry(key).or_default().push(data);
+        }
+        let put = kinesis.call(
+            "PutRecords",
+            &json!({"StreamName": "orders", "Records": records}),
+        )?;
+        ensure!(put["FailedRecordCount"] == 0, "{put}");
+        for entry in put["Records"].as_array().context("entries")? {
+            let number = text(&entry["SequenceNumber"])?;
+            ensure!(
+                numbers.insert(number, entry["ShardId"].clone()).is_none(),
+                "a number twice"
+            );
+        }
+        match round {
+            0 | 3 => {
+                let open = json!({"StreamName": "orders", "ShardFilter": {"Type": "AT_LATEST"}});
+                let open = kinesis.call("ListShards", &open)?["Shards"][0].clone();
+                let first: u128 = text(&open["HashKeyRange"]["StartingHashKey"])?.parse()?;
+                let last: u128 = text(&open["HashKeyRange"]["EndingHashKey"])?.parse()?;
+                let at = (first + (last - first) / 2).to_string();
+                let split = json!({"StreamName": "orders", "ShardToSplit": open["ShardId"], "NewStartingHashKey": at});
+                kinesis.call("SplitShard", &split)?;
+            }
+            1 => scale(&mut kinesis, 5)?,
+            2 => {
+                server = server.restart();
+                kinesis = client(&server);
+            }
+            _ => scale(&mut kinesis, 3)?,
+        }
+    }
+    server = server.restart();
+    kinesis = client(&server);
+    let mut read: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for record in read_stream(&mut kinesis, "orders")? {
+        let data = String::from_utf8(from_blob(&record["Data"])?)?;
+        read.entry(text(&record["PartitionKey"])?)
+            .or_default()
+            .push(data);
+        ensure!(
+            numbers.remove(&text(&record["SequenceNumber"])?).is_some(),
+            "{record}"
+        );
+    }
+    ensure!(numbers.is_empty(), "not read: {numbers:?}");
+    ensure!(read == sent);
+    server.stop();
+    Ok(())
+}
+
+#[test]
+fn an_iterator_and_a_sequence_number_are_good_after_a_restart() -> anyhow::Result<()> {
+    let mut server = start();
+    let mut kinesis = client(&server);
+    kinesis.call(
+        "CreateStream",
+        &json!({"StreamName": "orders", "ShardCount": 1}),
+    )?;
+    let record = |data: &str| json!({"StreamName": "orders", "PartitionKey": "k", "Data": blob(data.as_bytes())});
+    let first = kinesis.call("PutRecord", &record("one"))?["SequenceNumber"].clone();
+    let latest = json!({"StreamName": "orders", "ShardId": ZERO, "ShardIteratorType": "LATEST"});
+    let latest = kinesis.call("GetShardIterator", &latest)?["ShardIterator"].clone();
+    server = server.restart();
+    kinesis = client(&server);
+    let second = kinesis.call("PutRecord", &record("two"))?["SequenceNumber"].clone();
+    ensure!(text(&second)? > text(&first)?);
+    let page = kinesis.call("GetRecords", &json!({"ShardIterator": latest}))?;
+    ensure!(
+        page["Records"].as_array().context("records")?.len() == 1,
+        "{page}"
+    );
+    ensure!(page["Records"][0]["SequenceNumber"] == second, "{page}");
+    let after = json!({
+        "StreamName": "orders", "ShardId": ZERO, "ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": first,
+    });
+    let after = kinesis.call("GetShardIterator", &after)?["ShardIterator"].clone();
+    let page = kinesis.call("GetRecords", &json!({"ShardIterator": after}))?;
+    ensure!(page["Records"][0]["Data"] == blob(b"two"), "{page}");
+    server.stop();
+    Ok(())
+}
+
+#[test]
+fn mqtt_and_kinesis_meet_in_one_stream() -> anyhow::Result<()> {
+    let server = start();
+    let mut kinesis = client(&server);
+    kinesis.call(
+        "CreateStream",
+        &json!({"StreamName": "clicks", "ShardCount": 1}),
+    )?;
+    let mut mqtt = Mqtt::clean(Transport::tcp(server.door("mqtt")), VERSION, "sensor")?;
+    mqtt.publish("$stream/clicks/sensor-7", "21.5", 1)?;
+    let (records, _) = read_shard(&mut kinesis, "clicks", ZERO)?;
+    ensure!(records.len() == 1, "{records:?}");
+    ensure!(records[0]["PartitionKey"] == "sensor-7");
+    ensure!(records[0]["Data"] == blob(b"21.5"));
+    mqtt.subscribe("$stream/clicks", 1)?;
+    let bytes: Vec<u8> = (0..=255).collect();
+    let put = json!({"StreamName": "clicks", "PartitionKey": "k", "Data": blob(&bytes)});
+    kinesis.call("PutRecord", &put)?;
+    ensure!(mqtt.next()?.payload[..] == bytes[..]);
+    // DOORS 20: a partition key of over 256 characters is its SHA-256 in hex.
+    mqtt.publish(&format!("$stream/clicks/{}", "k".repeat(300)), "long", 1)?;
+    let (records, _) = read_shard(&mut kinesis, "clicks", ZERO)?;
+    let key = text(&records[2]["PartitionKey"])?;
+    ensure!(
+        key.len() == 64 && key.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        "{key}"
+    );
+    server.stop();
+    Ok(())
+}
+
+#[test]
+fn limits_of_a_shard_are_told_record_by_record() -> anyhow::Result<()> {
+    let server = start();
+    let mut kinesis = client(&server);
+    let tags = json!({"bascule.limits": "records=3 reads=2"});
+    kinesis.call(
+        "CreateStream",
+        &json!({"StreamName": "orders", "ShardCount": 1, "Tags": tags}),
+    )?;
+    let records = vec![json!({"PartitionKey": "k", "Data": blob(b"x")}); 5];
+    let put = kinesis.call(
+        "PutRecords",
+        &json!({"StreamName": "orders", "Records": records}),
+    )?;
+    ensure!(put["FailedRecordCount"] == 2, "{put}");
+    ensure!(
+        put["Records"][4]["ErrorCode"] == "ProvisionedThroughputExceededException",
+        "{put}"
+    );
+    let message = text(&put["Records"][4]["ErrorMessage"])?;
+    ensure!(
+        message.starts_with(
+            "Rate exceeded for shard shardId-000000000000 in stream orders under account "
+        ),
+        "{message}"
+    );
+    let iterator =
+        json!({"StreamName": "orders", "ShardId": ZERO, "ShardIteratorType": "TRIM_HORIZON"});
+    let iterator = kinesis.call("GetShardIterator", &iterator)?["ShardIterator"].clone();
+    let read = json!({"ShardIterator": iterator});
+    kinesis.call("GetRecords", &read)?;
+    kinesis.call("GetRecords", &read)?;
+    let (status, code, _) = kinesis.refusal("GetRecords", &read)?;
+    ensure!(
+        (status, &*code) == (400, "ProvisionedThroughputExceededException"),
+        "{code}"
+    );
+    kinesis.call(
+        "AddTagsToStream",
+        &json!({"StreamName": "orders", "Tags": {"bascule.limits": "off"}}),
+    )?;
+    kinesis.call("GetRecords", &read)?;
+    server.stop();
+    Ok(())
+}
+
+#[test]
+fn records_are_pushed_to_a_consumer() -> anyhow::Result<()> {
+    let server = start();
+    let mut kinesis = client(&server);
+    kinesis.call(
+        "CreateStream",
+        &json!({"StreamName": "orders", "ShardCount": 1}),
+    )?;
+    let stream = kinesis.call("DescribeStreamSummary", &json!({"StreamName": "orders"}))?;
+    let stream = stream["StreamDescriptionSummary"]["StreamARN"].clone();
+    let register = json!({"StreamARN": stream, "ConsumerName": "pushed"});
+    let consumer =
+        kinesis.call("RegisterStreamConsumer", &register)?["Consumer"]["ConsumerARN"].clone();
+    let put = |data: &str| json!({"StreamName": "orders", "PartitionKey": "k", "Data": blob(data.as_bytes())});
+    kinesis.call("PutRecord", &put("before"))?;
+    let mut pushed = client(&server);
+    let subscribe = json!({"ConsumerARN": consumer, "ShardId": ZERO, "StartingPosition": {"Type": "TRIM_HORIZON"}});
+    let mut events = pushed.subscribe("SubscribeToShard", &subscribe)?;
+    let mut next = || -> anyhow::Result<Json> {
+        loop {
+            let (kind, event) = events.next()?.context("an event")?;
+            if kind != "initial-response" {
+                ensure!(kind == "SubscribeToShardEvent", "{kind}");
+                return Ok(event);
+            }
+        }
+    };
+    ensure!(next()?["Records"][0]["Data"] == blob(b"before"));
+    // Within five seconds another subscription is refused.
+    let (_, code, _) = client(&server).refusal("SubscribeToShard", &subscribe)?;
+    ensure!(code == "ResourceInUseException", "{code}");
+    kinesis.call("PutRecord", &put("after"))?;
+    ensure!(next()?["Records"][0]["Data"] == blob(b"after"));
+    // The end of the shard is the end of the subscription.
+    let split = json!({"StreamName": "orders", "ShardToSplit": ZERO, "NewStartingHashKey": "85070591730234615865843651857942052864"});
+    kinesis.call("SplitShard", &split)?;
+    let last = next()?;
+    ensure!(
+        last["ChildShards"]
+            .as_array()
+            .is_some_and(|children| children.len() == 2),
+        "{last}"
+    );
+    ensure!(
+        last.get("ContinuationSequenceNumber")
+            .is_none_or(Json::is_null),
+        "{last}"
+    );
+    ensure!(events.next()?.is_none());
+    server.stop();
+    Ok(())
+}
+
+#[test]
+fn requests_in_cbor_are_answered_in_cbor() -> anyhow::Result<()> {
+    let server = start();
+    let mut kinesis = client(&server);
+    kinesis.call(
+        "CreateStream",
+        &json!({"StreamName": "orders", "ShardCount": 1}),
+    )?;
+    // {"StreamName": "orders", "PartitionKey": "k", "Data": h'00ff'}
+    let mut put = vec![0xA3];
+    for (name, value) in [
+        ("StreamName", [&[0x66][..], b"orders"].concat()),
+        ("PartitionKey", vec![0x61, b'k']),
+        ("Data", vec![0x42, 0x00, 0xFF]),
+    ] {
+        put.push(0x60 + name.len() as u8);
+        put.extend(name.as_bytes());
+        put.extend(value);
+    }
+    let answer = kinesis.post("PutRecord", "application/x-amz-cbor-1.1", &put)?;
+    ensure!(answer.status == 200, "{answer:?}");
+    ensure!(
+        answer.content_type == "application/x-amz-cbor-1.1",
+        "{answer:?}"
+    );
+    // A map whose texts are readable in it, the number of 56 digits with its length in a byte of its own.
+    let has = |part: &[u8]| answer.body.windows(part.len()).any(|window| window == part);
+    ensure!(has(b"\x67ShardId\x74shardId-000000000000"), "{answer:?}");
+    ensure!(has(b"\x6ESequenceNumber\x78\x38496"), "{answer:?}");
+    let (records, _) = read_shard(&mut kinesis, "orders", ZERO)?;
+    ensure!(from_blob(&records[0]["Data"])? == [0x00, 0xFF]);
+    let broken = kinesis.post("PutRecord", "application/x-amz-cbor-1.1", &put[..20])?;
+    ensure!(broken.status == 400, "{broken:?}");
+    server.stop();
+    Ok(())
+}
+
+#[test]
+fn inputs_are_refused_in_the_words_of_kinesis() -> anyhow::Result<()> {
+    let server = start();
+    let mut kinesis = client(&server);
+    kinesis.call(
+        "CreateStream",
+        &json!({"StreamName": "orders", "ShardCount": 1}),
+    )?;
+    let records = vec![json!({"PartitionKey": "k", "Data": ""}); 501];
+    for (operation, input, message) in [
+        (
+            "PutRecords",
+            json!({"StreamName": "orders", "Records": records}),
+            "1 validation error detected: Value at 'records' failed to satisfy constraint: Member must have length less than or equal to 500",
+        ),
+        (
+            "SplitShard",
+            json!({"StreamName": "orders", "ShardToSplit": "?", "NewStartingHashKey": "1"}),
+            "1 validation error detected: Value '?' at 'shardToSplit' failed to satisfy constraint: Member must satisfy regular expression pattern: [a-zA-Z0-9_.-]+",
+        ),
+        (
+            "MergeShards",
+            json!({"StreamName": "orders", "ShardToMerge": "0"}),
+            "1 validation error detected: Value null at 'adjacentShardToMerge' failed to satisfy constraint: Member must not be null",
+        ),
+    ] {
+        let (status, code, said) = kinesis.refusal(operation, &input)?;
+        ensure!(
+            (status, &*code, &*said) == (400, "ValidationException", message),
+            "{code}: {said}"
+        );
+    }
+    let (_, code, _) = kinesis.refusal("PutRecord", &json!({"StreamName": 7}))?;
+    ensure!(code == "SerializationException", "{code}");
+    server.stop();
+    Ok(())
+}
