@@ -9,6 +9,7 @@
 //! | `address.rs` | [`Address`], [`Levels`]: where a message is published |
 //! | `filter.rs` | [`Filter`], [`Pattern`]: what a subscription asks for |
 //! | `selector.rs` | [`Selector`]: conditions on properties in the words of SQL |
+//! | `policy.rs` | [`Policy`]: conditions on properties or bodies in the language of SNS |
 //! | `escape.rs` | the reversible escape of separators inside a level, one function pair for all protocols |
 //! | `value.rs` | [`Value`], [`Properties`]: typed properties in their order |
 //! | `text.rs`, `json.rs`, `base64.rs` | properties and identifiers as texts, and back |
@@ -29,6 +30,7 @@ mod json;
     reason = "the file holds the type that names the crate"
 )]
 mod message;
+mod policy;
 mod selector;
 mod text;
 mod time;
@@ -43,6 +45,7 @@ pub use head::{
     put_properties, read_address, read_filter, read_levels, read_properties,
 };
 pub use message::{BodyKind, Fields, Message, Native, NativeForm, StoredId};
+pub use policy::{POLICY_LEN_MAX, Policy, PolicyBody, PolicyError};
 pub use selector::{SELECTOR_LEN_MAX, Selector, SelectorError};
 pub use text::{JSON_NAMES, JSON_READ_MAX, Lists, says_text};
 pub use time::Timestamp;

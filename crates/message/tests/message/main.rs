@@ -5,6 +5,7 @@ mod golden;
 mod head;
 mod levels;
 mod pattern;
+mod policy;
 mod samples;
 mod selector;
 mod text;
