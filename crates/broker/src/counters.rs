@@ -35,6 +35,8 @@ pub(crate) enum Tally {
     DeadLettered,
     /// A will was published.
     Will,
+    /// A subscription's filter policy did not let a message pass.
+    Filtered,
     /// A subscription's target did not take a message, and there was no dead-letter queue that did.
     DroppedSubscription,
     /// Records of streams were read or pushed.
@@ -117,6 +119,8 @@ counters! {
     dead_lettered,
     /// Wills published.
     wills,
+    /// Messages that filter policies of subscriptions did not let pass, once for each.
+    filtered,
     /// Messages dropped because a subscription's target did not take them, and no dead-letter queue either.
     dropped_subscription,
     /// Gauge: topic objects.
@@ -172,6 +176,7 @@ impl Counters {
             Tally::DroppedDeliveries => &mut self.dropped_deliveries,
             Tally::DeadLettered => &mut self.dead_lettered,
             Tally::Will => &mut self.wills,
+            Tally::Filtered => &mut self.filtered,
             Tally::DroppedSubscription => &mut self.dropped_subscription,
             Tally::RecordsRead => &mut self.records_read,
         };

@@ -101,6 +101,12 @@ impl Broker {
         self.soft.timers.first().map(|(at, _)| *at)
     }
 
+    /// Whether any filter policy looks at bodies: then it pays to read them before the lock is taken (RULES 9).
+    #[must_use]
+    pub const fn reads_bodies(&self) -> bool {
+        self.durable.topics.of_bodies > 0
+    }
+
     /// Counters and gauges.
     #[must_use]
     pub const fn counters(&self) -> &Counters {

@@ -66,7 +66,7 @@ pub struct Policy(Fields);
 struct Fields {
     keys: Box<[(Box<str>, Test)]>,
     /// Of each, one must be satisfied.
-    any_of: Box<[Box<[Fields]>]>,
+    any_of: Box<[Box<[Self]>]>,
 }
 
 /// What a key asks for.
@@ -88,7 +88,7 @@ enum Rule {
     Text(Box<str>),
     Number(Millionths),
     Match(Match),
-    AnythingBut(Box<[Rule]>),
+    AnythingBut(Box<[Self]>),
     /// Bounds, each with whether it is in.
     Numeric {
         from: Option<(Millionths, bool)>,

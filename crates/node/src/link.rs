@@ -18,7 +18,7 @@ use session::{
 use crate::{
     node::Shared,
     outbox::Outbox,
-    step::{Heads, Step},
+    step::{Heads, Step, each_message},
 };
 
 /// Commands taken in one hold of the lock.
@@ -63,6 +63,11 @@ impl NodeLink {
         scratch.heads.clear();
         for command in commands.iter().take(COMMANDS_MAX) {
             encode_heads(command, &mut scratch.heads);
+        }
+        if self.shared.reads_bodies.load(Ordering::Relaxed) {
+            for command in commands.iter().take(COMMANDS_MAX) {
+                each_message(command, |message| scratch.heads.add_body(message));
+            }
         }
         let mut verify = Vec::new();
         let shared = &*self.shared;

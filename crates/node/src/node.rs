@@ -75,6 +75,8 @@ pub(crate) struct Shared {
     pub(crate) snapshot_ms: AtomicU64,
     pub(crate) moved: AtomicU64,
     pub(crate) stopping: AtomicBool,
+    /// Bodies are read for filter policies before the lock is taken.
+    pub(crate) reads_bodies: AtomicBool,
     /// The thread of ours that panicked: nobody does its work any more.
     broken: OnceLock<String>,
 }
@@ -135,6 +137,8 @@ impl Shared {
         // Told under the lock: of two steps the later one must have the last word.
         self.keeper
             .deadline(core.broker.next_deadline(), keeper_wanted);
+        self.reads_bodies
+            .store(core.broker.reads_bodies(), Ordering::Relaxed);
         drop(core);
         if unconfirmed_refused > 0 {
             self.refused_unconfirmed
@@ -207,6 +211,7 @@ impl Node {
             snapshot_ms: AtomicU64::new(0),
             moved: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
+            reads_bodies: AtomicBool::new(false),
             broken: OnceLock::new(),
         });
         let epoch = recovered.epoch;

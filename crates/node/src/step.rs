@@ -14,7 +14,7 @@ use std::{
 use broker::{BodyAt, Broker, Change, Content, Context, Decision, Effect, Fetch, RecordKind, Wait};
 use bytes::Bytes;
 use journal::{Journal, Stage};
-use message::{Message, StoredId, Timestamp, VhostId};
+use message::{Message, PolicyBody, StoredId, Timestamp, VhostId};
 use rustc_hash::FxHashMap;
 use session::{
     CloseReason, Command, Event, Operation, Peer, PublishOutcome, Refusal, RefusalKind, SessionId,
@@ -56,6 +56,29 @@ pub(crate) struct Wanted {
     pub(crate) id: StoredId,
     /// Not before this batch is committed.
     pub(crate) wait: u64,
+}
+
+/// The messages of a command that may reach the root space.
+pub(crate) fn each_message<'a>(command: &'a Command, mut each: impl FnMut(&'a Arc<Message>)) {
+    let mut one = |publish: &'a session::Publish| {
+        if matches!(
+            publish.message.address.kind,
+            message::Kind::Topic | message::Kind::Exchange
+        ) {
+            each(&publish.message);
+        }
+    };
+    match command {
+        Command::Publish(publish) => one(publish),
+        Command::Transact(transact) => {
+            for operation in &transact.operations {
+                if let Operation::Publish(publish) = operation {
+                    one(publish);
+                }
+            }
+        }
+        _ => {}
+    }
 }
 
 /// What the lock holds.
@@ -133,6 +156,10 @@ pub(crate) struct Heads {
     by_message: Vec<(Arc<Message>, std::ops::Range<usize>)>,
     /// Where the last one was found: they are asked for in the order in which they were added.
     found: Cell<usize>,
+    /// Bodies, read for filter policies.
+    bodies: Vec<(Arc<Message>, PolicyBody)>,
+    /// The next one.
+    body: Cell<usize>,
 }
 
 impl Heads {
@@ -141,6 +168,8 @@ impl Heads {
         self.bytes.clear();
         self.by_message.clear();
         self.found.set(0);
+        self.bodies.clear();
+        self.body.set(0);
     }
 
     /// Gives back what only uncommonly long heads needed.
@@ -155,6 +184,36 @@ impl Heads {
         message::encode_head(message, &mut self.bytes);
         self.by_message
             .push((Arc::clone(message), start..self.bytes.len()));
+    }
+
+    /// Reads a body.
+    pub(crate) fn add_body(&mut self, message: &Arc<Message>) {
+        let body = PolicyBody::read(&message.body);
+        self.bodies.push((Arc::clone(message), body));
+    }
+
+    /// The bodies of a command's messages, which were added one after the other.
+    fn bodies_of(&self, command: &Command) -> &[(Arc<Message>, PolicyBody)] {
+        let mut first = None;
+        let mut count = 0;
+        if !self.bodies.is_empty() {
+            each_message(command, |message| {
+                first.get_or_insert(message);
+                count += 1;
+            });
+        }
+        let ahead = &self.bodies[self.body.get()..];
+        let found = first.and_then(|first| {
+            let at = ahead
+                .iter()
+                .position(|(known, _)| Arc::ptr_eq(known, first))?;
+            ahead.get(at..at + count).map(|found| (at, found))
+        });
+        let Some((at, found)) = found else {
+            return &[];
+        };
+        self.body.set(self.body.get() + at + count);
+        found
     }
 
     fn find(&self, message: &Arc<Message>) -> Option<&[u8]> {
@@ -214,7 +273,8 @@ impl Core {
         decision.clear();
         let broker = &self.broker;
         let decided = catch_unwind(AssertUnwindSafe(|| {
-            broker.decide(from, command, &context, &mut decision)
+            let bodies = step.heads.bodies_of(command);
+            broker.decide_with(from, command, bodies, &context, &mut decision)
         }));
         if decided.is_err() {
             decision.clear();

@@ -1,8 +1,11 @@
 //! A decision in the making: what it has already promised counts when the next step of the same command is decided.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use message::{Name, Timestamp, VhostId};
+use message::{Message, Name, PolicyBody, Timestamp, VhostId};
 use rustc_hash::FxHashMap;
 use session::{Event, Lane, QueueId, SessionId, ShardNo, StreamId};
 use smallvec::SmallVec;
@@ -30,6 +33,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) now: Timestamp,
     pub(crate) random: u64,
     out: &'a mut Decision,
+    /// Bodies that were read before.
+    pub(crate) bodies: &'a [(Arc<Message>, PolicyBody)],
     added: SmallVec<[(QueueId, Added); 4]>,
     /// Where the queues of `added` are, once there are more than a few.
     added_at: FxHashMap<QueueId, usize>,
@@ -64,6 +69,7 @@ impl<'a> Draft<'a> {
             now: cx.now,
             random: cx.random,
             out,
+            bodies: &[],
             added: SmallVec::new(),
             added_at: FxHashMap::default(),
             gone: BTreeSet::new(),

@@ -42,6 +42,9 @@ mod tick;
 mod topic;
 mod transact;
 
+use std::sync::Arc;
+
+use message::{Message, PolicyBody};
 use session::{Command, Event, Lane, Refusal, RefusalKind, Secret, SessionId, Token};
 
 use crate::{
@@ -59,7 +62,20 @@ pub use topic::SubscriptionPlace;
 impl Broker {
     /// Decides a command of a connection that has been attached. `Authenticate` is not for the core.
     pub fn decide(&self, from: SessionId, command: &Command, cx: &Context, out: &mut Decision) {
+        self.decide_with(from, command, &[], cx, out);
+    }
+
+    /// The same, with bodies of its messages that have been read for filter policies.
+    pub fn decide_with(
+        &self,
+        from: SessionId,
+        command: &Command,
+        bodies: &[(Arc<Message>, PolicyBody)],
+        cx: &Context,
+        out: &mut Decision,
+    ) {
         let mut draft = Draft::new(cx, out);
+        draft.bodies = bodies;
         if self.attached(from).is_none() {
             return;
         }
@@ -165,7 +181,7 @@ impl Broker {
     /// Makes sure that these virtual hosts exist. `/` is always the first and has number 0.
     pub fn decide_vhosts(&self, names: &[&str], cx: &Context, out: &mut Decision) {
         let mut draft = Draft::new(cx, out);
-        let mut new: Vec<std::sync::Arc<str>> = Vec::new();
+        let mut new: Vec<Arc<str>> = Vec::new();
         for name in std::iter::once(&"/").chain(names) {
             let room = ((self.durable.vhosts.len() + new.len()) as u64) < self.config.vhosts_max;
             if self.vhost(name).is_none() && !new.iter().any(|known| &**known == *name) && room {

@@ -20,9 +20,9 @@ use std::{
 
 use bytes::Bytes;
 use md5::{Digest, Md5};
-use message::{Filter, Levels, Name, Pattern, Reader, VhostId};
+use message::{Filter, Levels, Name, Pattern, Policy, Reader, VhostId};
 use rustc_hash::FxHashMap;
-use session::{SubscriptionId, SubscriptionTarget, Via};
+use session::{PolicyScope, SubscriptionId, SubscriptionTarget, Via};
 
 pub(crate) use change::{Numbered, Subscribed, TopicDeclared, TopicDeleted, TopicNo, Unsubscribed};
 pub(crate) use template::KeyTemplate;
@@ -60,6 +60,32 @@ pub(crate) enum At {
     Named(Arc<str>),
 }
 
+/// Which messages pass a subscription.
+#[derive(Clone, Debug)]
+pub(crate) enum Filtering {
+    All,
+    /// Those whose properties do.
+    Attributes(Box<Policy>),
+    /// Those whose bodies do.
+    Body(Box<Policy>),
+    /// None: its policy was written by a program that knew more of them.
+    Nothing,
+}
+
+impl Filtering {
+    fn new(policy: &Option<(Bytes, PolicyScope)>) -> Self {
+        match policy {
+            None => Self::All,
+            Some((text, PolicyScope::Attributes)) => {
+                Policy::of_attributes(text).map_or(Self::Nothing, |it| Self::Attributes(it.into()))
+            }
+            Some((text, PolicyScope::Body)) => {
+                Policy::of_body(text).map_or(Self::Nothing, |it| Self::Body(it.into()))
+            }
+        }
+    }
+}
+
 /// A subscription.
 #[derive(Clone, Debug)]
 pub(crate) struct Subscription {
@@ -71,6 +97,7 @@ pub(crate) struct Subscription {
     /// What deliveries say. `None`: nothing.
     pub(crate) via: Option<Arc<Via>>,
     pub(crate) place: Place,
+    pub(crate) filtering: Filtering,
     /// All of it, as in its record.
     whole: Box<[u8]>,
 }
@@ -105,6 +132,8 @@ pub(crate) struct Topics {
     /// By a hash of what tells them apart.
     identities: BTreeSet<(TopicNo, u64, SubscriptionId)>,
     tries: BTreeMap<VhostId, Trie<SubscriptionId>>,
+    /// Subscriptions with policies that look at bodies.
+    pub(crate) of_bodies: u64,
     /// Topics that are deleted and still have subscriptions.
     doomed: BTreeSet<TopicNo>,
 }
@@ -404,14 +433,21 @@ impl Topics {
             dead_letters: it.settings.dead_letter.is_some(),
             via,
             place,
+            filtering: Filtering::new(&it.settings.policy),
             whole: whole.into_boxed_slice(),
         };
+        if matches!(subscription.filtering, Filtering::Body(_)) {
+            self.of_bodies += 1;
+        }
         self.subscriptions.insert(id, Box::new(subscription));
     }
 
     /// Takes a subscription out of every index.
     fn forget(&mut self, id: SubscriptionId) -> Option<Box<Subscription>> {
         let known = self.subscriptions.remove(&id)?;
+        if matches!(known.filtering, Filtering::Body(_)) {
+            self.of_bodies -= 1;
+        }
         let it = known.whole();
         if let Some(number) = known.topic {
             if let Some(topic) = self.topics.get_mut(&number) {

@@ -29,11 +29,7 @@ impl Policy {
     /// Whether a message with these properties passes. A name that repeats is a list of its values; bytes are not looked at.
     #[must_use]
     pub fn passes_properties(&self, properties: &Properties) -> bool {
-        let of = |name: &str, each: &mut dyn FnMut(&Value)| {
-            let named = properties.0.iter().filter(|(known, _)| *known == name);
-            named.for_each(|(_, value)| each(value));
-        };
-        passes_flat(&self.0, &of)
+        passes_flat(&self.0, properties)
     }
 
     /// Whether a message with that body passes.
@@ -47,18 +43,22 @@ impl Policy {
     }
 }
 
-fn passes_flat(fields: &Fields, of: &dyn Fn(&str, &mut dyn FnMut(&Value))) -> bool {
+fn passes_flat(fields: &Fields, properties: &Properties) -> bool {
     fields.keys.iter().all(|(name, test)| match test {
         Test::Rules(rules) => {
             let mut found = Found::new(rules);
-            of(name, &mut |value| found.add(value));
+            let named = properties
+                .0
+                .iter()
+                .filter(|(known, _)| *known == name.as_bytes());
+            named.for_each(|(_, value)| found.add(value));
             found.passes()
         }
         Test::Below(_) => false,
     }) && fields
         .any_of
         .iter()
-        .all(|any| any.iter().any(|fields| passes_flat(fields, of)))
+        .all(|any| any.iter().any(|fields| passes_flat(fields, properties)))
 }
 
 /// Of a list one element must satisfy everything.

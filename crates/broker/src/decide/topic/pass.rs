@@ -6,9 +6,9 @@
 //! A FIFO topic object looks at what is published at its address, through whichever door: a repeat is confirmed and reaches
 //! nobody. What comes to the address over bindings between exchanges, or as a dead letter, passes without a number.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
-use message::{Address, Kind as AddressKind, Levels, Message, Value, VhostId};
+use message::{Address, Kind as AddressKind, Levels, Message, PolicyBody, Value, VhostId};
 use session::{
     Death, DeathReason, DeliveryId, Original, QueueId, RefusalKind, SubscriptionId, Via,
 };
@@ -28,7 +28,7 @@ use crate::{
     },
     queue::Rare,
     stream::RecordEntrant,
-    topic::{At, Numbered, Place, Subscription},
+    topic::{At, Filtering, Numbered, Place, Subscription},
 };
 
 /// What FIFO topic objects make of a publish.
@@ -116,10 +116,16 @@ impl Broker {
         through: &mut Through,
         draft: &mut Draft<'_>,
     ) {
+        let mut body = None;
+        let mut filtered = 0;
         for (id, key) in matched {
             let Some(it) = self.durable.topics.subscription(*id) else {
                 continue;
             };
+            if !passes(&it.filtering, incoming.message, &mut body, draft) {
+                filtered += 1;
+                continue;
+            }
             through.passed += 1;
             let rare = Rare {
                 via: it.via.as_ref().map(|via| numbered_via(it, via, numbered)),
@@ -173,6 +179,9 @@ impl Broker {
             if let Some(reason) = refused {
                 self.dead_letter_through(it, reason, &within, through, draft);
             }
+        }
+        if filtered > 0 {
+            draft.count(Tally::Filtered, filtered);
         }
     }
 
@@ -244,6 +253,30 @@ impl Broker {
             At::Known(vhost) => Some(*vhost),
             At::Named(name) => self.vhost(name),
         }
+    }
+}
+
+/// Whether a policy lets a message pass. Its body is read once, and not at all where that was done before the lock was taken.
+fn passes<'a>(
+    filtering: &Filtering,
+    message: &Arc<Message>,
+    read: &mut Option<Cow<'a, PolicyBody>>,
+    draft: &Draft<'a>,
+) -> bool {
+    match filtering {
+        Filtering::All => true,
+        Filtering::Nothing => false,
+        Filtering::Attributes(policy) => policy.passes_properties(&message.properties),
+        Filtering::Body(policy) => policy.passes_body(read.get_or_insert_with(|| {
+            let known = draft
+                .bodies
+                .iter()
+                .find(|(known, _)| Arc::ptr_eq(known, message));
+            match known {
+                Some((_, body)) => Cow::Borrowed(body),
+                None => Cow::Owned(PolicyBody::read(&message.body)),
+            }
+        })),
     }
 }
 

@@ -1,9 +1,9 @@
 //! Subscriptions: made, changed, looked at, listed, deleted.
 
 use bytes::Bytes;
-use message::{Filter, Name};
+use message::{Filter, Name, Policy};
 use session::{
-    Event, Lane, ListSubscriptions, NewSubscription, Refusal, RefusalKind, SessionId,
+    Event, Lane, ListSubscriptions, NewSubscription, PolicyScope, Refusal, RefusalKind, SessionId,
     SubscriptionId, SubscriptionInfo, SubscriptionSettings, SubscriptionTarget, SubscriptionTo,
     Token,
 };
@@ -285,11 +285,13 @@ fn compact(it: &Subscribed) -> Subscribed {
 }
 
 fn check_settings(settings: &SubscriptionSettings) -> Result<(), Refusal> {
-    if settings.policy.is_some() {
-        return Err(refusal(
-            RefusalKind::NotImplemented,
-            "filter policies are not built yet",
-        ));
+    let checked = match &settings.policy {
+        None => return Ok(()),
+        Some((text, PolicyScope::Attributes)) => Policy::of_attributes(text),
+        Some((text, PolicyScope::Body)) => Policy::of_body(text),
+    };
+    match checked {
+        Ok(_) => Ok(()),
+        Err(error) => Err(refusal(RefusalKind::InvalidArgument, error.to_string())),
     }
-    Ok(())
 }
