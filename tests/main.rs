@@ -21,6 +21,7 @@
 //! | `permissions.rs` | rules, refusals in each protocol's words, SIGHUP |
 //! | `start_up.rs` | what cannot be served says so in one line |
 //! | `drain.rs` | SIGTERM |
+//! | `admin.rs` | streams and consumer groups by HTTP |
 //! | `http.rs` | health, metrics, WebSocket and its refusals |
 //! | `kinesis.rs` | streams through Kinesis: order through splits, merges and restarts, limits, subscriptions, CBOR |
 //! | `limits.rs` | more than memory, readers that do not read, bodies that are too long, users |
@@ -34,6 +35,7 @@
 )]
 #![forbid(unsafe_code)]
 
+mod admin;
 mod amqp_queues;
 mod amqp_routing;
 mod amqp_words;

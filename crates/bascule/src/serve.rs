@@ -319,6 +319,7 @@ fn http(origins: Origins, doors: &Doors, node: &Arc<Node>, server: &Arc<Server>)
         upgrade_paths: UPGRADE_PATHS,
         origins,
         choose: Box::new(choose),
+        api: (admin::PREFIX, Arc::new(admin::Door)),
         accept_key: websocket::accept_key,
     }
 }

@@ -37,8 +37,9 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
+pub(crate) use self::body::Answer;
 use self::{
-    body::{Answer, Unread, read_body},
+    body::{Unread, read_body},
     drive::{Drive, Step},
 };
 use crate::{
@@ -72,7 +73,7 @@ struct Idle {
 }
 
 /// What the requests of one connection share.
-struct Shared {
+pub(crate) struct Shared {
     exchange: Arc<dyn Exchange>,
     server: Arc<Server>,
     traffic: Arc<Traffic>,
@@ -83,6 +84,17 @@ struct Shared {
 }
 
 impl Shared {
+    pub(crate) fn new(exchange: Arc<dyn Exchange>, seat: &Seat) -> Self {
+        Self {
+            exchange,
+            server: Arc::clone(seat.server()),
+            traffic: Arc::clone(seat.traffic()),
+            peer: seat.peer().clone(),
+            idle: Mutex::default(),
+            count: AtomicU64::new(0),
+        }
+    }
+
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -107,14 +119,7 @@ impl Shared {
 
 /// Serves one socket to its end.
 pub(crate) async fn serve_socket(socket: TcpStream, exchange: Arc<dyn Exchange>, seat: Seat) {
-    let shared = Arc::new(Shared {
-        exchange,
-        server: Arc::clone(seat.server()),
-        traffic: Arc::clone(seat.traffic()),
-        peer: seat.peer().clone(),
-        idle: Mutex::default(),
-        count: AtomicU64::new(0),
-    });
+    let shared = Arc::new(Shared::new(exchange, &seat));
     let limits = seat.limits();
     let patience = Duration::from_millis(limits.http_idle_timeout_ms);
     let Some(is_http2) = speaks_http2(&socket, Instant::now() + patience).await else {
@@ -212,7 +217,7 @@ async fn serve_http2(io: TokioIo<Patient<TcpStream>>, shared: Arc<Shared>, mut s
 }
 
 /// Answers one request.
-async fn answer(
+pub(crate) async fn answer(
     shared: Arc<Shared>,
     request: Request<Incoming>,
 ) -> Result<Response<Answer>, Infallible> {

@@ -6,18 +6,19 @@
 //! | `GET /health/ready` | 200 or 503, and the node's role: `{"role":"active"}` |
 //! | `GET /metrics` | Prometheus text |
 //! | `GET` on an upgrade path | 101, and the connection loop takes over; 426 without an upgrade |
-//! | a body | 413; another method: 405; another path: 404 |
+//! | what begins as the API does | the API's ([`Http::api`]) |
+//! | elsewhere a body | 413; another method: 405; another path: 404 |
 //!
-//! hyper parses and times the requests; every answer is at hand at once, so a connection has one task here too. When it is
-//! upgraded, hyper gives the socket back and a fresh, smaller task serves it.
-//! Not here: WebSocket frames (the session that the binary makes wraps the protocol), and anything that needs a login.
+//! hyper parses and times the requests. A connection has one task here too: the answers that are not at hand at once are driven
+//! where hyper polls them. When it is upgraded, hyper gives the socket back and a fresh, smaller task serves it.
+//! Not here: WebSocket frames (the session that the binary makes wraps the protocol), and what the API says.
 
 mod patience;
 mod upgrade;
 
 use std::{
     convert::Infallible,
-    future::{poll_fn, ready},
+    future::poll_fn,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::Poll,
@@ -25,7 +26,6 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Body, Incoming},
@@ -34,7 +34,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use session::{Link, Peer, Session};
+use session::{Exchange, Link, Peer, Session};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -43,14 +43,14 @@ use tokio::{
 pub(crate) use patience::Patient;
 pub use upgrade::Origins;
 
-use crate::{Limits, Seat, Server, Traffic, serve_connection, server::Phase};
+use crate::{Limits, Seat, Server, Traffic, exchange, serve_connection, server::Phase};
 
 /// Header lines of a request.
 const HEADERS_MAX: usize = 100;
 /// Bytes of a refused body that are read and thrown away, so that the answer arrives.
 const LINGER_LEN_MAX: usize = 256 * 1024;
 
-type Answer = Response<Full<Bytes>>;
+type Answer = Response<exchange::Answer>;
 
 /// What the node says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +100,8 @@ pub struct Http {
     pub origins: Origins,
     /// Chooses the subprotocol and makes the session.
     pub choose: Choose,
+    /// What paths of the API start with, and what answers them.
+    pub api: (&'static str, Arc<dyn Exchange>),
     /// `Sec-WebSocket-Accept` for a `Sec-WebSocket-Key` (RFC 6455, 4.2.2).
     pub accept_key: fn(&str) -> String,
 }
@@ -116,15 +118,26 @@ type Slot = Arc<Mutex<Option<Granted>>>;
 /// Serves HTTP on one socket, and whatever it is upgraded to.
 pub(crate) async fn serve_socket(socket: TcpStream, http: Arc<Http>, mut seat: Seat) {
     let slot = Slot::default();
-    let door = Door {
+    let requests = Arc::new(exchange::Shared::new(Arc::clone(&http.api.1), &seat));
+    let door = Arc::new(Door {
         http,
         server: Arc::clone(seat.server()),
         traffic: Arc::clone(seat.traffic()),
         peer: seat.peer().clone(),
         granted: Arc::clone(&slot),
-    };
+    });
     let stall = Duration::from_millis(seat.limits().stall_timeout_ms);
-    let service = service_fn(move |request| ready(Ok::<_, Infallible>(door.answer(&request))));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (door, requests) = (Arc::clone(&door), Arc::clone(&requests));
+        // hyper gives the socket back of a service that can be moved only.
+        Box::pin(async move {
+            if request.uri().path().starts_with(door.http.api.0) {
+                exchange::answer(requests, request).await
+            } else {
+                Ok::<_, Infallible>(door.answer(&request))
+            }
+        })
+    });
     let mut connection = builder(seat.limits()).serve_connection(
         TokioIo::new(Patient::new(socket, stall, Arc::clone(seat.traffic()))),
         service,
@@ -218,7 +231,7 @@ impl Door {
             "/health/live" => json(StatusCode::OK, r#"{"status":"live"}"#.into()),
             "/health/ready" => self.ready(),
             "/metrics" => {
-                let mut answer = Response::new(Full::from((self.http.metrics)()));
+                let mut answer = whole((self.http.metrics)());
                 set(
                     &mut answer,
                     header::CONTENT_TYPE,
@@ -268,7 +281,7 @@ impl Door {
                 "no more connections are taken",
             );
         };
-        let mut answer = Response::new(Full::default());
+        let mut answer = whole(Bytes::new());
         *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         set(&mut answer, header::UPGRADE, "websocket");
         set(&mut answer, header::CONNECTION, "Upgrade");
@@ -289,8 +302,12 @@ impl Door {
     }
 }
 
+fn whole(body: impl Into<Bytes>) -> Answer {
+    Response::new(exchange::Answer::whole(body.into()))
+}
+
 fn text(status: StatusCode, words: &str) -> Answer {
-    let mut answer = Response::new(Full::from(format!("{words}\n")));
+    let mut answer = whole(format!("{words}\n"));
     *answer.status_mut() = status;
     set(
         &mut answer,
@@ -301,7 +318,7 @@ fn text(status: StatusCode, words: &str) -> Answer {
 }
 
 fn json(status: StatusCode, body: String) -> Answer {
-    let mut answer = Response::new(Full::from(body));
+    let mut answer = whole(body);
     *answer.status_mut() = status;
     set(&mut answer, header::CONTENT_TYPE, "application/json");
     set(&mut answer, header::CACHE_CONTROL, "no-store");

@@ -21,16 +21,21 @@
 //! |---|---|
 //! | `request.rs` | [`Request`]: paths, queries, bodies |
 //! | `streams.rs`, `groups.rs` | the operations |
+//! | `door.rs` | [`Door`]: HTTP heads, Basic logins |
 //! | `reply.rs` | [`Reply`], refusals as statuses, what is shown |
 //!
-//! Not here: HTTP itself and who is asked for a password; queues, exchanges and users.
+//! A login is HTTP Basic; without one it is anonymous, which is for who may be so by `auth.anonymous` (`admin`).
+//!
+//! Not here: sockets; queues, exchanges and users.
 #![forbid(unsafe_code)]
 
+mod door;
 mod groups;
 mod reply;
 mod request;
 mod streams;
 
+pub use door::Door;
 pub use reply::Reply;
 pub use request::Request;
 

@@ -1,8 +1,7 @@
 //! Streams: listed, made, shown, deleted, read.
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use message::{Name, Timestamp};
+use message::{Name, Timestamp, base64};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use session::{
@@ -200,7 +199,7 @@ fn show_records(read: &Records) -> Value {
             });
             let (name, body) = match std::str::from_utf8(&record.message.body) {
                 Ok(body) => ("text", body.to_owned()),
-                Err(_) => ("base64", BASE64_STANDARD.encode(&record.message.body)),
+                Err(_) => ("base64", base64::encode(&record.message.body)),
             };
             shown[name] = Value::String(body);
             shown

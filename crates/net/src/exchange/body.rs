@@ -93,14 +93,14 @@ impl Drop for Held<'_> {
 }
 
 /// The body of an answer.
-pub(super) struct Answer {
+pub(crate) struct Answer {
     next: Option<Bytes>,
     /// What makes the rest.
     drive: Option<Box<Drive>>,
 }
 
 impl Answer {
-    pub(super) const fn whole(bytes: Bytes) -> Self {
+    pub(crate) const fn whole(bytes: Bytes) -> Self {
         Self {
             next: Some(bytes),
             drive: None,

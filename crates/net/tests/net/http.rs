@@ -2,13 +2,26 @@
 
 use std::{future::ready, net::SocketAddr, sync::Arc, time::Duration};
 
+use http::{Response, request::Parts};
+use message::Timestamp;
 use net::{Health, Http, Limits, Listener, Origins, Server, UpgradeRefusal, Upgraded};
+use session::{Begun, Exchange, Peer, Reply};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
 use crate::toys::{Toy, ToyPort};
+
+/// Says that it was asked.
+struct NoApi;
+
+impl Exchange for NoApi {
+    fn begin(&self, head: Parts, _: &Peer, _: Timestamp) -> Result<Begun, Reply> {
+        let said = format!("the api was asked for {}", head.uri.path());
+        Err(Reply::Head(Box::new(Response::new(said.into()))))
+    }
+}
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
@@ -29,6 +42,7 @@ fn start(ready: bool, limits: Limits) -> (SocketAddr, Arc<Server>) {
                 session: Box::new(Toy::new()),
             }),
         }),
+        api: ("/api/", Arc::new(NoApi)),
         accept_key: |key| format!("accepted-{key}"),
     };
     let listener = Listener::bind("http", "127.0.0.1:0").expect("a free port");
@@ -78,6 +92,8 @@ async fn health_and_metrics() {
         (standby, "/health/ready?x=1", 503, r#"{"role":"standby"}"#),
         (active, "/metrics", 200, "up 1\n"),
         (active, "/nothing", 404, "nothing is here\n"),
+        (active, "/api", 404, "nothing is here\n"),
+        (active, "/api/x?y", 200, "the api was asked for /api/x"),
     ] {
         let answer = ask(address, &get(path)).await;
         assert!(

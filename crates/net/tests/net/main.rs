@@ -7,6 +7,7 @@
 
 mod connection;
 mod drain;
+mod exchange;
 mod http;
 mod listener;
 mod random;

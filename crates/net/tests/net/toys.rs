@@ -156,6 +156,16 @@ impl Port for ToyPort {
     }
 }
 
+/// Waits until there is something.
+pub(crate) async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 /// What a toy session was told, in order.
 pub(crate) type Log = Arc<Mutex<Vec<String>>>;
 
