@@ -10,6 +10,7 @@ mod listeners;
 mod load;
 mod parts;
 mod sections;
+mod sns;
 mod suggest;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ pub(crate) use self::{
     listeners::{Listeners, Place, loopback},
     load::ConfigError,
     sections::{Amqp, Journal, Limits, Log, LogFormat, Memory, Mqtt, Stomp, WebSocket},
+    sns::{Email, Gateway, MailSecurity, Sns},
 };
 
 /// The defaults with their explanations, as `bascule config default` prints them.
@@ -43,6 +45,7 @@ pub(crate) struct Config {
     pub(crate) amqp: Amqp,
     pub(crate) stomp: Stomp,
     pub(crate) aws: Aws,
+    pub(crate) sns: Sns,
     pub(crate) websocket: WebSocket,
     pub(crate) log: Log,
 }
@@ -61,6 +64,7 @@ impl Default for Config {
             amqp: Amqp::default(),
             stomp: Stomp::default(),
             aws: Aws::default(),
+            sns: Sns::default(),
             websocket: WebSocket::default(),
             log: Log::default(),
         }

@@ -13,9 +13,10 @@ use bytes::BytesMut;
 use message::Timestamp;
 use net::{Offer, UpgradeRefusal, Upgraded};
 use session::{Close, Event, Output, Session};
+use sns::Signing;
 use websocket::{Kind, Protocol, Sniff, WebSocket, choose_subprotocol};
 
-use crate::config::Config;
+use crate::{config::Config, deliver};
 
 /// Where WebSocket is spoken.
 pub(crate) const UPGRADE_PATHS: &[&str] = &["/", "/ws", "/mqtt", "/stomp", "/amqp"];
@@ -27,7 +28,11 @@ const STREAM_REQUEST_LEN_MAX: usize = 15 << 20;
 /// The same for a message of a queue or topic, beside thrice its length: percent-encoding makes three bytes of one.
 const MESSAGE_ROOM: usize = 256 * 1024;
 
-fn aws_endpoint(config: &Config, seed: [u8; 32]) -> Endpoint {
+fn aws_endpoint(config: &Config, seed: [u8; 32], signing: &Arc<Signing>) -> Endpoint {
+    let settings = aws::Settings {
+        signer: Some(signing.signer()),
+        ..config.for_aws()
+    };
     let message = config.aws.message_bytes_max as usize * 3 + MESSAGE_ROOM;
     let serve = |service, label, body_len_max| Served {
         service,
@@ -42,7 +47,7 @@ fn aws_endpoint(config: &Config, seed: [u8; 32]) -> Endpoint {
         ],
         keys: config.access_keys(),
         any_user: config.any_user(),
-        settings: Arc::new(config.for_aws()),
+        settings: Arc::new(settings),
         seed,
     })
 }
@@ -55,12 +60,15 @@ pub(crate) struct Doors {
     stomp: Arc<stomp::Config>,
     websocket: websocket::Config,
     aws: Endpoint,
+    signing: Arc<Signing>,
+    sns_counters: Arc<deliver::Counters>,
     login_timeout_ms: u64,
 }
 
 impl Doors {
     /// `seed`: random, and of this process alone.
     pub(crate) fn new(config: &Config, seed: [u8; 32]) -> Self {
+        let signing = Arc::default();
         let len_max = config.limits.message_bytes_max as usize + HEAD_ROOM;
         Self {
             mqtt: Arc::new(config.for_mqtt()),
@@ -71,7 +79,9 @@ impl Doors {
                 frame_len_max: len_max,
                 login_len_max: config.limits.login_bytes_max as usize,
             },
-            aws: aws_endpoint(config, seed),
+            aws: aws_endpoint(config, seed, &signing),
+            signing,
+            sns_counters: Arc::default(),
             login_timeout_ms: config.limits.login_timeout_ms,
         }
     }
@@ -79,6 +89,16 @@ impl Doors {
     /// The AWS door.
     pub(crate) const fn aws(&self) -> &Endpoint {
         &self.aws
+    }
+
+    /// Signs notifications of SNS.
+    pub(crate) const fn signing(&self) -> &Arc<Signing> {
+        &self.signing
+    }
+
+    /// What delivery to endpoints of SNS counts.
+    pub(crate) const fn sns_counters(&self) -> &Arc<deliver::Counters> {
+        &self.sns_counters
     }
 
     /// What the MQTT sessions count.

@@ -24,6 +24,7 @@
 mod cli;
 mod client;
 mod config;
+mod deliver;
 mod descriptors;
 mod doors;
 mod failure;

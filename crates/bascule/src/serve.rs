@@ -28,6 +28,7 @@ use websocket::Protocol;
 use crate::{
     cli::Sources,
     config::{Config, Place, loopback},
+    deliver::Deliverer,
     descriptors,
     doors::{Doors, UPGRADE_PATHS},
     failure::Failure,
@@ -86,6 +87,13 @@ async fn run(config: &Config, sources: &Sources, wished: u64) -> Result<(), Fail
     fill_random(&mut seed).map_err(Failure::setup)?;
     let doors = Doors::new(config, seed);
     open(&doors, origins, listeners, &node, &server);
+    let deliverer = Deliverer::new(
+        Arc::clone(&node) as _,
+        config.sns.clone(),
+        Arc::clone(doors.signing()),
+        Arc::clone(doors.sns_counters()),
+    );
+    tokio::spawn(deliverer.run());
     if config.mqtt.sys_interval_s > 0
         && let Some(vhost) = config.auth.vhosts.first()
     {
@@ -306,6 +314,7 @@ fn http(origins: Origins, doors: &Doors, node: &Arc<Node>, server: &Arc<Server>)
             mqtt_metrics(doors.mqtt_counters(), &mut text);
             stomp_metrics(doors.stomp_counters(), &mut text);
             aws_metrics(doors.aws(), &mut text);
+            doors.sns_counters().write(&mut text);
             text
         }
     };

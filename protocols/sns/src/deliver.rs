@@ -730,6 +730,12 @@ pub fn phones() -> Name {
     Bytes::from_static(names::SMS.as_bytes())
 }
 
+/// What makes that object where there is none.
+#[must_use]
+pub fn make_phones() -> session::TopicTo {
+    sms::create()
+}
+
 /// What is known of phone numbers, once a number has opted out.
 pub fn opt_out(notes: &mut Notes, number: &str) {
     sms::opt_out(notes, number);

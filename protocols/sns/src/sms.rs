@@ -43,6 +43,15 @@ fn object() -> Bytes {
     Bytes::from_static(names::SMS.as_bytes())
 }
 
+/// Makes the object.
+pub(crate) fn create() -> TopicTo {
+    TopicTo::Create {
+        address: Levels::collect([OURS, "sms"]).expect("two short levels"),
+        fifo: None,
+        notes: Notes::new(),
+    }
+}
+
 fn absent() -> ApiError {
     faults::internal("what is known of phone numbers is gone")
 }
@@ -69,12 +78,7 @@ fn change(
     then: impl FnOnce() -> Run + Send + 'static,
 ) -> Run {
     let refused = refused_as(call, operation, names::SMS, absent);
-    let create = TopicTo::Create {
-        address: Levels::collect([OURS, "sms"]).expect("two short levels"),
-        fifo: None,
-        notes: Notes::new(),
-    };
-    topic(object(), create, move |made| {
+    topic(object(), create(), move |made| {
         if let Err(refusal) = made
             && refusal.kind != RefusalKind::Inequivalent
         {

@@ -250,6 +250,7 @@ impl Config {
                 Manners::Standard => aws::Manners::Standard,
                 Manners::Moto => aws::Manners::Moto,
             },
+            sns: self.for_sns(),
             ..aws::Settings::default()
         }
     }

@@ -75,6 +75,7 @@ impl Config {
         }
         self.listeners.check()?;
         self.check_aws()?;
+        self.check_sns()?;
         self.auth.check().map_err(ConfigError::Auth)
     }
 
@@ -89,6 +90,7 @@ impl Config {
             amqp,
             stomp,
             aws,
+            sns,
             ..
         } = self;
         vec![
@@ -235,6 +237,13 @@ impl Config {
                 KIB..=16 * MIB,
             ),
             ("aws.shards_max", aws.shards_max, 1..=1_000_000),
+            (
+                "sns.request_timeout_ms",
+                sns.request_timeout_ms,
+                100..=50_000,
+            ),
+            ("sns.lane_concurrency", sns.lane_concurrency, 1..=1_000),
+            ("sns.lane_waiting_max", sns.lane_waiting_max, 1..=1_000),
         ]
     }
 }

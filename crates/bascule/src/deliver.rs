@@ -1,0 +1,626 @@
+//! Delivery to endpoints: takes messages out of the queue `$sns`, sends them, and settles them. What is sent, when again and what an
+//! outcome means is decided in `sns::deliver`; here are the sockets and the order of things.
+//!
+//! ```text
+//! $sns ─ pull, under a lease ─► look at the subscription ─► its lane ─► attempt ─► delete | later again | dead-letter queue
+//!   ▲                                                        │ few at a time, so many a second
+//!   └── a lane with too many waiting puts them back ◄────────┘
+//! ```
+//! Everything that must survive is in the queue: a restart or a takeover loses what is in here, the leases lapse, and it comes
+//! again. So everything is sent at least once. One endpoint that is slow or gone fills its own lane and no other.
+
+mod ask;
+mod client;
+mod counters;
+mod lanes;
+mod smtp;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use message::Address;
+use session::{
+    Command, Declare, Delivery, Event, Lane, Lease, Port, Publish, PublishOutcome, Pull, Receipt,
+    ReceiptUse, RefusalKind, Secret, SubscriptionInfo, SubscriptionTo, Token, TopicInfo, TopicTo,
+    UseReceipt,
+};
+use sns::{
+    DELIVERY_QUEUE, DELIVERY_VHOST, Signing,
+    deliver::{
+        self, Dropped, Gone, Known, Needs, Outcome, Plan, Send, Task, Verdict, dead_message, judge,
+    },
+};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+pub(crate) use self::counters::Counters;
+use self::{
+    ask::{Asker, Lost},
+    client::Client,
+    lanes::{Entry, Lanes},
+    smtp::Smtp,
+};
+use crate::config::{Gateway, Sns};
+
+/// How long a message is ours; extended before an attempt that would outlast it.
+const LEASE: Duration = Duration::from_secs(120);
+/// What must be left of it when an attempt begins.
+const LEASE_LEFT_MIN: Duration = Duration::from_secs(60);
+/// Messages in here at a time.
+const WINDOW: usize = 1000;
+/// Bytes of their bodies.
+const WINDOW_BYTES: u64 = 64 << 20;
+/// Messages of one pull.
+const PULL_MAX: u32 = 100;
+/// How long a pull waits for the first.
+const PULL_WAIT_MS: u64 = 10_000;
+/// How long a message stays away whose lane is full, times how often that has happened, at most a minute.
+const PUT_BACK_MS: u64 = 2_000;
+const PUT_BACK_MAX_MS: u64 = 60_000;
+/// Messages whose put-backs are remembered.
+const PUT_BACKS_MAX: usize = 100_000;
+/// How long a message stays away whose dead-letter queue has no room.
+const NO_ROOM_MS: u64 = 30_000;
+/// The pause after something that should not happen.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What delivers.
+pub(crate) struct Deliverer {
+    port: Arc<dyn Port>,
+    settings: Sns,
+    signing: Arc<Signing>,
+    counters: Arc<Counters>,
+}
+
+impl Deliverer {
+    pub(crate) fn new(
+        port: Arc<dyn Port>,
+        settings: Sns,
+        signing: Arc<Signing>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            port,
+            settings,
+            signing,
+            counters,
+        }
+    }
+
+    /// Delivers until the process ends.
+    pub(crate) async fn run(self) {
+        let shared = match self.shared().await {
+            Ok(shared) => Arc::new(shared),
+            Err(error) => {
+                return tracing::error!(%error, "nothing is delivered to endpoints of SNS");
+            }
+        };
+        loop {
+            match Work::new(Arc::clone(&shared)).run().await {
+                Ok(()) => return,
+                Err(Lost) => {
+                    // The node has ended, or has dropped the link; the first is the usual one.
+                    sleep(PAUSE).await;
+                    if shared.links.reopen().await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn shared(self) -> anyhow::Result<Shared> {
+        let links = Links::open(self.port).await?;
+        let main = links.main().await;
+        let (signing, secret) = (Arc::clone(&self.signing), main.secret());
+        tokio::task::spawn_blocking(move || signing.open(&secret)).await?;
+        let made = main
+            .ask(Command::Declare {
+                token: Token(0),
+                lane: Lane(0),
+                declare: Declare::NewQueue {
+                    name: DELIVERY_QUEUE.into(),
+                    attributes: Box::default(),
+                    notes: Vec::new(),
+                    unless_deleted_ms: 0,
+                },
+            })
+            .await?;
+        match made {
+            Event::Refused { refusal, .. } if refusal.kind != RefusalKind::Inequivalent => {
+                anyhow::bail!("failed to make the queue {DELIVERY_QUEUE}: {refusal}");
+            }
+            _ => {}
+        }
+        let client = Client::new(&self.settings)?;
+        Ok(Shared {
+            secret: main.secret(),
+            signer: self.signing.signer(),
+            smtp: Smtp::new(&self.settings),
+            client,
+            links,
+            settings: self.settings,
+            counters: self.counters,
+        })
+    }
+}
+
+/// The links to the core, one a virtual host: each is a part of the broker, for which no rule holds.
+struct Links {
+    port: Arc<dyn Port>,
+    open: tokio::sync::Mutex<HashMap<Arc<str>, Asker>>,
+}
+
+impl Links {
+    async fn open(port: Arc<dyn Port>) -> Result<Self, Lost> {
+        let links = Self {
+            port,
+            open: tokio::sync::Mutex::default(),
+        };
+        links.to(DELIVERY_VHOST).await?;
+        Ok(links)
+    }
+
+    async fn reopen(&self) -> Result<(), Lost> {
+        self.open.lock().await.clear();
+        self.to(DELIVERY_VHOST).await.map(|_| ())
+    }
+
+    async fn to(&self, vhost: &str) -> Result<Asker, Lost> {
+        let mut open = self.open.lock().await;
+        if let Some(asker) = open.get(vhost).filter(|asker| asker.is_open()) {
+            return Ok(asker.clone());
+        }
+        let asker = Asker::open(&*self.port, vhost).await?;
+        open.insert(vhost.into(), asker.clone());
+        Ok(asker)
+    }
+
+    /// That of the queue.
+    async fn main(&self) -> Asker {
+        let mut open = self.open.lock().await;
+        open.entry(DELIVERY_VHOST.into())
+            .or_insert_with(Asker::lost)
+            .clone()
+    }
+}
+
+struct Shared {
+    links: Links,
+    secret: Secret,
+    signer: aws::Signer,
+    client: Client,
+    smtp: Smtp,
+    settings: Sns,
+    counters: Arc<Counters>,
+}
+
+/// A message that has been pulled.
+struct Job {
+    delivery: Delivery,
+    receipt: Receipt,
+    bytes: u64,
+    leased_until: Instant,
+}
+
+/// What has come to an end.
+enum Done {
+    Pulled(Vec<Delivery>),
+    /// It is to be sent, like that.
+    Planned(Box<(Job, Plan)>),
+    /// Nothing is sent, or everything is settled: so many bytes are free.
+    Settled(u64),
+    /// The same, and its lane has room.
+    Attempted(String, u64),
+}
+
+/// One run of the loop.
+struct Work {
+    shared: Arc<Shared>,
+    tasks: JoinSet<Result<Done, Lost>>,
+    lanes: Lanes<(Job, Plan)>,
+    /// By sequence number: how often it was put back because its lane was full. Those receives were no attempts.
+    put_backs: HashMap<u64, u32>,
+    pulling: bool,
+    held: usize,
+    held_bytes: u64,
+}
+
+impl Work {
+    fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            lanes: Lanes::new(
+                shared.settings.lane_concurrency as usize,
+                shared.settings.lane_waiting_max as usize,
+            ),
+            shared,
+            tasks: JoinSet::new(),
+            put_backs: HashMap::new(),
+            pulling: false,
+            held: 0,
+            held_bytes: 0,
+        }
+    }
+
+    async fn run(mut self) -> Result<(), Lost> {
+        loop {
+            self.pull();
+            for (lane, (job, plan)) in self.lanes.due(Instant::now()) {
+                let (shared, attempt) = (Arc::clone(&self.shared), self.attempt_of(&job));
+                self.tasks.spawn(async move {
+                    let bytes = job.bytes;
+                    shared.attempt(&job, &plan, attempt).await?;
+                    Ok(Done::Attempted(lane, bytes))
+                });
+            }
+            self.shared.counters.held(self.held);
+            let next = self.lanes.next_due();
+            let due = async {
+                match next {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => {}
+                done = self.tasks.join_next() => match done {
+                    Some(Ok(done)) => self.done(done?),
+                    // A defect of ours in one delivery: its lease lapses, and it comes again.
+                    Some(Err(error)) => {
+                        tracing::error!(%error, "a delivery to an endpoint failed in an unforeseen way");
+                        self.settled(0);
+                    }
+                    None => sleep(PAUSE).await,
+                },
+            }
+        }
+    }
+
+    /// How often the message has been tried, with this time.
+    fn attempt_of(&self, job: &Job) -> u32 {
+        let put_backs = self.put_backs.get(&job.receipt.qseq).copied();
+        job.delivery
+            .count
+            .saturating_sub(put_backs.unwrap_or(0))
+            .max(1)
+    }
+
+    fn pull(&mut self) {
+        let room = WINDOW.saturating_sub(self.held);
+        let room_bytes = WINDOW_BYTES.saturating_sub(self.held_bytes);
+        if self.pulling || room == 0 || room_bytes == 0 {
+            return;
+        }
+        self.pulling = true;
+        let shared = Arc::clone(&self.shared);
+        let count = PULL_MAX.min(room as u32);
+        self.tasks
+            .spawn(async move { shared.pull(count, room_bytes).await.map(Done::Pulled) });
+    }
+
+    fn settled(&mut self, bytes: u64) {
+        self.held = self.held.saturating_sub(1);
+        self.held_bytes = self.held_bytes.saturating_sub(bytes);
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Pulled(deliveries) => {
+                self.pulling = false;
+                for delivery in deliveries {
+                    let Some(id) = delivery.id else { continue };
+                    let job = Job {
+                        receipt: Receipt {
+                            queue: id.queue,
+                            qseq: id.qseq,
+                            count: delivery.count,
+                        },
+                        bytes: delivery.message.body.len() as u64,
+                        leased_until: Instant::now() + LEASE,
+                        delivery,
+                    };
+                    self.held += 1;
+                    self.held_bytes += job.bytes;
+                    let shared = Arc::clone(&self.shared);
+                    self.tasks.spawn(async move { shared.prepare(job).await });
+                }
+            }
+            Done::Planned(planned) => {
+                let (job, plan) = *planned;
+                let entry = Entry {
+                    lane: plan.lane.clone(),
+                    per_second: plan.per_second,
+                    item: (job, plan),
+                };
+                match self.lanes.push(entry) {
+                    Ok(()) => {}
+                    Err((job, _)) => self.put_back(job),
+                }
+            }
+            Done::Settled(bytes) => self.settled(bytes),
+            Done::Attempted(lane, bytes) => {
+                self.lanes.ended(&lane);
+                self.settled(bytes);
+            }
+        }
+    }
+
+    fn put_back(&mut self, job: Job) {
+        if self.put_backs.len() >= PUT_BACKS_MAX {
+            // Whoever was forgotten has had more attempts than it had: fewer are left.
+            self.put_backs.clear();
+        }
+        let times = self.put_backs.entry(job.receipt.qseq).or_insert(0);
+        *times += 1;
+        let ms = (PUT_BACK_MS * u64::from(*times)).min(PUT_BACK_MAX_MS);
+        self.shared.counters.put_back();
+        let shared = Arc::clone(&self.shared);
+        self.tasks.spawn(async move {
+            shared
+                .use_receipt(&job, ReceiptUse::Visibility { ms })
+                .await?;
+            Ok(Done::Settled(job.bytes))
+        });
+    }
+}
+
+impl Shared {
+    async fn pull(&self, count: u32, bytes_max: u64) -> Result<Vec<Delivery>, Lost> {
+        let pull = Pull {
+            token: Token(0),
+            lane: Lane(0),
+            queue: DELIVERY_QUEUE.into(),
+            count,
+            lease: Lease::Ms(LEASE.as_millis() as u64),
+            wait_ms: PULL_WAIT_MS,
+            out_max: None,
+            bytes_max: Some(bytes_max),
+            attempt: None,
+        };
+        match self.links.main().await.ask(Command::Pull(pull)).await? {
+            Event::Pulled { deliveries, .. } => Ok(deliveries),
+            Event::Refused { refusal, .. } => {
+                tracing::warn!(%refusal, "failed to take messages for endpoints");
+                sleep(PAUSE).await;
+                Ok(Vec::new())
+            }
+            _ => Err(Lost),
+        }
+    }
+
+    /// Settles by receipt. `false`: the message is not ours any more.
+    async fn use_receipt(&self, job: &Job, to: ReceiptUse) -> Result<bool, Lost> {
+        let command = Command::UseReceipt(UseReceipt {
+            token: Token(0),
+            lane: Lane(0),
+            receipt: job.receipt,
+            to,
+        });
+        let event = self.links.main().await.ask(command).await?;
+        Ok(!matches!(event, Event::Refused { .. }))
+    }
+
+    async fn inspect(&self, id: session::SubscriptionId) -> Result<Option<SubscriptionInfo>, Lost> {
+        let command = Command::Subscription {
+            token: Token(0),
+            lane: Lane(0),
+            to: Box::new(SubscriptionTo::Inspect { id }),
+        };
+        Ok(match self.links.main().await.ask(command).await? {
+            Event::Subscription { subscription, .. } => Some(*subscription),
+            _ => None,
+        })
+    }
+
+    async fn topic(&self, vhost: &str, name: message::Name) -> Result<Option<TopicInfo>, Lost> {
+        let command = Command::Topic {
+            token: Token(0),
+            lane: Lane(0),
+            name,
+            to: Box::new(TopicTo::Inspect),
+        };
+        Ok(match self.links.to(vhost).await?.ask(command).await? {
+            Event::Topic { topic, .. } => Some(*topic),
+            _ => None,
+        })
+    }
+
+    /// Finds out what is to be sent.
+    async fn prepare(&self, job: Job) -> Result<Done, Lost> {
+        let planned = match Task::of(&job.delivery, &self.secret) {
+            Some(task) => self.plan(&task, &job.delivery).await?,
+            None => Err(Dropped::Forged),
+        };
+        match planned {
+            Ok(plan) => Ok(Done::Planned(Box::new((job, plan)))),
+            Err(why) => {
+                self.counters.dropped(why);
+                tracing::debug!(?why, "a message for an endpoint is not sent");
+                self.use_receipt(&job, ReceiptUse::Delete).await?;
+                Ok(Done::Settled(job.bytes))
+            }
+        }
+    }
+
+    async fn plan(&self, task: &Task, delivery: &Delivery) -> Result<Result<Plan, Dropped>, Lost> {
+        let (mut subscription, mut topic) = (None, None);
+        match task.needs(delivery) {
+            Needs::Nothing => {}
+            Needs::Subscription(id) => {
+                subscription = self.inspect(id).await?;
+                if let Some(found) = &subscription
+                    && let Some(name) = found.topic.clone()
+                {
+                    topic = self.topic(&found.vhost, name).await?;
+                }
+            }
+            Needs::Phones(vhost, name) => topic = self.topic(&vhost, name).await?,
+        }
+        let known = Known {
+            subscription: subscription.as_ref(),
+            topic: topic.as_ref(),
+            secret: self.secret,
+            signer: Some(&self.signer),
+            mail_from: &self.settings.email_from,
+        };
+        // A subscription of an endpoint of a platform application: that is looked at too.
+        if let Some(through) = &subscription
+            && let Some(endpoint) = deliver::pushed_through(through)
+        {
+            return Ok(match self.inspect(endpoint).await? {
+                Some(endpoint) => deliver::plan_push(delivery, through, &endpoint, &known),
+                None => Err(Dropped::Gone),
+            });
+        }
+        Ok(task.plan(delivery, &known))
+    }
+
+    /// One attempt, and what follows from it.
+    async fn attempt(&self, job: &Job, plan: &Plan, attempt: u32) -> Result<(), Lost> {
+        let left = job.leased_until.saturating_duration_since(Instant::now());
+        if left < LEASE_LEFT_MIN {
+            let ms = LEASE.as_millis() as u64;
+            if !self.use_receipt(job, ReceiptUse::Visibility { ms }).await? {
+                // It has waited too long in here and comes again.
+                return Ok(());
+            }
+        }
+        let limit = Duration::from_millis(self.settings.request_timeout_ms);
+        let outcome = timeout(limit, self.send(&plan.send)).await;
+        let outcome = outcome.unwrap_or(Outcome::NoAnswer);
+        let verdict = judge(outcome, attempt, &plan.retries);
+        tracing::debug!(
+            lane = plan.lane,
+            attempt,
+            ?outcome,
+            ?verdict,
+            "sent to an endpoint"
+        );
+        self.counters.attempted(&plan.send, verdict);
+        match verdict {
+            Verdict::Done => {}
+            Verdict::Again(ms) => {
+                let later = ReceiptUse::Visibility { ms };
+                self.use_receipt(job, later).await?;
+                return Ok(());
+            }
+            Verdict::Dead => {}
+            Verdict::Gone => self.note_gone(job, &plan.gone).await?,
+        }
+        let settled = verdict == Verdict::Done || self.give_up(job, plan).await?;
+        let to = if settled {
+            ReceiptUse::Delete
+        } else {
+            ReceiptUse::Visibility { ms: NO_ROOM_MS }
+        };
+        self.use_receipt(job, to).await?;
+        Ok(())
+    }
+
+    async fn send(&self, send: &Send) -> Outcome {
+        match send {
+            Send::Http { url, headers, body } => self.client.endpoint(url, headers, body).await,
+            Send::Mail(mail) => self.smtp.send(mail, &self.client).await,
+            Send::Sms(json) => self.gateway(&self.settings.sms, json).await,
+            Send::Push(json) => self.gateway(&self.settings.push, json).await,
+        }
+    }
+
+    async fn gateway(&self, gateway: &Gateway, json: &str) -> Outcome {
+        match gateway {
+            // Switched off since: nobody is there to take it.
+            Gateway::Off => Outcome::Never,
+            Gateway::Discard => Outcome::Taken,
+            Gateway::Url(url) => {
+                let authorization = &self.settings.gateway_authorization;
+                self.client.gateway(url, authorization, json).await
+            }
+        }
+    }
+
+    /// Into the dead-letter queue, if there is one and it takes it. `false`: it has no room, so the message stays for now.
+    async fn give_up(&self, job: &Job, plan: &Plan) -> Result<bool, Lost> {
+        let Some(dead) = &plan.dead_letter else {
+            self.counters.lost();
+            return Ok(true);
+        };
+        let link = self.links.to(&dead.vhost).await?;
+        let address = Address::queue(link.vhost(), dead.queue.clone());
+        let message = dead_message(&job.delivery, address, dead.body.clone());
+        let publish = Command::Publish(Publish {
+            token: Some(Token(0)),
+            lane: Lane(0),
+            message: Arc::new(message),
+            mandatory: false,
+            create: false,
+            inbound_id: None,
+            hash_key: None,
+            or_stream: false,
+        });
+        let taken = match link.ask(publish).await? {
+            Event::Published { outcome, .. } => match outcome {
+                PublishOutcome::Accepted { matched, .. } => matched > 0,
+                PublishOutcome::Duplicate { .. } => true,
+                PublishOutcome::Refused(refusal) => {
+                    if refusal.kind.is_want_of_room() {
+                        tracing::warn!(%refusal, "a dead-letter queue of SNS has no room");
+                        return Ok(false);
+                    }
+                    false
+                }
+            },
+            _ => false,
+        };
+        if taken {
+            self.counters.dead_lettered();
+        } else {
+            self.counters.lost();
+        }
+        Ok(true)
+    }
+
+    /// What `410 Gone` of a gateway means for what comes next.
+    async fn note_gone(&self, job: &Job, gone: &Gone) -> Result<(), Lost> {
+        match gone {
+            Gone::Refused => {}
+            Gone::Endpoint(endpoint) => {
+                let command = Command::Subscription {
+                    token: Token(0),
+                    lane: Lane(0),
+                    to: Box::new(deliver::disable(endpoint)),
+                };
+                // Changed meanwhile by its owner: then its owner knows better.
+                let link = self.links.to(&endpoint.vhost).await?;
+                link.ask(command).await?;
+            }
+            Gone::Number(number) => {
+                let vhost = job.delivery.via.as_ref().map(|via| Arc::clone(&via.vhost));
+                let vhost = vhost.unwrap_or_else(|| DELIVERY_VHOST.into());
+                let name = deliver::phones();
+                let link = self.links.to(&vhost).await?;
+                link.ask(command_of(&name, deliver::make_phones())).await?;
+                if let Some(found) = self.topic(&vhost, name.clone()).await? {
+                    let mut notes = found.notes;
+                    deliver::opt_out(&mut notes, number);
+                    let alter = TopicTo::Alter {
+                        version: found.version,
+                        fifo: None,
+                        notes,
+                    };
+                    link.ask(command_of(&name, alter)).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn command_of(name: &message::Name, to: TopicTo) -> Command {
+    Command::Topic {
+        token: Token(0),
+        lane: Lane(0),
+        name: name.clone(),
+        to: Box::new(to),
+    }
+}
