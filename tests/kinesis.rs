@@ -88,13 +88,70 @@ fn read_stream(kinesis: &mut Wire, stream: &str) -> anyhow::Result<Vec<Json>> {
     Ok(records)
 }
 
-fn scale(kinesis: &mut Wire, shards: u32) -> anyhow::Result<()> {
-    let count = json!({"StreamName": "orders", "TargetShardCount": shards, "ScalingType": "UNIFORM_SCALING"});
-    kinesis.call("UpdateShardCount", &count).map(drop)
+/// Chance that is the same each time.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (self.0 >> 33) as usize % bound
+    }
+}
+
+/// Does something to the shards of `orders`.
+fn reshard(kinesis: &mut Wire, chance: &mut Chance) -> anyhow::Result<()> {
+    let open = json!({"StreamName": "orders", "ShardFilter": {"Type": "AT_LATEST"}});
+    let open = kinesis.call("ListShards", &open)?["Shards"].clone();
+    let mut open: Vec<(u128, u128, Json)> = open
+        .as_array()
+        .context("shards")?
+        .iter()
+        .map(|shard| {
+            let range = &shard["HashKeyRange"];
+            let first = text(&range["StartingHashKey"])?.parse()?;
+            Ok((
+                first,
+                text(&range["EndingHashKey"])?.parse()?,
+                shard["ShardId"].clone(),
+            ))
+        })
+        .collect::<anyhow::Result<_>>()?;
+    open.sort_by_key(|(first, ..)| *first);
+    let at = chance.below(open.len());
+    let (first, last, shard) = &open[at];
+    match (chance.below(3), open.get(at + 1)) {
+        (0, Some((.., adjacent))) => {
+            let merge = json!({"StreamName": "orders", "ShardToMerge": shard, "AdjacentShardToMerge": adjacent});
+            kinesis.call("MergeShards", &merge)?;
+        }
+        (1, _) => {
+            let count = json!({
+                "StreamName": "orders", "TargetShardCount": 1 + chance.below(6), "ScalingType": "UNIFORM_SCALING",
+            });
+            kinesis.call("UpdateShardCount", &count)?;
+        }
+        _ => {
+            let hash = first + (last - first) / 7 * (1 + chance.below(6) as u128);
+            let split = json!({"StreamName": "orders", "ShardToSplit": shard, "NewStartingHashKey": hash.to_string()});
+            kinesis.call("SplitShard", &split)?;
+        }
+    }
+    Ok(())
 }
 
 #[test]
 fn records_of_a_key_keep_their_order_through_splits_merges_and_restarts() -> anyhow::Result<()> {
+    for seed in 1..=3 {
+        keeps_order(seed).with_context(|| format!("seed {seed}"))?;
+    }
+    Ok(())
+}
+
+fn keeps_order(seed: u64) -> anyhow::Result<()> {
+    let mut chance = Chance(seed);
     let mut server = start();
     let mut kinesis = client(&server);
     kinesis.call(
@@ -103,10 +160,10 @@ fn records_of_a_key_keep_their_order_through_splits_merges_and_restarts() -> any
     )?;
     let mut sent: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut numbers = BTreeMap::new();
-    for round in 0..6 {
+    for round in 0..12 {
         let mut records = Vec::new();
-        for at in 0..40 {
-            let (key, data) = (format!("key-{}", at % 9), format!("{round}/{at}"));
+        for at in 0..=chance.below(60) {
+            let (key, data) = (format!("key-{}", chance.below(9)), format!("{round}/{at}"));
             records.push(json!({"PartitionKey": key, "Data": blob(data.as_bytes())}));
             sent.entry(key).or_default().push(data);
         }
@@ -117,28 +174,14 @@ fn records_of_a_key_keep_their_order_through_splits_merges_and_restarts() -> any
         ensure!(put["FailedRecordCount"] == 0, "{put}");
         for entry in put["Records"].as_array().context("entries")? {
             let number = text(&entry["SequenceNumber"])?;
-            ensure!(
-                numbers.insert(number, entry["ShardId"].clone()).is_none(),
-                "a number twice"
-            );
+            let known = numbers.insert(number, entry["ShardId"].clone());
+            ensure!(known.is_none(), "a number twice");
         }
-        match round {
-            0 | 3 => {
-                let open = json!({"StreamName": "orders", "ShardFilter": {"Type": "AT_LATEST"}});
-                let open = kinesis.call("ListShards", &open)?["Shards"][0].clone();
-                let first: u128 = text(&open["HashKeyRange"]["StartingHashKey"])?.parse()?;
-                let last: u128 = text(&open["HashKeyRange"]["EndingHashKey"])?.parse()?;
-                let at = (first + (last - first) / 2).to_string();
-                let split = json!({"StreamName": "orders", "ShardToSplit": open["ShardId"], "NewStartingHashKey": at});
-                kinesis.call("SplitShard", &split)?;
-            }
-            1 => scale(&mut kinesis, 5)?,
-            2 => {
-                server = server.restart();
-                kinesis = client(&server);
-            }
-            _ => scale(&mut kinesis, 3)?,
+        if round % 5 == 4 {
+            server = server.restart();
+            kinesis = client(&server);
         }
+        reshard(&mut kinesis, &mut chance)?;
     }
     server = server.restart();
     kinesis = client(&server);
@@ -148,10 +191,8 @@ fn records_of_a_key_keep_their_order_through_splits_merges_and_restarts() -> any
         read.entry(text(&record["PartitionKey"])?)
             .or_default()
             .push(data);
-        ensure!(
-            numbers.remove(&text(&record["SequenceNumber"])?).is_some(),
-            "{record}"
-        );
+        let known = numbers.remove(&text(&record["SequenceNumber"])?);
+        ensure!(known.is_some(), "{record}");
     }
     ensure!(numbers.is_empty(), "not read: {numbers:?}");
     ensure!(read == sent);
@@ -352,6 +393,33 @@ fn requests_in_cbor_are_answered_in_cbor() -> anyhow::Result<()> {
     ensure!(has(b"\x6ESequenceNumber\x78\x38496"), "{answer:?}");
     let (records, _) = read_shard(&mut kinesis, "orders", ZERO)?;
     ensure!(from_blob(&records[0]["Data"])? == [0x00, 0xFF]);
+    // {"StreamName": "orders", "ShardId": "0", "ShardIteratorType": "AT_TIMESTAMP", "Timestamp": 1(1), as the Java SDK has it in ms}
+    let mut from =
+        b"\xA4\x6AStreamName\x66orders\x67ShardId\x610\x71ShardIteratorType\x6CAT_TIMESTAMP"
+            .to_vec();
+    from.extend(b"\x69Timestamp\xC1\x1B");
+    let arrived = records[0]["ApproximateArrivalTimestamp"]
+        .as_f64()
+        .context("a time")?;
+    for (ms, count) in [(0, 1), (1, 0)] {
+        let time = (arrived * 1000.0).round() as u64 + ms;
+        let request = [&from[..], &time.to_be_bytes()].concat();
+        let answer = kinesis.post("GetShardIterator", "application/x-amz-cbor-1.1", &request)?;
+        ensure!(answer.status == 200, "{answer:?}");
+        // One member, a text of at least 256 bytes or fewer: the iterator is what follows its head.
+        let text_at = 2 + "ShardIterator".len();
+        let head_len = match answer.body[text_at] {
+            0x78 => 2,
+            0x79 => 3,
+            other => anyhow::bail!("not a text: {other:x}"),
+        };
+        let iterator = std::str::from_utf8(&answer.body[text_at + head_len..])?;
+        let page = kinesis.call("GetRecords", &json!({"ShardIterator": iterator}))?;
+        ensure!(
+            page["Records"].as_array().context("records")?.len() == count,
+            "{ms}: {page}"
+        );
+    }
     let broken = kinesis.post("PutRecord", "application/x-amz-cbor-1.1", &put[..20])?;
     ensure!(broken.status == 400, "{broken:?}");
     server.stop();

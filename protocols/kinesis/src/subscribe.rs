@@ -110,8 +110,7 @@ impl Subscription {
             match events.pop() {
                 Some(Event::Group { group, .. }) => {
                     self.counter = self.counter_in(&group);
-                    let output = Value::from([("EventStream", Value::empty())]);
-                    Flow::part(Answer::Output(output), move |now| self.read(now))
+                    Flow::part(Answer::Output(Value::empty()), move |now| self.read(now))
                 }
                 Some(Event::Refused { refusal, .. }) if refusal.kind == RefusalKind::InUse => {
                     done(Err(self.in_use()))
