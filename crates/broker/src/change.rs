@@ -9,13 +9,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use message::{Levels, Message, Name, Pattern, StoredId, Timestamp, VhostId};
 use session::{
-    Binding, ClientExpiry, ConsumerId, Credit, ExchangeOptions, Notes, QueueId, QueueOptions,
-    Secret, SessionId, ShardNo, Source, StreamId, SubscriptionOptions, Will,
+    Binding, ClientExpiry, ConsumerId, Credit, ExchangeOptions, MoveState, Notes, QueueId,
+    QueueOptions, Secret, SessionId, ShardNo, Source, StreamId, SubscriptionOptions, Will,
 };
 use smallvec::SmallVec;
 
 use crate::{
     counters::Tally,
+    durable::Move,
     queue::Rare,
     record::wire::{Wire, wire_fields},
     stream::{
@@ -412,6 +413,30 @@ pub(crate) struct Enqueued {
 }
 wire_fields!(Enqueued { 1 => from, 2 => stored, 3 => targets, 4 => continues, 20 => records });
 
+/// A task that moves messages was started.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct MoveStarted {
+    /// The queue that it empties.
+    pub(crate) queue: QueueId,
+    pub(crate) number: u64,
+    pub(crate) task: Move,
+    /// Older ones that are remembered no longer.
+    pub(crate) forgets: Vec<u64>,
+}
+wire_fields!(MoveStarted { 1 => queue, 2 => number, 3 => task, 4 => forgets });
+
+/// How far a task that moves messages has come; the messages are in records of their own.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Moved {
+    pub(crate) queue: QueueId,
+    pub(crate) number: u64,
+    /// Altogether.
+    pub(crate) moved: u64,
+    pub(crate) state: MoveState,
+    pub(crate) failure: Option<Arc<str>>,
+}
+wire_fields!(Moved { 1 => queue, 2 => number, 3 => moved, 4 => state, 5 => failure });
+
 /// A retained message's time was over.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct RetainedGone {
@@ -563,6 +588,8 @@ pub(crate) enum Kind {
     Settled(Settled),
     Enqueued(Box<Enqueued>),
     RetainedGone(Box<RetainedGone>),
+    MoveStarted(Box<MoveStarted>),
+    Moved(Box<Moved>),
     Transaction(Box<Transaction>),
     ClientOpened(Box<ClientOpened>),
     ClientAway(ClientAway),
@@ -711,6 +738,8 @@ impl Change {
             Kind::EpochOpen(_)
             | Kind::Vhosts(_)
             | Kind::Secret(_)
+            | Kind::MoveStarted(_)
+            | Kind::Moved(_)
             | Kind::RetainedGone(_)
             | Kind::StreamDeclared(_)
             | Kind::StreamDeleted(_)

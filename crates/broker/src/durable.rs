@@ -13,7 +13,8 @@ use bytes::Bytes;
 use message::{Levels, Name, Pattern, StoredId, Timestamp, VhostId};
 use rustc_hash::FxHashMap;
 use session::{
-    ExchangeOptions, QueueAttributes, QueueId, Secret, Source, StreamId, SubscriptionOptions, Will,
+    ExchangeOptions, MoveState, MoveTask, QueueAttributes, QueueId, Secret, Source, StreamId,
+    SubscriptionOptions, Will,
 };
 
 use crate::{
@@ -251,6 +252,68 @@ pub(crate) struct ClientSource {
     pub(crate) priority: i32,
 }
 
+/// Tasks of one queue that are remembered.
+pub(crate) const MOVES_KEPT: usize = 10;
+/// Messages that a task moves in one go, at most: all their records lie in one batch.
+const MOVE_SLICE: u64 = 256;
+/// How long after one slice of a task without a rate the next comes, in ms: others' work has its turn in between.
+const MOVE_INTERVAL_MS: u64 = 1;
+/// How many slices a second are enough for a task with a rate.
+const MOVE_SLICES: u64 = 10;
+
+/// A task that moves messages out of a dead-letter queue.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Move {
+    pub(crate) id: [u8; 16],
+    pub(crate) vhost: VhostId,
+    pub(crate) source: Name,
+    /// Without, each message goes where it came from.
+    pub(crate) target: Option<Name>,
+    pub(crate) per_second: Option<u32>,
+    /// Numbers from here on came after it had started.
+    pub(crate) below: u64,
+    pub(crate) state: MoveState,
+    pub(crate) moved: u64,
+    pub(crate) planned: u64,
+    pub(crate) started: Timestamp,
+    pub(crate) failure: Option<Arc<str>>,
+}
+wire_fields!(Move {
+    1 => id, 2 => vhost, 3 => source, 4 => target, 5 => per_second, 6 => below, 7 => state, 8 => moved, 9 => planned,
+    10 => started, 11 => failure,
+});
+
+impl Move {
+    /// Messages that it moves in one go.
+    pub(crate) fn slice(&self) -> u64 {
+        self.per_second.map_or(MOVE_SLICE, |rate| {
+            (u64::from(rate) / MOVE_SLICES).clamp(1, MOVE_SLICE)
+        })
+    }
+
+    /// How long after one slice the next comes. Rounded up: in no second are more moved than may be.
+    pub(crate) fn interval_ms(&self) -> u64 {
+        self.per_second.map_or(MOVE_INTERVAL_MS, |rate| {
+            (self.slice() * 1000).div_ceil(u64::from(rate.max(1)))
+        })
+    }
+
+    /// As it is told.
+    pub(crate) fn shown(&self) -> MoveTask {
+        MoveTask {
+            id: self.id,
+            source: self.source.clone(),
+            target: self.target.clone(),
+            per_second: self.per_second,
+            state: self.state,
+            moved: self.moved,
+            planned: self.planned,
+            started: self.started,
+            failure: self.failure.clone(),
+        }
+    }
+}
+
 /// Everything durable.
 #[derive(Debug, Default)]
 pub(crate) struct Durable {
@@ -274,6 +337,9 @@ pub(crate) struct Durable {
     pub(crate) large: BTreeMap<StoredId, Large>,
     /// References to stored messages from entries that the message's own record does not name.
     pub(crate) extra: BTreeMap<StoredId, u64>,
+    /// Tasks that move messages, by the queue that they empty and their own number.
+    pub(crate) moves: BTreeMap<(QueueId, u64), Move>,
+    pub(crate) next_move: u64,
     /// Publishes of transactions that are not in force yet.
     pub(crate) prepared: BTreeMap<u64, Vec<Prepared>>,
     /// Topic objects and subscriptions.

@@ -4,6 +4,7 @@
 //! snapshot := "BASCORE" version(1 byte) section*          section := { number, length, value }, number 0 ends
 //! 40 stream   41 records   60 topic object   61 subscription
 //! 1 head   2 vhosts   3 exchange   4 queue   5 binding   6 retained   7 client   8 large   9 extra   10 prepared
+//! 11 move task
 //! ```
 //! Sections of one number repeat, in the order of what they hold. An unknown section is refused: it would be lost.
 
@@ -63,11 +64,12 @@ struct Head {
     last_stored: Option<(StoredId, u32)>,
     next_stream: u64,
     secret: Option<Secret>,
+    next_move: u64,
     next_topic: u64,
 }
 wire_fields!(Head {
     1 => epoch, 2 => time, 3 => next_queue, 4 => next_client, 5 => next_transaction, 6 => last_stored,
-    7 => secret, 20 => next_stream, 30 => next_topic,
+    7 => secret, 8 => next_move, 20 => next_stream, 30 => next_topic,
 });
 
 struct ExchangeSection {
@@ -274,6 +276,7 @@ impl Broker {
             last_stored: durable.last_stored,
             next_stream: durable.next_stream,
             secret: durable.secret,
+            next_move: durable.next_move,
             next_topic: durable.topics.next,
         };
         write(1, &|out| head.put(out))?;
@@ -314,6 +317,13 @@ impl Broker {
             write(9, &|out| {
                 id.put(out);
                 count.put(out);
+            })?;
+        }
+        for ((queue, number), task) in &durable.moves {
+            write(11, &|out| {
+                queue.put(out);
+                number.put(out);
+                task.put(out);
             })?;
         }
         for (number, all) in &durable.prepared {
@@ -372,6 +382,7 @@ impl Broker {
                 self.durable.last_stored = head.last_stored;
                 self.durable.next_stream = head.next_stream;
                 self.durable.secret = head.secret;
+                self.durable.next_move = head.next_move;
                 self.durable.topics.next = head.next_topic;
             }
             2 => self.durable.vhosts = Vec::<Arc<str>>::read(reader)?,
@@ -425,6 +436,10 @@ impl Broker {
                     .entry(number)
                     .or_default()
                     .push(Prepared { published, stored });
+            }
+            11 => {
+                let key = (Wire::read(reader)?, Wire::read(reader)?);
+                self.durable.moves.insert(key, Wire::read(reader)?);
             }
             40 => {
                 let stream = read_stream(reader)?;
@@ -501,6 +516,7 @@ impl Broker {
             self.index_client(number);
             self.counters.clients += 1;
         }
+        self.index_moves();
         for (id, large) in &self.durable.large {
             for part in &large.parts {
                 self.soft.part_owners.insert(*part, *id);

@@ -47,6 +47,8 @@ pub(crate) enum Timer {
     Expiry(QueueId, u64),
     /// The oldest entry of a queue with a time to live or a retention may be over.
     Age(QueueId),
+    /// A task that moves messages out of a queue goes on.
+    Move(QueueId, u64),
     /// A queue may have been unused for too long.
     Unused(QueueId),
     /// A client session ends.
@@ -414,6 +416,8 @@ pub(crate) struct Soft {
     /// The same of streams.
     pub(crate) stream_bound: BTreeMap<StreamId, BTreeSet<Vec<u8>>>,
     pub(crate) timers: BTreeSet<(Timestamp, Timer)>,
+    /// When the tasks that move messages go on.
+    pub(crate) moving: BTreeMap<(QueueId, u64), Timestamp>,
     /// Queues that may have something to deliver, in their round.
     pub(crate) pump: BTreeMap<u64, QueueId>,
     /// Streams in which something may be read, in the same round.

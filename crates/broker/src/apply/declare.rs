@@ -177,6 +177,7 @@ impl Broker {
                 self.soft.deleted.add(name, at.now);
             }
             self.unlist_queue(id, &declared);
+            self.forget_moves(id);
         }
         if doomed {
             let queue = self.queue_mut(id).expect("seen above");

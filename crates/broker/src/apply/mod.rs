@@ -8,6 +8,7 @@
 //! | `declare.rs` | virtual hosts, queues, exchanges, bindings |
 //! | `entries.rs` | publishes, deliveries, settlements |
 //! | `client.rs` | client sessions, subscriptions, wills, epochs |
+//! | `moves.rs` | tasks that move messages |
 //! | `empty.rs` | how far queues have been emptied, and whose turn that is |
 //! | `replay.rs` | how far subscriptions have been shown retained messages, and whose turn that is |
 //! | `stream.rs` | streams, their records, reads that wait |
@@ -19,6 +20,7 @@ mod client;
 mod declare;
 mod empty;
 mod entries;
+mod moves;
 mod reader;
 mod receivers;
 mod replay;
@@ -81,6 +83,8 @@ impl Broker {
             Kind::Delivered(it) => self.apply_delivered(it, at),
             Kind::Settled(it) => self.apply_settled(it, at),
             Kind::Enqueued(it) => self.apply_enqueued(it, at),
+            Kind::MoveStarted(it) => self.apply_move_started(it, at.now),
+            Kind::Moved(it) => self.apply_moved(it, at.now),
             Kind::RetainedGone(it) => self.apply_retained_gone(it, at),
             Kind::Transaction(it) => {
                 for prepared in self
@@ -205,6 +209,9 @@ impl Broker {
                     && let Some(soft) = self.soft.queues.get_mut(&queue)
                 {
                     soft.age_at = *until;
+                }
+                if let crate::soft::Timer::Move(queue, number) = timer {
+                    return self.move_at((queue, number), *until);
                 }
                 if let crate::soft::Timer::Trim(stream) = timer
                     && let Some(soft) = self.soft.streams.get_mut(&stream)

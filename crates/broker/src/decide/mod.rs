@@ -8,6 +8,7 @@
 //! | `dead_letter.rs` | dead-lettering, expiry, drops from full queues |
 //! | `declare.rs` | queues, exchanges, bindings |
 //! | `inspect.rs` | queues looked at, listed, made with notes, altered |
+//! | `moves.rs` | tasks that move messages out of a dead-letter queue |
 //! | `empty.rs` | queues purged and deleted, in slices |
 //! | `topic/` | topic objects, subscriptions, and what passes them |
 //! | `subscribe.rs` | consumers, subscriptions, retained replay |
@@ -28,6 +29,7 @@ mod declare;
 mod draft;
 mod empty;
 mod inspect;
+mod moves;
 mod publish;
 mod pull;
 mod pump;
@@ -157,8 +159,8 @@ impl Broker {
                 group,
                 to,
             } => self.decide_group(from, (*token, *lane), stream, group, to, &mut draft),
-            Command::MoveTask { token, lane, .. } => {
-                self.not_built(from, *token, *lane, &mut draft);
+            Command::MoveTask { token, lane, to } => {
+                self.decide_move(from, (*token, *lane), to, &mut draft);
             }
             Command::Transact(transact) => self.decide_transact(from, transact, &mut draft),
             Command::Fence { token, lane } => {

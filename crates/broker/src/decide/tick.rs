@@ -62,6 +62,7 @@ impl Broker {
             Timer::DoomedTopic(topic) => {
                 return self.due_doomed_topic(timer, topic, left, draft);
             }
+            Timer::Move(queue, number) => self.due_move(timer, (queue, number), draft),
             Timer::Unused(queue) => self.due_unused(timer, queue, draft),
             Timer::ClientEnd(number) => {
                 let due = |client: &&Client| client.ends_at == Some(timer.0);

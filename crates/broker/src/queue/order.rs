@@ -164,6 +164,13 @@ impl Groups {
         groups.flat_map(|group| group.ready.iter().copied())
     }
 
+    /// The same of the entries below a number.
+    pub(crate) fn free_below(&self, below: u64) -> impl Iterator<Item = u64> {
+        let names = self.free.range(..below).map(|(_, name)| name);
+        let groups = names.filter_map(|name| self.groups.get(name));
+        groups.flat_map(move |group| group.ready.range(..below).copied())
+    }
+
     fn change(&mut self, name: &Bytes, change: impl FnOnce(&mut Group)) {
         if !self.groups.contains_key(name) {
             self.groups.insert(name.clone(), Group::default());

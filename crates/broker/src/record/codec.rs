@@ -52,6 +52,8 @@ const UNBOUND: u8 = 23;
 const WILL_DONE: u8 = 24;
 const REPLAYED: u8 = 25;
 const SECRET: u8 = 26;
+const MOVE_STARTED: u8 = 27;
+const MOVED: u8 = 28;
 const STREAM_DECLARED: u8 = 40;
 const STREAM_DELETED: u8 = 41;
 const RESHARDED: u8 = 42;
@@ -263,6 +265,8 @@ fn put_kind(kind: &Kind, out: &mut Vec<u8>) -> u8 {
         Kind::EpochOpen(it) => put(it, EPOCH_OPEN, out),
         Kind::Vhosts(it) => put(it, VHOSTS, out),
         Kind::Secret(it) => put(it, SECRET, out),
+        Kind::MoveStarted(it) => put(&**it, MOVE_STARTED, out),
+        Kind::Moved(it) => put(&**it, MOVED, out),
         Kind::QueueDeclared(it) => put(&**it, QUEUE_DECLARED, out),
         Kind::QueueDeleted(it) => put(it, QUEUE_DELETED, out),
         Kind::QueuePurged(it) => put(&**it, QUEUE_PURGED, out),
@@ -345,6 +349,8 @@ fn read_kind(kind: u8, r: &mut Reader) -> Result<Kind, DecodeError> {
         EPOCH_OPEN => Kind::EpochOpen(Wire::read(r)?),
         VHOSTS => Kind::Vhosts(Wire::read(r)?),
         SECRET => Kind::Secret(Wire::read(r)?),
+        MOVE_STARTED => Kind::MoveStarted(Wire::read(r)?),
+        MOVED => Kind::Moved(Wire::read(r)?),
         QUEUE_DECLARED => Kind::QueueDeclared(Wire::read(r)?),
         QUEUE_DELETED => Kind::QueueDeleted(Wire::read(r)?),
         QUEUE_PURGED => Kind::QueuePurged(Wire::read(r)?),

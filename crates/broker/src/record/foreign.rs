@@ -31,6 +31,9 @@ wire_enum!(DeathReason, "death reason", {
     0 => Self::Rejected, 1 => Self::Expired, 2 => Self::MaxLen, 3 => Self::Deliveries, 4 => Self::TooLarge
 });
 wire_enum!(ExchangeKind, "exchange kind", { 0 => Self::Direct, 1 => Self::Fanout, 2 => Self::Topic, 3 => Self::Headers });
+wire_enum!(session::MoveState, "move state", {
+    0 => Self::Running, 1 => Self::Completed, 2 => Self::Cancelled, 3 => Self::Failed
+});
 wire_enum!(session::RetainReplay, "retain replay", { 0 => Self::Always, 1 => Self::IfNew, 2 => Self::Never });
 
 wire_fields!(QueueAttributes {

@@ -4,6 +4,7 @@ mod clients;
 mod empty;
 mod history;
 mod inspect;
+mod moves;
 mod pulls;
 mod queues;
 mod readers;

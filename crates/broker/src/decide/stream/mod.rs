@@ -36,18 +36,6 @@ use crate::{
 pub(crate) use place::StreamMatch;
 
 impl Broker {
-    /// What is not built yet.
-    pub(super) fn not_built(
-        &self,
-        from: SessionId,
-        token: Token,
-        lane: Lane,
-        draft: &mut Draft<'_>,
-    ) {
-        let refusal = refusal(RefusalKind::NotImplemented, "not built yet");
-        self.refuse(from, lane, token, refusal, draft);
-    }
-
     /// A stream that has not been deleted.
     pub(crate) fn stream_named(&self, vhost: VhostId, name: &Name) -> Option<(StreamId, &Stream)> {
         let id = *self.soft.stream_names.get(&(vhost, name.clone()))?;
