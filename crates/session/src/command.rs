@@ -294,6 +294,8 @@ pub enum Lease {
     Connection,
     /// Until a deadline (SQS).
     Ms(u64),
+    /// The same, for as long as the queue says ([`crate::QueueAttributes::visibility_timeout_ms`]).
+    Queue,
     /// Not at all: it is settled as it leaves.
     Settled,
 }

@@ -316,13 +316,6 @@ pub(crate) fn wait_ms(made: &Made) -> u64 {
     seconds.unwrap_or(0) * 1000
 }
 
-/// How long a receive hides that does not say, in ms.
-pub(crate) fn visibility_ms(made: &Made) -> u64 {
-    made.attributes
-        .visibility_timeout_ms
-        .unwrap_or(VISIBILITY * 1000)
-}
-
 /// How bodies are shown.
 pub(crate) fn showing(made: &Made) -> Showing {
     made.note(BODY).and_then(Showing::named).unwrap_or_default()

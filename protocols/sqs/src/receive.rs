@@ -9,7 +9,7 @@ use aws::{
 };
 use bytes::Bytes;
 use message::{Name, Timestamp};
-use session::{Command, Delivery, Event, Flow, Lease, Pull, QueueInfo, Receipt, RefusalKind, Via};
+use session::{Command, Delivery, Event, Flow, Lease, Pull, Receipt, RefusalKind, Via};
 
 use crate::{
     asked::{LANE, Made, TOKEN, done, failed, look_at, unexpected},
@@ -45,7 +45,8 @@ const SYSTEM: &[&str] = &[
 /// What a receive asks for.
 struct Wanted {
     count: u32,
-    visibility_ms: Option<u64>,
+    lease: Lease,
+    /// As long as the queue says.
     wait_ms: Option<u64>,
     attempt: Option<String>,
     /// Names of system attributes.
@@ -101,7 +102,7 @@ fn bounded(input: &Input, name: &str, min: i64, max: i64) -> Result<Option<u64>,
 }
 
 impl Wanted {
-    fn of(input: &Input) -> Result<Self, ApiError> {
+    fn of(input: &Input, queue: &Name) -> Result<Self, ApiError> {
         let count = bounded(input, "MaxNumberOfMessages", 1, COUNT_MAX)?.unwrap_or(1);
         let visibility = bounded(input, "VisibilityTimeout", 0, VISIBILITY_MAX as i64)?;
         let wait = bounded(input, "WaitTimeSeconds", 0, WAIT_MAX as i64)?;
@@ -131,76 +132,110 @@ impl Wanted {
                 "ReceiveRequestAttemptId can only include alphanumeric and punctuation characters. 1 to 128 in length.",
             ));
         }
+        if let Some(attempt) = &attempt
+            && !queue::is_fifo_name(queue)
+        {
+            return Err(words::not_for_this_type("ReceiveRequestAttemptId", attempt));
+        }
         Ok(Self {
             count: count as u32,
-            visibility_ms: visibility.map(|seconds| seconds * 1000),
+            lease: visibility.map_or(Lease::Queue, |seconds| Lease::Ms(seconds * 1000)),
             wait_ms: wait.map(|seconds| seconds * 1000),
             attempt,
             system,
             names: Names::of(input),
         })
     }
+
+    fn pull(&self, queue: &Name, wait_ms: u64) -> Command {
+        let attempt = self.attempt.as_ref();
+        Command::Pull(Pull {
+            token: TOKEN,
+            lane: LANE,
+            queue: queue.clone(),
+            count: self.count,
+            lease: self.lease,
+            wait_ms,
+            out_max: Some(OUT_MAX),
+            bytes_max: Some(BYTES_MAX),
+            attempt: attempt.map(|attempt| Bytes::copy_from_slice(attempt.as_bytes())),
+        })
+    }
 }
 
+/// A receive: the queue is looked at and pulled from at once, so that both are one wait. What the queue says of a receive that says
+/// nothing itself is known too late then, but only if nothing came does it matter how long to wait.
 pub(crate) fn receive(input: Input) -> Flow<Answer> {
     let name = match queue::of_input(&input) {
         Ok(name) => name,
         Err(error) => return failed(error),
     };
-    let wanted = match Wanted::of(&input) {
+    let wanted = match Wanted::of(&input, &name) {
         Ok(wanted) => wanted,
         Err(error) => return look_at(name, |_, _| failed(error)),
     };
     let call = input.call;
-    look_at(name.clone(), move |queue, _| {
-        pull(name, &queue, wanted, call)
+    let commands = vec![
+        Command::Inspect {
+            token: TOKEN,
+            lane: LANE,
+            name: name.clone(),
+        },
+        wanted.pull(&name, wanted.wait_ms.unwrap_or(0)),
+    ];
+    Flow::ask_all(commands, move |mut events, now| {
+        let (Some(pulled), Some(looked)) = (events.pop(), events.pop()) else {
+            unreachable!("two answers to two commands");
+        };
+        let Event::Inspected { queue, .. } = looked else {
+            return failed(unexpected(&looked));
+        };
+        let made = Made::of(&queue);
+        let shower = Shower {
+            call,
+            queue: name,
+            fifo: made.attributes.fifo.is_some(),
+            showing: attributes::showing(&made),
+            wanted,
+        };
+        let nothing = matches!(&pulled, Event::Pulled { deliveries, .. } if deliveries.is_empty());
+        let wait_ms = attributes::wait_ms(&made);
+        if nothing && shower.wanted.wait_ms.is_none() && wait_ms > 0 {
+            let pull = shower.wanted.pull(&shower.queue, wait_ms);
+            return Flow::ask(pull, move |pulled, now| shower.answer(&pulled, now));
+        }
+        shower.answer(&pulled, now)
     })
 }
 
-fn pull(name: Name, queue: &QueueInfo, wanted: Wanted, call: Arc<Call>) -> Flow<Answer> {
-    let made = Made::of(queue);
-    let fifo = made.attributes.fifo.is_some();
-    if let Some(attempt) = &wanted.attempt
-        && !fifo
-    {
-        return failed(words::not_for_this_type("ReceiveRequestAttemptId", attempt));
-    }
-    let visibility_ms = wanted
-        .visibility_ms
-        .unwrap_or_else(|| attributes::visibility_ms(&made));
-    let command = Command::Pull(Pull {
-        token: TOKEN,
-        lane: LANE,
-        queue: name.clone(),
-        count: wanted.count,
-        lease: Lease::Ms(visibility_ms),
-        wait_ms: wanted.wait_ms.unwrap_or_else(|| attributes::wait_ms(&made)),
-        out_max: Some(OUT_MAX),
-        bytes_max: Some(BYTES_MAX),
-        attempt: wanted
-            .attempt
-            .as_ref()
-            .map(|attempt| Bytes::copy_from_slice(attempt.as_bytes())),
-    });
-    let showing = attributes::showing(&made);
-    Flow::ask(command, move |event, now| {
-        let deliveries = match event {
+/// What is known of a receive by the time that messages come.
+struct Shower {
+    call: Arc<Call>,
+    queue: Name,
+    fifo: bool,
+    showing: Showing,
+    wanted: Wanted,
+}
+
+impl Shower {
+    fn answer(&self, pulled: &Event, now: Timestamp) -> Flow<Answer> {
+        let deliveries = match pulled {
             Event::Pulled { deliveries, .. } => deliveries,
             Event::Refused { refusal, .. } if refusal.kind == RefusalKind::QuotaExceeded => {
                 // A FIFO queue with so many in flight gives nothing, and no error.
-                if fifo {
+                if self.fifo {
                     return done(Ok(Value::empty()));
                 }
                 return failed(words::too_many_in_flight());
             }
-            other => return failed(unexpected(&other)),
+            other => return failed(unexpected(other)),
         };
         let view = View {
-            call: &call,
-            queue: &name,
-            fifo,
-            wanted: &wanted,
-            showing,
+            call: &self.call,
+            queue: &self.queue,
+            fifo: self.fifo,
+            wanted: &self.wanted,
+            showing: self.showing,
             now,
         };
         let messages: Vec<Value> = deliveries.iter().map(|it| view.message(it)).collect();
@@ -208,7 +243,7 @@ fn pull(name: Name, queue: &QueueInfo, wanted: Wanted, call: Arc<Call>) -> Flow<
             return done(Ok(Value::empty()));
         }
         done(Ok(Value::from([("Messages", Value::List(messages))])))
-    })
+    }
 }
 
 /// How deliveries are shown.

@@ -13,6 +13,9 @@ use crate::{
     soft::Waiting,
 };
 
+/// The visibility timeout of a queue that says none.
+const VISIBILITY_TIMEOUT_MS: u64 = 30_000;
+
 /// The consumer that stands for a session's pulls in group queues.
 const PULLER: ConsumerId = ConsumerId(u64::MAX - 1);
 
@@ -38,6 +41,7 @@ impl Broker {
         if let Err(refusal) = self.check_owner(id, from) {
             return self.refuse(from, pull.lane, pull.token, refusal, draft);
         }
+        let lease = self.lease(id, pull.lease);
         let waiting = Waiting {
             session: from,
             token: pull.token,
@@ -46,13 +50,13 @@ impl Broker {
                 .count
                 .clamp(1, self.config.pull_count_max)
                 .min(DELIVERED_ITEMS_MAX as u32),
-            lease: pull.lease,
+            lease,
             out_max: pull.out_max,
             bytes_max: pull.bytes_max,
             attempt: pull
                 .attempt
                 .clone()
-                .filter(|_| self.knows_attempts(id, pull)),
+                .filter(|_| self.knows_attempts(id, lease)),
         };
         if let Some(taken) = self.take_again(id, &waiting, draft) {
             self.note_use(id, draft);
@@ -165,12 +169,24 @@ impl Broker {
         waiting.out_max.is_some_and(|max| out >= max)
     }
 
+    /// For how long: a pull may leave that to the queue.
+    fn lease(&self, id: QueueId, lease: Lease) -> Lease {
+        match lease {
+            Lease::Queue => {
+                let own = self.queue(id).map(|queue| queue.attributes());
+                let own = own.and_then(|attributes| attributes.visibility_timeout_ms);
+                Lease::Ms(own.unwrap_or(VISIBILITY_TIMEOUT_MS))
+            }
+            told => told,
+        }
+    }
+
     /// Whether a pull that names an attempt may be asked for again: it leases, until a deadline, what a FIFO queue keeps.
-    fn knows_attempts(&self, id: QueueId, pull: &Pull) -> bool {
+    fn knows_attempts(&self, id: QueueId, lease: Lease) -> bool {
         let fifo = self
             .queue(id)
             .is_some_and(|queue| queue.attributes().fifo.is_some());
-        fifo && !is_soft(id) && matches!(pull.lease, Lease::Ms(_))
+        fifo && !is_soft(id) && matches!(lease, Lease::Ms(_))
     }
 
     /// What an attempt got before, if nothing has become of it: told again as it was, under a new lease.
@@ -235,7 +251,7 @@ impl Broker {
             queue: id,
             visible_at: match waiting.lease {
                 Lease::Ms(ms) => Some(draft.now.plus_ms(ms)),
-                Lease::Connection | Lease::Settled => None,
+                Lease::Connection | Lease::Settled | Lease::Queue => None,
             },
             ..Delivered::default()
         };

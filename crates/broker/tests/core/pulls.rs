@@ -253,6 +253,35 @@ fn rules_6_a_receipt_names_one_receive() {
     rig.check_replay();
 }
 
+fn taken(rig: &mut Rig, by: SessionId, queue: &'static str, lease: Lease) -> usize {
+    let mut pull = pull(rig, 1, 0, 0);
+    pull.queue = queue.into();
+    pull.lease = lease;
+    let token = pull.token;
+    rig.command(by, Command::Pull(pull));
+    answer(rig, by, token).expect("answered").len()
+}
+
+#[test]
+fn a_pull_may_leave_its_time_to_the_queue() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    for (name, own, lasts) in [("own", Some(200), 200), ("none", None, 30_000)] {
+        let attributes = QueueAttributes {
+            visibility_timeout_ms: own,
+            ..QueueAttributes::default()
+        };
+        rig.durable_queue(a, name, attributes);
+        rig.send(a, name, "m");
+        assert_eq!(taken(&mut rig, a, name, Lease::Queue), 1);
+        rig.tick(lasts - 1);
+        assert_eq!(taken(&mut rig, a, name, Lease::Queue), 0);
+        rig.tick(1);
+        assert_eq!(taken(&mut rig, a, name, Lease::Queue), 1);
+    }
+    rig.check_replay();
+}
+
 #[test]
 fn a_visibility_of_0_makes_a_message_available_at_once() {
     let mut rig = Rig::new();

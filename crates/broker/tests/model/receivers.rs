@@ -182,6 +182,7 @@ impl Model {
             dead |= !entry.deaths.is_empty();
             self.pulled.push((number, entry.arrival));
             match pull.lease {
+                Lease::Queue => unreachable!("no step asks for it"),
                 Lease::Connection => self.hand_out(number, entry.arrival, receiver, 0, false),
                 Lease::Settled => self.hand_out(number, entry.arrival, receiver, 0, true),
                 Lease::Ms(ms) => {

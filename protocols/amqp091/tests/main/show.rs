@@ -343,6 +343,7 @@ pub(crate) fn command(command: &Command) -> String {
             pull.count,
             text(&pull.queue),
             match pull.lease {
+                Lease::Queue => unreachable!("no method asks for it"),
                 Lease::Connection => "leased",
                 Lease::Settled => "settled",
                 Lease::Ms(_) => "for a time",

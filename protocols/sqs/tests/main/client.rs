@@ -5,8 +5,8 @@ use std::sync::Arc;
 use aws::{Answer, ApiError, Call, Input, Settings, Value};
 use message::{Name, Timestamp, VhostId};
 use session::{
-    Command, Declare, Event, Flow, QueueAttributes, QueueId, QueueInfo, QueueOptions, Refusal,
-    RefusalKind, Secret, Token,
+    Command, Declare, Event, Flow, Pull, QueueAttributes, QueueId, QueueInfo, QueueOptions,
+    Refusal, RefusalKind, Secret, Token,
 };
 
 pub(crate) const TOKEN: Token = Token(0);
@@ -125,6 +125,10 @@ impl Dialogue {
         self.answer(|_| refused(kind));
     }
 
+    pub(crate) fn refuse_all(&mut self, kind: RefusalKind) {
+        self.answer_all(|commands| commands.iter().map(|_| refused(kind)).collect());
+    }
+
     /// It looks at a queue, which is that.
     pub(crate) fn look(&mut self, queue: &QueueInfo) {
         self.answer(|command| {
@@ -136,6 +140,21 @@ impl Dialogue {
                 token: TOKEN,
                 queue: Box::new(queue.clone()),
             }
+        });
+    }
+
+    /// It looks at a queue and pulls from it at once.
+    pub(crate) fn receive(&mut self, queue: &QueueInfo, pulled: impl FnOnce(&Pull) -> Event) {
+        self.answer_all(|commands| {
+            let [Command::Inspect { name, .. }, Command::Pull(pull)] = commands else {
+                panic!("{commands:?}");
+            };
+            assert_eq!((name, &pull.queue), (&queue.name, &queue.name));
+            let looked = Event::Inspected {
+                token: TOKEN,
+                queue: Box::new(queue.clone()),
+            };
+            vec![looked, pulled(pull)]
         });
     }
 
@@ -155,6 +174,11 @@ impl Dialogue {
             }
         });
         declared.expect("set above")
+    }
+
+    /// Whether it asks something.
+    pub(crate) const fn asks(&self) -> bool {
+        matches!(self.flow, Some(Flow::Ask(..)))
     }
 
     fn end(self) -> Answer {

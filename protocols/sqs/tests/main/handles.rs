@@ -15,9 +15,9 @@ use crate::{
 /// A handle that a receive from `q` gives.
 fn handle(client: &Client) -> String {
     let mut dialogue = client.call("ReceiveMessage", map([("QueueUrl", "q".into())]));
-    dialogue.look(&queue("q", QueueAttributes::default()));
     let message = Message::new(Address::queue(VhostId::ROOT, "q"), "m".into());
-    dialogue.answer(|_| pulled(vec![delivery(message)]));
+    let q = queue("q", QueueAttributes::default());
+    dialogue.receive(&q, |_| pulled(vec![delivery(message)]));
     let output = dialogue.output();
     let handle = output.list("Messages")[0].text("ReceiptHandle");
     handle.expect("every message has one").to_owned()

@@ -73,7 +73,7 @@ fn every_operation_on_a_queue_says_that_there_is_none() {
         ("UntagQueue", map([("TagKeys", vec!["k".into()].into())])),
     ] {
         let mut dialogue = client.call(operation, more.with("QueueUrl", url));
-        dialogue.refuse(session::RefusalKind::NotFound);
+        dialogue.refuse_all(session::RefusalKind::NotFound);
         let error = dialogue.error();
         assert_eq!(error.code, "QueueDoesNotExist", "{operation}");
         assert_eq!(

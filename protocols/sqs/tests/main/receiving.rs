@@ -10,7 +10,7 @@ use session::{
     QueueAttributes, QueueId, QueueInfo, RefusalKind, SubscriptionId, Via,
 };
 
-use crate::client::{Client, NOW, TOKEN, With, map, queue};
+use crate::client::{Client, NOW, TOKEN, With, map, queue, refused};
 
 pub(crate) fn delivery(message: Message) -> Delivery {
     Delivery {
@@ -62,8 +62,7 @@ fn all() -> Value {
 /// What a receive shows of one delivery.
 fn shown_by(client: &Client, queue: &QueueInfo, input: Value, delivery: Delivery) -> Value {
     let mut dialogue = client.call("ReceiveMessage", input);
-    dialogue.look(queue);
-    dialogue.answer(|_| pulled(vec![delivery]));
+    dialogue.receive(queue, |_| pulled(vec![delivery]));
     let output = dialogue.output();
     output.list("Messages")[0].clone()
 }
@@ -72,52 +71,64 @@ fn shown(input: Value, delivery: Delivery) -> Value {
     shown_by(&Client::default(), &plain(), input, delivery)
 }
 
-fn pull_of(queue: &QueueInfo, input: Value) -> Pull {
+/// What a receive pulls, if there is nothing.
+fn pulls_of(queue: &QueueInfo, input: Value) -> Vec<Pull> {
     let client = Client::default();
     let mut dialogue = client.call("ReceiveMessage", input);
-    dialogue.look(queue);
-    let mut pull = None;
-    dialogue.answer(|command| {
-        let Command::Pull(it) = command else {
-            panic!("{command:?}");
-        };
-        pull = Some(it.clone());
+    let mut pulls = Vec::new();
+    dialogue.receive(queue, |pull| {
+        pulls.push(pull.clone());
         pulled(vec![])
     });
+    if dialogue.asks() {
+        dialogue.answer(|command| {
+            let Command::Pull(pull) = command else {
+                panic!("{command:?}");
+            };
+            pulls.push(pull.clone());
+            pulled(vec![])
+        });
+    }
     assert_eq!(dialogue.output(), Value::empty());
-    pull.expect("set above")
+    pulls
 }
 
 #[test]
 fn what_a_receive_does_not_say_the_queue_says() {
     let q = || map([("QueueUrl", "q".into())]);
-    let pull = pull_of(&plain(), q());
+    let pulls = pulls_of(&plain(), q());
+    let [pull] = &pulls[..] else {
+        panic!("{pulls:?}");
+    };
+    assert_eq!((pull.count, pull.lease, pull.wait_ms), (1, Lease::Queue, 0));
     assert_eq!(
-        (pull.count, pull.lease, pull.wait_ms),
-        (1, Lease::Ms(30_000), 0)
-    );
-    assert_eq!(
-        (pull.out_max, pull.bytes_max, pull.attempt),
+        (pull.out_max, pull.bytes_max, pull.attempt.clone()),
         (Some(120_000), Some(1 << 20), None)
     );
-    let mut set = queue(
-        "q",
-        QueueAttributes {
-            visibility_timeout_ms: Some(5000),
-            ..QueueAttributes::default()
-        },
-    );
+    // How long to wait matters only when nothing is there.
+    let mut set = plain();
     set.notes = vec![("sqs.ReceiveMessageWaitTimeSeconds".into(), "20".into())];
-    let pull = pull_of(&set, q());
-    assert_eq!((pull.lease, pull.wait_ms), (Lease::Ms(5000), 20_000));
+    let waits: Vec<u64> = pulls_of(&set, q())
+        .iter()
+        .map(|pull| pull.wait_ms)
+        .collect();
+    assert_eq!(waits, [0, 20_000]);
     let said = q()
         .with("MaxNumberOfMessages", 10i64)
         .with("VisibilityTimeout", 0i64)
         .with("WaitTimeSeconds", 0i64);
-    let pull = pull_of(&set, said);
+    let pulls = pulls_of(&set, said);
+    let [pull] = &pulls[..] else {
+        panic!("{pulls:?}");
+    };
     assert_eq!(
         (pull.count, pull.lease, pull.wait_ms),
         (10, Lease::Ms(0), 0)
+    );
+    let pulls = pulls_of(&set, q().with("WaitTimeSeconds", 5i64));
+    assert_eq!(
+        pulls.iter().map(|pull| pull.wait_ms).collect::<Vec<_>>(),
+        [5000]
     );
 }
 
@@ -153,13 +164,13 @@ fn what_a_receive_may_not_ask_for_is_refused() {
     dialogue.look(&plain());
     assert_eq!(dialogue.error().code, "InvalidAttributeName");
     // Attempts are for FIFO queues.
-    let attempt = || {
+    let attempt = |url: &str| {
         map([
-            ("QueueUrl", "q".into()),
+            ("QueueUrl", url.into()),
             ("ReceiveRequestAttemptId", "a".into()),
         ])
     };
-    let mut dialogue = client.call("ReceiveMessage", attempt());
+    let mut dialogue = client.call("ReceiveMessage", attempt("q"));
     dialogue.look(&plain());
     assert_eq!(dialogue.error().code, "InvalidParameterValue");
     let fifo = Fifo {
@@ -167,25 +178,25 @@ fn what_a_receive_may_not_ask_for_is_refused() {
         dedup_per_group: false,
     };
     let fifo = queue(
-        "q",
+        "q.fifo",
         QueueAttributes {
             fifo: Some(fifo),
             ..QueueAttributes::default()
         },
     );
     assert_eq!(
-        pull_of(&fifo, attempt()).attempt.as_deref(),
+        pulls_of(&fifo, attempt("q.fifo"))[0].attempt.as_deref(),
         Some(&b"a"[..])
     );
     // Too many in flight: an error, but from a FIFO queue nothing.
-    let mut dialogue = client.call("ReceiveMessage", map([("QueueUrl", "q".into())]));
-    dialogue.look(&plain());
-    dialogue.refuse(RefusalKind::QuotaExceeded);
-    assert_eq!(dialogue.error().code, "OverLimit");
-    let mut dialogue = client.call("ReceiveMessage", map([("QueueUrl", "q".into())]));
-    dialogue.look(&fifo);
-    dialogue.refuse(RefusalKind::QuotaExceeded);
-    assert_eq!(dialogue.output(), Value::empty());
+    let full = |queue: &QueueInfo| {
+        let url = String::from_utf8_lossy(&queue.name).into_owned();
+        let mut dialogue = client.call("ReceiveMessage", map([("QueueUrl", url.into())]));
+        dialogue.receive(queue, |_| refused(RefusalKind::QuotaExceeded));
+        dialogue
+    };
+    assert_eq!(full(&plain()).error().code, "OverLimit");
+    assert_eq!(full(&fifo).output(), Value::empty());
 }
 
 #[test]
