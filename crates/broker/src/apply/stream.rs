@@ -17,11 +17,14 @@ impl Broker {
     pub(super) fn apply_stream_declared(&mut self, it: &StreamDeclared, now: Timestamp) {
         let id = it.stream;
         if let Some(stream) = self.durable.streams.get_mut(&id) {
+            let limits = stream.declared.attributes.limits;
             stream.declared.attributes.clone_from(&it.attributes);
             stream.declared.notes.clone_from(&it.notes);
             stream.declared.changed = now;
             stream.declared.version += 1;
-            if let Some(soft) = self.soft.streams.get_mut(&id) {
+            if limits != it.attributes.limits
+                && let Some(soft) = self.soft.streams.get_mut(&id)
+            {
                 soft.buckets.clear();
             }
             return self.trim_anew(id, Some(now));

@@ -12,6 +12,7 @@ mod receives;
 mod retained;
 mod rig;
 mod stream_doors;
+mod stream_history;
 mod streams;
 mod subscriptions;
 mod topics;

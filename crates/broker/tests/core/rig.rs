@@ -350,7 +350,12 @@ impl Rig {
 
     /// Kill and start again: only the journal survives.
     pub(crate) fn restart(&mut self) {
-        self.broker = self.replayed();
+        self.restart_as(self.replayed());
+    }
+
+    /// The same with a core that was made in another way, from a snapshot.
+    pub(crate) fn restart_as(&mut self, broker: Broker) {
+        self.broker = broker;
         self.told.clear();
         self.refs.clear();
         let mut refs: BTreeMap<StoredId, i64> = BTreeMap::new();
