@@ -1,4 +1,4 @@
-//! The core: queues, topics and client sessions as one deterministic state machine.
+//! The core: queues, streams, topics and client sessions as one deterministic state machine.
 //!
 //! No I/O, clock, thread or randomness. `decide_*` reads and comes to a [`Decision`]; [`Broker::apply`] changes. Live
 //! traffic, recovery and the standby run the same `apply`, so replaying the durable changes gives the durable state.

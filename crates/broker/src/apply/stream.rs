@@ -188,6 +188,14 @@ impl Broker {
 
     pub(super) fn apply_trimmed(&mut self, it: &Trimmed, at: &mut Applying<'_>) {
         self.trim(it.stream, it.below, at);
+        let more = self.durable.streams.get(&it.stream).is_some_and(|stream| {
+            let max = stream.declared.attributes.bytes_max;
+            stream.records.len() > 1 && max.is_some_and(|max| stream.bytes > max)
+        });
+        if more {
+            // A slice was not enough.
+            self.trim_anew(it.stream, Some(at.now));
+        }
         if let Some(stream) = self.durable.streams.get_mut(&it.stream) {
             for shard in &it.forgets {
                 stream.shards.remove(shard);

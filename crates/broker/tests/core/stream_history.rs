@@ -239,7 +239,7 @@ impl Play {
         }
         assert_eq!(info.next_offset, self.end());
         let first = (0..self.end()).find(|offset| self.is_kept(*offset));
-        assert_eq!(info.first_offset, first.unwrap_or(self.end()));
+        assert_eq!(info.first_offset, first.unwrap_or_else(|| self.end()));
         known
     }
 
@@ -305,6 +305,7 @@ impl Play {
             while bytes(self.trimmed) > max && self.trimmed + 1 < self.end() {
                 self.trimmed += 1;
             }
+            self.rig.tick(0);
             let admin = self.admin;
             let first = self.rig.info(admin, "s", StreamTo::Inspect).first_offset;
             assert!(bytes(first) <= max || first + 1 >= self.end());
@@ -679,7 +680,9 @@ impl Play {
                     it.bytes_max = max;
                 });
                 self.rig.tick(0);
-                self.trimmed = self.rig.info(admin, "s", StreamTo::Inspect).first_offset;
+                let first = self.rig.info(admin, "s", StreamTo::Inspect).first_offset;
+                assert!(first >= self.trimmed, "what had gone came back");
+                self.trimmed = first;
             }
             Step::Limit { on } => {
                 if self.limited == *on {

@@ -30,7 +30,10 @@ use super::{draft::Draft, inspect::own, refusal, shown};
 use crate::{
     Broker, Wait,
     change::Kind,
-    stream::{NewShard, Resharded, SHARDS_OPEN_MAX, Stream, StreamDeclared, StreamDeleted, ranges},
+    stream::{
+        NewShard, Resharded, SHARDS_OPEN_MAX, Stream, StreamDeclared, StreamDeleted, Trimmed,
+        ranges,
+    },
 };
 
 pub(crate) use place::StreamMatch;
@@ -185,6 +188,15 @@ impl Broker {
         info.notes = declared.notes.clone();
         info.changed = draft.now;
         info.version += 1;
+        // What is too old by now does not come back when more is kept.
+        let kept = stream.kept_from(draft.now);
+        if kept > stream.records.first() {
+            draft.change(Kind::Trimmed(Box::new(Trimmed {
+                stream: id,
+                below: kept,
+                forgets: Vec::new(),
+            })));
+        }
         draft.change(Kind::StreamDeclared(Box::new(declared)));
         Ok(info)
     }
