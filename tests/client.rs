@@ -2,6 +2,7 @@
 
 mod amqp;
 mod amqp_frames;
+pub(crate) mod aws;
 mod mqtt;
 mod stomp;
 mod web;

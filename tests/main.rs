@@ -20,6 +20,8 @@
 //! | `compaction.rs` | an old message outlives the segments around it |
 //! | `permissions.rs` | rules, refusals in each protocol's words, SIGHUP |
 //! | `start_up.rs` | what cannot be served says so in one line |
+//! | `aws_doors.rs` | one queue, topic or stream through Amazon's door and another |
+//! | `aws_sdk.rs` | SQS, SNS and Kinesis through the AWS SDK for Rust |
 //! | `drain.rs` | SIGTERM |
 //! | `admin.rs` | streams and consumer groups by HTTP |
 //! | `http.rs` | health, metrics, WebSocket and its refusals |
@@ -40,6 +42,8 @@ mod amqp_queues;
 mod amqp_routing;
 mod amqp_words;
 mod attacks;
+mod aws_doors;
+mod aws_sdk;
 mod client;
 mod compaction;
 mod crashes;

@@ -297,7 +297,7 @@ impl Server {
         }
     }
 
-    /// Where that door is: mqtt, amqp, stomp, http.
+    /// Where that door is: mqtt, amqp, stomp, http, aws.
     pub(crate) fn door(&self, name: &str) -> SocketAddr {
         self.doors[name]
     }

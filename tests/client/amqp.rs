@@ -8,7 +8,7 @@ use lapin::{
     message::{Delivery, DeliveryResult},
     options::{
         BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicPublishOptions,
-        ConfirmSelectOptions, QueueDeclareOptions,
+        ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions,
     },
     types::{AMQPValue, FieldTable},
 };
@@ -101,6 +101,15 @@ impl Amqp {
             .queue_declare(queue.into(), durable(), table(rows))
             .await?;
         Ok(queue.message_count())
+    }
+
+    pub(crate) async fn bind(&self, queue: &str, exchange: &str, key: &str) -> anyhow::Result<()> {
+        let options = QueueBindOptions::default();
+        let (queue, exchange, key) = (queue.into(), exchange.into(), key.into());
+        self.channel
+            .queue_bind(queue, exchange, key, options, FieldTable::default())
+            .await?;
+        Ok(())
     }
 
     /// Publishes, with the broker's answer.
