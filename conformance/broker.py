@@ -21,7 +21,7 @@ def free_port():
 class Broker:
     """One server process. `kill` is SIGKILL; `start` again keeps the directory and the ports."""
 
-    DOORS = ("mqtt", "amqp", "stomp", "http")
+    DOORS = ("mqtt", "amqp", "stomp", "http", "aws")
 
     def __init__(self, binary=None, data=None, settings=()):
         self.binary = binary or os.environ.get("BASCULE") or str(ROOT / "target" / "release" / "bascule")

@@ -1,23 +1,30 @@
 #!/usr/bin/env python3
-"""Every ordered pair of protocols, for topics and for queues, through real clients.
+"""Every ordered pair of protocols, for topics, queues and streams, through real clients.
 
-Each receiver subscribes once to a topic and once to a queue; then each sender publishes a text, all 256 byte values, an
-empty body and 200 kB, with a string property where its protocol has properties. The last line is `N passed, N failed`.
+Each receiver subscribes once to a topic, once to a queue and once to a stream; then each sender publishes a text, all 256
+byte values, an empty body and 200 kB, with a string property where its protocol has properties. Amazon's three services are one
+door: SNS for the topic, SQS for the queue, Kinesis for the stream. The last line is `N passed, N failed`.
 """
+import base64
 import queue
 import sys
 import threading
 import time
 
+import boto3
 import paho.mqtt.client as paho
 import pika
 import stomp
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from botocore.config import Config
+
 from broker import Broker
 
 WAIT = 20.0
+# The partition key of what is put into streams.
+KEY = "key"
 BODIES = {
     "text": "Grüße, Welt ✓".encode(),
     "binary": bytes(range(256)),
@@ -52,10 +59,10 @@ class Mqtt:
         self.inbox.put((bytes(message.payload), properties))
 
     def address(self, kind, name):
-        return f"cross/{name}" if kind == "topic" else f"$queue/cross-{name}"
+        return {"topic": f"cross/{name}", "queue": f"$queue/cross-{name}", "stream": f"$stream/cross-{name}/{KEY}"}[kind]
 
     def subscribe(self, kind, name):
-        self.client.subscribe(self.address(kind, name), qos=1)
+        self.client.subscribe(f"$stream/cross-{name}/#" if kind == "stream" else self.address(kind, name), qos=1)
         if not self.subscribed.acquire(timeout=WAIT):
             raise TimeoutError("no SUBACK")
 
@@ -92,10 +99,14 @@ class Amqp:
             if kind == "topic":
                 q = channel.queue_declare("", exclusive=True).method.queue
                 channel.queue_bind(q, "amq.topic", f"cross.{name}")
-            else:
+                channel.basic_consume(q, self.on_message)
+            elif kind == "queue":
                 q = f"cross-{name}"
                 channel.queue_declare(q, durable=True)
-            channel.basic_consume(q, self.on_message)
+                channel.basic_consume(q, self.on_message)
+            else:
+                channel.basic_qos(prefetch_count=10)
+                channel.basic_consume(f"cross-{name}", self.on_message, arguments={"x-stream-offset": "first"})
             self.reader_connection = connection
             connection.add_callback_threadsafe(ready.set)
             channel.start_consuming()
@@ -167,10 +178,11 @@ class Stomp:
             raise RuntimeError(f"ERROR frame: {self.errors}")
 
     def address(self, kind, name):
-        return f"/topic/cross.{name}" if kind == "topic" else f"/queue/cross-{name}"
+        return f"/topic/cross.{name}" if kind == "topic" else f"/{kind}/cross-{name}"
 
     def subscribe(self, kind, name):
-        self.receipt(lambda r: self.connection.subscribe(self.address(kind, name), id="s1", ack="auto", receipt=r))
+        offset = {"x-stream-offset": "first"} if kind == "stream" else {}
+        self.receipt(lambda r: self.connection.subscribe(self.address(kind, name), id="s1", ack="auto", headers={**offset, "receipt": r}))
 
     def publish(self, kind, name, body, properties):
         headers = dict(properties or {})
@@ -184,6 +196,84 @@ class Stomp:
             pass
 
 
+class Aws:
+    """SNS, SQS and Kinesis. An SNS topic is shown to SQS, which is where its messages are read.
+
+    A record of Kinesis has no properties. What SQS and SNS cannot write in a body is base64, said in an attribute; a body
+    that is empty they refuse, so none is sent.
+    """
+
+    has_properties = True
+
+    def __init__(self, broker, name):
+        self.name = name
+        self.inbox = queue.Queue()
+        self.reading, self.reader = True, None
+        self.url = f"http://127.0.0.1:{broker.ports['aws']}"
+        self.sns, self.sqs, self.kinesis = (self.client(service) for service in ("sns", "sqs", "kinesis"))
+
+    def client(self, service):
+        once = Config(retries={"total_max_attempts": 1})
+        return boto3.client(service, region_name="us-east-1", endpoint_url=self.url, aws_access_key_id="guest", aws_secret_access_key="guest", config=once)
+
+    def topic(self, name):
+        return self.sns.create_topic(Name=f"cross-{name}", Attributes={"bascule.address": f"cross/{name}"})["TopicArn"]
+
+    def subscribe(self, kind, name):
+        if kind == "stream":
+            [shard] = self.kinesis.list_shards(StreamName=f"cross-{name}")["Shards"]
+            iterator = self.kinesis.get_shard_iterator(StreamName=f"cross-{name}", ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON")["ShardIterator"]
+            self.reader = threading.Thread(target=self.read_stream, args=(iterator,), daemon=True)
+        else:
+            url = self.sqs.create_queue(QueueName=f"cross-{name}" if kind == "queue" else f"{self.name}-reads")["QueueUrl"]
+            if kind == "topic":
+                arn = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+                self.sns.subscribe(TopicArn=self.topic(name), Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"})
+            self.reader = threading.Thread(target=self.read_queue, args=(url,), daemon=True)
+        self.reader.start()
+
+    def read_queue(self, url):
+        sqs = self.client("sqs")
+        while self.reading:
+            for message in sqs.receive_message(QueueUrl=url, WaitTimeSeconds=1, MaxNumberOfMessages=10, MessageAttributeNames=["All"]).get("Messages", []):
+                attributes = {name: value.get("StringValue", value.get("BinaryValue")) for name, value in message.get("MessageAttributes", {}).items()}
+                body = message.get("Body", "").encode()
+                if attributes.get("bascule.body") == "base64":
+                    body = base64.b64decode(body, validate=True)
+                self.inbox.put((body, attributes))
+                sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+
+    def read_stream(self, iterator):
+        kinesis = self.client("kinesis")
+        while self.reading:
+            answer = kinesis.get_records(ShardIterator=iterator)
+            iterator = answer["NextShardIterator"]
+            for record in answer["Records"]:
+                self.inbox.put((record["Data"], {}))
+            if not answer["Records"]:
+                time.sleep(0.02)
+
+    def publish(self, kind, name, body, properties):
+        if kind == "stream":
+            self.kinesis.put_record(StreamName=f"cross-{name}", PartitionKey=KEY, Data=body)
+            return
+        attributes = {key: {"DataType": "String", "StringValue": value} for key, value in properties.items()}
+        try:
+            text = body.decode()
+        except UnicodeDecodeError:
+            text = base64.b64encode(body).decode()
+            attributes["bascule.body"] = {"DataType": "String", "StringValue": "base64"}
+        if kind == "topic":
+            self.sns.publish(TopicArn=self.topic(name), Message=text, MessageAttributes=attributes)
+        else:
+            self.sqs.send_message(QueueUrl=self.sqs.get_queue_url(QueueName=f"cross-{name}")["QueueUrl"], MessageBody=text, MessageAttributes=attributes)
+
+    def close(self):
+        self.reading = False
+        if self.reader:
+            self.reader.join(WAIT)
+
+
 KINDS = {
     "mqtt311": lambda broker, name: Mqtt(broker, name, 4),
     "mqtt5": lambda broker, name: Mqtt(broker, name, 5),
@@ -192,28 +282,50 @@ KINDS = {
     "stomp12": lambda broker, name: Stomp(broker, name, "1.2"),
     "mqtt5-ws": lambda broker, name: Mqtt(broker, name, 5, "websockets"),
     "stomp12-ws": lambda broker, name: Stomp(broker, name, "1.2", websocket=True),
+    "aws": Aws,
 }
+
+
+def applies(source, kind, label):
+    """Whether there is such a case: SQS and SNS take no empty body."""
+    return not (source == "aws" and kind != "stream" and label == "empty")
+
+
+def carried(source, to, kind):
+    """Whether a property is: a record of Kinesis has none."""
+    return not (kind == "stream" and "aws" in (source, to))
+
+
+def make_stream(broker, place):
+    kinesis = Aws(broker, "maker").kinesis
+    kinesis.create_stream(StreamName=f"cross-{place}", ShardCount=1)
+    while kinesis.describe_stream_summary(StreamName=f"cross-{place}")["StreamDescriptionSummary"]["StreamStatus"] != "ACTIVE":
+        time.sleep(0.02)
 
 
 def main():
     wanted = sys.argv[1:] or list(KINDS)
     passed = failed = 0
-    with Broker() as broker:
+    with Broker(settings=["aws.shard_limits=false"]) as broker:
         senders = {name: KINDS[name](broker, f"send-{name}") for name in wanted}
         for to in wanted:
-            for kind in ("topic", "queue"):
+            for kind in ("topic", "queue", "stream"):
                 receiver = KINDS[to](broker, f"recv-{to}-{kind}")
                 place = f"{to}-{kind}"
+                if kind == "stream":
+                    make_stream(broker, place)
                 receiver.subscribe(kind, place)
                 for source, sender in senders.items():
                     for label, body in BODIES.items():
+                        if not applies(source, kind, label):
+                            continue
                         case = f"{source} -> {to}, {kind}, {label}"
                         properties = {"colour": "blau"} if sender.has_properties else {}
                         try:
                             sender.publish(kind, place, body, properties)
                             got, got_properties = receiver.inbox.get(timeout=WAIT)
                             assert got == body, f"body differs: {len(got)} bytes, {got[:40]!r}"
-                            if properties and receiver.has_properties:
+                            if properties and receiver.has_properties and carried(source, to, kind):
                                 value = got_properties.get("colour")
                                 value = value.decode() if isinstance(value, bytes) else value
                                 assert value == "blau", f"property lost: {got_properties}"

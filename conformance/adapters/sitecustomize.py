@@ -4,7 +4,7 @@ import socket
 
 PORTS = {}
 if "BASCULE_REPORT" in os.environ:
-    PORTS = {5672: int(os.environ["BASCULE_AMQP"]), 61613: int(os.environ["BASCULE_STOMP"]), 62613: int(os.environ["BASCULE_STOMP"]), 1883: int(os.environ["BASCULE_MQTT"])}
+    PORTS = {5672: int(os.environ["BASCULE_AMQP"]), 61613: int(os.environ["BASCULE_STOMP"]), 62613: int(os.environ["BASCULE_STOMP"]), 1883: int(os.environ["BASCULE_MQTT"]), 5000: int(os.environ["BASCULE_AWS"])}
 
 
 def led(address):

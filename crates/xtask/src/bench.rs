@@ -3,6 +3,8 @@
 //! The figure to trust is CPU microseconds a message: messages a second depend on what else the machine does. Durable
 //! workloads are synced before each confirmation; nothing is relaxed.
 
+mod aws;
+
 use std::{
     path::Path,
     sync::{Arc, mpsc},
@@ -47,13 +49,35 @@ const WORKLOADS: &[Workload] = &[
         name: "STOMP 1.2, 1 KiB persistent, receipts, window 100",
         run: |server, count| stomp(server, count),
     },
+    Workload {
+        name: "SQS SendMessage, 100 B, synced, 64 connections",
+        run: |server, count| aws::send(server.aws, count, 1),
+    },
+    Workload {
+        name: "SQS SendMessageBatch of 10, 100 B, synced",
+        run: |server, count| aws::send(server.aws, count, 10),
+    },
+    Workload {
+        name: "SQS send, receive and delete, batches of 10",
+        run: |server, count| aws::through(server.aws, count),
+    },
+    Workload {
+        name: "Kinesis PutRecords of 500, 100 B, 4 shards, synced",
+        run: |server, count| aws::put(server.aws, count),
+    },
+    Workload {
+        name: "Kinesis PutRecords and GetRecords",
+        run: |server, count| aws::put_and_get(server.aws, count),
+    },
 ];
 
-/// Runs every workload for about `seconds`.
-pub(crate) fn run(seconds: u64, data: &Path) -> anyhow::Result<()> {
-    let server = Server::fresh(data, &[])?;
+/// Runs every workload, or those whose name contains `only`, for about `seconds`.
+pub(crate) fn run(seconds: u64, data: &Path, only: Option<&str>) -> anyhow::Result<()> {
+    // A shard's limits are those of AWS otherwise: a megabyte a second.
+    let server = Server::fresh(data, &["aws.shard_limits=false"])?;
     println!("| workload | msg/s | server CPU us/msg | lost | repeated |\n|---|---|---|---|---|");
-    for workload in WORKLOADS {
+    let wanted = |workload: &&Workload| only.is_none_or(|part| workload.name.contains(part));
+    for workload in WORKLOADS.iter().filter(wanted) {
         // A short run finds how many messages the time takes.
         let trial = 500;
         let began = Instant::now();

@@ -24,13 +24,18 @@ use crate::{binary, root, run as shell, run_with, target};
 use suite::{Origin, SUITES, Suite};
 
 /// Scripts of ours with real clients, and the arguments of a quick run.
-const SCRIPTS: &[(&str, &[&str])] = &[("crossings", &[]), ("kill9", &["5", "0.6"])];
+const SCRIPTS: &[(&str, &[&str])] = &[
+    ("aws_smoke", &[]),
+    ("crossings", &[]),
+    ("kill9", &["5", "0.6"]),
+    ("kill9_aws", &["3", "0.6"]),
+];
 /// The others, at their full length.
-const LONG: &[(&str, &[&str])] = &[("kill9", &["50"])];
+const LONG: &[(&str, &[&str])] = &[("kill9", &["50"]), ("kill9_aws", &["20"])];
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// `mqtt`, `amqp`, `stomp`: the public suites of a protocol; `crossings`, `kill9`: our own scripts, with real clients;
+    /// `mqtt`, `amqp`, `stomp`, `aws`: the public suites of a protocol; `aws_smoke`, `crossings`, `kill9`, `kill9_aws`: our own scripts, with real clients;
     /// `oracle`: our MQTT codec against others'.
     /// Nothing: what the gate runs, the scripts (short) and the suites that need no sources.
     what: Vec<String>,
@@ -184,7 +189,7 @@ fn choose(arguments: &Arguments) -> anyhow::Result<Chosen> {
         }));
         if suites.len() == before {
             bail!(
-                "'{word}' has no such suite; there are mqtt, amqp, stomp, crossings, kill9 and, alone, oracle"
+                "'{word}' has no such suite; there are mqtt, amqp, stomp, aws, aws_smoke, crossings, kill9, kill9_aws and, alone, oracle"
             );
         }
     }

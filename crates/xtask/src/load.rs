@@ -4,6 +4,7 @@
 //! the publisher's number and a sequence number, so that loss, repetition and disorder are seen.
 
 pub(crate) mod amqp;
+pub(crate) mod aws;
 pub(crate) mod mqtt;
 pub(crate) mod server;
 pub(crate) mod stomp;
@@ -123,6 +124,16 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
+    /// What was counted elsewhere, where nothing promises an order.
+    pub(crate) fn counted(received: u64, lost: u64, repeats: u64) -> Self {
+        Self {
+            next: std::collections::BTreeMap::new(),
+            received,
+            gaps: lost,
+            repeats,
+        }
+    }
+
     pub(crate) fn see(&mut self, body: &[u8]) {
         let publisher =
             u32::from_be_bytes(body[..4].try_into().expect("a body has at least 12 bytes"));

@@ -64,6 +64,9 @@ enum Task {
         /// Where the server keeps its journal; emptied first and removed after.
         #[arg(long, default_value = "target/bench-data")]
         data: PathBuf,
+        /// Only the workloads whose name contains this.
+        #[arg(long)]
+        only: Option<String>,
     },
     /// A queue many times larger than memory: fill, drain in order, watch the memory.
     Memory {
@@ -113,7 +116,11 @@ fn main() -> anyhow::Result<()> {
         Task::Conversions => conversions(),
         Task::Conformance(arguments) => conformance::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
-        Task::Bench { seconds, data } => release().and_then(|()| bench::run(seconds, &data)),
+        Task::Bench {
+            seconds,
+            data,
+            only,
+        } => release().and_then(|()| bench::run(seconds, &data, only.as_deref())),
         Task::Memory { count, data } => release().and_then(|()| soak::memory(count, &data)),
         Task::Restart {
             count,

@@ -35,7 +35,16 @@ pub(super) fn run(bench: &Bench, suite: &Suite) -> anyhow::Result<Vec<Case>> {
     match suite.runner {
         Runner::Paho(file) => paho(bench, suite, &sources.join("interoperability"), file),
         Runner::Mosquitto => mosquitto(bench, suite, &sources.join("test/broker")),
-        Runner::Pytest(files) => pytest(bench, suite, &sources, files),
+        Runner::Pytest(files) => pytest(bench, suite, &tools::python()?, &sources, None, files),
+        Runner::Boto {
+            folder,
+            plugin,
+            files,
+        } => {
+            let python = tools::aws_python()?;
+            pytest(bench, suite, &python, &sources.join(folder), plugin, files)
+        }
+        Runner::Vitest { folder, files } => vitest(bench, suite, &sources.join(folder), files),
         Runner::Node(files) => node(bench, suite, &sources, files),
         Runner::Script(script) => node_script(bench, suite, &sources, script),
         Runner::Go { tag, file } => go(bench, suite, &sources, tag, file),
@@ -45,6 +54,10 @@ pub(super) fn run(bench: &Bench, suite: &Suite) -> anyhow::Result<Vec<Case>> {
 /// The arguments of `serve` for a case of a suite.
 fn settings(suite: &Suite, case: &str) -> anyhow::Result<Vec<String>> {
     let mut arguments = Vec::new();
+    if suite.protocol == "aws" {
+        // As whoever tests a program of theirs has it.
+        arguments.extend(["--profile".to_owned(), "test".to_owned()]);
+    }
     if let Some(file) = suite.settings {
         let path = root().join("conformance").join(file);
         arguments.extend(["--config".to_owned(), path.display().to_string()]);
@@ -221,7 +234,9 @@ fn tell(command: &mut Command, server: &Server, report: &Path) {
         .env("BASCULE_MQTT", server.mqtt.port().to_string())
         .env("BASCULE_AMQP", server.amqp.port().to_string())
         .env("BASCULE_STOMP", server.stomp.port().to_string())
-        .env("BASCULE_HTTP", server.http.port().to_string());
+        .env("BASCULE_HTTP", server.http.port().to_string())
+        .env("BASCULE_AWS", server.aws.port().to_string())
+        .env("FLOCI_ENDPOINT", format!("http://{}", server.aws));
 }
 
 /// Runs a command that reports its cases.
@@ -257,10 +272,12 @@ fn reported(bench: &Bench, suite: &Suite, command: &mut Command) -> anyhow::Resu
 fn pytest(
     bench: &Bench,
     suite: &Suite,
+    python: &Path,
     folder: &Path,
+    plugin: Option<&str>,
     files: &[&str],
 ) -> anyhow::Result<Vec<Case>> {
-    let python = tools::python()?;
+    let adapters = root().join("conformance/adapters");
     let mut words: Vec<String> = Vec::new();
     let left_out = expected(suite.name)?.left_out;
     if !left_out.is_empty() {
@@ -281,10 +298,44 @@ fn pytest(
         ])
         .args(files)
         .current_dir(folder)
-        .env("PYTHONPATH", root().join("conformance/adapters"));
+        .env(
+            "PYTHONPATH",
+            std::env::join_paths([adapters.as_path(), folder])?,
+        );
+    if let Some(plugin) = plugin {
+        command.args(["-p", plugin]);
+    }
     if !words.is_empty() {
         command.args(["-k", &words.join(" and ")]);
     }
+    reported(bench, suite, &mut command)
+}
+
+/// Node looks for packages in the folders above a file: the tests are copied to where a link to ours is.
+fn vitest(
+    bench: &Bench,
+    suite: &Suite,
+    folder: &Path,
+    files: &[&str],
+) -> anyhow::Result<Vec<Case>> {
+    let modules = tools::aws_node_modules()?;
+    let place = scratch(suite.name)?.join("tests-beside-packages");
+    if place.exists() {
+        std::fs::remove_dir_all(&place)?;
+    }
+    for file in files {
+        let copy = place.join(file);
+        std::fs::create_dir_all(copy.parent().unwrap_or(&place))?;
+        std::fs::copy(folder.join(file), copy)
+            .with_context(|| format!("failed to copy {file} of {}", folder.display()))?;
+    }
+    std::os::unix::fs::symlink(&modules, place.join("node_modules"))?;
+    let mut command = Command::new("node");
+    command
+        .arg(modules.join("vitest/vitest.mjs"))
+        .args(["run", "--reporter"])
+        .arg(root().join("conformance/adapters/vitest_report.mjs"))
+        .current_dir(&place);
     reported(bench, suite, &mut command)
 }
 

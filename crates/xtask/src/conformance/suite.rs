@@ -37,6 +37,21 @@ pub(super) enum Runner {
     Mosquitto,
     /// Test files under pytest.
     Pytest(&'static [&'static str]),
+    /// The same, for clients of Amazon's APIs, with those clients' packages.
+    Boto {
+        /// Where in the sources it is run.
+        folder: &'static str,
+        /// Our plug-in that such a suite needs, where it does.
+        plugin: Option<&'static str>,
+        files: &'static [&'static str],
+    },
+    /// Test files under vitest, copied beside the packages that they import.
+    Vitest {
+        /// Where in the sources they are.
+        folder: &'static str,
+        /// What it copies: the tests, and what they import of each other.
+        files: &'static [&'static str],
+    },
     /// Test files under Node's own test runner.
     Node(&'static [&'static str]),
     /// A script of ours under Node, which reports its cases.
@@ -65,6 +80,18 @@ const PAHO: Origin = Origin::Repository {
     folder: "paho.mqtt.testing",
     url: "https://github.com/eclipse/paho.mqtt.testing",
     at: "9d7bb80",
+};
+
+const MOTO: Origin = Origin::Repository {
+    folder: "moto",
+    url: "https://github.com/getmoto/moto",
+    at: "5.2.3",
+};
+
+const FLOCI: Origin = Origin::Repository {
+    folder: "floci",
+    url: "https://github.com/floci-io/floci",
+    at: "a2389e7",
 };
 
 const AMQPLIB: Runner = Runner::Node(&[
@@ -214,4 +241,90 @@ pub(super) const SUITES: &[Suite] = &[
         settings: None,
         quick: true,
     },
+    Suite {
+        name: "moto-sqs",
+        protocol: "aws",
+        origin: MOTO,
+        runner: moto(&[
+            "tests/test_sqs/test_sqs.py",
+            "tests/test_sqs/test_sqs_authentication.py",
+            "tests/test_sqs/test_sqs_message_attributes.py",
+            "tests/test_sqs/test_sqs_multiaccount.py",
+        ]),
+        settings: Some("moto.toml"),
+        quick: false,
+    },
+    Suite {
+        name: "moto-sns",
+        protocol: "aws",
+        origin: MOTO,
+        runner: moto(&[
+            "tests/test_sns/test_application.py",
+            "tests/test_sns/test_http_message_verification.py",
+            "tests/test_sns/test_publish_batch.py",
+            "tests/test_sns/test_publishing.py",
+            "tests/test_sns/test_subscriptions.py",
+            "tests/test_sns/test_topics.py",
+            "tests/test_sns/test_utils.py",
+        ]),
+        settings: Some("moto.toml"),
+        quick: false,
+    },
+    Suite {
+        name: "moto-kinesis",
+        protocol: "aws",
+        origin: MOTO,
+        runner: moto(&[
+            "tests/test_kinesis/test_kinesis.py",
+            "tests/test_kinesis/test_kinesis_boto3.py",
+            "tests/test_kinesis/test_kinesis_encryption.py",
+            "tests/test_kinesis/test_kinesis_monitoring.py",
+            "tests/test_kinesis/test_kinesis_resource_policy.py",
+            "tests/test_kinesis/test_kinesis_stream_consumers.py",
+            "tests/test_kinesis/test_kinesis_stream_limits.py",
+        ]),
+        settings: Some("moto.toml"),
+        quick: false,
+    },
+    Suite {
+        name: "floci-python",
+        protocol: "aws",
+        origin: FLOCI,
+        runner: Runner::Boto {
+            folder: "compatibility-tests/sdk-test-python",
+            plugin: None,
+            files: &[
+                "tests/test_sqs.py",
+                "tests/test_sns.py",
+                "tests/test_kinesis.py",
+            ],
+        },
+        settings: None,
+        quick: false,
+    },
+    Suite {
+        name: "floci-javascript",
+        protocol: "aws",
+        origin: FLOCI,
+        runner: Runner::Vitest {
+            folder: "compatibility-tests/sdk-test-node",
+            files: &[
+                "tests/setup.ts",
+                "tests/sqs.test.ts",
+                "tests/sns.test.ts",
+                "tests/kinesis.test.ts",
+                "vitest.config.ts",
+            ],
+        },
+        settings: None,
+        quick: false,
+    },
 ];
+
+const fn moto(files: &'static [&'static str]) -> Runner {
+    Runner::Boto {
+        folder: ".",
+        plugin: Some("aws_doors"),
+        files,
+    }
+}

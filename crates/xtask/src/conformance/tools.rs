@@ -1,7 +1,8 @@
 //! Python, Node and Go: looked for, and filled through their own package clients.
 //!
 //! Python packages go into `conformance/.venv`, Node's into `conformance/node_modules`, archives into the target folder;
-//! versions are pinned in `conformance/requirements.txt` and `conformance/package.json`.
+//! versions are pinned in `conformance/requirements.txt` and `conformance/package.json`. The packages that only suites of
+//! Amazon's APIs need are many: they are in the same files and folders of `conformance/aws`.
 
 use std::{
     path::{Path, PathBuf},
@@ -65,9 +66,18 @@ pub(super) fn sources(bench: &Bench, origin: &Origin) -> anyhow::Result<PathBuf>
 
 /// The Python of the virtual environment, made on first use.
 pub(super) fn python() -> anyhow::Result<PathBuf> {
-    let folder = root().join("conformance/.venv");
+    python_of(&root().join("conformance"))
+}
+
+/// The same, with what the suites of Amazon's APIs need.
+pub(super) fn aws_python() -> anyhow::Result<PathBuf> {
+    python_of(&root().join("conformance/aws"))
+}
+
+fn python_of(place: &Path) -> anyhow::Result<PathBuf> {
+    let folder = place.join(".venv");
     let python = folder.join("bin/python");
-    let requirements = root().join("conformance/requirements.txt");
+    let requirements = place.join("requirements.txt");
     if is_installed(&folder, &requirements) {
         return Ok(python);
     }
@@ -96,19 +106,28 @@ pub(super) fn python() -> anyhow::Result<PathBuf> {
 
 /// The folder of the Node packages, filled on first use.
 pub(super) fn node_modules() -> anyhow::Result<PathBuf> {
+    node_modules_of(&root().join("conformance"))
+}
+
+/// The same, with what the suites of Amazon's APIs need.
+pub(super) fn aws_node_modules() -> anyhow::Result<PathBuf> {
+    node_modules_of(&root().join("conformance/aws"))
+}
+
+fn node_modules_of(place: &Path) -> anyhow::Result<PathBuf> {
     if !have("node", "--version") || !have("npm", "--version") {
         return Err(missing(
             "node or npm was not found; it needs Node 20 or newer",
         ));
     }
-    let folder = root().join("conformance/node_modules");
-    let wanted = root().join("conformance/package.json");
+    let folder = place.join("node_modules");
+    let wanted = place.join("package.json");
     if !is_installed(&folder, &wanted) {
         run_with(
             Command::new("npm")
                 .args(["install", "--no-audit", "--no-fund", "--no-package-lock"])
                 .args(["--loglevel", "error", "--ignore-scripts"])
-                .current_dir(root().join("conformance")),
+                .current_dir(place),
         )?;
         installed(&folder, &wanted)?;
     }

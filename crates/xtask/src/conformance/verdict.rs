@@ -67,6 +67,22 @@ pub(super) fn expected(suite: &str) -> anyhow::Result<Expected> {
         .with_context(|| format!("conformance/expected.toml has no [{suite}]"))
 }
 
+/// Cases of other servers' making that several of them pass, whoever wrote them: ours has to pass each, whatever
+/// `expected.toml` says. The list is `conformance/agreed.toml`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Agreed {
+    count: usize,
+    cases: Vec<String>,
+}
+
+fn agreed(suite: &str) -> anyhow::Result<Agreed> {
+    let path = root().join("conformance/agreed.toml");
+    let mut lists: BTreeMap<String, Agreed> =
+        toml::from_str(&std::fs::read_to_string(&path)?).context("conformance/agreed.toml")?;
+    Ok(lists.remove(suite).unwrap_or_default())
+}
+
 fn parse(text: &str) -> anyhow::Result<BTreeMap<String, Expected>> {
     toml::from_str(text).context("conformance/expected.toml")
 }
@@ -74,15 +90,27 @@ fn parse(text: &str) -> anyhow::Result<BTreeMap<String, Expected>> {
 /// Prints what differs; the summary line when nothing does.
 pub(super) fn judge(suite: &str, cases: &[Case], bench: &Bench) -> anyhow::Result<String> {
     let expected = expected(suite)?;
-    let faults = compare(&expected, cases, bench.case.is_some());
+    let mut faults = compare(&expected, cases, bench.case.is_some());
+    let agreed = agreed(suite)?;
+    if bench.case.is_none() {
+        faults.extend(not_passed(&agreed, cases));
+    }
     let count = |outcome| cases.iter().filter(|case| case.outcome == outcome).count();
-    let line = format!(
+    let mut line = format!(
         "{suite}: {} of {} passed, {} skipped, {} known to fail",
         count(Outcome::Passed),
         cases.len(),
         count(Outcome::Skipped),
         expected.fails.len(),
     );
+    if agreed.count > 0 && bench.case.is_none() {
+        let short = not_passed(&agreed, cases).len();
+        line += &format!(
+            "; {} of the {} that others agree on",
+            agreed.count - short,
+            agreed.count
+        );
+    }
     if faults.is_empty() {
         return Ok(line);
     }
@@ -90,6 +118,18 @@ pub(super) fn judge(suite: &str, cases: &[Case], bench: &Bench) -> anyhow::Resul
         println!("{fault}");
     }
     bail!("{line}; {} not as expected", faults.len());
+}
+
+fn not_passed(agreed: &Agreed, cases: &[Case]) -> Vec<String> {
+    let passed = |name: &str| {
+        cases
+            .iter()
+            .any(|case| case.name == name && case.outcome == Outcome::Passed)
+    };
+    let missed = agreed.cases.iter().filter(|name| !passed(name));
+    missed
+        .map(|name| format!("NOT PASSED, but other servers pass it: {name}"))
+        .collect()
 }
 
 fn compare(expected: &Expected, cases: &[Case], partial: bool) -> Vec<String> {
@@ -126,6 +166,8 @@ fn compare(expected: &Expected, cases: &[Case], partial: bool) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::{super::suite::SUITES, *};
 
     fn case(name: &str, outcome: Outcome) -> Case {
@@ -174,6 +216,33 @@ mod tests {
             compare(&expected, &as_expected[2..], true),
             Vec::<String>::new()
         );
+    }
+
+    #[test]
+    fn what_others_agree_on_has_to_pass() {
+        let agreed = Agreed {
+            count: 2,
+            cases: vec!["a".to_owned(), "b".to_owned()],
+        };
+        let cases = [case("a", Outcome::Passed), case("b", Outcome::Skipped)];
+        assert_eq!(
+            not_passed(&agreed, &cases),
+            ["NOT PASSED, but other servers pass it: b"]
+        );
+    }
+
+    #[test]
+    fn what_others_agree_on_is_counted_and_never_excused() {
+        for suite in SUITES {
+            let agreed = agreed(suite.name).expect(suite.name);
+            let expected = expected(suite.name).expect(suite.name);
+            let distinct: BTreeSet<&String> = agreed.cases.iter().collect();
+            assert_eq!(distinct.len(), agreed.count, "{}", suite.name);
+            for name in distinct {
+                assert!(!expected.fails.contains_key(name), "{name}");
+                assert!(!expected.skips.contains_key(name), "{name}");
+            }
+        }
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub(crate) struct Server {
     pub(crate) amqp: SocketAddr,
     pub(crate) stomp: SocketAddr,
     pub(crate) http: SocketAddr,
+    pub(crate) aws: SocketAddr,
     arguments: Vec<String>,
     /// From start to the word `ready`.
     pub(crate) started_in: Duration,
@@ -54,17 +55,17 @@ impl Server {
             if data.exists() {
                 std::fs::remove_dir_all(data)?;
             }
-            let (mqtt, amqp, stomp, http) = (free()?, free()?, free()?, free()?);
-            let (child, started_in) =
-                match spawn(binary, data, [mqtt, amqp, stomp, http], &arguments) {
-                    Ok(started) => started,
-                    // Between our look and its bind, a port may be taken by another process or an outgoing connection.
-                    Err(_) if attempts < ATTEMPTS => {
-                        attempts += 1;
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                };
+            let ports @ [mqtt, amqp, stomp, http, aws] =
+                [free()?, free()?, free()?, free()?, free()?];
+            let (child, started_in) = match spawn(binary, data, ports, &arguments) {
+                Ok(started) => started,
+                // Between our look and its bind, a port may be taken by another process or an outgoing connection.
+                Err(_) if attempts < ATTEMPTS => {
+                    attempts += 1;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             return Ok(Self {
                 child,
                 binary: binary.to_owned(),
@@ -73,6 +74,7 @@ impl Server {
                 amqp,
                 stomp,
                 http,
+                aws,
                 arguments,
                 started_in,
             });
@@ -86,7 +88,7 @@ impl Server {
         let (child, started_in) = spawn(
             &self.binary,
             &self.data,
-            [self.mqtt, self.amqp, self.stomp, self.http],
+            [self.mqtt, self.amqp, self.stomp, self.http, self.aws],
             &self.arguments,
         )?;
         self.child = child;
@@ -146,13 +148,13 @@ impl Drop for Server {
 fn spawn(
     binary: &Path,
     data: &Path,
-    ports: [SocketAddr; 4],
+    ports: [SocketAddr; 5],
     arguments: &[String],
 ) -> anyhow::Result<(Child, Duration)> {
     let began = Instant::now();
     let mut command = Command::new(binary);
     command.arg("serve").arg("--data").arg(data);
-    for (door, port) in ["mqtt", "amqp", "stomp", "http"].iter().zip(ports) {
+    for (door, port) in ["mqtt", "amqp", "stomp", "http", "aws"].iter().zip(ports) {
         // Both loopback families, as clients dial them.
         let place = format!("listeners.{door}=localhost:{}", port.port());
         command.arg("--set").arg(place);
