@@ -1,6 +1,9 @@
 //! Consumers that records are pushed to. All soft: each has a queue number of its own, in which a record's number is its offset.
 
-use std::collections::BTreeMap;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+};
 
 use bytes::Bytes;
 use session::{ShardNo, StreamId};
@@ -113,8 +116,14 @@ impl Reader {
                 (u64::MAX, places)
             }
         };
+        let place = |(at, (number, cursor)): (usize, &(ShardNo, Cursor))| {
+            let offset = stream.shards.get(number)?.offsets.get(*cursor)?;
+            Some(Reverse((offset, at)))
+        };
+        let next = shards.iter().enumerate().filter_map(place).collect();
         Walk {
             stream,
+            next,
             again: self.again.range(kept..),
             cursor,
             shards,
@@ -128,6 +137,8 @@ pub(crate) struct Walk<'a> {
     again: std::collections::btree_map::Range<'a, u64, Handed>,
     cursor: u64,
     shards: Vec<(ShardNo, Cursor)>,
+    /// The next offset of each shard, and which of `shards` that is.
+    next: BinaryHeap<Reverse<(u64, usize)>>,
 }
 
 impl<'a> Walk<'a> {
@@ -140,16 +151,13 @@ impl<'a> Walk<'a> {
             self.cursor += 1;
             return Some((self.cursor - 1, slot, self.stream.shard_at(slot), 0));
         }
-        let (offset, at) = self
-            .shards
-            .iter()
-            .enumerate()
-            .filter_map(|(at, (number, cursor))| {
-                Some((self.stream.shards.get(number)?.offsets.get(*cursor)?, at))
-            })
-            .min()?;
+        let Reverse((offset, at)) = self.next.pop()?;
         let (number, cursor) = &mut self.shards[at];
-        *cursor = self.stream.shards.get(number)?.offsets.behind(*cursor);
+        let offsets = &self.stream.shards.get(number)?.offsets;
+        *cursor = offsets.behind(*cursor);
+        if let Some(next) = offsets.get(*cursor) {
+            self.next.push(Reverse((next, at)));
+        }
         Some((offset, self.stream.records.get(offset)?, *number, 0))
     }
 }

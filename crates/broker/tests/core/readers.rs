@@ -557,3 +557,31 @@ fn groups_are_listed_and_go_with_their_stream() {
         RefusalKind::NotFound
     );
 }
+
+#[test]
+fn a_thousand_shards_are_shared_evenly_and_none_is_anybodys_twice() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    rig.make(a, "s", 1000);
+    let members: Vec<SessionId> = (2..5).map(|at| rig.attach(at)).collect();
+    let shares = |rig: &mut Rig| -> Vec<usize> {
+        let mut owned = std::collections::BTreeMap::new();
+        for shard in rig.group_info(a).shards {
+            let (owner, _) = shard.lease.expect("somebody's");
+            *owned.entry(owner).or_insert(0) += 1;
+        }
+        owned.into_values().collect()
+    };
+    rig.member(members[0], 10);
+    assert_eq!(shares(&mut rig), [1000]);
+    rig.member(members[1], 10);
+    assert_eq!(shares(&mut rig), [500, 500]);
+    rig.member(members[2], 10);
+    let of_three = shares(&mut rig);
+    assert!(
+        of_three.iter().all(|it| (333..=334).contains(it)),
+        "{of_three:?}"
+    );
+    rig.detach(members[0]);
+    assert_eq!(shares(&mut rig), [500, 500]);
+}

@@ -5,7 +5,10 @@
 //! member that is to give one up gets no more of it, and the other goes on when everything is settled. A shard is given
 //! to nobody before its parents have been worked on.
 
-use std::{collections::BTreeMap, ops::Bound};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
 
 use bytes::Bytes;
 use message::{Name, Timestamp};
@@ -340,9 +343,13 @@ impl Broker {
         if members.is_empty() {
             return;
         }
+        let kept: BTreeSet<ShardNo> = members
+            .iter()
+            .flat_map(|member| member.keeps.iter().copied())
+            .collect();
+        let mut gives = BTreeMap::new();
         for (number, shard) in &stream.shards {
-            let taken = held.contains_key(number)
-                || members.iter().any(|member| member.keeps.contains(number));
+            let taken = held.contains_key(number) || kept.contains(number);
             if taken || group.is_done(*number, shard) || !group.is_ready(stream, shard) {
                 continue;
             }
@@ -354,14 +361,14 @@ impl Broker {
             }
             let poorest = poorest(&mut members);
             poorest.keeps.push(*number);
-            assigned
-                .gives
-                .push((poorest.queue, *number, group.next_in(*number, shard)));
+            gives.insert(*number, (poorest.queue, group.next_in(*number, shard)));
         }
         for _ in &held {
             poorest(&mut members).awaits += 1;
         }
-        self.balance(stream, group, &mut members, assigned);
+        self.balance(stream, group, &mut members, &mut gives, assigned);
+        let gives = gives.into_iter();
+        assigned.gives = gives.map(|(shard, (to, next))| (to, shard, next)).collect();
     }
 
     /// Takes shards from those who have two more than another.
@@ -370,6 +377,7 @@ impl Broker {
         stream: &Stream,
         group: &Group,
         members: &mut [Member],
+        gives: &mut BTreeMap<ShardNo, (QueueId, u64)>,
         assigned: &mut Assigned,
     ) {
         loop {
@@ -385,19 +393,15 @@ impl Broker {
                 return;
             };
             let queue = members[rich].queue;
-            let given = assigned
-                .gives
-                .iter()
-                .position(|(to, shard, _)| (*to, *shard) == (queue, number));
             let through = self
                 .reader(queue)
                 .is_some_and(|reader| reader.is_through(number));
-            if let Some(at) = given {
-                assigned.gives[at].0 = members[poor].queue;
+            if let Some((to, _)) = gives.get_mut(&number) {
+                *to = members[poor].queue;
             } else if through && let Some(shard) = stream.shards.get(&number) {
                 assigned.takes.push((queue, number));
                 let next = group.next_in(number, shard);
-                assigned.gives.push((members[poor].queue, number, next));
+                gives.insert(number, (members[poor].queue, next));
             } else {
                 assigned.leaves.push((queue, number));
             }
