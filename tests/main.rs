@@ -26,6 +26,7 @@
 //! | `admin.rs` | streams and consumer groups by HTTP |
 //! | `http.rs` | health, metrics, WebSocket and its refusals |
 //! | `kinesis.rs` | streams through Kinesis: order through splits, merges and restarts, limits, subscriptions, CBOR |
+//! | `sqs.rs` | queues through SQS: handles and deduplication through restarts, long polls, dead letters, purging, other doors |
 //! | `limits.rs` | more than memory, readers that do not read, bodies that are too long, users |
 //! | `attacks.rs` | thousands of strangers, slow ones, floods, no descriptors left |
 //! | `strangers.rs` | wrong passwords, garbage, half-open connections |
@@ -57,6 +58,7 @@ mod mqtt_sessions;
 mod permissions;
 mod requests;
 mod server;
+mod sqs;
 mod start_up;
 mod stomp_queues;
 mod strangers;

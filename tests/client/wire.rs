@@ -35,6 +35,15 @@ impl Wire {
         }
     }
 
+    /// SQS takes JSON of any version.
+    pub(crate) fn sqs(address: SocketAddr) -> Self {
+        Self {
+            stream: BufReader::new(dial(address)),
+            service: "sqs",
+            target: "AmazonSQS",
+        }
+    }
+
     /// What an operation answers; a refusal is an error.
     pub(crate) fn call(&mut self, operation: &str, input: &Json) -> anyhow::Result<Json> {
         let answer = self.json(operation, input)?;
