@@ -3,12 +3,16 @@
 
 use std::collections::BTreeMap;
 
+use ::stomp::{
+    Version as StompVersion,
+    codec::{Frame, Verb},
+};
 use anyhow::{Context as _, ensure};
 use serde_json::{Value as Json, json};
 
 use crate::{
     client::{
-        Mqtt, Transport,
+        Amqp, Mqtt, Stomp, Transport, text as words, wait,
         wire::{Wire, blob, from_blob},
     },
     server::Server,
@@ -259,6 +263,59 @@ fn mqtt_and_kinesis_meet_in_one_stream() -> anyhow::Result<()> {
         key.len() == 64 && key.bytes().all(|byte| byte.is_ascii_hexdigit()),
         "{key}"
     );
+    server.stop();
+    Ok(())
+}
+
+#[test]
+fn amqp_and_stomp_and_kinesis_meet_in_one_stream() -> anyhow::Result<()> {
+    let server = start();
+    let mut kinesis = client(&server);
+    let amqp = wait(Amqp::open(server.door("amqp")))?;
+    wait(amqp.declare("clicks", &[("x-queue-type", words("stream"))]))?;
+    let mut stomp = Stomp::open(Transport::tcp(server.door("stomp")), StompVersion::V1_2)?;
+    wait(amqp.publish("", "clicks", b"from AMQP"))?;
+    stomp.ask(
+        Frame::new(Verb::Send)
+            .with("destination", "/stream/clicks")
+            .with("JMSXGroupID", "sensor-2")
+            .with_body("from STOMP"),
+    )?;
+    let put =
+        json!({"StreamName": "clicks", "PartitionKey": "user-1", "Data": blob(b"from Kinesis")});
+    let put = kinesis.call("PutRecord", &put)?;
+    let (records, _) = read_shard(&mut kinesis, "clicks", ZERO)?;
+    let bodies: Vec<_> = records
+        .iter()
+        .map(|record| record["Data"].clone())
+        .collect();
+    ensure!(
+        bodies
+            == [
+                blob(b"from AMQP"),
+                blob(b"from STOMP"),
+                blob(b"from Kinesis")
+            ]
+    );
+    ensure!(records[1]["PartitionKey"] == "sensor-2", "{}", records[1]);
+    ensure!(records[2]["SequenceNumber"] == put["SequenceNumber"]);
+    let subscribe = Frame::new(Verb::Subscribe)
+        .with("destination", "/stream/clicks")
+        .with("id", "s")
+        .with("x-stream-offset", "offset=2");
+    stomp.ask(subscribe)?;
+    let message = stomp.next()?;
+    ensure!(message.body == &b"from Kinesis"[..]);
+    ensure!(message.headers.text("JMSXGroupID") == Some("user-1"));
+    // Made by AMQP, it is a stream as any other here.
+    let summary = kinesis.call("DescribeStreamSummary", &json!({"StreamName": "clicks"}))?;
+    ensure!(
+        summary["StreamDescriptionSummary"]["OpenShardCount"] == 1,
+        "{summary}"
+    );
+    let tags = json!({"StreamName": "clicks", "Tags": {"team": "web"}});
+    kinesis.call("AddTagsToStream", &tags)?;
+    kinesis.call("DeleteStream", &json!({"StreamName": "clicks"}))?;
     server.stop();
     Ok(())
 }
