@@ -722,6 +722,8 @@ pub(crate) enum Kind {
     },
     /// There is no room for further retained messages of that client session.
     ReplayRests(ClientNo),
+    /// The wheel of timers turns towards that time.
+    Turned(Timestamp),
     /// A deadline needs no record: look again later, or never.
     Postponed {
         was: (Timestamp, crate::soft::Timer),
@@ -801,6 +803,7 @@ impl Change {
             | Kind::ReplayRests(_)
             | Kind::Empties { .. }
             | Kind::Emptied { .. }
+            | Kind::Turned(_)
             | Kind::Postponed { .. }
             | Kind::Counted(..) => false,
         }

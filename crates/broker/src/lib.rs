@@ -23,6 +23,7 @@
 //! | `apply/` | the same subjects, changing |
 //! | `snapshot.rs` | the durable state as bytes |
 //! | `routing/` | who gets a message |
+//! | `wheel.rs` | what is due when |
 //!
 //! Absent on purpose: permissions (asked by the node; what they need to know of the core
 //! is in `decide/revoke.rs`), anything of a protocol.
@@ -43,6 +44,7 @@ mod soft;
 mod stream;
 mod topic;
 mod view;
+mod wheel;
 
 use std::sync::Arc;
 
@@ -98,7 +100,7 @@ impl Broker {
     /// When [`Broker::decide_tick`] has something to do.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.soft.timers.first().map(|(at, _)| *at)
+        self.soft.timers.next()
     }
 
     /// Whether any filter policy looks at bodies: then it pays to read them before the lock is taken (RULES 9).

@@ -20,6 +20,7 @@ use crate::{
     queue::{Order, Rare, Receiver},
     routing::Exchange,
     stream::{ReadAt, Reader, SoftStream},
+    wheel::Wheel,
 };
 
 /// What an exchange routes to.
@@ -38,8 +39,8 @@ pub(crate) enum Target {
     },
 }
 
-/// Something that is due at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Something that is due at a time. What is due at one instant is done in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Timer {
     /// An entry is no longer hidden.
     Visible(QueueId, u64),
@@ -415,7 +416,7 @@ pub(crate) struct Soft {
     pub(crate) bound: BTreeMap<QueueId, BTreeSet<Vec<u8>>>,
     /// The same of streams.
     pub(crate) stream_bound: BTreeMap<StreamId, BTreeSet<Vec<u8>>>,
-    pub(crate) timers: BTreeSet<(Timestamp, Timer)>,
+    pub(crate) timers: Wheel<Timer>,
     /// When the tasks that move messages go on.
     pub(crate) moving: BTreeMap<(QueueId, u64), Timestamp>,
     /// Queues that may have something to deliver, in their round.

@@ -11,7 +11,7 @@ use crate::{
     Broker, Effect,
     change::{Delivered, Enqueued, Entrant, Published, RetainedGone, Settled, Settlement, is_soft},
     durable::{Attempt, Large, Prepared, Queue, Retained, Seen},
-    queue::{Entry, Order, Rare, flag},
+    queue::{Entry, Order, Rare, Runs, flag},
     soft::{Out, Place, SoftEntry, Timer},
 };
 
@@ -307,15 +307,24 @@ impl Broker {
         let age = queue.age_ms();
         let oldest = queue.entries.iter().next().map(|(_, e)| e.enqueued());
         let plain = matches!(self.soft_queue(id).order, Order::Plain { .. });
+        let is_marked = |entry: &Entry| {
+            !plain || entry.flags & (flag::RARE | flag::RECEIVED | flag::LINKED) != 0
+        };
+        let mut simple = Runs::default();
+        for (qseq, _) in queue.entries.iter().filter(|(_, entry)| !is_marked(entry)) {
+            simple.add(qseq);
+        }
         let marked: Vec<(u64, u16, u8)> = queue
             .entries
             .iter()
-            .filter(|(_, entry)| {
-                !plain || entry.flags & (flag::RARE | flag::RECEIVED | flag::LINKED) != 0
-            })
+            .filter(|(_, entry)| is_marked(entry))
             .map(|(qseq, entry)| (qseq, entry.flags, entry.priority))
             .collect();
-        self.soft_queue_mut(id).next = next;
+        let soft = self.soft_queue_mut(id);
+        soft.next = next;
+        if let Order::Plain { ready, .. } = &mut soft.order {
+            *ready = simple;
+        }
         for (qseq, flags, priority) in marked {
             let rare = self.durable.queues[&id].entries.rare(qseq);
             let group = rare.and_then(|rare| rare.group.clone()).unwrap_or_default();
@@ -474,9 +483,6 @@ impl Broker {
                 // A replay: the connection is not there, so the entry is available.
                 continue;
             }
-            if item.receiver.is_none() {
-                self.pass_to(it.queue, item.qseq);
-            }
             let credited = item
                 .receiver
                 .filter(|_| !item.unowned)
@@ -541,28 +547,6 @@ impl Broker {
         }
         if let Some(client) = self.queue(id).and_then(|queue| queue.declared.client) {
             self.replay_may_go_on(client);
-        }
-    }
-
-    /// In a replay entries are taken out of their turn: what the cursor skips is ready all the same.
-    fn pass_to(&mut self, id: QueueId, qseq: u64) {
-        let Order::Plain { cursor, .. } = self.soft_queue(id).order else {
-            return;
-        };
-        let mut at = cursor;
-        let mut skipped = Vec::new();
-        while let Some(found) = self.next_entry(id, at).filter(|found| *found < qseq) {
-            let soft = self.soft_queue(id);
-            if !soft.hidden.contains(&found)
-                && !soft.aside.contains(&found)
-                && !soft.out.contains_key(&found)
-            {
-                skipped.push(found);
-            }
-            at = found + 1;
-        }
-        if let Order::Plain { again, .. } = &mut self.soft_queue_mut(id).order {
-            again.extend(skipped);
         }
     }
 
@@ -692,7 +676,6 @@ impl Broker {
         if self.soft_queue(id).out.contains_key(&qseq) {
             return;
         }
-        self.pass_to(id, qseq);
         let soft = self.soft_queue_mut(id);
         soft.aside.remove(&qseq);
         soft.hidden.remove(&qseq);

@@ -37,6 +37,9 @@ use crate::{
 pub(crate) use declare::{PREDECLARED, ROOT, binding_key};
 pub(crate) use entries::transient_len;
 
+/// Timers that one turn of the wheel moves.
+const TURN_MOVES: usize = 1024;
+
 /// What an `apply` is given besides the change.
 pub(crate) struct Applying<'a> {
     pub(crate) now: Timestamp,
@@ -202,6 +205,7 @@ impl Broker {
             Kind::SetAside { queue, qseq } => self.apply_set_aside(*queue, *qseq),
             Kind::Used(queue) => self.soft_queue_mut(*queue).last_used = at.now,
             Kind::Rest(queue) => self.rest(*queue),
+            Kind::Turned(now) => self.soft.timers.turn(*now, TURN_MOVES),
             Kind::Postponed { was, until } => {
                 self.soft.timers.remove(was);
                 let timer = was.1;

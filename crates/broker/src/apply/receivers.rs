@@ -293,7 +293,10 @@ impl Broker {
         let Some(attached) = self.soft.sessions.get_mut(&receiver.0) else {
             return;
         };
-        attached.touched.insert(queue);
+        // What is leased until a deadline is nobody's: its receiver's end changes nothing.
+        if credited {
+            attached.touched.insert(queue);
+        }
         let mut full_group = None;
         if let Some(consumer) = attached.consumers.get_mut(&receiver.1) {
             if let Credit::Exactly(left) = &mut consumer.credit {

@@ -22,7 +22,7 @@ use crate::{
     Broker, Content, Context, Decision, Effect, OutLane, PendingDelivery, Wait,
     change::{ClientNo, Enqueued, Entrant, Kind, Published, QueueDeclared, Retain, is_soft},
     counters::Tally,
-    queue::{Rare, flag},
+    queue::{FAIR_GROUP_LEN_MAX, Rare, flag},
     topic::Numbered,
 };
 
@@ -640,6 +640,12 @@ impl Broker {
         if attributes.fifo.is_some() {
             rare.group = Some(message.fields().group.clone().unwrap_or_default())
                 .map(|group| Bytes::copy_from_slice(&group));
+        } else if attributes.priority_max.is_none() {
+            // A hint to be fair (DOORS 20).
+            let group = message.fields().group.as_deref();
+            rare.group = group
+                .filter(|group| (1..=FAIR_GROUP_LEN_MAX).contains(&group.len()))
+                .map(Bytes::copy_from_slice);
         }
         let delay = match message.delay_ms {
             0 => attributes.delay_ms,

@@ -246,6 +246,12 @@ impl Broker {
             Order::Groups(groups) if timed => Some(groups.free_runs()),
             _ => None,
         };
+        let mut fair = match order {
+            Order::Plain {
+                fair: Some(fair), ..
+            } if timed => Some(fair.walk(self.soft_queue(id).out.len() as u64)),
+            _ => None,
+        };
         let mut walk = self.ready_from_start(id);
         let mut handed = Delivered {
             queue: id,
@@ -260,7 +266,9 @@ impl Broker {
         let mut left_instead = 0u64;
         let mut bytes = 0u64;
         while (deliveries.len() as u32) < waiting.count {
-            let next = if !groups {
+            let next = if let Some(fair) = &mut fair {
+                fair.next()
+            } else if !groups {
                 walk.next(self)
             } else if let Some(runs) = &mut runs {
                 runs.next()

@@ -29,7 +29,6 @@ const SPAN_MAX: u64 = 65_534;
 /// [AMQP-basic.08], [AMQP-4.7-1].
 pub(super) struct ReadyWalk {
     id: QueueId,
-    again: Option<Bound<u64>>,
     at: u64,
     last: Option<(Reverse<u8>, u64)>,
 }
@@ -38,15 +37,10 @@ impl ReadyWalk {
     pub(super) fn next(&mut self, broker: &Broker) -> Option<u64> {
         let soft = broker.soft_queue(self.id);
         match &soft.order {
-            Order::Plain { again, .. } => {
-                if let Some(from) = self.again {
-                    if let Some(found) = again.range((from, Bound::Unbounded)).next() {
-                        self.again = Some(Bound::Excluded(*found));
-                        return Some(*found);
-                    }
-                    self.again = None;
-                }
-                self.next_waiting(broker)
+            Order::Plain { ready, .. } => {
+                let found = ready.next(self.at)?;
+                self.at = found + 1;
+                Some(found)
             }
             Order::Priority(ready) => {
                 let from = self.last.map_or(Bound::Unbounded, Bound::Excluded);
@@ -162,11 +156,7 @@ impl Broker {
     pub(super) fn ready_from_start(&self, id: QueueId) -> ReadyWalk {
         ReadyWalk {
             id,
-            again: Some(Bound::Unbounded),
-            at: match self.soft_queue(id).order {
-                Order::Plain { cursor, .. } => cursor,
-                _ => 0,
-            },
+            at: 0,
             last: None,
         }
     }

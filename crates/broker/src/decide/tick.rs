@@ -19,9 +19,17 @@ impl Broker {
     /// Decides at most about `limit` of what is due: `true` when more is.
     pub fn decide_tick(&self, cx: &Context, limit: usize, out: &mut Decision) -> bool {
         let mut draft = Draft::new(cx, out);
+        let timers = &self.soft.timers;
+        if timers.next().is_none_or(|at| at > cx.now) {
+            return false;
+        }
+        if !timers.is_ready(cx.now) {
+            draft.change(Kind::Turned(cx.now));
+            return true;
+        }
         let mut left = limit.max(1);
         let mut others = false;
-        for timer in &self.soft.timers {
+        for timer in timers.due() {
             if timer.0 > cx.now {
                 return false;
             }
@@ -37,7 +45,7 @@ impl Broker {
             left = left.saturating_sub(self.due(*timer, left, &mut draft).max(1));
         }
         // Everything known was due; what this decision leaves behind shows in the next deadline.
-        left == 0
+        left == 0 || !timers.has_come_to(cx.now)
     }
 
     /// Decides what one deadline comes to, and says how many entries that took.

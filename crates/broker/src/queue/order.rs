@@ -2,7 +2,7 @@
 //!
 //! | order | next is | memory |
 //! |---|---|---|
-//! | plain | the oldest released one, else the first behind the cursor | nothing per entry |
+//! | plain | the oldest; for timed leases see `fair.rs` | an element per run of ready entries, one per entry with a group |
 //! | priority | the highest priority, then the oldest | one set element per ready entry |
 //! | groups | the oldest of a group that is free or already with this receiver (DOORS 20) | one set element per ready entry |
 
@@ -13,6 +13,8 @@ use std::{
 
 use bytes::Bytes;
 use session::{ConsumerId, SessionId};
+
+use super::{Runs, fair::Fair};
 
 /// Who holds a group: a consumer, or a pull of a session.
 pub(crate) type Receiver = (SessionId, ConsumerId);
@@ -41,10 +43,10 @@ pub(crate) struct Groups {
 pub(crate) enum Order {
     /// First in, first out.
     Plain {
-        /// Everything below has been handed out once, or is in `again`, or is hidden.
-        cursor: u64,
-        /// Ready below the cursor.
-        again: BTreeSet<u64>,
+        /// What is ready.
+        ready: Runs,
+        /// The same by groups, where there are any.
+        fair: Option<Box<Fair>>,
     },
     /// By priority.
     Priority(BTreeSet<(Reverse<u8>, u64)>),
@@ -53,19 +55,23 @@ pub(crate) enum Order {
 }
 
 impl Order {
-    pub(crate) const fn plain() -> Self {
+    pub(crate) fn plain() -> Self {
         Self::Plain {
-            cursor: 0,
-            again: BTreeSet::new(),
+            ready: Runs::default(),
+            fair: None,
         }
     }
 
     /// An entry became ready.
     pub(crate) fn add(&mut self, qseq: u64, priority: u8, group: &Bytes) {
         match self {
-            Self::Plain { cursor, again } => {
-                if qseq < *cursor {
-                    again.insert(qseq);
+            Self::Plain { ready, fair } => {
+                if fair.is_none() && !group.is_empty() {
+                    *fair = Some(Box::new(Fair::new(ready.clone())));
+                }
+                ready.add(qseq);
+                if let Some(fair) = fair {
+                    fair.add(qseq, group);
                 }
             }
             Self::Priority(ready) => {
@@ -80,8 +86,9 @@ impl Order {
     /// An entry that was ready is so no longer, but was not handed out.
     pub(crate) fn remove(&mut self, qseq: u64, priority: u8, group: &Bytes) {
         match self {
-            Self::Plain { again, .. } => {
-                again.remove(&qseq);
+            Self::Plain { ready, fair } => {
+                ready.remove(qseq);
+                change_fair(fair, |fair| fair.remove(qseq, group, false));
             }
             Self::Priority(ready) => {
                 ready.remove(&(Reverse(priority), qseq));
@@ -102,12 +109,9 @@ impl Order {
         keeps: bool,
     ) {
         match self {
-            Self::Plain { cursor, again } => {
-                if qseq >= *cursor {
-                    *cursor = qseq + 1;
-                } else {
-                    again.remove(&qseq);
-                }
+            Self::Plain { ready, fair } => {
+                ready.remove(qseq);
+                change_fair(fair, |fair| fair.remove(qseq, group, keeps));
             }
             Self::Priority(ready) => {
                 ready.remove(&(Reverse(priority), qseq));
@@ -124,13 +128,15 @@ impl Order {
 
     /// An entry that was handed out came back or is gone.
     pub(crate) fn returned(&mut self, group: &Bytes) {
-        if let Self::Groups(groups) = self {
-            groups.change(group, |group| {
+        match self {
+            Self::Groups(groups) => groups.change(group, |group| {
                 group.out = group.out.saturating_sub(1);
                 if group.out == 0 {
                     group.holder = None;
                 }
-            });
+            }),
+            Self::Plain { fair, .. } => change_fair(fair, |fair| fair.returned(group)),
+            Self::Priority(_) => {}
         }
     }
 
@@ -153,6 +159,16 @@ impl Order {
         match (free, held) {
             (Some(free), Some(held)) => Some(free.min(held)),
             (free, held) => free.or(held),
+        }
+    }
+}
+
+/// Changes the groups of a plain queue, if it has any; with the last message of a group they go.
+fn change_fair(fair: &mut Option<Box<Fair>>, change: impl FnOnce(&mut Fair)) {
+    if let Some(groups) = fair {
+        change(groups);
+        if groups.is_empty() {
+            *fair = None;
         }
     }
 }

@@ -334,6 +334,7 @@ fn put_kind(kind: &Kind, out: &mut Vec<u8>) -> u8 {
         | Kind::ReplayRests(_)
         | Kind::Empties { .. }
         | Kind::Emptied { .. }
+        | Kind::Turned(_)
         | Kind::Postponed { .. }
         | Kind::Counted(..) => unreachable!("a soft change has no record"),
     }

@@ -354,3 +354,65 @@ fn a_purge_of_everything_drops_what_is_leased_and_not_what_a_connection_holds() 
     let b = rig.attach(2);
     assert_eq!(receive(&mut rig, b, 10, 10).len(), 1);
 }
+
+#[test]
+fn a_group_with_very_many_messages_out_does_not_hold_up_others_that_are_pulled() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    rig.durable_queue(a, "q", QueueAttributes::default());
+    for number in 0..60 {
+        send_in(&mut rig, a, "q", "noisy", &format!("n{number}"));
+    }
+    let many = pull(&mut rig, 50, 1000, 0);
+    assert_eq!(take(&mut rig, a, many).len(), 50);
+    send_in(&mut rig, a, "q", "quiet", "q0");
+    rig.send(a, "q", "alone");
+    // After a restart too.
+    rig.restart();
+    let a = rig.attach(2);
+    let some = pull(&mut rig, 4, 2000, 0);
+    let got = take(&mut rig, a, some);
+    assert_eq!(texts(&got), ["q0", "alone", "n50", "n51"]);
+    // Nothing is left behind, and a consumer of a connection sees the order of the queue.
+    rig.tick(1000);
+    let rest = pull(&mut rig, 100, 1, 0);
+    assert_eq!(take(&mut rig, a, rest).len(), 58);
+    rig.tick(1000);
+    let order = rig.pull(a, "q", 100, Lease::Settled);
+    let order: Vec<_> = order.iter().map(body).collect();
+    let noisy = (0..60).map(|number| format!("n{number}"));
+    let all: Vec<_> = noisy.chain(["q0".into(), "alone".into()]).collect();
+    assert_eq!(order, all);
+    rig.check_replay();
+}
+
+#[test]
+fn each_of_a_thousand_delayed_messages_is_available_at_its_own_millisecond() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    rig.durable_queue(a, "q", QueueAttributes::default());
+    let delayed = |rig: &mut Rig, ms| {
+        for _ in 0..1000 {
+            let mut message = to_queue("q", "later");
+            message.durable = true;
+            message.delay_ms = ms;
+            rig.publish(a, message);
+        }
+    };
+    delayed(&mut rig, 5000);
+    rig.send(a, "q", "one");
+    delayed(&mut rig, 5001);
+    rig.send(a, "q", "two");
+    assert_eq!(receive(&mut rig, a, 10, 10_000).len(), 2);
+    rig.tick(4999);
+    assert!(receive(&mut rig, a, 10, 10_000).is_empty());
+    rig.tick(1);
+    let mut got = 0;
+    while !receive(&mut rig, a, 1000, 60_000).is_empty() {
+        got += 1;
+    }
+    assert_eq!(got, 1);
+    rig.tick(1);
+    assert_eq!(receive(&mut rig, a, 1000, 60_000).len(), 1000);
+    rig.check_replay();
+}
