@@ -4,6 +4,7 @@ mod amqp;
 mod amqp_frames;
 pub(crate) mod aws;
 mod mqtt;
+mod signed;
 mod stomp;
 mod web;
 pub(crate) mod wire;
@@ -11,6 +12,7 @@ pub(crate) mod wire;
 pub(crate) use amqp::{Amqp, Deliveries, durable, persistent, table, text, wait};
 pub(crate) use amqp_frames::AmqpFrames;
 pub(crate) use mqtt::{Mqtt, connect, present};
+pub(crate) use signed::Aws;
 pub(crate) use stomp::Stomp;
 pub(crate) use web::{get, upgrade};
 

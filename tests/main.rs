@@ -18,6 +18,7 @@
 //! | `streams.rs` | streams through AMQP, MQTT and STOMP |
 //! | `crashes.rs` | kill -9: under load, with messages out, with bodies in parts, next to a second server |
 //! | `compaction.rs` | an old message outlives the segments around it |
+//! | `aws_entry.rs` | the AWS door: who is let in, into which virtual host, long polls, the end |
 //! | `permissions.rs` | rules, refusals in each protocol's words, SIGHUP |
 //! | `start_up.rs` | what cannot be served says so in one line |
 //! | `aws_doors.rs` | one queue, topic or stream through Amazon's door and another |
@@ -44,6 +45,7 @@ mod amqp_routing;
 mod amqp_words;
 mod attacks;
 mod aws_doors;
+mod aws_entry;
 mod aws_sdk;
 mod client;
 mod compaction;

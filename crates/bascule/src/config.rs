@@ -17,6 +17,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(test)]
+pub(crate) use self::aws::AccessKey;
 pub(crate) use self::{
     aws::Aws,
     listeners::{Listeners, Place, loopback},

@@ -1,4 +1,4 @@
-//! SIGHUP: reads the sources again and puts users, virtual hosts and rules in force, without dropping a connection.
+//! SIGHUP: reads the sources again and puts users, virtual hosts, rules and access keys in force, without dropping a connection.
 //!
 //! What has an error changes nothing and says so in the log. What cannot change while serving is named in the log, at each
 //! reload, until a restart takes it up or the file takes it back.
@@ -14,13 +14,15 @@ use crate::{cli::Sources, config::Config};
 pub(crate) struct Running {
     sources: Sources,
     config: Config,
+    aws: aws::Endpoint,
 }
 
 impl Running {
-    pub(crate) fn new(sources: &Sources, config: Config) -> Self {
+    pub(crate) fn new(sources: &Sources, config: Config, aws: aws::Endpoint) -> Self {
         Self {
             sources: sources.clone(),
             config,
+            aws,
         }
     }
 
@@ -52,6 +54,8 @@ impl Running {
             tracing::warn!(keys = %keys.join(", "), "changed keys that need a restart");
         }
         let reloaded = node.reload(Arc::new(users));
+        self.aws.replace_keys(config.access_keys());
+        self.config.aws.keys.clone_from(&config.aws.keys);
         self.config.auth = auth::Config {
             // The listeners keep the default that they were opened with.
             vhosts: kept_default(&self.config.auth.vhosts, config.auth.vhosts),
@@ -100,6 +104,9 @@ fn needing_restart(before: &Config, now: &Config) -> Vec<String> {
     let table = |config: &Config| {
         let mut table = Table::try_from(config).expect("the settings are TOML");
         table.remove("auth");
+        if let Some(Value::Table(aws)) = table.get_mut("aws") {
+            aws.remove("keys");
+        }
         table
     };
     let mut keys = Vec::new();
@@ -135,6 +142,7 @@ mod tests {
         assert!(needing_restart(&before, &now).is_empty());
         now.auth.vhosts.push("b".to_owned());
         now.auth.guest = false;
+        now.aws.keys.push(crate::config::AccessKey::default());
         now.auth.default = auth::Otherwise::Deny;
         assert!(needing_restart(&before, &now).is_empty());
         now.limits.connections_max = 7;

@@ -114,7 +114,7 @@ async fn run(config: &Config, sources: &Sources, wished: u64) -> Result<(), Fail
     // What SIGHUP compares with is what was asked for, not what the system left room for.
     let mut asked = config.clone();
     asked.limits.connections_max = wished;
-    let mut running = Running::new(sources, asked);
+    let mut running = Running::new(sources, asked, doors.aws().clone());
     let failed = loop {
         tokio::select! {
             signal = signals.next() => match signal {

@@ -11,7 +11,7 @@ mod answer;
 mod route;
 
 use std::sync::{
-    Arc,
+    Arc, PoisonError, RwLock,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -69,7 +69,7 @@ struct Counted {
 struct Inner {
     services: Vec<Served>,
     counted: Vec<Counted>,
-    keys: Keys,
+    keys: RwLock<Arc<Keys>>,
     any_user: Arc<str>,
     settings: Arc<Settings>,
     seed: [u8; 32],
@@ -94,12 +94,18 @@ impl Endpoint {
         Self(Arc::new(Inner {
             counted: services.iter().map(|_| Counted::default()).collect(),
             services,
-            keys: Keys::new(keys),
+            keys: RwLock::new(Arc::new(Keys::new(keys))),
             any_user,
             settings,
             seed,
             count: AtomicU64::new(0),
         }))
+    }
+
+    /// Puts other access keys in the place of those that there were.
+    pub fn replace_keys(&self, keys: Vec<Key>) {
+        let keys = Arc::new(Keys::new(keys));
+        *self.0.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
     }
 
     /// How many requests of each service were answered: its label, how, and the number.
@@ -130,7 +136,8 @@ impl Exchange for Endpoint {
             Ok(route) => route,
             Err(error) => return Err(self.0.refuse(form, None, &chance, &error)),
         };
-        let signature = match self.0.check_head(&head, now) {
+        let keys = self.0.keys();
+        let signature = match self.0.check_head(&head, &keys, now) {
             Ok(signature) => signature,
             Err(fault) => {
                 let error = worded(fault, form);
@@ -150,6 +157,7 @@ impl Exchange for Endpoint {
                 inner: Arc::clone(&self.0),
                 head,
                 route,
+                keys,
                 signature,
                 chance,
             }),
@@ -165,6 +173,10 @@ struct Chance {
 }
 
 impl Inner {
+    fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn chance(&self) -> Chance {
         let count = self.count.fetch_add(1, Ordering::Relaxed).to_be_bytes();
         let mut seeded = [0; 41];
@@ -199,7 +211,12 @@ impl Inner {
     }
 
     /// What of the signature can be checked without the body.
-    fn check_head(&self, head: &Parts, now: Timestamp) -> Result<Option<Signature>, Fault> {
+    fn check_head(
+        &self,
+        head: &Parts,
+        keys: &Keys,
+        now: Timestamp,
+    ) -> Result<Option<Signature>, Fault> {
         let read = Signature::read(head);
         if self.settings.any_signature {
             // Whatever it says is believed, and what it does not say is not needed.
@@ -208,7 +225,7 @@ impl Inner {
         let Some(signature) = read? else {
             return Ok(None);
         };
-        if self.keys.find(&signature.key_id).is_none() {
+        if keys.find(&signature.key_id).is_none() {
             return Err(Fault::UnknownKey);
         }
         signature.check_time(now)?;
@@ -241,6 +258,8 @@ struct Incoming {
     inner: Arc<Inner>,
     head: Parts,
     route: Route,
+    /// Those of when it came.
+    keys: Arc<Keys>,
     signature: Option<Signature>,
     chance: Chance,
 }
@@ -304,7 +323,7 @@ impl Incoming {
         let Some(signature) = &self.signature else {
             return Ok(None);
         };
-        let key = self.inner.keys.find(&signature.key_id);
+        let key = self.keys.find(&signature.key_id);
         if self.inner.settings.any_signature {
             return Ok(key);
         }
@@ -319,8 +338,7 @@ impl Incoming {
                 return Err(worded(Fault::Mismatch(words), form));
             }
         }
-        self.inner
-            .keys
+        self.keys
             .verify(key, signature, &self.head, body)
             .map_err(|fault| worded(fault, form))?;
         Ok(Some(key))
@@ -620,3 +638,6 @@ fn unserved(why: Unserved) -> ApiError {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests;

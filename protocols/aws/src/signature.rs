@@ -581,5 +581,28 @@ fn read_hex(text: &str) -> Option<[u8; 32]> {
     Some(out)
 }
 
+/// What the owner of a key signs, in hexadecimal digits.
+#[cfg(test)]
+pub(crate) fn sign(
+    head: &Parts,
+    body: &[u8],
+    scope: &str,
+    signed_headers: &str,
+    at: &str,
+    secret: &str,
+) -> String {
+    let signature = Signature::of_parts(scope, signed_headers, "", at, None).expect("a signature");
+    let text = signature.text_to_sign(head, body).expect("a text to sign");
+    let key = Key {
+        id: "".into(),
+        secret: secret.into(),
+        user: "".into(),
+        account: "".into(),
+    };
+    let mut mac = derive(&key, &signature);
+    mac.update(text.as_bytes());
+    digest::hex(&mac.finalize().into_bytes())
+}
+
 #[cfg(test)]
 mod tests;

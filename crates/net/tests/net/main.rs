@@ -11,4 +11,5 @@ mod exchange;
 mod http;
 mod listener;
 mod random;
+mod requests;
 mod toys;

@@ -48,7 +48,7 @@ fn the_published_examples_are_right() {
     let host = ("Host", "example.amazonaws.com");
     let date = ("X-Amz-Date", AT);
     type Headers<'a> = &'a [(&'a str, &'a str)];
-    let cases: [(&str, &str, &str, Headers<'_>, &str, &str, &str); 11] = [
+    let cases: [(&str, &str, &str, Headers<'_>, &str, &str, &str); 10] = [
         (
             "get-vanilla",
             "GET",
@@ -104,19 +104,6 @@ fn the_published_examples_are_right() {
             "9a624bd73a37c9a373b5312afbebe7a714a789de108f0bdfe846570885f57e84",
         ),
         (
-            "get-header-value-multiline-as-values",
-            "GET",
-            "/",
-            &[
-                ("My-Header1", "value1"),
-                ("My-Header1", "value2"),
-                ("My-Header1", "value3"),
-            ],
-            "host;my-header1;x-amz-date",
-            "",
-            "",
-        ),
-        (
             "get-header-value-trim",
             "GET",
             "/",
@@ -154,9 +141,6 @@ fn the_published_examples_are_right() {
         ),
     ];
     for (name, method, uri, more, signed, body, signature) in cases {
-        if signature.is_empty() {
-            continue;
-        }
         let authorization = authorization(signed, signature);
         let mut headers = vec![host, date];
         headers.extend_from_slice(more);
