@@ -27,6 +27,7 @@
 //! | `admin.rs` | streams and consumer groups by HTTP |
 //! | `http.rs` | health, metrics, WebSocket and its refusals |
 //! | `kinesis.rs` | streams through Kinesis: order through splits, merges and restarts, limits, subscriptions, CBOR |
+//! | `sns.rs` | one topic in all protocols; delivery to HTTP endpoints: confirmation, retries, dead letters, restarts |
 //! | `sqs.rs` | queues through SQS: handles and deduplication through restarts, long polls, dead letters, purging, other doors |
 //! | `limits.rs` | more than memory, readers that do not read, bodies that are too long, users |
 //! | `attacks.rs` | thousands of strangers, slow ones, floods, no descriptors left |
@@ -60,6 +61,7 @@ mod mqtt_sessions;
 mod permissions;
 mod requests;
 mod server;
+mod sns;
 mod sqs;
 mod start_up;
 mod stomp_queues;

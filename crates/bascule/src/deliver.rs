@@ -43,10 +43,11 @@ use self::{
 };
 use crate::config::{Gateway, Sns};
 
-/// How long a message is ours; extended before an attempt that would outlast it.
-const LEASE: Duration = Duration::from_secs(120);
-/// What must be left of it when an attempt begins.
-const LEASE_LEFT_MIN: Duration = Duration::from_secs(60);
+/// How long a message is ours, beyond twice what an attempt may take. Those that wait in here are ours for longer: see
+/// [`Work::renew`]. After a crash it takes so long until a message that was out comes again.
+const LEASE_BEYOND: Duration = Duration::from_secs(5);
+/// How often leases are looked at, and how many are renewed at once.
+const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// Messages in here at a time.
 const WINDOW: usize = 1000;
 /// Bytes of their bodies.
@@ -66,54 +67,19 @@ const NO_ROOM_MS: u64 = 30_000;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What delivers.
-pub(crate) struct Deliverer {
-    port: Arc<dyn Port>,
-    settings: Sns,
-    signing: Arc<Signing>,
-    counters: Arc<Counters>,
-}
+pub(crate) struct Deliverer(Arc<Shared>);
 
 impl Deliverer {
-    pub(crate) fn new(
+    /// Makes the queue and derives the key: whoever subscribes or reads is not to come before them.
+    pub(crate) async fn open(
         port: Arc<dyn Port>,
         settings: Sns,
         signing: Arc<Signing>,
         counters: Arc<Counters>,
-    ) -> Self {
-        Self {
-            port,
-            settings,
-            signing,
-            counters,
-        }
-    }
-
-    /// Delivers until the process ends.
-    pub(crate) async fn run(self) {
-        let shared = match self.shared().await {
-            Ok(shared) => Arc::new(shared),
-            Err(error) => {
-                return tracing::error!(%error, "nothing is delivered to endpoints of SNS");
-            }
-        };
-        loop {
-            match Work::new(Arc::clone(&shared)).run().await {
-                Ok(()) => return,
-                Err(Lost) => {
-                    // The node has ended, or has dropped the link; the first is the usual one.
-                    sleep(PAUSE).await;
-                    if shared.links.reopen().await.is_err() {
-                        return;
-                    }
-                }
-            }
-        }
-    }
-
-    async fn shared(self) -> anyhow::Result<Shared> {
-        let links = Links::open(self.port).await?;
+    ) -> anyhow::Result<Self> {
+        let links = Links::open(port).await?;
         let main = links.main().await;
-        let (signing, secret) = (Arc::clone(&self.signing), main.secret());
+        let (signer, secret) = (signing.signer(), main.secret());
         tokio::task::spawn_blocking(move || signing.open(&secret)).await?;
         let made = main
             .ask(Command::Declare {
@@ -133,16 +99,31 @@ impl Deliverer {
             }
             _ => {}
         }
-        let client = Client::new(&self.settings)?;
-        Ok(Shared {
-            secret: main.secret(),
-            signer: self.signing.signer(),
-            smtp: Smtp::new(&self.settings),
-            client,
+        Ok(Self(Arc::new(Shared {
+            secret,
+            signer,
+            smtp: Smtp::new(&settings),
+            client: Client::new(&settings)?,
             links,
-            settings: self.settings,
-            counters: self.counters,
-        })
+            settings,
+            counters,
+        })))
+    }
+
+    /// Delivers until the process ends.
+    pub(crate) async fn run(self) {
+        loop {
+            match Work::new(Arc::clone(&self.0)).run().await {
+                Ok(()) => return,
+                Err(Lost) => {
+                    // The node has ended, or has dropped the link; the first is the usual one.
+                    sleep(PAUSE).await;
+                    if self.0.links.reopen().await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -211,7 +192,9 @@ enum Done {
     Planned(Box<(Job, Plan)>),
     /// Nothing is sent, or everything is settled: so many bytes are free.
     Settled(u64),
-    /// The same, and its lane has room.
+    /// A message that waits is ours for longer.
+    Renewed,
+    /// The same as `Settled`, and its lane has room.
     Attempted(String, u64),
 }
 
@@ -222,6 +205,7 @@ struct Work {
     lanes: Lanes<(Job, Plan)>,
     /// By sequence number: how often it was put back because its lane was full. Those receives were no attempts.
     put_backs: HashMap<u64, u32>,
+    renew_at: Instant,
     pulling: bool,
     held: usize,
     held_bytes: u64,
@@ -230,6 +214,7 @@ struct Work {
 impl Work {
     fn new(shared: Arc<Shared>) -> Self {
         Self {
+            renew_at: Instant::now() + RENEW_EVERY,
             lanes: Lanes::new(
                 shared.settings.lane_concurrency as usize,
                 shared.settings.lane_waiting_max as usize,
@@ -264,6 +249,7 @@ impl Work {
             };
             tokio::select! {
                 () = due => {}
+                () = sleep_until(self.renew_at) => self.renew(),
                 done = self.tasks.join_next() => match done {
                     Some(Ok(done)) => self.done(done?),
                     // A defect of ours in one delivery: its lease lapses, and it comes again.
@@ -274,6 +260,25 @@ impl Work {
                     None => sleep(PAUSE).await,
                 },
             }
+        }
+    }
+
+    /// Keeps what waits in here from coming again meanwhile: that would count as an attempt.
+    fn renew(&mut self) {
+        let now = Instant::now();
+        self.renew_at = now + RENEW_EVERY;
+        let lease = self.shared.lease();
+        for (job, _) in self.lanes.waiting() {
+            if job.leased_until.saturating_duration_since(now) > lease / 2 {
+                continue;
+            }
+            job.leased_until = now + lease;
+            let (shared, receipt) = (Arc::clone(&self.shared), job.receipt);
+            self.tasks.spawn(async move {
+                let ms = lease.as_millis() as u64;
+                let to = ReceiptUse::Visibility { ms };
+                shared.use_receipt(receipt, to).await.map(|_| Done::Renewed)
+            });
         }
     }
 
@@ -317,7 +322,7 @@ impl Work {
                             count: delivery.count,
                         },
                         bytes: delivery.message.body.len() as u64,
-                        leased_until: Instant::now() + LEASE,
+                        leased_until: Instant::now() + self.shared.lease(),
                         delivery,
                     };
                     self.held += 1;
@@ -339,6 +344,7 @@ impl Work {
                 }
             }
             Done::Settled(bytes) => self.settled(bytes),
+            Done::Renewed => {}
             Done::Attempted(lane, bytes) => {
                 self.lanes.ended(&lane);
                 self.settled(bytes);
@@ -358,7 +364,7 @@ impl Work {
         let shared = Arc::clone(&self.shared);
         self.tasks.spawn(async move {
             shared
-                .use_receipt(&job, ReceiptUse::Visibility { ms })
+                .use_receipt(job.receipt, ReceiptUse::Visibility { ms })
                 .await?;
             Ok(Done::Settled(job.bytes))
         });
@@ -366,13 +372,23 @@ impl Work {
 }
 
 impl Shared {
+    /// How long an attempt may take.
+    const fn limit(&self) -> Duration {
+        Duration::from_millis(self.settings.request_timeout_ms)
+    }
+
+    /// How long a message is ours.
+    fn lease(&self) -> Duration {
+        2 * self.limit() + LEASE_BEYOND
+    }
+
     async fn pull(&self, count: u32, bytes_max: u64) -> Result<Vec<Delivery>, Lost> {
         let pull = Pull {
             token: Token(0),
             lane: Lane(0),
             queue: DELIVERY_QUEUE.into(),
             count,
-            lease: Lease::Ms(LEASE.as_millis() as u64),
+            lease: Lease::Ms(self.lease().as_millis() as u64),
             wait_ms: PULL_WAIT_MS,
             out_max: None,
             bytes_max: Some(bytes_max),
@@ -390,11 +406,11 @@ impl Shared {
     }
 
     /// Settles by receipt. `false`: the message is not ours any more.
-    async fn use_receipt(&self, job: &Job, to: ReceiptUse) -> Result<bool, Lost> {
+    async fn use_receipt(&self, receipt: Receipt, to: ReceiptUse) -> Result<bool, Lost> {
         let command = Command::UseReceipt(UseReceipt {
             token: Token(0),
             lane: Lane(0),
-            receipt: job.receipt,
+            receipt,
             to,
         });
         let event = self.links.main().await.ask(command).await?;
@@ -437,7 +453,7 @@ impl Shared {
             Err(why) => {
                 self.counters.dropped(why);
                 tracing::debug!(?why, "a message for an endpoint is not sent");
-                self.use_receipt(&job, ReceiptUse::Delete).await?;
+                self.use_receipt(job.receipt, ReceiptUse::Delete).await?;
                 Ok(Done::Settled(job.bytes))
             }
         }
@@ -479,14 +495,15 @@ impl Shared {
     /// One attempt, and what follows from it.
     async fn attempt(&self, job: &Job, plan: &Plan, attempt: u32) -> Result<(), Lost> {
         let left = job.leased_until.saturating_duration_since(Instant::now());
-        if left < LEASE_LEFT_MIN {
-            let ms = LEASE.as_millis() as u64;
-            if !self.use_receipt(job, ReceiptUse::Visibility { ms }).await? {
+        let limit = self.limit();
+        if left < limit + LEASE_BEYOND / 2 {
+            let ms = self.lease().as_millis() as u64;
+            let to = ReceiptUse::Visibility { ms };
+            if !self.use_receipt(job.receipt, to).await? {
                 // It has waited too long in here and comes again.
                 return Ok(());
             }
         }
-        let limit = Duration::from_millis(self.settings.request_timeout_ms);
         let outcome = timeout(limit, self.send(&plan.send)).await;
         let outcome = outcome.unwrap_or(Outcome::NoAnswer);
         let verdict = judge(outcome, attempt, &plan.retries);
@@ -502,7 +519,7 @@ impl Shared {
             Verdict::Done => {}
             Verdict::Again(ms) => {
                 let later = ReceiptUse::Visibility { ms };
-                self.use_receipt(job, later).await?;
+                self.use_receipt(job.receipt, later).await?;
                 return Ok(());
             }
             Verdict::Dead => {}
@@ -514,7 +531,7 @@ impl Shared {
         } else {
             ReceiptUse::Visibility { ms: NO_ROOM_MS }
         };
-        self.use_receipt(job, to).await?;
+        self.use_receipt(job.receipt, to).await?;
         Ok(())
     }
 

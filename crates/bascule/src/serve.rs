@@ -86,14 +86,17 @@ async fn run(config: &Config, sources: &Sources, wished: u64) -> Result<(), Fail
     let mut seed = [0; 32];
     fill_random(&mut seed).map_err(Failure::setup)?;
     let doors = Doors::new(config, seed);
-    open(&doors, origins, listeners, &node, &server);
-    let deliverer = Deliverer::new(
+    let deliverer = Deliverer::open(
         Arc::clone(&node) as _,
         config.sns.clone(),
         Arc::clone(doors.signing()),
         Arc::clone(doors.sns_counters()),
     );
-    tokio::spawn(deliverer.run());
+    let deliverer = deliverer
+        .await
+        .context("failed to start the delivery to endpoints of SNS");
+    tokio::spawn(deliverer.map_err(Failure::work)?.run());
+    open(&doors, origins, listeners, &node, &server);
     if config.mqtt.sys_interval_s > 0
         && let Some(vhost) = config.auth.vhosts.first()
     {

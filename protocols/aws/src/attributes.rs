@@ -469,8 +469,11 @@ impl Attribute {
                 return Property::F64(number);
             }
         }
+        // A number alone is the list of it: filter policies see it as that.
         if self.data_type == "String.Array"
-            && let Some(list @ Property::List(_)) = Property::from_json(text.as_bytes())
+            && let Some(
+                list @ (Property::List(_) | Property::I64(_) | Property::U64(_) | Property::F64(_)),
+            ) = Property::from_json(text.as_bytes())
         {
             return list;
         }

@@ -23,7 +23,8 @@ pub enum Manners {
     /// Those of moto's server, for tests that were written against it (`aws.manners = "moto"`): Kinesis numbers the records of
     /// a stream from 1, takes a sequence number with LATEST, names consumers without their time, and lists ten streams on a page;
     /// SQS keeps messages for less than a minute where it is told to, takes any `FifoQueue` that is not `true` for `false`, and a
-    /// deduplication id where none is meant.
+    /// deduplication id where none is meant; SNS counts pages by what was shown, has other words for a missing group and another
+    /// form for `EffectiveDeliveryPolicy`.
     Moto,
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aws::{ApiError, Call, Value};
+use aws::{ApiError, Call, Manners, Value};
 use bytes::Bytes;
 use message::{Filter, Name};
 use session::{Notes, PolicyScope, SubscriptionInfo, SubscriptionSettings, TopicInfo};
@@ -255,7 +255,12 @@ pub(crate) fn delivery_policy(found: &SubscriptionInfo, topic: &TopicInfo) -> De
 }
 
 /// All of a subscription.
-pub(crate) fn shown(found: &SubscriptionInfo, topic: &TopicInfo, arn: &str) -> Value {
+pub(crate) fn shown(
+    found: &SubscriptionInfo,
+    topic: &TopicInfo,
+    arn: &str,
+    manners: Manners,
+) -> Value {
     let mut shown = settable(found);
     let note = |name| note(&found.notes, name).unwrap_or_default().to_owned();
     for name in ["Owner", "Protocol", "Endpoint", "TopicArn"] {
@@ -272,7 +277,7 @@ pub(crate) fn shown(found: &SubscriptionInfo, topic: &TopicInfo, arn: &str) -> V
     if Protocol::named(&note("Protocol")).is_some_and(Protocol::is_http) {
         shown.push((
             "EffectiveDeliveryPolicy",
-            delivery_policy(found, topic).subscription_json(),
+            delivery_policy(found, topic).subscription_json(manners),
         ));
     }
     let entries = shown

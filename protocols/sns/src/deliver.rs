@@ -12,7 +12,7 @@ use aws::{
     Attributes, Envelope, Notification, Shown, Signature, SignatureVersion, Signer, body, digest,
 };
 use bytes::Bytes;
-use message::{BodyKind, Message, Name, Timestamp, base64};
+use message::{BodyKind, Message, Name, NativeForm, Properties, Timestamp, base64};
 use session::{
     Delivery, Notes, Secret, SubscriptionId, SubscriptionInfo, SubscriptionTo, TopicInfo,
 };
@@ -711,6 +711,18 @@ fn push(
 #[must_use]
 pub fn dead_message(delivery: &Delivery, address: message::Address, body: Bytes) -> Message {
     let mut message = (*delivery.message).clone();
+    // Through SNS: the bodies for single protocols have been chosen among. The attributes stay.
+    if message
+        .native
+        .as_ref()
+        .is_some_and(|it| it.form == NativeForm::AWS)
+    {
+        let shown = Shown::of(&message);
+        message.properties = Properties::default();
+        let sender = shown.sender.unwrap_or_default();
+        let id = shown.message_id.unwrap_or_default();
+        shown.attributes.put_into(&mut message, &sender, id);
+    }
     message.address = address;
     message.body = body;
     message.body_kind = BodyKind::Text;

@@ -6,7 +6,7 @@
 //! ```
 //! All of them together are `numRetries`. A subscription's policy wins over its topic's unless the topic forbids it.
 
-use aws::ApiError;
+use aws::{ApiError, Manners};
 use message::Value;
 
 use crate::{faults::invalid, json};
@@ -292,8 +292,19 @@ impl DeliveryPolicy {
         Ok(read)
     }
 
+    /// Either, as moto's server has it.
+    fn moto_json(&self) -> String {
+        format!(
+            "{{\"defaultHealthyRetryPolicy\":{},\"sicklyRetryPolicy\":null,\"throttlePolicy\":null,\"guaranteed\":false}}",
+            self.retries.to_json()
+        )
+    }
+
     /// `EffectiveDeliveryPolicy` of a topic.
-    pub(crate) fn topic_json(&self) -> String {
+    pub(crate) fn topic_json(&self, manners: Manners) -> String {
+        if manners == Manners::Moto {
+            return self.moto_json();
+        }
         let throttle = self.per_second.map_or_else(String::new, |most| {
             format!(",\"defaultThrottlePolicy\":{{\"maxReceivesPerSecond\":{most}}}")
         });
@@ -307,7 +318,10 @@ impl DeliveryPolicy {
     }
 
     /// `EffectiveDeliveryPolicy` of a subscription.
-    pub(crate) fn subscription_json(&self) -> String {
+    pub(crate) fn subscription_json(&self, manners: Manners) -> String {
+        if manners == Manners::Moto {
+            return self.moto_json();
+        }
         let throttle = self.per_second.map_or_else(
             || "null".to_owned(),
             |most| format!("{{\"maxReceivesPerSecond\":{most}}}"),
@@ -452,7 +466,8 @@ mod tests {
         }
         assert!(DeliveryPolicy::of_topic(r#"{"healthyRetryPolicy":{}}"#).is_err());
         let default = DeliveryPolicy::default();
-        let again = DeliveryPolicy::of_topic(&default.topic_json()).expect("valid");
+        let again =
+            DeliveryPolicy::of_topic(&default.topic_json(Manners::Standard)).expect("valid");
         assert_eq!(again, default);
     }
 }

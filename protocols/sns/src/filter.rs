@@ -1,14 +1,16 @@
 //! Filter policies, in the words of SNS.
 
 use aws::ApiError;
+use message::Policy;
 use session::PolicyScope;
 
-use crate::{faults::invalid, json};
+use crate::faults::invalid;
 
 /// Checks a policy.
-pub(crate) fn check(policy: &[u8], _scope: PolicyScope) -> Result<(), ApiError> {
-    let text = std::str::from_utf8(policy).unwrap_or_default();
-    json::object(text)
-        .map(|_| ())
-        .ok_or_else(|| invalid("FilterPolicy: failed to parse JSON."))
+pub(crate) fn check(policy: &[u8], scope: PolicyScope) -> Result<(), ApiError> {
+    let read = match scope {
+        PolicyScope::Attributes => Policy::of_attributes(policy),
+        PolicyScope::Body => Policy::of_body(policy),
+    };
+    read.map(|_| ()).map_err(|error| invalid(error.to_string()))
 }

@@ -52,7 +52,7 @@ pub use names::{DELIVERY_QUEUE, DELIVERY_VHOST, unsubscribe_url};
 pub use signing::Signing;
 pub use subscriptions::Protocol;
 
-use shapes::{EMPTY, input as i, output as o};
+use shapes::{EMPTY, EMPTY_RESULT, input as i, output as o};
 use steps::Run;
 
 /// Data protection is refused: nobody looks into messages here.
@@ -96,7 +96,7 @@ static OPERATIONS: [Operation; 42] = [
     Operation::new(
         "CreateSMSSandboxPhoneNumber",
         &i::SANDBOX_CREATE,
-        &EMPTY,
+        &EMPTY_RESULT,
         sms::sandbox_create,
     ),
     Operation::new(
@@ -120,7 +120,7 @@ static OPERATIONS: [Operation; 42] = [
     Operation::new(
         "DeleteSMSSandboxPhoneNumber",
         &i::SANDBOX_PHONE,
-        &EMPTY,
+        &EMPTY_RESULT,
         sms::sandbox_delete,
     ),
     Operation::new("DeleteTopic", &i::TOPIC, &EMPTY, topics::delete),
@@ -215,7 +215,7 @@ static OPERATIONS: [Operation; 42] = [
         tags::list,
     ),
     Operation::new("ListTopics", &i::NEXT_ONLY, &o::LIST_TOPICS, topics::list),
-    Operation::new("OptInPhoneNumber", &i::PHONE, &EMPTY, sms::opt_in),
+    Operation::new("OptInPhoneNumber", &i::PHONE, &EMPTY_RESULT, sms::opt_in),
     Operation::new("Publish", &i::PUBLISH, &o::PUBLISH, publish::publish),
     Operation::new(
         "PublishBatch",
@@ -247,7 +247,12 @@ static OPERATIONS: [Operation; 42] = [
         &EMPTY,
         platform::set_application_attributes,
     ),
-    Operation::new("SetSMSAttributes", &i::SET_SMS, &EMPTY, sms::set_attributes),
+    Operation::new(
+        "SetSMSAttributes",
+        &i::SET_SMS,
+        &EMPTY_RESULT,
+        sms::set_attributes,
+    ),
     Operation::new(
         "SetSubscriptionAttributes",
         &i::SET_SUBSCRIPTION_ATTRIBUTES,
@@ -266,7 +271,7 @@ static OPERATIONS: [Operation; 42] = [
         &o::SUBSCRIBE,
         subscriptions::subscribe,
     ),
-    Operation::new("TagResource", &i::TAG_RESOURCE, &EMPTY, tags::tag),
+    Operation::new("TagResource", &i::TAG_RESOURCE, &EMPTY_RESULT, tags::tag),
     Operation::new(
         "Unsubscribe",
         &i::SUBSCRIPTION,
@@ -274,11 +279,16 @@ static OPERATIONS: [Operation; 42] = [
         subscriptions::unsubscribe,
     )
     .without_signature(subscriptions::place_of_subscription),
-    Operation::new("UntagResource", &i::UNTAG_RESOURCE, &EMPTY, tags::untag),
+    Operation::new(
+        "UntagResource",
+        &i::UNTAG_RESOURCE,
+        &EMPTY_RESULT,
+        tags::untag,
+    ),
     Operation::new(
         "VerifySMSSandboxPhoneNumber",
         &i::SANDBOX_VERIFY,
-        &EMPTY,
+        &EMPTY_RESULT,
         sms::sandbox_verify,
     ),
 ];

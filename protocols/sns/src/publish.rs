@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use aws::{
-    ApiError, AttributeFault, Attributes, Call, Content, Extras, Input, SignatureVersion, Value,
-    body, digest,
+    ApiError, AttributeFault, Attributes, Call, Content, Extras, Input, Manners, SignatureVersion,
+    Value, body, digest,
 };
 use bytes::Bytes;
 use message::{Address, Levels, Message};
@@ -132,13 +132,19 @@ impl Written {
     }
 
     /// Checks the ids against the kind of topic.
-    fn check(&self, topic: &TopicInfo) -> Result<(), ApiError> {
+    fn check(&self, call: &Call, topic: &TopicInfo) -> Result<(), ApiError> {
         match topic.fifo {
             None if self.dedup.is_some() => Err(invalid(
                 "MessageDeduplicationId Reason: The request includes MessageDeduplicationId parameter that is not valid for \
                  this topic type",
             )),
             None => Ok(()),
+            Some(_) if self.group.is_none() && call.settings.manners == Manners::Moto => {
+                Err(ApiError::sender(
+                    "MissingParameter",
+                    "The request must contain the parameter MessageGroupId.",
+                ))
+            }
             Some(_) if self.group.is_none() => Err(no_group()),
             Some(fifo) if self.dedup.is_none() && !fifo.dedup_by_content => Err(invalid(
                 "The topic should either have ContentBasedDeduplication enabled or MessageDeduplicationId provided explicitly",
@@ -279,7 +285,7 @@ fn topic_address(call: &Call, levels: &Levels) -> Address {
 fn to_topic(call: Arc<Call>, arn: String, value: Value) -> Run {
     go(Written::read(&value, Structure::Read), |content| {
         with_topic(&Arc::clone(&call), "Publish", &arn.clone(), move |topic| {
-            go(content.check(&topic), |()| {
+            go(content.check(&call, &topic), |()| {
                 let id = random_id(&call.random);
                 let made = content.message(
                     &call,
@@ -460,7 +466,7 @@ fn batch(call: Arc<Call>, arn: String, topic: &TopicInfo, entries: &[Value]) -> 
         let random = digest::hmac_sha256(&call.random, &[b"entry", &[at as u8]]);
         let id = random_id(&random);
         let made = Written::read(entry, Structure::Read).and_then(|content| {
-            content.check(topic)?;
+            content.check(&call, topic)?;
             len += content.len;
             content.message(
                 &call,

@@ -18,8 +18,10 @@ static BOOL: Shape = Shape::Bool;
 static BLOB: Shape = Shape::BLOB;
 static TIME: Shape = Shape::Time;
 
-/// No members.
+/// No members, and in the query protocol no element for the result either.
 pub(crate) static EMPTY: Shape = Shape::EMPTY;
+/// The same with an element, which clients look for: it has a member that is never there.
+pub(crate) static EMPTY_RESULT: Shape = Shape::Structure(&[may("Nothing", &TEXT)]);
 
 static TAG: Shape = Shape::Structure(&[
     must("Key", &Shape::text(1, 128)),
@@ -42,7 +44,8 @@ static ATTRIBUTES: Shape = Shape::Map {
     flat: None,
 };
 
-/// Inputs, each named by its operation.
+/// Inputs, each named by its operation. Lists and maps that must be there are not required here: the query protocol writes empty ones
+/// as nothing, and the operations have words of their own for those that must not be empty.
 pub(crate) mod input {
     use super::{ARN, ATTRIBUTES, MAP, Member, Shape, TAG_KEYS, TAGS, TEXT, TEXTS, may, must};
 
@@ -101,7 +104,7 @@ pub(crate) mod input {
         NEXT_ONLY: [NEXT];
         SET_TOPIC_ATTRIBUTES: [TOPIC_ARN, must("AttributeName", &TEXT), may("AttributeValue", &TEXT)];
         TOPIC_AND_NEXT: [TOPIC_ARN, NEXT];
-        ADD_PERMISSION: [TOPIC_ARN, must("Label", &TEXT), must("AWSAccountId", &TEXTS), must("ActionName", &TEXTS)];
+        ADD_PERMISSION: [TOPIC_ARN, must("Label", &TEXT), may("AWSAccountId", &TEXTS), may("ActionName", &TEXTS)];
         REMOVE_PERMISSION: [TOPIC_ARN, must("Label", &TEXT)];
         SUBSCRIBE: [
             TOPIC_ARN, must("Protocol", &TEXT), may("Endpoint", &TEXT), may("Attributes", &MAP),
@@ -117,20 +120,20 @@ pub(crate) mod input {
             may("Subject", &TEXT), may("MessageStructure", &TEXT), may("MessageAttributes", &ATTRIBUTES),
             may("MessageDeduplicationId", &TEXT), may("MessageGroupId", &TEXT),
         ];
-        PUBLISH_BATCH: [TOPIC_ARN, must("PublishBatchRequestEntries", &Shape::list(&ENTRY))];
+        PUBLISH_BATCH: [TOPIC_ARN, may("PublishBatchRequestEntries", &Shape::list(&ENTRY))];
         RESOURCE: [must("ResourceArn", &ARN)];
-        TAG_RESOURCE: [must("ResourceArn", &ARN), must("Tags", &TAGS)];
-        UNTAG_RESOURCE: [must("ResourceArn", &ARN), must("TagKeys", &TAG_KEYS)];
-        CREATE_APPLICATION: [must("Name", &TEXT), must("Platform", &TEXT), must("Attributes", &MAP)];
+        TAG_RESOURCE: [must("ResourceArn", &ARN), may("Tags", &TAGS)];
+        UNTAG_RESOURCE: [must("ResourceArn", &ARN), may("TagKeys", &TAG_KEYS)];
+        CREATE_APPLICATION: [must("Name", &TEXT), must("Platform", &TEXT), may("Attributes", &MAP)];
         APPLICATION: [must("PlatformApplicationArn", &TEXT)];
-        SET_APPLICATION: [must("PlatformApplicationArn", &TEXT), must("Attributes", &MAP)];
+        SET_APPLICATION: [must("PlatformApplicationArn", &TEXT), may("Attributes", &MAP)];
         APPLICATION_AND_NEXT: [must("PlatformApplicationArn", &TEXT), NEXT];
         CREATE_ENDPOINT: [
             must("PlatformApplicationArn", &TEXT), must("Token", &TEXT), may("CustomUserData", &TEXT), may("Attributes", &MAP),
         ];
         ENDPOINT: [must("EndpointArn", &TEXT)];
-        SET_ENDPOINT: [must("EndpointArn", &TEXT), must("Attributes", &MAP)];
-        SET_SMS: [must("attributes", &MAP)];
+        SET_ENDPOINT: [must("EndpointArn", &TEXT), may("Attributes", &MAP)];
+        SET_SMS: [may("attributes", &MAP)];
         GET_SMS: [may("attributes", &TEXTS)];
         PHONE: [must("phoneNumber", &TEXT)];
         OPTED_OUT: [may("nextToken", &TEXT)];

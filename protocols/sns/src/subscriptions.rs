@@ -681,7 +681,7 @@ pub(crate) fn get_attributes(input: Input) -> Run {
             };
             steps::topic(topic, session::TopicTo::Inspect, move |topic| match topic {
                 Ok(topic) => {
-                    let shown = attributes::shown(&found, &topic, &arn);
+                    let shown = attributes::shown(&found, &topic, &arn, call.settings.manners);
                     done([("Attributes", shown)].into())
                 }
                 Err(refusal) => fail(refused(&refusal)),

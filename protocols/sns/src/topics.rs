@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use aws::{Call, Input, SignatureVersion, Value};
+use aws::{Call, Input, Manners, SignatureVersion, Value};
 use bytes::Bytes;
 use message::{Levels, escape_level};
 use session::{
@@ -392,7 +392,7 @@ pub(crate) fn get_attributes(input: Input) -> Run {
             put("SubscriptionsDeleted", found.deleted.to_string());
             put(
                 "EffectiveDeliveryPolicy",
-                delivery_policy(&found).topic_json(),
+                delivery_policy(&found).topic_json(call.settings.manners),
             );
             if found.address.len() != 1 || found.address.level(0) != Some(&found.name) {
                 put("bascule.address", address_text(&found.address));
@@ -462,7 +462,7 @@ pub(crate) fn delete(input: Input) -> Run {
 pub(crate) enum Begin {
     /// At the beginning.
     Start,
-    /// Behind that many. A stand-in in tests counts, as its peers do.
+    /// Behind that many: moto's server counts.
     Skip(u32),
     /// Behind this name.
     Behind(String),
@@ -488,7 +488,7 @@ impl Begin {
     /// The token of the next page, which begins behind `last`.
     pub(crate) fn next(&self, call: &Call, shown: usize, last: &str) -> String {
         let skipped = match self {
-            Self::Start if call.settings.any_signature => 0,
+            Self::Start if call.settings.manners == Manners::Moto => 0,
             Self::Skip(skip) => *skip,
             Self::Start | Self::Behind(_) => {
                 return message::base64::encode(format!("{PAGE_TOKEN}{last}").as_bytes());

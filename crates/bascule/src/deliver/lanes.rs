@@ -73,6 +73,11 @@ impl<T> Lanes<T> {
         due
     }
 
+    /// Everything that waits.
+    pub(super) fn waiting(&mut self) -> impl Iterator<Item = &mut T> {
+        self.lanes.values_mut().flat_map(|lane| &mut lane.waiting)
+    }
+
     /// When something that waits for its second may begin.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let waits = |lane: &&Lane<T>| !lane.waiting.is_empty() && lane.running < self.running_max;
