@@ -18,8 +18,9 @@ use message::{Address, Message, VhostId};
 use node::{Config, Node, Role};
 use session::{
     Authenticate, Command, ConsumerId, Credentials, Credit, DeliveryRange, Event, Lane, Link,
-    Outcome, Peer, Port, Publish, PublishOutcome, RefusalKind, Secret, Settle, Source, Submitted,
-    Subscribe, SubscriptionOptions, Token,
+    Outcome, Peer, Port, Publish, PublishOutcome, ReadStream, RefusalKind, Secret, Settle, ShardNo,
+    Source, StreamAttributes, StreamStart, StreamTo, Submitted, Subscribe, SubscriptionOptions,
+    Token,
 };
 
 /// A test that waits so long hangs.
@@ -248,6 +249,116 @@ fn what_was_confirmed_is_there_after_a_kill_in_order() {
     }
     again.shutdown();
     node.shutdown();
+}
+
+/// Bytes of the files in a directory.
+fn size_of(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).expect("readable");
+    entries
+        .filter_map(|entry| {
+            let entry = entry.expect("readable");
+            let meta = entry.metadata().ok()?;
+            Some(if meta.is_dir() {
+                size_of(&entry.path())
+            } else {
+                meta.len()
+            })
+        })
+        .sum()
+}
+
+/// Reads a shard from an offset on to its end: numbers in the bodies, and where it went on.
+fn read_on(user: &mut User, mut from: u64) -> (Vec<u64>, u64) {
+    let mut numbers = Vec::new();
+    loop {
+        user.submit([Command::ReadStream(Box::new(ReadStream {
+            token: Token(2_000_000),
+            lane: Lane(0),
+            stream: Bytes::from_static(b"log"),
+            id: None,
+            shard: ShardNo(0),
+            from: StreamStart::Offset(from),
+            count: 100,
+            bytes_max: 1 << 20,
+            wait_ms: 0,
+            limited: false,
+        }))]);
+        let Event::Records { records, .. } = user.next() else {
+            panic!("records were to come");
+        };
+        numbers.extend(records.records.iter().map(|it| number_of(&it.message.body)));
+        from = records.next;
+        if records.records.is_empty() {
+            return (numbers, from);
+        }
+    }
+}
+
+#[test]
+fn a_stream_is_read_from_the_disk_gives_its_space_back_and_survives_a_restart() {
+    const LEN: usize = 8 << 10;
+    let dir = directory("stream");
+    let mut config = small(&dir);
+    // Nothing that was read a moment ago is still in memory.
+    config.journal.cache_bytes_max = 256 << 10;
+    config.journal.snapshot_every_bytes = 2 << 20;
+    config.broker.recent_bytes_max = 0;
+    let node = start(config);
+    let mut user = User::attach(&node);
+    user.submit([Command::Stream {
+        token: Token(1_000_000),
+        lane: Lane(0),
+        name: Bytes::from_static(b"log"),
+        to: Box::new(StreamTo::Create {
+            attributes: StreamAttributes {
+                bytes_max: Some(4 << 20),
+                ..StreamAttributes::default()
+            },
+            shards: 1,
+            notes: Vec::new(),
+        }),
+    }]);
+    assert!(matches!(user.next(), Event::Stream { .. }));
+    let mut slow = User::attach(&node);
+    let mut at = 0;
+    let mut seen = Vec::new();
+    for round in 0..30 {
+        let numbers = round * 100..(round + 1) * 100;
+        user.submit(numbers.clone().map(|number| {
+            let Command::Publish(mut publish) = publish("log", number, LEN) else {
+                unreachable!("it is a publish");
+            };
+            let message = Arc::get_mut(&mut publish.message).expect("nobody else has it");
+            message.address.kind = message::Kind::Stream;
+            publish.create = false;
+            Command::Publish(publish)
+        }));
+        for number in numbers {
+            user.confirmed(number);
+        }
+        let (numbers, next) = read_on(&mut slow, at);
+        seen.extend(numbers);
+        at = next;
+    }
+    assert_eq!(
+        seen,
+        (0..3000).collect::<Vec<_>>(),
+        "nothing is lost to who keeps up"
+    );
+    let until = Instant::now() + HANGS;
+    while size_of(&dir) > 16 << 20 {
+        assert!(Instant::now() < until, "the space of 24 MiB is kept for 4");
+        thread::park_timeout(Duration::from_millis(50));
+    }
+    let (kept, _) = read_on(&mut slow, 0);
+    assert_eq!(kept.last(), Some(&2999));
+    assert!(kept.len() > 500 && kept.len() * LEN <= 4 << 20);
+    assert!(kept.windows(2).all(|pair| pair[1] == pair[0] + 1));
+    drop((user, slow));
+    node.shutdown();
+    let again = start(small(&dir));
+    assert_eq!(read_on(&mut User::attach(&again), 0), (kept, 3000));
+    again.shutdown();
 }
 
 /// RULES 6: receipts are known again, also after a kill, and nobody else's are.
