@@ -175,6 +175,8 @@ struct Play {
     published: u64,
     /// Settled for good: must never be shown again.
     accepted: BTreeSet<DeliveryId>,
+    /// Delivered, of messages that a restart forgets, and with them their numbers: others get those.
+    passing: BTreeSet<DeliveryId>,
     admin: SessionId,
 }
 
@@ -187,6 +189,7 @@ impl Play {
             out: BTreeMap::new(),
             published: 0,
             accepted: BTreeSet::new(),
+            passing: BTreeSet::new(),
             admin: SessionId(0),
         };
         play.admin = play.attach();
@@ -216,6 +219,9 @@ impl Play {
                     !self.accepted.contains(&id),
                     "{id:?} was settled and comes back"
                 );
+                if !delivery.message.durable {
+                    self.passing.insert(id);
+                }
                 let out = self.out.entry(session).or_default();
                 out.retain(|known| *known != id);
                 out.push(id);
@@ -516,8 +522,10 @@ impl Play {
             Step::Restart => {
                 self.rig.restart();
                 self.out.clear();
-                // Numbers of soft queues start again.
-                self.accepted.retain(|id| id.queue.0 >> 63 == 0);
+                // Numbers of soft queues and soft messages are given again.
+                let passing = std::mem::take(&mut self.passing);
+                self.accepted
+                    .retain(|id| id.queue.0 >> 63 == 0 && !passing.contains(id));
                 self.admin = self.attach();
                 declare_queues_again(&mut self.rig, self.admin);
                 self.sessions = (0..3).map(|_| self.attach()).collect();
