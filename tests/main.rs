@@ -16,6 +16,7 @@
 //! | `amqp_words.rs` | what AMQP clients are told when they ask for what cannot be |
 //! | `amqp_queues.rs` | dead letters, time to live, priority, overflow, get, tx |
 //! | `streams.rs` | streams through AMQP, MQTT and STOMP |
+//! | `routes.rs` | routes of the configuration into queues and streams |
 //! | `crashes.rs` | kill -9: under load, with messages out, with bodies in parts, next to a second server |
 //! | `compaction.rs` | an old message outlives the segments around it |
 //! | `aws_entry.rs` | the AWS door: who is let in, into which virtual host, long polls, the end |
@@ -60,6 +61,7 @@ mod mqtt_clauses;
 mod mqtt_sessions;
 mod permissions;
 mod requests;
+mod routes;
 mod server;
 mod sns;
 mod sqs;

@@ -1,7 +1,7 @@
 //! All settings: one structure, its defaults and its bounds.
 //!
 //! Sources, later ones first: `--data`, `--set`, the file, the defaults (`config/load.rs`). Checked once at the start and passed on by
-//! value; nothing reads a setting later, but for users, virtual hosts and rules (`reload.rs`). `config/default.toml` says the defaults in words, and a test holds it to [`Config::default`].
+//! value; nothing reads a setting later, but for users, virtual hosts, rules and routes (`reload.rs`). `config/default.toml` says the defaults in words, and a test holds it to [`Config::default`].
 //! Deliberately absent: environment variables, includes.
 
 mod aws;
@@ -9,6 +9,7 @@ mod bounds;
 mod listeners;
 mod load;
 mod parts;
+mod routes;
 mod sections;
 mod sns;
 mod suggest;
@@ -23,6 +24,7 @@ pub(crate) use self::{
     aws::Aws,
     listeners::{Listeners, Place, loopback},
     load::ConfigError,
+    routes::{Route, Way},
     sections::{Amqp, Journal, Limits, Log, LogFormat, Memory, Mqtt, Stomp, WebSocket},
     sns::{Email, Gateway, MailSecurity, Sns},
 };
@@ -38,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) data: PathBuf,
     /// Threads that serve connections; 0: one a core.
     pub(crate) threads: usize,
+    /// Topics that lead into queues and streams.
+    pub(crate) routes: Vec<Route>,
     pub(crate) listeners: Listeners,
     pub(crate) memory: Memory,
     pub(crate) limits: Limits,
@@ -57,6 +61,7 @@ impl Default for Config {
         Self {
             data: PathBuf::from("./data"),
             threads: 0,
+            routes: Vec::new(),
             listeners: Listeners::default(),
             memory: Memory::default(),
             limits: Limits::default(),

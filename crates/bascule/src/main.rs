@@ -33,6 +33,7 @@ mod log;
 mod password;
 mod random;
 mod reload;
+mod routes;
 mod serve;
 mod sys;
 

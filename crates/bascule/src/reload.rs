@@ -1,4 +1,5 @@
-//! SIGHUP: reads the sources again and puts users, virtual hosts, rules and access keys in force, without dropping a connection.
+//! SIGHUP: reads the sources again and puts users, virtual hosts, rules, access keys and routes in force, without dropping a
+//! connection.
 //!
 //! What has an error changes nothing and says so in the log. What cannot change while serving is named in the log, at each
 //! reload, until a restart takes it up or the file takes it back.
@@ -6,9 +7,10 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use node::Node;
+use tokio::runtime::Handle;
 use toml::{Table, Value};
 
-use crate::{cli::Sources, config::Config};
+use crate::{cli::Sources, config::Config, routes};
 
 /// What is in force.
 pub(crate) struct Running {
@@ -27,7 +29,7 @@ impl Running {
     }
 
     /// Takes up what has changed. Blocks for as long as looking at each connection takes.
-    pub(crate) fn reload(&mut self, node: &Node) {
+    pub(crate) fn reload(&mut self, node: &Arc<Node>) {
         let config = match Config::load(&self.sources) {
             Ok(config) => config,
             Err(error) => {
@@ -61,8 +63,17 @@ impl Running {
             vhosts: kept_default(&self.config.auth.vhosts, config.auth.vhosts),
             ..config.auth
         };
+        self.config.routes = config.routes;
+        let routes = Handle::current().block_on(routes::put_in_force(node, &self.config));
+        let routes = routes.unwrap_or_else(|error| {
+            tracing::error!(error = format!("{error:#}"), "not all routes are in force");
+            routes::Changed::default()
+        });
         let auth = &self.config.auth;
         tracing::info!(
+            routes = self.config.routes.len(),
+            routes_made = routes.made,
+            routes_gone = routes.gone,
             users = auth.users.len(),
             vhosts = auth.vhosts.len(),
             rules = auth.rules.len()
@@ -73,7 +84,7 @@ impl Running {
                     .sum::<usize>(),
             connections_closed = reloaded.closed,
             connections_curtailed = reloaded.curtailed,
-            "reloaded users, virtual hosts and rules"
+            "reloaded users, virtual hosts, rules and routes"
         );
     }
 }
@@ -107,6 +118,7 @@ fn needing_restart(before: &Config, now: &Config) -> Vec<String> {
         if let Some(Value::Table(aws)) = table.get_mut("aws") {
             aws.remove("keys");
         }
+        table.remove("routes");
         table
     };
     let mut keys = Vec::new();
@@ -144,6 +156,7 @@ mod tests {
         now.auth.guest = false;
         now.aws.keys.push(crate::config::AccessKey::default());
         now.auth.default = auth::Otherwise::Deny;
+        now.routes.push(crate::config::Route::default());
         assert!(needing_restart(&before, &now).is_empty());
         now.limits.connections_max = 7;
         now.threads = 3;

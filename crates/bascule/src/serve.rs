@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! bind -> node (recovery) -> serve -> table, "ready"
-//!      SIGHUP -> users, virtual hosts and rules anew (`reload.rs`)
+//!      SIGHUP -> users, virtual hosts, rules and routes anew (`reload.rs`)
 //!      SIGTERM, SIGINT -> drain -> node down -> exit 0       a second signal -> exit 1 at once
 //!      the journal fails -> drain -> exit 1                  (the supervisor or the standby goes on)
 //!      all that takes too long, as a disk may hang -> exit 1
@@ -35,7 +35,7 @@ use crate::{
     log,
     random::fill_random,
     reload::{Running, warn_of_passwords},
-    sys,
+    routes, sys,
 };
 
 /// What the drain may take; with the node's end behind it, an end in order takes less than five seconds.
@@ -82,6 +82,10 @@ async fn run(config: &Config, sources: &Sources, wished: u64) -> Result<(), Fail
     let table = table(config, &listeners);
     let node = Node::start(config.for_node(), Arc::new(users)).map_err(Failure::setup)?;
     let node = Arc::new(node);
+    // Before anybody is served: a message that a route is for must not miss it.
+    let routed = routes::put_in_force(&node, config)
+        .await
+        .map_err(Failure::work)?;
     let server = Server::new(Arc::clone(&node) as _, config.for_net());
     let mut seed = [0; 32];
     fill_random(&mut seed).map_err(Failure::setup)?;
@@ -111,6 +115,15 @@ async fn run(config: &Config, sources: &Sources, wished: u64) -> Result<(), Fail
             wished,
             connections_max,
             "fewer connections are taken than limits.connections_max says: the process may not open more files (ulimit -n)"
+        );
+    }
+    if !config.routes.is_empty() || routed != routes::Changed::default() {
+        let (made, gone) = (routed.made, routed.gone);
+        tracing::info!(
+            routes = config.routes.len(),
+            made,
+            gone,
+            "routes are in force"
         );
     }
     tracing::info!(data = %config.data.display(), epoch = node.epoch(), "serving");

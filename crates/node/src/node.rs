@@ -314,6 +314,12 @@ impl Node {
         self.shared.core().broker.counters().clone()
     }
 
+    /// The virtual hosts that have subscriptions without a topic object.
+    #[must_use]
+    pub fn routed_vhosts(&self) -> Vec<Arc<str>> {
+        self.shared.core().broker.routed_vhosts()
+    }
+
     /// Tells the subscribers of topics that only the broker itself publishes to, in one virtual host. Nothing is kept for
     /// later subscribers, and where nobody subscribes nothing happens.
     pub fn report(&self, vhost: &str, topics: Vec<(Levels, Bytes)>) {

@@ -76,6 +76,7 @@ impl Config {
         self.listeners.check()?;
         self.check_aws()?;
         self.check_sns()?;
+        self.ways()?;
         self.auth.check().map_err(ConfigError::Auth)
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use super::{
-    Config,
+    Config, Route,
     aws::{AccessKey, AwsVhost},
     suggest,
 };
@@ -197,6 +197,11 @@ fn sample() -> Table {
         ..AccessKey::default()
     });
     config.aws.vhosts.push(AwsVhost::default());
+    config.routes.push(Route {
+        key: Some(String::new()),
+        vhost: Some(String::new()),
+        ..Route::default()
+    });
     let mut table = Table::try_from(config).expect("the settings are TOML");
     for key in AT_THE_TOP {
         let value = table["auth"][key].clone();

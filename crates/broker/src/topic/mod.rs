@@ -236,6 +236,17 @@ impl Topics {
             .map(|(_, id)| *id)
     }
 
+    /// The virtual hosts that have subscriptions without a topic.
+    pub(crate) fn routed_vhosts(&self) -> impl Iterator<Item = VhostId> {
+        let mut next = 0;
+        std::iter::from_fn(move || {
+            let from = (VhostId(next), SubscriptionId([0; 16]));
+            let (vhost, _) = *self.routes.range(from..).next()?;
+            next = vhost.0.checked_add(1)?;
+            Some(vhost)
+        })
+    }
+
     /// Whether any subscription may match in a virtual host.
     pub(crate) fn reads(&self, vhost: VhostId) -> bool {
         self.tries.contains_key(&vhost)

@@ -38,6 +38,13 @@ impl Broker {
         Some(topic.declared.address.clone())
     }
 
+    /// The virtual hosts that have subscriptions without a topic object.
+    #[must_use]
+    pub fn routed_vhosts(&self) -> Vec<std::sync::Arc<str>> {
+        let vhosts = self.durable.topics.routed_vhosts();
+        vhosts.filter_map(|vhost| self.vhost_name(vhost)).collect()
+    }
+
     pub(super) fn decide_topic(
         &self,
         from: SessionId,
