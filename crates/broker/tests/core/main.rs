@@ -15,5 +15,6 @@ mod stream_doors;
 mod stream_history;
 mod streams;
 mod subscriptions;
+mod topic_history;
 mod topics;
 mod transactions;
