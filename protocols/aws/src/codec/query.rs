@@ -180,7 +180,9 @@ impl<'a> Node<'a> {
             .get(&Part::of(member.name))
             .or_else(|| self.children.get(&Part::of(other?)));
         let Some(node) = node else {
-            return Ok(None);
+            // A map without entries cannot be written in this protocol: where there has to be one, none is an empty one.
+            let empty = member.required && matches!(member.shape, Shape::Map { .. });
+            return Ok(empty.then(Value::empty));
         };
         // An empty list is written as an empty value.
         node.decode(member.shape)
@@ -322,6 +324,20 @@ mod tests {
         assert_eq!(value.list("Entries")[0].map("Attributes").len(), 1);
         assert_eq!(value.list("Tags"), [Value::from("x")]);
         assert_eq!(read("Tags=").expect("right").list("Tags"), []);
+    }
+
+    #[test]
+    fn a_required_map_without_entries_is_empty() {
+        static NEEDED: Shape = Shape::Structure(&[Member {
+            name: "Attributes",
+            shape: &Shape::map(&Shape::TEXT),
+            required: true,
+        }]);
+        let value = Form::default().decode(&NEEDED).expect("right");
+        assert_eq!(
+            value,
+            Value::Map(vec![("Attributes".to_owned(), Value::empty())])
+        );
     }
 
     #[test]
