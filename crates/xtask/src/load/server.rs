@@ -159,7 +159,6 @@ fn spawn(
         let place = format!("listeners.{door}=localhost:{}", port.port());
         command.arg("--set").arg(place);
     }
-    command.arg("--set").arg("listeners.aws=off");
     command.args(arguments);
     let log_path = std::env::temp_dir().join(format!("bascule-load-{}.log", ports[0].port()));
     let log = std::fs::File::create(&log_path)?;
