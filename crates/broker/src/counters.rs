@@ -131,7 +131,7 @@ counters! {
     queues,
     /// Gauge: exchanges.
     exchanges,
-    /// Gauge: connections.
+    /// Gauge: connections, the broker's own parts left out.
     sessions,
     /// Gauge: client sessions.
     clients,

@@ -50,7 +50,7 @@ impl Broker {
                 owned: BTreeSet::new(),
             },
         );
-        self.counters.sessions += 1;
+        self.counters.sessions += u64::from(!broker);
     }
 
     /// Everything of a connection goes; what is out to it is available again, in order (RULES 8).
@@ -78,8 +78,8 @@ impl Broker {
             }
             self.release_all(queue, session);
         }
-        self.soft.sessions.remove(&session);
-        self.counters.sessions -= 1;
+        let gone = self.soft.sessions.remove(&session);
+        self.counters.sessions -= u64::from(gone.is_some_and(|attached| !attached.broker));
     }
 
     pub(super) fn apply_pull_waits(&mut self, id: QueueId, until: Timestamp, pull: &Waiting) {
