@@ -34,6 +34,8 @@ pub(crate) struct Rig {
     /// Messages are fetched at once.
     pub(crate) fetches: bool,
     pub(crate) parts_over: usize,
+    /// How many timers a slice of a tick takes; between slices messages are handed out.
+    pub(crate) tick_slice: usize,
     pub(crate) records_of_last: usize,
     next_record: u64,
     token: u64,
@@ -57,6 +59,7 @@ impl Rig {
             drains: true,
             fetches: true,
             parts_over: usize::MAX,
+            tick_slice: 5,
             records_of_last: 0,
             next_record: 1,
             token: 0,
@@ -372,8 +375,9 @@ impl Rig {
             if self.broker.next_deadline().is_none_or(|at| at > self.now) {
                 break;
             }
+            let slice = self.tick_slice;
             self.run(|broker, cx, out| {
-                broker.decide_tick(cx, 5, out);
+                broker.decide_tick(cx, slice, out);
             });
         }
         self.pump();
