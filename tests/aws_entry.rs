@@ -6,7 +6,7 @@ use ::mqtt::codec::Version as MqttVersion;
 
 use crate::{
     client::{Aws, Mqtt, Transport, connect, get, present},
-    server::{Dir, LIMIT, Server, serve_to_end},
+    server::{Dir, LIMIT, Server, serve_to_end, until},
 };
 
 const CREATE: &str = "AmazonSQS.CreateQueue";
@@ -150,6 +150,13 @@ fn a_long_poll_wakes_at_once_and_one_that_is_left_takes_nothing() -> anyhow::Res
     let mut waits = Aws::guest(door);
     drop(gone);
     waits.send(RECEIVE, &receive)?;
+    // Only once the server has seen that one is gone does it take nothing.
+    let left = "bascule_connections_open{listener=\"aws\"} 2\n";
+    let came = "bascule_connections_accepted_total{listener=\"aws\"} 3\n";
+    until("the server sees who has left", || {
+        let (_, text) = get(server.door("http"), "/metrics").expect("metrics are served");
+        (text.contains(left) && text.contains(came)).then_some(())
+    });
     let begun = Instant::now();
     aws.done(
         SEND,
