@@ -17,6 +17,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("auth", &["message", "session"]),
     ("net", &["message", "session"]),
     ("node", &["auth", "broker", "journal", "message", "session"]),
+    (
+        "sim",
+        &["auth", "broker", "journal", "message", "node", "session"],
+    ),
     ("mqtt", &["message", "session"]),
     ("amqp091", &["message", "session"]),
     ("stomp", &["message", "session"]),
