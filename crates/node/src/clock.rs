@@ -3,25 +3,11 @@
 //! It starts at the later of the wall clock and the last time in the journal, advances with `CLOCK_BOOTTIME` (which does
 //! not stop in suspend and is not set by anyone), and leans towards the wall clock by at most a tenth of what has passed.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use message::Timestamp;
-use rustix::time::{ClockId, clock_gettime};
 
-/// Reads the two clocks of the machine, in ms: since boot, and wall time since the Unix epoch.
-fn machine() -> (u64, u64) {
-    let ms = |id| {
-        let time = clock_gettime(id);
-        (time.tv_sec.max(0) as u64) * 1000 + time.tv_nsec.max(0) as u64 / 1_000_000
-    };
-    (ms(ClockId::Boottime), ms(ClockId::Realtime))
-}
-
-/// The wall clock, in ms since the Unix epoch: for file names and for the first start only.
-#[must_use]
-pub fn wall_ms() -> u64 {
-    machine().1
-}
+use crate::host::Host;
 
 #[derive(Debug)]
 struct State {
@@ -34,30 +20,30 @@ struct State {
 }
 
 /// The core's clock.
-#[derive(Debug)]
-pub struct Clock {
+pub(crate) struct Clock {
+    host: Arc<dyn Host>,
     state: Mutex<State>,
 }
 
 impl Clock {
     /// Starts no earlier than `last`, the last time in the journal.
-    #[must_use]
-    pub fn starting_after(last: Timestamp) -> Self {
-        let (boot, wall) = machine();
+    pub(crate) fn starting_after(last: Timestamp, host: Arc<dyn Host>) -> Self {
+        let clocks = host.clocks();
         Self {
+            host,
             state: Mutex::new(State {
-                boot,
-                told: wall.max(last.0),
+                boot: clocks.boot_ms,
+                told: clocks.wall_ms.max(last.0),
                 unleant: 0,
             }),
         }
     }
 
     /// The time now.
-    pub fn now(&self) -> Timestamp {
-        let (boot, wall) = machine();
+    pub(crate) fn now(&self) -> Timestamp {
+        let clocks = self.host.clocks();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        Timestamp(state.advance(boot, wall))
+        Timestamp(state.advance(clocks.boot_ms, clocks.wall_ms))
     }
 }
 
@@ -88,6 +74,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::Machine;
 
     #[test]
     fn rules_b8_time_never_goes_back_and_leans_by_at_most_a_tenth() {
@@ -121,7 +108,7 @@ mod tests {
 
     #[test]
     fn rules_b8_time_starts_after_the_last_journaled_time() {
-        let far = Timestamp(wall_ms() + 1_000_000);
-        assert!(Clock::starting_after(far).now() >= far);
+        let far = Timestamp(Machine.clocks().wall_ms + 1_000_000);
+        assert!(Clock::starting_after(far, Arc::new(Machine)).now() >= far);
     }
 }

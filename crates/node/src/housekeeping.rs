@@ -4,15 +4,12 @@
 //! core is never walked (invariant: *one snapshot maker*). Then sparse segments are emptied by moving what is still
 //! referred to, and what nobody refers to is given back.
 
-use std::{
-    sync::atomic::Ordering,
-    time::{Duration, Instant},
-};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use broker::{Change, RecordKind};
 use bytes::Bytes;
 use journal::SegmentId;
-use message::StoredId;
+use message::{StoredId, Timestamp};
 
 use crate::{
     node::Shared,
@@ -29,43 +26,69 @@ const ASKED_BYTES_MAX: usize = 512 * 1024;
 /// How often there is a look at whether the journal has room for survivors.
 const ROOM_EVERY: Duration = Duration::from_millis(1);
 
-/// How long after a snapshot that failed there is another try: each replays the journal.
-const SNAPSHOT_RETRY: Duration = Duration::from_secs(10);
+/// How long after a snapshot that failed there is another try, in ms: each replays the journal.
+const SNAPSHOT_RETRY_MS: u64 = 10_000;
 
-/// How often there is a snapshot for the sake of space.
-const SNAPSHOT_WHEN_LOW: Duration = Duration::from_secs(10);
+/// How often there is a snapshot for the sake of space, in ms.
+const SNAPSHOT_WHEN_LOW_MS: u64 = 10_000;
 
+/// The thread.
 pub(crate) fn run(shared: &Shared, config: &broker::Config) {
-    let mut failed: Option<Instant> = None;
-    let mut made = Instant::now();
+    let mut housekeeper = Housekeeper::new(shared, config.clone());
     while !shared.stopping.load(Ordering::Acquire) && shared.journal.failure().is_none() {
-        let rests = failed.is_some_and(|at| at.elapsed() < SNAPSHOT_RETRY);
-        if (shared.journal.snapshot_due() || frees(shared, made)) && !rests {
-            failed = (!snapshot(shared, config)).then(Instant::now);
-            made = Instant::now();
+        housekeeper.turn(shared, &mut || std::thread::park_timeout(ROOM_EVERY));
+        std::thread::park_timeout(LOOK_EVERY);
+    }
+}
+
+/// See the module.
+pub(crate) struct Housekeeper {
+    config: broker::Config,
+    /// When the last snapshot failed.
+    failed: Option<Timestamp>,
+    made: Timestamp,
+}
+
+impl Housekeeper {
+    pub(crate) fn new(shared: &Shared, config: broker::Config) -> Self {
+        Self {
+            config,
+            failed: None,
+            made: shared.clock.now(),
+        }
+    }
+
+    /// Does what is to be done. `wait` lets the journal commit, so that there is room for survivors.
+    pub(crate) fn turn(&mut self, shared: &Shared, wait: &mut dyn FnMut()) {
+        let now = shared.clock.now();
+        let rests = self
+            .failed
+            .is_some_and(|at| now.since(at) < SNAPSHOT_RETRY_MS);
+        if (shared.journal.snapshot_due() || self.frees(shared, now)) && !rests {
+            self.failed = (!snapshot(shared, &self.config)).then(|| shared.clock.now());
+            self.made = shared.clock.now();
         }
         for segment in shared.journal.sparse_segments() {
             if shared.stopping.load(Ordering::Acquire) {
                 return;
             }
-            empty(shared, segment);
+            empty(shared, segment, wait);
         }
         shared.journal.reclaim();
-        std::thread::park_timeout(LOOK_EVERY);
     }
-}
 
-/// Whether a snapshot is worth it only for the space: segments behind it can go, and with publishes refused little is
-/// written, so that none is due for long.
-fn frees(shared: &Shared, last: Instant) -> bool {
-    matches!(shared.journal.space(), journal::Space::Low(_))
-        && last.elapsed() >= SNAPSHOT_WHEN_LOW
-        && shared.journal.stats().snapshot < shared.journal.committed()
+    /// Whether a snapshot is worth it only for the space: segments behind it can go, and with publishes refused little is
+    /// written, so that none is due for long.
+    fn frees(&self, shared: &Shared, now: Timestamp) -> bool {
+        matches!(shared.journal.space(), journal::Space::Low(_))
+            && now.since(self.made) >= SNAPSHOT_WHEN_LOW_MS
+            && shared.journal.stats().snapshot < shared.journal.committed()
+    }
 }
 
 /// `false`: it failed.
 fn snapshot(shared: &Shared, config: &broker::Config) -> bool {
-    let began = Instant::now();
+    let began = shared.clock.now();
     let made = shared
         .journal
         .replay()
@@ -87,10 +110,9 @@ fn snapshot(shared: &Shared, config: &broker::Config) -> bool {
     match made {
         Ok(_) => {
             shared.snapshots.fetch_add(1, Ordering::Relaxed);
-            shared
-                .snapshot_ms
-                .store(began.elapsed().as_millis() as u64, Ordering::Relaxed);
-            tracing::debug!(ms = began.elapsed().as_millis() as u64, "snapshot written");
+            let ms = shared.clock.now().since(began);
+            shared.snapshot_ms.store(ms, Ordering::Relaxed);
+            tracing::debug!(ms, "snapshot written");
         }
         Err(_) if shared.stopping.load(Ordering::Acquire) => {}
         Err(what) => tracing::warn!(what, "failed to write a snapshot; the next try follows"),
@@ -102,14 +124,19 @@ fn snapshot(shared: &Shared, config: &broker::Config) -> bool {
 type Survivor = (StoredId, u8, Bytes, Option<Change>);
 
 /// Empties a sparse segment, unless too much of it is still referred to.
-fn empty(shared: &Shared, segment: SegmentId) {
+fn empty(shared: &Shared, segment: SegmentId, wait: &mut dyn FnMut()) {
     let (mut live, mut total) = (0u64, 0u64);
-    let weighed = each(shared, segment, |core, (id, _, payload, change), _| {
-        total += payload.len() as u64;
-        if is_live(core, *id, change.as_ref()) {
-            live += payload.len() as u64;
-        }
-    });
+    let weighed = each(
+        shared,
+        segment,
+        wait,
+        |core, (id, _, payload, change), _| {
+            total += payload.len() as u64;
+            if is_live(core, *id, change.as_ref()) {
+                live += payload.len() as u64;
+            }
+        },
+    );
     let moved = weighed.and_then(|()| {
         if live * 2 > total {
             shared.journal.not_sparse(segment);
@@ -118,6 +145,7 @@ fn empty(shared: &Shared, segment: SegmentId) {
         each(
             shared,
             segment,
+            wait,
             |core, (id, kind, payload, change), step| {
                 if is_live(core, *id, change.as_ref()) {
                     step.stage.push_moved(*id, *kind, payload.clone());
@@ -144,6 +172,7 @@ fn is_live(core: &Core, id: StoredId, change: Option<&Change>) -> bool {
 fn each(
     shared: &Shared,
     segment: SegmentId,
+    wait: &mut dyn FnMut(),
     mut show: impl FnMut(&Core, &Survivor, &mut Step<'_, '_>),
 ) -> Result<(), String> {
     let mut waiting: Vec<Survivor> = Vec::with_capacity(ASKED_MAX);
@@ -151,7 +180,7 @@ fn each(
     let mut fault = None;
     let mut hand_over = |waiting: &mut Vec<Survivor>| {
         while !shared.journal.stage().room() && shared.journal.failure().is_none() {
-            std::thread::park_timeout(ROOM_EVERY);
+            wait();
         }
         shared.stepped(|core, step| {
             for survivor in waiting.drain(..) {

@@ -88,14 +88,21 @@ impl Keeper {
     pub(crate) fn run(shared: &Shared) {
         let mut space_at = Timestamp(0);
         while shared.keeper.wait(shared, space_at) {
-            let now = shared.clock.now();
-            if now >= space_at {
-                space_at = now.plus_ms(SPACE_EVERY_MS);
-                watch_space(shared);
-            }
-            tick(shared);
-            fetch(shared);
+            work(shared, &mut space_at);
         }
+    }
+
+    /// When there is something to do; at once if it was nudged.
+    pub(crate) fn due(&self, space_at: Timestamp) -> Timestamp {
+        let state = self
+            .bell
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if state.nudged {
+            return Timestamp(0);
+        }
+        state.deadline.unwrap_or(Timestamp::MAX).min(space_at)
     }
 
     /// Waits for a deadline or a nudge. `false`: stop.
@@ -123,6 +130,32 @@ impl Keeper {
                 .0;
         }
     }
+}
+
+/// One turn of the thread, if something is due. False if not.
+pub(crate) fn turn(shared: &Shared, space_at: &mut Timestamp) -> bool {
+    if shared.keeper.due(*space_at) > shared.clock.now() {
+        return false;
+    }
+    shared
+        .keeper
+        .bell
+        .state
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .nudged = false;
+    work(shared, space_at);
+    true
+}
+
+fn work(shared: &Shared, space_at: &mut Timestamp) {
+    let now = shared.clock.now();
+    if now >= *space_at {
+        *space_at = now.plus_ms(SPACE_EVERY_MS);
+        watch_space(shared);
+    }
+    tick(shared);
+    fetch(shared);
 }
 
 fn tick(shared: &Shared) {

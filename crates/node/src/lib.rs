@@ -1,7 +1,3 @@
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the node owns the clock, the timer thread, the reader and the password pool"
-)]
 //! The broker core, the journal and the users composed into one step.
 //!
 //! Whoever brings work steps the node: [`Link::submit`](session::Link::submit) takes the one short lock, decides and applies each command, hands
@@ -19,6 +15,8 @@
 //! | `link.rs` | a connection's way in and out |
 //! | `outbox.rs` | what waits to leave towards one connection |
 //! | `stored.rs` | messages read back from the journal: cache, reader pool |
+//! | `host.rs` | the machine, to a node |
+//! | `steps.rs` | the work of the node's threads, for whoever steps it |
 //! | `keeper.rs` | the timer thread: due work, storage alarms |
 //! | `housekeeping.rs` | snapshots and the reclaiming of space |
 //! | `verify.rs` | the password pool |
@@ -33,6 +31,7 @@
 mod audit;
 mod clock;
 mod config;
+mod host;
 mod housekeeping;
 mod keeper;
 mod link;
@@ -43,10 +42,12 @@ mod permission;
 mod recovery;
 mod reload;
 mod step;
+mod steps;
 mod stored;
 mod verify;
 
-pub use clock::{Clock, wall_ms};
 pub use config::Config;
+pub use host::{Clocks, Host, Machine};
 pub use node::{Node, Role, StartError};
 pub use reload::Reloaded;
+pub use steps::Steps;

@@ -16,17 +16,18 @@ use message::{Address, Levels, Message, Timestamp, VhostId};
 use session::{Authenticate, Event, Link, Peer, Port, SessionId};
 
 use crate::{
-    Clock, Config,
+    Config, Host, Machine, Steps,
     audit::Audit,
+    clock::Clock,
     housekeeping,
     keeper::Keeper,
     link::{NodeLink, wake_all},
     outbox::Outbox,
-    recovery,
+    recovery::{self, Recovered},
     reload::{self, Reloaded},
     step::{Connection, Core, Heads, Step},
-    stored::Stored,
-    verify::{Job, VerifyPool},
+    stored::{Reads, Stored},
+    verify::{Job, Jobs, VerifyPool},
 };
 
 /// Why a node did not start. Each is one line that says what and where.
@@ -64,7 +65,7 @@ pub enum Role {
 pub(crate) struct Shared {
     core: Mutex<Core>,
     pub(crate) journal: Journal,
-    pub(crate) clock: Arc<Clock>,
+    pub(crate) clock: Clock,
     pub(crate) stored: Stored,
     pub(crate) keeper: Keeper,
     verify: VerifyPool,
@@ -176,21 +177,21 @@ impl Shared {
     }
 }
 
-/// A running node. Dropping it stops its threads.
-pub struct Node {
-    shared: Arc<Shared>,
-    next_session: AtomicU64,
-    connections_max: u64,
-    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+/// A recovered node and what its threads work on.
+pub(crate) struct Work {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) jobs: Arc<Jobs>,
+    pub(crate) reads: Arc<Reads>,
 }
 
-impl Node {
-    /// Opens the journal (a takeover of oneself), rebuilds the core from it, opens an epoch and starts the threads.
-    ///
-    /// # Errors
-    /// See [`StartError`]; nothing is left running.
-    pub fn start(config: Config, users: Arc<auth::Users>) -> Result<Self, StartError> {
-        let recovered = recovery::recover(&config)?;
+impl Work {
+    /// Puts the node together, and opens an epoch in the core.
+    fn of(
+        recovered: Recovered,
+        config: &Config,
+        users: Arc<auth::Users>,
+        host: Arc<dyn Host>,
+    ) -> Self {
         let (verify, jobs) = VerifyPool::new(config.verify_queue_max);
         let (stored, reads) = Stored::new(recovered.journal.clone());
         let shared = Arc::new(Shared {
@@ -200,7 +201,7 @@ impl Node {
                 recovered.seed,
             )),
             journal: recovered.journal,
-            clock: Arc::new(Clock::starting_after(recovered.last)),
+            clock: Clock::starting_after(recovered.last, host),
             stored,
             keeper: Keeper::default(),
             verify,
@@ -227,9 +228,31 @@ impl Node {
             false
         });
         reload::look_at_absent(&shared, &users);
+        Self {
+            shared,
+            jobs,
+            reads,
+        }
+    }
+
+    fn node(&self, config: &Config, threads: Vec<std::thread::JoinHandle<()>>) -> Node {
+        Node {
+            shared: Arc::clone(&self.shared),
+            next_session: AtomicU64::new(1),
+            connections_max: config.connections_max as u64,
+            threads: Mutex::new(threads),
+        }
+    }
+
+    fn start_threads(self, config: &Config) -> Result<Node, StartError> {
+        let Self {
+            shared,
+            jobs,
+            reads,
+        } = &self;
         let mut threads = Vec::new();
         let mut start = |name: String, run: Box<dyn FnOnce() + Send>| -> Result<(), StartError> {
-            let shared = Arc::clone(&shared);
+            let shared = Arc::clone(shared);
             let guarded = {
                 let name = name.clone();
                 move || shared.guarded(&name, run)
@@ -238,37 +261,69 @@ impl Node {
             Ok(())
         };
         for number in 0..config.verify_threads.max(1) {
-            let (shared, jobs) = (Arc::clone(&shared), Arc::clone(&jobs));
+            let (shared, jobs) = (Arc::clone(shared), Arc::clone(jobs));
             start(
                 format!("verify-{number}"),
                 Box::new(move || jobs.run(&shared)),
             )?;
         }
         for number in 0..config.reader_threads.max(1) {
-            let (shared, reads) = (Arc::clone(&shared), Arc::clone(&reads));
+            let (shared, reads) = (Arc::clone(shared), Arc::clone(reads));
             start(
                 format!("reader-{number}"),
                 Box::new(move || reads.run(&shared)),
             )?;
         }
         {
-            let shared = Arc::clone(&shared);
+            let shared = Arc::clone(shared);
             start("keeper".to_owned(), Box::new(move || Keeper::run(&shared)))?;
         }
         {
-            let shared = Arc::clone(&shared);
+            let shared = Arc::clone(shared);
             let broker = config.broker.clone();
             start(
                 "housekeeping".to_owned(),
                 Box::new(move || housekeeping::run(&shared, &broker)),
             )?;
         }
-        Ok(Self {
-            shared,
-            next_session: AtomicU64::new(1),
-            connections_max: config.connections_max as u64,
-            threads: Mutex::new(threads),
-        })
+        Ok(self.node(config, threads))
+    }
+}
+
+/// A running node. Dropping it stops its threads.
+pub struct Node {
+    shared: Arc<Shared>,
+    next_session: AtomicU64,
+    connections_max: u64,
+    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+}
+
+impl Node {
+    /// Opens the journal (a takeover of oneself), rebuilds the core from it, opens an epoch and starts the threads.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing is left running.
+    pub fn start(config: Config, users: Arc<auth::Users>) -> Result<Self, StartError> {
+        let recovered = recovery::recover(&config, &Machine, false)?;
+        let work = Work::of(recovered, &config, users, Arc::new(Machine));
+        work.start_threads(&config)
+    }
+
+    /// As [`Node::start`], on another machine than this one, and without threads: the caller takes their steps.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start_stepped(
+        config: &Config,
+        users: Arc<auth::Users>,
+        host: Arc<dyn Host>,
+    ) -> Result<(Self, Steps), StartError> {
+        let mut recovered = recovery::recover(config, &*host, true)?;
+        let engine = recovered.engine.take().expect("a stepped journal has one");
+        let work = Work::of(recovered, config, users, host);
+        let node = work.node(config, Vec::new());
+        let steps = Steps::new(work, engine, config.broker.clone());
+        Ok((node, steps))
     }
 
     /// What this node is to its clients.

@@ -591,6 +591,10 @@ mod tests {
     }
 
     #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "only another thread can see whether a lock is free"
+    )]
     fn rules_c12_room_is_asked_for_without_the_lock_and_behind_the_waker() {
         let (outbox, disk, wakes) = (
             Arc::new(Outbox::default()),

@@ -6,11 +6,11 @@ use std::{
 };
 
 use broker::{Broker, Change, RecordKind};
-use journal::{Journal, Replay};
+use journal::{Engine, Journal, Replay};
 use message::Timestamp;
 use session::Secret;
 
-use crate::{Config, node::StartError, step::BODY_PART, wall_ms};
+use crate::{Config, Host, node::StartError, step::BODY_PART};
 
 /// The least that a segment must take, in bytes: half of it is the longest record, a part of a body or a long head among them.
 const SEGMENT_LEN_MIN: u64 = 1 << 20;
@@ -18,6 +18,8 @@ const SEGMENT_LEN_MIN: u64 = 1 << 20;
 /// A node's memory, rebuilt.
 pub(crate) struct Recovered {
     pub(crate) journal: Journal,
+    /// What commits, where the caller steps it: else the journal's own thread does.
+    pub(crate) engine: Option<Engine>,
     pub(crate) broker: Broker,
     pub(crate) epoch: u64,
     /// The latest time in the journal.
@@ -28,14 +30,25 @@ pub(crate) struct Recovered {
     pub(crate) fresh_secret: Secret,
 }
 
-/// Opens the journal and replays it.
-pub(crate) fn recover(config: &Config) -> Result<Recovered, StartError> {
-    let uuid = fresh_uuid();
-    let vfs = std::sync::Arc::new(journal::RealVfs);
+/// Opens the journal and replays it. `stepped`: the caller commits.
+pub(crate) fn recover(
+    config: &Config,
+    host: &dyn Host,
+    stepped: bool,
+) -> Result<Recovered, StartError> {
+    let uuid = fresh_uuid(host);
     let mut sizes = config.journal.clone();
-    sizes.segment_len = sizes.segment_len.max(SEGMENT_LEN_MIN);
-    sizes.first_segment_len = sizes.first_segment_len.max(SEGMENT_LEN_MIN);
-    let opened = journal::open(vfs, &config.data_dir, sizes, wall_ms(), uuid)?;
+    let wall_ms = host.clocks().wall_ms;
+    let (opened, engine) = if stepped {
+        let (opened, engine) =
+            journal::open_stepped(host.vfs(), &config.data_dir, sizes, wall_ms, uuid)?;
+        (opened, Some(engine))
+    } else {
+        sizes.segment_len = sizes.segment_len.max(SEGMENT_LEN_MIN);
+        sizes.first_segment_len = sizes.first_segment_len.max(SEGMENT_LEN_MIN);
+        let opened = journal::open(host.vfs(), &config.data_dir, sizes, wall_ms, uuid)?;
+        (opened, None)
+    };
     let replay_error = |what| StartError::Replay {
         dir: config.data_dir.clone(),
         what,
@@ -64,11 +77,12 @@ pub(crate) fn recover(config: &Config) -> Result<Recovered, StartError> {
     let seed = u64::from_le_bytes(uuid[..8].try_into().expect("a uuid has 16 bytes"));
     Ok(Recovered {
         journal: opened.journal,
+        engine,
         broker,
         epoch: opened.epoch,
         last,
         seed,
-        fresh_secret: fresh_secret().map_err(StartError::Entropy)?,
+        fresh_secret: fresh_secret(host).map_err(StartError::Entropy)?,
     })
 }
 
@@ -138,19 +152,18 @@ pub(crate) fn replay(
 }
 
 /// Bytes that nobody can guess. Whoever knew them could forge receipts, so there is nothing to fall back to.
-fn fresh_secret() -> io::Result<Secret> {
+fn fresh_secret(host: &dyn Host) -> io::Result<Secret> {
     let mut bytes = [0u8; 32];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    host.random(&mut bytes)?;
     Ok(Secret(bytes))
 }
 
-/// A random uuid (version 4) from the kernel.
-fn fresh_uuid() -> [u8; 16] {
+/// A random uuid (version 4).
+fn fresh_uuid(host: &dyn Host) -> [u8; 16] {
     let mut bytes = [0u8; 16];
-    let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
-    if read.is_err() {
+    if host.random(&mut bytes).is_err() {
         // No /dev/urandom: the time and this process' number differ from any other writer's on this host.
-        bytes[..8].copy_from_slice(&wall_ms().to_le_bytes());
+        bytes[..8].copy_from_slice(&host.clocks().wall_ms.to_le_bytes());
         bytes[8..12].copy_from_slice(&std::process::id().to_le_bytes());
     }
     bytes[6] = bytes[6] & 0x0f | 0x40;

@@ -156,28 +156,46 @@ impl Reads {
                         .unwrap_or_else(PoisonError::into_inner);
                 }
             };
-            let Read {
-                mut id,
-                lane,
-                outbox,
-            } = read;
-            // Reading on in order is cheap: the window that the next message lies in has just been read.
-            let mut run = 1;
-            loop {
-                let message = shared.stored.read(id);
-                match outbox.fetched(lane, id, message, &shared.stored) {
-                    Some(next) if run < RUN_MAX => {
-                        id = next;
-                        run += 1;
-                    }
-                    Some(next) => {
-                        shared.stored.fetch(next, lane, Arc::clone(&outbox));
-                        break;
-                    }
-                    None => break,
-                }
-            }
-            outbox.wake();
+            read_run(shared, read);
         }
     }
+
+    /// Reads for one lane, if one waits.
+    pub(crate) fn run_one(&self, shared: &Shared) -> bool {
+        let read = self
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .reads
+            .pop_front();
+        let Some(read) = read else { return false };
+        read_run(shared, read);
+        true
+    }
+}
+
+/// Reads what a lane asked for, and what it asks for next.
+fn read_run(shared: &Shared, read: Read) {
+    let Read {
+        mut id,
+        lane,
+        outbox,
+    } = read;
+    // Reading on in order is cheap: the window that the next message lies in has just been read.
+    let mut run = 1;
+    loop {
+        let message = shared.stored.read(id);
+        match outbox.fetched(lane, id, message, &shared.stored) {
+            Some(next) if run < RUN_MAX => {
+                id = next;
+                run += 1;
+            }
+            Some(next) => {
+                shared.stored.fetch(next, lane, Arc::clone(&outbox));
+                break;
+            }
+            None => break,
+        }
+    }
+    outbox.wake();
 }

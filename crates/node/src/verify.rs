@@ -94,28 +94,45 @@ impl Jobs {
     /// One thread of the pool.
     pub(crate) fn run(&self, shared: &Shared) {
         while let Some(job) = self.next() {
-            loop {
-                let users = {
-                    let core = shared.core();
-                    // Whoever has gone is not worth the work, which others wait for.
-                    if !core.connections.contains_key(&job.session) {
-                        break;
-                    }
-                    Arc::clone(&core.users)
-                };
-                let verified = catch_unwind(AssertUnwindSafe(|| {
-                    users.verify(&job.authenticate, &job.peer)
-                }))
-                .unwrap_or_else(|_| {
-                    Err(Refusal::new(
-                        RefusalKind::Internal,
-                        "verifying the credentials failed",
-                    ))
-                });
-                if admit(shared, &job, &users, verified) {
-                    break;
-                }
+            verify(shared, &job);
+        }
+    }
+
+    /// Verifies one login, if one waits.
+    pub(crate) fn run_one(&self, shared: &Shared) -> bool {
+        let job = self
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .jobs
+            .pop_front();
+        let Some(job) = job else { return false };
+        verify(shared, &job);
+        true
+    }
+}
+
+fn verify(shared: &Shared, job: &Job) {
+    loop {
+        let users = {
+            let core = shared.core();
+            // Whoever has gone is not worth the work, which others wait for.
+            if !core.connections.contains_key(&job.session) {
+                return;
             }
+            Arc::clone(&core.users)
+        };
+        let verified = catch_unwind(AssertUnwindSafe(|| {
+            users.verify(&job.authenticate, &job.peer)
+        }))
+        .unwrap_or_else(|_| {
+            Err(Refusal::new(
+                RefusalKind::Internal,
+                "verifying the credentials failed",
+            ))
+        });
+        if admit(shared, job, &users, verified) {
+            return;
         }
     }
 }
