@@ -516,5 +516,6 @@ const fn refuse(detail: &'static str) -> Refusal {
         kind: RefusalKind::BadCredentials,
         detail: std::borrow::Cow::Borrowed(detail),
         known: None,
+        active: None,
     }
 }

@@ -7,8 +7,8 @@ use message::{Levels, Message, Name, Timestamp, VhostId};
 use smallvec::SmallVec;
 
 use crate::{
-    ConsumerId, GroupInfo, QueueInfo, RecordPlace, Records, Refusal, StreamInfo, SubscriptionId,
-    SubscriptionInfo, Token, TopicInfo,
+    Active, ConsumerId, GroupInfo, QueueInfo, RecordPlace, Records, Refusal, StreamInfo,
+    SubscriptionId, SubscriptionInfo, Token, TopicInfo,
 };
 
 /// A queue's incarnation: never reused, so a deleted and re-made queue is another one.
@@ -190,14 +190,14 @@ impl std::fmt::Debug for Secret {
 }
 
 /// Why the core ends a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CloseReason {
     /// Another connection opened the same client session.
     TakenOver,
     /// The server is going down in order.
     Shutdown,
-    /// This node is no longer active.
-    NotActive,
+    /// This node is no longer active. With where the active one is, if that is known.
+    NotActive(Option<Arc<Active>>),
     /// An operator asked for it.
     Administrative,
     /// A defect of ours.

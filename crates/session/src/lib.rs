@@ -11,6 +11,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `cluster.rs` | the pair: which node is active, and where |
 //! | `command.rs` | what a protocol asks of the core |
 //! | `declare.rs` | queues, exchanges and bindings: options and attributes |
 //! | `event.rs` | what the core answers and delivers |
@@ -20,20 +21,24 @@
 //! | `topic.rs` | topic objects and durable subscriptions |
 //! | `refusal.rs` | why something was refused, in the core's words |
 //! | `log_rate.rs` | [`LogRate`]: how often a peer can cause a line in the log |
+//! | `not_active.rs` | [`NotActive`]: the link to a node that is not active |
 //! | `output.rs` | [`Output`], [`Wire`], [`Close`], [`Session`], [`Port`], [`Link`] |
 #![forbid(unsafe_code)]
 
+mod cluster;
 mod command;
 mod declare;
 mod event;
 mod exchange;
 mod flow;
 mod log_rate;
+mod not_active;
 mod output;
 mod refusal;
 mod stream;
 mod topic;
 
+pub use cluster::{Active, Cluster, Lag, Role, StandbyView, Takeover, not_active_words};
 pub use command::{
     Authenticate, ClientExpiry, Command, ConsumerId, Credentials, Credit, DeliveryRange, Lane,
     Lease, List, Listed, MoveTo, OpenClient, Operation, Outcome, Publish, Pull, Receipt,
@@ -51,6 +56,7 @@ pub use event::{
 pub use exchange::{AfterLogin, Asked, Begun, Exchange, LoggedIn, Login, Reply, Request, Unserved};
 pub use flow::{Flow, Later, Then};
 pub use log_rate::LogRate;
+pub use not_active::{FindActive, NotActive};
 pub use output::{Close, Link, Output, Peer, Port, Session, Submitted, Wire};
 pub use refusal::{Refusal, RefusalKind};
 pub use stream::{

@@ -1,8 +1,10 @@
 //! Why the core refused something. Each protocol turns the kind into its own code.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
+
+use crate::Active;
 
 /// The reason, without a protocol's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,6 +77,8 @@ pub struct Refusal {
     /// For `Inequivalent`, and for `Locked` where it is another's queue: the declaration that is there, as the protocol gave it (`QueueOptions::declaration`), so that it
     /// can say what differs in its own words. For `RateExceeded` of a publish: the number of the shard, in decimal.
     pub known: Option<Bytes>,
+    /// For `NotActive`: where the active node is, if that is known. Each protocol names its own door of it.
+    pub active: Option<Arc<Active>>,
 }
 
 impl Refusal {
@@ -84,6 +88,16 @@ impl Refusal {
             kind,
             detail: detail.into(),
             known: None,
+            active: None,
+        }
+    }
+
+    /// That this node is not the active one.
+    #[must_use]
+    pub fn not_active(active: Option<Arc<Active>>) -> Self {
+        Self {
+            active,
+            ..Self::new(RefusalKind::NotActive, "this node is not the active one")
         }
     }
 

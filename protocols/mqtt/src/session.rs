@@ -275,7 +275,7 @@ impl MqttSession {
         let code = match reason {
             CloseReason::TakenOver => ReasonCode::SESSION_TAKEN_OVER,
             CloseReason::Shutdown => ReasonCode::SERVER_SHUTTING_DOWN,
-            CloseReason::NotActive => ReasonCode::USE_ANOTHER_SERVER,
+            CloseReason::NotActive(_) => ReasonCode::USE_ANOTHER_SERVER,
             CloseReason::Administrative => ReasonCode::ADMINISTRATIVE_ACTION,
             CloseReason::Internal => ReasonCode::IMPLEMENTATION_SPECIFIC,
         };
@@ -285,7 +285,7 @@ impl MqttSession {
             State::Authenticating(handshake) | State::Opening(handshake, _) => {
                 // MQTT 5, table 3-1: CONNACK has other words; and no DISCONNECT before it [MQTT-3.14.0-1].
                 let code = match reason {
-                    CloseReason::NotActive => ReasonCode::USE_ANOTHER_SERVER,
+                    CloseReason::NotActive(_) => ReasonCode::USE_ANOTHER_SERVER,
                     _ => ReasonCode::SERVER_UNAVAILABLE,
                 };
                 refuse(&handshake.peer, &Fault::new(code, code.words()), out);

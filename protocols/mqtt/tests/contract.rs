@@ -209,7 +209,7 @@ impl Memory {
                 reason: match first() {
                     "taken-over" => CloseReason::TakenOver,
                     "shutdown" => CloseReason::Shutdown,
-                    "not-active" => CloseReason::NotActive,
+                    "not-active" => CloseReason::NotActive(None),
                     "administrative" => CloseReason::Administrative,
                     "internal" => CloseReason::Internal,
                     other => panic!("no reason {other}"),

@@ -310,7 +310,7 @@ impl<S: Session> Session for WebSocket<S> {
         let away = matches!(
             event,
             Event::Closing {
-                reason: CloseReason::Shutdown | CloseReason::NotActive
+                reason: CloseReason::Shutdown | CloseReason::NotActive(_)
             }
         );
         if let Event::Authenticated { .. } = event {

@@ -351,7 +351,7 @@ fn the_inner_end_is_a_close() {
 fn a_shutdown_is_going_away() {
     for (reason, expected) in [
         (CloseReason::Shutdown, 1001),
-        (CloseReason::NotActive, 1001),
+        (CloseReason::NotActive(None), 1001),
         (CloseReason::TakenOver, 1000),
     ] {
         let mut pair = Pair::new(Echo::default(), Kind::Binary);

@@ -182,7 +182,7 @@ impl AmqpSession {
         let text = match reason {
             CloseReason::TakenOver => "taken over by another connection",
             CloseReason::Shutdown => "broker forced connection closure with reason 'shutdown'",
-            CloseReason::NotActive => "this node is no longer active",
+            CloseReason::NotActive(_) => "this node is no longer active",
             CloseReason::Administrative => "closed by an operator",
             CloseReason::Internal => "internal error",
         };

@@ -170,7 +170,7 @@ pub(super) fn closing(reason: CloseReason) -> Fault {
     let detail = match reason {
         CloseReason::TakenOver => "another connection has taken this one's place",
         CloseReason::Shutdown => "the server is shutting down",
-        CloseReason::NotActive => "this server is not the active one",
+        CloseReason::NotActive(_) => "this server is not the active one",
         CloseReason::Administrative => "an operator has closed the connection",
         CloseReason::Internal => "an internal error",
     };

@@ -500,7 +500,7 @@ pub(crate) fn event(line: &str) -> Event {
         "closing" => Event::Closing {
             reason: match words[1] {
                 "Shutdown" => CloseReason::Shutdown,
-                "NotActive" => CloseReason::NotActive,
+                "NotActive" => CloseReason::NotActive(None),
                 "TakenOver" => CloseReason::TakenOver,
                 "Administrative" => CloseReason::Administrative,
                 "Internal" => CloseReason::Internal,

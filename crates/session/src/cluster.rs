@@ -1,0 +1,144 @@
+//! The pair: which node is active, where, and how far the other one has come. Plain data, filled by the node.
+
+use std::{borrow::Cow, sync::Arc};
+
+use message::Timestamp;
+
+/// Where the active node's doors are, for clients that came to another one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Active {
+    /// The listener, as the configuration names it (`mqtt`, `amqp`, `stomp`, `http`, `aws`), and `host:port`.
+    pub addresses: Vec<(Arc<str>, Arc<str>)>,
+}
+
+impl Active {
+    /// Where a listener of that name is.
+    #[must_use]
+    pub fn at(&self, listener: &str) -> Option<&Arc<str>> {
+        let (_, address) = self
+            .addresses
+            .iter()
+            .find(|(name, _)| **name == *listener)?;
+        Some(address)
+    }
+}
+
+/// What a client is told that came to a node that is not active: a sentence for people, with the place of the same listener.
+#[must_use]
+pub fn not_active_words(active: Option<&Active>, listener: &str) -> Cow<'static, str> {
+    match active.and_then(|active| active.at(listener)) {
+        Some(address) => format!("this node is not the active one; {address} is").into(),
+        None => "this node is not the active one".into(),
+    }
+}
+
+/// What a node is to its clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// It reads the journal, and is neither of the others yet.
+    Starting,
+    /// It serves.
+    Active,
+    /// It follows the active one and takes over when that one ends.
+    Standby,
+    /// It does not serve and will not: its journal failed, or it was ended.
+    Stopped,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Starting, Self::Active, Self::Standby, Self::Stopped];
+
+    /// The word that programs read.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Active => "active",
+            Self::Standby => "standby",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// What a node knows of the pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// What it is.
+    pub role: Role,
+    /// This process, in 32 hex digits.
+    pub node: String,
+    /// The newest epoch that it knows of.
+    pub epoch: u64,
+    /// Batches that are committed, as far as it knows.
+    pub committed: u64,
+    /// How far it is behind; only a standby can be.
+    pub lag: Option<Lag>,
+    /// Where the active node is, if it knows. The active one names itself.
+    pub active: Option<Arc<Active>>,
+    /// The standbys, as the active one sees them.
+    pub standbys: Vec<StandbyView>,
+    /// Takeovers by this process.
+    pub takeovers: u64,
+    /// The last one that it knows of.
+    pub last_takeover: Option<Takeover>,
+}
+
+/// How far a standby is behind the active node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// Batches that it has not applied.
+    pub batches: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// For how long it has been behind, in ms.
+    pub ms: u64,
+}
+
+/// A standby as the active node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StandbyView {
+    /// The process, in 32 hex digits.
+    pub node: String,
+    /// Batches that it had not applied when it last said so.
+    pub lag_batches: u64,
+    /// When it last said something, in ms before now.
+    pub seen_ms_ago: u64,
+    /// Where its doors are.
+    pub addresses: Arc<Active>,
+    /// It could take over: everything that it needs for that is ready, and it is not too far behind.
+    pub can_take_over: bool,
+}
+
+/// How a takeover went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Takeover {
+    /// When it was over.
+    pub at: Timestamp,
+    /// Why, for people.
+    pub reason: String,
+    /// From the last sign of life to the decision.
+    pub detect_us: u64,
+    /// Until the former node could write no more.
+    pub fence_us: u64,
+    /// Until the last of what it wrote was read.
+    pub tail_us: u64,
+    /// Until the new epoch was published.
+    pub publish_us: u64,
+    /// Until clients were served.
+    pub activate_us: u64,
+}
+
+impl Takeover {
+    /// Its phases by name, in their order, in µs.
+    #[must_use]
+    pub const fn phases(&self) -> [(&'static str, u64); 5] {
+        [
+            ("detect", self.detect_us),
+            ("fence", self.fence_us),
+            ("tail", self.tail_us),
+            ("publish", self.publish_us),
+            ("activate", self.activate_us),
+        ]
+    }
+}
