@@ -4,7 +4,7 @@
 //! room. What a claimant leaves that dies before its link is garbage for the next one.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::aligned::Aligned;
@@ -17,7 +17,7 @@ use crate::layout::{
 use crate::reader::Batch;
 use crate::segment::{Place, Segment, SegmentHeader, SegmentId, data_end, salt_of, trailer_len};
 use crate::survey::{self, Survey};
-use crate::vfs::{Access, Vfs, VfsFile};
+use crate::vfs::{Access, Lock, Vfs, VfsFile};
 
 /// One attempt to become the next epoch.
 pub(crate) struct Claim<'a> {
@@ -31,9 +31,24 @@ pub(crate) struct Claim<'a> {
 }
 
 impl Claim<'_> {
-    /// Creates zeros, giving up what earlier incarnations prepared if the disk is full (RULES 23).
+    /// Creates zeros, unless they were prepared ([`crate::Standby::prepare`]), giving up what earlier incarnations prepared if the disk is full (RULES 23).
     fn create_zeroed(&self, path: &Path, len: u64) -> Result<(), OpenError> {
         let mut made = self.vfs.create_zeroed(path, len, self.direct);
+        if made
+            .as_ref()
+            .is_err_and(|e| e.kind() == io::ErrorKind::AlreadyExists)
+        {
+            // Named by this very incarnation, so it is its own.
+            let there = self.vfs.open(path, Access::Read, false);
+            if there
+                .and_then(|file| file.len())
+                .is_ok_and(|found| found >= len)
+            {
+                return Ok(());
+            }
+            self.unlink(path);
+            made = self.vfs.create_zeroed(path, len, self.direct);
+        }
         if made
             .as_ref()
             .is_err_and(|e| e.kind() == io::ErrorKind::StorageFull)
@@ -42,6 +57,21 @@ impl Claim<'_> {
             made = self.vfs.create_zeroed(path, len, self.direct);
         }
         made.map_err(OpenError::io("create", path))
+    }
+
+    /// The files with which an epoch of this writer begins, and their least lengths.
+    pub(crate) fn files(
+        paths: &Paths,
+        config: &Config,
+        epoch: u64,
+        uuid: &Uuid,
+    ) -> [(PathBuf, u64); 3] {
+        let salt = salt_of(uuid, epoch, 1);
+        [
+            (paths.segment(epoch, 1, salt), config.first_segment_len),
+            (paths.fence(epoch, uuid), BLOCK as u64),
+            (paths.lease(epoch, uuid), 2 * BLOCK as u64),
+        ]
     }
 
     /// One's own first segment, beginning with a copy of every batch that is not proven durable.
@@ -101,6 +131,16 @@ impl Claim<'_> {
         self.vfs
             .open(path, Access::Write, direct)
             .map_err(OpenError::io("open", path))
+    }
+
+    /// The lock on one's own lease, before anyone can see the epoch: while it is held, the process lives. `None` where a lock
+    /// proves nothing.
+    pub(crate) fn lock_lease(&self) -> Result<Option<Lock>, OpenError> {
+        if self.vfs.is_remote(&self.paths.root) {
+            return Ok(None);
+        }
+        let path = self.paths.lease(self.epoch, &self.uuid);
+        self.vfs.lock(&path).map_err(OpenError::io("lock", &path))
     }
 
     /// Names made now, and those that a killed process left unsynced: what was seen in them must last.

@@ -39,6 +39,12 @@ pub struct Config {
     pub sparse_percent: u64,
     /// Whether the page cache is bypassed.
     pub direct: Direct,
+    /// With a standby near, for how long from the start of its last renewal the holder of the lease shows anything to anyone,
+    /// in ms. It is renewed four times as often; a standby takes over once it has stood still for five quarters of this.
+    /// 100 to 60,000.
+    pub lease_ms: u64,
+    /// What the other nodes read of this one in its lease, or its standby file: at most 3 KiB.
+    pub note: Vec<u8>,
 }
 
 impl Default for Config {
@@ -57,6 +63,8 @@ impl Default for Config {
             space_low_bytes: 2 << 30,
             sparse_percent: 30,
             direct: Direct::Auto,
+            lease_ms: 400,
+            note: Vec::new(),
         }
     }
 }
@@ -77,6 +85,7 @@ impl Config {
         );
         self.staged_bytes_max = self.staged_bytes_max.max(self.batch_len_max);
         self.segments_ahead = self.segments_ahead.clamp(1, 8);
+        self.lease_ms = self.lease_ms.clamp(100, 60_000);
         self
     }
 }

@@ -86,7 +86,7 @@ impl Engine {
         open.gather(&mut buffer[HEADER_LEN..HEADER_LEN + open.len]);
         let header = Header {
             flags: 0,
-            epoch: self.shared.epoch,
+            epoch: self.shared.epoch(),
             seq: open.seq,
             first_lsn: self.position.lsn,
             payload_len: u32::try_from(open.len).expect("a batch is shorter than 2 MiB"),
@@ -128,7 +128,7 @@ impl Engine {
             Ok(n) if fence_is_clear(&block[..n]) => Ok(()),
             Ok(_) => Err(Failure::Fenced(format!(
                 "another process took over from epoch {}",
-                self.shared.epoch
+                self.shared.epoch()
             ))),
             Err(error) => Err(Failure::Fenced(format!(
                 "the fence cannot be read: {error}"
@@ -199,7 +199,7 @@ impl Engine {
             store: self.shared.store,
             writer: self.shared.writer,
             id: SegmentId {
-                epoch: self.shared.epoch,
+                epoch: self.shared.epoch(),
                 number: spare.number,
             },
             salt: spare.salt,
@@ -216,23 +216,62 @@ impl Engine {
         Ok(())
     }
 
-    /// Writes down in the lease file what is committed: evidence for the next start, should the tail be damaged.
-    /// Nothing rests on it being there.
-    pub fn renew_lease(&mut self) {
-        let durable_upto = self.shared.committed.load(Ordering::Acquire);
-        if durable_upto == self.lease_slot.durable_upto || self.shared.failure.get().is_some() {
+    /// Says in the lease that this node lives and can write, and what is committed; then reads the fence. Until the lease is
+    /// over, counted from `now_ms`, the node may show things.
+    pub fn renew_lease(&mut self, now_ms: u64) {
+        self.write_lease(now_ms, false);
+    }
+
+    /// Says in the lease that this node confirms and shows nothing more: whoever waits need wait no longer.
+    pub fn end_lease(&mut self) {
+        self.shared.renewed(0);
+        self.write_lease(0, true);
+    }
+
+    fn write_lease(&mut self, now_ms: u64, ended: bool) {
+        if self.shared.failure.get().is_some() {
             return;
         }
+        let lasts_ms = self.shared.lease_lasts_ms();
         self.lease_slot = LeaseSlot {
             counter: self.lease_slot.counter + 1,
-            durable_upto,
+            durable_upto: self.shared.committed.load(Ordering::Acquire),
+            lasts_ms,
+            ended,
+            pid: std::process::id(),
+            note: self.shared.config.note.clone(),
         };
         let mut slot = Aligned::zeroed(BLOCK);
         slot.copy_from_slice(&self.lease_slot.encode());
         let offset = (self.lease_slot.counter % 2) * BLOCK as u64;
-        if let Err(error) = self.lease.write_durable(&slot, offset) {
-            tracing::warn!(%error, "failed to renew the lease");
+        let path = self
+            .shared
+            .paths
+            .lease(self.shared.epoch(), &self.shared.writer);
+        let renewed = self
+            .lease
+            .write_durable(&slot, offset)
+            .map_err(|error| Failure::Write {
+                path,
+                why: error.to_string(),
+            })
+            .and_then(|()| self.check_fence());
+        match renewed {
+            Ok(()) if ended => {}
+            Ok(()) => self.shared.renewed(now_ms + lasts_ms),
+            Err(failure) => self.shared.fail(failure),
         }
+    }
+
+    /// How long from one renewal of the lease to the next, in ms.
+    #[must_use]
+    pub fn renewal_ms(&self) -> u64 {
+        self.shared.lease_lasts_ms() / 4
+    }
+
+    /// Looks for standbys: with one near, the lease is shorter.
+    pub fn look_at_standbys(&self, now_ms: u64) {
+        self.shared.look_at_standbys(now_ms);
     }
 
     /// Prepares one segment ahead if one is missing. True if it did.

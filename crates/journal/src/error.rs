@@ -153,6 +153,23 @@ pub enum ReplayError<E> {
     },
 }
 
+/// Why a standby follows no more.
+#[derive(Debug, thiserror::Error)]
+pub enum StandbyError<E> {
+    /// The journal could not be read or taken over.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The receiver of the records refused one.
+    #[error("failed to apply the record {id:?}")]
+    Apply {
+        /// Which record.
+        id: StoredId,
+        /// What the receiver said.
+        #[source]
+        source: E,
+    },
+}
+
 /// Why a snapshot was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {

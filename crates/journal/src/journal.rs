@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use message::StoredId;
 
 use crate::batch;
 use crate::error::{Failure, ReadError, SnapshotError};
+use crate::lease::{self, StandbySeen};
 use crate::replay::Replay;
 use crate::segment::{Segment, SegmentId};
 use crate::shared::Shared;
@@ -118,7 +120,39 @@ impl Journal {
     /// The epoch that this journal writes.
     #[must_use]
     pub fn epoch(&self) -> u64 {
-        self.shared().epoch
+        self.shared().epoch()
+    }
+
+    /// Until when this node may show anything to anyone, in ms of [`crate::boot_ms`]: a node that was frozen may have a
+    /// successor. What rests on a batch is safe to confirm all the same, as its fence was read.
+    #[must_use]
+    pub fn lease_until(&self) -> u64 {
+        self.shared().lease_until.load(Ordering::Acquire)
+    }
+
+    /// Wakes `waker` once when the lease is renewed, or the journal fails; at once if it has failed.
+    pub fn on_renewal(&self, waker: Waker) {
+        let shared = self.shared();
+        shared
+            .lease_wakers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(waker);
+        if shared.failure.get().is_some() {
+            let wakers = std::mem::take(
+                &mut *shared
+                    .lease_wakers
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner),
+            );
+            wakers.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// The standbys that are near, as of the last look.
+    #[must_use]
+    pub fn standbys(&self) -> Vec<StandbySeen> {
+        self.shared().standbys_seen(lease::boot_ms())
     }
 
     /// Reads a committed record, from memory or disk. Blocks.
@@ -148,6 +182,14 @@ impl Journal {
     /// One reference less.
     pub fn drop_ref(&self, stored: StoredId) {
         self.shared().table.count(stored, -1);
+    }
+
+    /// Whether a segment holds this record, as far as can be told without reading. Of a standby's journal: a record may have
+    /// been moved by a batch that it has yet to apply.
+    #[must_use]
+    pub fn holds(&self, stored: StoredId) -> bool {
+        let found = self.shared().table.resolve(stored);
+        found.is_some_and(|(segment, _)| !segment.gone.load(Ordering::Acquire))
     }
 
     /// Whether there is room on the disk, as of the last look.
@@ -182,6 +224,11 @@ impl Journal {
         write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
     ) -> Result<(), SnapshotError> {
         snapshot::write(self.shared(), at, write)
+    }
+
+    /// Looks for snapshots that a standby has made, and counts those that fit the history.
+    pub fn adopt_snapshots(&self) {
+        snapshot::adopt(self.shared());
     }
 
     /// The newest snapshot and what was committed behind it: what the snapshot maker reads (RULES 22).
@@ -303,6 +350,8 @@ impl Journal {
                     Ok(()) => {
                         shared.counters.unlinked.fetch_add(1, Ordering::Relaxed);
                     }
+                    // An active before this one had done so.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                     Err(error) => tracing::warn!(%error, "failed to unlink a segment"),
                 }
             }

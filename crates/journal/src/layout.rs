@@ -1,11 +1,11 @@
 //! The small files: FORMAT, epoch records, fences, leases; and the names of all files.
 //!
 //! ```text
-//! LOCK                       flock; says who holds it
 //! FORMAT                     magic, version, store uuid, block size                      written once
 //! epochs/<e>                 EpochRecord, published by link                              never changed, never deleted (RULES 17)
 //! fence/<e>-<writer>         4 KiB of zeros; FENCED is written once by anyone            named by the epoch record
-//! lease/<e>-<writer>         two slots of 4 KiB, alternating: counter, durable_upto       written by the holder only
+//! lease/<e>-<writer>         two slots of 4 KiB, alternating (LeaseSlot); locked           written by the holder only
+//! standby/<node>             two slots of 4 KiB, alternating (StandbySlot)                 written by that standby only
 //! seg/<e>-<n>-<salt>         segments (segment.rs)
 //! snap/<seq>-<writer>        snapshots (snapshot.rs)
 //! reserve-<writer>           zeros, given up when the disk is full
@@ -24,6 +24,7 @@ const FORMAT_MAGIC: [u8; 8] = *b"BASCULEJ";
 const EPOCH_MAGIC: [u8; 8] = *b"BSCEPOCH";
 const FENCED: [u8; 8] = *b"FENCED!\n";
 const LEASE_MAGIC: [u8; 8] = *b"BSCLEASE";
+const STANDBY_MAGIC: [u8; 8] = *b"BSCSTNDB";
 
 /// Who writes: sixteen random bytes, new at every start.
 pub(crate) type Uuid = [u8; 16];
@@ -43,9 +44,6 @@ impl Paths {
         Self {
             root: root.to_owned(),
         }
-    }
-    pub(crate) fn lock(&self) -> PathBuf {
-        self.root.join("LOCK")
     }
     pub(crate) fn format(&self) -> PathBuf {
         self.root.join("FORMAT")
@@ -68,6 +66,12 @@ impl Paths {
     pub(crate) fn lease(&self, epoch: u64, writer: &Uuid) -> PathBuf {
         self.leases().join(format!("{epoch}-{}", hex(writer)))
     }
+    pub(crate) fn standbys(&self) -> PathBuf {
+        self.root.join("standby")
+    }
+    pub(crate) fn standby(&self, node: &Uuid) -> PathBuf {
+        self.standbys().join(hex(node))
+    }
     pub(crate) fn segments(&self) -> PathBuf {
         self.root.join("seg")
     }
@@ -81,11 +85,12 @@ impl Paths {
     pub(crate) fn reserve(&self, writer: &Uuid) -> PathBuf {
         self.root.join(format!("reserve-{}", hex(writer)))
     }
-    pub(crate) fn directories(&self) -> [PathBuf; 5] {
+    pub(crate) fn directories(&self) -> [PathBuf; 6] {
         [
             self.epochs(),
             self.fences(),
             self.leases(),
+            self.standbys(),
             self.segments(),
             self.snapshots(),
         ]
@@ -239,18 +244,35 @@ pub(crate) fn fence_is_clear(block: &[u8]) -> bool {
     block.len() == BLOCK && block.iter().all(|&b| b == 0)
 }
 
-/// One slot of a lease: which batches its holder knows to be committed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// One slot of a lease: its holder was alive, could write, and knew these batches to be committed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LeaseSlot {
+    /// One more than in the slot before.
     pub(crate) counter: u64,
     pub(crate) durable_upto: u64,
+    /// For how long from before this slot was written its holder shows anything to anyone, in ms; 0 in slots of holders that
+    /// did not say.
+    pub(crate) lasts_ms: u64,
+    /// Its holder has ended in order: it confirms nothing more and shows nothing more.
+    pub(crate) ended: bool,
+    /// The holder's process id, for people.
+    pub(crate) pid: u32,
+    /// What the node wants the others to know of it.
+    pub(crate) note: Vec<u8>,
 }
+
+/// The longest note in a slot, in bytes.
+pub(crate) const NOTE_MAX: usize = 3 << 10;
 
 impl LeaseSlot {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut body = Vec::new();
         body.extend_from_slice(&self.counter.to_le_bytes());
         body.extend_from_slice(&self.durable_upto.to_le_bytes());
+        body.extend_from_slice(&self.lasts_ms.to_le_bytes());
+        body.extend_from_slice(&u32::from(self.ended).to_le_bytes());
+        body.extend_from_slice(&self.pid.to_le_bytes());
+        body.extend_from_slice(&self.note[..self.note.len().min(NOTE_MAX)]);
         sealed_block(LEASE_MAGIC, &body)
     }
 
@@ -258,10 +280,65 @@ impl LeaseSlot {
     pub(crate) fn newest(file: &[u8]) -> Option<Self> {
         file.chunks(BLOCK)
             .filter_map(|slot| {
-                let body = opened_block(LEASE_MAGIC, slot)?.get(..16)?;
+                let body = opened_block(LEASE_MAGIC, slot)?;
+                let fixed = body.get(..16)?;
+                // Earlier versions end here.
+                let more = body.get(16..32).unwrap_or(&[0; 16]);
                 Some(Self {
-                    counter: u64_at(body, 0),
-                    durable_upto: u64_at(body, 8),
+                    counter: u64_at(fixed, 0),
+                    durable_upto: u64_at(fixed, 8),
+                    lasts_ms: u64_at(more, 0),
+                    ended: u32_at(more, 8) & 1 == 1,
+                    pid: u32_at(more, 12),
+                    note: body.get(32..).unwrap_or_default().to_vec(),
+                })
+            })
+            .max_by_key(|slot| slot.counter)
+    }
+}
+
+/// One slot of a standby's own file: it is there, can write, and has come so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StandbySlot {
+    pub(crate) counter: u64,
+    /// The epoch that it follows.
+    pub(crate) epoch: u64,
+    /// The last batch that it has applied.
+    pub(crate) applied: u64,
+    /// It could take over.
+    pub(crate) ready: bool,
+    /// It has gone in order.
+    pub(crate) ended: bool,
+    /// What the node wants the others to know of it.
+    pub(crate) note: Vec<u8>,
+}
+
+impl StandbySlot {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        body.extend_from_slice(&self.counter.to_le_bytes());
+        body.extend_from_slice(&self.epoch.to_le_bytes());
+        body.extend_from_slice(&self.applied.to_le_bytes());
+        let flags = u64::from(self.ready) | u64::from(self.ended) << 1;
+        body.extend_from_slice(&flags.to_le_bytes());
+        body.extend_from_slice(&self.note[..self.note.len().min(NOTE_MAX)]);
+        sealed_block(STANDBY_MAGIC, &body)
+    }
+
+    /// The newest valid slot of a standby's file.
+    pub(crate) fn newest(file: &[u8]) -> Option<Self> {
+        file.chunks(BLOCK)
+            .filter_map(|slot| {
+                let body = opened_block(STANDBY_MAGIC, slot)?;
+                let fixed = body.get(..32)?;
+                let flags = u64_at(fixed, 24);
+                Some(Self {
+                    counter: u64_at(fixed, 0),
+                    epoch: u64_at(fixed, 8),
+                    applied: u64_at(fixed, 16),
+                    ready: flags & 1 == 1,
+                    ended: flags & 2 == 2,
+                    note: body[32..].to_vec(),
                 })
             })
             .max_by_key(|slot| slot.counter)
@@ -307,22 +384,52 @@ mod tests {
 
     #[test]
     fn the_newest_whole_lease_slot_counts() {
-        let mut file = LeaseSlot {
-            counter: 4,
-            durable_upto: 40,
-        }
-        .encode();
-        file.extend(
-            LeaseSlot {
-                counter: 5,
-                durable_upto: 50,
-            }
-            .encode(),
-        );
-        assert_eq!(LeaseSlot::newest(&file).map(|s| s.durable_upto), Some(50));
+        let slot = |counter, ended| LeaseSlot {
+            counter,
+            durable_upto: counter * 10,
+            lasts_ms: 400,
+            ended,
+            pid: 77,
+            note: b"a note".to_vec(),
+        };
+        let mut file = slot(4, false).encode();
+        file.extend(slot(5, true).encode());
+        assert_eq!(LeaseSlot::newest(&file), Some(slot(5, true)));
         file[BLOCK + 20] ^= 1;
-        assert_eq!(LeaseSlot::newest(&file).map(|s| s.durable_upto), Some(40));
+        assert_eq!(LeaseSlot::newest(&file), Some(slot(4, false)));
         assert_eq!(LeaseSlot::newest(&[]), None);
+    }
+
+    #[test]
+    fn rules_24_a_lease_slot_of_an_earlier_version_is_read() {
+        let mut body = 9_u64.to_le_bytes().to_vec();
+        body.extend_from_slice(&90_u64.to_le_bytes());
+        let earlier = LeaseSlot {
+            counter: 9,
+            durable_upto: 90,
+            ..LeaseSlot::default()
+        };
+        assert_eq!(
+            LeaseSlot::newest(&sealed_block(LEASE_MAGIC, &body)),
+            Some(earlier)
+        );
+    }
+
+    #[test]
+    fn the_newest_whole_slot_of_a_standby_counts() {
+        let slot = |counter, ready, ended| StandbySlot {
+            counter,
+            epoch: 3,
+            applied: counter + 1,
+            ready,
+            ended,
+            note: vec![1; NOTE_MAX],
+        };
+        let mut file = slot(1, true, false).encode();
+        file.extend(slot(2, false, true).encode());
+        assert_eq!(StandbySlot::newest(&file), Some(slot(2, false, true)));
+        file[BLOCK] ^= 1;
+        assert_eq!(StandbySlot::newest(&file), Some(slot(1, true, false)));
     }
 
     #[test]

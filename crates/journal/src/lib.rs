@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! DIR/FORMAT  epochs/1 2 3 ..   fence/<e>-<writer>   lease/<e>-<writer>   seg/<e>-<n>-<salt>   snap/<batch>-<writer>
+//!     standby/<node>
 //!
 //! segment: | header 4 KiB | batch | batch | batch ...                    | zeros | trailer (index) |
 //! batch:            | header 128 B | frame | frame | frame ... | zeros to 4 KiB |
@@ -24,15 +25,17 @@
 //! | `batch.rs`, `segment.rs`, `layout.rs`, `snapshot.rs` | the bytes on disk, drawn in each |
 //! | `id.rs` | what a stored id is made of |
 //! | `stage.rs`, `engine.rs`, `threads.rs` | staging, the commit step, the two threads |
+//! | `lease.rs` | whether the holder of an epoch lives; standbys that are near |
 //! | `spares.rs` | segments prepared ahead, the reserve |
 //! | `survey.rs`, `recovery.rs`, `claim.rs` | reading a directory, opening it, becoming the next epoch |
+//! | `standby.rs` | following another process, and taking its place |
 //! | `reader.rs`, `replay.rs` | batches in order, the history |
 //! | `table.rs`, `cache.rs` | where records lie and how long, reading back |
 //! | `journal.rs`, `shared.rs` | the handle, and what is behind it |
 //! | `vfs.rs` | the port to the file system: the real one, and a recorder for crash tests |
 //! | `inspect.rs` | `verify` and `dump` |
 //!
-//! Absent: encryption (its fields are reserved), a standby that tails, mirrors, engines other than files.
+//! Absent: encryption (its fields are reserved), mirrors, engines other than files.
 #![forbid(unsafe_code)]
 
 mod aligned;
@@ -50,6 +53,7 @@ mod inspect;
 )]
 mod journal;
 mod layout;
+mod lease;
 mod reader;
 mod recovery;
 mod replay;
@@ -58,6 +62,7 @@ mod shared;
 mod snapshot;
 mod spares;
 mod stage;
+mod standby;
 mod survey;
 mod table;
 mod threads;
@@ -65,13 +70,17 @@ pub mod vfs;
 
 pub use config::{Config, Direct};
 pub use engine::{Engine, Step};
-pub use error::{Corruption, Failure, OpenError, ReadError, ReplayError, SnapshotError};
+pub use error::{
+    Corruption, Failure, OpenError, ReadError, ReplayError, SnapshotError, StandbyError,
+};
 pub use id::batch_of;
 pub use inspect::{DumpRecord, Report, dump, verify};
 pub use journal::{Journal, Space, Stats};
+pub use lease::{StandbySeen, boot_ms};
 pub use recovery::{Opened, open, open_stepped};
 pub use replay::Replay;
 pub use segment::SegmentId;
 pub use snapshot::SnapshotSource;
 pub use stage::Stage;
+pub use standby::{Holder, Polled, Standby, Taken};
 pub use vfs::{MemVfs, RealVfs, Vfs};

@@ -57,6 +57,8 @@ pub(crate) struct BatchReader {
     pub(crate) position: Position,
     chunk: Bytes,
     chunk_at: u64,
+    /// How much is read at once.
+    ahead: usize,
 }
 
 impl BatchReader {
@@ -76,14 +78,21 @@ impl BatchReader {
             position: header.base,
             chunk: Bytes::new(),
             chunk_at: 0,
+            ahead: CHUNK,
         }
+    }
+
+    /// Forgets what it has read ahead: it may have been written since. `ahead` bytes are read at once from here on.
+    pub(crate) fn refresh(&mut self, ahead: usize) {
+        self.chunk = Bytes::new();
+        self.ahead = ahead;
     }
 
     /// The bytes `[offset, offset + len)`, fewer at the end of the file.
     fn bytes(&mut self, offset: u64, len: usize) -> io::Result<Bytes> {
         let have = self.chunk_at + self.chunk.len() as u64;
         if offset < self.chunk_at || offset + len as u64 > have {
-            let ahead = CHUNK.min((self.limit - offset) as usize);
+            let ahead = self.ahead.min((self.limit - offset) as usize);
             let mut buffer = Aligned::zeroed(len.max(ahead).next_multiple_of(BLOCK));
             let n = self.file.read_at(&mut buffer, offset)?;
             self.chunk = buffer.freeze().slice(..n);

@@ -1,6 +1,6 @@
 //! Opening: a start is a takeover of oneself (RULES 17).
 //!
-//! Lock, check FORMAT, fence the last epoch, and only then read its tail; write what is not proven durable into one's own
+//! Check FORMAT, and that nobody serves; fence the last epoch, and only then read its tail; write what is not proven durable into one's own
 //! first segment, publish the next epoch by link, and hand out the history. Every step may be cut short: what was linked
 //! counts, everything else is garbage for the next one.
 //!
@@ -39,7 +39,8 @@ use crate::engine::Engine;
 use crate::error::{Corruption, OpenError};
 use crate::id;
 use crate::journal::{Journal, Space};
-use crate::layout::{FORMAT_LEVEL, Format, LeaseSlot, Paths, Uuid, fenced_block};
+use crate::layout::{FORMAT_LEVEL, Format, LeaseSlot, Paths, Uuid, fenced_block, hex};
+use crate::lease;
 use crate::replay::Replay;
 use crate::segment::data_end;
 use crate::shared::{Counters, Kept, Shared};
@@ -74,7 +75,10 @@ pub fn open(
     wall_now_ms: u64,
     uuid: [u8; 16],
 ) -> Result<Opened, OpenError> {
+    // Nobody can have seen the new epoch's lease before now.
+    let before = lease::boot_ms();
     let (opened, engine) = open_stepped(vfs, dir, config, wall_now_ms, uuid)?;
+    engine.shared.renewed(before + lease::ALONE_MS);
     let threads = threads::start(engine).map_err(OpenError::io("start a thread for", dir))?;
     *opened
         .journal
@@ -100,8 +104,8 @@ pub fn open_stepped(
     let paths = Paths::new(dir);
     vfs.create_dir(dir).map_err(OpenError::io("create", dir))?;
     check_not_foreign(&*vfs, &paths)?;
-    let lock = take_lock(&*vfs, &paths)?;
     let format = make_format(&*vfs, &paths, uuid)?;
+    lease::refuse_if_held(&*vfs, &paths)?;
     let direct = config.direct == Direct::Auto && vfs.direct_works(dir);
     if !direct {
         tracing::info!(dir = %dir.display(), "the journal goes through the page cache, with fdatasync");
@@ -130,6 +134,7 @@ pub fn open_stepped(
     let (segment, file) = claim.first_segment()?;
     let fence = claim.signal_file(&paths.fence(epoch, &uuid), 1, direct && vfs.is_remote(dir))?;
     let lease = claim.signal_file(&paths.lease(epoch, &uuid), 2, direct)?;
+    let lock = claim.lock_lease()?;
     claim.sync_dirs()?;
     claim.publish(
         wall_now_ms,
@@ -188,17 +193,12 @@ pub fn open_stepped(
 }
 
 /// Names that a journal directory may hold before its FORMAT is there.
-const EARLY: [&str; 7] = [
-    "LOCK",
-    "FORMAT.tmp",
-    "epochs",
-    "fence",
-    "lease",
-    "seg",
-    "snap",
-];
+const EARLY: [&str; 6] = ["epochs", "fence", "lease", "standby", "seg", "snap"];
 
-fn check_not_foreign(vfs: &dyn Vfs, paths: &Paths) -> Result<(), OpenError> {
+/// A FORMAT file that has not got its name yet, and by whom.
+const FORMAT_TMP: &str = "FORMAT.tmp-";
+
+pub(crate) fn check_not_foreign(vfs: &dyn Vfs, paths: &Paths) -> Result<(), OpenError> {
     if survey::read_format(vfs, paths)?.is_some() {
         return Ok(());
     }
@@ -207,7 +207,7 @@ fn check_not_foreign(vfs: &dyn Vfs, paths: &Paths) -> Result<(), OpenError> {
     names.sort_unstable();
     if let Some(found) = names
         .into_iter()
-        .find(|name| !EARLY.contains(&name.as_str()))
+        .find(|name| !EARLY.contains(&name.as_str()) && !name.starts_with(FORMAT_TMP))
     {
         return Err(OpenError::Foreign {
             dir: dir.clone(),
@@ -223,25 +223,6 @@ fn check_not_foreign(vfs: &dyn Vfs, paths: &Paths) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn take_lock(vfs: &dyn Vfs, paths: &Paths) -> Result<Lock, OpenError> {
-    let path = paths.lock();
-    let note = format!("{}\n", std::process::id());
-    match vfs
-        .lock(&path, &note)
-        .map_err(OpenError::io("lock", &path))?
-    {
-        Ok(lock) => Ok(lock),
-        Err(holder) => Err(OpenError::Held {
-            dir: paths.root.clone(),
-            holder: if holder.is_empty() {
-                String::new()
-            } else {
-                format!(" (pid {holder})")
-            },
-        }),
-    }
-}
-
 /// Reads FORMAT, or makes the directory a journal: FORMAT comes last and whole.
 fn make_format(vfs: &dyn Vfs, paths: &Paths, uuid: Uuid) -> Result<Format, OpenError> {
     for dir in paths.directories() {
@@ -255,14 +236,19 @@ fn make_format(vfs: &dyn Vfs, paths: &Paths, uuid: Uuid) -> Result<Format, OpenE
         level: FORMAT_LEVEL,
         store: uuid,
     };
-    let temporary = paths.root.join("FORMAT.tmp");
+    let temporary = paths.root.join(format!("{FORMAT_TMP}{}", hex(&uuid)));
     let path = paths.format();
-    let _ = vfs.unlink(&temporary);
     let made = || -> io::Result<()> {
         let file = vfs.open(&temporary, Access::Create, false)?;
         file.write_at(&format.encode(), 0)?;
         file.sync()?;
-        vfs.rename(&temporary, &path)?;
+        // Of two first starts at a time one names the store.
+        let linked = vfs.link(&temporary, &path);
+        let _ = vfs.unlink(&temporary);
+        match linked {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
         vfs.sync_dir(&paths.root)?;
         // The directory itself may be new: its own entry has to last, too.
         paths
@@ -272,7 +258,8 @@ fn make_format(vfs: &dyn Vfs, paths: &Paths, uuid: Uuid) -> Result<Format, OpenE
             .map_or(Ok(()), |p| vfs.sync_dir(p))
     };
     made().map_err(OpenError::io("create", &path))?;
-    Ok(format)
+    survey::read_format(vfs, paths)?
+        .ok_or_else(|| Corruption::new(&path, 0, "it is gone as soon as it was made").into())
 }
 
 /// Sets the fence of the last epoch, whoever its writer was: from here on that epoch confirms nothing more. Only then may
@@ -282,7 +269,18 @@ fn set_fence(vfs: &dyn Vfs, paths: &Paths) -> Result<u64, OpenError> {
         return Ok(0);
     };
     let record = survey::read_epoch(vfs, paths, last)?;
-    let path = paths.fence(last, &record.writer);
+    fence(vfs, paths, last, &record.writer)?;
+    Ok(last)
+}
+
+/// Sets the fence of one epoch.
+pub(crate) fn fence(
+    vfs: &dyn Vfs,
+    paths: &Paths,
+    epoch: u64,
+    writer: &Uuid,
+) -> Result<(), OpenError> {
+    let path = paths.fence(epoch, writer);
     let file = match vfs.open(&path, Access::Write, false) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -291,12 +289,11 @@ fn set_fence(vfs: &dyn Vfs, paths: &Paths) -> Result<u64, OpenError> {
         Err(error) => return Err(OpenError::io("open", &path)(error)),
     };
     file.write_durable(&fenced_block(), 0)
-        .map_err(OpenError::io("write", &path))?;
-    Ok(last)
+        .map_err(OpenError::io("write", &path))
 }
 
 /// The newest snapshot that is whole and continues the chain, and all that are kept.
-fn choose_snapshot(
+pub(crate) fn choose_snapshot(
     vfs: &dyn Vfs,
     paths: &Paths,
     survey: &Survey,
@@ -347,12 +344,12 @@ fn covers(paths: &Paths, survey: &Survey, from: u64) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn share(
+pub(crate) fn share(
     vfs: Arc<dyn Vfs>,
     paths: Paths,
     config: Config,
     survey: &Survey,
-    lock: Lock,
+    lock: Option<Lock>,
     (epoch, writer, store, direct): (u64, Uuid, Uuid, bool),
 ) -> Arc<Shared> {
     let table = Table::default();
@@ -371,7 +368,7 @@ fn share(
         paths,
         store,
         writer,
-        epoch,
+        epoch: AtomicU64::new(epoch),
         direct,
         staging: Mutex::new(Staging::new(committed + 1)),
         work: Condvar::new(),
@@ -388,9 +385,13 @@ fn share(
         pins: Mutex::default(),
         evacuations: Mutex::default(),
         space: Mutex::new(Space::Ok(Free { free: 0, total: 0 })),
-        lock: Mutex::new(Some(lock)),
+        lock: Mutex::new(lock),
+        lease_until: AtomicU64::new(0),
+        lease_wakers: Mutex::default(),
+        standby_near: AtomicBool::new(false),
+        standbys: Mutex::default(),
         stopping: AtomicBool::new(false),
         closing: AtomicBool::new(false),
-        opened_at: committed,
+        opened_at: AtomicU64::new(committed),
     })
 }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::task::Waker;
 
 use bytes::Bytes;
 use message::StoredId;
@@ -13,6 +14,7 @@ use crate::error::{Failure, ReadError};
 use crate::id;
 use crate::journal::Space;
 use crate::layout::{Paths, Uuid};
+use crate::lease::Watched;
 use crate::segment::{Segment, SegmentId};
 use crate::spares::Spares;
 use crate::stage::Staging;
@@ -47,7 +49,8 @@ pub(crate) struct Shared {
     pub(crate) paths: Paths,
     pub(crate) store: Uuid,
     pub(crate) writer: Uuid,
-    pub(crate) epoch: u64,
+    /// 0 in a standby.
+    pub(crate) epoch: AtomicU64,
     pub(crate) direct: bool,
     /// The longest record, framed, that can be stored at all.
     pub(crate) batch_len_hard: usize,
@@ -71,26 +74,44 @@ pub(crate) struct Shared {
     /// Segments whose survivors are all moved once this batch is committed.
     pub(crate) evacuations: Mutex<Vec<(SegmentId, u64)>>,
     pub(crate) space: Mutex<Space>,
+    /// The lock on one's own lease: it goes with the process.
     pub(crate) lock: Mutex<Option<Lock>>,
+    /// Until when this node may show anything to anyone, by [`lease::boot_ms`].
+    pub(crate) lease_until: AtomicU64,
+    /// Who waits for it to be renewed.
+    pub(crate) lease_wakers: Mutex<Vec<Waker>>,
+    pub(crate) standby_near: AtomicBool,
+    pub(crate) standbys: Mutex<Vec<Watched>>,
     /// The background thread is to end.
     pub(crate) stopping: AtomicBool,
     /// The journal thread is to end once everything staged is written.
     pub(crate) closing: AtomicBool,
     /// The last batch that was there when the epoch was opened.
-    pub(crate) opened_at: u64,
+    pub(crate) opened_at: AtomicU64,
 }
 
 impl Shared {
+    /// The epoch that is written; 0 in a standby.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
     /// Nothing commits any more; everyone who waits is woken.
     pub(crate) fn fail(&self, failure: Failure) {
         if failure != Failure::Closed {
             tracing::error!(%failure, "the journal failed");
         }
         let _ = self.failure.set(failure);
-        let wakers = {
+        let mut wakers = {
             let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
             staging.all_wakers()
         };
+        wakers.append(
+            &mut self
+                .lease_wakers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
         self.work.notify_all();
         self.spares.changed.notify_all();
         for waker in wakers {
@@ -211,7 +232,7 @@ impl Shared {
 
     /// Whether a record was staged since the start: then the references of the restored state were counted.
     pub(crate) fn has_staged(&self) -> bool {
-        self.newest.load(Ordering::Acquire) > self.opened_at
+        self.newest.load(Ordering::Acquire) > self.opened_at.load(Ordering::Acquire)
     }
 
     /// Behind this batch nothing may be reclaimed: the oldest snapshot, or what a replay has yet to read.

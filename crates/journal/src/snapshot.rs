@@ -56,6 +56,50 @@ pub(crate) fn list(vfs: &dyn Vfs, paths: &Paths) -> io::Result<Vec<Kept>> {
     Ok(found)
 }
 
+/// Looks which snapshots are there: another node may have made or removed some. One that is not known counts once it is
+/// whole and fits the history.
+pub(crate) fn adopt(shared: &Shared) {
+    let found = match list(&*shared.vfs, &shared.paths) {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::warn!(%error, "failed to look for snapshots");
+            return;
+        }
+    };
+    let known = shared
+        .snapshots
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    let newest = known.last().map_or(0, |kept| kept.seq);
+    let committed = shared.committed.load(Ordering::Acquire);
+    let adoptable = |kept: &Kept| {
+        if known.contains(kept) {
+            return true;
+        }
+        if kept.seq <= newest || kept.seq > committed {
+            return false;
+        }
+        let source =
+            SnapshotSource::whole(&*shared.vfs, &path_of(&shared.paths, kept), &shared.store);
+        source.is_ok_and(|source| {
+            position_behind(shared, kept.seq).is_ok_and(|position| position == source.position)
+        })
+    };
+    let kept: Vec<Kept> = found.into_iter().filter(adoptable).collect();
+    if kept.last().is_some_and(|kept| kept.seq > newest) {
+        shared.snapshot_bytes.store(0, Ordering::Relaxed);
+    }
+    let mut snapshots = shared
+        .snapshots
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    // Not if one was written meanwhile: the next look finds it.
+    if *snapshots == known && !kept.is_empty() {
+        *snapshots = kept;
+    }
+}
+
 struct Pieces {
     file: Arc<dyn VfsFile>,
     at: u64,
@@ -138,7 +182,16 @@ pub(crate) fn write(
     at: u64,
     content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), SnapshotError> {
-    let position = position_behind(shared, at)?;
+    write_at(shared, position_behind(shared, at)?, content)
+}
+
+/// The same where the position is known.
+pub(crate) fn write_at(
+    shared: &Arc<Shared>,
+    position: Position,
+    content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), SnapshotError> {
+    let at = position.seq;
     let kept = Kept {
         seq: at,
         writer: shared.writer,
@@ -180,7 +233,10 @@ pub(crate) fn write(
     }
     while snapshots.len() > KEPT {
         let old = snapshots.remove(0);
-        if let Err(error) = vfs.unlink(&path_of(&shared.paths, &old)) {
+        // Another node may have done so.
+        if let Err(error) = vfs.unlink(&path_of(&shared.paths, &old))
+            && error.kind() != io::ErrorKind::NotFound
+        {
             tracing::warn!(%error, "failed to unlink an old snapshot");
         }
     }

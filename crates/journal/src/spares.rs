@@ -130,8 +130,8 @@ pub(crate) fn prepare_one(shared: &Shared) -> io::Result<bool> {
         }
         (ready.next_number, ready.spares.is_empty())
     };
-    let salt = salt_of(&shared.writer, shared.epoch, number);
-    let path = shared.paths.segment(shared.epoch, number, salt);
+    let salt = salt_of(&shared.writer, shared.epoch(), number);
+    let path = shared.paths.segment(shared.epoch(), number, salt);
     let mut len = shared.config.segment_len;
     let mut made = shared.vfs.create_zeroed(&path, len, shared.direct);
     if wanted && made.as_ref().is_err_and(is_full) {
@@ -218,8 +218,8 @@ pub(crate) fn recycle(shared: &Shared, segment: &Segment) -> io::Result<bool> {
         }
         ready.next_number
     };
-    let salt = salt_of(&shared.writer, shared.epoch, number);
-    let path = shared.paths.segment(shared.epoch, number, salt);
+    let salt = salt_of(&shared.writer, shared.epoch(), number);
+    let path = shared.paths.segment(shared.epoch(), number, salt);
     let file = shared
         .vfs
         .open(&segment.path, Access::Write, shared.direct)?;

@@ -140,6 +140,8 @@ struct Surveyor<'a> {
     vfs: &'a dyn Vfs,
     paths: &'a Paths,
     direct: bool,
+    /// Somebody may be writing: what follows the proven part is not judged, and not part of the result.
+    live: bool,
     format: Format,
     records: BTreeMap<u64, EpochRecord>,
     garbage: Vec<PathBuf>,
@@ -147,8 +149,18 @@ struct Surveyor<'a> {
     files: BTreeMap<SegmentId, Vec<(PathBuf, u64)>>,
 }
 
-/// Reads the whole layout of a journal.
+/// Reads the whole layout of a journal that nobody writes any more.
 pub(crate) fn survey(vfs: &dyn Vfs, paths: &Paths, direct: bool) -> Result<Survey, OpenError> {
+    surveyed(vfs, paths, direct, false)
+}
+
+/// The same of one that is being written: its tail ends with what is proven durable, and more may follow. Files may go while
+/// it is read, which shows as an error: then it is to be read again.
+pub(crate) fn survey_live(vfs: &dyn Vfs, paths: &Paths, direct: bool) -> Result<Survey, OpenError> {
+    surveyed(vfs, paths, direct, true)
+}
+
+fn surveyed(vfs: &dyn Vfs, paths: &Paths, direct: bool, live: bool) -> Result<Survey, OpenError> {
     let Some(format) = read_format(vfs, paths)? else {
         return Err(OpenError::Absent {
             dir: paths.root.clone(),
@@ -161,6 +173,7 @@ pub(crate) fn survey(vfs: &dyn Vfs, paths: &Paths, direct: bool) -> Result<Surve
         vfs,
         paths,
         direct,
+        live,
         format,
         records: BTreeMap::new(),
         garbage: Vec::new(),
@@ -404,6 +417,9 @@ impl Surveyor<'_> {
             .into());
         };
         for (id, path, salt) in damaged {
+            if self.live {
+                continue;
+            }
             self.torn_header(last, id, &path, salt)?;
             self.garbage.push(path);
         }
@@ -489,7 +505,11 @@ impl Surveyor<'_> {
             }
         };
         let end = reader.position;
-        self.torn_not_damaged(&segment, &mut reader, durable, offset, &what)?;
+        if !self.live {
+            torn_not_damaged(self.vfs, &segment, &mut reader, durable, &what, |next| {
+                self.files.contains_key(&next)
+            })?;
+        }
         recent.retain(|(_, batch)| batch.header.seq > durable);
         let (proven, proven_end) = match recent.first() {
             Some((before, batch)) => (*before, batch.offset),
@@ -498,7 +518,7 @@ impl Surveyor<'_> {
         places.truncate(usize::try_from(proven.seq - base.seq).expect("a segment has few batches"));
         segment.set_end(proven.seq, proven_end, proven.lsn - base.lsn);
         segment.set_index(places);
-        segment.sealed.store(true, Ordering::Release);
+        segment.sealed.store(!self.live, Ordering::Release);
         let mut tail = Tail {
             proven,
             segment: segment.id().number,
@@ -506,7 +526,10 @@ impl Surveyor<'_> {
             unproven: recent.into_iter().map(|(_, batch)| batch).collect(),
             end,
         };
-        if proven.seq == base.seq {
+        if self.live {
+            tail.unproven = Vec::new();
+            tail.end = proven;
+        } else if proven.seq == base.seq {
             // Nothing of the last segment counts; the one in front of it ends where this one starts.
             segments.pop();
             let previous = segments
@@ -517,44 +540,40 @@ impl Surveyor<'_> {
         }
         Ok(tail)
     }
+}
 
-    /// The invalid place is a torn tail only if nothing says that it was durable.
-    fn torn_not_damaged(
-        &self,
-        segment: &Segment,
-        reader: &mut crate::reader::BatchReader,
-        durable: u64,
-        offset: u64,
-        what: &str,
-    ) -> Result<(), OpenError> {
-        let last = reader.position.seq;
-        let damaged =
-            |why: String| Corruption::new(&segment.path, offset, format!("{what}, but {why}"));
-        if durable > last {
-            return Err(damaged(format!("batch {durable} is known to be durable")).into());
-        }
-        let later = reader
-            .later_batch(offset + BLOCK as u64, last)
-            .map_err(OpenError::io("read", &segment.path))?;
-        if let Some(later) = later {
-            return Err(damaged(format!("a later batch is at offset {later}")).into());
-        }
-        let id = segment.id();
-        let next = SegmentId {
-            number: id.number + 1,
-            ..id
-        };
-        let sealed = segment
-            .read_trailer(self.vfs)
-            .map_err(read_failed)?
-            .is_some();
-        if sealed && !self.files.contains_key(&next) {
-            return Err(
-                damaged(format!("segment {}-{} is missing", next.epoch, next.number)).into(),
-            );
-        }
-        Ok(())
+/// The place at which the reader stopped is a torn tail only if nothing says that it was durable. `is_there` knows whether a
+/// segment has a file.
+pub(crate) fn torn_not_damaged(
+    vfs: &dyn Vfs,
+    segment: &Segment,
+    reader: &mut crate::reader::BatchReader,
+    durable: u64,
+    what: &str,
+    is_there: impl FnOnce(SegmentId) -> bool,
+) -> Result<(), OpenError> {
+    let (last, offset) = (reader.position.seq, reader.offset);
+    let damaged =
+        |why: String| Corruption::new(&segment.path, offset, format!("{what}, but {why}"));
+    if durable > last {
+        return Err(damaged(format!("batch {durable} is known to be durable")).into());
     }
+    let later = reader
+        .later_batch(offset + BLOCK as u64, last)
+        .map_err(OpenError::io("read", &segment.path))?;
+    if let Some(later) = later {
+        return Err(damaged(format!("a later batch is at offset {later}")).into());
+    }
+    let id = segment.id();
+    let next = SegmentId {
+        number: id.number + 1,
+        ..id
+    };
+    let sealed = segment.read_trailer(vfs).map_err(read_failed)?.is_some();
+    if sealed && !is_there(next) {
+        return Err(damaged(format!("segment {}-{} is missing", next.epoch, next.number)).into());
+    }
+    Ok(())
 }
 
 fn last_end(vfs: &dyn Vfs, segment: &Segment, offset: u64) -> Result<u64, OpenError> {

@@ -63,6 +63,11 @@ impl Table {
         }
     }
 
+    /// Forgets segments that begin behind this batch: their epoch ends before them.
+    pub(crate) fn cut(&self, seq: u64) {
+        self.write().split_off(&(seq + 1));
+    }
+
     /// Closes files and forgets indexes that were not used since the last call, if there are many.
     pub(crate) fn trim(&self) {
         let segments = self.read();

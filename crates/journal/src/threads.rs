@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::{Engine, Step};
 use crate::error::Failure;
+use crate::lease::boot_ms;
 use crate::shared::Shared;
 use crate::spares;
 
@@ -48,7 +49,8 @@ fn guarded(shared: &Shared, name: &'static str, run: impl FnOnce()) {
 fn commit(engine: &mut Engine, shared: &Shared) {
     let started = Instant::now();
     let wall_ms = engine.wall_ms;
-    let mut lease_due = started;
+    let mut renewed = started;
+    engine.renew_lease(boot_ms());
     loop {
         let batch = {
             let mut staging = shared
@@ -66,13 +68,15 @@ fn commit(engine: &mut Engine, shared: &Shared) {
                     break None;
                 }
                 staging.idle = true;
-                let waited = shared.work.wait_timeout(staging, PERIOD);
-                let timeout;
-                (staging, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+                let period = Duration::from_millis(engine.renewal_ms());
+                let rest = period.saturating_sub(renewed.elapsed());
+                let waited = shared.work.wait_timeout(staging, rest);
+                (staging, _) = waited.unwrap_or_else(PoisonError::into_inner);
                 staging.idle = false;
-                if timeout.timed_out() {
+                if renewed.elapsed() >= period {
                     drop(staging);
-                    engine.renew_lease();
+                    renewed = Instant::now();
+                    engine.renew_lease(boot_ms());
                     staging = shared
                         .staging
                         .lock()
@@ -92,12 +96,12 @@ fn commit(engine: &mut Engine, shared: &Shared) {
             .counters
             .sync_micros
             .fetch_add(micros, Ordering::Relaxed);
-        if before.duration_since(lease_due) >= PERIOD {
-            lease_due = before;
-            engine.renew_lease();
+        if renewed.elapsed() >= Duration::from_millis(engine.renewal_ms()) {
+            renewed = Instant::now();
+            engine.renew_lease(boot_ms());
         }
     }
-    engine.renew_lease();
+    engine.end_lease();
 }
 
 fn prepare(shared: &Shared) {
@@ -115,6 +119,7 @@ fn prepare(shared: &Shared) {
         if looked.elapsed() >= PERIOD || made {
             looked = Instant::now();
             shared.check_space();
+            shared.look_at_standbys(boot_ms());
         }
         if made {
             continue;
@@ -154,4 +159,19 @@ pub(crate) fn stop(shared: &Shared, threads: &Mutex<Vec<JoinHandle<()>>>) {
         shared.spares.changed.notify_all();
     }
     threads.into_iter().for_each(join);
+}
+
+/// Laps of a clock, in microseconds.
+pub(crate) struct Watch(Instant);
+
+impl Watch {
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(crate) fn lap(&mut self) -> u64 {
+        let now = Instant::now();
+        let us = now.duration_since(std::mem::replace(&mut self.0, now));
+        u64::try_from(us.as_micros()).unwrap_or(u64::MAX)
+    }
 }

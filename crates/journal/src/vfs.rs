@@ -60,8 +60,8 @@ pub trait Vfs: Send + Sync {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Free space where `dir` lies.
     fn space(&self, dir: &Path) -> io::Result<Free>;
-    /// Locks a file that is made if needed, and leaves `note` in it. `Err(holder's note)` inside if another one holds it.
-    fn lock(&self, path: &Path, note: &str) -> io::Result<Result<Lock, String>>;
+    /// Locks a file that is there, until the lock is dropped or its process ends. `None`: another one holds it.
+    fn lock(&self, path: &Path) -> io::Result<Option<Lock>>;
     /// Whether the page cache can be bypassed in this directory. Found out by trying.
     fn direct_works(&self, dir: &Path) -> bool;
     /// Whether other machines may write here: then one's own fence is read past the page cache.

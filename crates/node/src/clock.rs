@@ -39,6 +39,11 @@ impl Clock {
         }
     }
 
+    /// Time that nobody sets and that does not stop in suspend, in ms.
+    pub(crate) fn boot_ms(&self) -> u64 {
+        self.host.clocks().boot_ms
+    }
+
     /// The time now.
     pub(crate) fn now(&self) -> Timestamp {
         let clocks = self.host.clocks();

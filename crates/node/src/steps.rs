@@ -41,13 +41,15 @@ impl Steps {
 
     /// The journal thread: renews the lease.
     pub fn renew_lease(&mut self) {
-        self.engine.renew_lease();
+        let now_ms = self.shared().clock.boot_ms();
+        self.engine.renew_lease(now_ms);
     }
 
     /// The journal's second thread: prepares a segment if one is missing, and looks at the free space. True if it did
     /// prepare one.
     pub fn prepare(&mut self) -> bool {
         let made = self.engine.prepare();
+        self.engine.look_at_standbys(self.shared().clock.boot_ms());
         self.shared().journal.check_space();
         made
     }

@@ -407,6 +407,9 @@ impl Vfs for MemVfs {
 
     fn create_zeroed(&self, path: &Path, len: u64, _direct: bool) -> io::Result<()> {
         let mut disk = held(&self.disk);
+        if disk.now.names.contains_key(path) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
         if let Some(free) = disk.free {
             disk.free = Some(free.checked_sub(len).ok_or(io::ErrorKind::StorageFull)?);
         }
@@ -464,11 +467,12 @@ impl Vfs for MemVfs {
         })
     }
 
-    fn lock(&self, path: &Path, _note: &str) -> io::Result<Result<Lock, String>> {
+    fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
+        held(&self.disk).inode(path)?;
         if !held(&self.locks).insert(path.to_owned()) {
-            return Ok(Err(String::new()));
+            return Ok(None);
         }
-        Ok(Ok(Box::new(MemLock {
+        Ok(Some(Box::new(MemLock {
             locks: Arc::clone(&self.locks),
             path: path.to_owned(),
         })))

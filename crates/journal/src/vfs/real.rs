@@ -1,10 +1,10 @@
 //! The operating system's files, by rustix: `O_DIRECT|O_DSYNC` where it works, else buffered writes and `fdatasync`.
 //!
 //! The lock is `flock`: like an OFD lock it belongs to the open file, conflicts within one process too, and goes with the
-//! last descriptor when the process dies. It saves a second start from taking over a living one; safety does not rest on it.
+//! last descriptor when the process dies: the proof of a death on one machine. Safety does not rest on it.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -140,21 +140,13 @@ impl Vfs for RealVfs {
         })
     }
 
-    fn lock(&self, path: &Path, note: &str) -> io::Result<Result<Lock, String>> {
-        let mut file = Self::open_flags(path, OFlags::RDWR | OFlags::CREATE)?;
+    fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
+        let file = Self::open_flags(path, OFlags::RDWR)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut holder = String::new();
-                let _ = file.read_to_string(&mut holder);
-                return Ok(Err(holder.trim().to_owned()));
-            }
-            Err(error) => return Err(error.into()),
+            Ok(()) => Ok(Some(Box::new(file))),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
         }
-        file.set_len(0)?;
-        file.rewind()?;
-        file.write_all(note.as_bytes())?;
-        Ok(Ok(Box::new(file)))
     }
 
     fn direct_works(&self, dir: &Path) -> bool {

@@ -97,8 +97,8 @@ impl Vfs for Paused {
     fn space(&self, dir: &Path) -> io::Result<Free> {
         self.inner.space(dir)
     }
-    fn lock(&self, path: &Path, note: &str) -> io::Result<Result<Lock, String>> {
-        self.inner.lock(path, note)
+    fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
+        self.inner.lock(path)
     }
     fn direct_works(&self, dir: &Path) -> bool {
         self.inner.direct_works(dir)

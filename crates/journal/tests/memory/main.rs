@@ -6,3 +6,4 @@ mod history;
 mod interleaved;
 mod recovery;
 mod space;
+mod standby;

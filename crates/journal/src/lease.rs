@@ -1,0 +1,266 @@
+//! The lease: whether the holder of an epoch lives, and until when it may show anything to anyone.
+//!
+//! Safety does not rest on it (that is the fence's): it says *when* to take over, and it closes the mouth of a holder that
+//! was frozen. The holder writes its slot, then reads its fence, and from *before* the write on shows deliveries and soft
+//! traffic for as long as the slot says; whoever has watched the slot stand still for five quarters of that may take its
+//! place without two nodes talking at once. Renewed only by a completed write: a holder whose disk hangs lets it lapse.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::aligned::Aligned;
+use crate::batch::BLOCK;
+use crate::error::OpenError;
+use crate::layout::{LeaseSlot, Paths, StandbySlot, Uuid};
+use crate::shared::Shared;
+use crate::survey;
+use crate::vfs::{Access, Vfs};
+
+/// How long the lease of a holder lasts that knows of no standby, in ms.
+pub(crate) const ALONE_MS: u64 = 4_000;
+/// For how long a standby counts as near whose file stands still, in ms. It writes every second.
+const NEAR_MS: u64 = 4_000;
+/// After how long its file is removed, in ms.
+const FORGOTTEN_MS: u64 = 120_000;
+
+/// Time that does not stop in suspend and that nobody sets, in ms since the machine started.
+pub fn boot_ms() -> u64 {
+    let time = clock_gettime(ClockId::Boottime);
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1000
+        + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
+}
+
+/// How long a slot must stand still before its holder counts as gone, in ms.
+pub(crate) const fn patience_ms(slot: &LeaseSlot) -> u64 {
+    let lasts = if slot.lasts_ms == 0 {
+        ALONE_MS
+    } else {
+        slot.lasts_ms
+    };
+    lasts + lasts / 4
+}
+
+/// Reads the newest slot of an epoch's lease past the page cache, if `direct`.
+pub(crate) fn read_slot(
+    vfs: &dyn Vfs,
+    paths: &Paths,
+    epoch: u64,
+    writer: &Uuid,
+    direct: bool,
+) -> Result<Option<LeaseSlot>, OpenError> {
+    let path = paths.lease(epoch, writer);
+    let file = match vfs.open(&path, Access::Read, direct) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(OpenError::io("open", &path)(error)),
+    };
+    let mut bytes = Aligned::zeroed(2 * BLOCK);
+    let n = file
+        .read_at(&mut bytes, 0)
+        .map_err(OpenError::io("read", &path))?;
+    Ok(LeaseSlot::newest(&bytes[..n]))
+}
+
+/// Refuses to go on while the holder of the last epoch lives. On a local file system its lock says so at once; elsewhere a
+/// lock proves nothing, and the lease must stand still first: this waits for it.
+pub(crate) fn refuse_if_held(vfs: &dyn Vfs, paths: &Paths) -> Result<(), OpenError> {
+    let Some(&last) = survey::read_epochs(vfs, paths)?.last() else {
+        return Ok(());
+    };
+    let writer = survey::read_epoch(vfs, paths, last)?.writer;
+    let remote = vfs.is_remote(&paths.root);
+    let read = || read_slot(vfs, paths, last, &writer, remote);
+    let slot = read()?.unwrap_or_default();
+    if slot.ended {
+        return Ok(());
+    }
+    let held = if remote {
+        std::thread::sleep(Duration::from_millis(patience_ms(&slot)));
+        read()?.unwrap_or_default() != slot
+    } else {
+        match vfs.lock(&paths.lease(last, &writer)) {
+            Ok(lock) => lock.is_none(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+            Err(error) => return Err(OpenError::io("lock", &paths.lease(last, &writer))(error)),
+        }
+    };
+    if held {
+        let holder = match slot.pid {
+            0 => String::new(),
+            pid => format!(" (pid {pid})"),
+        };
+        return Err(OpenError::Held {
+            dir: paths.root.clone(),
+            holder,
+        });
+    }
+    Ok(())
+}
+
+/// A standby as the holder of the lease sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StandbySeen {
+    /// Its process: sixteen random bytes.
+    pub node: [u8; 16],
+    /// The last batch that it has applied.
+    pub applied: u64,
+    /// The epoch that it follows.
+    pub epoch: u64,
+    /// It could take over.
+    pub ready: bool,
+    /// How long ago its file was seen to move, in ms.
+    pub seen_ms_ago: u64,
+    /// What it says of itself.
+    pub note: Vec<u8>,
+}
+
+/// A standby's file, and when it was last seen to move.
+pub(crate) struct Watched {
+    node: Uuid,
+    slot: StandbySlot,
+    moved_at: u64,
+}
+
+impl Shared {
+    /// How long the lease lasts that the next renewal writes, in ms.
+    pub(crate) fn lease_lasts_ms(&self) -> u64 {
+        if self.standby_near.load(Ordering::Acquire) {
+            self.config.lease_ms
+        } else {
+            ALONE_MS
+        }
+    }
+
+    /// Looks at the files of the standbys: with one near, the lease is renewed more often.
+    pub(crate) fn look_at_standbys(&self, now_ms: u64) {
+        let dir = self.paths.standbys();
+        let names = match self.vfs.list(&dir) {
+            Ok(names) => names,
+            Err(error) => {
+                tracing::warn!(%error, "failed to look for standbys");
+                return;
+            }
+        };
+        let mut watched = self.standbys.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = Vec::new();
+        for name in names {
+            let Some(node) = parse_node(&name) else {
+                continue;
+            };
+            let file = survey::read_small(&*self.vfs, &dir.join(&name));
+            let Some(slot) = file
+                .ok()
+                .flatten()
+                .and_then(|file| StandbySlot::newest(&file))
+            else {
+                continue;
+            };
+            let before = watched.iter().find(|known| known.node == node);
+            let moved_at = match before {
+                Some(known) if known.slot.counter == slot.counter => known.moved_at,
+                // Of a file that was there before, nobody knows how old it is: it must move first.
+                None => now_ms.saturating_sub(NEAR_MS + 1),
+                Some(_) => now_ms,
+            };
+            let still = now_ms.saturating_sub(moved_at);
+            if slot.ended || still > FORGOTTEN_MS {
+                let _ = self.vfs.unlink(&dir.join(&name));
+                continue;
+            }
+            found.push(Watched {
+                node,
+                slot,
+                moved_at,
+            });
+        }
+        let near = found
+            .iter()
+            .any(|standby| now_ms.saturating_sub(standby.moved_at) <= NEAR_MS);
+        *watched = found;
+        drop(watched);
+        if self.standby_near.swap(near, Ordering::AcqRel) != near {
+            tracing::info!(near, "a standby came near, or went");
+            // The lease is due sooner, or later.
+            self.work.notify_all();
+        }
+    }
+
+    /// The standbys that are near.
+    pub(crate) fn standbys_seen(&self, now_ms: u64) -> Vec<StandbySeen> {
+        let watched = self.standbys.lock().unwrap_or_else(PoisonError::into_inner);
+        watched
+            .iter()
+            .map(|standby| StandbySeen {
+                node: standby.node,
+                applied: standby.slot.applied,
+                epoch: standby.slot.epoch,
+                ready: standby.slot.ready,
+                seen_ms_ago: now_ms.saturating_sub(standby.moved_at),
+                note: standby.slot.note.clone(),
+            })
+            .filter(|standby| standby.seen_ms_ago <= NEAR_MS)
+            .collect()
+    }
+
+    /// The lease is good until then: whoever waited to show something may go on.
+    pub(crate) fn renewed(&self, until_ms: u64) {
+        self.lease_until.store(until_ms, Ordering::Release);
+        let wakers = std::mem::take(
+            &mut *self
+                .lease_wakers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+}
+
+fn parse_node(name: &str) -> Option<Uuid> {
+    (name.len() == 32)
+        .then(|| u128::from_str_radix(name, 16).ok())
+        .flatten()
+        .map(u128::to_be_bytes)
+}
+
+/// A standby's own file, in which it says that it is there.
+pub(crate) struct Registration {
+    pub(crate) slot: StandbySlot,
+    node: Uuid,
+}
+
+impl Registration {
+    pub(crate) fn new(node: Uuid, note: Vec<u8>) -> Self {
+        Self {
+            node,
+            slot: StandbySlot {
+                note,
+                ..StandbySlot::default()
+            },
+        }
+    }
+
+    /// Writes the next slot, durably.
+    pub(crate) fn write(&mut self, vfs: &Arc<dyn Vfs>, paths: &Paths) -> std::io::Result<()> {
+        let path = paths.standby(&self.node);
+        let file = match vfs.open(&path, Access::Write, false) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                vfs.create_zeroed(&path, 2 * BLOCK as u64, false)?;
+                vfs.open(&path, Access::Write, false)?
+            }
+            opened => opened?,
+        };
+        self.slot.counter += 1;
+        let offset = (self.slot.counter % 2) * BLOCK as u64;
+        file.write_durable(&self.slot.encode(), offset)
+    }
+
+    /// Takes the file away.
+    pub(crate) fn remove(&self, vfs: &Arc<dyn Vfs>, paths: &Paths) {
+        let _ = vfs.unlink(&paths.standby(&self.node));
+    }
+}

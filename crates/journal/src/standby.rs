@@ -1,0 +1,935 @@
+//! The standby: follows the journal that another process writes, and takes its place.
+//!
+//! ```text
+//! read what is new -> held, until a later header, the lease or a roll proves it durable -> applied
+//!   the next epoch is there -> what lies behind its cut is dropped, go on in its first segment
+//! take over: set the fence -> read the tail -> apply what is proven, adopt the rest -> publish the next epoch by link
+//! ```
+//! Only what is proven durable is applied: the rest may be gone after a power cut, and another successor would not have it.
+//! A standby pins nothing. Where the active has given a segment back that it had yet to read, it starts anew from a snapshot
+//! ([`Polled::Behind`]). What it reads it reads past the page cache, or in the same kernel as the writer.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use bytes::Bytes;
+use message::StoredId;
+
+use crate::aligned::Aligned;
+use crate::batch::{self, BLOCK};
+use crate::claim::Claim;
+use crate::config::{Config, Direct};
+use crate::engine::Engine;
+use crate::error::{Corruption, OpenError, SnapshotError, StandbyError};
+use crate::journal::Journal;
+use crate::layout::{EpochRecord, Format, LeaseSlot, Paths, Position, Uuid, parse_segment_name};
+use crate::lease::{self, Registration};
+use crate::reader::{Batch, BatchReader, Stop};
+use crate::recovery;
+use crate::replay::Replay;
+use crate::segment::{Segment, SegmentHeader, SegmentId, salt_of};
+use crate::snapshot::{self, SnapshotSource};
+use crate::stage::Staging;
+use crate::survey::{self, Survey, Tail};
+use crate::threads;
+use crate::vfs::{Access, Vfs};
+
+/// How much is read at once where nothing may be there yet, and where something was.
+const PEEK: usize = BLOCK;
+const AHEAD: usize = 256 << 10;
+/// Bytes of records held or handed out in one call of [`Standby::poll`].
+const POLL_BYTES_MAX: usize = 4 << 20;
+/// How often [`Standby::open`] looks again at files that go while it reads.
+const OPEN_TRIES: usize = 8;
+/// For how long there may be evidence of batches that cannot be read before the standby starts anew, in ms.
+const LOST_MS: u64 = 1_000;
+
+/// What a call of [`Standby::poll`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Polled {
+    /// Nothing new is there.
+    Idle,
+    /// Something was read or applied: there may be more.
+    More,
+    /// What was to be read next is gone, or damaged: open anew.
+    Behind,
+}
+
+/// What is known of the process that writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// It renews its lease.
+    Alive,
+    /// It has ended in order.
+    Ended,
+    /// Its lock is free: the process is gone.
+    Dead,
+    /// Its lease has lapsed: it hangs, or cannot reach the journal.
+    Silent,
+}
+
+/// How long the parts of a takeover took, in microseconds, and what was found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// The epoch that was opened.
+    pub epoch: u64,
+    /// Setting the fence.
+    pub fence_us: u64,
+    /// Reading and applying the tail.
+    pub tail_us: u64,
+    /// Writing the unproven batches anew and publishing the epoch.
+    pub publish_us: u64,
+    /// Batches that were not proven durable, and were written anew.
+    pub adopted: u64,
+}
+
+/// A batch that was read and is not proven durable.
+struct Held {
+    segment: Arc<Segment>,
+    batch: Batch,
+    /// Behind it.
+    after: Position,
+}
+
+/// What the lease said when it last moved.
+#[derive(Default)]
+struct LeaseSeen {
+    slot: LeaseSlot,
+    moved_at: u64,
+}
+
+/// Follows the journal of another process. See the module.
+pub struct Standby {
+    journal: Journal,
+    format: Format,
+    /// The epoch that is followed.
+    record: EpochRecord,
+    /// Where `reader` reads.
+    segment: Arc<Segment>,
+    reader: BatchReader,
+    held: VecDeque<Held>,
+    held_bytes: usize,
+    /// Behind the last batch that was applied.
+    applied: Position,
+    /// Up to here everything is proven durable.
+    durable: u64,
+    lease: LeaseSeen,
+    /// Since when there has been evidence of what cannot be read.
+    lost_since: Option<u64>,
+    /// When everything that is known of was last applied.
+    caught_up_at: u64,
+    /// For which epoch one's own first files are ready.
+    prepared: u64,
+    registration: Registration,
+    /// What was read and not applied when the next epoch showed: its cut.
+    next: Option<EpochRecord>,
+}
+
+impl Standby {
+    /// Reads the journal in `dir` as far as it is proven durable. The history is to be read, and its references counted
+    /// ([`Journal::add_ref`]), before the first [`Standby::poll`].
+    ///
+    /// # Errors
+    /// If there is no journal, it is damaged, or its files keep going while they are read.
+    pub fn open(
+        vfs: Arc<dyn Vfs>,
+        dir: &Path,
+        config: Config,
+        uuid: [u8; 16],
+        now_ms: u64,
+    ) -> Result<(Self, Replay), OpenError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match Self::try_open(Arc::clone(&vfs), dir, config.clone(), uuid, now_ms) {
+                // The active gives segments and snapshots back as it likes.
+                Err(error @ (OpenError::Io { .. } | OpenError::Corrupt(_)))
+                    if tries < OPEN_TRIES =>
+                {
+                    tracing::debug!(%error, "the journal changed while it was read");
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    fn try_open(
+        vfs: Arc<dyn Vfs>,
+        dir: &Path,
+        config: Config,
+        uuid: Uuid,
+        now_ms: u64,
+    ) -> Result<(Self, Replay), OpenError> {
+        let config = config.bounded();
+        let paths = Paths::new(dir);
+        recovery::check_not_foreign(&*vfs, &paths)?;
+        let direct = config.direct == Direct::Auto && vfs.direct_works(dir);
+        // An earlier version made no such directory.
+        let standbys = paths.standbys();
+        vfs.create_dir(&standbys)
+            .map_err(OpenError::io("create", &standbys))?;
+        let survey = survey::survey_live(&*vfs, &paths, direct)?;
+        let absent = || OpenError::Absent {
+            dir: dir.to_owned(),
+        };
+        let record = survey.last.clone().ok_or_else(absent)?;
+        let segment = survey.segments.last().cloned().ok_or_else(absent)?;
+        let (snapshot, snapshots) = recovery::choose_snapshot(&*vfs, &paths, &survey)?;
+        let shared = recovery::share(
+            Arc::clone(&vfs),
+            paths,
+            config,
+            &survey,
+            None,
+            (0, uuid, survey.format.store, direct),
+        );
+        shared.table.fill_gaps(&segment);
+        *shared
+            .snapshots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = snapshots;
+        let covered = snapshot.as_ref().map_or(0, SnapshotSource::batch);
+        let behind = survey.segments.iter();
+        let behind = behind.filter(|segment| segment.last_seq() > covered);
+        let behind = behind.map(|segment| segment.end()).sum();
+        shared.snapshot_bytes.store(behind, Ordering::Relaxed);
+        shared.check_space();
+        if let Some(snapshot) = &snapshot {
+            for &(old, new) in &snapshot.forwards {
+                shared.table.forward(StoredId(old), StoredId(new));
+            }
+        }
+        let mut reader = segment.reader(&*vfs).map_err(survey::read_failed)?;
+        reader.offset = segment.end();
+        reader.position = survey.tail.proven;
+        let replay = Replay::new(&shared, snapshot, true);
+        let registration = Registration::new(uuid, shared.config.note.clone());
+        let standby = Self {
+            journal: Journal::of(shared),
+            format: survey.format,
+            record,
+            segment,
+            reader,
+            held: VecDeque::new(),
+            held_bytes: 0,
+            applied: survey.tail.proven,
+            durable: survey.tail.proven.seq,
+            lease: LeaseSeen {
+                slot: LeaseSlot::default(),
+                moved_at: now_ms,
+            },
+            lost_since: None,
+            caught_up_at: now_ms,
+            prepared: 0,
+            registration,
+            next: None,
+        };
+        Ok((standby, replay))
+    }
+
+    /// The journal as far as it was applied: to count references, to write snapshots. What the active has moved since may
+    /// dangle until the move is applied: after a takeover [`Journal::holds`] tells.
+    #[must_use]
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// The epoch that is followed.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.record.epoch
+    }
+
+    /// The last batch that was applied.
+    #[must_use]
+    pub fn applied(&self) -> u64 {
+        self.applied.seq
+    }
+
+    /// How many batches are known to be durable and are not applied.
+    #[must_use]
+    pub fn lag(&self) -> u64 {
+        self.durable
+            .max(self.lease.slot.durable_upto)
+            .saturating_sub(self.applied.seq)
+    }
+
+    /// Bytes of records that were read and not applied.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        self.held_bytes as u64
+    }
+
+    /// How long ago everything that was known of was applied, in ms.
+    #[must_use]
+    pub fn lag_ms(&self, now_ms: u64) -> u64 {
+        match self.lag() {
+            0 => 0,
+            _ => now_ms.saturating_sub(self.caught_up_at),
+        }
+    }
+
+    /// What the holder of the lease says of itself.
+    #[must_use]
+    pub fn note(&self) -> &[u8] {
+        &self.lease.slot.note
+    }
+
+    fn vfs(&self) -> Arc<dyn Vfs> {
+        Arc::clone(&self.journal.shared().vfs)
+    }
+
+    fn paths(&self) -> Paths {
+        self.journal.shared().paths.clone()
+    }
+
+    /// Reads the lease, and says what is known of its holder. On a local file system a free lock is the proof of a death.
+    ///
+    /// # Errors
+    /// If the lease cannot be read.
+    pub fn look_at_holder(&mut self, now_ms: u64) -> Result<Holder, OpenError> {
+        let (vfs, paths) = (self.vfs(), self.paths());
+        let (epoch, writer) = (self.record.epoch, self.record.writer);
+        let direct = self.journal.shared().direct;
+        let slot = lease::read_slot(&*vfs, &paths, epoch, &writer, direct)?.unwrap_or_default();
+        if slot.counter != self.lease.slot.counter {
+            self.durable = self.durable.max(slot.durable_upto);
+            self.lease = LeaseSeen {
+                slot,
+                moved_at: now_ms,
+            };
+        }
+        if self.lease.slot.ended {
+            return Ok(Holder::Ended);
+        }
+        if !vfs.is_remote(&paths.root) {
+            let path = paths.lease(epoch, &writer);
+            match vfs.lock(&path) {
+                Ok(Some(_free)) => return Ok(Holder::Dead),
+                Ok(None) => {}
+                // Two later epochs are there, which shows at the next poll.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(OpenError::io("lock", &path)(error)),
+            }
+        }
+        let still = now_ms.saturating_sub(self.lease.moved_at);
+        if still > lease::patience_ms(&self.lease.slot) {
+            return Ok(Holder::Silent);
+        }
+        Ok(Holder::Alive)
+    }
+
+    /// Says in one's own file that this standby is there, durably: also the proof that it can write.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn register(&mut self, ready: bool) -> io::Result<()> {
+        let (vfs, paths) = (self.vfs(), self.paths());
+        self.registration.slot.epoch = self.record.epoch;
+        self.registration.slot.applied = self.applied.seq;
+        self.registration.slot.ready = ready;
+        self.registration.write(&vfs, &paths)
+    }
+
+    /// Takes one's own file away: this standby goes.
+    pub fn leave(&self) {
+        self.registration.remove(&self.vfs(), &self.paths());
+        self.withdraw();
+    }
+
+    /// Makes the files ready with which the next epoch begins (RULES 23), if they are not.
+    ///
+    /// # Errors
+    /// If there is no room for them, or they cannot be written.
+    pub fn prepare(&mut self) -> Result<(), OpenError> {
+        let epoch = self.record.epoch + 1;
+        if self.prepared == epoch {
+            return Ok(());
+        }
+        self.withdraw();
+        let (vfs, paths) = (self.vfs(), self.paths());
+        let shared = self.journal.shared();
+        let files = Claim::files(&paths, &shared.config, epoch, &shared.writer);
+        for (path, len) in files {
+            match vfs.create_zeroed(&path, len, shared.direct) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => made.map_err(OpenError::io("create", &path))?,
+            }
+        }
+        self.prepared = epoch;
+        Ok(())
+    }
+
+    /// Whether [`Standby::prepare`] was done for the epoch that would come next.
+    #[must_use]
+    pub fn is_prepared(&self) -> bool {
+        self.prepared == self.record.epoch + 1
+    }
+
+    fn withdraw(&self) {
+        if self.prepared == 0 {
+            return;
+        }
+        let (vfs, paths) = (self.vfs(), self.paths());
+        let shared = self.journal.shared();
+        for (path, _) in Claim::files(&paths, &shared.config, self.prepared, &shared.writer) {
+            let _ = vfs.unlink(&path);
+        }
+    }
+
+    /// Drops what the active has given back from the table. To be called every few seconds.
+    ///
+    /// # Errors
+    /// If the directory cannot be read.
+    pub fn tidy(&self) -> Result<(), OpenError> {
+        let shared = self.journal.shared();
+        let dir = shared.paths.segments();
+        let names = shared.vfs.list(&dir).map_err(OpenError::io("list", &dir))?;
+        let there: std::collections::BTreeSet<PathBuf> =
+            names.iter().map(|name| dir.join(name)).collect();
+        // Where something is yet to be applied from, records will be named.
+        let first = self
+            .held
+            .front()
+            .map_or(&self.segment, |held| &held.segment);
+        for segment in shared.table.all() {
+            if segment.first_seq() < first.first_seq() && !there.contains(&segment.path) {
+                segment.gone.store(true, Ordering::Release);
+                segment.close_file();
+                segment.drop_index();
+            }
+        }
+        shared.table.sweep();
+        shared.table.trim();
+        Ok(())
+    }
+
+    /// Writes a snapshot of the state behind the last batch that was applied, durably: a standby makes them for its active.
+    ///
+    /// # Errors
+    /// If the file cannot be written. Then the older snapshots still stand.
+    pub fn write_snapshot(
+        &self,
+        write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
+    ) -> Result<(), SnapshotError> {
+        snapshot::write_at(self.journal.shared(), self.applied, write)
+    }
+
+    /// Reads what is new, and hands out the records of batches that are proven durable, in order.
+    ///
+    /// # Errors
+    /// If the journal cannot be read or does not add up, or `receive` refuses a record.
+    pub fn poll<E>(
+        &mut self,
+        now_ms: u64,
+        mut receive: impl FnMut(StoredId, u8, Bytes) -> Result<(), E>,
+    ) -> Result<Polled, StandbyError<E>> {
+        let read = self.fetch()?;
+        let mut moved = read > 0;
+        if !moved && self.next.is_none() {
+            self.next = self.look_for_epoch()?;
+        }
+        if let Some(next) = self.next.take() {
+            match self.follow(next, now_ms, &mut receive)? {
+                Some(polled) => return Ok(polled),
+                None => moved = true,
+            }
+        }
+        moved |= self.apply_durable(&mut receive)?;
+        if self.lag() == 0 {
+            self.caught_up_at = now_ms;
+        }
+        if moved {
+            self.lost_since = None;
+            return Ok(Polled::More);
+        }
+        if self.lease.slot.durable_upto > self.reader.position.seq {
+            let since = *self.lost_since.get_or_insert(now_ms);
+            if now_ms.saturating_sub(since) > LOST_MS {
+                return Ok(Polled::Behind);
+            }
+        } else {
+            self.lost_since = None;
+        }
+        Ok(Polled::Idle)
+    }
+
+    /// Reads batches until there are no more, or enough are held. Returns how many.
+    fn fetch(&mut self) -> Result<usize, OpenError> {
+        self.reader.refresh(PEEK);
+        let mut read = 0;
+        while self.held_bytes < POLL_BYTES_MAX {
+            if let Some(next) = &self.next
+                && self.reader.position.seq >= next.cut.seq
+            {
+                break;
+            }
+            match self.reader.next_batch() {
+                Ok(batch) => {
+                    if read == 0 {
+                        self.reader.refresh(AHEAD);
+                    }
+                    read += 1;
+                    self.durable = self.durable.max(batch.outer.durable_upto);
+                    self.held_bytes += batch.payload.len();
+                    self.held.push_back(Held {
+                        segment: Arc::clone(&self.segment),
+                        batch,
+                        after: self.reader.position,
+                    });
+                }
+                Err(Stop::Invalid { .. }) => {
+                    if !self.roll()? {
+                        break;
+                    }
+                }
+                Err(Stop::Io(error)) => {
+                    return Err(OpenError::io("read", &self.segment.path.clone())(error));
+                }
+            }
+        }
+        Ok(read)
+    }
+
+    /// Goes on in the next segment of this epoch, if it is there and begins where this one was read to.
+    fn roll(&mut self) -> Result<bool, OpenError> {
+        let id = SegmentId {
+            number: self.segment.id().number + 1,
+            ..self.segment.id()
+        };
+        let salt = salt_of(&self.record.writer, id.epoch, id.number);
+        let Some(segment) = self.open_segment(id, salt, self.record.writer)? else {
+            return Ok(false);
+        };
+        if segment.header.base != self.reader.position {
+            return Ok(false);
+        }
+        // Its header was written once everything in front of it was committed.
+        self.durable = self.durable.max(segment.header.base.seq);
+        self.segment.sealed.store(true, Ordering::Release);
+        self.enter(segment)?;
+        Ok(true)
+    }
+
+    fn enter(&mut self, segment: Arc<Segment>) -> Result<(), OpenError> {
+        segment.set_index(Vec::new());
+        self.reader = segment
+            .reader(&*self.journal.shared().vfs)
+            .map_err(survey::read_failed)?;
+        self.reader.refresh(PEEK);
+        self.journal.shared().table.insert(Arc::clone(&segment));
+        self.segment = segment;
+        Ok(())
+    }
+
+    /// A segment that is in use, or nothing.
+    fn open_segment(
+        &self,
+        id: SegmentId,
+        salt: u64,
+        writer: Uuid,
+    ) -> Result<Option<Arc<Segment>>, OpenError> {
+        let shared = self.journal.shared();
+        let path = shared.paths.segment(id.epoch, id.number, salt);
+        let file = match shared.vfs.open(&path, Access::Read, shared.direct) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(OpenError::io("open", &path)(error)),
+        };
+        let mut block = Aligned::zeroed(BLOCK);
+        let n = file
+            .read_at(&mut block, 0)
+            .map_err(OpenError::io("read", &path))?;
+        let Some(header) = SegmentHeader::decode(&block[..n]) else {
+            return Ok(None);
+        };
+        if !header.is_known(&block) {
+            return Err(OpenError::Newer {
+                path,
+                found: header.level,
+                known: crate::layout::FORMAT_LEVEL,
+            });
+        }
+        let ours = header.id == id
+            && header.salt == salt
+            && header.writer == writer
+            && header.store == self.format.store;
+        Ok(ours.then(|| Arc::new(Segment::new(header, path, shared.direct, false))))
+    }
+
+    fn look_for_epoch(&self) -> Result<Option<EpochRecord>, OpenError> {
+        let (vfs, paths) = (self.vfs(), self.paths());
+        let next = self.record.epoch + 1;
+        if survey::read_small(&*vfs, &paths.epoch(next))?.is_none() {
+            return Ok(None);
+        }
+        survey::read_epoch(&*vfs, &paths, next).map(Some)
+    }
+
+    /// The next epoch is there: applies up to its cut, then goes on in its first segment. `Some`: not yet, or not at all.
+    fn follow<E>(
+        &mut self,
+        next: EpochRecord,
+        now_ms: u64,
+        receive: &mut impl FnMut(StoredId, u8, Bytes) -> Result<(), E>,
+    ) -> Result<Option<Polled>, StandbyError<E>> {
+        let cut = next.cut;
+        // What lies behind the cut came too late, or was written anew in the next epoch.
+        while self
+            .held
+            .back()
+            .is_some_and(|held| held.after.seq > cut.seq)
+        {
+            let dropped = self.held.pop_back().expect("there is a back");
+            self.held_bytes -= dropped.batch.payload.len();
+        }
+        self.durable = cut.seq;
+        self.apply_durable(receive)?;
+        if self.applied.seq > cut.seq {
+            return Ok(Some(Polled::Behind));
+        }
+        if self.applied.seq < cut.seq {
+            // Proven by the record, and not read yet.
+            let more = self.reader.position.seq > self.applied.seq && self.held.is_empty();
+            self.next = Some(next);
+            if more || self.fetch()? == 0 {
+                return Ok(Some(Polled::Behind));
+            }
+            return Ok(Some(Polled::More));
+        }
+        if self.applied != cut {
+            let path = self.paths().epoch(next.epoch);
+            let what = format!(
+                "it continues another history than batch {} that was followed",
+                cut.seq
+            );
+            return Err(OpenError::from(Corruption::new(&path, 0, what)).into());
+        }
+        let id = SegmentId {
+            epoch: next.epoch,
+            number: 1,
+        };
+        let Some(first) = self.open_segment(id, next.first_salt, next.writer)? else {
+            return Ok(Some(Polled::Behind));
+        };
+        if first.header.base != cut {
+            return Ok(Some(Polled::Behind));
+        }
+        self.segment.sealed.store(true, Ordering::Release);
+        self.journal.shared().table.cut(cut.seq);
+        self.durable = cut.seq.max(next.adopted_upto);
+        self.lease = LeaseSeen {
+            slot: LeaseSlot::default(),
+            moved_at: now_ms,
+        };
+        self.record = next;
+        self.enter(first)?;
+        Ok(None)
+    }
+
+    /// Hands out the records of held batches that are proven durable.
+    fn apply_durable<E>(
+        &mut self,
+        receive: &mut impl FnMut(StoredId, u8, Bytes) -> Result<(), E>,
+    ) -> Result<bool, StandbyError<E>> {
+        let mut any = false;
+        while self
+            .held
+            .front()
+            .is_some_and(|held| held.after.seq <= self.durable)
+        {
+            let held = self.held.pop_front().expect("there is a front");
+            self.held_bytes -= held.batch.payload.len();
+            self.apply(&held, receive)?;
+            any = true;
+        }
+        Ok(any)
+    }
+
+    fn apply<E>(
+        &mut self,
+        held: &Held,
+        receive: &mut impl FnMut(StoredId, u8, Bytes) -> Result<(), E>,
+    ) -> Result<(), StandbyError<E>> {
+        let batch = &held.batch;
+        let padded = batch.outer.padded_len() as u64;
+        held.segment.committed(
+            batch.place(),
+            u64::from(batch.header.records),
+            batch.offset + padded,
+        );
+        self.count(batch, &held.segment, padded);
+        self.applied = held.after;
+        hand_out(&self.journal, batch, &held.segment, receive)
+    }
+
+    /// The batch is part of the history: its records may be read and referred to.
+    fn count(&self, batch: &Batch, segment: &Arc<Segment>, padded: u64) {
+        let shared = self.journal.shared();
+        let seq = batch.header.seq;
+        shared.table.place(seq, segment);
+        let payload = Bytes::copy_from_slice(&batch.payload);
+        let len = payload.len();
+        shared
+            .cache
+            .push(seq, payload, len, shared.config.cache_bytes_max);
+        shared.snapshot_bytes.fetch_add(padded, Ordering::Relaxed);
+        shared.newest.store(seq, Ordering::Release);
+        shared.committed.store(seq, Ordering::Release);
+    }
+
+    /// Takes the place of the process that writes, alive or not, and starts the journal's threads.
+    ///
+    /// # Errors
+    /// If another one was faster, or the journal is damaged or cannot be written. This standby is of no more use then: open
+    /// the journal anew.
+    pub fn take_over<E>(
+        self,
+        wall_now_ms: u64,
+        receive: impl FnMut(StoredId, u8, Bytes) -> Result<(), E>,
+    ) -> Result<(Journal, Taken), StandbyError<E>> {
+        let before = lease::boot_ms();
+        let journal = self.journal.clone();
+        let dir = self.paths().root;
+        let (engine, taken) = self.take_over_stepped(wall_now_ms, receive)?;
+        engine.shared.renewed(before + lease::ALONE_MS);
+        let threads = threads::start(engine).map_err(OpenError::io("start a thread for", &dir))?;
+        *journal
+            .handle
+            .threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = threads;
+        Ok((journal, taken))
+    }
+
+    /// As [`Standby::take_over`], without threads: the caller steps the engine.
+    ///
+    /// # Errors
+    /// As [`Standby::take_over`].
+    pub fn take_over_stepped<E>(
+        mut self,
+        wall_now_ms: u64,
+        mut receive: impl FnMut(StoredId, u8, Bytes) -> Result<(), E>,
+    ) -> Result<(Engine, Taken), StandbyError<E>> {
+        let (vfs, paths) = (self.vfs(), self.paths());
+        let mut watch = threads::Watch::start();
+        recovery::fence(&*vfs, &paths, self.record.epoch, &self.record.writer)?;
+        let fence_us = watch.lap();
+        // Only now: what is confirmed from here on saw the fence, and is not.
+        self.refuse_if_lost()?;
+        let tail = self.read_tail(&mut receive)?;
+        self.tidy()?;
+        let tail_us = watch.lap();
+        let survey = self.as_survey(tail)?;
+        let shared = Arc::clone(self.journal.shared());
+        let epoch = self.record.epoch + 1;
+        let claim = Claim {
+            vfs: &*vfs,
+            paths: &paths,
+            config: &shared.config,
+            survey: &survey,
+            epoch,
+            uuid: shared.writer,
+            direct: shared.direct,
+        };
+        let (segment, file) = claim.first_segment()?;
+        let remote = vfs.is_remote(&paths.root);
+        let fence = claim.signal_file(
+            &paths.fence(epoch, &shared.writer),
+            1,
+            shared.direct && remote,
+        )?;
+        let lease = claim.signal_file(&paths.lease(epoch, &shared.writer), 2, shared.direct)?;
+        let lock = claim.lock_lease()?;
+        claim.sync_dirs()?;
+        let snapshots = shared
+            .snapshots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let covered = snapshots.last().map_or(0, |kept| kept.seq);
+        claim.publish(wall_now_ms, covered)?;
+        let publish_us = watch.lap();
+        // The epoch is ours.
+        self.registration.remove(&vfs, &paths);
+        shared.table.cut(survey.tail.proven.seq);
+        shared.table.insert(Arc::clone(&segment));
+        for batch in &survey.tail.unproven {
+            self.count(batch, &segment, batch.outer.padded_len() as u64);
+            hand_out(&self.journal, batch, &segment, &mut receive)?;
+        }
+        claim.sweep(covered);
+        let end = survey.tail.end;
+        shared.epoch.store(epoch, Ordering::Release);
+        shared.opened_at.store(end.seq, Ordering::Release);
+        *shared
+            .staging
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Staging::new(end.seq + 1);
+        *shared.lock.lock().unwrap_or_else(PoisonError::into_inner) = lock;
+        let taken = Taken {
+            epoch,
+            fence_us,
+            tail_us,
+            publish_us,
+            adopted: survey.tail.unproven.len() as u64,
+        };
+        let engine = Engine {
+            shared,
+            fence,
+            lease,
+            segment,
+            file,
+            position: end,
+            lease_slot: LeaseSlot::default(),
+            wall_ms: wall_now_ms,
+        };
+        Ok((engine, taken))
+    }
+
+    /// Somebody else may have published the next epoch: its tail is not fenced, and ours has a cut that we do not know.
+    fn refuse_if_lost(&self) -> Result<(), OpenError> {
+        let (vfs, paths) = (self.vfs(), self.paths());
+        let last = survey::read_epochs(&*vfs, &paths)?.last().copied();
+        match last {
+            Some(last) if last == self.record.epoch => Ok(()),
+            last => Err(OpenError::Lost {
+                dir: paths.root,
+                epoch: last.unwrap_or(0),
+            }),
+        }
+    }
+
+    /// Reads the fenced epoch to its end: applies what is proven durable, the rest is to be adopted.
+    fn read_tail<E>(
+        &mut self,
+        receive: &mut impl FnMut(StoredId, u8, Bytes) -> Result<(), E>,
+    ) -> Result<Tail, StandbyError<E>> {
+        let (vfs, paths) = (self.vfs(), self.paths());
+        let direct = self.journal.shared().direct;
+        let slot = lease::read_slot(
+            &*vfs,
+            &paths,
+            self.record.epoch,
+            &self.record.writer,
+            direct,
+        )?
+        .unwrap_or_default();
+        let snapshots =
+            snapshot::list(&*vfs, &paths).map_err(OpenError::io("list", &paths.snapshots()))?;
+        let snapshot = snapshots.last().map_or(0, |kept| kept.seq);
+        self.durable = self
+            .durable
+            .max(slot.durable_upto)
+            .max(self.record.adopted_upto)
+            .max(snapshot);
+        while self.fetch()? > 0 {
+            self.apply_durable(receive)?;
+        }
+        self.reader.refresh(AHEAD);
+        let what = match self.reader.next_batch() {
+            Err(Stop::Invalid { what, .. }) => what,
+            Err(Stop::Io(error)) => {
+                return Err(OpenError::io("read", &self.segment.path)(error).into());
+            }
+            Ok(_) => {
+                return Err(OpenError::from(Corruption::new(
+                    &self.segment.path,
+                    self.reader.offset,
+                    "the tail of a fenced epoch grows: the fence does not hold here",
+                ))
+                .into());
+            }
+        };
+        let (segment, durable) = (Arc::clone(&self.segment), self.durable);
+        survey::torn_not_damaged(&*vfs, &segment, &mut self.reader, durable, &what, |next| {
+            let salt = salt_of(&self.record.writer, next.epoch, next.number);
+            let path = paths.segment(next.epoch, next.number, salt);
+            vfs.open(&path, Access::Read, direct).is_ok()
+        })?;
+        self.apply_durable(receive)?;
+        let end = self.reader.position;
+        let unproven: Vec<Batch> = self.held.drain(..).map(|held| held.batch).collect();
+        self.held_bytes = 0;
+        let mut tail = Tail {
+            proven: self.applied,
+            segment: segment.id().number,
+            offset: segment.end(),
+            unproven,
+            end,
+        };
+        if self.applied.seq == segment.header.base.seq {
+            // Nothing of the last segment counts; the one in front of it ends where this one starts.
+            let all = self.journal.shared().table.all();
+            let previous = all.iter().find(|other| {
+                other.id().epoch == segment.id().epoch
+                    && other.id().number + 1 == segment.id().number
+            });
+            tail.offset = previous.map_or(0, |previous| previous.end());
+            tail.segment = segment.id().number - 1;
+        }
+        segment.sealed.store(true, Ordering::Release);
+        Ok(tail)
+    }
+
+    /// What a start would have found.
+    fn as_survey(&self, tail: Tail) -> Result<Survey, OpenError> {
+        let shared = self.journal.shared();
+        let table = shared.table.all();
+        let dir = shared.paths.segments();
+        let names = shared.vfs.list(&dir).map_err(OpenError::io("list", &dir))?;
+        let epoch = self.record.epoch + 1;
+        let own = Claim::files(&shared.paths, &shared.config, epoch, &shared.writer);
+        let known = |path: &PathBuf| {
+            table.iter().any(|segment| segment.path == *path)
+                || own.iter().any(|(own, _)| own == path)
+        };
+        let garbage = names
+            .iter()
+            .filter(|name| parse_segment_name(name).is_some())
+            .map(|name| dir.join(name))
+            .filter(|path| !known(path))
+            .collect();
+        Ok(Survey {
+            format: self.format,
+            last: Some(self.record.clone()),
+            // A claim needs none: they are in the table.
+            segments: Vec::new(),
+            tail,
+            snapshots: shared
+                .snapshots
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+            garbage,
+        })
+    }
+}
+
+/// Hands out the records of a batch. Survivors were handed out when they were first written.
+fn hand_out<E>(
+    journal: &Journal,
+    batch: &Batch,
+    segment: &Segment,
+    receive: &mut impl FnMut(StoredId, u8, Bytes) -> Result<(), E>,
+) -> Result<(), StandbyError<E>> {
+    for record in batch::records(batch.header.seq, &batch.payload) {
+        let Some(record) = record else {
+            let corruption = Corruption::new(&segment.path, batch.offset, "frames do not add up");
+            return Err(OpenError::from(corruption).into());
+        };
+        match record.origin {
+            Some(origin) => journal.shared().table.forward(origin, record.id),
+            None => receive(record.id, record.kind, record.payload).map_err(|source| {
+                StandbyError::Apply {
+                    id: record.id,
+                    source,
+                }
+            })?,
+        }
+    }
+    Ok(())
+}
