@@ -111,16 +111,25 @@ impl Doors {
         &self.stomp.counters
     }
 
-    /// The session of a connection that was accepted at `now`.
-    pub(crate) fn open(&self, protocol: Protocol, now: Timestamp) -> Spoken {
+    /// The session of a connection that was accepted at `now`, through the listener of that name.
+    pub(crate) fn open(
+        &self,
+        protocol: Protocol,
+        listener: &'static str,
+        now: Timestamp,
+    ) -> Spoken {
         match protocol {
-            Protocol::Mqtt => Spoken::Mqtt(Box::new(mqtt::MqttSession::new(
-                Arc::clone(&self.mqtt),
-                now,
-            ))),
-            Protocol::Amqp => Spoken::Amqp(Box::new(amqp091::AmqpSession::new(self.amqp.clone()))),
+            Protocol::Mqtt => {
+                let session = mqtt::MqttSession::new(Arc::clone(&self.mqtt), now);
+                Spoken::Mqtt(Box::new(session.through(listener)))
+            }
+            Protocol::Amqp => {
+                let session = amqp091::AmqpSession::new(self.amqp.clone());
+                Spoken::Amqp(Box::new(session.through(listener)))
+            }
             Protocol::Stomp => {
-                Spoken::Stomp(Box::new(stomp::StompSession::new(Arc::clone(&self.stomp))))
+                let session = stomp::StompSession::new(Arc::clone(&self.stomp));
+                Spoken::Stomp(Box::new(session.through(listener)))
             }
         }
     }
@@ -131,6 +140,7 @@ impl Doors {
         offer: &Offer<'_>,
         now: Timestamp,
     ) -> Result<Upgraded, UpgradeRefusal> {
+        let listener = offer.peer.listener;
         let by_path = match offer.path {
             "/mqtt" => Some(Protocol::Mqtt),
             "/amqp" => Some(Protocol::Amqp),
@@ -154,15 +164,15 @@ impl Doors {
             }
             return Ok(Upgraded {
                 protocol: Some(chosen.as_str()),
-                session: self.wrap(self.open(protocol, now), protocol.kind()),
+                session: self.wrap(self.open(protocol, listener, now), protocol.kind()),
             });
         }
         let session = if let Some(protocol) = by_path {
-            self.wrap(self.open(protocol, now), protocol.kind())
+            self.wrap(self.open(protocol, listener, now), protocol.kind())
         } else {
             let doors = self.clone();
             let sniff = Sniff::new(
-                move |protocol| doors.open(protocol, now),
+                move |protocol| doors.open(protocol, listener, now),
                 self.login_timeout_ms,
             );
             self.wrap(sniff, Kind::AsPeer)

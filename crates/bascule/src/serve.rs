@@ -303,7 +303,9 @@ fn open(
             }
         };
         let (doors, node) = (doors.clone(), Arc::clone(node));
-        tokio::spawn(listener.serve(server, move |_| doors.open(protocol, node.now())));
+        tokio::spawn(listener.serve(server, move |peer| {
+            doors.open(protocol, peer.listener, node.now())
+        }));
     }
 }
 

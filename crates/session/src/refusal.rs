@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::Active;
+use crate::{Active, not_active_words};
 
 /// The reason, without a protocol's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,8 +97,23 @@ impl Refusal {
     pub fn not_active(active: Option<Arc<Active>>) -> Self {
         Self {
             active,
-            ..Self::new(RefusalKind::NotActive, "this node is not the active one")
+            ..Self::new(RefusalKind::NotActive, not_active_words(None, ""))
         }
+    }
+
+    /// Says in its sentence where the active node has that listener, if it is about that and the place is known.
+    #[must_use]
+    pub fn naming(mut self, listener: &str) -> Self {
+        if let Some(address) = self.active_at(listener) {
+            self.detail = format!("{}; {address} is", self.detail).into();
+        }
+        self
+    }
+
+    /// Where the active node has that listener, if this is about that and the place is known.
+    #[must_use]
+    pub fn active_at(&self, listener: &str) -> Option<&Arc<str>> {
+        self.active.as_ref()?.at(listener)
     }
 
     /// Adds the declaration that is there.

@@ -21,7 +21,7 @@ const BODY_LEN_MAX: usize = 64 * 1024;
 pub struct Door;
 
 impl Exchange for Door {
-    fn begin(&self, head: Parts, _: &Peer, _: Timestamp) -> Result<Begun, session::Reply> {
+    fn begin(&self, head: Parts, peer: &Peer, _: Timestamp) -> Result<Begun, session::Reply> {
         if ![Method::GET, Method::PUT, Method::POST, Method::DELETE].contains(&head.method) {
             let reason = format!("{} is not allowed here", head.method);
             return Err(write(Reply::error(405, "method_not_allowed", &reason)));
@@ -40,6 +40,7 @@ impl Exchange for Door {
             body_len_max: BODY_LEN_MAX,
             request: Box::new(Waiting {
                 credentials,
+                listener: peer.listener,
                 request: Request {
                     method: head.method.as_str().to_owned(),
                     path: head.uri.path().to_owned(),
@@ -54,17 +55,22 @@ impl Exchange for Door {
 /// A request whose body is to come.
 struct Waiting {
     credentials: Credentials,
+    listener: &'static str,
     request: Request,
 }
 
 impl session::Request for Waiting {
     fn take(mut self: Box<Self>, body: Bytes, _: Timestamp) -> Asked {
         self.request.body = body;
-        let request = self.request;
+        let Self {
+            credentials,
+            listener,
+            request,
+        } = *self;
         Asked::Login(Box::new(Login {
             authenticate: Authenticate {
                 token: Token(0),
-                credentials: self.credentials,
+                credentials,
                 vhost: request.vhost(),
                 vhost_fallback: false,
                 vhost_in_user: false,
@@ -75,7 +81,10 @@ impl session::Request for Waiting {
             },
             then: Box::new(move |known, _| match known {
                 Ok(_) => answer(&request).map(write),
-                Err(refusal) => session::Flow::Done(write(Reply::refused(&refusal))),
+                Err(refusal) => {
+                    let active = refusal.active_at(listener).map(|address| &**address);
+                    session::Flow::Done(write(Reply::refused(&refusal).with_active(active)))
+                }
             }),
             refuse: Box::new(|why| write(unserved(&why))),
         }))

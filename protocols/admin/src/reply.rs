@@ -61,6 +61,15 @@ impl Reply {
         Self::error(status, error, &refusal.detail)
     }
 
+    /// Says where the active node is.
+    #[must_use]
+    pub(crate) fn with_active(mut self, address: Option<&str>) -> Self {
+        if let (Some(address), Some(body)) = (address, &mut self.body) {
+            body["active"] = address.into();
+        }
+        self
+    }
+
     /// The core's answer is none to this question: a defect of ours.
     pub(crate) fn unexpected() -> Self {
         Self::error(500, "internal_error", "the core gave another answer")

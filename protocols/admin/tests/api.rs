@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use admin::{Reply, Request, answer};
+use admin::{Door, Reply, Request, answer};
 use bytes::Bytes;
 use message::{Address, Levels, Message, Timestamp, VhostId};
 use serde_json::{Value, json};
 use session::{
-    Command, Event, Flow, GroupInfo, GroupShard, GroupTo, Listed, Records, Refusal, RefusalKind,
-    ShardInfo, ShardNo, StreamId, StreamRecord, StreamStart, StreamTo, Token,
+    Active, Asked, Command, Event, Exchange as _, Flow, GroupInfo, GroupShard, GroupTo, Listed,
+    Peer, Records, Refusal, RefusalKind, ShardInfo, ShardNo, StreamId, StreamRecord, StreamStart,
+    StreamTo, Token,
 };
 
 fn request(line: &str, body: &str) -> Request {
@@ -272,4 +273,39 @@ fn what_is_malformed_is_refused_before_the_core_is_asked() {
     for (line, body, status, error) in cases {
         assert_eq!(refused(line, body), (status, error.to_owned()), "{line}");
     }
+}
+
+#[test]
+fn a_node_that_is_not_active_says_where_the_active_one_is() {
+    let (head, ()) = http::Request::get("/api/streams")
+        .body(())
+        .expect("a request")
+        .into_parts();
+    let peer = Peer {
+        address: "127.0.0.1:1".parse().expect("an address"),
+        listener: "http",
+        default_vhost: "/".into(),
+    };
+    let begun = Door.begin(head, &peer, Timestamp(0)).expect("begun");
+    let Asked::Login(login) = begun.request.take(Bytes::new(), Timestamp(0)) else {
+        panic!("who asks is to be known")
+    };
+    let addresses = [("mqtt", "other:1883"), ("http", "other:8161")];
+    let active = Active {
+        addresses: addresses.map(|(name, at)| (name.into(), at.into())).into(),
+    };
+    let refusal = Refusal::not_active(Some(active.into())).naming(peer.listener);
+    let Flow::Done(session::Reply::Head(response)) = (login.then)(Err(refusal), Timestamp(0))
+    else {
+        panic!("answered at once")
+    };
+    assert_eq!(response.status(), 503);
+    assert_eq!(
+        serde_json::from_slice::<Value>(response.body()).expect("JSON"),
+        json!({
+            "error": "unavailable",
+            "reason": "this node is not the active one; other:8161 is",
+            "active": "other:8161",
+        })
+    );
 }

@@ -9,6 +9,9 @@
 //! `x-dead-letter-strategy` at-least-once (406). `no-local` means nothing, as in RabbitMQ.
 //! `connection.update-secret` is answered and changes nothing: a login by password does not expire.
 //!
+//! A node that is not the active one says so with 320 where RabbitMQ says that a virtual host is down, at `connection.open`; the
+//! text names the one that is, as AMQP 0-9-1 has no redirection.
+//!
 //! | file | what |
 //! |---|---|
 //! | `codec.rs`, `codec/` | frames, methods, tables, properties: decode and encode, both directions |

@@ -89,6 +89,8 @@ pub struct AmqpSession {
     held: BytesMut,
     /// Why `connection.close` is out, for the log.
     farewell: Option<Close>,
+    /// Which listener it came through, as the configuration names it.
+    listener: &'static str,
 }
 
 impl AmqpSession {
@@ -105,7 +107,15 @@ impl AmqpSession {
             channels: BTreeMap::new(),
             held: BytesMut::new(),
             farewell: None,
+            listener: "amqp",
         }
+    }
+
+    /// One that came through that listener: the same of another node is what it may be told to use instead. `amqp` unless set.
+    #[must_use]
+    pub const fn through(mut self, listener: &'static str) -> Self {
+        self.listener = listener;
+        self
     }
 
     /// Whether frames wait for an answer of the core.

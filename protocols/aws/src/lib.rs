@@ -5,6 +5,9 @@
 //! function is here: which service and operation a request is for, who signed it, what its bytes mean in JSON, CBOR or the
 //! query protocol, whether its input satisfies the constraints of its shape, and how answers and errors are written.
 //!
+//! A node that is not the active one answers every request with 503 `ServiceUnavailable`, upon which SDKs try again; the message
+//! names the one that is.
+//!
 //! | file | what |
 //! |---|---|
 //! | `value.rs` | [`Value`]: an input or output, whatever it was written in |

@@ -16,8 +16,10 @@
 //! `$stream/NAME/KEY` publishes to a stream, and a subscription to `$stream/NAME` or `$stream/NAME/#` is given its records from
 //! the next one on, as those of a topic.
 //!
-//! Not supported, and refused: enhanced authentication (CONNECT with an authentication method gets 0x8C), redirection (no
-//! server reference is ever sent).
+//! A node that is not the active one sends MQTT 5 clients to the one that is (4.11): 0x9C with a Server Reference, in CONNACK
+//! and, when it ceases to be active, in DISCONNECT. Before MQTT 5 that is return code 3, or just the end.
+//!
+//! Not supported, and refused: enhanced authentication (CONNECT with an authentication method gets 0x8C).
 #![forbid(unsafe_code)]
 
 pub mod codec;

@@ -51,6 +51,8 @@ struct Fault {
     ours: bool,
     /// Mosquitto closes without a CONNACK.
     silent: bool,
+    /// Another server to use, as `host:port`.
+    server: Option<Arc<str>>,
 }
 
 impl Fault {
@@ -60,15 +62,14 @@ impl Fault {
             why: why.into(),
             ours: false,
             silent: false,
+            server: None,
         }
     }
 
     fn ours(reason: ReasonCode, why: impl Into<Cow<'static, str>>) -> Self {
         Self {
-            reason,
-            why: why.into(),
             ours: true,
-            silent: false,
+            ..Self::new(reason, why)
         }
     }
 
@@ -117,6 +118,8 @@ pub struct MqttSession {
     state: State,
     /// What came behind CONNECT before CONNACK could be written.
     held: BytesMut,
+    /// Which listener it came through, as the configuration names it.
+    listener: &'static str,
 }
 
 impl MqttSession {
@@ -135,8 +138,16 @@ impl MqttSession {
                 deadline: now.plus_ms(config.connect_timeout_ms),
             },
             held: BytesMut::new(),
+            listener: "mqtt",
             config,
         }
+    }
+
+    /// One that came through that listener: the same of another node is what it may be told to use instead. `mqtt` unless set.
+    #[must_use]
+    pub const fn through(mut self, listener: &'static str) -> Self {
+        self.listener = listener;
+        self
     }
 
     /// Takes packets off `input` for as long as the state wants any.
@@ -245,6 +256,7 @@ impl MqttSession {
         match &mut self.state {
             State::Authenticating(handshake) | State::Opening(handshake, _) => {
                 let mut fault = Fault::new(connect_reason(refusal), refusal.detail.clone());
+                fault.server = refusal.active_at(self.listener).cloned();
                 // The user is known, so this is about the will.
                 fault.silent = opening && refusal.kind == RefusalKind::AccessDenied;
                 refuse(&handshake.peer, &fault, out);
@@ -271,7 +283,11 @@ impl MqttSession {
         }
     }
 
-    fn on_closing(&self, reason: CloseReason, out: &mut Output) -> Close {
+    fn on_closing(&self, reason: &CloseReason, out: &mut Output) -> Close {
+        let server = match reason {
+            CloseReason::NotActive(Some(active)) => active.at(self.listener),
+            _ => None,
+        };
         let code = match reason {
             CloseReason::TakenOver => ReasonCode::SESSION_TAKEN_OVER,
             CloseReason::Shutdown => ReasonCode::SERVER_SHUTTING_DOWN,
@@ -281,14 +297,16 @@ impl MqttSession {
         };
         match &self.state {
             // [MQTT-3.1.4-3] among others.
-            State::Open(open) => open.put_disconnect(code, code.words(), out),
+            State::Open(open) => open.put_disconnect(code, code.words(), server, out),
             State::Authenticating(handshake) | State::Opening(handshake, _) => {
                 // MQTT 5, table 3-1: CONNACK has other words; and no DISCONNECT before it [MQTT-3.14.0-1].
                 let code = match reason {
                     CloseReason::NotActive(_) => ReasonCode::USE_ANOTHER_SERVER,
                     _ => ReasonCode::SERVER_UNAVAILABLE,
                 };
-                refuse(&handshake.peer, &Fault::new(code, code.words()), out);
+                let mut fault = Fault::new(code, code.words());
+                fault.server = server.cloned();
+                refuse(&handshake.peer, &fault, out);
             }
             State::Waiting { .. } | State::Closed => {}
         }
@@ -406,16 +424,22 @@ impl Open {
     /// [MQTT-4.13.1-1], [MQTT-4.13.2-1]; nothing follows DISCONNECT but the end [MQTT-3.14.4-1], [MQTT-3.14.4-2].
     /// [MQTT3-4.8.0-2]: nor does 3.1.1 go on after a passing fault.
     fn fail(&self, fault: Fault, out: &mut Output) -> Close {
-        self.put_disconnect(fault.reason, &fault.why, out);
+        self.put_disconnect(fault.reason, &fault.why, None, out);
         fault.close()
     }
 
-    fn put_disconnect(&self, reason: ReasonCode, why: &str, out: &mut Output) {
+    fn put_disconnect(
+        &self,
+        reason: ReasonCode,
+        why: &str,
+        server: Option<&Arc<str>>,
+        out: &mut Output,
+    ) {
         if self.peer.version == Version::V5 {
-            // [MQTT-3.14.2-2], [MQTT-3.14.2-3]: a reason string at most.
+            // [MQTT-3.14.2-2], [MQTT-3.14.2-3]: a reason string and another server at most.
             let farewell = Farewell {
                 reason,
-                properties: self.peer.reason_string(why, 16),
+                properties: self.peer.reasons(why, server),
             };
             put_packet(&Packet::Disconnect(farewell), Version::V5, out);
         }
@@ -513,7 +537,7 @@ impl Session for MqttSession {
         out: &mut Output,
     ) -> Result<(), Close> {
         self.step(out, |session, out| match event {
-            Event::Closing { reason } => Err(session.on_closing(reason, out)),
+            Event::Closing { reason } => Err(session.on_closing(&reason, out)),
             Event::Refused { token, refusal } => session.on_refused(token, &refusal, out),
             Event::Opened {
                 client_id, present, ..

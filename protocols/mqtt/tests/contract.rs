@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use message::{Address, BodyKind, Filter, Kind, Levels, Message, Timestamp, Value, VhostId};
 use session::{
-    ClientExpiry, CloseReason, Command, ConsumerId, Credentials, Credit, Death, DeathReason,
-    Delivery, DeliveryId, DeliveryRange, Event, Outcome, PublishOutcome, QueueId, Refusal,
-    RefusalKind, RetainReplay, Source, SubscriptionOptions, Token,
+    Active, ClientExpiry, CloseReason, Command, ConsumerId, Credentials, Credit, Death,
+    DeathReason, Delivery, DeliveryId, DeliveryRange, Event, Outcome, PublishOutcome, QueueId,
+    Refusal, RefusalKind, RetainReplay, Source, SubscriptionOptions, Token,
 };
 
 use crate::notation::{Words, escape};
@@ -162,6 +162,11 @@ impl Memory {
                 token: self.token(first()),
                 refusal: refusal(first()),
             },
+            // The node is not the active one; `at` says where that is.
+            "not-active" => Event::Refused {
+                token: self.token(first()),
+                refusal: Refusal::not_active(words.bytes("at").as_deref().map(active)),
+            },
             "opened" => Event::Opened {
                 token: self.token(first()),
                 present: words.flag("present"),
@@ -209,7 +214,9 @@ impl Memory {
                 reason: match first() {
                     "taken-over" => CloseReason::TakenOver,
                     "shutdown" => CloseReason::Shutdown,
-                    "not-active" => CloseReason::NotActive(None),
+                    "not-active" => {
+                        CloseReason::NotActive(words.bytes("at").as_deref().map(active))
+                    }
                     "administrative" => CloseReason::Administrative,
                     "internal" => CloseReason::Internal,
                     other => panic!("no reason {other}"),
@@ -285,6 +292,19 @@ fn show_consumer(consumer: ConsumerId) -> String {
     } else {
         format!("c{}", consumer.0)
     }
+}
+
+/// A node with its MQTT door there, and others elsewhere.
+fn active(address: &[u8]) -> Arc<Active> {
+    let address = std::str::from_utf8(address).expect("host:port");
+    let addresses = [
+        ("http", "other:8161"),
+        ("mqtt", address),
+        ("amqp", "other:5672"),
+    ];
+    Arc::new(Active {
+        addresses: addresses.map(|(name, at)| (name.into(), at.into())).into(),
+    })
 }
 
 fn refusal(kind: &str) -> Refusal {

@@ -1,6 +1,6 @@
 //! What went wrong, as an ERROR frame tells it. STOMP knows one scope only: the connection ends (STOMP 1.2, "ERROR").
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use session::{Close, Refusal, RefusalKind, Wire};
@@ -17,7 +17,7 @@ pub(crate) struct Fault {
     /// The receipt asked for by the frame that caused it.
     pub(crate) receipt: Option<Bytes>,
     /// Further headers.
-    pub(crate) header: Option<(&'static str, &'static str)>,
+    pub(crate) header: Option<(&'static str, Box<str>)>,
     /// The peer broke the protocol.
     pub(crate) peer: bool,
 }
@@ -77,7 +77,7 @@ impl Fault {
             // [STOMP-frame-11]
             .with("content-type", "text/plain");
         if let Some((name, value)) = self.header {
-            frame = frame.with(name, value);
+            frame = frame.with(name, value.into_boxed_bytes());
         }
         if let Some(receipt) = self.receipt {
             frame = frame.with("receipt-id", receipt);
@@ -102,6 +102,19 @@ impl From<DecodeError> for Fault {
             _ => "malformed frame",
         };
         Self::peer(message, error.to_string())
+    }
+}
+
+/// The header that names the server to use instead, as `host:port`: what MQTT 5 calls so too.
+const SERVER_REFERENCE: &str = "server-reference";
+
+impl Fault {
+    /// Names the server to use instead, if it is known.
+    pub(crate) fn with_server(mut self, address: Option<&Arc<str>>) -> Self {
+        if let Some(address) = address {
+            self.header = Some((SERVER_REFERENCE, (**address).into()));
+        }
+        self
     }
 }
 

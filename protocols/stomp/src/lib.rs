@@ -9,6 +9,9 @@
 //! Who subscribes again under the name of a durable subscription, but to another topic or with another selector, gets what
 //! either matches: UNSUBSCRIBE it first. TLS, sockets and timers belong to the connection loop.
 //!
+//! A server that is not the active one answers CONNECT with an ERROR of the message `not active`, whose header `server-reference`
+//! is the `host:port` of the one that is, if it is known; the same when it ceases to be active.
+//!
 //! | file | what |
 //! |---|---|
 //! | `codec.rs` | [`codec::Frame`], [`Version`], encoding |

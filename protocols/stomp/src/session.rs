@@ -54,6 +54,8 @@ pub struct StompSession {
     decoder: Decoder,
     version: Version,
     state: State,
+    /// Which listener it came through, as the configuration names it.
+    listener: &'static str,
 }
 
 impl StompSession {
@@ -65,8 +67,16 @@ impl StompSession {
             decoder: Decoder::new(Version::V1_2, config.limits_before_login()),
             version: Version::V1_2,
             state: State::Fresh { deadline: None },
+            listener: "stomp",
             config,
         }
+    }
+
+    /// One that came through that listener: the same of another node is what it may be told to use instead. `stomp` unless set.
+    #[must_use]
+    pub const fn through(mut self, listener: &'static str) -> Self {
+        self.listener = listener;
+        self
     }
 
     fn deadline(&self, now: Timestamp) -> Timestamp {
@@ -116,10 +126,10 @@ impl StompSession {
 
     fn on_event(&mut self, event: Event, now: Timestamp, out: &mut Output) -> Step {
         match (&mut self.state, event) {
-            (_, Event::Closing { reason }) => Err(handshake::closing(reason)),
+            (_, Event::Closing { reason }) => Err(handshake::closing(reason, self.listener)),
             (State::Conversation(conversation, _), event) => conversation.on_event(event, now, out),
             (State::Greeting(greeting), event) => {
-                let Some(welcome) = greeting.on_event(event)? else {
+                let Some(welcome) = greeting.on_event(event, self.listener)? else {
                     return Ok(Next::Go);
                 };
                 // Milliseconds since 1970 tell those of different processes apart, the number those of one.

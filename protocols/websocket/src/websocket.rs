@@ -12,7 +12,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use message::Timestamp;
-use session::{Close, CloseReason, Event, Output, Session, Wire};
+use session::{Close, CloseReason, Event, Output, RefusalKind, Session, Wire};
 use tokio_tungstenite::tungstenite::{
     self, Message,
     protocol::{Role, WebSocketConfig},
@@ -33,6 +33,9 @@ const PROTOCOL_ERROR: u16 = 1002;
 const UNSUPPORTED: u16 = 1003;
 const NOT_UTF8: u16 = 1007;
 const TOO_BIG: u16 = 1009;
+/// 1012 and 1013 are registered with IANA: come back; go to another address.
+const SERVICE_RESTART: u16 = 1012;
+const TRY_AGAIN_LATER: u16 = 1013;
 
 /// Which messages carry the inner protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -307,12 +310,19 @@ impl<S: Session> Session for WebSocket<S> {
         now: Timestamp,
         out: &mut Output,
     ) -> Result<(), Close> {
-        let away = matches!(
-            event,
+        let code = match &event {
             Event::Closing {
-                reason: CloseReason::Shutdown | CloseReason::NotActive(_)
+                reason: CloseReason::Shutdown,
+            } => Some(GOING_AWAY),
+            // Whoever was served here finds another node soon; whoever comes to this one should go there at once.
+            Event::Closing {
+                reason: CloseReason::NotActive(_),
+            } => Some(SERVICE_RESTART),
+            Event::Refused { refusal, .. } if refusal.kind == RefusalKind::NotActive => {
+                Some(TRY_AGAIN_LATER)
             }
-        );
+            _ => None,
+        };
         if let Event::Authenticated { .. } = event {
             let config = self.config;
             self.engine.set_config(|limits| {
@@ -325,11 +335,7 @@ impl<S: Session> Session for WebSocket<S> {
             .inner
             .handle_event(event, now, &mut self.output)
             .map_err(|close| End {
-                code: if away {
-                    GOING_AWAY
-                } else {
-                    End::of_inner(close.clone()).code
-                },
+                code: code.unwrap_or_else(|| End::of_inner(close.clone()).code),
                 close,
             });
         // The event may be what the inner session waited for before it read on.

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use bytes::{Buf, Bytes, BytesMut};
 use message::Timestamp;
 use proptest::prelude::*;
-use session::{Close, CloseReason, Event, Output, Session};
+use session::{Close, CloseReason, Event, Output, Refusal, RefusalKind, Session, Token};
 use tokio_tungstenite::tungstenite::{
     self, Message,
     protocol::{
@@ -66,6 +66,7 @@ impl Session for Echo {
         self.waits = false;
         match event {
             Event::Closing { .. } => Err(Close::done("closing")),
+            Event::Refused { .. } => Err(Close::done("refused")),
             _ => Ok(()),
         }
     }
@@ -351,11 +352,26 @@ fn the_inner_end_is_a_close() {
 fn a_shutdown_is_going_away() {
     for (reason, expected) in [
         (CloseReason::Shutdown, 1001),
-        (CloseReason::NotActive(None), 1001),
+        (CloseReason::NotActive(None), 1012),
         (CloseReason::TakenOver, 1000),
     ] {
         let mut pair = Pair::new(Echo::default(), Kind::Binary);
         assert_eq!(code(&pair.event(Event::Closing { reason })), expected);
+    }
+}
+
+#[test]
+fn who_comes_to_a_node_that_is_not_active_is_sent_to_another_address() {
+    for (kind, expected) in [
+        (RefusalKind::NotActive, 1013),
+        (RefusalKind::BadCredentials, 1000),
+    ] {
+        let mut pair = Pair::new(Echo::default(), Kind::Binary);
+        let refused = Event::Refused {
+            token: Token(0),
+            refusal: Refusal::new(kind, "no"),
+        };
+        assert_eq!(code(&pair.event(refused)), expected);
     }
 }
 
@@ -399,7 +415,7 @@ fn a_stranger_sends_no_long_messages() {
     assert_eq!(code(&pair.send([binary(long())])), 1009);
     let mut pair = Pair::new(Echo::default(), Kind::Binary);
     pair.event(Event::Authenticated {
-        token: session::Token(0),
+        token: Token(0),
         vhost: message::VhostId::ROOT,
         vhost_name: "/".into(),
         user: "guest".into(),
@@ -420,7 +436,7 @@ fn a_stranger_s_limit_ends_with_its_login() {
         let mut pair = Pair::with(Echo::default(), Kind::Binary, config);
         if known {
             pair.event(Event::Authenticated {
-                token: session::Token(0),
+                token: Token(0),
                 vhost: message::VhostId::ROOT,
                 vhost_name: "/".into(),
                 user: "guest".into(),

@@ -251,7 +251,7 @@ impl Drive {
                 self.logged_in = Some(logged_in.clone());
                 Ok(logged_in)
             }
-            Some(Event::Refused { refusal, .. }) => Err(refusal),
+            Some(Event::Refused { refusal, .. }) => Err(refusal.naming(self.shared.peer.listener)),
             _ => unreachable!("a login is answered by one of these"),
         }
     }

@@ -17,8 +17,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use message::{Timestamp, VhostId};
 use net::{Limits, Listener, Server};
 use session::{
-    Asked, Authenticate, Begun, CloseReason, Command, Credentials, Event, Exchange, Flow, LoggedIn,
-    Login, Peer, Reply, Request, Secret, Token, Unserved,
+    Active, Asked, Authenticate, Begun, CloseReason, Command, Credentials, Event, Exchange, Flow,
+    Link, LoggedIn, Login, NotActive, Peer, Port, Reply, Request, Secret, SessionId, Token,
+    Unserved,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -245,6 +246,39 @@ async fn requests_of_a_connection_share_its_links() {
         ask(&mut socket, &post("/sleep", "")).await,
         said("200", "slept")
     );
+}
+
+/// A node that is not the active one.
+struct Standby(Arc<Active>);
+
+impl Port for Standby {
+    fn attach(&self, _: Peer) -> Option<Arc<dyn Link>> {
+        let active = Arc::clone(&self.0);
+        let find = Arc::new(move || Some(Arc::clone(&active)));
+        Some(Arc::new(NotActive::new(SessionId(1), find)))
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(1)
+    }
+}
+
+#[tokio::test]
+async fn a_request_to_a_node_that_is_not_active_hears_where_its_listener_is() {
+    let addresses = [("mqtt", "other:1883"), ("aws", "other:4566")];
+    let active = Active {
+        addresses: addresses.map(|(name, at)| (name.into(), at.into())).into(),
+    };
+    let server = Server::new(Arc::new(Standby(active.into())), Limits::default());
+    let listener = Listener::bind("aws", "127.0.0.1:0").expect("a free port");
+    let mut socket = connect(listener.address()).await;
+    tokio::spawn(listener.serve_exchange(server, Arc::new(Toys)));
+    for _ in 0..2 {
+        assert_eq!(
+            ask(&mut socket, &post("/x", "")).await,
+            said("401", "this node is not the active one; other:4566 is")
+        );
+    }
 }
 
 #[tokio::test]

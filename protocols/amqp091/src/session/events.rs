@@ -1,7 +1,11 @@
 //! What the core tells: each event to the channel that it is for.
 
+use std::borrow::Cow;
+
 use message::Timestamp;
-use session::{Close, CloseReason, ConsumerId, Delivery, Event, Outcome, Output, Token};
+use session::{
+    Close, CloseReason, ConsumerId, Delivery, Event, Outcome, Output, Token, not_active_words,
+};
 
 use super::{
     AmqpSession, Phase,
@@ -79,7 +83,7 @@ impl AmqpSession {
                 self.shared.blocked = blocked.then_some(reason);
                 self.step(now, out).tell_blocked();
             }
-            Event::Closing { reason } => return self.on_closing(reason, now, out),
+            Event::Closing { reason } => return self.on_closing(&reason, now, out),
             Event::Authenticated { token, .. }
             | Event::Refused { token, .. }
             | Event::Declared { token, .. }
@@ -175,16 +179,19 @@ impl AmqpSession {
 
     fn on_closing(
         &mut self,
-        reason: CloseReason,
+        reason: &CloseReason,
         now: Timestamp,
         out: &mut Output,
     ) -> Result<(), Close> {
-        let text = match reason {
-            CloseReason::TakenOver => "taken over by another connection",
-            CloseReason::Shutdown => "broker forced connection closure with reason 'shutdown'",
-            CloseReason::NotActive(_) => "this node is no longer active",
-            CloseReason::Administrative => "closed by an operator",
-            CloseReason::Internal => "internal error",
+        let text: Cow<'static, str> = match reason {
+            CloseReason::TakenOver => "taken over by another connection".into(),
+            CloseReason::Shutdown => {
+                "broker forced connection closure with reason 'shutdown'".into()
+            }
+            // 0-9-1 has no redirection, so people are told.
+            CloseReason::NotActive(active) => not_active_words(active.as_deref(), self.listener),
+            CloseReason::Administrative => "closed by an operator".into(),
+            CloseReason::Internal => "internal error".into(),
         };
         if matches!(self.phase, Phase::Header | Phase::Start) {
             return Err(Close::done(text));

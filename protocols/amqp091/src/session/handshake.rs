@@ -264,11 +264,12 @@ impl AmqpSession {
                 self.tune(out);
                 Ok(())
             }
-            // The default virtual host is not for this user; another one may be.
+            // The default virtual host is not for this user; another one may be. And that this node is not the active one
+            // is said when the connection is about to open, as RabbitMQ does: clients take an end before that for a failed login.
             (Phase::Verifying, Event::Refused { refusal, .. })
                 if matches!(
                     refusal.kind,
-                    RefusalKind::AccessDenied | RefusalKind::NotFound
+                    RefusalKind::AccessDenied | RefusalKind::NotFound | RefusalKind::NotActive
                 ) =>
             {
                 self.tune(out);
@@ -325,7 +326,7 @@ impl AmqpSession {
                             ReplyCode::NotAllowed,
                             format!("access to vhost '{vhost}' refused for user '{user}'"),
                         ),
-                        _ => Fault::from(refusal),
+                        _ => Fault::from(refusal.naming(self.listener)),
                     }
                     .by((10, 40)),
                 ))

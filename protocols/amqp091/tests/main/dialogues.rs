@@ -6,8 +6,8 @@ use amqp091::{AmqpSession, ChannelFlow, Config, codec};
 use bytes::{Buf, Bytes, BytesMut};
 use message::{Address, Levels, Message, Timestamp, VhostId};
 use session::{
-    Close, CloseReason, Command, ConsumerId, Death, DeathReason, Delivery, DeliveryId, Event,
-    Output, PublishOutcome, QueueId, Refusal, RefusalKind, Session, StreamInfo, Token,
+    Active, Close, CloseReason, Command, ConsumerId, Death, DeathReason, Delivery, DeliveryId,
+    Event, Output, PublishOutcome, QueueId, Refusal, RefusalKind, Session, StreamInfo, Token,
 };
 use smallvec::SmallVec;
 
@@ -253,7 +253,10 @@ impl Stage {
                 reason: "low on disk",
             },
             "closing" => Event::Closing {
-                reason: CloseReason::Shutdown,
+                reason: match words.get(1) {
+                    Some(&"NotActive") => CloseReason::NotActive(Some(active(words[2]))),
+                    _ => CloseReason::Shutdown,
+                },
             },
             other => panic!("a script cannot make happen {other}"),
         })
@@ -335,7 +338,19 @@ impl Stage {
     }
 }
 
+/// `at=HOST:PORT`: a node with its AMQP door there, and another elsewhere.
+fn active(word: &str) -> Arc<Active> {
+    let address = word.strip_prefix("at=").expect("at=HOST:PORT");
+    let addresses = [("http", "other:8161"), ("amqp", address)];
+    Arc::new(Active {
+        addresses: addresses.map(|(name, at)| (name.into(), at.into())).into(),
+    })
+}
+
 fn refusal(words: &[&str]) -> Refusal {
+    if let ["NotActive", place] = words {
+        return Refusal::not_active(Some(active(place)));
+    }
     let kind = match words[0] {
         "BadCredentials" => RefusalKind::BadCredentials,
         "AccessDenied" => RefusalKind::AccessDenied,

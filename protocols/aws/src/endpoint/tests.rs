@@ -2,7 +2,7 @@
 
 use message::VhostId;
 use proptest::prelude::*;
-use session::{Command, Event, Lane, Secret};
+use session::{Active, Command, Event, Lane, Secret};
 
 use super::*;
 use crate::{Member, Page, Places, codec::json::decode as read_json, time};
@@ -189,7 +189,12 @@ impl Answered {
 }
 
 /// Drives a request to its end; the core says yes to everything.
-fn ask(endpoint: &Endpoint, (head, body): (Parts, Bytes)) -> Answered {
+fn ask(endpoint: &Endpoint, request: (Parts, Bytes)) -> Answered {
+    ask_of(endpoint, request, None)
+}
+
+/// Drives a request to its end; the core says yes to everything, unless it refuses the login.
+fn ask_of(endpoint: &Endpoint, (head, body): (Parts, Bytes), refused: Option<Refusal>) -> Answered {
     let peer = Peer {
         address: "127.0.0.1:1".parse().expect("an address"),
         listener: "aws",
@@ -212,7 +217,7 @@ fn ask(endpoint: &Endpoint, (head, body): (Parts, Bytes)) -> Answered {
                     user: "x".into(),
                     secret: Secret([0; 32]),
                 };
-                let mut flow = (asked.then)(Ok(logged_in), now());
+                let mut flow = (asked.then)(refused.map_or(Ok(logged_in), Err), now());
                 loop {
                     flow = match flow {
                         Flow::Done(reply) => {
@@ -362,6 +367,28 @@ fn doors_7_the_key_and_the_region_choose_the_virtual_host() {
         who(&answer).as_deref(),
         Some("guest 000000000000 us-east-1 /")
     );
+}
+
+#[test]
+fn a_node_that_is_not_active_answers_503_so_that_sdks_try_again() {
+    let endpoint = endpoint(false, false);
+    let active = Active {
+        addresses: vec![("aws".into(), "other:4566".into())],
+    };
+    let refusal = Refusal::not_active(Some(active.into())).naming("aws");
+    let echo = json("Echo", r#"{"Text":"a"}"#).right();
+    let answer = ask_of(&endpoint, echo, Some(refusal.clone()));
+    assert_eq!(answer.status, 503);
+    assert_eq!(
+        answer.text(),
+        r#"{"__type":"com.example.toys#ServiceUnavailable","message":"this node is not the active one; other:4566 is"}"#
+    );
+    let echo = form("Action=Echo&Version=2020-01-01&Text=a").right();
+    let answer = ask_of(&endpoint, echo, Some(refusal));
+    assert_eq!(answer.status, 503);
+    assert!(answer.text().contains(
+        "<Type>Receiver</Type><Code>ServiceUnavailable</Code><Message>this node is not the active one; other:4566 is</Message>"
+    ));
 }
 
 #[test]

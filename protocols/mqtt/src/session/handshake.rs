@@ -307,7 +307,7 @@ pub(super) fn refuse(peer: &Peer, fault: &Fault, out: &mut Output) {
     if fault.silent && peer.manners == Manners::Mosquitto {
         return;
     }
-    let properties = peer.reason_string(&fault.why, 16);
+    let properties = peer.reasons(&fault.why, fault.server.as_ref());
     if let Some(ack) = ConnAck::refusal(peer.version, fault.reason, properties) {
         // A client that takes not even the shortest is told nothing [MQTT-3.1.2-24]. The connection ends in any case.
         let _ = peer.put_answer(&Packet::ConnAck(ack), out);

@@ -1,5 +1,7 @@
 //! Packets on their way out.
 
+use std::sync::Arc;
+
 use bytes::BufMut;
 use session::Output;
 
@@ -123,6 +125,22 @@ impl Peer {
             AckKind::Comp => Packet::PubComp(ack),
         };
         put_packet(&packet, self.version, out);
+    }
+
+    /// What CONNACK and DISCONNECT say beside the code: the server to use instead (MQTT 5, 4.11), and a reason string. Of what
+    /// would make the packet longer than the client takes, nothing [MQTT-3.1.2-24].
+    pub(super) fn reasons(&self, why: &str, server: Option<&Arc<str>>) -> Properties {
+        /// What stands around the two texts, at most.
+        const AROUND: usize = 16;
+        let server = server
+            .filter(|server| server.len() + AROUND <= self.packet_len_max as usize)
+            .and_then(|server| Text::try_from(server.to_string()).ok());
+        let server_len = server
+            .as_ref()
+            .map_or(0, |server| 3 + server.as_str().len());
+        let mut properties = self.reason_string(why, AROUND + server_len);
+        properties.0.extend(server.map(Property::ServerReference));
+        properties
     }
 
     /// A reason string, if the packet around it, of `around` bytes, stays below what the client takes:

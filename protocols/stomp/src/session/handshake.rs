@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use message::{Timestamp, VhostId};
-use session::{Authenticate, CloseReason, Command, Credentials, Event, RefusalKind, Token, Wire};
+use session::{
+    Authenticate, CloseReason, Command, Credentials, Event, Refusal, RefusalKind, Token, Wire,
+};
 
 use crate::{
     Config, UnknownHost,
@@ -57,7 +59,7 @@ pub(super) fn greet(
         let detail = format!("supported versions are {}", Version::ALL);
         let mut fault = Fault::peer("no common version", detail);
         // [STOMP-connect-5]
-        fault.header = Some(("version", Version::ALL));
+        fault.header = Some(("version", Version::ALL.into()));
         return Err(fault);
     };
     if version == Version::V1_0 {
@@ -115,7 +117,11 @@ fn heart_beat(text: &Bytes) -> Result<(u32, u32), Fault> {
 impl Greeting {
     /// The core's answer, if this is it.
     /// [STOMP-connect-10].
-    pub(super) fn on_event(&self, event: Event) -> Result<Option<Welcome>, Fault> {
+    pub(super) fn on_event(
+        &self,
+        event: Event,
+        listener: &'static str,
+    ) -> Result<Option<Welcome>, Fault> {
         match event {
             Event::Authenticated { vhost, user, .. } => Ok(Some(Welcome {
                 vhost,
@@ -126,6 +132,7 @@ impl Greeting {
                 let message = match refusal.kind {
                     RefusalKind::BadCredentials | RefusalKind::AccessDenied => "login refused",
                     RefusalKind::NotFound => "no such host",
+                    RefusalKind::NotActive => return Err(not_active(refusal, listener)),
                     _ => return Err(refusal.into()),
                 };
                 Err(Fault::other(message, refusal.detail))
@@ -166,13 +173,22 @@ impl Greeting {
 }
 
 /// The core ends the connection.
-pub(super) fn closing(reason: CloseReason) -> Fault {
+pub(super) fn closing(reason: CloseReason, listener: &'static str) -> Fault {
     let detail = match reason {
         CloseReason::TakenOver => "another connection has taken this one's place",
         CloseReason::Shutdown => "the server is shutting down",
-        CloseReason::NotActive(_) => "this server is not the active one",
+        // As at the door of a server that was never active.
+        CloseReason::NotActive(active) => {
+            return not_active(Refusal::not_active(active), listener);
+        }
         CloseReason::Administrative => "an operator has closed the connection",
         CloseReason::Internal => "an internal error",
     };
     Fault::other("connection closed by the server", detail)
+}
+
+/// Another server is the active one.
+fn not_active(refusal: Refusal, listener: &str) -> Fault {
+    let server = refusal.active_at(listener).cloned();
+    Fault::from(refusal.naming(listener)).with_server(server.as_ref())
 }

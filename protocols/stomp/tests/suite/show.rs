@@ -18,9 +18,9 @@ use message::{
     Address, BodyKind, Filter, FilterLevel, Kind, Levels, Message, Timestamp, Value, VhostId,
 };
 use session::{
-    CloseReason, Command, ConsumerId, Credentials, Credit, Death, DeathReason, Declare, Delivery,
-    DeliveryId, DeliveryRange, Event, Operation, Publish, PublishOutcome, QueueId, Refusal,
-    RefusalKind, Settle, Source, Token,
+    Active, CloseReason, Command, ConsumerId, Credentials, Credit, Death, DeathReason, Declare,
+    Delivery, DeliveryId, DeliveryRange, Event, Operation, Publish, PublishOutcome, QueueId,
+    Refusal, RefusalKind, Settle, Source, Token,
 };
 
 fn text(bytes: &[u8]) -> String {
@@ -291,7 +291,19 @@ fn read_token(word: &str) -> Token {
     Token(number.unwrap_or_else(|| panic!("'{word}' is no token")))
 }
 
+/// `at=HOST:PORT`: a node with its STOMP door there, and another elsewhere.
+fn active(word: &str) -> Arc<Active> {
+    let address = word.strip_prefix("at=").expect("at=HOST:PORT");
+    let addresses = [("http", "other:8161"), ("stomp", address)];
+    Arc::new(Active {
+        addresses: addresses.map(|(name, at)| (name.into(), at.into())).into(),
+    })
+}
+
 fn read_refusal(words: &[&str]) -> Refusal {
+    if words[0] == "NotActive" {
+        return Refusal::not_active(words.get(1).map(|at| active(at)));
+    }
     let kind = match words[0] {
         "BadCredentials" => RefusalKind::BadCredentials,
         "AccessDenied" => RefusalKind::AccessDenied,
@@ -500,7 +512,7 @@ pub(crate) fn event(line: &str) -> Event {
         "closing" => Event::Closing {
             reason: match words[1] {
                 "Shutdown" => CloseReason::Shutdown,
-                "NotActive" => CloseReason::NotActive(None),
+                "NotActive" => CloseReason::NotActive(words.get(2).map(|at| active(at))),
                 "TakenOver" => CloseReason::TakenOver,
                 "Administrative" => CloseReason::Administrative,
                 "Internal" => CloseReason::Internal,
