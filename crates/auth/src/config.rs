@@ -102,6 +102,9 @@ pub struct User {
     /// Only from the machine itself.
     #[serde(default)]
     pub loopback_only: bool,
+    /// May do what is about the broker itself: have the nodes of a pair change places. The user `guest` that needs no configuration may.
+    #[serde(default)]
+    pub administrator: bool,
     /// What the user may do, beside the rules for everyone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
@@ -113,6 +116,7 @@ impl fmt::Debug for User {
             .field("name", &self.name)
             .field("vhosts", &self.vhosts)
             .field("loopback_only", &self.loopback_only)
+            .field("administrator", &self.administrator)
             .field("rules", &self.rules)
             .finish_non_exhaustive()
     }

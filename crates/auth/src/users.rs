@@ -61,6 +61,7 @@ struct Entry {
     hash_text: Option<String>,
     vhosts: Option<Vec<Arc<str>>>,
     loopback_only: bool,
+    administrator: bool,
     /// The keyed hash of the right password, once it was seen.
     remembered: OnceLock<Tag>,
     rules: Vec<OwnRule>,
@@ -129,6 +130,7 @@ impl Users {
                 name: "guest".to_owned(),
                 password: Some("guest".to_owned()),
                 loopback_only: true,
+                administrator: true,
                 ..crate::User::default()
             })?;
         }
@@ -182,11 +184,20 @@ impl Users {
                 .as_ref()
                 .map(|vhosts| vhosts.iter().map(|v| Arc::from(&**v)).collect()),
             loopback_only: user.loopback_only,
+            administrator: user.administrator,
             remembered,
             rules: own_rules(&user.rules, &format!("user {}", user.name))?,
         };
         self.entries.insert(name, entry);
         Ok(())
+    }
+
+    /// Whether a user who has given a password may do what is about the broker itself.
+    #[must_use]
+    pub fn is_administrator(&self, user: &str) -> bool {
+        self.entries
+            .get(user)
+            .is_some_and(|entry| entry.administrator)
     }
 
     /// The virtual hosts, in the order of the configuration.

@@ -57,6 +57,28 @@ fn hashed(name: &str, password: &str) -> User {
 }
 
 #[test]
+fn administrators_are_those_that_are_called_so_and_the_built_in_guest() {
+    let mut config = Config::default();
+    for (name, administrator) in [("ada", false), ("root", true)] {
+        config.users.push(User {
+            administrator,
+            ..hashed(name, "x")
+        });
+    }
+    let known = users(&config);
+    for (name, is) in [
+        ("ada", false),
+        ("root", true),
+        ("guest", true),
+        ("eve", false),
+    ] {
+        assert_eq!(known.is_administrator(name), is, "{name}");
+    }
+    config.users.push(hashed("guest", "of my own"));
+    assert!(!users(&config).is_administrator("guest"));
+}
+
+#[test]
 fn guest_works_from_loopback_only() {
     let users = users(&Config::default());
     for here in [HERE, "[::1]:1", "[::ffff:127.0.0.1]:1", "127.9.9.9:1"] {

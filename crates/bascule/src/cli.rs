@@ -31,6 +31,10 @@ enum Command {
     Pub(client::PubArgs),
     /// Prints messages as they come, over any of the protocols.
     Sub(client::SubArgs),
+    /// Says which node of a pair is active, how far the other one is behind, and how the last takeover went. Exit code 1 if none is.
+    Status(client::StatusArgs),
+    /// Has the active node of a pair hand over to the standby, and waits until that one serves. For administrators.
+    Switchover(client::SwitchoverArgs),
     /// Looks at configurations.
     Config {
         #[command(subcommand)]
@@ -132,6 +136,8 @@ impl Cli {
             Command::Serve(sources) => serve::serve(&sources),
             Command::Pub(args) => client::publish(args),
             Command::Sub(args) => client::subscribe(&args),
+            Command::Status(args) => client::status(args),
+            Command::Switchover(args) => client::switchover(args),
             Command::Config { command } => match command {
                 ConfigCommand::Check { file, profile, set } => {
                     let sources = Sources {

@@ -1,4 +1,5 @@
-//! `bascule pub` and `bascule sub`: one small client for each protocol, for trying things and for scripts.
+//! `bascule pub` and `bascule sub`: one small client for each protocol, for trying things and for scripts; and, over HTTP,
+//! `bascule status` and `bascule switchover` (`operate.rs`).
 //!
 //! Blocking sockets and the protocol crates' own codecs. A publish is over when the broker has confirmed it; what the broker
 //! refuses is told in its words. Deliberately absent: TLS, reconnecting, several subscriptions.
@@ -11,7 +12,9 @@
 //! | `stomp://host/queue/NAME`, `/topic/KEY`, ... | the destination |
 
 mod amqp;
+mod http;
 mod mqtt;
+mod operate;
 mod stomp;
 mod transport;
 mod url;
@@ -26,6 +29,7 @@ use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 
+pub(crate) use self::operate::{StatusArgs, SwitchoverArgs, status, switchover};
 use self::{
     transport::{TimedOut, Transport},
     url::{Scheme, Url},

@@ -25,7 +25,7 @@ pub(crate) use self::{
     listeners::{Listeners, Place, loopback},
     load::ConfigError,
     routes::{Route, Way},
-    sections::{Amqp, Journal, Limits, Log, LogFormat, Memory, Mqtt, Stomp, WebSocket},
+    sections::{Amqp, Journal, Limits, Log, LogFormat, Memory, Mqtt, Pair, Stomp, WebSocket},
     sns::{Email, Gateway, MailSecurity, Sns},
 };
 
@@ -46,6 +46,7 @@ pub(crate) struct Config {
     pub(crate) memory: Memory,
     pub(crate) limits: Limits,
     pub(crate) journal: Journal,
+    pub(crate) pair: Pair,
     pub(crate) auth: auth::Config,
     pub(crate) mqtt: Mqtt,
     pub(crate) amqp: Amqp,
@@ -66,6 +67,7 @@ impl Default for Config {
             memory: Memory::default(),
             limits: Limits::default(),
             journal: Journal::default(),
+            pair: Pair::default(),
             auth: auth::Config::default(),
             mqtt: Mqtt::default(),
             amqp: Amqp::default(),

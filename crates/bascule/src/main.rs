@@ -6,12 +6,13 @@
 //! | file | what |
 //! |---|---|
 //! | `cli.rs` | the command line |
-//! | `client.rs`, `client/` | `bascule pub` and `bascule sub` |
+//! | `client.rs`, `client/` | `bascule pub` and `sub`, `status` and `switchover` |
 //! | `config.rs`, `config/` | one TOML file, `--set`, bounds |
 //! | `doors.rs` | which session speaks at which door |
 //! | `failure.rs` | exit codes |
 //! | `journal_tools.rs` | `bascule journal verify` and `dump` |
 //! | `log.rs` | the log |
+//! | `pair.rs` | the pair, as this node shows it |
 //! | `password.rs`, `random.rs` | `bascule user hash` |
 //! | `reload.rs` | SIGHUP |
 //! | `serve.rs` | `bascule serve`: node, listeners and protocols composed |
@@ -30,6 +31,7 @@ mod doors;
 mod failure;
 mod journal_tools;
 mod log;
+mod pair;
 mod password;
 mod random;
 mod reload;

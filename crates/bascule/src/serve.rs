@@ -20,8 +20,8 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use net::{Health, Http, Listener, Origins, Server};
-use node::{Node, Role};
-use session::Port as _;
+use node::Node;
+use session::{Cluster, Port as _};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use websocket::Protocol;
 
@@ -32,7 +32,7 @@ use crate::{
     descriptors,
     doors::{Doors, UPGRADE_PATHS},
     failure::Failure,
-    log,
+    log, pair,
     random::fill_random,
     reload::{Running, warn_of_passwords},
     routes, sys,
@@ -100,7 +100,22 @@ async fn run(config: &Config, sources: &Sources, wished: u64) -> Result<(), Fail
         .await
         .context("failed to start the delivery to endpoints of SNS");
     tokio::spawn(deliverer.map_err(Failure::work)?.run());
-    open(&doors, origins, listeners, &node, &server);
+    let own = Arc::new(pair::addresses(config, &listeners));
+    let mut id = [0; 16];
+    fill_random(&mut id).map_err(Failure::setup)?;
+    let id = format!("{:032x}", u128::from_be_bytes(id));
+    let cluster = {
+        let node = Arc::clone(&node);
+        move || pair::alone(&node, &id, &own)
+    };
+    open(
+        &doors,
+        origins,
+        listeners,
+        &node,
+        &server,
+        Arc::new(cluster),
+    );
     if config.mqtt.sys_interval_s > 0
         && let Some(vhost) = config.auth.vhosts.first()
     {
@@ -276,6 +291,9 @@ fn bind_named(
     Ok(())
 }
 
+/// What the node knows of the pair.
+type View = Arc<dyn Fn() -> Cluster + Send + Sync>;
+
 /// Starts accepting.
 fn open(
     doors: &Doors,
@@ -283,8 +301,9 @@ fn open(
     listeners: Vec<Listener>,
     node: &Arc<Node>,
     server: &Arc<Server>,
+    cluster: View,
 ) {
-    let http = Arc::new(http(origins, doors, node, server));
+    let http = Arc::new(http(origins, doors, node, server, cluster));
     let aws = Arc::new(doors.aws().clone());
     for listener in listeners {
         let server = Arc::clone(server);
@@ -309,18 +328,29 @@ fn open(
     }
 }
 
-fn http(origins: Origins, doors: &Doors, node: &Arc<Node>, server: &Arc<Server>) -> Http {
+fn http(
+    origins: Origins,
+    doors: &Doors,
+    node: &Arc<Node>,
+    server: &Arc<Server>,
+    cluster: View,
+) -> Http {
     let health = {
-        let node = Arc::clone(node);
-        move || match node.role() {
-            Role::Active => Health {
-                ready: true,
-                role: "active",
-            },
-            Role::Stopped => Health {
-                ready: false,
-                role: "stopped",
-            },
+        let cluster = Arc::clone(&cluster);
+        move |draining| {
+            let cluster = cluster();
+            Health {
+                ready: admin::is_ready(&cluster),
+                body: admin::health(&cluster, draining).to_string(),
+            }
+        }
+    };
+    let operator = {
+        let (node, cluster) = (Arc::clone(node), Arc::clone(&cluster));
+        admin::Operator {
+            cluster: Box::new(move || cluster()),
+            switch_over: Box::new(|| Err("this node has no standby".to_owned())),
+            is_administrator: Box::new(move |user| node.users().is_administrator(user)),
         }
     };
     let metrics = {
@@ -328,6 +358,7 @@ fn http(origins: Origins, doors: &Doors, node: &Arc<Node>, server: &Arc<Server>)
         let server = Arc::clone(server);
         move || {
             let mut text = node.metrics();
+            pair::write_metrics(&cluster(), &mut text);
             server.write_metrics(&mut text);
             mqtt_metrics(doors.mqtt_counters(), &mut text);
             stomp_metrics(doors.stomp_counters(), &mut text);
@@ -346,7 +377,7 @@ fn http(origins: Origins, doors: &Doors, node: &Arc<Node>, server: &Arc<Server>)
         upgrade_paths: UPGRADE_PATHS,
         origins,
         choose: Box::new(choose),
-        api: (admin::PREFIX, Arc::new(admin::Door)),
+        api: (admin::PREFIX, Arc::new(admin::Door::new(operator))),
         accept_key: websocket::accept_key,
     }
 }

@@ -226,6 +226,70 @@ fn it_says_what_listens_where_and_ends_in_order() {
 }
 
 #[test]
+fn a_node_says_what_it_knows_of_the_pair() {
+    let users = "users=[{name='ada',password='x'},{name='root',password='x',administrator=true}]";
+    let server = Server::start(data("pair"), &[users, "pair.advertise=a.example"]);
+    let port = |door: &str| {
+        let (_, port) = server.address(door).rsplit_once(':').expect("host:port");
+        port.to_owned()
+    };
+    let ready = server.get("/health/ready");
+    assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
+    let mqtt = format!("\"mqtt\":\"a.example:{}\"", port("mqtt"));
+    for part in [
+        "\"role\":\"active\"",
+        "\"epoch\":1",
+        "\"lag_ms\":null",
+        &mqtt,
+    ] {
+        assert!(ready.contains(part), "{part} in {ready}");
+    }
+    let metrics = server.get("/metrics");
+    for line in [
+        "bascule_role{role=\"active\"} 1",
+        "bascule_epoch 1",
+        "bascule_takeovers_total 0",
+    ] {
+        assert!(
+            metrics.lines().any(|one| one == line),
+            "{line} in {metrics}"
+        );
+    }
+    let ask = |command: &str, login: &str, more: &[&str]| {
+        let url = format!("http://{login}@{}", server.address("http"));
+        let output = bascule(&[&[command, "--url", &url], more].concat());
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (
+            output.status.code(),
+            said(&output.stdout),
+            said(&output.stderr),
+        )
+    };
+    let (code, said, _) = ask("status", "ada:x", &[]);
+    assert_eq!(code, Some(0));
+    assert!(said.contains(": active, epoch 1, "), "{said}");
+    let (code, said, _) = ask("status", "guest:guest", &["--json"]);
+    assert_eq!(code, Some(0));
+    assert!(said.contains("\"role\": \"active\""), "{said}");
+    // Without a login it is guest; a wrong one is told.
+    let (code, said, error) = ask("status", "ada:y", &[]);
+    assert_eq!(
+        (code, &*error),
+        (Some(1), "bascule: no active node has answered\n")
+    );
+    assert!(said.contains("user or password is wrong (401)"), "{said}");
+    let (code, _, error) = ask("switchover", "ada:x", &[]);
+    assert_eq!(code, Some(1));
+    assert!(
+        error.contains("administrator") && error.contains("(403)"),
+        "{error}"
+    );
+    let (code, _, error) = ask("switchover", "root:x", &[]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("this node has no standby (409)"), "{error}");
+}
+
+#[test]
 fn a_door_may_be_in_several_places_and_localhost_is_both_families() {
     let several = "listeners.amqp=['127.0.0.1:0', '127.0.0.2:0']";
     let server = Server::start(data("places"), &[several, "listeners.mqtt=localhost:0"]);

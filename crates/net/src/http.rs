@@ -3,7 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /health/live` | 200 as long as the process answers |
-//! | `GET /health/ready` | 200 or 503, and the node's role: `{"role":"active"}` |
+//! | `GET /health/ready` | 200 or 503, and what the node says of itself, as JSON ([`Http::health`]) |
 //! | `GET /metrics` | Prometheus text |
 //! | `GET` on an upgrade path | 101, and the connection loop takes over; 426 without an upgrade |
 //! | what begins as the API does | the API's ([`Http::api`]) |
@@ -53,12 +53,12 @@ const LINGER_LEN_MAX: usize = 256 * 1024;
 type Answer = Response<exchange::Answer>;
 
 /// What the node says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
     /// It serves: 200, else 503.
     pub ready: bool,
-    /// `active`, `standby`, `starting`...
-    pub role: &'static str,
+    /// The answer's body: JSON.
+    pub body: String,
 }
 
 /// A client that wants to speak WebSocket.
@@ -90,8 +90,8 @@ pub type Choose = Box<dyn Fn(&Offer<'_>) -> Result<Upgraded, UpgradeRefusal> + S
 
 /// What the binary gives to HTTP.
 pub struct Http {
-    /// Asked for each `/health/ready`.
-    pub health: Box<dyn Fn() -> Health + Send + Sync>,
+    /// Asked for each `/health/ready`, and told whether the server drains.
+    pub health: Box<dyn Fn(bool) -> Health + Send + Sync>,
     /// The whole text of `/metrics` (see [`Server::write_metrics`]).
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
     /// Where WebSocket is spoken.
@@ -244,19 +244,14 @@ impl Door {
     }
 
     fn ready(&self) -> Answer {
-        if self.server.is_draining() {
-            return json(
-                StatusCode::SERVICE_UNAVAILABLE,
-                r#"{"role":"draining"}"#.into(),
-            );
-        }
-        let Health { ready, role } = (self.http.health)();
-        let status = if ready {
+        let draining = self.server.is_draining();
+        let Health { ready, body } = (self.http.health)(draining);
+        let status = if ready && !draining {
             StatusCode::OK
         } else {
             StatusCode::SERVICE_UNAVAILABLE
         };
-        json(status, format!(r#"{{"role":"{role}"}}"#))
+        json(status, body)
     }
 
     fn upgrade(&self, request: &Request<Incoming>) -> Answer {

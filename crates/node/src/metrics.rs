@@ -19,13 +19,6 @@ pub(crate) fn text(shared: &Shared) -> String {
     }
     put(
         &mut out,
-        "epoch",
-        "The journal's epoch that this node opened.",
-        "gauge",
-        shared.epoch as f64,
-    );
-    put(
-        &mut out,
         "unconfirmed_refused_total",
         "Publishes without a confirmation that were refused before the core.",
         "counter",

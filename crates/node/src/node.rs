@@ -363,6 +363,12 @@ impl Node {
         self.shared.epoch
     }
 
+    /// Batches of the journal that are committed.
+    #[must_use]
+    pub fn committed(&self) -> u64 {
+        self.shared.journal.committed()
+    }
+
     /// The core's counters.
     #[must_use]
     pub fn counters(&self) -> broker::Counters {

@@ -1,6 +1,6 @@
 //! The API as an HTTP protocol: who asks, how long a body may be, how an answer is written.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use http::{
@@ -9,16 +9,29 @@ use http::{
     request::Parts,
 };
 use message::{Timestamp, base64};
-use session::{Asked, Authenticate, Begun, Credentials, Exchange, Login, Peer, Token, Unserved};
+use session::{
+    Asked, Authenticate, Begun, Credentials, Exchange, Flow, Login, Peer, Token, Unserved,
+};
 
-use crate::{Reply, Request, answer};
+use crate::{
+    Operator, Reply, Request, answer,
+    cluster::{self, Asker},
+};
 
 /// The longest body that is taken, in bytes.
 const BODY_LEN_MAX: usize = 64 * 1024;
 
 /// See the module.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Door;
+#[derive(Clone)]
+pub struct Door(Arc<Operator>);
+
+impl Door {
+    /// One that asks the node about the pair, and the core about everything else.
+    #[must_use]
+    pub fn new(operator: Operator) -> Self {
+        Self(Arc::new(operator))
+    }
+}
 
 impl Exchange for Door {
     fn begin(&self, head: Parts, peer: &Peer, _: Timestamp) -> Result<Begun, session::Reply> {
@@ -39,6 +52,7 @@ impl Exchange for Door {
         Ok(Begun {
             body_len_max: BODY_LEN_MAX,
             request: Box::new(Waiting {
+                operator: Arc::clone(&self.0),
                 credentials,
                 listener: peer.listener,
                 request: Request {
@@ -54,6 +68,7 @@ impl Exchange for Door {
 
 /// A request whose body is to come.
 struct Waiting {
+    operator: Arc<Operator>,
     credentials: Credentials,
     listener: &'static str,
     request: Request,
@@ -63,10 +78,12 @@ impl session::Request for Waiting {
     fn take(mut self: Box<Self>, body: Bytes, _: Timestamp) -> Asked {
         self.request.body = body;
         let Self {
+            operator,
             credentials,
             listener,
             request,
         } = *self;
+        let named = !matches!(credentials, Credentials::Anonymous);
         Asked::Login(Box::new(Login {
             authenticate: Authenticate {
                 token: Token(0),
@@ -79,11 +96,18 @@ impl session::Request for Waiting {
                 protocol: "admin",
                 client: Bytes::new(),
             },
-            then: Box::new(move |known, _| match known {
-                Ok(_) => answer(&request).map(write),
-                Err(refusal) => {
-                    let active = refusal.active_at(listener).map(|address| &**address);
-                    session::Flow::Done(write(Reply::refused(&refusal).with_active(active)))
+            then: Box::new(move |known, _| {
+                let asker = match &known {
+                    Ok(who) if named => Asker::User(&who.user),
+                    Ok(_) => Asker::Anybody,
+                    Err(refusal) => Asker::Refused(listener, refusal),
+                };
+                if let Some(reply) = cluster::answer(&operator, &request, &asker) {
+                    return Flow::Done(write(reply));
+                }
+                match &known {
+                    Ok(_) => answer(&request).map(write),
+                    Err(refusal) => Flow::Done(write(Reply::refused_at(listener, refusal))),
                 }
             }),
             refuse: Box::new(|why| write(unserved(&why))),

@@ -1,4 +1,4 @@
-//! The admin API: streams and consumer groups over HTTP and JSON, without I/O.
+//! The admin API: streams, consumer groups and the pair over HTTP and JSON, without I/O.
 //!
 //! | request | does |
 //! |---|---|
@@ -12,6 +12,8 @@
 //! | `POST /api/streams/S/groups/G/shards/N/lease` | takes or renews the lease of a shard: `{"owner":"w1","ms":30000}` |
 //! | `POST .../shards/N/yield` | gives it back: `{"owner":"w1"}` |
 //! | `POST .../shards/N/checkpoint` | all below that offset is done: `{"owner":"w1","next":42}` |
+//! | `GET /api/cluster` | role, epoch and lag of this node, what it knows of the other one, and the last takeover |
+//! | `POST /api/cluster/switchover` | the active node hands over to its standby; for administrators |
 //!
 //! `?vhost=NAME` names the virtual host. Names in paths are percent-encoded. Errors are `{"error":"...","reason":"..."}`. A worker's
 //! life is: look at the group, lease a shard that is `ready` and nobody's, read from its `next` on, checkpoint, renew; when a
@@ -21,6 +23,7 @@
 //! |---|---|
 //! | `request.rs` | [`Request`]: paths, queries, bodies |
 //! | `streams.rs`, `groups.rs` | the operations |
+//! | `cluster.rs` | [`Operator`]: the pair |
 //! | `door.rs` | [`Door`]: HTTP heads, Basic logins |
 //! | `reply.rs` | [`Reply`], refusals as statuses, what is shown |
 //!
@@ -29,12 +32,14 @@
 //! Not here: sockets; queues, exchanges and users.
 #![forbid(unsafe_code)]
 
+mod cluster;
 mod door;
 mod groups;
 mod reply;
 mod request;
 mod streams;
 
+pub use cluster::{Operator, health, is_ready, show};
 pub use door::Door;
 pub use reply::Reply;
 pub use request::Request;

@@ -20,6 +20,14 @@ impl Reply {
         }
     }
 
+    /// What was asked for has begun.
+    pub(crate) const fn begun(body: Value) -> Self {
+        Self {
+            status: 202,
+            body: Some(body),
+        }
+    }
+
     pub(crate) const fn done() -> Self {
         Self {
             status: 204,
@@ -61,13 +69,13 @@ impl Reply {
         Self::error(status, error, &refusal.detail)
     }
 
-    /// Says where the active node is.
-    #[must_use]
-    pub(crate) fn with_active(mut self, address: Option<&str>) -> Self {
-        if let (Some(address), Some(body)) = (address, &mut self.body) {
-            body["active"] = address.into();
+    /// The same to a peer that came through that listener, with where the active node has it, should this be about that.
+    pub(crate) fn refused_at(listener: &str, refusal: &Refusal) -> Self {
+        let mut reply = Self::refused(refusal);
+        if let (Some(address), Some(body)) = (refusal.active_at(listener), &mut reply.body) {
+            body["active"] = Value::from(&**address);
         }
-        self
+        reply
     }
 
     /// The core's answer is none to this question: a defect of ours.

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use admin::{Door, Reply, Request, answer};
+use admin::{Door, Operator, Reply, Request, answer, health, is_ready};
 use bytes::Bytes;
 use message::{Address, Levels, Message, Timestamp, VhostId};
 use serde_json::{Value, json};
 use session::{
-    Active, Asked, Command, Event, Exchange as _, Flow, GroupInfo, GroupShard, GroupTo, Listed,
-    Peer, Records, Refusal, RefusalKind, ShardInfo, ShardNo, StreamId, StreamRecord, StreamStart,
-    StreamTo, Token,
+    Active, Asked, Cluster, Command, Event, Exchange as _, Flow, GroupInfo, GroupShard, GroupTo,
+    Lag, Listed, LoggedIn, Peer, Records, Refusal, RefusalKind, Role, Secret, ShardInfo, ShardNo,
+    StandbyView, StreamId, StreamRecord, StreamStart, StreamTo, Takeover, Token,
 };
 
 fn request(line: &str, body: &str) -> Request {
@@ -275,37 +275,189 @@ fn what_is_malformed_is_refused_before_the_core_is_asked() {
     }
 }
 
-#[test]
-fn a_node_that_is_not_active_says_where_the_active_one_is() {
-    let (head, ()) = http::Request::get("/api/streams")
-        .body(())
-        .expect("a request")
-        .into_parts();
+/// A pair as one of its nodes sees it.
+fn cluster(role: Role) -> Cluster {
+    let addresses = [("mqtt", "other:1883"), ("http", "other:8161")];
+    let other = Arc::new(Active {
+        addresses: addresses.map(|(name, at)| (name.into(), at.into())).into(),
+    });
+    let standby = StandbyView {
+        node: "bb".repeat(16),
+        lag_batches: 3,
+        seen_ms_ago: 40,
+        addresses: Arc::clone(&other),
+        can_take_over: true,
+    };
+    Cluster {
+        role,
+        node: "aa".repeat(16),
+        epoch: 7,
+        committed: 1000,
+        lag: (role == Role::Standby).then_some(Lag {
+            batches: 2,
+            bytes: 8192,
+            ms: 5,
+        }),
+        active: Some(other),
+        standbys: (role == Role::Active)
+            .then_some(standby)
+            .into_iter()
+            .collect(),
+        takeovers: 1,
+        last_takeover: Some(Takeover {
+            at: Timestamp(1_234),
+            reason: "the active node was gone".to_owned(),
+            detect_us: 1,
+            fence_us: 2,
+            tail_us: 3,
+            publish_us: 4,
+            activate_us: 5,
+        }),
+    }
+}
+
+/// What a node of that role answers to a request at its door: the core knows `user` or refuses.
+fn at_the_door(
+    role: Role,
+    line: &str,
+    user: Option<&str>,
+    known: Result<&str, Refusal>,
+    switching: Result<(), String>,
+) -> (u16, Value) {
+    let door = Door::new(Operator {
+        cluster: Box::new(move || cluster(role)),
+        switch_over: Box::new(move || switching.clone()),
+        is_administrator: Box::new(|user| user == "root"),
+    });
+    let (method, path) = line.split_once(' ').expect("method and path");
+    let mut head = http::Request::builder().method(method).uri(path);
+    if let Some(user) = user {
+        let login = message::base64::encode(format!("{user}:secret").as_bytes());
+        head = head.header("Authorization", format!("Basic {login}"));
+    }
+    let (head, ()) = head.body(()).expect("a request").into_parts();
     let peer = Peer {
         address: "127.0.0.1:1".parse().expect("an address"),
         listener: "http",
         default_vhost: "/".into(),
     };
-    let begun = Door.begin(head, &peer, Timestamp(0)).expect("begun");
+    let begun = door.begin(head, &peer, Timestamp(0)).expect("begun");
     let Asked::Login(login) = begun.request.take(Bytes::new(), Timestamp(0)) else {
         panic!("who asks is to be known")
     };
-    let addresses = [("mqtt", "other:1883"), ("http", "other:8161")];
-    let active = Active {
-        addresses: addresses.map(|(name, at)| (name.into(), at.into())).into(),
-    };
-    let refusal = Refusal::not_active(Some(active.into())).naming(peer.listener);
-    let Flow::Done(session::Reply::Head(response)) = (login.then)(Err(refusal), Timestamp(0))
-    else {
+    let known = known
+        .map(|user| LoggedIn {
+            vhost: VhostId::ROOT,
+            vhost_name: "/".into(),
+            user: user.into(),
+            secret: Secret([0; 32]),
+        })
+        .map_err(|refusal| refusal.naming(peer.listener));
+    let Flow::Done(session::Reply::Head(response)) = (login.then)(known, Timestamp(0)) else {
         panic!("answered at once")
     };
-    assert_eq!(response.status(), 503);
+    let body = serde_json::from_slice(response.body()).expect("JSON");
+    (response.status().as_u16(), body)
+}
+
+fn not_active() -> Refusal {
+    Refusal::not_active(cluster(Role::Standby).active)
+}
+
+#[test]
+fn a_node_that_is_not_active_says_where_the_active_one_is() {
+    let line = "GET /api/streams";
+    let (status, body) = at_the_door(Role::Standby, line, None, Err(not_active()), Ok(()));
+    assert_eq!(status, 503);
     assert_eq!(
-        serde_json::from_slice::<Value>(response.body()).expect("JSON"),
+        body,
         json!({
             "error": "unavailable",
             "reason": "this node is not the active one; other:8161 is",
             "active": "other:8161",
+        })
+    );
+}
+
+#[test]
+fn the_pair_as_either_node_sees_it() {
+    let line = "GET /api/cluster";
+    let addresses = json!({ "mqtt": "other:1883", "http": "other:8161" });
+    let takeover = json!({
+        "at_ms": 1234,
+        "reason": "the active node was gone",
+        "phases_us": { "detect": 1, "fence": 2, "tail": 3, "publish": 4, "activate": 5 },
+    });
+    let (status, body) = at_the_door(Role::Active, line, Some("ada"), Ok("ada"), Ok(()));
+    assert_eq!(status, 200);
+    assert_eq!(
+        body,
+        json!({
+            "role": "active",
+            "node": "aa".repeat(16),
+            "epoch": 7,
+            "committed": 1000,
+            "lag": null,
+            "active": addresses,
+            "standbys": [{
+                "node": "bb".repeat(16),
+                "lag_batches": 3,
+                "seen_ms_ago": 40,
+                "can_take_over": true,
+                "addresses": addresses,
+            }],
+            "takeovers": 1,
+            "last_takeover": takeover,
+        })
+    );
+    // A standby cannot verify a login, so it asks for none.
+    let (status, body) = at_the_door(Role::Standby, line, None, Err(not_active()), Ok(()));
+    assert_eq!((status, &body["role"]), (200, &json!("standby")));
+    assert_eq!(body["lag"], json!({ "batches": 2, "bytes": 8192, "ms": 5 }));
+    assert_eq!(body["active"], addresses);
+    // The active one does.
+    let wrong = Refusal::new(RefusalKind::BadCredentials, "no");
+    let (status, _) = at_the_door(Role::Active, line, Some("eve"), Err(wrong), Ok(()));
+    assert_eq!(status, 401);
+    let (status, _) = at_the_door(Role::Active, "PUT /api/cluster", None, Ok("ada"), Ok(()));
+    assert_eq!(status, 405);
+}
+
+#[test]
+fn a_change_of_places_is_for_administrators_with_a_password() {
+    let line = "POST /api/cluster/switchover";
+    let ask = |user: Option<&str>, known: &str, switching| {
+        at_the_door(Role::Active, line, user, Ok(known), switching).0
+    };
+    assert_eq!(ask(Some("root"), "root", Ok(())), 202);
+    assert_eq!(ask(Some("ada"), "ada", Ok(())), 403);
+    // Whoever comes without a password is no administrator, whatever user that counts as.
+    assert_eq!(ask(None, "root", Ok(())), 403);
+    assert_eq!(
+        ask(Some("root"), "root", Err("no standby is ready".to_owned())),
+        409
+    );
+    let (status, body) = at_the_door(Role::Standby, line, Some("root"), Err(not_active()), Ok(()));
+    assert_eq!((status, &body["active"]), (503, &json!("other:8161")));
+}
+
+#[test]
+fn health_is_what_a_balancer_needs() {
+    assert!(is_ready(&cluster(Role::Active)));
+    assert!(!is_ready(&cluster(Role::Standby)));
+    let addresses = json!({ "mqtt": "other:1883", "http": "other:8161" });
+    assert_eq!(
+        health(&cluster(Role::Standby), false),
+        json!({
+            "role": "standby", "epoch": 7, "active": addresses,
+            "lag_batches": 2, "lag_bytes": 8192, "lag_ms": 5,
+        })
+    );
+    assert_eq!(
+        health(&cluster(Role::Active), true),
+        json!({
+            "role": "draining", "epoch": 7, "active": addresses,
+            "lag_batches": null, "lag_bytes": null, "lag_ms": null,
         })
     );
 }

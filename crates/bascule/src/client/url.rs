@@ -5,6 +5,9 @@
 
 use std::{fmt, str::FromStr};
 
+/// User and password.
+pub(crate) type Login = (String, String);
+
 /// Which protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scheme {
@@ -17,7 +20,7 @@ pub(super) enum Scheme {
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Url {
     pub(super) scheme: Scheme,
-    pub(super) login: Option<(String, String)>,
+    pub(super) login: Option<Login>,
     pub(super) host: String,
     pub(super) port: u16,
     /// With its leading slash; empty when there is none.
@@ -57,15 +60,7 @@ impl FromStr for Url {
             Some((path, vhost)) => (path, Some(vhost)),
             None => (rest, None),
         };
-        let (login, place) = match authority.rsplit_once('@') {
-            Some((login, place)) => (Some(login), place),
-            None => (None, authority),
-        };
-        let login = match login.map(|login| login.split_once(':').unwrap_or((login, ""))) {
-            Some((user, password)) => Some((decode(user)?, decode(password)?)),
-            None => None,
-        };
-        let (host, port) = split_port(place, port)?;
+        let (login, host, port) = self::authority(authority, port)?;
         Ok(Self {
             scheme,
             login,
@@ -75,6 +70,20 @@ impl FromStr for Url {
             vhost: query.map(decode).transpose()?,
         })
     }
+}
+
+/// `[user[:password]@]host[:port]`: the login, the host and the port.
+pub(super) fn authority(text: &str, default: u16) -> Result<(Option<Login>, String, u16), String> {
+    let (login, place) = match text.rsplit_once('@') {
+        Some((login, place)) => (Some(login), place),
+        None => (None, text),
+    };
+    let login = match login.map(|login| login.split_once(':').unwrap_or((login, ""))) {
+        Some((user, password)) => Some((decode(user)?, decode(password)?)),
+        None => None,
+    };
+    let (host, port) = split_port(place, default)?;
+    Ok((login, host, port))
 }
 
 fn split_port(place: &str, default: u16) -> Result<(String, u16), String> {

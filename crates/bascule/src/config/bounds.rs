@@ -74,6 +74,7 @@ impl Config {
             }
         }
         self.listeners.check()?;
+        self.pair.check()?;
         self.check_aws()?;
         self.check_sns()?;
         self.ways()?;
@@ -87,6 +88,7 @@ impl Config {
             memory,
             limits,
             journal,
+            pair,
             mqtt,
             amqp,
             stomp,
@@ -208,6 +210,7 @@ impl Config {
                 journal.free_bytes_min,
                 4 * MIB..=TIB,
             ),
+            ("pair.failover_ms", pair.failover_ms, 200..=60_000),
             (
                 "mqtt.session_expiry_max_s",
                 mqtt.session_expiry_max_s,

@@ -16,7 +16,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::ConfigError;
+use super::{ConfigError, Pair};
 
 /// The name that is never looked up.
 const LOCALHOST: &str = "localhost";
@@ -68,6 +68,26 @@ impl FromStr for Place {
                 "{text:?} is not a host and a port, such as \"localhost:1883\", \"0.0.0.0:1883\" or \"[::1]:1883\", nor \"off\""
             )),
         }
+    }
+}
+
+impl Pair {
+    /// Whether what it names are hosts.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let fault = |key, fault| Err(ConfigError::Value { key, fault });
+        let host = &self.advertise;
+        if !host.is_empty() && host.parse::<IpAddr>().is_err() && !is_host_name(host) {
+            let words = format!(
+                "{host:?} is not a host without a port, such as \"a.example\", \"10.0.0.1\" or \"2001:db8::1\""
+            );
+            return fault("pair.advertise", words);
+        }
+        for peer in &self.peers {
+            if let Err(words) = peer.parse::<Place>() {
+                return fault("pair.peers", words);
+            }
+        }
+        Ok(())
     }
 }
 

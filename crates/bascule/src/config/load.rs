@@ -189,6 +189,7 @@ fn sample() -> Table {
         password: Some(String::new()),
         vhosts: Some(Vec::new()),
         loopback_only: false,
+        administrator: false,
         rules: vec![every_rule()],
     });
     config.auth.rules.push(every_rule());
@@ -424,6 +425,14 @@ mod tests {
                 "\"mqt\" is none of mqtt, amqp, stomp",
             ),
             (&["data="], "data must name a directory"),
+            (
+                &["pair.advertise='a.example:1883'"],
+                "pair.advertise \"a.example:1883\" is not a host without a port",
+            ),
+            (
+                &["pair.peers=['a.example']"],
+                "pair.peers \"a.example\" is not a host and a port",
+            ),
             (&["journal.segment_bytes=4194305"], "multiple of 4096"),
             (
                 &["listeners.mqtt=127.0.0.1:5672"],

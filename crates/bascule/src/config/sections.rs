@@ -133,6 +133,28 @@ impl Default for Journal {
     }
 }
 
+/// Two nodes on one data directory, one active, one standby.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Pair {
+    /// The host that clients of the other node are told for this one's listeners. Empty: where they listen.
+    pub(crate) advertise: String,
+    /// How long the lease of the active node may stand still before the standby takes over, in ms.
+    pub(crate) failover_ms: u64,
+    /// The HTTP listeners of both nodes, which `bascule status` and `bascule switchover` ask.
+    pub(crate) peers: Vec<String>,
+}
+
+impl Default for Pair {
+    fn default() -> Self {
+        Self {
+            advertise: String::new(),
+            failover_ms: 500,
+            peers: Vec::new(),
+        }
+    }
+}
+
 /// How the journal's files are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

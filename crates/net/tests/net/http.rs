@@ -28,9 +28,13 @@ const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 fn start(ready: bool, limits: Limits) -> (SocketAddr, Arc<Server>) {
     let server = Server::new(ToyPort::new(1), limits);
     let http = Http {
-        health: Box::new(move || Health {
+        health: Box::new(move |draining| Health {
             ready,
-            role: if ready { "active" } else { "standby" },
+            body: match (draining, ready) {
+                (true, _) => r#"{"role":"draining"}"#.to_owned(),
+                (false, true) => r#"{"role":"active"}"#.to_owned(),
+                (false, false) => r#"{"role":"standby"}"#.to_owned(),
+            },
         }),
         metrics: Box::new(|| "up 1\n".to_owned()),
         upgrade_paths: &["/", "/toy"],

@@ -1,0 +1,429 @@
+//! `bascule status` and `bascule switchover`: what the nodes of a pair say of themselves, and a change of places.
+//!
+//! Both ask the HTTP listeners that are named with `--url`, else those of `pair.peers`, else the one of this machine.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+    path::PathBuf,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{anyhow, bail};
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{http::Endpoint, url::Login};
+use crate::{cli::Sources, config::Config, failure::Failure};
+
+/// How long a node may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The same while the nodes change places, when one that does not answer is asked again.
+const SHORT_PATIENCE: Duration = Duration::from_secs(1);
+/// The pause between two looks at the nodes while they change places.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Whom to ask.
+#[derive(Debug, Args)]
+pub(crate) struct Asked {
+    /// The HTTP listener of a node, such as http://user:password@host:8161. May be repeated. Without a login it is guest.
+    #[arg(long, value_name = "URL")]
+    url: Vec<Endpoint>,
+    /// The configuration file whose pair.peers are asked when there is no --url.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// USER:PASSWORD, for those that have no login of their own.
+    #[arg(short, long, value_name = "LOGIN", value_parser = parse_login)]
+    login: Option<Login>,
+}
+
+/// What `bascule status` is told.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    asked: Asked,
+    /// As JSON: a list with an object for each node.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `bascule switchover` is told.
+#[derive(Debug, Args)]
+pub(crate) struct SwitchoverArgs {
+    #[command(flatten)]
+    asked: Asked,
+    /// How long to wait for the other node to serve, in seconds.
+    #[arg(short, long, default_value_t = 30, value_name = "SECONDS")]
+    timeout: u64,
+}
+
+fn parse_login(text: &str) -> Result<Login, String> {
+    let (user, password) = text.split_once(':').ok_or("a login is USER:PASSWORD")?;
+    Ok((user.to_owned(), password.to_owned()))
+}
+
+impl Asked {
+    fn endpoints(self) -> anyhow::Result<Vec<Endpoint>> {
+        let login = self.login.as_ref();
+        if !self.url.is_empty() {
+            let urls = self.url.into_iter();
+            return Ok(urls.map(|url| url.or_login(login)).collect());
+        }
+        let sources = Sources {
+            config: self.config,
+            ..Sources::default()
+        };
+        let mut peers = Config::load(&sources)?.pair.peers;
+        if peers.is_empty() {
+            peers.push("localhost".to_owned());
+        }
+        peers
+            .iter()
+            .map(|peer| {
+                let endpoint: Endpoint = peer.parse().map_err(|fault: String| anyhow!(fault))?;
+                Ok(endpoint.or_login(login))
+            })
+            .collect()
+    }
+}
+
+/// What a node says of the pair, or why it says nothing.
+fn look(endpoint: &Endpoint, patience: Duration) -> anyhow::Result<Value> {
+    let (status, body) = endpoint.ask("GET", "/api/cluster", Instant::now() + patience)?;
+    match status {
+        200 => Ok(body),
+        _ => Err(refused(status, &body)),
+    }
+}
+
+fn refused(status: u16, body: &Value) -> anyhow::Error {
+    let reason = body["reason"].as_str().unwrap_or("no reason is given");
+    anyhow!("{reason} ({status})")
+}
+
+fn is_active(cluster: &Value) -> bool {
+    cluster["role"] == "active"
+}
+
+/// `bascule status`. Exit code 1 unless one of the nodes is active.
+pub(crate) fn status(args: StatusArgs) -> Result<(), Failure> {
+    let endpoints = args.asked.endpoints().map_err(Failure::setup)?;
+    let mut seen = Vec::new();
+    for endpoint in endpoints {
+        let said = look(&endpoint, PATIENCE);
+        seen.push((endpoint, said));
+    }
+    let text = if args.json {
+        let nodes: Vec<Value> = seen
+            .iter()
+            .map(|(endpoint, said)| match said {
+                Ok(cluster) => json!({ "url": endpoint.to_string(), "cluster": cluster }),
+                Err(error) => {
+                    json!({ "url": endpoint.to_string(), "error": format!("{error:#}") })
+                }
+            })
+            .collect();
+        format!("{:#}\n", Value::from(nodes))
+    } else {
+        seen.iter()
+            .map(|(endpoint, said)| shown(endpoint, said))
+            .collect()
+    };
+    io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(Failure::work)?;
+    if seen
+        .iter()
+        .any(|(_, said)| said.as_ref().is_ok_and(is_active))
+    {
+        return Ok(());
+    }
+    Err(Failure::work(anyhow!("no active node has answered")))
+}
+
+/// A node in lines for people.
+fn shown(endpoint: &Endpoint, said: &anyhow::Result<Value>) -> String {
+    let cluster = match said {
+        Ok(cluster) => cluster,
+        Err(error) => return format!("{endpoint}: no answer: {error:#}\n"),
+    };
+    let word = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let mut out = format!(
+        "{endpoint}: {}, epoch {}, {} batches, node {}\n",
+        word(&cluster["role"]),
+        cluster["epoch"],
+        cluster["committed"],
+        word(&cluster["node"]),
+    );
+    let mut line = |text: String| writeln!(out, "  {text}").expect("writing to a string succeeds");
+    if let lag @ Value::Object(_) = &cluster["lag"] {
+        line(format!(
+            "{} batches ({} bytes) behind, for {} ms",
+            lag["batches"], lag["bytes"], lag["ms"]
+        ));
+    }
+    if let Value::Object(addresses) = &cluster["active"]
+        && !is_active(cluster)
+    {
+        let places: Vec<String> = addresses
+            .iter()
+            .map(|(listener, address)| format!("{listener} {}", word(address)))
+            .collect();
+        line(format!("the active node: {}", places.join(", ")));
+    }
+    for standby in cluster["standbys"].as_array().into_iter().flatten() {
+        line(format!(
+            "standby {}: {} batches behind, seen {} ms ago, {}",
+            word(&standby["node"]),
+            standby["lag_batches"],
+            standby["seen_ms_ago"],
+            if standby["can_take_over"] == true {
+                "can take over"
+            } else {
+                "cannot take over"
+            }
+        ));
+    }
+    if let takeover @ Value::Object(_) = &cluster["last_takeover"] {
+        let phases = takeover["phases_us"].as_object();
+        let ms = |us: u64| us as f64 / 1e3;
+        let phases = phases.into_iter().flatten();
+        let phases: Vec<(&String, u64)> = phases
+            .map(|(phase, us)| (phase, us.as_u64().unwrap_or_default()))
+            .collect();
+        let sum = phases.iter().map(|(_, us)| us).sum();
+        let parts: Vec<String> = phases
+            .iter()
+            .map(|(phase, us)| format!("{phase} {}", ms(*us)))
+            .collect();
+        line(format!(
+            "last takeover: {} ms ({}): {}",
+            ms(sum),
+            parts.join(", "),
+            word(&takeover["reason"])
+        ));
+    }
+    out
+}
+
+/// `bascule switchover`.
+pub(crate) fn switchover(args: SwitchoverArgs) -> Result<(), Failure> {
+    let endpoints = args.asked.endpoints().map_err(Failure::setup)?;
+    let said =
+        change_places(endpoints, Duration::from_secs(args.timeout)).map_err(Failure::work)?;
+    io::stdout()
+        .write_all(said.as_bytes())
+        .map_err(Failure::work)
+}
+
+/// Asks the active node to hand over, and waits until another one is active.
+fn change_places(mut endpoints: Vec<Endpoint>, timeout: Duration) -> anyhow::Result<String> {
+    let mut found = None;
+    let mut silent = String::new();
+    for endpoint in &endpoints {
+        match look(endpoint, PATIENCE) {
+            Ok(cluster) if is_active(&cluster) => found = Some((endpoint.clone(), cluster)),
+            Ok(_) => {}
+            Err(error) => {
+                write!(silent, "; {endpoint}: {error:#}").expect("writing to a string succeeds");
+            }
+        }
+    }
+    let Some((active, before)) = found else {
+        bail!("no active node has answered{silent}");
+    };
+    // The other one need not have been named.
+    for standby in before["standbys"].as_array().into_iter().flatten() {
+        if let Some(Ok(endpoint)) = standby["addresses"]["http"].as_str().map(str::parse) {
+            let endpoint: Endpoint = endpoint;
+            let endpoint = endpoint.or_login(active.login());
+            if !endpoints
+                .iter()
+                .any(|known| known.to_string() == endpoint.to_string())
+            {
+                endpoints.push(endpoint);
+            }
+        }
+    }
+    let begun = Instant::now();
+    let deadline = begun + timeout;
+    let (status, body) = active.ask("POST", "/api/cluster/switchover", deadline)?;
+    if status != 202 {
+        return Err(refused(status, &body));
+    }
+    loop {
+        for endpoint in &endpoints {
+            if let Ok(cluster) = look(endpoint, SHORT_PATIENCE)
+                && is_active(&cluster)
+                && cluster["node"] != before["node"]
+            {
+                let ms = begun.elapsed().as_millis();
+                return Ok(format!("{endpoint} is active, after {ms} ms\n"));
+            }
+        }
+        if Instant::now() >= deadline {
+            bail!(
+                "no other node has become active within {} s; {active} was",
+                timeout.as_secs()
+            );
+        }
+        sleep(PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Read as _,
+        net::TcpListener,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        thread,
+    };
+
+    use super::*;
+
+    /// A node as far as this client knows it. `active`: the number of the node that is.
+    struct Toy {
+        number: usize,
+        active: Arc<AtomicUsize>,
+        /// Where the other one is, if this one knows.
+        other: Option<String>,
+        /// The answer to POST.
+        status: u16,
+    }
+
+    impl Toy {
+        fn cluster(&self) -> Value {
+            let is_active = self.active.load(Ordering::SeqCst) == self.number;
+            let standbys: Vec<Value> = self
+                .other
+                .iter()
+                .filter(|_| is_active)
+                .map(|other| {
+                    json!({
+                        "node": "bb", "lag_batches": 3, "seen_ms_ago": 9, "can_take_over": true,
+                        "addresses": { "http": other, "mqtt": "b:1883" },
+                    })
+                })
+                .collect();
+            json!({
+                "role": if is_active { "active" } else { "standby" },
+                "node": format!("node{}", self.number),
+                "epoch": 7, "committed": 1000,
+                "lag": (!is_active).then(|| json!({ "batches": 1, "bytes": 4096, "ms": 2 })),
+                "active": { "mqtt": "a:1883" },
+                "standbys": standbys, "takeovers": 0,
+                "last_takeover": {
+                    "at_ms": 1, "reason": "asked for", "phases_us": { "detect": 1500, "fence": 500 },
+                },
+            })
+        }
+
+        /// Serves; the address comes back.
+        fn start(self, listener: TcpListener) -> Endpoint {
+            let address = listener.local_addr().expect("bound").to_string();
+            thread::spawn(move || {
+                for socket in listener.incoming() {
+                    let mut socket = socket.expect("accepted");
+                    let mut request = Vec::new();
+                    while !request.ends_with(b"\r\n\r\n") {
+                        let mut byte = [0];
+                        socket.read_exact(&mut byte).expect("a whole head");
+                        request.push(byte[0]);
+                    }
+                    let request = String::from_utf8(request).expect("text");
+                    // ada:x
+                    assert!(
+                        request.contains("Authorization: Basic YWRhOng=\r\n"),
+                        "{request}"
+                    );
+                    let (status, body) = if request.starts_with("GET /api/cluster ") {
+                        (200, self.cluster())
+                    } else {
+                        assert!(request.starts_with("POST /api/cluster/switchover "));
+                        if self.status == 202 {
+                            self.active.store(2, Ordering::SeqCst);
+                        }
+                        (self.status, json!({ "error": "x", "reason": "not now" }))
+                    };
+                    let body = body.to_string();
+                    let len = body.len();
+                    write!(
+                        socket,
+                        "HTTP/1.1 {status} X\r\nContent-Length: {len}\r\n\r\n{body}"
+                    )
+                    .expect("answered");
+                }
+            });
+            format!("http://ada:x@{address}")
+                .parse()
+                .expect("an endpoint")
+        }
+    }
+
+    /// Two nodes, the first of them active and with that answer to POST.
+    fn pair(status: u16) -> [Endpoint; 2] {
+        let bind = || TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let (first, second) = (bind(), bind());
+        let other = second.local_addr().expect("bound").to_string();
+        let active = Arc::new(AtomicUsize::new(1));
+        let toy = |number, other| Toy {
+            number,
+            active: Arc::clone(&active),
+            other,
+            status,
+        };
+        [toy(1, Some(other)).start(first), toy(2, None).start(second)]
+    }
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn the_other_node_need_not_be_named_for_a_change_of_places() {
+        let [first, second] = pair(202);
+        let said = change_places(vec![first], LIMIT).expect("changed");
+        assert!(
+            said.starts_with(&format!("{second} is active, after ")),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn a_change_of_places_that_cannot_be_says_why() {
+        let [first, second] = pair(409);
+        let error = change_places(vec![second.clone(), first], LIMIT).expect_err("refused");
+        assert_eq!(error.to_string(), "not now (409)");
+        let error = change_places(vec![second], LIMIT).expect_err("no active node");
+        assert_eq!(error.to_string(), "no active node has answered");
+    }
+
+    #[test]
+    fn a_status_has_what_people_ask_for() {
+        let [first, second] = pair(202);
+        let text = shown(&first, &look(&first, LIMIT));
+        for part in [
+            ": active, epoch 7, 1000 batches, node node1\n",
+            "  standby bb: 3 batches behind, seen 9 ms ago, can take over\n",
+            "  last takeover: 2 ms (detect 1.5, fence 0.5): asked for\n",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        let text = shown(&second, &look(&second, LIMIT));
+        for part in [
+            ": standby, epoch 7, 1000 batches, node node2\n",
+            "  1 batches (4096 bytes) behind, for 2 ms\n",
+            "  the active node: mqtt a:1883\n",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        let error = Err(anyhow!("gone"));
+        assert_eq!(shown(&first, &error), format!("{first}: no answer: gone\n"));
+    }
+}
