@@ -187,7 +187,8 @@ struct Job {
 
 /// What has come to an end.
 enum Done {
-    Pulled(Vec<Delivery>),
+    /// What was pulled, and in which epoch.
+    Pulled(Vec<Delivery>, u64),
     /// It is to be sent, like that.
     Planned(Box<(Job, Plan)>),
     /// Nothing is sent, or everything is settled: so many bytes are free.
@@ -301,7 +302,7 @@ impl Work {
         let shared = Arc::clone(&self.shared);
         let count = PULL_MAX.min(room as u32);
         self.tasks
-            .spawn(async move { shared.pull(count, room_bytes).await.map(Done::Pulled) });
+            .spawn(async move { shared.pull(count, room_bytes).await });
     }
 
     fn settled(&mut self, bytes: u64) {
@@ -311,7 +312,7 @@ impl Work {
 
     fn done(&mut self, done: Done) {
         match done {
-            Done::Pulled(deliveries) => {
+            Done::Pulled(deliveries, epoch) => {
                 self.pulling = false;
                 for delivery in deliveries {
                     let Some(id) = delivery.id else { continue };
@@ -320,6 +321,7 @@ impl Work {
                             queue: id.queue,
                             qseq: id.qseq,
                             count: delivery.count,
+                            epoch,
                         },
                         bytes: delivery.message.body.len() as u64,
                         leased_until: Instant::now() + self.shared.lease(),
@@ -382,7 +384,7 @@ impl Shared {
         2 * self.limit() + LEASE_BEYOND
     }
 
-    async fn pull(&self, count: u32, bytes_max: u64) -> Result<Vec<Delivery>, Lost> {
+    async fn pull(&self, count: u32, bytes_max: u64) -> Result<Done, Lost> {
         let pull = Pull {
             token: Token(0),
             lane: Lane(0),
@@ -395,11 +397,13 @@ impl Shared {
             attempt: None,
         };
         match self.links.main().await.ask(Command::Pull(pull)).await? {
-            Event::Pulled { deliveries, .. } => Ok(deliveries),
+            Event::Pulled {
+                deliveries, epoch, ..
+            } => Ok(Done::Pulled(deliveries, epoch)),
             Event::Refused { refusal, .. } => {
                 tracing::warn!(%refusal, "failed to take messages for endpoints");
                 sleep(PAUSE).await;
-                Ok(Vec::new())
+                Ok(Done::Pulled(Vec::new(), 0))
             }
             _ => Err(Lost),
         }

@@ -16,6 +16,7 @@ use session::{
     ExchangeOptions, MoveState, MoveTask, QueueAttributes, QueueId, Secret, Source, StreamId,
     SubscriptionOptions, Will,
 };
+use smallvec::SmallVec;
 
 use crate::{
     change::{Bound, ClientNo, Published, QueueDeclared},
@@ -31,6 +32,7 @@ pub(crate) struct Queue {
     pub(crate) declared: QueueDeclared,
     /// Above every number that a stored entry has had.
     pub(crate) next: u64,
+    pub(crate) firsts: Firsts,
     pub(crate) entries: Entries,
     pub(crate) dedup: Dedup,
     pub(crate) attempts: Attempts,
@@ -53,6 +55,39 @@ impl Queue {
     /// Whether entries must keep the dedup ids of five minutes.
     pub(crate) fn deduplicates(&self) -> bool {
         self.attributes().deduplicate || self.attributes().fifo.is_some()
+    }
+}
+
+/// From which number on a queue's stored entries got theirs in which epoch, in the order of both: the numbers of what lived
+/// in memory only are given again in the next. Below the first of them: in an epoch of before.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Firsts(SmallVec<[(u64, u64); 1]>);
+
+impl Firsts {
+    /// An entry is stored in that epoch. `next` is above every number stored before, `lowest` finds the first that lives.
+    pub(crate) fn note(&mut self, epoch: u64, next: u64, lowest: impl FnOnce() -> u64) {
+        if self.0.last().is_some_and(|(known, _)| *known >= epoch) {
+            return;
+        }
+        self.0.push((epoch, next));
+        let lowest = lowest();
+        // Of what is below the lowest nobody asks.
+        let needed = self.0.partition_point(|(_, first)| *first <= lowest);
+        self.0.drain(..needed.saturating_sub(1));
+    }
+
+    /// In which epoch a stored entry got its number.
+    pub(crate) fn epoch_of(&self, qseq: u64) -> u64 {
+        let later = self.0.partition_point(|(_, first)| *first <= qseq);
+        later.checked_sub(1).map_or(0, |at| self.0[at].0)
+    }
+
+    pub(crate) fn list(&self) -> Vec<(u64, u64)> {
+        self.0.to_vec()
+    }
+
+    pub(crate) fn from_list(list: Vec<(u64, u64)>) -> Self {
+        Self(list.into())
     }
 }
 

@@ -273,6 +273,8 @@ pub enum Effect {
         token: Token,
         /// What was taken.
         deliveries: Vec<(PendingDelivery, Content)>,
+        /// In which epoch.
+        epoch: u64,
         /// Messages still available.
         remaining: u64,
     },

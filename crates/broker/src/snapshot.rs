@@ -22,7 +22,9 @@ use session::{ClientExpiry, ExchangeOptions, QueueId, Secret, SubscriptionOption
 use crate::{
     Broker, Config, Counters,
     change::{Bound, ClientNo, ClientSubscribed, QueueDeclared},
-    durable::{Attempts, Client, ClientSource, Dedup, Durable, Large, Prepared, Queue, Retained},
+    durable::{
+        Attempts, Client, ClientSource, Dedup, Durable, Firsts, Large, Prepared, Queue, Retained,
+    },
     queue::Entries,
     record::{
         get_published, put_published,
@@ -98,6 +100,10 @@ fn put_queue(queue: &Queue, out: &mut Vec<u8>) {
     put_field(out, 2, |out| queue.next.put(out));
     put_field(out, 3, |out| queue.entries.put(out));
     put_field(out, 5, |out| queue.dedup.list().put(out));
+    let firsts = queue.firsts.list();
+    if !firsts.is_empty() {
+        put_field(out, 7, |out| firsts.put(out));
+    }
     let attempts = queue.attempts.list();
     if !attempts.is_empty() {
         put_field(out, 6, |out| attempts.put(out));
@@ -114,6 +120,7 @@ fn read_queue(reader: &mut Reader) -> Result<Queue, DecodeError> {
             3 => queue.entries = Entries::read(part)?,
             5 => queue.dedup = Dedup::from_list(Wire::read(part)?),
             6 => queue.attempts = Attempts::from_list(Wire::read(part)?),
+            7 => queue.firsts = Firsts::from_list(Wire::read(part)?),
             _ => {}
         }
         Ok(())

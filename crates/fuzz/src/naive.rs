@@ -217,6 +217,7 @@ impl Core {
                     deliveries: (0..pulled)
                         .map(|_| self.message(ConsumerId(0), how))
                         .collect(),
+                    epoch: 1,
                     remaining: 7,
                 }
             }

@@ -48,6 +48,7 @@ pub(crate) enum Item {
     Pulled {
         token: Token,
         deliveries: Vec<(PendingDelivery, Content)>,
+        epoch: u64,
         remaining: u64,
         /// Dropped with the item.
         _held: Option<Arc<Held>>,
@@ -155,6 +156,7 @@ impl Item {
             Self::Pulled {
                 token,
                 deliveries,
+                epoch,
                 remaining,
                 _held: _,
             } => {
@@ -166,6 +168,7 @@ impl Item {
                     Event::Pulled {
                         token,
                         deliveries,
+                        epoch,
                         remaining,
                     },
                     0,

@@ -607,6 +607,7 @@ impl Core {
                 wait,
                 token,
                 deliveries,
+                epoch,
                 remaining,
             } => {
                 let wait = step.wait(wait);
@@ -618,6 +619,7 @@ impl Core {
                     Item::Pulled {
                         token,
                         deliveries,
+                        epoch,
                         remaining,
                         _held: step.held.clone(),
                     },

@@ -336,6 +336,8 @@ pub struct Receipt {
     pub qseq: u64,
     /// Which receive it was: [`crate::Delivery::count`].
     pub count: u32,
+    /// In which epoch. What lived in memory only then is forgotten, and its number may be another message's.
+    pub epoch: u64,
 }
 
 /// What the shower of a receipt wants.

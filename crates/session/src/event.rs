@@ -331,6 +331,8 @@ pub enum Event {
         token: Token,
         /// The messages, `consumer` without meaning.
         deliveries: Vec<Delivery>,
+        /// The epoch, for receipts: [`crate::Receipt::epoch`].
+        epoch: u64,
         /// Messages still available.
         remaining: u64,
     },

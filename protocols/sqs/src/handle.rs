@@ -1,7 +1,7 @@
 //! Receipt handles: what names one receive of one message, sealed with the store's secret (RULES 6).
 //!
 //! ```text
-//! version:u8 queue:u64 qseq:u64 count:u32 received:u64 nonce:8     big-endian, then the seal
+//! version:u8 queue:u64 qseq:u64 count:u32 received:u64 epoch:u64 nonce:8     big-endian, then the seal
 //! ```
 //! The seal covers the virtual host and the queue's name too, so a handle is good at its own queue only, and one that opens
 //! needs no look at the queue.
@@ -10,8 +10,8 @@ use aws::{Call, seal};
 use message::Timestamp;
 use session::{QueueId, Receipt};
 
-const VERSION: u8 = 1;
-const LEN: usize = 1 + 8 + 8 + 4 + 8 + 8;
+const VERSION: u8 = 2;
+const LEN: usize = 1 + 8 + 8 + 4 + 8 + 8 + 8;
 
 /// What a handle says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,7 @@ impl Handle {
         content.extend_from_slice(&self.receipt.qseq.to_be_bytes());
         content.extend_from_slice(&self.receipt.count.to_be_bytes());
         content.extend_from_slice(&self.received.0.to_be_bytes());
+        content.extend_from_slice(&self.receipt.epoch.to_be_bytes());
         content.extend_from_slice(&call.random[..8]);
         seal::seal(&call.secret, &purpose(call, queue), &content)
     }
@@ -53,6 +54,7 @@ impl Handle {
                 queue: QueueId(long(1)),
                 qseq: long(9),
                 count: u32::from_be_bytes(content[17..21].try_into().expect("four bytes")),
+                epoch: long(29),
             },
             received: Timestamp(long(21)),
         })

@@ -219,8 +219,10 @@ struct Shower {
 
 impl Shower {
     fn answer(&self, pulled: &Event, now: Timestamp) -> Flow<Answer> {
-        let deliveries = match pulled {
-            Event::Pulled { deliveries, .. } => deliveries,
+        let (deliveries, epoch) = match pulled {
+            Event::Pulled {
+                deliveries, epoch, ..
+            } => (deliveries, *epoch),
             Event::Refused { refusal, .. } if refusal.kind == RefusalKind::QuotaExceeded => {
                 // A FIFO queue with so many in flight gives nothing, and no error.
                 if self.fifo {
@@ -236,6 +238,7 @@ impl Shower {
             fifo: self.fifo,
             wanted: &self.wanted,
             showing: self.showing,
+            epoch,
             now,
         };
         let messages: Vec<Value> = deliveries.iter().map(|it| view.message(it)).collect();
@@ -253,6 +256,7 @@ struct View<'a> {
     fifo: bool,
     wanted: &'a Wanted,
     showing: Showing,
+    epoch: u64,
     now: Timestamp,
 }
 
@@ -295,6 +299,7 @@ impl View<'_> {
                 queue,
                 qseq,
                 count: delivery.count,
+                epoch: self.epoch,
             },
             received: self.now,
         };

@@ -245,10 +245,13 @@ impl Broker {
             if source.extra {
                 flags |= flag::EXTRA;
             }
+            let epoch = self.durable.epoch;
             let queue = self.queue_mut(target.queue).expect("seen above");
             if let Some((dedup, seen)) = &dedup {
                 queue.dedup.add(dedup, *seen, keep_ms);
             }
+            let lowest = || queue.entries.next(0).unwrap_or(target.qseq);
+            queue.firsts.note(epoch, queue.next, lowest);
             queue.next = queue.next.max(target.qseq + 1);
             queue.entries.insert(
                 target.qseq,

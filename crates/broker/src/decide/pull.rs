@@ -60,7 +60,7 @@ impl Broker {
         };
         if let Some(taken) = self.take_again(id, &waiting, draft) {
             self.note_use(id, draft);
-            return answer(&waiting, taken, draft);
+            return answer(&waiting, taken, self.durable.epoch, draft);
         }
         if self.is_out_full(id, &waiting) {
             let full = refusal(
@@ -96,7 +96,7 @@ impl Broker {
                 pull: Box::new(waiting),
             });
         }
-        answer(&waiting, taken, draft);
+        answer(&waiting, taken, self.durable.epoch, draft);
     }
 
     pub(super) fn decide_cancel_pull(&self, from: SessionId, token: Token, draft: &mut Draft<'_>) {
@@ -125,7 +125,7 @@ impl Broker {
             wait: Wait::Durable,
             remaining: 0,
         };
-        answer(waiting, nothing, draft);
+        answer(waiting, nothing, self.durable.epoch, draft);
     }
 
     /// Serves the pull that has waited longest in a queue. Whether it could be.
@@ -144,7 +144,7 @@ impl Broker {
             session: waiting.session,
             token: waiting.token,
         });
-        answer(waiting, taken, draft);
+        answer(waiting, taken, self.durable.epoch, draft);
         true
     }
 
@@ -341,13 +341,14 @@ impl Broker {
     }
 }
 
-fn answer(waiting: &Waiting, taken: Taken, draft: &mut Draft<'_>) {
+fn answer(waiting: &Waiting, taken: Taken, epoch: u64, draft: &mut Draft<'_>) {
     draft.effect(Effect::Pulled {
         to: waiting.session,
         lane: OutLane::Reply(waiting.lane),
         wait: taken.wait,
         token: waiting.token,
         deliveries: taken.deliveries,
+        epoch,
         remaining: taken.remaining,
     });
 }

@@ -17,7 +17,16 @@ impl Broker {
         // Rights are those of the connection's own virtual host: a queue elsewhere is not there for it.
         let queue = self.queue(id).filter(|queue| queue.declared.vhost == vhost);
         let fifo = queue.is_some_and(|queue| queue.attributes().fifo.is_some());
-        let found = queue.and_then(|queue| Some((queue, self.entry(id, qseq)?)));
+        let found = queue.and_then(|queue| {
+            let view = self.entry(id, qseq)?;
+            // Numbers of what lived in memory only are given again: this may be another message.
+            let same = if view.soft {
+                it.receipt.epoch == self.durable.epoch
+            } else {
+                it.receipt.epoch >= queue.firsts.epoch_of(qseq)
+            };
+            same.then_some((queue, view))
+        });
         let Some((queue, view)) = found else {
             // A message that is gone was deleted already, which is what was asked for.
             if it.to == ReceiptUse::Delete && !fifo {

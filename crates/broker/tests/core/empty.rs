@@ -2,8 +2,8 @@
 
 use broker::{Broker, Config, Decision};
 use session::{
-    ClientExpiry, Command, Declare, Event, Lane, Lease, QueueAttributes, Receipt, ReceiptUse,
-    RefusalKind, SessionId, SubscriptionOptions, Token, UseReceipt,
+    ClientExpiry, Command, Declare, Event, Lane, Lease, QueueAttributes, ReceiptUse, RefusalKind,
+    SessionId, SubscriptionOptions, Token, UseReceipt,
 };
 
 use crate::rig::{Rig, body, to_queue, to_topic};
@@ -143,15 +143,10 @@ fn a_deleted_queue_is_gone_at_once_and_its_messages_after_a_crash_too() {
     let left = rig.broker.counters().messages_ready;
     assert!(left > 10, "{left}");
     // Its receipts mean nothing any more, and another queue may have its name.
-    let id = leased[0].id.expect("leased");
     let it = UseReceipt {
         token: Token(800),
         lane: Lane(0),
-        receipt: Receipt {
-            queue: id.queue,
-            qseq: id.qseq,
-            count: 1,
-        },
+        receipt: rig.receipt(&leased[0]),
         to: ReceiptUse::Visibility { ms: 5 },
     };
     only(&mut rig, |broker, cx, out| {

@@ -1,5 +1,7 @@
 //! Pulls with leases in ms and receipts: what SQS promises, against a naive queue in virtual time, across restarts.
 
+use broker::{Broker, Config};
+use message::Message;
 use proptest::prelude::*;
 use session::{
     Command, Event, Fifo, Lane, Lease, Pull, QueueAttributes, Receipt, ReceiptUse, RefusalKind,
@@ -33,15 +35,7 @@ pub(crate) fn answer(rig: &Rig, of: SessionId, to: Token) -> Option<Vec<(String,
             } if *token == to => Some(
                 deliveries
                     .iter()
-                    .map(|delivery| {
-                        let id = delivery.id.expect("leased");
-                        let receipt = Receipt {
-                            queue: id.queue,
-                            qseq: id.qseq,
-                            count: delivery.count,
-                        };
-                        (body(delivery), receipt)
-                    })
+                    .map(|delivery| (body(delivery), rig.receipt(delivery)))
                     .collect(),
             ),
             _ => None,
@@ -251,6 +245,65 @@ fn rules_6_a_receipt_names_one_receive() {
         Err(RefusalKind::UnknownDelivery)
     );
     rig.check_replay();
+}
+
+#[test]
+fn rules_6_a_receipt_of_before_a_restart_names_no_other_message() {
+    let later = ReceiptUse::Visibility { ms: 500 };
+    for fifo in [false, true] {
+        let mut rig = Rig::new();
+        let a = rig.attach(1);
+        let fifo = fifo.then_some(Fifo {
+            dedup_by_content: false,
+            dedup_per_group: false,
+        });
+        let attributes = QueueAttributes {
+            fifo,
+            ..QueueAttributes::default()
+        };
+        rig.durable_queue(a, "q", attributes);
+        rig.send(a, "q", "kept");
+        let kept = receive(&mut rig, a, 1, 10_000)[0].1;
+        rig.restart();
+        let a = rig.attach(2);
+        // Neither durable nor confirmed: it lives in memory only, and its number is given again.
+        rig.publish_unconfirmed(a, in_group(to_queue("q", "lost")));
+        let lost = receive(&mut rig, a, 1, 10_000)[0].1;
+        assert_eq!(used(&mut rig, a, lost, later), Ok(1));
+        rig.restart();
+        let a = rig.attach(3);
+        for durable in [false, true] {
+            let mut message = in_group(to_queue("q", "another"));
+            message.durable = durable;
+            rig.publish_unconfirmed(a, message);
+            let another = receive(&mut rig, a, 1, 10_000)[0].1;
+            assert_eq!(another.qseq, lost.qseq);
+            for old in [lost, Receipt { epoch: 0, ..lost }] {
+                let gone = Err(RefusalKind::UnknownDelivery);
+                let deleted = if fifo.is_some() { gone } else { Ok(0) };
+                assert_eq!(used(&mut rig, a, old, ReceiptUse::Delete), deleted);
+                assert_eq!(used(&mut rig, a, old, later), gone);
+            }
+            assert_eq!(used(&mut rig, a, another, later), Ok(1));
+            if !durable {
+                assert_eq!(used(&mut rig, a, another, ReceiptUse::Delete), Ok(1));
+                rig.restart();
+                rig.attach(a.0);
+            }
+        }
+        // What existed durably then is what the receipt named: also when the core comes out of a snapshot.
+        let from_snapshot = Broker::decode_snapshot(Config::default(), &mut &rig.snapshot()[..]);
+        rig.restart_as(from_snapshot.expect("a snapshot"));
+        let a = rig.attach(4);
+        assert_eq!(used(&mut rig, a, kept, later), Ok(1));
+        assert_eq!(used(&mut rig, a, kept, ReceiptUse::Delete), Ok(1));
+        rig.check_replay();
+    }
+}
+
+fn in_group(mut message: Message) -> Message {
+    message.fields_mut().group = Some("another than that of who sends".into());
+    message
 }
 
 fn taken(rig: &mut Rig, by: SessionId, queue: &'static str, lease: Lease) -> usize {

@@ -70,12 +70,7 @@ fn doors_15_a_pull_stops_before_its_bytes_are_exceeded_but_gets_one_message_at_l
             };
             let taken = take(&mut rig, a, limited);
             for delivery in &taken {
-                let id = delivery.id.expect("leased");
-                let receipt = session::Receipt {
-                    queue: id.queue,
-                    qseq: id.qseq,
-                    count: delivery.count,
-                };
+                let receipt = rig.receipt(delivery);
                 assert_eq!(used(&mut rig, a, receipt, ReceiptUse::Delete), Ok(1));
             }
             got.push(texts(&taken));
@@ -132,12 +127,7 @@ fn an_attempt_that_is_made_again_gets_the_same_receives_under_a_new_lease() {
     let none = pull(&mut rig, 10, 1000, 0);
     assert!(take(&mut rig, b, none).is_empty(), "the lease was renewed");
     // Its receipts are those of the first time.
-    let id = got[0].id.expect("leased");
-    let receipt = session::Receipt {
-        queue: id.queue,
-        qseq: id.qseq,
-        count: got[0].count,
-    };
+    let receipt = rig.receipt(&got[0]);
     assert_eq!(used(&mut rig, b, receipt, ReceiptUse::Delete), Ok(1));
     // What it got is not what it was: the attempt is a new one.
     let same = attempt(&mut rig, "one", 2, 1000);
@@ -171,12 +161,7 @@ fn an_attempt_is_over_when_its_messages_change_or_after_five_minutes() {
     rig.tick(2 * FIVE_MINUTES);
     let fresh = attempt(&mut rig, "y", 1, 1000);
     let got = take(&mut rig, a, fresh);
-    let id = got[0].id.expect("leased");
-    let receipt = session::Receipt {
-        queue: id.queue,
-        qseq: id.qseq,
-        count: got[0].count,
-    };
+    let receipt = rig.receipt(&got[0]);
     assert_eq!(used(&mut rig, a, receipt, later), Ok(1));
     let same = attempt(&mut rig, "y", 1, 1000);
     assert!(take(&mut rig, a, same).is_empty(), "its time was moved");

@@ -37,6 +37,7 @@ pub(crate) struct Rig {
     /// How many timers a slice of a tick takes; between slices messages are handed out.
     pub(crate) tick_slice: usize,
     pub(crate) records_of_last: usize,
+    epoch: u64,
     next_record: u64,
     token: u64,
     random: u64,
@@ -61,6 +62,7 @@ impl Rig {
             parts_over: usize::MAX,
             tick_slice: 5,
             records_of_last: 0,
+            epoch: 1,
             next_record: 1,
             token: 0,
             random: 1,
@@ -198,6 +200,7 @@ impl Rig {
                 wait,
                 token,
                 deliveries,
+                epoch,
                 remaining,
             } => {
                 let deliveries = deliveries
@@ -211,6 +214,7 @@ impl Rig {
                     Event::Pulled {
                         token,
                         deliveries,
+                        epoch,
                         remaining,
                     },
                 );
@@ -365,7 +369,9 @@ impl Rig {
         self.broker
             .for_each_stored(|id| *refs.entry(id).or_default() += 1);
         self.refs = refs;
-        self.run(|broker, cx, out| broker.decide_epoch(2, cx, out));
+        self.epoch += 1;
+        let epoch = self.epoch;
+        self.run(|broker, cx, out| broker.decide_epoch(epoch, cx, out));
     }
 
     pub(crate) fn tick(&mut self, ms: u64) {
@@ -635,6 +641,17 @@ impl Rig {
         };
         let event = self.subscribe(from, subscribe);
         assert!(matches!(event, Event::Subscribed { .. }), "{event:?}");
+    }
+
+    /// The receipt of a delivery that was pulled in this epoch.
+    pub(crate) fn receipt(&self, delivery: &Delivery) -> Receipt {
+        let id = delivery.id.expect("leased");
+        Receipt {
+            queue: id.queue,
+            qseq: id.qseq,
+            count: delivery.count,
+            epoch: self.epoch,
+        }
     }
 
     pub(crate) fn last_event(&self, of: SessionId) -> Event {

@@ -400,6 +400,7 @@ fn told(event: &Event) -> String {
         Event::Pulled {
             token,
             deliveries,
+            epoch: _,
             remaining,
         } => {
             let shown = |delivery: &session::Delivery| {

@@ -377,6 +377,7 @@ impl Node {
                 wait,
                 token,
                 deliveries,
+                epoch,
                 remaining,
             } => {
                 let deliveries = deliveries
@@ -386,6 +387,7 @@ impl Node {
                 let event = Event::Pulled {
                     token,
                     deliveries,
+                    epoch,
                     remaining,
                 };
                 self.hear(to, lane, wait, event);

@@ -228,6 +228,7 @@ impl Stage {
                 Event::Pulled {
                     token,
                     deliveries,
+                    epoch: 1,
                     remaining: 7,
                 }
             }

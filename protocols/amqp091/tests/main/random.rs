@@ -260,6 +260,7 @@ impl Core {
                 Event::Pulled {
                     token,
                     deliveries: vec![delivery],
+                    epoch: 1,
                     remaining: 0,
                 }
             }

@@ -38,7 +38,8 @@ fn used(dialogue: &mut Dialogue, event: Event) -> ReceiptUse {
             Receipt {
                 queue: QueueId(5),
                 qseq: 8,
-                count: 2
+                count: 2,
+                epoch: 4,
             }
         );
         to = Some(it.to);

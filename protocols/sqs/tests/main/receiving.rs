@@ -43,6 +43,7 @@ pub(crate) fn pulled(deliveries: Vec<Delivery>) -> Event {
     Event::Pulled {
         token: TOKEN,
         deliveries,
+        epoch: 4,
         remaining: 0,
     }
 }
