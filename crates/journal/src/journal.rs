@@ -207,11 +207,16 @@ impl Journal {
         self.shared().check_space();
     }
 
-    /// Whether so much was written since the last snapshot that one should be made.
+    /// Whether a snapshot should be made: so much was written since the last one, or the older of the two that are kept is so
+    /// far behind that it holds up the space of as much as two should be apart.
     #[must_use]
     pub fn snapshot_due(&self) -> bool {
         let shared = self.shared();
-        shared.snapshot_bytes.load(Ordering::Relaxed) >= shared.config.snapshot_every_bytes
+        let every = shared.config.snapshot_every_bytes;
+        if shared.snapshot_bytes.load(Ordering::Relaxed) >= every {
+            return true;
+        }
+        shared.has_staged() && shared.held_up() >= every.saturating_mul(2)
     }
 
     /// Writes a snapshot of the state behind batch `at`, durably. The two newest snapshots are kept.
@@ -331,7 +336,19 @@ impl Journal {
             return;
         }
         self.apply_evacuations();
-        for segment in shared.table.dead(shared.pinned_floor()) {
+        let dead = shared.table.dead(shared.pinned_floor());
+        // In this order: whatever let them go was staged before.
+        let (newest, committed) = (self.newest(), self.committed());
+        for segment in dead {
+            let since = match segment.dead_at.load(Ordering::Acquire) {
+                0 => newest,
+                since => since,
+            };
+            if since > committed {
+                // Should power fail, what let it go has not happened.
+                segment.dead_at.store(since, Ordering::Release);
+                continue;
+            }
             segment.gone.store(true, Ordering::Release);
             // The table and the list of the dead hold it; whoever else does is reading.
             if Arc::strong_count(&segment) > 2 {

@@ -381,6 +381,7 @@ pub(crate) fn share(
         spares: Spares::new(2),
         counters: Counters::default(),
         snapshot_bytes: AtomicU64::new(0),
+        replayed: Mutex::default(),
         snapshots: Mutex::default(),
         pins: Mutex::default(),
         evacuations: Mutex::default(),

@@ -52,7 +52,15 @@ impl Replay {
     }
 
     pub(crate) fn live(shared: &Arc<Shared>) -> Result<Self, ReadError> {
-        Ok(Self::new(shared, snapshot::newest(shared)?, false))
+        let newest = snapshot::newest(shared)?;
+        // In this order: what is committed in between counts as not covered.
+        let bytes = shared.snapshot_bytes.load(Ordering::Relaxed);
+        let replay = Self::new(shared, newest, false);
+        *shared
+            .replayed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = (replay.upto, bytes);
+        Ok(replay)
     }
 
     /// The snapshot to begin with, if there is one. To be read before [`Replay::for_each`].

@@ -161,6 +161,8 @@ pub(crate) struct Segment {
     index: RwLock<Option<Arc<Vec<Place>>>>,
     /// References to records that were first written here, wherever they lie.
     pub(crate) named: AtomicI64,
+    /// The newest batch when its last reference was seen to be gone, or 0: what let it go must be committed before the file goes.
+    pub(crate) dead_at: AtomicU64,
     /// Where the survivors went, by the id of their first place.
     pub(crate) forwards: RwLock<BTreeMap<u64, u64>>,
     /// All survivors were moved away.
@@ -188,6 +190,7 @@ impl Segment {
             sealed: AtomicBool::new(false),
             index: RwLock::new(None),
             named: AtomicI64::new(0),
+            dead_at: AtomicU64::new(0),
             forwards: RwLock::new(BTreeMap::new()),
             evacuated: AtomicBool::new(false),
             gone: AtomicBool::new(false),

@@ -67,6 +67,9 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     /// Bytes written since the last snapshot.
     pub(crate) snapshot_bytes: AtomicU64,
+    /// Up to which batch the last replay read, and how many of `snapshot_bytes` that covers: more is written while a
+    /// snapshot is made.
+    pub(crate) replayed: Mutex<(u64, u64)>,
     /// Snapshots on disk, oldest first.
     pub(crate) snapshots: Mutex<Vec<Kept>>,
     /// Sequences behind which replays read: nothing above the least of them is reclaimed.
@@ -233,6 +236,29 @@ impl Shared {
     /// Whether a record was staged since the start: then the references of the restored state were counted.
     pub(crate) fn has_staged(&self) -> bool {
         self.newest.load(Ordering::Acquire) > self.opened_at.load(Ordering::Acquire)
+    }
+
+    /// Bytes of segments of which little or nothing is referenced, and that only the older snapshot needs.
+    pub(crate) fn held_up(&self) -> u64 {
+        let (floor, newest) = {
+            let kept = self
+                .snapshots
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let [oldest, .., newest] = kept.as_slice() else {
+                return 0;
+            };
+            (oldest.seq, newest.seq)
+        };
+        let sparse = |(segment, live): &(Arc<Segment>, i64)| {
+            let live = u64::try_from(*live).unwrap_or(0);
+            segment.sealed.load(Ordering::Acquire)
+                && !segment.gone.load(Ordering::Acquire)
+                && (floor + 1..=newest).contains(&segment.last_seq())
+                && live * 100 < segment.records() * self.config.sparse_percent
+        };
+        let found = self.table.live().into_iter().filter(sparse);
+        found.map(|(segment, _)| segment.header.len).sum()
     }
 
     /// Behind this batch nothing may be reclaimed: the oldest snapshot, or what a replay has yet to read.

@@ -38,6 +38,11 @@ pub(crate) fn path_of(paths: &Paths, kept: &Kept) -> PathBuf {
         .join(format!("{}-{}", kept.seq, hex(&kept.writer)))
 }
 
+/// Whose name a second copy of a snapshot bears: nobody else's.
+fn second_copy(writer: Uuid) -> Uuid {
+    writer.map(|byte| !byte)
+}
+
 /// Snapshots on disk by name, oldest first.
 pub(crate) fn list(vfs: &dyn Vfs, paths: &Paths) -> io::Result<Vec<Kept>> {
     let mut found: Vec<Kept> = vfs
@@ -192,16 +197,38 @@ pub(crate) fn write_at(
     content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), SnapshotError> {
     let at = position.seq;
-    let kept = Kept {
+    let mut kept = Kept {
         seq: at,
         writer: shared.writer,
     };
+    let known = |kept: &Kept| {
+        shared
+            .snapshots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(kept)
+    };
+    if known(&kept) {
+        // Nothing was written since: a second copy takes the place of the older snapshot, which holds up space.
+        kept.writer = second_copy(kept.writer);
+    }
     let path = path_of(&shared.paths, &kept);
     let temporary = shared
         .paths
         .snapshots()
         .join(format!("tmp-{at}-{}", hex(&shared.writer)));
-    let written_at = shared.snapshot_bytes.load(Ordering::Relaxed);
+    let covered = {
+        let (seq, bytes) = *shared
+            .replayed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let written = shared.snapshot_bytes.load(Ordering::Relaxed);
+        if seq == at {
+            bytes.min(written)
+        } else {
+            written
+        }
+    };
     let vfs = &*shared.vfs;
     let _ = vfs.unlink(&temporary);
     let written = write_file(shared, &temporary, position, content).and_then(|()| {
@@ -220,9 +247,7 @@ pub(crate) fn write_at(
         }
         return Err(SnapshotError::Io { path, source });
     }
-    shared
-        .snapshot_bytes
-        .fetch_sub(written_at, Ordering::Relaxed);
+    shared.snapshot_bytes.fetch_sub(covered, Ordering::Relaxed);
     let mut snapshots = shared
         .snapshots
         .lock()

@@ -113,6 +113,9 @@ impl Table {
         match found.filter(|segment| seq <= segment.last_seq()) {
             Some(segment) => {
                 segment.named.fetch_add(by, Ordering::AcqRel);
+                if by > 0 {
+                    segment.dead_at.store(0, Ordering::Release);
+                }
                 if by > 0 && segment.gone.load(Ordering::Acquire) && !segment.forwards_of(stored) {
                     self.dangling.fetch_add(1, Ordering::Relaxed);
                 }

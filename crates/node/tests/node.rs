@@ -251,6 +251,22 @@ fn what_was_confirmed_is_there_after_a_kill_in_order() {
     node.shutdown();
 }
 
+/// Bytes of the files in a directory.
+fn size_of(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).expect("readable");
+    entries
+        .filter_map(|entry| {
+            let entry = entry.expect("readable");
+            let meta = entry.metadata().ok()?;
+            Some(if meta.is_dir() {
+                size_of(&entry.path())
+            } else {
+                meta.len()
+            })
+        })
+        .sum()
+}
+
 /// Reads a shard from an offset on to its end: numbers in the bodies, and where it went on.
 fn read_on(user: &mut User, mut from: u64) -> (Vec<u64>, u64) {
     let mut numbers = Vec::new();
@@ -279,7 +295,7 @@ fn read_on(user: &mut User, mut from: u64) -> (Vec<u64>, u64) {
 }
 
 #[test]
-fn a_stream_is_read_from_the_disk_and_survives_a_restart() {
+fn a_stream_is_read_from_the_disk_gives_its_space_back_and_survives_a_restart() {
     const LEN: usize = 8 << 10;
     let dir = directory("stream");
     let mut config = small(&dir);
@@ -329,6 +345,11 @@ fn a_stream_is_read_from_the_disk_and_survives_a_restart() {
         (0..3000).collect::<Vec<_>>(),
         "nothing is lost to who keeps up"
     );
+    let until = Instant::now() + HANGS;
+    while size_of(&dir) > 16 << 20 {
+        assert!(Instant::now() < until, "the space of 24 MiB is kept for 4");
+        thread::park_timeout(Duration::from_millis(50));
+    }
     let (kept, _) = read_on(&mut slow, 0);
     assert_eq!(kept.last(), Some(&2999));
     assert!(kept.len() > 500 && kept.len() * LEN <= 4 << 20);

@@ -3,7 +3,7 @@
 use journal::vfs::{MemVfs, Vfs};
 use journal::{ReadError, Space, Step};
 
-use crate::history::{Model, config, dir, live_ids, payload, start, start_with};
+use crate::history::{Model, Running, config, dir, live_ids, payload, start, start_with};
 
 #[test]
 fn rules_20_a_survivor_moves_and_keeps_its_id_for_ever() {
@@ -319,7 +319,7 @@ fn whoever_waits_is_woken_once_by_commit_or_failure_and_at_once_if_nothing_is_pe
     let woken = || count.0.swap(0, std::sync::atomic::Ordering::SeqCst);
     running.journal.stage().on_commit(waker.clone());
     assert_eq!(woken(), 1, "nothing is pending");
-    let stage_one = |running: &crate::history::Running, first: bool| {
+    let stage_one = |running: &Running, first: bool| {
         let mut stage = running.journal.stage();
         // Before or after the push: it is the end of the guard that counts.
         if first {
@@ -536,7 +536,7 @@ fn a_replay_keeps_what_it_has_yet_to_read() {
         running.delete(&mut model, 0);
         running.step_all();
     }
-    let freed = |running: &crate::history::Running| {
+    let freed = |running: &Running| {
         running.journal.reclaim();
         running.journal.stats().recycled + running.journal.stats().unlinked
     };
@@ -545,4 +545,103 @@ fn a_replay_keeps_what_it_has_yet_to_read() {
     assert_eq!(freed(&running), 0);
     assert_eq!(live_ids(replay), []);
     assert!(freed(&running) > 0);
+}
+
+#[test]
+fn what_only_the_older_snapshot_needs_is_given_back() {
+    let vfs = MemVfs::new(true);
+    let mut model = Model::default();
+    let mut running = start(&vfs, 1).expect("opens");
+    let mut turn = |running: &mut Running, n| {
+        running.put(&mut model, payload(n, 3000));
+        running.delete(&mut model, 0);
+        running.step_all();
+    };
+    turn(&mut running, 0);
+    running.snapshot();
+    for n in 1..200 {
+        turn(&mut running, n);
+    }
+    running.snapshot();
+    running.journal.reclaim();
+    let held_up = running.journal.stats().segment_bytes;
+    assert!(
+        held_up > 8 * config().segment_len,
+        "the older one needs them"
+    );
+    assert!(
+        running.journal.snapshot_due(),
+        "though nothing was written since"
+    );
+    running.snapshot();
+    assert!(!running.journal.snapshot_due());
+    running.journal.reclaim();
+    let left = running.journal.stats().segment_bytes;
+    assert!(left <= 2 * config().segment_len, "{left} bytes are kept");
+    // Either copy is enough.
+    let names = vfs.list(&dir().join("snap")).expect("listed");
+    assert_eq!(names.len(), 2);
+    running.journal.shutdown();
+    for name in names {
+        let image = vfs.image(vfs.ops_len(), journal::vfs::Cut::All, false);
+        image.unlink(&dir().join("snap").join(name)).expect("gone");
+        start(&image, 2).expect("opens").check(&model);
+    }
+}
+
+#[test]
+fn what_is_written_while_a_snapshot_is_made_is_not_covered_by_it() {
+    let vfs = MemVfs::new(false);
+    let mut model = Model::default();
+    let mut running = start(&vfs, 1).expect("opens");
+    for n in 0..40 {
+        running.put(&mut model, payload(n, 3000));
+    }
+    running.step_all();
+    let replay = running.journal.replay().expect("readable");
+    let at = replay.last_batch();
+    for n in 40..80 {
+        running.put(&mut model, payload(n, 3000));
+    }
+    running.step_all();
+    let live = live_ids(replay);
+    running
+        .journal
+        .write_snapshot(at, |out| {
+            live.iter()
+                .try_for_each(|id| out.write_all(&id.0.to_le_bytes()))
+        })
+        .expect("written");
+    assert!(running.journal.snapshot_due(), "for what came since");
+    running.snapshot();
+    assert!(!running.journal.snapshot_due());
+}
+
+#[test]
+fn a_segment_is_kept_until_what_let_its_last_record_go_is_committed() {
+    let vfs = MemVfs::new(false);
+    let mut model = Model::default();
+    let mut running = start(&vfs, 1).expect("opens");
+    for n in 0..60 {
+        running.put(&mut model, payload(n, 3000));
+        running.step_all();
+        if running.live.len() > 1 {
+            running.delete(&mut model, 1);
+        }
+    }
+    running.snapshot();
+    running.snapshot();
+    running.journal.reclaim();
+    let before = running.journal.stats().segments;
+    running.delete(&mut model, 0);
+    running.journal.reclaim();
+    running.journal.reclaim();
+    assert_eq!(
+        running.journal.stats().segments,
+        before,
+        "the deletion may still be undone by a crash"
+    );
+    running.step_all();
+    running.journal.reclaim();
+    assert_eq!(running.journal.stats().segments, before - 1);
 }
