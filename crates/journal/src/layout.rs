@@ -8,6 +8,7 @@
 //! standby/<node>             two slots of 4 KiB, alternating (StandbySlot)                 written by that standby only
 //! seg/<e>-<n>-<salt>         segments (segment.rs)
 //! snap/<seq>-<writer>        snapshots (snapshot.rs)
+//! streams/<e>-<n>-<writer>   stream files (stream_file.rs)
 //! reserve-<writer>           zeros, given up when the disk is full
 //! ```
 //! Each of the small files is one block whose last field is an XXH3-64 over the rest of what is used of it.
@@ -71,6 +72,9 @@ impl Paths {
     }
     pub(crate) fn standby(&self, node: &Uuid) -> PathBuf {
         self.standbys().join(hex(node))
+    }
+    pub(crate) fn streams(&self) -> PathBuf {
+        self.root.join("streams")
     }
     pub(crate) fn segments(&self) -> PathBuf {
         self.root.join("seg")

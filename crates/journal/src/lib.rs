@@ -23,6 +23,7 @@
 //! | file | what |
 //! |---|---|
 //! | `batch.rs`, `segment.rs`, `layout.rs`, `snapshot.rs` | the bytes on disk, drawn in each |
+//! | `stream_file.rs` | records of streams, copied out of the journal |
 //! | `id.rs` | what a stored id is made of |
 //! | `stage.rs`, `engine.rs`, `threads.rs` | staging, the commit step, the two threads |
 //! | `lease.rs` | whether the holder of an epoch lives; standbys that are near |
@@ -63,6 +64,7 @@ mod snapshot;
 mod spares;
 mod stage;
 mod standby;
+mod stream_file;
 mod survey;
 mod table;
 mod threads;
@@ -83,4 +85,5 @@ pub use segment::SegmentId;
 pub use snapshot::SnapshotSource;
 pub use stage::Stage;
 pub use standby::{Holder, Polled, Standby, Taken};
+pub use stream_file::{FiledRecord, StreamFile, StreamFileCursor, StreamFileId, StreamFileWriter};
 pub use vfs::{MemVfs, RealVfs, Vfs};

@@ -193,7 +193,9 @@ pub fn open_stepped(
 }
 
 /// Names that a journal directory may hold before its FORMAT is there.
-const EARLY: [&str; 6] = ["epochs", "fence", "lease", "standby", "seg", "snap"];
+const EARLY: [&str; 7] = [
+    "epochs", "fence", "lease", "standby", "seg", "snap", "streams",
+];
 
 /// A FORMAT file that has not got its name yet, and by whom.
 const FORMAT_TMP: &str = "FORMAT.tmp-";

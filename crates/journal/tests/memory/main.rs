@@ -7,3 +7,4 @@ mod interleaved;
 mod recovery;
 mod space;
 mod standby;
+mod stream_files;
