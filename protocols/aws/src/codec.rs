@@ -1,9 +1,9 @@
 //! Inputs and outputs as bytes: one file per form.
 
-pub(crate) mod cbor;
-pub(crate) mod event_stream;
-pub(crate) mod json;
-pub(crate) mod query;
+pub mod cbor;
+pub mod event_stream;
+pub mod json;
+pub mod query;
 pub(crate) mod xml;
 
 /// How deep inputs may be nested.
@@ -17,7 +17,7 @@ use crate::Value;
 
 /// What is wrong with an input's bytes: a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Malformed(pub(crate) String);
+pub struct Malformed(pub(crate) String);
 
 impl Malformed {
     fn new(what: impl Into<String>) -> Self {

@@ -35,7 +35,7 @@
 
 mod attributes;
 pub mod body;
-mod codec;
+pub mod codec;
 pub mod digest;
 mod endpoint;
 mod error;

@@ -68,6 +68,40 @@ pub(super) fn seeds(target: &str) -> anyhow::Result<Vec<Vec<u8>>> {
             b"\x03\x03\x00\x00\x00\x00\x06\x10\x00\x00\x00\x01",
             b"\x04\x06\x00\x10\x00\x07\x00\x20\x00",
         ]),
+        "aws-json" => texts(&[
+            br#"{"Text":"a\u00fc","Blob":"AAE=","Int":-1,"Float":1.5e3,"Bool":true,"Time":1577934245.006}"#,
+            br#"{"List":[{"Int":1},null],"Map":{"k":{"Text":""}},"Below":{"Below":{}},"Flat":["a"],"x":[1,{"y":null}]}"#,
+        ]),
+        "aws-cbor" => texts(&[
+            b"\xa4\x64Text\x61a\x64Blob\x42\0\xff\x63Int\x20\x64Time\xc1\x1b\0\0\x01\x6f\x64\0\0\0",
+            b"\xbf\x61x\x9f\xa1\x61a\xf6\xf9\x3e\x00\xff\x64Text\x7f\x61a\x61b\xff\x64Time\xc1\xf9\x3e\x00\xff",
+            b"\xa2\x64List\x81\xa0\x63Map\xa1\x61k\xa1\x65Below\xa1\x65Float\xf9\x3c\x00",
+        ]),
+        "aws-query" => texts(&[
+            b"Action=X&Text=a%20b+c&Blob=AAE%3D&Int=5&Float=1.5&Bool=true&Time=2020-01-02T03:04:05Z",
+            b"List.member.1.Text=a&List.member.2.Int=1&Map.entry.1.key=k&Map.entry.1.value.Text=v&Below.Below.Int=1",
+            b"Element.1=a&Element.2=b&Entry.1.Name=n&Entry.1.Value=v&Flat=",
+        ]),
+        "aws-signature" => texts(&[
+            b"/?Action=ListQueues&Version=2012-11-05\nhost:broker\nx-amz-date:20200102T030405Z\nauthorization:AWS4-HMAC-SHA256 Credential=ID1/20200102/us-east-1/sqs/aws4_request, SignedHeaders=host;x-amz-date, Signature=00\n\nbody",
+            b"/?Action=Publish&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=ID1%2F20200102%2Fus-east-1%2Fsns%2Faws4_request&X-Amz-Date=20200102T030405Z&X-Amz-Expires=60&X-Amz-SignedHeaders=host&X-Amz-Signature=00\nhost:broker\n\n",
+            b"/a/../b?x=%41&y\nhost:broker\ndate:Thu, 02 Jan 2020 03:04:05 GMT\nx-amz-target:Kinesis_20131202.PutRecord\ncontent-type:application/x-amz-cbor-1.1\nauthorization:AWS4-HMAC-SHA256 Credential=ID1/20200102/us-east-1/kinesis/aws4_request, SignedHeaders=date;host, Signature=00\n\n\xa0",
+        ]),
+        "aws-events" => texts(&[b"{}\0:message-type\0event\0:event-type\0initial-response"]),
+        "policy" => texts(&[
+            b"{\"a\":[\"x\",1,true,null,{\"prefix\":\"p\"},{\"anything-but\":[\"y\"]}],\"b\":{\"c\":[{\"exists\":false}]}}\0{\"a\":\"px\",\"b\":{}}",
+            b"{\"$or\":[{\"n\":[{\"numeric\":[\">\",0,\"<=\",5.5]}]},{\"ip\":[{\"cidr\":\"10.0.0.0/8\"}]}]}\0{\"n\":3,\"ip\":\"10.1.2.3\"}",
+            b"{\"w\":[{\"wildcard\":\"a*b*\"},{\"suffix\":\"z\"},{\"equals-ignore-case\":\"Q\"}]}\0{\"w\":[\"axby\",\"q\"]}",
+        ]),
+        // CreateQueue, CreateTopic and CreateStream with a name alone, half a minute, then each operation of each service with
+        // all members.
+        "aws-requests" => (0..240)
+            .map(|which| {
+                let named = |which: u8| vec![which, 0, 1, 0];
+                let all = [&[which, 0, 0xff][..], &[0; 40]].concat();
+                [named(12), named(19), named(5), vec![240, 6], all].concat()
+            })
+            .collect(),
         _ => Vec::new(),
     })
 }

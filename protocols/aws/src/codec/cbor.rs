@@ -24,7 +24,10 @@ const TIME_TAG: u64 = 1;
 const BREAK: u8 = 0xff;
 
 /// Reads a whole body as `shape`, a structure.
-pub(crate) fn decode(body: &Bytes, shape: &Shape) -> Result<Value, Malformed> {
+///
+/// # Errors
+/// When it is no CBOR, or a part of it is not what the shape says.
+pub fn decode(body: &Bytes, shape: &Shape) -> Result<Value, Malformed> {
     if body.is_empty() {
         return Ok(Value::empty());
     }
@@ -247,7 +250,7 @@ impl Reader<'_> {
             }
             (Shape::Map { .. }, _) => wrong("a Map"),
             (Shape::Structure(members), MAP) => {
-                let mut known = Vec::with_capacity(members.len().min(8));
+                let mut known = Vec::new();
                 self.each(head.argument, |this| {
                     let name = this.name()?;
                     match members.iter().find(|member| member.name == name) {
@@ -323,7 +326,7 @@ fn half(bits: u16) -> f64 {
 }
 
 /// Appends a value. Absent members are left out.
-pub(crate) fn encode(value: &Value, out: &mut Vec<u8>) {
+pub fn encode(value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::Null => out.push(0xf6),
         Value::Bool(flag) => out.push(if *flag { 0xf5 } else { 0xf4 }),

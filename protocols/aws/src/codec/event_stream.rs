@@ -13,7 +13,11 @@ const TEXT: u8 = 7;
 const FRAME_LEN: usize = 16;
 
 /// A message.
-pub(crate) fn encode(headers: &[(&str, &str)], payload: &[u8]) -> Vec<u8> {
+///
+/// # Panics
+/// When a name is longer than 255 bytes, a value than 65,535 or all of it than 4 GiB: none of ours is.
+#[must_use]
+pub fn encode(headers: &[(&str, &str)], payload: &[u8]) -> Vec<u8> {
     let headers_len: usize = headers
         .iter()
         .map(|(name, value)| 1 + name.len() + 1 + 2 + value.len())

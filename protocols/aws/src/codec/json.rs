@@ -8,7 +8,10 @@ use super::{DEPTH_MAX, ELEMENTS_MAX, Malformed, kept, put};
 use crate::{Shape, Value};
 
 /// Reads a whole text as `shape`, a structure.
-pub(crate) fn decode(text: &[u8], shape: &Shape) -> Result<Value, Malformed> {
+///
+/// # Errors
+/// When it is no JSON, or a part of it is not what the shape says.
+pub fn decode(text: &[u8], shape: &Shape) -> Result<Value, Malformed> {
     let mut reader = Reader { text, at: 0 };
     reader.space();
     // Some clients send nothing where there is nothing to say.
@@ -178,7 +181,7 @@ impl<'a> Reader<'a> {
                 if first != b'{' {
                     return mistyped(first, "a Structure");
                 }
-                let mut known = Vec::with_capacity(members.len().min(8));
+                let mut known = Vec::new();
                 let mut name = String::new();
                 let mut more = self.begin(b'}', depth)?;
                 while more {
@@ -360,7 +363,9 @@ impl<'a> Reader<'a> {
     fn number(&mut self) -> Result<f64, Malformed> {
         let (text, _) = self.digits()?;
         text.parse()
-            .map_err(|_| Malformed::new("Invalid numeric value"))
+            .ok()
+            .filter(|number: &f64| number.is_finite())
+            .ok_or_else(|| Malformed::new("A number is out of range"))
     }
 
     fn int(&mut self) -> Result<i64, Malformed> {
@@ -439,7 +444,7 @@ fn unescape(text: &str, out: &mut String) -> Result<(), Malformed> {
 }
 
 /// Appends a value. Absent members are left out.
-pub(crate) fn encode(value: &Value, out: &mut Vec<u8>) {
+pub fn encode(value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::Null => out.extend_from_slice(b"null"),
         Value::Bool(true) => out.extend_from_slice(b"true"),
@@ -605,6 +610,7 @@ mod tests {
                 r#"{"Items":{}}"#,
                 "START_OBJECT can not be converted to a List",
             ),
+            (r#"{"Float":1e999}"#, "A number is out of range"),
             (r#"{"Map":[]}"#, "START_ARRAY can not be converted to a Map"),
             (
                 r#"{"Bool":1}"#,

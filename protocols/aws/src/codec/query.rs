@@ -7,7 +7,7 @@
 //! ```
 //! SDKs of different ages write lists and maps differently; each spelling is taken for each.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::borrow::Cow;
 
 use bytes::Bytes;
 use message::{Timestamp, base64};
@@ -17,13 +17,19 @@ use crate::{Member, Shape, Value, time};
 
 /// Names with their values, decoded, in their order.
 #[derive(Debug, Default)]
-pub(crate) struct Form<'a> {
-    pairs: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+pub struct Form<'a> {
+    pairs: Vec<Pair<'a>>,
 }
+
+/// A name and its value.
+type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
 
 impl<'a> Form<'a> {
     /// Reads `a=b&c=d`.
-    pub(crate) fn read(&mut self, text: &'a [u8]) -> Result<(), Malformed> {
+    ///
+    /// # Errors
+    /// When an escape is malformed, it is not UTF-8, or there are too many parameters.
+    pub fn read(&mut self, text: &'a [u8]) -> Result<(), Malformed> {
         for pair in text.split(|byte| *byte == b'&').filter(|it| !it.is_empty()) {
             let at = pair.iter().position(|byte| *byte == b'=');
             let (name, value) = match at {
@@ -46,25 +52,34 @@ impl<'a> Form<'a> {
     }
 
     /// The names and values as `shape`, a structure.
-    pub(crate) fn decode(&self, shape: &Shape) -> Result<Value, Malformed> {
-        let mut root = Node::default();
-        for (name, value) in &self.pairs {
-            let mut node = &mut root;
-            for (depth, part) in name.split('.').enumerate() {
-                if depth >= DEPTH_MAX {
-                    return Err(Malformed::new("A parameter has too many parts"));
-                }
-                node = node.children.entry(Part::of(part)).or_default();
-            }
-            node.value = Some(value);
+    ///
+    /// # Errors
+    /// When a name has too many parts, or a value is not what the shape says.
+    pub fn decode(&self, shape: &Shape) -> Result<Value, Malformed> {
+        fn parts<'a>(pair: &'a Pair<'_>) -> impl Iterator<Item = Part<'a>> {
+            pair.0.split('.').map(Part::of)
         }
+        if self
+            .pairs
+            .iter()
+            .any(|(name, _)| name.split('.').count() > DEPTH_MAX)
+        {
+            return Err(Malformed::new("A parameter has too many parts"));
+        }
+        let mut sorted: Vec<&Pair<'_>> = self.pairs.iter().collect();
+        // Of equal names the last stays the last: it counts.
+        sorted.sort_by(|a, b| parts(a).cmp(parts(b)));
+        let root = Node {
+            pairs: &sorted,
+            depth: 0,
+        };
         root.decode(shape)
             .map(|value| value.unwrap_or(Value::empty()))
     }
 }
 
 /// A part of a name. Numbers have their own order.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Part<'a> {
     Number(u32),
     Word(&'a str),
@@ -79,23 +94,64 @@ impl<'a> Part<'a> {
     }
 }
 
-#[derive(Default)]
+/// A place in the tree that the names are: all names that begin alike, in the order of their parts, so that those that end
+/// here come first. The tree itself is not built; it would be far larger than the names.
+#[derive(Clone, Copy)]
 struct Node<'a> {
-    value: Option<&'a str>,
-    children: BTreeMap<Part<'a>, Self>,
+    pairs: &'a [&'a Pair<'a>],
+    /// In how many parts they are alike.
+    depth: usize,
 }
 
 impl<'a> Node<'a> {
-    fn child(&self, name: &'a str) -> Option<&Self> {
-        self.children.get(&Part::of(name))
+    /// The next part of a name. `None`: it ends here.
+    fn part(&self, pair: &'a Pair<'a>) -> Option<Part<'a>> {
+        pair.0.split('.').nth(self.depth).map(Part::of)
+    }
+
+    /// The value of the name that ends here.
+    fn value(&self) -> Option<&'a str> {
+        let end = self.pairs.partition_point(|it| self.part(it).is_none());
+        self.pairs[..end].last().map(|(_, value)| &**value)
+    }
+
+    /// Those whose next part is between two, both included.
+    fn between(&self, first: Part<'_>, last: Part<'_>) -> &'a [&'a Pair<'a>] {
+        let from = self.pairs.partition_point(|it| self.part(it) < Some(first));
+        let behind = self.pairs.partition_point(|it| self.part(it) <= Some(last));
+        &self.pairs[from..behind]
+    }
+
+    fn child(&self, name: &str) -> Option<Self> {
+        let part = Part::of(name);
+        let pairs = self.between(part, part);
+        (!pairs.is_empty()).then_some(Self {
+            pairs,
+            depth: self.depth + 1,
+        })
+    }
+
+    /// What is below, a node for each part of these names.
+    fn below(self, pairs: &'a [&'a Pair<'a>]) -> impl Iterator<Item = Self> {
+        pairs
+            .chunk_by(move |a, b| self.part(a) == self.part(b))
+            .map(move |pairs| Self {
+                pairs,
+                depth: self.depth + 1,
+            })
     }
 
     /// The children that are numbered.
-    fn numbered(&self) -> impl Iterator<Item = &Self> {
-        self.children
-            .iter()
-            .filter(|(part, _)| matches!(part, Part::Number(_)))
-            .map(|(_, node)| node)
+    fn numbered(self) -> impl Iterator<Item = Self> {
+        self.below(self.between(Part::Number(0), Part::Number(u32::MAX)))
+    }
+
+    /// The children that are not.
+    fn named(self) -> impl Iterator<Item = Self> {
+        let from = self
+            .pairs
+            .partition_point(|it| self.part(it) <= Some(Part::Number(u32::MAX)));
+        self.below(&self.pairs[from..])
     }
 
     fn decode(&self, shape: &Shape) -> Result<Option<Value>, Malformed> {
@@ -130,7 +186,7 @@ impl<'a> Node<'a> {
                         .fold(node.child(key), |found, other| {
                             found.or_else(|| node.child(other))
                         })
-                        .and_then(|child| child.value)
+                        .and_then(|child| child.value())
                         .unwrap_or_default();
                     let of_entry = node
                         .child(value)
@@ -144,7 +200,7 @@ impl<'a> Node<'a> {
                 }
                 Value::Map(entries)
             }
-            scalar => match self.value {
+            scalar => match self.value() {
                 Some(text) => read_scalar(text, scalar)?,
                 None => return Ok(None),
             },
@@ -152,15 +208,12 @@ impl<'a> Node<'a> {
     }
 
     /// The elements of a list or map, wherever they stand: `L.1`, `L.member.1`, `L.entry.1`.
-    fn elements(&self) -> impl Iterator<Item = &Self> {
-        let inner = self.children.iter().find_map(|(part, node)| match part {
-            Part::Word(_) if node.numbered().next().is_some() => Some(node),
-            _ => None,
-        });
-        let here = if self.numbered().next().is_some() {
+    fn elements(self) -> impl Iterator<Item = Self> {
+        let is_there = |node: &Self| node.numbered().next().is_some();
+        let here = if is_there(&self) {
             self
         } else {
-            inner.unwrap_or(self)
+            self.named().find(is_there).unwrap_or(self)
         };
         here.numbered()
     }
@@ -175,10 +228,7 @@ impl<'a> Node<'a> {
             Shape::Map { flat, .. } => *flat,
             _ => None,
         };
-        let node = self
-            .children
-            .get(&Part::of(member.name))
-            .or_else(|| self.children.get(&Part::of(other?)));
+        let node = self.child(member.name).or_else(|| self.child(other?));
         let Some(node) = node else {
             // A map without entries cannot be written in this protocol: where there has to be one, none is an empty one.
             let empty = member.required && matches!(member.shape, Shape::Map { .. });
@@ -201,8 +251,10 @@ fn read_scalar(text: &str, shape: &Shape) -> Result<Value, Malformed> {
             Value::Int(trimmed.parse().map_err(|_| wrong("an integer"))?)
         }
         Shape::Float => {
-            let number: f64 = text.trim().parse().map_err(|_| wrong("a number"))?;
-            Value::Float(number)
+            let number = text.trim().parse().ok();
+            // Rust reads `inf` and `nan` too.
+            let number = number.filter(|number: &f64| number.is_finite());
+            Value::Float(number.ok_or_else(|| wrong("a number"))?)
         }
         Shape::Bool => match text.trim() {
             "true" | "True" | "TRUE" | "1" => Value::Bool(true),
@@ -282,6 +334,7 @@ mod tests {
         Member::new("Flag", &Shape::Bool),
         Member::new("Data", &Shape::BLOB),
         Member::new("Time", &Shape::Time),
+        Member::new("Float", &Shape::Float),
     ]);
 
     fn read(text: &str) -> Result<Value, Malformed> {
@@ -351,6 +404,8 @@ mod tests {
             "SendEntry.1.Delay=x",
             "Data=A",
             "Time=soon",
+            "Float=inf",
+            "Float=1e999",
         ] {
             assert!(read(text).is_err(), "{text}");
         }
