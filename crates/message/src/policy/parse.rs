@@ -400,7 +400,7 @@ fn cidr(text: &str) -> Result<Rule> {
 pub(super) fn number(value: &Value) -> Option<Option<Millionths>> {
     let whole = |n: i128| {
         let fits = (-1_000_000_000..=1_000_000_000).contains(&n);
-        fits.then_some(n as i64 * 1_000_000)
+        fits.then(|| n as i64 * 1_000_000)
     };
     Some(match value {
         Value::U64(n) | Value::TimeSeconds(n) => whole(i128::from(*n)),

@@ -234,6 +234,15 @@ fn numbers_are_compared_as_numbers_to_six_digits() {
 }
 
 #[test]
+fn a_number_far_beyond_a_billion_is_none_to_compare() {
+    for number in ["22222222222222225", "-9223372036854775808", "1e300"] {
+        assert!(!rule(r#"{"numeric": [">", 1]}"#, number));
+        assert!(rule(r#"{"exists": true}"#, number));
+        refused(&format!(r#"{{"key": [{number}]}}"#));
+    }
+}
+
+#[test]
 fn exists_is_about_values_not_objects() {
     let there = r#"{"store": [{"exists": true}]}"#;
     let absent = r#"{"store": [{"exists": false}]}"#;
