@@ -29,6 +29,8 @@ use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 
+#[cfg(test)]
+pub(crate) use self::http::Endpoint;
 pub(crate) use self::operate::{StatusArgs, SwitchoverArgs, status, switchover};
 use self::{
     transport::{TimedOut, Transport},
@@ -145,6 +147,13 @@ fn connect(url: &Url, declare: bool, deadline: Option<Instant>) -> anyhow::Resul
         Scheme::Amqp => Box::new(amqp::AmqpClient::open(transport, url, declare)?),
         Scheme::Stomp => Box::new(stomp::StompClient::open(transport, url)?),
     })
+}
+
+/// Logs in, for tests of doors.
+#[cfg(test)]
+pub(crate) fn log_in(url: &str) -> anyhow::Result<()> {
+    let url = url.parse().map_err(|fault: String| anyhow!(fault))?;
+    connect(&url, false, None).map(drop)
 }
 
 /// `bascule pub`.

@@ -256,3 +256,138 @@ impl Session for Spoken {
         self.session().flush(now, out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use net::{Health, Http, Limits, Listener, Origins, Server};
+    use session::{Active, Cluster, Link, NotActive, Peer, Port, Refusal, Role, SessionId};
+
+    use super::*;
+    use crate::client;
+
+    /// A node that is not the active one.
+    struct Standby(Arc<Active>);
+
+    impl Port for Standby {
+        fn attach(&self, _: Peer) -> Option<Arc<dyn Link>> {
+            let active = Arc::clone(&self.0);
+            let find = Arc::new(move || Some(Arc::clone(&active)));
+            Some(Arc::new(NotActive::new(SessionId(1), find)))
+        }
+
+        fn now(&self) -> Timestamp {
+            Timestamp(1_600_000_000_000)
+        }
+    }
+
+    fn cluster(active: &Arc<Active>) -> Cluster {
+        Cluster {
+            role: Role::Standby,
+            node: "aa".repeat(16),
+            epoch: 7,
+            committed: 1,
+            lag: Some(session::Lag::default()),
+            active: Some(Arc::clone(active)),
+            standbys: Vec::new(),
+            takeovers: 0,
+            last_takeover: None,
+        }
+    }
+
+    fn http(doors: &Doors, active: &Arc<Active>, port: &Arc<Standby>) -> Http {
+        let (known, asked) = (Arc::clone(active), Arc::clone(active));
+        let (doors, port) = (doors.clone(), Arc::clone(port));
+        let operator = admin::Operator {
+            cluster: Box::new(move || cluster(&asked)),
+            switch_over: Box::new(|| unreachable!("only the active one is asked")),
+            is_administrator: Box::new(|_| true),
+        };
+        Http {
+            health: Box::new(move |draining| Health {
+                ready: admin::is_ready(&cluster(&known)),
+                body: admin::health(&cluster(&known), draining).to_string(),
+            }),
+            metrics: Box::new(String::new),
+            upgrade_paths: UPGRADE_PATHS,
+            origins: Origins::Own,
+            choose: Box::new(move |offer| doors.upgrade(offer, port.now())),
+            api: (admin::PREFIX, Arc::new(admin::Door::new(operator))),
+            accept_key: websocket::accept_key,
+        }
+    }
+
+    /// Opens the doors of a standby. Their addresses, in the order mqtt, amqp, stomp, http, aws.
+    fn start() -> Vec<String> {
+        let addresses = ["mqtt", "amqp", "stomp", "http", "aws"]
+            .map(|name| (name.into(), format!("other.example:{}", name.len()).into()));
+        let active = Arc::new(Active {
+            addresses: addresses.into(),
+        });
+        let port = Arc::new(Standby(Arc::clone(&active)));
+        let server = Server::new(Arc::clone(&port) as _, Limits::default());
+        let doors = Doors::new(&Config::default(), [7; 32]);
+        let http = Arc::new(http(&doors, &active, &port));
+        let mut places = Vec::new();
+        for (name, _) in Config::default().listeners.by_name() {
+            let listener = Listener::bind(name, "127.0.0.1:0").expect("a free port");
+            places.push(listener.address().to_string());
+            let (server, doors) = (Arc::clone(&server), doors.clone());
+            let protocol = match name {
+                "mqtt" => Protocol::Mqtt,
+                "amqp" => Protocol::Amqp,
+                "stomp" => Protocol::Stomp,
+                "aws" => {
+                    let aws = Arc::new(doors.aws().clone());
+                    tokio::spawn(listener.serve_exchange(server, aws));
+                    continue;
+                }
+                _ => {
+                    tokio::spawn(listener.serve_http(server, Arc::clone(&http)));
+                    continue;
+                }
+            };
+            let now = port.now();
+            tokio::spawn(
+                listener.serve(server, move |peer| doors.open(protocol, peer.listener, now)),
+            );
+        }
+        places
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn each_door_of_a_standby_names_the_same_door_of_the_active_node() {
+        let places = start();
+        let asked = tokio::task::spawn_blocking(move || {
+            let login = |url: String| {
+                let error = client::log_in(&url).expect_err("a standby lets nobody in");
+                format!("{error:#}")
+            };
+            let said = [
+                login(format!("mqtt://{}/t", places[0])),
+                login(format!("amqp://{}/q", places[1])),
+                login(format!("stomp://{}/queue/q", places[2])),
+            ];
+            let node: client::Endpoint = places[3].parse().expect("an endpoint");
+            let deadline = Instant::now() + Duration::from_secs(60);
+            let ask = |path| node.ask("GET", path, deadline).expect("answered");
+            let streams = ask("/api/streams");
+            (said, ask("/health/ready"), ask("/api/cluster"), streams)
+        });
+        let (said, health, cluster, streams) = asked.await.expect("no panic");
+        for (said, place) in said.iter().zip([4, 4, 5]) {
+            let place = format!("other.example:{place}");
+            assert!(said.contains(&place), "{place} in {said}");
+        }
+        assert_eq!((health.0, &health.1["role"]), (503, &"standby".into()));
+        assert_eq!((cluster.0, &cluster.1["epoch"]), (200, &7.into()));
+        let refusal = Refusal::not_active(None).naming("http");
+        assert_eq!(streams.0, 503);
+        assert_eq!(streams.1["active"], "other.example:4");
+        assert_eq!(
+            streams.1["reason"],
+            format!("{}; other.example:4 is", refusal.detail)
+        );
+    }
+}

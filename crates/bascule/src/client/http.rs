@@ -75,7 +75,7 @@ impl Endpoint {
     }
 
     /// Asks, and waits for the answer until then: its status and its body.
-    pub(super) fn ask(
+    pub(crate) fn ask(
         &self,
         method: &str,
         path: &str,

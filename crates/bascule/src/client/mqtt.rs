@@ -276,11 +276,16 @@ fn refused(what: &str, reason: ReasonCode, properties: &Properties) -> anyhow::R
         Property::ReasonString(text) => Some(format!(": {}", text.as_str())),
         _ => None,
     });
+    let server = properties.0.iter().find_map(|property| match property {
+        Property::ServerReference(text) => Some(format!("; it names {}", text.as_str())),
+        _ => None,
+    });
     bail!(
-        "the broker refused {what}: {} (0x{:02X}){}",
+        "the broker refused {what}: {} (0x{:02X}){}{}",
         reason.words(),
         reason.0,
-        detail.unwrap_or_default()
+        detail.unwrap_or_default(),
+        server.unwrap_or_default()
     )
 }
 
