@@ -1,6 +1,6 @@
 //! Whose turn it is in a queue, and whether the core delivered accordingly.
 
-use message::Message;
+use message::{Message, Timestamp};
 use session::{ConsumerId, Credit, DeathReason, Delivery, SessionId};
 
 use super::{
@@ -127,10 +127,10 @@ impl Model {
         let body = String::from_utf8_lossy(&delivery.message.body).into_owned();
         let mut next = self.next_delivery(number);
         if let Some((who, arrival)) = next
-            && self.came_together(number, arrival, &delivery.message)
+            && let Some(late) = self.came_together(number, arrival, &delivery.message)
         {
             next = self
-                .next_delivery(number)
+                .next_delivery_before(number, late)
                 .filter(|(other, _)| *other == who);
         }
         let expected = next.map(|(who, arrival)| (who, shown(arrival, self)));
@@ -146,28 +146,36 @@ impl Model {
         Ok(())
     }
 
-    /// A dead letter whose message must be fetched first comes behind what else the same command puts into a queue. When
-    /// the core delivers another message of that very command first, the two change places.
-    fn came_together(&mut self, number: u64, arrival: u64, message: &Message) -> bool {
-        let Some(queue) = self.queue(number) else {
-            return false;
-        };
-        let entries = &mut queue.entries;
-        let first = entries.iter().position(|e| e.arrival == arrival);
+    /// The same before that entry has come, which may have a higher priority than what came before it.
+    fn next_delivery_before(&mut self, number: u64, late: u64) -> Option<(Receiver, u64)> {
+        self.entry_of(number, late)?.place = Place::Hidden(Timestamp(u64::MAX));
+        let next = self.next_delivery(number);
+        self.entry_of(number, late)?.place = Place::Ready;
+        next
+    }
+
+    fn entry_of(&mut self, number: u64, arrival: u64) -> Option<&mut Entry> {
+        let entries = &mut self.queue(number)?.entries;
+        entries.iter_mut().find(|entry| entry.arrival == arrival)
+    }
+
+    /// A dead letter whose message must be fetched first, or that expires only as it comes back from a connection that is
+    /// gone, comes behind what else the same command puts into a queue. When the core delivers another message of that very
+    /// command first, the two change places: gives the place of the one that was late.
+    fn came_together(&mut self, number: u64, arrival: u64, message: &Message) -> Option<u64> {
+        let entries = &mut self.queue(number)?.entries;
         let shown = |e: &Entry| e.place == Place::Ready && *e.message == *message;
-        let other = entries.iter().position(shown);
-        let (Some(first), Some(other)) = (first, other) else {
-            return false;
-        };
+        let first = entries.iter().position(|e| e.arrival == arrival)?;
+        let other = entries.iter().position(shown)?;
         let dead = !entries[first].deaths.is_empty() || !entries[other].deaths.is_empty();
         if first == other || !dead || entries[first].enqueued != entries[other].enqueued {
-            return false;
+            return None;
         }
-        let kept = entries[other].arrival;
+        let late = entries[other].arrival;
         entries[other].arrival = arrival;
-        entries[first].arrival = kept;
+        entries[first].arrival = late;
         entries.sort_by_key(|entry| entry.arrival);
-        true
+        Some(late)
     }
 
     /// Compares how a delivery is shown with the entry that it is of, and learns its number.
