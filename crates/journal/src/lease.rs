@@ -78,7 +78,7 @@ pub(crate) fn refuse_if_held(vfs: &dyn Vfs, paths: &Paths) -> Result<(), OpenErr
         return Ok(());
     }
     let held = if remote {
-        std::thread::sleep(Duration::from_millis(patience_ms(&slot)));
+        vfs.wait(Duration::from_millis(patience_ms(&slot)));
         read()?.unwrap_or_default() != slot
     } else {
         match vfs.lock(&paths.lease(last, &writer)) {

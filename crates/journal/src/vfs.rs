@@ -8,6 +8,7 @@ use std::any::Any;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 mod memory;
 mod real;
@@ -62,6 +63,10 @@ pub trait Vfs: Send + Sync {
     fn space(&self, dir: &Path) -> io::Result<Free>;
     /// Locks a file that is there, until the lock is dropped or its process ends. `None`: another one holds it.
     fn lock(&self, path: &Path) -> io::Result<Option<Lock>>;
+    /// Waits for so long, by the clock of whoever keeps the files: a simulated store has one of its own.
+    fn wait(&self, long: Duration) {
+        std::thread::sleep(long);
+    }
     /// Whether the page cache can be bypassed in this directory. Found out by trying.
     fn direct_works(&self, dir: &Path) -> bool;
     /// Whether other machines may write here: then one's own fence is read past the page cache.

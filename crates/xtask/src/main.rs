@@ -1,4 +1,4 @@
-//! Development commands: `cargo xtask ci | tidy | spec | conversions | conformance | bench | memory | restart | hostile`.
+//! Development commands: `cargo xtask ci | tidy | spec | conversions | sim | conformance | bench | memory | restart | hostile`.
 //!
 //! What needs Python says what is missing and is skipped only where the command says so.
 #![forbid(unsafe_code)]
@@ -14,6 +14,7 @@ mod conformance;
 mod fuzz;
 mod hostile;
 mod load;
+mod sim;
 mod soak;
 mod spec;
 mod tidy;
@@ -52,6 +53,8 @@ enum Task {
     },
     /// Writes the tables of protocols/CONVERSIONS.md, and their golden text, from what the protocols do.
     Conversions,
+    /// Simulated runs of whole nodes over one store, with everything going wrong; `SEED=n` tells of one.
+    Sim(sim::Arguments),
     /// Other people's clients and test suites against our server.
     Conformance(conformance::Arguments),
     /// Random bytes and random operations against every decoder, guided by coverage.
@@ -121,6 +124,7 @@ fn main() -> anyhow::Result<()> {
             data,
             only,
         } => release().and_then(|()| bench::run(seconds, &data, only.as_deref())),
+        Task::Sim(arguments) => sim::run(&arguments),
         Task::Memory { count, data } => release().and_then(|()| soak::memory(count, &data)),
         Task::Restart {
             count,

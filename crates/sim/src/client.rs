@@ -1,0 +1,741 @@
+//! Clients: a connection each, and what they want of the broker. They know no more than clients do.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
+
+use bytes::Bytes;
+use message::{Address, Filter, FilterLevel, Levels, Message, Pattern, VhostId};
+use session::{
+    Authenticate, ClientExpiry, Command, ConsumerId, Credentials, Credit, Declare, Delivery,
+    DeliveryRange, Event, Fifo, Lane, Lease, Link, OpenClient, Outcome, Peer, Port as _, Publish,
+    PublishOutcome, Pull, QueueAttributes, QueueOptions, ReadStream, Receipt, ReceiptUse, Settle,
+    ShardNo, Source, StreamAttributes, StreamStart, StreamTo, Submitted, Subscribe,
+    SubscriptionOptions, Token, UseReceipt,
+};
+use smallvec::smallvec;
+
+use crate::history::{self, History, Origin, Target};
+use crate::random::Random;
+use crate::world::{Serving, World};
+
+/// What a client is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Sends(Target),
+    Pulls(Target),
+    Consumes,
+    /// A client session with a subscription that lasts.
+    Follows,
+    /// A reader of the stream.
+    Reads,
+}
+
+/// What an answer is an answer to.
+#[derive(Debug)]
+enum Asked {
+    Login,
+    Setup,
+    Publish(u64),
+    Pull(u64),
+    Settle(u64),
+    Read,
+}
+
+/// How long a client waits for an answer, in µs.
+const PATIENCE: u64 = 700_000;
+/// For how long a repeat with the same dedup id is safe, in µs: less than the broker remembers, by as much as clocks go wrong.
+const REPEATS_MAX: u64 = 200_000_000;
+
+struct Connection {
+    serving: Serving,
+    at: usize,
+    link: Arc<dyn Link>,
+    commands: VecDeque<Command>,
+    asked: BTreeMap<u64, Asked>,
+    /// Everything that it needs is there.
+    ready: bool,
+    /// When it last heard something, or asked with nothing else to wait for.
+    heard_at: u64,
+    /// A pull or read is out.
+    takes: bool,
+    /// Where the next read begins.
+    next: u64,
+}
+
+/// See the module.
+pub(crate) struct Client {
+    pub(crate) role: Role,
+    number: usize,
+    random: Random,
+    waker: Waker,
+    connection: Option<Connection>,
+    /// When it does something by itself.
+    pub(crate) timer: u64,
+    tokens: u64,
+    /// Messages of a FIFO group whose outcome is not known: they are sent again.
+    repeats: VecDeque<u64>,
+    /// Sends nothing new any more.
+    pub(crate) drains: bool,
+    message_len_max: u64,
+    /// How long it rests at most, in µs.
+    pace: u64,
+    /// What it does not know the outcome of it sends again.
+    repeats_at_all: bool,
+    /// How many messages it sends while things go wrong.
+    sends: u64,
+}
+
+struct Woken {
+    world: Arc<World>,
+    client: usize,
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.world
+            .woken
+            .lock()
+            .expect("nobody panics with it")
+            .push(self.client);
+    }
+}
+
+/// What happens in a turn of a client.
+pub(crate) struct Turn<'a> {
+    pub(crate) world: &'a Arc<World>,
+    pub(crate) history: &'a mut History,
+    /// Links that were given up, by the node that has yet to hear of it.
+    pub(crate) hangups: &'a mut Vec<(usize, u64, Arc<dyn Link>)>,
+    pub(crate) now: u64,
+}
+
+fn name(target: Target) -> Bytes {
+    Bytes::from_static(match target {
+        Target::Plain => b"plain",
+        Target::Pushed => b"pushed",
+        Target::Fifo => b"orders.fifo",
+        Target::Topic => b"news",
+        Target::Stream => b"log",
+    })
+}
+
+fn topic() -> Levels {
+    Levels::one(name(Target::Topic))
+}
+
+impl Client {
+    pub(crate) fn new(world: &Arc<World>, number: usize, role: Role, mut random: Random) -> Self {
+        let (chaos, jump_max) = {
+            let inner = world.lock();
+            (inner.rates.chaos, inner.rates.clock_jump_max)
+        };
+        let sends = random.spread(10, 120);
+        let waker = Waker::from(Arc::new(Woken {
+            world: Arc::clone(world),
+            client: number,
+        }));
+        Self {
+            role,
+            number,
+            waker,
+            connection: None,
+            timer: 0,
+            tokens: 0,
+            repeats: VecDeque::new(),
+            drains: false,
+            message_len_max: random.spread(16, 6_000),
+            pace: (chaos / sends).clamp(10_000, 1_000_000),
+            repeats_at_all: jump_max * 1000 < REPEATS_MAX,
+            sends,
+            random,
+        }
+    }
+
+    /// One turn: the node whose process is concerned comes back, so that it may be told.
+    pub(crate) fn turn(&mut self, turn: &mut Turn<'_>) -> Result<Option<usize>, String> {
+        let due = turn.now >= self.timer;
+        if due {
+            let calm = !turn.world.lock().chaos;
+            let pace = if calm { 50_000 } else { self.pace };
+            self.timer = turn.now + self.random.between(pace / 4, pace);
+        }
+        if let Some(connection) = &self.connection {
+            let at = connection.at;
+            let (reachable, gone) = {
+                let inner = turn.world.lock();
+                let incarnation = connection.serving.incarnation;
+                let gone = !inner.nodes[at].runs || inner.nodes[at].incarnation != incarnation;
+                (inner.reachable(at, incarnation), gone)
+            };
+            let silent = turn.now - connection.heard_at > PATIENCE;
+            let waits = self.waits();
+            if gone || silent && (waits || !reachable) {
+                self.hang_up(turn);
+                return Ok(Some(at));
+            }
+            if !reachable {
+                return Ok(None);
+            }
+            self.hear(turn)?;
+            // Nobody stays for ever; and a node that has a successor and does not know may have kept it.
+            if due && self.random.percent(2) {
+                self.hang_up(turn);
+                return Ok(Some(at));
+            }
+            if self.connection.is_some() && due {
+                let waited = self.waits();
+                self.act(turn);
+                if !waited && let Some(connection) = &mut self.connection {
+                    connection.heard_at = turn.now;
+                }
+            }
+            self.submit();
+            return Ok(Some(at));
+        }
+        if due {
+            return Ok(self.connect(turn));
+        }
+        Ok(None)
+    }
+
+    fn waits(&self) -> bool {
+        self.connection
+            .as_ref()
+            .is_some_and(|connection| !connection.asked.is_empty())
+    }
+
+    fn hang_up(&mut self, turn: &mut Turn<'_>) {
+        let Some(connection) = self.connection.take() else {
+            return;
+        };
+        for (_, asked) in connection.asked {
+            if let Asked::Publish(number) = asked
+                && turn.history.message(number).target == Target::Fifo
+            {
+                self.repeats.push_back(number);
+            }
+        }
+        let incarnation = connection.serving.incarnation;
+        turn.hangups
+            .push((connection.at, incarnation, connection.link));
+    }
+
+    fn connect(&mut self, turn: &mut Turn<'_>) -> Option<usize> {
+        let candidates: Vec<(usize, Serving)> = {
+            let inner = turn.world.lock();
+            let all = inner.nodes.iter().enumerate();
+            all.filter_map(|(at, node)| Some((at, node.serving.clone()?)))
+                .filter(|(at, serving)| inner.reachable(*at, serving.incarnation))
+                .collect()
+        };
+        if candidates.is_empty() {
+            return None;
+        }
+        let (at, serving) = self.random.pick(&candidates).clone();
+        let peer = Peer {
+            address: ([127, 0, 0, 1], 9).into(),
+            listener: "sim",
+            default_vhost: "/".into(),
+        };
+        let link = serving.node.attach(peer)?;
+        self.connection = Some(Connection {
+            serving,
+            at,
+            link,
+            commands: VecDeque::new(),
+            asked: BTreeMap::new(),
+            ready: false,
+            heard_at: turn.now,
+            takes: false,
+            next: 0,
+        });
+        let token = self.ask(Asked::Login);
+        self.push(Command::Authenticate(Box::new(Authenticate {
+            token,
+            credentials: Credentials::Plain {
+                user: "guest".to_owned(),
+                password: Bytes::from_static(b"guest"),
+            },
+            vhost: None,
+            vhost_fallback: false,
+            vhost_in_user: false,
+            vhost_follows: false,
+            vhost_create: false,
+            protocol: "SIM 1",
+            client: Bytes::new(),
+        })));
+        self.submit();
+        Some(at)
+    }
+
+    fn ask(&mut self, asked: Asked) -> Token {
+        self.tokens += 1;
+        if let Some(connection) = &mut self.connection {
+            connection.asked.insert(self.tokens, asked);
+        }
+        Token(self.tokens)
+    }
+
+    fn push(&mut self, command: Command) {
+        if let Some(connection) = &mut self.connection {
+            connection.commands.push_back(command);
+        }
+    }
+
+    fn submit(&mut self) {
+        if let Some(connection) = &mut self.connection
+            && !connection.commands.is_empty()
+        {
+            let submitted = connection.link.submit(&mut connection.commands);
+            debug_assert_eq!(
+                submitted == Submitted::All,
+                connection.commands.is_empty(),
+                "what was not left was taken"
+            );
+        }
+    }
+
+    /// Takes what the node has for this connection.
+    fn hear(&mut self, turn: &mut Turn<'_>) -> Result<(), String> {
+        loop {
+            let Some(connection) = &mut self.connection else {
+                return Ok(());
+            };
+            let mut events = Vec::new();
+            let mut cx = Context::from_waker(&self.waker);
+            if connection
+                .link
+                .poll_events(&mut cx, &mut events)
+                .is_pending()
+            {
+                return Ok(());
+            }
+            connection.heard_at = turn.now;
+            let origin = Origin {
+                epoch: connection.serving.epoch,
+                node: connection.at,
+                incarnation: connection.serving.incarnation,
+            };
+            for event in events {
+                self.event(event, origin, turn)?;
+            }
+            let Some(connection) = &self.connection else {
+                return Ok(());
+            };
+            connection.link.drained();
+            self.submit();
+        }
+    }
+
+    fn event(&mut self, event: Event, origin: Origin, turn: &mut Turn<'_>) -> Result<(), String> {
+        if self.connection.is_none() {
+            return Ok(());
+        }
+        let number = self.number;
+        {
+            let token = event.token().map_or(0, |token| token.0);
+            let mut inner = turn.world.lock();
+            inner.trace(
+                || {
+                    let mut text = format!("{event:?}");
+                    text.truncate(300);
+                    format!("client {number} in epoch {} hears {text}", origin.epoch)
+                },
+                &[5, number as u64, token],
+            );
+        }
+        let connection = self.connection.as_mut().expect("it was just there");
+        let asked = event
+            .token()
+            .and_then(|token| connection.asked.remove(&token.0));
+        match (event, asked) {
+            (Event::Authenticated { .. }, _) => self.set_up(),
+            (Event::Closing { .. }, _) => self.hang_up(turn),
+            (Event::Delivery(delivery), _) => self.deliver(&delivery, origin, turn)?,
+            (Event::Published { outcome, .. }, Some(Asked::Publish(message))) => {
+                self.published(message, &outcome, origin, turn)?;
+            }
+            (
+                Event::Pulled {
+                    deliveries, epoch, ..
+                },
+                Some(Asked::Pull(at)),
+            ) => {
+                if epoch != origin.epoch {
+                    return Err(format!(
+                        "one active: a node of epoch {} gives receipts of {epoch}",
+                        origin.epoch
+                    ));
+                }
+                if let Some(connection) = &mut self.connection {
+                    connection.takes = false;
+                }
+                for delivery in deliveries {
+                    self.pulled(&delivery, at, origin, turn)?;
+                }
+            }
+            (Event::Settled { known, .. }, Some(Asked::Settle(message))) if known > 0 => {
+                turn.history.settle(message, origin, turn.now)?;
+            }
+            (Event::Records { records, .. }, Some(Asked::Read)) => {
+                let mut next = records.shard.first_offset;
+                if let Some(connection) = &mut self.connection {
+                    next = next.max(connection.next);
+                    connection.takes = false;
+                    connection.next = records.next;
+                }
+                for record in &records.records {
+                    turn.history
+                        .read(next, record.offset, &record.message.body)?;
+                    next = record.offset + 1;
+                }
+            }
+            (Event::Refused { .. }, Some(Asked::Pull(_) | Asked::Read)) => {
+                if let Some(connection) = &mut self.connection {
+                    connection.takes = false;
+                }
+            }
+            (Event::Refused { .. }, Some(Asked::Login)) => self.hang_up(turn),
+            (Event::Refused { .. }, Some(Asked::Setup))
+                if self.role != Role::Sends(Target::Stream) && self.role != Role::Reads =>
+            {
+                self.hang_up(turn);
+            }
+            (
+                Event::Opened { .. }
+                | Event::Declared { .. }
+                | Event::Subscribed { .. }
+                | Event::Stream { .. }
+                | Event::Refused { .. },
+                Some(Asked::Setup),
+            ) => {
+                let connection = self.connection.as_mut().expect("it is open");
+                connection.ready = connection.asked.is_empty();
+                if connection.ready && self.role == Role::Follows {
+                    turn.history.subscribed(number + 1, origin, turn.now);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn set_up(&mut self) {
+        let target = match self.role {
+            Role::Sends(target) | Role::Pulls(target) => target,
+            Role::Consumes => Target::Pushed,
+            Role::Follows => Target::Topic,
+            Role::Reads => Target::Stream,
+        };
+        match target {
+            Target::Plain | Target::Pushed | Target::Fifo => {
+                let fifo = (target == Target::Fifo).then_some(Fifo {
+                    dedup_by_content: false,
+                    dedup_per_group: false,
+                });
+                let token = self.ask(Asked::Setup);
+                self.push(Command::Declare {
+                    token,
+                    lane: Lane(0),
+                    declare: Declare::Queue {
+                        name: name(target),
+                        passive: false,
+                        options: Box::new(QueueOptions {
+                            durable: true,
+                            attributes: QueueAttributes {
+                                fifo,
+                                ..QueueAttributes::default()
+                            },
+                            ..QueueOptions::default()
+                        }),
+                    },
+                });
+            }
+            Target::Stream => {
+                let token = self.ask(Asked::Setup);
+                self.push(Command::Stream {
+                    token,
+                    lane: Lane(0),
+                    name: name(target),
+                    to: Box::new(StreamTo::Ensure {
+                        attributes: StreamAttributes::default(),
+                        shards: 1,
+                        notes: Vec::new(),
+                    }),
+                });
+            }
+            Target::Topic => {}
+        }
+        match self.role {
+            Role::Consumes => self.subscribe(
+                ConsumerId(1),
+                Source::Queue {
+                    name: name(Target::Pushed),
+                    create: true,
+                },
+            ),
+            Role::Follows => {
+                let token = self.ask(Asked::Setup);
+                self.push(Command::OpenClient(Box::new(OpenClient {
+                    token,
+                    client_id: format!("session-{}", self.number).into(),
+                    clean_start: false,
+                    expiry: ClientExpiry::Never,
+                    window: 20,
+                    message_len_max: None,
+                    will: None,
+                })));
+                let level = FilterLevel::Exact(name(Target::Topic));
+                self.subscribe(
+                    ConsumerId::CLIENT,
+                    Source::Topic {
+                        filter: Filter::Pattern(Pattern(vec![level])),
+                    },
+                );
+            }
+            Role::Sends(Target::Topic) => {
+                if let Some(connection) = &mut self.connection {
+                    connection.ready = true;
+                }
+            }
+            Role::Sends(_) | Role::Pulls(_) | Role::Reads => {}
+        }
+    }
+
+    fn subscribe(&mut self, consumer: ConsumerId, source: Source) {
+        let token = self.ask(Asked::Setup);
+        let window = self.random.between(1, 8) as u32;
+        self.push(Command::Subscribe(Box::new(Subscribe {
+            token,
+            lane: Lane(0),
+            consumer,
+            source,
+            credit: Credit::Window(window),
+            group: 0,
+            exclusive: false,
+            priority: 0,
+            through_client: false,
+            options: SubscriptionOptions {
+                qos: 1,
+                ..SubscriptionOptions::default()
+            },
+        })));
+    }
+
+    /// Does what it does by itself.
+    fn act(&mut self, turn: &mut Turn<'_>) {
+        let Some(connection) = &self.connection else {
+            return;
+        };
+        if !connection.ready || !connection.commands.is_empty() {
+            return;
+        }
+        let (takes, next, waits) = (connection.takes, connection.next, connection.asked.len());
+        match self.role {
+            Role::Sends(Target::Fifo) => {
+                // One at a time, or the order in which they were sent would mean nothing.
+                if waits == 0 {
+                    self.send_in_order(turn);
+                }
+            }
+            Role::Sends(target) => {
+                if self.sends_more(turn) && waits < 20 {
+                    for _ in 0..self.random.between(1, 3) {
+                        let number = self.fresh(target, turn);
+                        self.publish(number, turn.history);
+                    }
+                }
+            }
+            Role::Pulls(target) => {
+                if !takes {
+                    self.pull(target, turn);
+                }
+            }
+            Role::Reads => {
+                if !takes {
+                    let token = self.ask(Asked::Read);
+                    self.push(Command::ReadStream(Box::new(ReadStream {
+                        token,
+                        lane: Lane(0),
+                        stream: name(Target::Stream),
+                        id: None,
+                        shard: ShardNo(0),
+                        from: StreamStart::Offset(next),
+                        count: 50,
+                        bytes_max: 1 << 20,
+                        wait_ms: 0,
+                        limited: false,
+                    })));
+                    if let Some(connection) = &mut self.connection {
+                        connection.takes = true;
+                    }
+                }
+            }
+            Role::Consumes | Role::Follows => {}
+        }
+    }
+
+    /// One that has sent all goes on slowly, so that progress shows.
+    fn sends_more(&mut self, turn: &Turn<'_>) -> bool {
+        let calm = !turn.world.lock().chaos;
+        !self.drains && (calm || self.sends > 0)
+    }
+
+    fn fresh(&mut self, target: Target, turn: &mut Turn<'_>) -> u64 {
+        self.sends = self.sends.saturating_sub(1);
+        let len = self.random.between(8, self.message_len_max.max(9)) as usize;
+        turn.history.send(target, self.number, turn.now, len)
+    }
+
+    fn send_in_order(&mut self, turn: &mut Turn<'_>) {
+        while let Some(number) = self.repeats.pop_front() {
+            let age = turn.now - turn.history.message(number).at;
+            if self.repeats_at_all && age < REPEATS_MAX {
+                self.publish(number, turn.history);
+                return;
+            }
+        }
+        if self.sends_more(turn) {
+            let number = self.fresh(Target::Fifo, turn);
+            self.publish(number, turn.history);
+        }
+    }
+
+    fn publish(&mut self, number: u64, history: &History) {
+        let sent = history.message(number);
+        let address = match sent.target {
+            Target::Plain | Target::Pushed | Target::Fifo => {
+                Address::queue(VhostId::ROOT, name(sent.target))
+            }
+            Target::Topic => Address::topic(VhostId::ROOT, topic()),
+            Target::Stream => Address::stream(VhostId::ROOT, name(sent.target), Levels::none()),
+        };
+        let mut message = Message::new(address, history::body(number, history.len_of(number)));
+        message.durable = true;
+        message.qos = 1;
+        if sent.target == Target::Fifo {
+            let fields = message.fields_mut();
+            fields.group = Some(format!("group-{}", self.number).into());
+            fields.dedup_id = Some(format!("dedup-{number}").into());
+        }
+        let token = self.ask(Asked::Publish(number));
+        self.push(Command::Publish(Publish {
+            token: Some(token),
+            lane: Lane(0),
+            message: Arc::new(message),
+            mandatory: false,
+            create: false,
+            or_stream: false,
+            inbound_id: None,
+            hash_key: None,
+        }));
+    }
+
+    fn published(
+        &mut self,
+        number: u64,
+        outcome: &PublishOutcome,
+        origin: Origin,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), String> {
+        match outcome {
+            PublishOutcome::Accepted {
+                matched, record, ..
+            } => {
+                if let Some(record) = record {
+                    turn.history.at_offset(record.offset, number)?;
+                }
+                // Of what reached nobody nothing is stored.
+                if *matched > 0 || turn.history.has_session(number, origin.epoch) {
+                    turn.history.confirm(number, origin, turn.now)?;
+                }
+            }
+            PublishOutcome::Duplicate { .. } => turn.history.confirm(number, origin, turn.now)?,
+            PublishOutcome::Refused(_) => {
+                if turn.history.message(number).target == Target::Fifo {
+                    self.repeats.push_back(number);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn pull(&mut self, target: Target, turn: &mut Turn<'_>) {
+        let token = self.ask(Asked::Pull(turn.now));
+        let count = self.random.between(1, 10) as u32;
+        let lease = self.random.spread(50, 3_000);
+        let wait_ms = if self.random.percent(50) { 0 } else { 200 };
+        self.push(Command::Pull(Pull {
+            token,
+            lane: Lane(0),
+            queue: name(target),
+            count,
+            lease: Lease::Ms(lease),
+            wait_ms,
+            out_max: None,
+            bytes_max: None,
+            attempt: None,
+        }));
+        if let Some(connection) = &mut self.connection {
+            connection.takes = true;
+        }
+    }
+
+    fn pulled(
+        &mut self,
+        delivery: &Delivery,
+        asked: u64,
+        origin: Origin,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), String> {
+        let number = turn.history.receive(delivery, 0, origin, asked)?;
+        let Some(id) = delivery.id else {
+            return Ok(());
+        };
+        if self.drains || self.random.percent(80) {
+            let token = self.ask(Asked::Settle(number));
+            self.push(Command::UseReceipt(UseReceipt {
+                token,
+                lane: Lane(0),
+                receipt: Receipt {
+                    queue: id.queue,
+                    qseq: id.qseq,
+                    count: delivery.count,
+                    epoch: origin.epoch,
+                },
+                to: ReceiptUse::Delete,
+            }));
+        }
+        Ok(())
+    }
+
+    fn deliver(
+        &mut self,
+        delivery: &Delivery,
+        origin: Origin,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), String> {
+        let by = self.number + 1;
+        let number = turn.history.receive(delivery, by, origin, turn.now)?;
+        let Some(id) = delivery.id else {
+            return Ok(());
+        };
+        let outcome = if self.role == Role::Follows || self.drains || self.random.percent(80) {
+            Outcome::Accept
+        } else {
+            Outcome::Release
+        };
+        let token = (outcome == Outcome::Accept).then(|| self.ask(Asked::Settle(number)));
+        self.push(Command::Settle(Settle {
+            token,
+            lane: Lane(0),
+            deliveries: DeliveryRange {
+                queue: id.queue,
+                ranges: smallvec![(id.qseq, id.qseq)],
+            },
+            outcome,
+        }));
+        Ok(())
+    }
+}

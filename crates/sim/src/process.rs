@@ -1,0 +1,185 @@
+//! The process of a node: the node's own code, stepped, with the machine that the simulation gives it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use journal::{Step, Vfs};
+use node::{Clocks, Config, Host, Node, Role, Steps};
+
+use crate::random::Random;
+use crate::vfs::Process;
+use crate::world::Serving;
+
+/// When the simulated world began, in ms since the Unix epoch.
+const BEGAN_MS: u64 = 1_700_000_000_000;
+/// How often the lease is renewed, in µs.
+const RENEW_EVERY: u64 = 1_000_000;
+/// How often there is a look around the house, in µs.
+const HOUSE_EVERY: u64 = 250_000;
+
+/// The machine of one node.
+struct Machine {
+    process: Process,
+    random: Mutex<Random>,
+}
+
+impl Host for Machine {
+    fn vfs(&self) -> Arc<dyn Vfs> {
+        Arc::new(self.process.clone())
+    }
+
+    fn clocks(&self) -> Clocks {
+        let inner = self.process.world.lock();
+        let state = &inner.nodes[self.process.node];
+        let ms = inner.now / 1000;
+        Clocks {
+            boot_ms: state.boot_ms + ms,
+            wall_ms: (BEGAN_MS + ms).saturating_add_signed(state.wall_ms),
+        }
+    }
+
+    fn random(&self, bytes: &mut [u8]) -> std::io::Result<()> {
+        let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
+        bytes.fill_with(|| random.next() as u8);
+        Ok(())
+    }
+}
+
+/// The life of a process, on a thread of its own.
+pub(crate) fn live(process: &Process, config: &Config) {
+    process.world.begin(process.node);
+    let ended = catch_unwind(AssertUnwindSafe(|| serve(process, config)));
+    let node = process.node;
+    // The node goes with it, and gives up its lock; not under ours.
+    let serving = process.world.lock().nodes[node].serving.take();
+    drop(serving);
+    let mut inner = process.world.lock();
+    let ended = ended.unwrap_or_else(|panic| {
+        let what = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("something");
+        inner.violate(format!("node {node} panicked: {what}"));
+        "panic".to_owned()
+    });
+    inner.trace(|| format!("node {node} ended: {ended}"), &[6, node as u64]);
+    let state = &mut inner.nodes[node];
+    state.runs = false;
+    state.ended = ended;
+    let holder = (node, process.incarnation);
+    inner.locks.retain(|_, held| *held != holder);
+    drop(inner);
+    process.world.finish();
+}
+
+fn users() -> Arc<auth::Users> {
+    let users = auth::Users::new(&auth::Config::default(), [7; auth::KEY_LEN]);
+    Arc::new(users.expect("the default users are right"))
+}
+
+/// Serves until it must not, or is killed. Returns why it ended.
+fn serve(process: &Process, config: &Config) -> String {
+    let (random, now) = {
+        let mut inner = process.world.lock();
+        (inner.random.fork(), inner.now)
+    };
+    let machine = Arc::new(Machine {
+        process: process.clone(),
+        random: Mutex::new(random),
+    });
+    let started = Node::start_stepped(config, users(), machine);
+    let (node, mut steps) = match started {
+        Ok(started) => started,
+        Err(error) => return format!("failed to start: {error}"),
+    };
+    let node = Arc::new(node);
+    {
+        let mut inner = process.world.lock();
+        let (at, epoch) = (process.node, node.epoch());
+        let took = inner.now - now;
+        inner.trace(
+            || format!("node {at} serves epoch {epoch} after {took} us"),
+            &[7, at as u64, epoch],
+        );
+        inner.nodes[at].serving = Some(Serving {
+            node: Arc::clone(&node),
+            epoch,
+            incarnation: process.incarnation,
+        });
+    }
+    let mut renew_at = now;
+    let mut house_at = now;
+    loop {
+        let now = process.world.lock().now;
+        if now >= renew_at {
+            steps.renew_lease();
+            renew_at = now + RENEW_EVERY;
+        }
+        if now >= house_at {
+            steps.prepare();
+            steps.keep_house();
+            house_at = now + HOUSE_EVERY;
+        }
+        let busy = work(&mut steps);
+        if node.role() != Role::Active {
+            return node.failure().unwrap_or_default();
+        }
+        let us = if busy {
+            0
+        } else {
+            let due = steps.keep_at().since(session::Port::now(&*node));
+            let now = process.world.lock().now;
+            due.saturating_mul(1000)
+                .min(renew_at.saturating_sub(now))
+                .min(house_at.saturating_sub(now))
+                .max(1)
+        };
+        if process.world.sleep(process.node, us, !busy).is_err() {
+            return "killed".to_owned();
+        }
+    }
+}
+
+/// What the threads of a node would do now. False if there was nothing.
+fn work(steps: &mut Steps) -> bool {
+    let mut busy = false;
+    while steps.verify() {
+        busy = true;
+    }
+    busy |= matches!(steps.commit(), Step::Committed(_));
+    busy |= steps.keep();
+    while steps.read() {
+        busy = true;
+    }
+    busy
+}
+
+/// What a node is started with.
+pub(crate) fn config(random: &mut Random) -> Config {
+    let segment_len = random.spread(64 << 10, 256 << 10);
+    Config {
+        data_dir: Path::new("/data").to_owned(),
+        journal: journal::Config {
+            segment_len,
+            first_segment_len: 64 << 10,
+            batch_len_max: random.spread(8 << 10, 32 << 10) as usize,
+            staged_bytes_max: random.spread(32 << 10, 1 << 20) as usize,
+            cache_bytes_max: random.spread(16 << 10, 4 << 20) as usize,
+            snapshot_every_bytes: random.spread(64 << 10, 1 << 20),
+            segments_ahead: random.between(1, 2) as usize,
+            reserve_len: random.below(2) * (128 << 10),
+            space_high_percent: 15,
+            space_low_percent: random.below(2) * 5,
+            space_low_bytes: 0,
+            sparse_percent: random.between(20, 60),
+            ..journal::Config::default()
+        },
+        broker: broker::Config {
+            recent_bytes_max: random.below(2) * (64 << 10),
+            ..broker::Config::default()
+        },
+        ..Config::default()
+    }
+}

@@ -1,0 +1,100 @@
+//! How often what goes wrong, chosen anew for each run: a run with everything at once finds less than many with a few things
+//! each.
+
+use crate::random::Random;
+
+/// Where the store is, and what that makes of locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// On one machine: a lock that is held proves that its process lives.
+    Local,
+    /// On another machine: locks prove nothing, and whoever starts waits for the lease to stand still. Writes of the dead may
+    /// still arrive.
+    Remote,
+    /// As `Remote`, but nobody waits: whoever starts takes over from who is active, whatever that one is in the middle of.
+    /// Nothing of what must hold rests on waiting.
+    Reckless,
+}
+
+/// Chances are per million file operations or clock ticks.
+#[derive(Clone, Debug)]
+pub(crate) struct Rates {
+    pub(crate) nodes: usize,
+    pub(crate) place: Place,
+    /// A file operation takes so long at most, in µs.
+    pub(crate) latency_max: u64,
+    /// Of a file operation: the process stands still meanwhile.
+    pub(crate) pause: u32,
+    /// Of a file operation: it takes long, and the rest goes on.
+    pub(crate) stall: u32,
+    /// Of a file operation: the process is killed meanwhile.
+    pub(crate) kill: u32,
+    /// The longest pause or stall, in µs.
+    pub(crate) pause_max: u64,
+    /// Of a write or sync.
+    pub(crate) write_fails: u32,
+    /// Of a link: it happens, and the answer says that it did not.
+    pub(crate) link_reply_lost: u32,
+    /// Of every half second.
+    pub(crate) power_loss: u32,
+    pub(crate) takeover: u32,
+    pub(crate) kill_all: u32,
+    pub(crate) clock_jump: u32,
+    /// How wrong a wall clock is at most, in ms. Far ahead, the time for which dedup ids are remembered is over at the next start.
+    pub(crate) clock_jump_max: u64,
+    pub(crate) disk_full: u32,
+    /// A bit of a file at rest turns, at most once in a run.
+    pub(crate) rot: u32,
+    /// How long things go wrong, in µs.
+    pub(crate) chaos: u64,
+}
+
+impl Rates {
+    pub(crate) fn of(random: &mut Random) -> Self {
+        let mut maybe = |percent: u32, from: u64, to: u64| -> u32 {
+            if random.percent(percent) {
+                u32::try_from(random.spread(from, to)).expect("rates are small")
+            } else {
+                0
+            }
+        };
+        let pause = maybe(60, 200, 5_000);
+        let stall = maybe(40, 200, 5_000);
+        let kill = maybe(60, 100, 3_000);
+        let write_fails = maybe(25, 50, 1_000);
+        let link_reply_lost = maybe(30, 50_000, 500_000);
+        let power_loss = maybe(40, 10_000, 100_000);
+        let takeover = maybe(70, 20_000, 400_000);
+        let kill_all = maybe(25, 10_000, 60_000);
+        let clock_jump = maybe(30, 10_000, 200_000);
+        let disk_full = maybe(15, 10_000, 100_000);
+        let rot = maybe(8, 20_000, 100_000);
+        Self {
+            nodes: random.between(1, 3) as usize,
+            place: match random.below(4) {
+                0 => Place::Local,
+                1 => Place::Remote,
+                _ => Place::Reckless,
+            },
+            latency_max: random.spread(20, 20_000),
+            pause,
+            stall,
+            kill,
+            pause_max: random.spread(10_000, 60_000_000),
+            write_fails,
+            link_reply_lost,
+            power_loss,
+            takeover,
+            kill_all,
+            clock_jump,
+            clock_jump_max: if random.percent(50) {
+                30_000
+            } else {
+                3_600_000
+            },
+            disk_full,
+            rot,
+            chaos: random.spread(2_000_000, 30_000_000),
+        }
+    }
+}

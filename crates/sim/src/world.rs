@@ -1,0 +1,321 @@
+//! One clock, one store, and who runs: exactly one thread at a time, chosen by the seed.
+//!
+//! Each node runs on a thread of its own, so that it can be held up inside a blocking call of the file system. Whoever
+//! holds the baton runs; a node gives it back when it sleeps, and the scheduler hands it to whom the next event wakes.
+//! Nothing here depends on the machine's clock, or on which thread the machine would rather run.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use node::Node;
+
+use crate::random::Random;
+use crate::rates::Rates;
+use crate::store::Store;
+
+/// What happens next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Event {
+    /// The node's thread goes on, if this is the sleep that it is in.
+    Wake { node: usize, sleep: u64 },
+    /// A client has something to do.
+    Client(usize),
+    /// The node is started, unless it runs.
+    Start(usize),
+    /// Something goes wrong, perhaps.
+    Chaos,
+    /// A write of a process that is gone arrives.
+    Late(usize),
+    /// Nothing goes wrong any more.
+    Calm,
+    /// Enough.
+    End,
+}
+
+/// The process of a node is dead: whatever it still asks for fails.
+#[derive(Debug)]
+pub(crate) struct Dead;
+
+/// A node that serves, as clients find it.
+#[derive(Clone)]
+pub(crate) struct Serving {
+    pub(crate) node: Arc<Node>,
+    pub(crate) epoch: u64,
+    pub(crate) incarnation: u64,
+}
+
+#[derive(Default)]
+pub(crate) struct NodeState {
+    pub(crate) incarnation: u64,
+    /// There is a thread.
+    pub(crate) runs: bool,
+    pub(crate) killed: bool,
+    pub(crate) paused_until: u64,
+    pub(crate) serving: Option<Serving>,
+    /// The sleep that it is in.
+    sleep: u64,
+    /// It sleeps for want of work.
+    idle: bool,
+    /// Its clocks: since when it runs, and how wrong they are, in ms.
+    pub(crate) boot_ms: u64,
+    pub(crate) wall_ms: i64,
+    /// Why its last incarnation ended.
+    pub(crate) ended: String,
+}
+
+/// A write that is on its way though whoever asked for it is gone.
+pub(crate) struct LateWrite {
+    pub(crate) inode: usize,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) offset: u64,
+}
+
+/// What everyone shares.
+pub(crate) struct Inner {
+    /// In µs.
+    pub(crate) now: u64,
+    pub(crate) random: Random,
+    pub(crate) rates: Rates,
+    pub(crate) store: Store,
+    pub(crate) nodes: Vec<NodeState>,
+    /// Things go wrong.
+    pub(crate) chaos: bool,
+    pub(crate) late: Vec<Option<LateWrite>>,
+    /// Paths that are locked, and by which node; where locks count.
+    pub(crate) locks: std::collections::BTreeMap<std::path::PathBuf, (usize, u64)>,
+    /// A bit was turned: a node may refuse to start.
+    pub(crate) rotten: Option<String>,
+    pub(crate) violation: Option<String>,
+    events: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    numbers: u64,
+    hash: u64,
+    /// The story so far, if it is wanted.
+    pub(crate) story: Option<Vec<String>>,
+    pub(crate) operations: u64,
+}
+
+impl Inner {
+    pub(crate) fn at(&mut self, time: u64, event: Event) {
+        self.numbers += 1;
+        self.events.push(Reverse((time, self.numbers, event)));
+    }
+
+    pub(crate) fn after(&mut self, us: u64, event: Event) {
+        self.at(self.now + us, event);
+    }
+
+    /// Takes the next event, and goes to its time.
+    pub(crate) fn next(&mut self) -> Option<Event> {
+        let Reverse((time, _, event)) = self.events.pop()?;
+        self.now = self.now.max(time);
+        Some(event)
+    }
+
+    /// What happened goes into the hash of the run; it must be the same every time.
+    pub(crate) fn trace(&mut self, what: impl FnOnce() -> String, fingerprint: &[u64]) {
+        for &word in fingerprint.iter().chain(&[self.now]) {
+            self.hash = (self.hash ^ word)
+                .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+                .rotate_left(31);
+        }
+        if let Some(story) = &mut self.story {
+            let what = what();
+            let line = format!("{:>10} {what}", self.now);
+            story.push(line);
+        }
+    }
+
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// What must not be; the first one counts.
+    pub(crate) fn violate(&mut self, what: String) {
+        if self.violation.is_none() {
+            self.trace(|| format!("VIOLATION {what}"), &[0xBAD]);
+            self.violation = Some(what);
+        }
+    }
+
+    /// Whether clients can reach a node's process.
+    pub(crate) fn reachable(&self, node: usize, incarnation: u64) -> bool {
+        let state = &self.nodes[node];
+        state.runs
+            && !state.killed
+            && state.incarnation == incarnation
+            && state.paused_until <= self.now
+    }
+
+    /// A node that stood still goes on.
+    pub(crate) fn awaken(&mut self, node: usize) {
+        if self.nodes[node].runs {
+            let sleep = self.nodes[node].sleep;
+            self.after(1, Event::Wake { node, sleep });
+        }
+    }
+
+    /// Work came for a node that sleeps for want of it.
+    pub(crate) fn poke(&mut self, node: usize) {
+        let state = &mut self.nodes[node];
+        if state.runs && state.idle {
+            state.idle = false;
+            let sleep = state.sleep;
+            let us = self.random.between(1, 50);
+            self.after(us, Event::Wake { node, sleep });
+        }
+    }
+}
+
+/// A baton that somebody waits for.
+#[derive(Default)]
+struct Turn {
+    mine: Mutex<bool>,
+    given: Condvar,
+}
+
+impl Turn {
+    fn give(&self) {
+        *self.mine.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.given.notify_one();
+    }
+
+    fn wait(&self) {
+        let mut mine = self.mine.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*mine {
+            mine = self
+                .given
+                .wait(mine)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        *mine = false;
+    }
+}
+
+/// See the module.
+pub(crate) struct World {
+    inner: Mutex<Inner>,
+    /// Clients that were woken.
+    pub(crate) woken: Mutex<Vec<usize>>,
+    scheduler: Turn,
+    nodes: Vec<Turn>,
+}
+
+/// The longest that a client's connection takes to hear of an event, in µs.
+const NETWORK_MAX: u64 = 400;
+
+impl World {
+    pub(crate) fn new(seed: u64, story: bool) -> Arc<Self> {
+        let mut random = Random::new(seed);
+        let rates = Rates::of(&mut random);
+        let nodes = rates.nodes;
+        let capacity = random.between(8, 64) << 20;
+        let inner = Inner {
+            now: 0,
+            random,
+            rates,
+            store: Store::new(capacity),
+            nodes: Vec::new(),
+            chaos: true,
+            late: Vec::new(),
+            locks: std::collections::BTreeMap::new(),
+            rotten: None,
+            violation: None,
+            events: BinaryHeap::new(),
+            numbers: 0,
+            hash: seed,
+            story: story.then(Vec::new),
+            operations: 0,
+        };
+        let world = Self {
+            inner: Mutex::new(inner),
+            woken: Mutex::default(),
+            scheduler: Turn::default(),
+            nodes: (0..nodes).map(|_| Turn::default()).collect(),
+        };
+        let mut inner = world.lock();
+        for _ in 0..nodes {
+            let boot_ms = inner.random.below(1_000_000);
+            let wall_ms = inner.random.below(2_000) as i64;
+            inner.nodes.push(NodeState {
+                boot_ms,
+                wall_ms,
+                ..NodeState::default()
+            });
+        }
+        drop(inner);
+        Arc::new(world)
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Clients that were woken meanwhile hear of it a little later.
+    pub(crate) fn hear(&self, inner: &mut Inner) {
+        let woken = std::mem::take(&mut *self.woken.lock().unwrap_or_else(PoisonError::into_inner));
+        for client in woken {
+            let us = inner.random.between(10, NETWORK_MAX);
+            inner.after(us, Event::Client(client));
+        }
+    }
+
+    /// Sleeps, on a node's thread; longer if the process is paused.
+    pub(crate) fn sleep(&self, node: usize, us: u64, idle: bool) -> Result<(), Dead> {
+        let mut us = us;
+        let mut inner = self.lock();
+        loop {
+            if inner.nodes[node].killed {
+                return Err(Dead);
+            }
+            self.hear(&mut inner);
+            let until = (inner.now + us).max(inner.nodes[node].paused_until);
+            inner.numbers += 1;
+            let sleep = inner.numbers;
+            let state = &mut inner.nodes[node];
+            state.sleep = sleep;
+            state.idle = idle;
+            inner.at(until, Event::Wake { node, sleep });
+            // If nobody comes before, the baton need not change hands.
+            let next = inner.events.peek().map(|Reverse((_, _, event))| *event);
+            if next == Some(Event::Wake { node, sleep }) {
+                inner.next();
+            } else {
+                drop(inner);
+                self.scheduler.give();
+                self.nodes[node].wait();
+                inner = self.lock();
+            }
+            inner.nodes[node].idle = false;
+            if inner.nodes[node].killed {
+                return Err(Dead);
+            }
+            if inner.nodes[node].paused_until <= inner.now {
+                return Ok(());
+            }
+            us = 0;
+        }
+    }
+
+    /// A node's thread begins: it waits for its turn.
+    pub(crate) fn begin(&self, node: usize) {
+        self.nodes[node].wait();
+    }
+
+    /// A node's thread is over.
+    pub(crate) fn finish(&self) {
+        self.scheduler.give();
+    }
+
+    /// Lets a node's thread run until it sleeps or ends, on the scheduler's.
+    pub(crate) fn run(&self, node: usize) {
+        self.nodes[node].give();
+        self.scheduler.wait();
+    }
+
+    /// Whether a node's thread waits for just this.
+    pub(crate) fn waits_for(inner: &Inner, node: usize, sleep: u64) -> bool {
+        let state = &inner.nodes[node];
+        state.runs && state.sleep == sleep
+    }
+}

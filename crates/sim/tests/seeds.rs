@@ -1,0 +1,33 @@
+//! Whole runs of the simulator. `SEED=n cargo xtask sim` tells everything that happens in one.
+
+#[test]
+fn random_seeds_hold() {
+    let seeds = std::env::var("BASCULE_SEEDS").ok();
+    let seeds = seeds.and_then(|text| text.parse().ok()).unwrap_or(100);
+    let mut confirmed = 0;
+    let mut takeovers = 0;
+    for seed in 0..seeds {
+        let report = sim::run(seed, false);
+        assert_eq!(report.violation, None, "SEED={seed} cargo xtask sim");
+        confirmed += report.confirmed;
+        takeovers += report.epochs.saturating_sub(1);
+    }
+    assert!(confirmed > 10 * seeds, "messages are confirmed in them");
+    assert!(takeovers > seeds / 2, "and nodes take over");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in 0..10 {
+        let (first, second) = (sim::run(seed, false), sim::run(seed, false));
+        assert_eq!(first.hash, second.hash, "of seed {seed}");
+        assert_eq!(first.operations, second.operations);
+    }
+}
+
+#[test]
+fn a_run_that_is_told_of_is_the_same_run() {
+    let (silent, told) = (sim::run(3, false), sim::run(3, true));
+    assert_eq!(silent.hash, told.hash);
+    assert!(!told.story.is_empty());
+}
