@@ -1,9 +1,8 @@
 //! The pair as this process shows it: where its doors are for clients of the other node, what it knows, and that as metrics.
 
-use std::{fmt::Write as _, net::IpAddr, sync::Arc};
+use std::{fmt::Write as _, net::IpAddr};
 
 use net::Listener;
-use node::Node;
 use session::{Active, Cluster, Role};
 
 use crate::config::{Config, Place};
@@ -61,25 +60,6 @@ fn is_loopback(place: &Place) -> bool {
 fn own_name() -> String {
     let uname = rustix::system::uname();
     uname.nodename().to_string_lossy().into_owned()
-}
-
-/// What a node knows that has no standby.
-pub(crate) fn alone(node: &Node, id: &str, own: &Arc<Active>) -> Cluster {
-    let role = match node.role() {
-        node::Role::Active => Role::Active,
-        node::Role::Stopped => Role::Stopped,
-    };
-    Cluster {
-        role,
-        node: id.to_owned(),
-        epoch: node.epoch(),
-        committed: node.committed(),
-        lag: None,
-        active: (role == Role::Active).then(|| Arc::clone(own)),
-        standbys: Vec::new(),
-        takeovers: 0,
-        last_takeover: None,
-    }
 }
 
 /// Appends what is known of the pair in the Prometheus text format. The lags have the label `standby` with the node's number: the standby's
@@ -184,6 +164,8 @@ fn sample(text: &mut String, name: &str, labels: &[(&str, &str)], value: f64) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use message::Timestamp;
     use session::{Lag, StandbyView, Takeover};
 

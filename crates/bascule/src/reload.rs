@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use node::Node;
+use node::{Pair, Reloaded};
 use tokio::runtime::Handle;
 use toml::{Table, Value};
 
@@ -28,15 +28,21 @@ impl Running {
         }
     }
 
-    /// Takes up what has changed. Blocks for as long as looking at each connection takes.
-    pub(crate) fn reload(&mut self, node: &Arc<Node>) {
+    /// The configuration that is in force.
+    pub(crate) const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Takes up what has changed. Blocks for as long as looking at each connection takes. On a standby it counts once that
+    /// takes over.
+    pub(crate) fn reload(&mut self, pair: &Arc<Pair>) {
         let config = match Config::load(&self.sources) {
             Ok(config) => config,
             Err(error) => {
                 return tracing::error!(%error, "the configuration was not reloaded: nothing has changed");
             }
         };
-        let users = match node.users().succeeded_by(&config.auth) {
+        let users = match pair.users().succeeded_by(&config.auth) {
             Ok(users) => users,
             Err(error) => {
                 return tracing::error!(%error, "the configuration was not reloaded: nothing has changed");
@@ -55,7 +61,12 @@ impl Running {
         if !keys.is_empty() {
             tracing::warn!(keys = %keys.join(", "), "changed keys that need a restart");
         }
-        let reloaded = node.reload(Arc::new(users));
+        let users = Arc::new(users);
+        pair.replace_users(&users, &config.auth.vhosts);
+        let node = pair.node();
+        let reloaded = node
+            .as_ref()
+            .map_or_else(Reloaded::default, |node| node.reload(users));
         self.aws.replace_keys(config.access_keys());
         self.config.aws.keys.clone_from(&config.aws.keys);
         self.config.auth = auth::Config {
@@ -64,11 +75,14 @@ impl Running {
             ..config.auth
         };
         self.config.routes = config.routes;
-        let routes = Handle::current().block_on(routes::put_in_force(node, &self.config));
-        let routes = routes.unwrap_or_else(|error| {
-            tracing::error!(error = format!("{error:#}"), "not all routes are in force");
-            routes::Changed::default()
-        });
+        let mut routes = routes::Changed::default();
+        if let Some(node) = &node {
+            let put = Handle::current().block_on(routes::put_in_force(node, &self.config));
+            routes = put.unwrap_or_else(|error| {
+                tracing::error!(error = format!("{error:#}"), "not all routes are in force");
+                routes
+            });
+        }
         let auth = &self.config.auth;
         tracing::info!(
             routes = self.config.routes.len(),

@@ -1,14 +1,14 @@
-//! `bascule serve`: composes node, listeners and protocols, and ends them in order.
+//! `bascule serve`: composes node, listeners and protocols, takes them through the roles of a pair, and ends them in order.
 //!
 //! ```text
-//! bind -> node (recovery) -> serve -> table, "ready"
+//! bind -> take the journal, or follow whoever has it -> serve -> table, "ready" (or "standby", and "ready" when it takes over)
 //!      SIGHUP -> users, virtual hosts, rules and routes anew (`reload.rs`)
 //!      SIGTERM, SIGINT -> drain -> node down -> exit 0       a second signal -> exit 1 at once
-//!      the journal fails -> drain -> exit 1                  (the supervisor or the standby goes on)
-//!      all that takes too long, as a disk may hang -> exit 1
+//!      the journal fails, or another node took over -> clients are sent away -> follow
+//!      an end that takes too long, as a disk may hang -> exit 1
 //! ```
 //! Listeners are bound before the journal is opened: a port in use must not cost a takeover of oneself. What connects
-//! meanwhile waits in the kernel.
+//! meanwhile waits in the kernel. Once open, they stay open in every role.
 
 use std::{
     fmt::Write as _,
@@ -20,9 +20,13 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use net::{Health, Http, Listener, Origins, Server};
-use node::Node;
-use session::{Cluster, Port as _};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use node::{Change, Node, Pair};
+use session::Port as _;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::Notify,
+    task::JoinHandle,
+};
 use websocket::Protocol;
 
 use crate::{
@@ -40,8 +44,8 @@ use crate::{
 
 /// What the drain may take; with the node's end behind it, an end in order takes less than five seconds.
 const DRAIN_LIMIT: Duration = Duration::from_secs(4);
-/// The same when the node has failed: nothing can be confirmed, so only the goodbyes are worth waiting for.
-const FAILED_DRAIN_LIMIT: Duration = Duration::from_secs(1);
+/// What the confirmation of what is in flight may take before another node goes on.
+const HAND_OVER_LIMIT: Duration = Duration::from_secs(1);
 /// What an end in order may take, the drain included; then the process ends all the same.
 const END_LIMIT: Duration = Duration::from_millis(4800);
 /// How long connections have for writing out confirmations, once all that was in flight is durable.
@@ -71,7 +75,7 @@ pub(crate) fn serve(sources: &Sources) -> Result<(), Failure> {
 
 /// `wished`: the connections that the configuration asks for; `config` has those that the system leaves room for.
 async fn run(config: &Config, sources: &Sources, wished: u64) -> Result<(), Failure> {
-    let mut signals = Signals::new().map_err(Failure::setup)?;
+    let signals = Signals::new().map_err(Failure::setup)?;
     warn_of_passwords(config);
     let origins = Origins::from_list(&config.websocket.origins)
         .map_err(|entry| Failure::setup(anyhow!("websocket.origins: {entry:?} is not an origin such as \"https://example.org\", nor \"*\"")))?;
@@ -80,50 +84,15 @@ async fn run(config: &Config, sources: &Sources, wished: u64) -> Result<(), Fail
     let users = auth::Users::new(&config.auth, key).map_err(Failure::setup)?;
     let listeners = bind(config).map_err(Failure::setup)?;
     let table = table(config, &listeners);
-    let node = Node::start(config.for_node(), Arc::new(users)).map_err(Failure::setup)?;
-    let node = Arc::new(node);
-    // Before anybody is served: a message that a route is for must not miss it.
-    let routed = routes::put_in_force(&node, config)
-        .await
-        .map_err(Failure::work)?;
-    let server = Server::new(Arc::clone(&node) as _, config.for_net());
+    let pair = Pair::new(
+        config.for_node(),
+        Arc::new(users),
+        pair::addresses(config, &listeners),
+    );
+    let server = Server::new(Arc::clone(&pair) as _, config.for_net());
     let mut seed = [0; 32];
     fill_random(&mut seed).map_err(Failure::setup)?;
     let doors = Doors::new(config, seed);
-    let deliverer = Deliverer::open(
-        Arc::clone(&node) as _,
-        config.sns.clone(),
-        Arc::clone(doors.signing()),
-        Arc::clone(doors.sns_counters()),
-    );
-    let deliverer = deliverer
-        .await
-        .context("failed to start the delivery to endpoints of SNS");
-    tokio::spawn(deliverer.map_err(Failure::work)?.run());
-    let own = Arc::new(pair::addresses(config, &listeners));
-    let mut id = [0; 16];
-    fill_random(&mut id).map_err(Failure::setup)?;
-    let id = format!("{:032x}", u128::from_be_bytes(id));
-    let cluster = {
-        let node = Arc::clone(&node);
-        move || pair::alone(&node, &id, &own)
-    };
-    open(
-        &doors,
-        origins,
-        listeners,
-        &node,
-        &server,
-        Arc::new(cluster),
-    );
-    if config.mqtt.sys_interval_s > 0
-        && let Some(vhost) = config.auth.vhosts.first()
-    {
-        let every = Duration::from_secs(config.mqtt.sys_interval_s);
-        let told = sys::tell(every, vhost.clone(), Arc::clone(&node), Arc::clone(&server));
-        tokio::spawn(told);
-    }
-    announce(&table).map_err(Failure::work)?;
     let connections_max = config.limits.connections_max;
     if connections_max < wished {
         tracing::info!(
@@ -132,61 +101,264 @@ async fn run(config: &Config, sources: &Sources, wished: u64) -> Result<(), Fail
             "fewer connections are taken than limits.connections_max says: the process may not open more files (ulimit -n)"
         );
     }
-    if !config.routes.is_empty() || routed != routes::Changed::default() {
-        let (made, gone) = (routed.made, routed.gone);
-        tracing::info!(
-            routes = config.routes.len(),
-            made,
-            gone,
-            "routes are in force"
-        );
-    }
-    tracing::info!(data = %config.data.display(), epoch = node.epoch(), "serving");
     // What SIGHUP compares with is what was asked for, not what the system left room for.
     let mut asked = config.clone();
     asked.limits.connections_max = wished;
-    let mut running = Running::new(sources, asked, doors.aws().clone());
-    let failed = loop {
-        tokio::select! {
-            signal = signals.next() => match signal {
-                Some(name) => {
-                    tracing::info!(signal = name, "ending");
-                    break None;
+    let running = Running::new(sources, asked, doors.aws().clone());
+    let mut life = Life {
+        config,
+        pair,
+        server,
+        doors,
+        running,
+        signals,
+        shut: Some(Shut {
+            origins,
+            listeners,
+            table,
+        }),
+        switchover: Arc::default(),
+        served: false,
+    };
+    life.live().await
+}
+
+/// What is not open yet.
+struct Shut {
+    origins: Origins,
+    listeners: Vec<Listener>,
+    table: String,
+}
+
+/// The process through its roles.
+struct Life<'a> {
+    config: &'a Config,
+    pair: Arc<Pair>,
+    server: Arc<Server>,
+    doors: Doors,
+    running: Running,
+    signals: Signals,
+    shut: Option<Shut>,
+    /// An operator asks this node to let the other one go on.
+    switchover: Arc<Notify>,
+    /// It was the active node before: what fails now is no fault of the set-up.
+    served: bool,
+}
+
+/// Why a node is not the active one any more.
+enum Ended {
+    /// A signal.
+    Signal,
+    /// It failed, or another one took over.
+    Failed,
+    /// An operator wishes the other one to go on.
+    Switchover,
+}
+
+impl Life<'_> {
+    async fn live(&mut self) -> Result<(), Failure> {
+        loop {
+            let Some(node) = self.become_active().await? else {
+                let nothing = std::future::ready(());
+                self.server.drain(nothing, DRAIN_LIMIT).await;
+                tracing::info!("ended");
+                return Ok(());
+            };
+            let tasks = self.serve(&node).await?;
+            let ended = self.active(&node).await;
+            for task in tasks {
+                task.abort();
+            }
+            match ended {
+                Ended::Signal => {
+                    self.end(&node).await;
+                    return Ok(());
                 }
-                None => tokio::task::block_in_place(|| running.reload(&node)),
-            },
-            failure = failure(&node) => break Some(failure),
+                Ended::Failed => {
+                    self.pair.retire(&node, false);
+                    node.expel(None);
+                }
+                Ended::Switchover => self.hand_over(&node).await,
+            }
+            self.served = true;
+            let ended = Arc::clone(&node);
+            drop(node);
+            if tokio::task::spawn_blocking(move || ended.shutdown())
+                .await
+                .is_err()
+            {
+                tracing::error!("the end of the node panicked");
+            }
         }
-    };
-    let limit = match failed {
-        None => DRAIN_LIMIT,
-        Some(_) => FAILED_DRAIN_LIMIT,
-    };
-    // What remains may take for ever: a disk can hang.
-    tokio::spawn(async move {
-        let name = tokio::select! {
-            name = signals.ending() => name,
-            () = tokio::time::sleep(END_LIMIT) => "none: an end in order takes too long",
-        };
-        tracing::warn!(signal = name, "ending at once");
-        std::process::exit(1);
-    });
-    let settled = async {
-        std::future::poll_fn(|cx| node.poll_settled(cx)).await;
-        tokio::time::sleep(SETTLE).await;
-    };
-    let drained = server.drain(settled, limit).await;
-    if drained.dropped > 0 {
-        tracing::warn!(
-            connections = drained.dropped,
-            "dropped what did not end in time"
-        );
     }
-    node.shutdown();
-    tracing::info!("ended");
-    match failed {
-        None => Ok(()),
-        Some(failure) => Err(Failure::work(anyhow!(failure))),
+
+    /// Takes the journal, or follows until it is free. `None`: a signal came.
+    async fn become_active(&mut self) -> Result<Option<Arc<Node>>, Failure> {
+        let follows = Arc::new(Notify::new());
+        let (pair, told) = (Arc::clone(&self.pair), Arc::clone(&follows));
+        let mut change = tokio::task::spawn_blocking(move || pair.change(|| told.notify_one()));
+        loop {
+            tokio::select! {
+                changed = &mut change => {
+                    let changed = changed.expect("a change of roles does not panic");
+                    return match changed {
+                        Ok(Change::Active(node)) => Ok(Some(node)),
+                        Ok(Change::Stopped) => Ok(None),
+                        Err(error) if self.served => Err(Failure::work(error)),
+                        Err(error) => Err(Failure::setup(error)),
+                    };
+                }
+                () = follows.notified() => {
+                    tracing::info!(data = %self.config.data.display(), "standby");
+                    self.open("standby").map_err(Failure::work)?;
+                }
+                signal = self.signals.next() => match signal {
+                    Some(name) => {
+                        tracing::info!(signal = name, "ending");
+                        self.pair.stop();
+                        self.limit_end();
+                    }
+                    None => tokio::task::block_in_place(|| self.running.reload(&self.pair)),
+                },
+            }
+        }
+    }
+
+    /// Lets clients in. What must end with the node's time as the active one comes back.
+    async fn serve(&mut self, node: &Arc<Node>) -> Result<Vec<JoinHandle<()>>, Failure> {
+        // Before anybody is served: a message that a route is for must not miss it.
+        let routed = routes::put_in_force(node, self.running.config()).await;
+        let routed = match routed {
+            Ok(routed) => routed,
+            Err(error) if self.shut.is_none() => {
+                tracing::error!(error = format!("{error:#}"), "not all routes are in force");
+                routes::Changed::default()
+            }
+            Err(error) => return Err(Failure::work(error)),
+        };
+        let mut tasks = Vec::new();
+        let deliverer = Deliverer::open(
+            Arc::clone(node) as _,
+            self.config.sns.clone(),
+            Arc::clone(self.doors.signing()),
+            Arc::clone(self.doors.sns_counters()),
+        );
+        if self.shut.is_some() {
+            let deliverer = deliverer
+                .await
+                .context("failed to start the delivery to endpoints of SNS");
+            tasks.push(tokio::spawn(deliverer.map_err(Failure::work)?.run()));
+        } else {
+            // A takeover waits for nothing that can come later.
+            tasks.push(tokio::spawn(async move {
+                match deliverer.await {
+                    Ok(deliverer) => deliverer.run().await,
+                    Err(error) => {
+                        tracing::error!(%error, "failed to start the delivery to endpoints of SNS")
+                    }
+                }
+            }));
+        }
+        if self.config.mqtt.sys_interval_s > 0
+            && let Some(vhost) = self.config.auth.vhosts.first()
+        {
+            let every = Duration::from_secs(self.config.mqtt.sys_interval_s);
+            let server = Arc::clone(&self.server);
+            let told = sys::tell(every, vhost.clone(), Arc::clone(node), server);
+            tasks.push(tokio::spawn(told));
+        }
+        self.pair.serve(node);
+        self.open("ready").map_err(Failure::work)?;
+        if routed != routes::Changed::default() {
+            let (made, gone) = (routed.made, routed.gone);
+            tracing::info!(
+                routes = self.config.routes.len(),
+                made,
+                gone,
+                "routes are in force"
+            );
+        }
+        tracing::info!(data = %self.config.data.display(), epoch = node.epoch(), "serving");
+        Ok(tasks)
+    }
+
+    /// Opens the doors, if they are not, and says on standard output what this process is.
+    fn open(&mut self, word: &str) -> io::Result<()> {
+        let mut table = String::new();
+        if let Some(shut) = self.shut.take() {
+            open(
+                &self.doors,
+                shut.origins,
+                shut.listeners,
+                &self.pair,
+                &self.server,
+                &self.switchover,
+            );
+            table = shut.table;
+        }
+        announce(&table, word)
+    }
+
+    async fn active(&mut self, node: &Arc<Node>) -> Ended {
+        loop {
+            tokio::select! {
+                signal = self.signals.next() => match signal {
+                    Some(name) => {
+                        tracing::info!(signal = name, "ending");
+                        return Ended::Signal;
+                    }
+                    None => tokio::task::block_in_place(|| self.running.reload(&self.pair)),
+                },
+                () = failure(node) => return Ended::Failed,
+                () = self.switchover.notified() => return Ended::Switchover,
+            }
+        }
+    }
+
+    /// Lets the other node go on: what was handed in is confirmed, then clients are sent there.
+    async fn hand_over(&self, node: &Arc<Node>) {
+        let successor = self.pair.successor();
+        tracing::info!("handing over to the standby");
+        self.pair.retire(node, true);
+        let settled = async {
+            std::future::poll_fn(|cx| node.poll_settled(cx)).await;
+            tokio::time::sleep(SETTLE).await;
+        };
+        let _ = tokio::time::timeout(HAND_OVER_LIMIT, settled).await;
+        node.expel(successor.as_ref());
+    }
+
+    /// Ends all connections and the node.
+    async fn end(&self, node: &Arc<Node>) {
+        self.limit_end();
+        let settled = async {
+            std::future::poll_fn(|cx| node.poll_settled(cx)).await;
+            tokio::time::sleep(SETTLE).await;
+        };
+        let drained = self.server.drain(settled, DRAIN_LIMIT).await;
+        if drained.dropped > 0 {
+            tracing::warn!(
+                connections = drained.dropped,
+                "dropped what did not end in time"
+            );
+        }
+        node.shutdown();
+        tracing::info!("ended");
+    }
+
+    /// What remains may take for ever: a disk can hang.
+    fn limit_end(&self) {
+        let Ok(mut signals) = Signals::new() else {
+            return;
+        };
+        tokio::spawn(async move {
+            let name = tokio::select! {
+                name = signals.ending() => name,
+                () = tokio::time::sleep(END_LIMIT) => "none: an end in order takes too long",
+            };
+            tracing::warn!(signal = name, "ending at once");
+            std::process::exit(1);
+        });
     }
 }
 
@@ -291,19 +463,16 @@ fn bind_named(
     Ok(())
 }
 
-/// What the node knows of the pair.
-type View = Arc<dyn Fn() -> Cluster + Send + Sync>;
-
 /// Starts accepting.
 fn open(
     doors: &Doors,
     origins: Origins,
     listeners: Vec<Listener>,
-    node: &Arc<Node>,
+    pair: &Arc<Pair>,
     server: &Arc<Server>,
-    cluster: View,
+    switchover: &Arc<Notify>,
 ) {
-    let http = Arc::new(http(origins, doors, node, server, cluster));
+    let http = Arc::new(http(origins, doors, pair, server, switchover));
     let aws = Arc::new(doors.aws().clone());
     for listener in listeners {
         let server = Arc::clone(server);
@@ -321,9 +490,9 @@ fn open(
                 continue;
             }
         };
-        let (doors, node) = (doors.clone(), Arc::clone(node));
+        let (doors, pair) = (doors.clone(), Arc::clone(pair));
         tokio::spawn(listener.serve(server, move |peer| {
-            doors.open(protocol, peer.listener, node.now())
+            doors.open(protocol, peer.listener, pair.now())
         }));
     }
 }
@@ -331,14 +500,14 @@ fn open(
 fn http(
     origins: Origins,
     doors: &Doors,
-    node: &Arc<Node>,
+    pair: &Arc<Pair>,
     server: &Arc<Server>,
-    cluster: View,
+    switchover: &Arc<Notify>,
 ) -> Http {
     let health = {
-        let cluster = Arc::clone(&cluster);
+        let pair = Arc::clone(pair);
         move |draining| {
-            let cluster = cluster();
+            let cluster = pair.cluster();
             Health {
                 ready: admin::is_ready(&cluster),
                 body: admin::health(&cluster, draining).to_string(),
@@ -346,19 +515,26 @@ fn http(
         }
     };
     let operator = {
-        let (node, cluster) = (Arc::clone(node), Arc::clone(&cluster));
+        let (shown, asked, knows) = (Arc::clone(pair), Arc::clone(pair), Arc::clone(pair));
+        let switchover = Arc::clone(switchover);
         admin::Operator {
-            cluster: Box::new(move || cluster()),
-            switch_over: Box::new(|| Err("this node has no standby".to_owned())),
-            is_administrator: Box::new(move |user| node.users().is_administrator(user)),
+            cluster: Box::new(move || shown.cluster()),
+            switch_over: Box::new(move || {
+                if asked.successor().is_none() {
+                    return Err("no standby is ready to take over".to_owned());
+                }
+                switchover.notify_one();
+                Ok(())
+            }),
+            is_administrator: Box::new(move |user| knows.users().is_administrator(user)),
         }
     };
     let metrics = {
-        let (node, doors) = (Arc::clone(node), doors.clone());
+        let (pair, doors) = (Arc::clone(pair), doors.clone());
         let server = Arc::clone(server);
         move || {
-            let mut text = node.metrics();
-            pair::write_metrics(&cluster(), &mut text);
+            let mut text = pair.node().map_or_else(String::new, |node| node.metrics());
+            pair::write_metrics(&pair.cluster(), &mut text);
             server.write_metrics(&mut text);
             mqtt_metrics(doors.mqtt_counters(), &mut text);
             stomp_metrics(doors.stomp_counters(), &mut text);
@@ -368,8 +544,8 @@ fn http(
         }
     };
     let choose = {
-        let (node, doors) = (Arc::clone(node), doors.clone());
-        move |offer: &net::Offer<'_>| doors.upgrade(offer, node.now())
+        let (pair, doors) = (Arc::clone(pair), doors.clone());
+        move |offer: &net::Offer<'_>| doors.upgrade(offer, pair.now())
     };
     Http {
         health: Box::new(health),
@@ -510,21 +686,21 @@ fn logins(auth: &auth::Config) -> String {
     ways.join(", or ")
 }
 
-fn announce(table: &str) -> io::Result<()> {
+fn announce(table: &str, word: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(table.as_bytes())?;
-    out.write_all(b"\nready\n")?;
+    writeln!(out, "\n{word}")?;
     out.flush()
 }
 
 /// Comes back when nothing can be confirmed any more.
-async fn failure(node: &Node) -> String {
+async fn failure(node: &Node) {
     let mut tick = tokio::time::interval(FAILURE_CHECK);
     loop {
         tick.tick().await;
         if let Some(failure) = node.failure() {
-            tracing::error!(failure, "this node can serve no more");
-            return failure;
+            tracing::error!(failure, "this node is not the active one any more");
+            return;
         }
     }
 }

@@ -351,13 +351,6 @@ fn a_directory_that_cannot_be_served_is_exit_code_2() {
     let file = data("file");
     std::fs::write(&file, "not a directory").expect("a file is written");
     refused(&file, &[], &["serve-file"]);
-    let held = Server::start(data("held"), &[]);
-    refused(
-        &held.data,
-        &[],
-        &["serve-held", "in use by another process"],
-    );
-    assert!(held.get("/health/ready").starts_with("HTTP/1.1 200"));
 }
 
 #[test]

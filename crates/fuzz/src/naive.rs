@@ -29,6 +29,7 @@ enum Ask {
     Pull(u32),
     Commit(Vec<Operation>),
     Fence,
+    Stream,
 }
 
 #[derive(Debug)]
@@ -103,11 +104,11 @@ impl Core {
             Command::Pull(it) => (it.token, Ask::Pull(it.count)),
             Command::Transact(it) => (it.token, Ask::Commit(it.operations)),
             Command::Fence { token, .. } => (token, Ask::Fence),
+            Command::Stream { token, .. } => (token, Ask::Stream),
             // Doors that manage queues, not those of messages.
             Command::Inspect { .. }
             | Command::List { .. }
             | Command::MoveTask { .. }
-            | Command::Stream { .. }
             | Command::ReadStream(_)
             | Command::CancelRead { .. }
             | Command::Group { .. }
@@ -233,6 +234,11 @@ impl Core {
                 }
             }
             Ask::Fence => Event::Reached { token },
+            // It has no streams.
+            Ask::Stream => Event::Refused {
+                token,
+                refusal: refusal(),
+            },
         })
     }
 

@@ -63,7 +63,7 @@ impl Default for Config {
             space_low_bytes: 2 << 30,
             sparse_percent: 30,
             direct: Direct::Auto,
-            lease_ms: 400,
+            lease_ms: 560,
             note: Vec::new(),
         }
     }

@@ -219,6 +219,14 @@ impl Journal {
         shared.has_staged() && shared.held_up() >= every.saturating_mul(2)
     }
 
+    /// How many snapshots could have been made of what was written since the last one.
+    #[must_use]
+    pub fn snapshots_due(&self) -> u64 {
+        let shared = self.shared();
+        let bytes = shared.snapshot_bytes.load(Ordering::Relaxed);
+        bytes / shared.config.snapshot_every_bytes.max(1)
+    }
+
     /// Writes a snapshot of the state behind batch `at`, durably. The two newest snapshots are kept.
     ///
     /// # Errors

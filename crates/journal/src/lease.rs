@@ -6,7 +6,7 @@
 //! place without two nodes talking at once. Renewed only by a completed write: a holder whose disk hangs lets it lapse.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -147,7 +147,7 @@ impl Shared {
         let mut watched = self.standbys.lock().unwrap_or_else(PoisonError::into_inner);
         let mut found = Vec::new();
         for name in names {
-            let Some(node) = parse_node(&name) else {
+            let Some(node) = parse_node(&name).filter(|node| *node != self.writer) else {
                 continue;
             };
             let file = survey::read_small(&*self.vfs, &dir.join(&name));
@@ -227,40 +227,66 @@ fn parse_node(name: &str) -> Option<Uuid> {
         .map(u128::to_be_bytes)
 }
 
-/// A standby's own file, in which it says that it is there.
-pub(crate) struct Registration {
-    pub(crate) slot: StandbySlot,
+/// Writes a standby's own file, in which it says that it is there. For a thread of its own: a write may take long, and what
+/// the standby does meanwhile is not to wait for it.
+#[derive(Clone)]
+pub struct Registrar {
+    vfs: Arc<dyn Vfs>,
+    paths: Paths,
+    direct: bool,
     node: Uuid,
+    slot: Arc<Mutex<StandbySlot>>,
 }
 
-impl Registration {
-    pub(crate) fn new(node: Uuid, note: Vec<u8>) -> Self {
+impl Registrar {
+    pub(crate) fn new(shared: &Shared) -> Self {
+        let slot = StandbySlot {
+            note: shared.config.note.clone(),
+            ..StandbySlot::default()
+        };
         Self {
-            node,
-            slot: StandbySlot {
-                note,
-                ..StandbySlot::default()
-            },
+            vfs: Arc::clone(&shared.vfs),
+            paths: shared.paths.clone(),
+            direct: shared.direct,
+            node: shared.writer,
+            slot: Arc::new(Mutex::new(slot)),
         }
     }
 
-    /// Writes the next slot, durably.
-    pub(crate) fn write(&mut self, vfs: &Arc<dyn Vfs>, paths: &Paths) -> std::io::Result<()> {
-        let path = paths.standby(&self.node);
-        let file = match vfs.open(&path, Access::Write, false) {
+    /// What the next write says.
+    pub(crate) fn set(&self, epoch: u64, applied: u64, ready: bool) {
+        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.epoch = epoch;
+        slot.applied = applied;
+        slot.ready = ready;
+    }
+
+    /// Writes the next slot, durably: also the proof that this node can write.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write(&self) -> std::io::Result<()> {
+        let slot = {
+            let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+            slot.counter += 1;
+            slot.clone()
+        };
+        let path = self.paths.standby(&self.node);
+        let file = match self.vfs.open(&path, Access::Write, self.direct) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                vfs.create_zeroed(&path, 2 * BLOCK as u64, false)?;
-                vfs.open(&path, Access::Write, false)?
+                self.vfs
+                    .create_zeroed(&path, 2 * BLOCK as u64, self.direct)?;
+                self.vfs.open(&path, Access::Write, self.direct)?
             }
             opened => opened?,
         };
-        self.slot.counter += 1;
-        let offset = (self.slot.counter % 2) * BLOCK as u64;
-        file.write_durable(&self.slot.encode(), offset)
+        let mut block = Aligned::zeroed(BLOCK);
+        block.copy_from_slice(&slot.encode());
+        file.write_durable(&block, (slot.counter % 2) * BLOCK as u64)
     }
 
     /// Takes the file away.
-    pub(crate) fn remove(&self, vfs: &Arc<dyn Vfs>, paths: &Paths) {
-        let _ = vfs.unlink(&paths.standby(&self.node));
+    pub fn remove(&self) {
+        let _ = self.vfs.unlink(&self.paths.standby(&self.node));
     }
 }

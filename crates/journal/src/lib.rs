@@ -78,7 +78,7 @@ pub use error::{
 pub use id::batch_of;
 pub use inspect::{DumpRecord, Report, dump, verify};
 pub use journal::{Journal, Space, Stats};
-pub use lease::{StandbySeen, boot_ms};
+pub use lease::{Registrar, StandbySeen, boot_ms};
 pub use recovery::{Opened, open, open_stepped};
 pub use replay::Replay;
 pub use segment::SegmentId;

@@ -92,6 +92,13 @@ pub(crate) fn adopt(shared: &Shared) {
         })
     };
     let kept: Vec<Kept> = found.into_iter().filter(adoptable).collect();
+    // Who made it may have died before its name was durable, and segments are given back for it.
+    if kept.last().is_some_and(|kept| kept.seq > newest)
+        && let Err(error) = shared.vfs.sync_dir(&shared.paths.snapshots())
+    {
+        tracing::warn!(%error, "failed to make the name of a snapshot durable");
+        return;
+    }
     if kept.last().is_some_and(|kept| kept.seq > newest) {
         shared.snapshot_bytes.store(0, Ordering::Relaxed);
     }

@@ -26,7 +26,7 @@ use crate::engine::Engine;
 use crate::error::{Corruption, OpenError, SnapshotError, StandbyError};
 use crate::journal::Journal;
 use crate::layout::{EpochRecord, Format, LeaseSlot, Paths, Position, Uuid, parse_segment_name};
-use crate::lease::{self, Registration};
+use crate::lease::{self, Registrar};
 use crate::reader::{Batch, BatchReader, Stop};
 use crate::recovery;
 use crate::replay::Replay;
@@ -123,7 +123,7 @@ pub struct Standby {
     caught_up_at: u64,
     /// For which epoch one's own first files are ready.
     prepared: u64,
-    registration: Registration,
+    registrar: Registrar,
     /// What was read and not applied when the next epoch showed: its cut.
     next: Option<EpochRecord>,
 }
@@ -206,7 +206,7 @@ impl Standby {
         reader.offset = segment.end();
         reader.position = survey.tail.proven;
         let replay = Replay::new(&shared, snapshot, true);
-        let registration = Registration::new(uuid, shared.config.note.clone());
+        let registrar = Registrar::new(&shared);
         let standby = Self {
             journal: Journal::of(shared),
             format: survey.format,
@@ -224,7 +224,7 @@ impl Standby {
             lost_since: None,
             caught_up_at: now_ms,
             prepared: 0,
-            registration,
+            registrar,
             next: None,
         };
         Ok((standby, replay))
@@ -322,21 +322,21 @@ impl Standby {
         Ok(Holder::Alive)
     }
 
-    /// Says in one's own file that this standby is there, durably: also the proof that it can write.
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    pub fn register(&mut self, ready: bool) -> io::Result<()> {
-        let (vfs, paths) = (self.vfs(), self.paths());
-        self.registration.slot.epoch = self.record.epoch;
-        self.registration.slot.applied = self.applied.seq;
-        self.registration.slot.ready = ready;
-        self.registration.write(&vfs, &paths)
+    /// What writes that this standby is there, and how far it has come.
+    #[must_use]
+    pub fn registrar(&self) -> Registrar {
+        self.registrar.clone()
     }
 
-    /// Takes one's own file away: this standby goes.
+    /// What the [`Registrar`] says from here on.
+    pub fn report(&self, ready: bool) {
+        self.registrar
+            .set(self.record.epoch, self.applied.seq, ready);
+    }
+
+    /// Takes one's own files away: this standby goes.
     pub fn leave(&self) {
-        self.registration.remove(&self.vfs(), &self.paths());
+        self.registrar.remove();
         self.withdraw();
     }
 
@@ -358,6 +358,9 @@ impl Standby {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 made => made.map_err(OpenError::io("create", &path))?,
             }
+        }
+        for dir in [paths.segments(), paths.fences(), paths.leases()] {
+            vfs.sync_dir(&dir).map_err(OpenError::io("sync", &dir))?;
         }
         self.prepared = epoch;
         Ok(())
@@ -429,6 +432,10 @@ impl Standby {
     ) -> Result<Polled, StandbyError<E>> {
         let read = self.fetch()?;
         let mut moved = read > 0;
+        if moved {
+            // A completed write is as good as a renewed lease.
+            self.lease.moved_at = self.lease.moved_at.max(now_ms);
+        }
         if !moved && self.next.is_none() {
             self.next = self.look_for_epoch()?;
         }
@@ -744,7 +751,10 @@ impl Standby {
         )?;
         let lease = claim.signal_file(&paths.lease(epoch, &shared.writer), 2, shared.direct)?;
         let lock = claim.lock_lease()?;
-        claim.sync_dirs()?;
+        // What was prepared has names that last, and so have the files that the former writer used: it made sure first.
+        if !self.is_prepared() {
+            claim.sync_dirs()?;
+        }
         let snapshots = shared
             .snapshots
             .lock()
@@ -754,7 +764,7 @@ impl Standby {
         claim.publish(wall_now_ms, covered)?;
         let publish_us = watch.lap();
         // The epoch is ours.
-        self.registration.remove(&vfs, &paths);
+        self.registrar.remove();
         shared.table.cut(survey.tail.proven.seq);
         shared.table.insert(Arc::clone(&segment));
         for batch in &survey.tail.unproven {

@@ -39,9 +39,20 @@ impl Clock {
         }
     }
 
+    /// From here on no earlier than `last`.
+    pub(crate) fn come_to(&self, last: Timestamp) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.told = state.told.max(last.0);
+    }
+
     /// Time that nobody sets and that does not stop in suspend, in ms.
     pub(crate) fn boot_ms(&self) -> u64 {
         self.host.clocks().boot_ms
+    }
+
+    /// Whose clocks it reads.
+    pub(crate) const fn host(&self) -> &Arc<dyn Host> {
+        &self.host
     }
 
     /// The time now.

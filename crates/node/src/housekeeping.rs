@@ -1,7 +1,7 @@
 //! The background thread that bounds recovery and gives space back.
 //!
 //! A snapshot is made as a standby would make it: load the last one, replay the committed batches, write, free. The live
-//! core is never walked (invariant: *one snapshot maker*). Then sparse segments are emptied by moving what is still
+//! core is never walked (invariant: *one snapshot maker*). With a standby near, that one makes them. Then sparse segments are emptied by moving what is still
 //! referred to, and what nobody refers to is given back.
 
 use std::{sync::atomic::Ordering, time::Duration};
@@ -32,6 +32,9 @@ const SNAPSHOT_RETRY_MS: u64 = 10_000;
 /// How often there is a snapshot for the sake of space, in ms.
 const SNAPSHOT_WHEN_LOW_MS: u64 = 10_000;
 
+/// How often there is a look for snapshots that a standby has made, in ms.
+const ADOPT_EVERY_MS: u64 = 2_000;
+
 /// The thread.
 pub(crate) fn run(shared: &Shared, config: &broker::Config) {
     let mut housekeeper = Housekeeper::new(shared, config.clone());
@@ -47,6 +50,8 @@ pub(crate) struct Housekeeper {
     /// When the last snapshot failed.
     failed: Option<Timestamp>,
     made: Timestamp,
+    /// When there was a look for those of a standby.
+    adopted: Timestamp,
 }
 
 impl Housekeeper {
@@ -55,6 +60,7 @@ impl Housekeeper {
             config,
             failed: None,
             made: shared.clock.now(),
+            adopted: shared.clock.now(),
         }
     }
 
@@ -64,7 +70,14 @@ impl Housekeeper {
         let rests = self
             .failed
             .is_some_and(|at| now.since(at) < SNAPSHOT_RETRY_MS);
-        if (shared.journal.snapshot_due() || self.frees(shared, now)) && !rests {
+        // A standby makes them, from a core that it has already; a second one in time shows that it does not.
+        let standby = shared.journal.standbys().iter().any(|other| other.ready);
+        if standby && now.since(self.adopted) >= ADOPT_EVERY_MS {
+            self.adopted = now;
+            shared.journal.adopt_snapshots();
+        }
+        let due = shared.journal.snapshots_due() >= if standby { 2 } else { 1 };
+        if (due || self.frees(shared, now)) && !rests {
             self.failed = (!snapshot(shared, &self.config)).then(|| shared.clock.now());
             self.made = shared.clock.now();
         }

@@ -24,6 +24,8 @@
 //! | `audit.rs` | what was refused, in the log and counted |
 //! | `reload.rs` | other users while connections go on |
 //! | `clock.rs` | the core's time |
+//! | `standby.rs` | a core that follows another node's journal, and takes its place |
+//! | `pair.rs` | [`Pair`]: one process through its roles, and what its doors give to connections in each |
 //! | `recovery.rs` | from the journal to a core |
 //! | `metrics.rs` | the counters as Prometheus text |
 #![forbid(unsafe_code)]
@@ -38,9 +40,11 @@ mod link;
 mod metrics;
 mod node;
 mod outbox;
+mod pair;
 mod permission;
 mod recovery;
 mod reload;
+mod standby;
 mod step;
 mod steps;
 mod stored;
@@ -49,5 +53,7 @@ mod verify;
 pub use config::Config;
 pub use host::{Clocks, Host, Machine};
 pub use node::{Node, Role, StartError};
+pub use pair::{Change, Pair};
 pub use reload::Reloaded;
+pub use standby::{Manners, REGISTER_EVERY, Reason, Standby, Turn};
 pub use steps::Steps;

@@ -109,6 +109,10 @@ impl NodeLink {
         more || !commands.is_empty()
     }
 
+    fn lease_is_over(&self) -> bool {
+        self.shared.clock.boot_ms() > self.shared.journal.lease_until()
+    }
+
     fn verify(&self, authenticate: Box<Authenticate>) {
         let token = authenticate.token;
         if !self.shared.verify(self.id, authenticate) {
@@ -138,6 +142,13 @@ impl Link for NodeLink {
 
     fn poll_events(&self, cx: &mut Context<'_>, events: &mut Vec<Event>) -> Poll<()> {
         let journal = &self.shared.journal;
+        // A node that was frozen may have a successor: it shows nothing to anyone before its lease is renewed.
+        if self.lease_is_over() && !self.outbox.is_expelled() {
+            journal.on_renewal(cx.waker().clone());
+            if self.lease_is_over() && !self.outbox.is_expelled() {
+                return Poll::Pending;
+            }
+        }
         self.outbox.poll(
             cx,
             || journal.committed(),

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use journal::Journal;
 use message::{Address, Levels, Message, Timestamp, VhostId};
-use session::{Authenticate, Event, Link, Peer, Port, SessionId};
+use session::{Authenticate, CloseReason, Event, Link, Peer, Port, SessionId};
 
 use crate::{
     Config, Host, Machine, Steps,
@@ -25,6 +25,7 @@ use crate::{
     outbox::Outbox,
     recovery::{self, Recovered},
     reload::{self, Reloaded},
+    standby::{Reason, Standby},
     step::{Connection, Core, Heads, Step},
     stored::{Reads, Stored},
     verify::{Job, Jobs, VerifyPool},
@@ -65,12 +66,13 @@ pub enum Role {
 pub(crate) struct Shared {
     core: Mutex<Core>,
     pub(crate) journal: Journal,
-    pub(crate) clock: Clock,
+    pub(crate) clock: Arc<Clock>,
     pub(crate) stored: Stored,
     pub(crate) keeper: Keeper,
     verify: VerifyPool,
     pub(crate) audit: Audit,
     pub(crate) epoch: u64,
+    uuid: [u8; 16],
     pub(crate) refused_unconfirmed: AtomicU64,
     pub(crate) snapshots: AtomicU64,
     pub(crate) snapshot_ms: AtomicU64,
@@ -190,8 +192,9 @@ impl Work {
         recovered: Recovered,
         config: &Config,
         users: Arc<auth::Users>,
-        host: Arc<dyn Host>,
+        clock: Arc<Clock>,
     ) -> Self {
+        clock.come_to(recovered.last);
         let (verify, jobs) = VerifyPool::new(config.verify_queue_max);
         let (stored, reads) = Stored::new(recovered.journal.clone());
         let shared = Arc::new(Shared {
@@ -201,12 +204,13 @@ impl Work {
                 recovered.seed,
             )),
             journal: recovered.journal,
-            clock: Clock::starting_after(recovered.last, host),
+            clock,
             stored,
             keeper: Keeper::default(),
             verify,
             audit: Audit::default(),
             epoch: recovered.epoch,
+            uuid: recovered.uuid,
             refused_unconfirmed: AtomicU64::new(0),
             snapshots: AtomicU64::new(0),
             snapshot_ms: AtomicU64::new(0),
@@ -304,9 +308,19 @@ impl Node {
     /// # Errors
     /// See [`StartError`]; nothing is left running.
     pub fn start(config: Config, users: Arc<auth::Users>) -> Result<Self, StartError> {
-        let recovered = recovery::recover(&config, &Machine, false)?;
-        let work = Work::of(recovered, &config, users, Arc::new(Machine));
-        work.start_threads(&config)
+        let clock = Arc::new(Clock::starting_after(Timestamp(0), Arc::new(Machine)));
+        Self::start_by(&config, users, clock)
+    }
+
+    /// The same, by a clock that others read too.
+    pub(crate) fn start_by(
+        config: &Config,
+        users: Arc<auth::Users>,
+        clock: Arc<Clock>,
+    ) -> Result<Self, StartError> {
+        let recovered = recovery::recover(config, &**clock.host(), false)?;
+        let work = Work::of(recovered, config, users, clock);
+        work.start_threads(config)
     }
 
     /// As [`Node::start`], on another machine than this one, and without threads: the caller takes their steps.
@@ -318,12 +332,85 @@ impl Node {
         users: Arc<auth::Users>,
         host: Arc<dyn Host>,
     ) -> Result<(Self, Steps), StartError> {
-        let mut recovered = recovery::recover(config, &*host, true)?;
-        let engine = recovered.engine.take().expect("a stepped journal has one");
-        let work = Work::of(recovered, config, users, host);
+        let recovered = recovery::recover(config, &*host, true)?;
+        Ok(Self::stepped(recovered, config, users, host))
+    }
+
+    /// Takes the place of the node that a standby follows, which confirms nothing more from here on, whatever it is doing.
+    ///
+    /// # Errors
+    /// If another one was faster, or the journal is damaged or cannot be written.
+    pub(crate) fn take_over(
+        standby: Standby,
+        reason: Reason,
+        config: &Config,
+        users: Arc<auth::Users>,
+        clock: Arc<Clock>,
+    ) -> Result<(Self, session::Takeover), StartError> {
+        let (recovered, takeover) = standby.take_over(false)?;
+        let at = recovered.last;
+        let work = Work::of(recovered, config, users, clock);
+        let node = work.start_threads(config)?;
+        Ok((node, takeover.told(reason, at)))
+    }
+
+    /// Takes the place of the node that a standby follows, without threads: the caller takes their steps.
+    ///
+    /// # Errors
+    /// If another one was faster, or the journal is damaged or cannot be written.
+    pub fn take_over_stepped(
+        standby: Standby,
+        config: &Config,
+        users: Arc<auth::Users>,
+        host: Arc<dyn Host>,
+    ) -> Result<(Self, Steps), StartError> {
+        let (recovered, _) = standby.take_over(true)?;
+        Ok(Self::stepped(recovered, config, users, host))
+    }
+
+    fn stepped(
+        mut recovered: Recovered,
+        config: &Config,
+        users: Arc<auth::Users>,
+        host: Arc<dyn Host>,
+    ) -> (Self, Steps) {
+        let mut engine = recovered.engine.take().expect("a stepped journal has one");
+        engine.renew_lease(host.clocks().boot_ms);
+        let clock = Arc::new(Clock::starting_after(recovered.last, host));
+        let work = Work::of(recovered, config, users, clock);
         let node = work.node(config, Vec::new());
         let steps = Steps::new(work, engine, config.broker.clone());
-        Ok((node, steps))
+        (node, steps)
+    }
+
+    /// This process, sixteen random bytes.
+    #[must_use]
+    pub fn uuid(&self) -> [u8; 16] {
+        self.shared.uuid
+    }
+
+    /// The standbys that are near.
+    #[must_use]
+    pub fn standbys(&self) -> Vec<journal::StandbySeen> {
+        self.shared.journal.standbys()
+    }
+
+    /// Tells every connection that this node is not the active one any more, and where that is, if known. Nothing else that
+    /// waits for them leaves: what was not confirmed by now never is.
+    pub fn expel(&self, active: Option<&Arc<session::Active>>) {
+        let outboxes: Vec<Arc<Outbox>> = {
+            let core = self.shared.core();
+            let connections = core.connections.values();
+            connections
+                .map(|connection| Arc::clone(&connection.outbox))
+                .collect()
+        };
+        for outbox in outboxes {
+            let reason = CloseReason::NotActive(active.cloned());
+            if let Some(waker) = outbox.expel(Event::Closing { reason }) {
+                waker.wake();
+            }
+        }
     }
 
     /// What this node is to its clients.

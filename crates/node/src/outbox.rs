@@ -203,6 +203,8 @@ struct State {
     /// Bytes of deliveries handed out since the last `drained`.
     handed_out: u64,
     closed: bool,
+    /// The node serves no more: only the goodbye is left.
+    expelled: bool,
 }
 
 /// See the module.
@@ -357,6 +359,27 @@ impl Outbox {
     /// The bytes of deliveries that have gone to the socket since the last call.
     pub(crate) fn drained(&self) -> u64 {
         std::mem::take(&mut self.lock().handed_out)
+    }
+
+    /// The node serves no more: nothing that waits leaves, only this. The task to wake comes back.
+    pub(crate) fn expel(&self, goodbye: Event) -> Option<Waker> {
+        let mut state = self.lock();
+        if state.closed {
+            return None;
+        }
+        let waker = state.waker.take();
+        *state = State {
+            closed: true,
+            expelled: true,
+            released: vec![goodbye],
+            ..State::default()
+        };
+        waker
+    }
+
+    /// Whether only the goodbye is left.
+    pub(crate) fn is_expelled(&self) -> bool {
+        self.lock().expelled
     }
 
     /// The connection is gone: nothing more is kept for it.

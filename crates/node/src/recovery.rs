@@ -24,6 +24,8 @@ pub(crate) struct Recovered {
     pub(crate) epoch: u64,
     /// The latest time in the journal.
     pub(crate) last: Timestamp,
+    /// This process: sixteen random bytes.
+    pub(crate) uuid: [u8; 16],
     /// Entropy for made-up names.
     pub(crate) seed: u64,
     /// The store's secret, should it have none.
@@ -37,15 +39,14 @@ pub(crate) fn recover(
     stepped: bool,
 ) -> Result<Recovered, StartError> {
     let uuid = fresh_uuid(host);
-    let mut sizes = config.journal.clone();
     let wall_ms = host.clocks().wall_ms;
     let (opened, engine) = if stepped {
+        let sizes = config.journal.clone();
         let (opened, engine) =
             journal::open_stepped(host.vfs(), &config.data_dir, sizes, wall_ms, uuid)?;
         (opened, Some(engine))
     } else {
-        sizes.segment_len = sizes.segment_len.max(SEGMENT_LEN_MIN);
-        sizes.first_segment_len = sizes.first_segment_len.max(SEGMENT_LEN_MIN);
+        let sizes = sizes(config);
         let opened = journal::open(host.vfs(), &config.data_dir, sizes, wall_ms, uuid)?;
         (opened, None)
     };
@@ -74,16 +75,37 @@ pub(crate) fn recover(
         retained = counters.retained,
         "recovered from the journal"
     );
-    let seed = u64::from_le_bytes(uuid[..8].try_into().expect("a uuid has 16 bytes"));
-    Ok(Recovered {
-        journal: opened.journal,
-        engine,
-        broker,
-        epoch: opened.epoch,
-        last,
-        seed,
-        fresh_secret: fresh_secret(host).map_err(StartError::Entropy)?,
-    })
+    Recovered::of(opened.journal, engine, broker, last, uuid, host)
+}
+
+impl Recovered {
+    pub(crate) fn of(
+        journal: Journal,
+        engine: Option<Engine>,
+        broker: Broker,
+        last: Timestamp,
+        uuid: [u8; 16],
+        host: &dyn Host,
+    ) -> Result<Self, StartError> {
+        Ok(Self {
+            epoch: journal.epoch(),
+            journal,
+            engine,
+            broker,
+            last,
+            uuid,
+            seed: u64::from_le_bytes(uuid[..8].try_into().expect("a uuid has 16 bytes")),
+            fresh_secret: fresh_secret(host).map_err(StartError::Entropy)?,
+        })
+    }
+}
+
+/// The journal's sizes, no smaller than the longest record needs.
+pub(crate) fn sizes(config: &Config) -> journal::Config {
+    let mut sizes = config.journal.clone();
+    sizes.segment_len = sizes.segment_len.max(SEGMENT_LEN_MIN);
+    sizes.first_segment_len = sizes.first_segment_len.max(SEGMENT_LEN_MIN);
+    sizes
 }
 
 /// Bytes of a snapshot on their way, until they are not wanted any more: an end in order does not wait for a large one.
@@ -159,7 +181,7 @@ fn fresh_secret(host: &dyn Host) -> io::Result<Secret> {
 }
 
 /// A random uuid (version 4).
-fn fresh_uuid(host: &dyn Host) -> [u8; 16] {
+pub(crate) fn fresh_uuid(host: &dyn Host) -> [u8; 16] {
     let mut bytes = [0u8; 16];
     if host.random(&mut bytes).is_err() {
         // No /dev/urandom: the time and this process' number differ from any other writer's on this host.

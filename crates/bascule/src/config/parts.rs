@@ -44,6 +44,8 @@ impl Config {
                     Direct::Auto => journal::Direct::Auto,
                     Direct::Never => journal::Direct::Never,
                 },
+                // The standby waits for five quarters of it.
+                lease_ms: self.pair.failover_ms / 5 * 4,
                 ..journal::Config::default()
             },
             vhosts: self.auth.vhosts.clone(),

@@ -149,7 +149,7 @@ impl Default for Pair {
     fn default() -> Self {
         Self {
             advertise: String::new(),
-            failover_ms: 500,
+            failover_ms: 700,
             peers: Vec::new(),
         }
     }

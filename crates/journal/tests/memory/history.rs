@@ -29,6 +29,7 @@ pub(crate) fn config() -> Config {
         snapshot_every_bytes: 64 << 10,
         reserve_len: 0,
         space_low_bytes: 0,
+        lease_ms: 400,
         ..Config::default()
     }
 }

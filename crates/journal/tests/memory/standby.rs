@@ -162,9 +162,11 @@ fn whether_the_holder_lives_is_told_by_its_lock_its_lease_and_its_end() {
     active.engine.renew_lease(0);
     assert_eq!(look(&mut follower, 5_002), Holder::Alive);
     // With a standby near, the lease is shorter.
-    follower.standby.register(true).expect("written");
+    follower.standby.report(true);
+    follower.standby.registrar().write().expect("written");
     active.engine.look_at_standbys(0);
-    follower.standby.register(true).expect("written");
+    follower.standby.report(true);
+    follower.standby.registrar().write().expect("written");
     active.engine.look_at_standbys(0);
     active.engine.renew_lease(6_000);
     assert_eq!(active.journal.lease_until(), 6_400);

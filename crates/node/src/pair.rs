@@ -1,0 +1,439 @@
+//! One process through its roles: it starts, is the active node or follows the one that is, takes over, and follows again.
+//!
+//! ```text
+//!            nobody holds the journal          it failed, was fenced, or gave up in order
+//! Starting ──────────────────────────► Active ──────────────────────────────────────────► Starting
+//!     │ another process does              ▲
+//!     └───────────────► Standby ──────────┘ the other one is gone
+//! ```
+//! The doors stay open all the time. What they are given by [`Port::attach`] is the active node's link, or one that refuses
+//! everything and says where the active node is.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use message::Timestamp;
+use session::{Active, Cluster, Link, NotActive, Peer, Port, SessionId, StandbyView, Takeover};
+
+use crate::{
+    Config, Machine, Node, Role, StartError,
+    clock::Clock,
+    standby::{Manners, REGISTER_EVERY, Reason, Standby, Turn},
+};
+
+/// How long a standby rests when nothing is to be read. It is the latency of what it knows, not of anything that clients see.
+const REST: Duration = Duration::from_millis(2);
+/// How long it waits before it opens anew, when that failed.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// What [`Pair::change`] came to.
+pub enum Change {
+    /// This process is the active node; [`Pair::serve`] lets clients in.
+    Active(Arc<Node>),
+    /// It was stopped.
+    Stopped,
+}
+
+enum State {
+    Starting,
+    Standby(Following),
+    Active(Arc<Node>),
+    Stopped,
+}
+
+/// What is shown of a standby.
+struct Following {
+    uuid: [u8; 16],
+    epoch: u64,
+    applied: u64,
+    lag: session::Lag,
+    active: Option<Arc<Active>>,
+}
+
+/// See the module.
+pub struct Pair {
+    config: Config,
+    /// One for all its roles: it never goes back.
+    clock: Arc<Clock>,
+    users: Mutex<Arc<auth::Users>>,
+    vhosts: Mutex<Vec<String>>,
+    /// Where this process' own doors are.
+    own: Arc<Active>,
+    state: Mutex<State>,
+    manners: Mutex<Manners>,
+    stopped: AtomicBool,
+    next_refused: AtomicU64,
+    takeovers: AtomicU64,
+    /// With when it began, in ms of the boot clock.
+    last_takeover: Mutex<Option<(Takeover, u64)>>,
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Pair {
+    /// One that has not started. `own`: where its doors are, as the other node's clients are told.
+    #[must_use]
+    pub fn new(mut config: Config, users: Arc<auth::Users>, own: Active) -> Arc<Self> {
+        config.journal.note = encode(&own);
+        Arc::new(Self {
+            clock: Arc::new(Clock::starting_after(Timestamp(0), Arc::new(Machine))),
+            users: Mutex::new(users),
+            vhosts: Mutex::new(config.vhosts.clone()),
+            config,
+            own: Arc::new(own),
+            state: Mutex::new(State::Starting),
+            manners: Mutex::default(),
+            stopped: AtomicBool::new(false),
+            next_refused: AtomicU64::new(1),
+            takeovers: AtomicU64::new(0),
+            last_takeover: Mutex::new(None),
+        })
+    }
+
+    /// Becomes the active node, sooner or later: at once if nobody holds the journal, else once the other node is gone. Blocks.
+    /// `follows` is called once it is known that there is another one.
+    ///
+    /// # Errors
+    /// If the journal can neither be opened nor followed.
+    pub fn change(&self, mut follows: impl FnMut()) -> Result<Change, StartError> {
+        let mut told = false;
+        loop {
+            if self.stopped.load(Ordering::Acquire) {
+                *held(&self.state) = State::Stopped;
+                return Ok(Change::Stopped);
+            }
+            let gave_up = held(&self.manners).clone();
+            let opened = if gave_up.has_given_up() {
+                // The other one first.
+                Err(None)
+            } else {
+                Node::start_by(&self.config(), self.users(), Arc::clone(&self.clock)).map_err(Some)
+            };
+            match opened {
+                Ok(node) => return Ok(Change::Active(Arc::new(node))),
+                Err(None) => {}
+                Err(Some(StartError::Journal(
+                    journal::OpenError::Held { .. } | journal::OpenError::Lost { .. },
+                ))) => {}
+                Err(Some(error)) => return Err(error),
+            }
+            if !std::mem::replace(&mut told, true) {
+                follows();
+            }
+            match self.follow() {
+                Ok(Some(change)) => return Ok(change),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "the journal cannot be followed; the next try follows");
+                    std::thread::park_timeout(RETRY);
+                }
+            }
+        }
+    }
+
+    /// Follows the active node. `None`: open anew.
+    fn follow(&self) -> Result<Option<Change>, StartError> {
+        let manners = held(&self.manners).clone();
+        let host = Arc::clone(self.clock.host());
+        let mut standby = Standby::open(&self.config(), host, manners)?;
+        let registering = Registering::start(standby.registrar())?;
+        let mut note: (Vec<u8>, Option<Arc<Active>>) = (Vec::new(), None);
+        let reason = loop {
+            if self.stopped.load(Ordering::Acquire) {
+                standby.leave();
+                return Ok(None);
+            }
+            let turn = standby.turn();
+            if standby.note() != note.0 {
+                note = (
+                    standby.note().to_vec(),
+                    decode(standby.note()).map(Arc::new),
+                );
+            }
+            *held(&self.state) = State::Standby(Following {
+                uuid: standby.uuid(),
+                epoch: standby.epoch(),
+                applied: standby.applied(),
+                lag: standby.lag(),
+                active: note.1.clone(),
+            });
+            match turn {
+                Ok(Turn::More) => {}
+                Ok(Turn::Idle) => std::thread::park_timeout(REST),
+                Ok(Turn::Behind) => {
+                    tracing::info!("this standby fell behind, and reads the journal anew");
+                    *held(&self.manners) = standby.manners();
+                    standby.leave();
+                    return Ok(None);
+                }
+                Ok(Turn::TakeOver(reason)) => break reason,
+                Err(error) => {
+                    standby.leave();
+                    return Err(error);
+                }
+            }
+        };
+        drop(registering);
+        let mut manners = standby.manners();
+        if reason == Reason::Silent {
+            manners.changed(self.clock.boot_ms());
+        }
+        *held(&self.manners) = manners;
+        *held(&self.state) = State::Starting;
+        tracing::info!(reason = reason.as_str(), "taking over");
+        let began = self.clock.boot_ms();
+        let clock = Arc::clone(&self.clock);
+        let taken = Node::take_over(standby, reason, &self.config(), self.users(), clock);
+        match taken {
+            Ok((node, takeover)) => {
+                held(&self.manners).took_over();
+                self.takeovers.fetch_add(1, Ordering::Relaxed);
+                *held(&self.last_takeover) = Some((takeover, began));
+                Ok(Some(Change::Active(Arc::new(node))))
+            }
+            Err(StartError::Journal(journal::OpenError::Lost { epoch, .. })) => {
+                tracing::info!(epoch, "another node was faster");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Lets clients in.
+    pub fn serve(&self, node: &Arc<Node>) {
+        *held(&self.state) = State::Active(Arc::clone(node));
+        if let Some((takeover, began)) = &mut *held(&self.last_takeover)
+            && takeover.activate_us == 0
+        {
+            let all = self.clock.boot_ms().saturating_sub(*began) * 1000;
+            let before = takeover.fence_us + takeover.tail_us + takeover.publish_us;
+            takeover.activate_us = all.saturating_sub(before).max(1);
+            takeover.at = node.now();
+            tracing::info!(
+                reason = takeover.reason,
+                detect_us = takeover.detect_us,
+                fence_us = takeover.fence_us,
+                tail_us = takeover.tail_us,
+                publish_us = takeover.publish_us,
+                activate_us = takeover.activate_us,
+                "took over"
+            );
+        }
+    }
+
+    /// Lets no more clients in. `in_order`: the node is well, and ends so that another one goes on, which is let go first.
+    pub fn retire(&self, node: &Arc<Node>, in_order: bool) {
+        *held(&self.state) = State::Starting;
+        if in_order {
+            held(&self.manners).gave_up(node.epoch(), self.clock.boot_ms());
+        }
+    }
+
+    /// Ends [`Pair::change`], now or when it is called again.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+    }
+
+    /// The active node, if this process is it.
+    #[must_use]
+    pub fn node(&self) -> Option<Arc<Node>> {
+        match &*held(&self.state) {
+            State::Active(node) => Some(Arc::clone(node)),
+            _ => None,
+        }
+    }
+
+    /// The users and virtual hosts that are in force, here or once this process is the active node.
+    #[must_use]
+    pub fn users(&self) -> Arc<auth::Users> {
+        Arc::clone(&held(&self.users))
+    }
+
+    /// Puts others in their place, and other virtual hosts: here they count from the next change of roles on.
+    pub fn replace_users(&self, users: &Arc<auth::Users>, vhosts: &[String]) {
+        *held(&self.users) = Arc::clone(users);
+        *held(&self.vhosts) = vhosts.to_vec();
+    }
+
+    fn config(&self) -> Config {
+        Config {
+            vhosts: held(&self.vhosts).clone(),
+            ..self.config.clone()
+        }
+    }
+
+    /// Where the active node's doors are, as far as is known.
+    #[must_use]
+    pub fn active(&self) -> Option<Arc<Active>> {
+        match &*held(&self.state) {
+            State::Active(_) => Some(Arc::clone(&self.own)),
+            State::Standby(following) => following.active.clone(),
+            State::Starting | State::Stopped => None,
+        }
+    }
+
+    /// Where a standby's doors are that could take over from this node, if there is one.
+    #[must_use]
+    pub fn successor(&self) -> Option<Arc<Active>> {
+        let standbys = self.node()?.standbys();
+        let ready = standbys.into_iter().find(|standby| standby.ready)?;
+        Some(Arc::new(decode(&ready.note).unwrap_or_default()))
+    }
+
+    /// What this process knows of the pair.
+    #[must_use]
+    pub fn cluster(&self) -> Cluster {
+        let mut cluster = Cluster {
+            role: session::Role::Starting,
+            node: String::new(),
+            epoch: 0,
+            committed: 0,
+            lag: None,
+            active: None,
+            standbys: Vec::new(),
+            takeovers: self.takeovers.load(Ordering::Relaxed),
+            last_takeover: held(&self.last_takeover)
+                .as_ref()
+                .map(|(takeover, _)| takeover.clone()),
+        };
+        match &*held(&self.state) {
+            State::Starting => {}
+            State::Stopped => cluster.role = session::Role::Stopped,
+            State::Standby(following) => {
+                cluster.role = session::Role::Standby;
+                cluster.node = hex(following.uuid);
+                cluster.epoch = following.epoch;
+                cluster.committed = following.applied + following.lag.batches;
+                cluster.lag = Some(following.lag);
+                cluster.active.clone_from(&following.active);
+            }
+            State::Active(node) => {
+                cluster.role = match node.role() {
+                    Role::Active => session::Role::Active,
+                    Role::Stopped => session::Role::Stopped,
+                };
+                cluster.node = hex(node.uuid());
+                cluster.epoch = node.epoch();
+                cluster.committed = node.committed();
+                cluster.active = Some(Arc::clone(&self.own));
+                let standbys = node.standbys().into_iter();
+                cluster.standbys = standbys
+                    .map(|seen| StandbyView {
+                        node: hex(seen.node),
+                        lag_batches: cluster.committed.saturating_sub(seen.applied),
+                        seen_ms_ago: seen.seen_ms_ago,
+                        addresses: Arc::new(decode(&seen.note).unwrap_or_default()),
+                        can_take_over: seen.ready,
+                    })
+                    .collect();
+            }
+        }
+        cluster
+    }
+}
+
+/// A thread that writes again and again that a standby is there.
+struct Registering {
+    stopped: Arc<AtomicBool>,
+    thread: std::thread::Thread,
+}
+
+impl Registering {
+    fn start(registrar: journal::Registrar) -> Result<Self, StartError> {
+        let stopped = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&stopped);
+        let thread = std::thread::Builder::new().name("registrar".to_owned());
+        let thread = thread.spawn(move || {
+            while !stop.load(Ordering::Acquire) {
+                if let Err(error) = registrar.write() {
+                    tracing::warn!(%error, "failed to say that this standby is there");
+                }
+                std::thread::park_timeout(REGISTER_EVERY);
+            }
+            registrar.remove();
+        })?;
+        Ok(Self {
+            stopped,
+            thread: thread.thread().clone(),
+        })
+    }
+}
+
+impl Drop for Registering {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Release);
+        self.thread.unpark();
+    }
+}
+
+fn hex(uuid: [u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(uuid))
+}
+
+impl Port for Pair {
+    fn attach(&self, peer: Peer) -> Option<Arc<dyn Link>> {
+        let active = match &*held(&self.state) {
+            State::Stopped => return None,
+            State::Active(node) => match node.role() {
+                Role::Active => {
+                    let node = Arc::clone(node);
+                    return node.attach(peer);
+                }
+                Role::Stopped => None,
+            },
+            State::Standby(following) => following.active.clone(),
+            State::Starting => None,
+        };
+        let id = SessionId(self.next_refused.fetch_add(1, Ordering::Relaxed));
+        let find = Arc::new(move || active.clone());
+        Some(Arc::new(NotActive::new(id, find)))
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+/// A node's addresses in its lease: a line each, `listener host:port`.
+fn encode(active: &Active) -> Vec<u8> {
+    let lines = active.addresses.iter();
+    let lines: Vec<String> = lines
+        .map(|(listener, address)| format!("{listener} {address}\n"))
+        .collect();
+    lines.concat().into_bytes()
+}
+
+fn decode(note: &[u8]) -> Option<Active> {
+    let text = std::str::from_utf8(note).ok()?;
+    let addresses = text
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(listener, address)| (Arc::from(listener), Arc::from(address)))
+        .collect();
+    Some(Active { addresses })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_come_back_from_a_lease() {
+        let active = Active {
+            addresses: vec![
+                (Arc::from("mqtt"), Arc::from("a.example:1883")),
+                (Arc::from("http"), Arc::from("[::1]:8161")),
+            ],
+        };
+        assert_eq!(decode(&encode(&active)), Some(active));
+        assert_eq!(decode(b""), Some(Active::default()));
+        assert_eq!(decode(&[0xff]), None);
+    }
+}

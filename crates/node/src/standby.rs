@@ -1,0 +1,470 @@
+//! A node that follows another one: the same core, fed by the journal that the other one writes, until it takes its place.
+//!
+//! Its caller turns it: each turn reads what is new, and now and then looks whether the active node lives, makes ready
+//! what a takeover needs, and writes the snapshots that the active would have to write else.
+//! Nothing of it decides; so nothing happens here that is not in the journal.
+
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use broker::{Broker, Change, Effect, RecordKind};
+use bytes::Bytes;
+use journal::{Holder, Journal, Polled, Standby as Follower, StandbyError, Taken};
+use message::{StoredId, Timestamp};
+use session::Lag;
+
+use crate::{
+    Config, Host,
+    node::StartError,
+    recovery::{self, Recovered},
+    step::BODY_PART,
+};
+
+/// How often it looks whether the active node lives, in ms.
+const LOOK_EVERY_MS: u64 = 5;
+/// How often it is to say that it is there ([`Standby::registrar`]).
+pub const REGISTER_EVERY: Duration = Duration::from_secs(1);
+/// How often it forgets what the active has given back, in ms.
+const TIDY_EVERY_MS: u64 = 5_000;
+/// Batches that it may be behind and still take over.
+const LAG_MAX: u64 = 256;
+/// After a takeover that found the other one silent, the next one waits for this much longer, in ms, twice that after the
+/// next, and so on, as long as they come within [`FLAPPING_MS`].
+const PATIENCE_MS: u64 = 500;
+const FLAPPING_MS: u64 = 60_000;
+
+/// Why a standby takes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The active node has ended in order.
+    Ended,
+    /// Its process is gone.
+    Dead,
+    /// Its lease has lapsed: it hangs, or cannot reach the journal.
+    Silent,
+}
+
+impl Reason {
+    /// A sentence for people.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ended => "the active node ended in order",
+            Self::Dead => "the active node's process is gone",
+            Self::Silent => "the active node's lease lapsed",
+        }
+    }
+}
+
+/// What a turn came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Nothing was to be done: turn again in a few ms.
+    Idle,
+    /// There may be more: turn again at once.
+    More,
+    /// What was to be read next is not there any more: open anew.
+    Behind,
+    /// The active node is gone: [`Standby::take_over`].
+    TakeOver(Reason),
+}
+
+/// What outlives a standby that opens anew: when places changed, and whether this node should let the other one go first.
+#[derive(Clone, Debug, Default)]
+pub struct Manners {
+    /// When the epoch changed because somebody was silent, in ms of the host's boot clock.
+    changes: Vec<u64>,
+    /// This node gave up that epoch in order, at that time: it takes it back only if nobody else does.
+    gave_up: Option<(u64, u64)>,
+}
+
+/// How long a node that gave up in order lets others go first, in ms.
+const AFTER_YOU_MS: u64 = 3_000;
+
+impl Manners {
+    /// This node has taken over from a silent one, or was taken over from while silent.
+    pub fn changed(&mut self, now_ms: u64) {
+        self.changes
+            .retain(|at| now_ms.saturating_sub(*at) < FLAPPING_MS);
+        self.changes.push(now_ms);
+    }
+
+    /// This node ends its epoch so that another one goes on.
+    pub const fn gave_up(&mut self, epoch: u64, now_ms: u64) {
+        self.gave_up = Some((epoch, now_ms));
+    }
+
+    /// Whether this node is to follow first: it has given up so that another one goes on.
+    pub(crate) const fn has_given_up(&self) -> bool {
+        self.gave_up.is_some()
+    }
+
+    /// This node has an epoch of its own again.
+    pub(crate) const fn took_over(&mut self) {
+        self.gave_up = None;
+    }
+
+    /// How much longer than its lease a silent node is waited for, in ms.
+    fn patience_ms(&self, now_ms: u64) -> u64 {
+        let recent = self
+            .changes
+            .iter()
+            .filter(|at| now_ms.saturating_sub(**at) < FLAPPING_MS)
+            .count();
+        match recent {
+            0 => 0,
+            n => PATIENCE_MS << (n - 1).min(6),
+        }
+    }
+
+    fn lets_others_go_first(&self, epoch: u64, now_ms: u64) -> bool {
+        self.gave_up
+            .is_some_and(|(gave_up, at)| gave_up == epoch && now_ms < at + AFTER_YOU_MS)
+    }
+}
+
+/// See the module.
+pub struct Standby {
+    follower: Follower,
+    broker: Broker,
+    last: Timestamp,
+    effects: Vec<Effect>,
+    host: Arc<dyn Host>,
+    config: Config,
+    manners: Manners,
+    uuid: [u8; 16],
+    looked_at: u64,
+    tidied_at: u64,
+    silent_since: Option<u64>,
+    /// Since when the active node gave no sign of life.
+    quiet_since: u64,
+    /// A file could not be written: no candidate until one can.
+    sick: bool,
+}
+
+impl Standby {
+    /// Reads the journal in the configured directory as far as it is proven durable, and builds a core from it.
+    ///
+    /// # Errors
+    /// If there is no journal, or it cannot be read.
+    pub fn open(
+        config: &Config,
+        host: Arc<dyn Host>,
+        manners: Manners,
+    ) -> Result<Self, StartError> {
+        let uuid = recovery::fresh_uuid(&*host);
+        let now_ms = host.clocks().boot_ms;
+        let sizes = recovery::sizes(config);
+        let (follower, replay) = Follower::open(host.vfs(), &config.data_dir, sizes, uuid, now_ms)?;
+        let (broker, last) =
+            recovery::replay(replay, config.broker.clone(), &AtomicBool::new(false)).map_err(
+                |what| StartError::Replay {
+                    dir: config.data_dir.clone(),
+                    what,
+                },
+            )?;
+        broker.for_each_stored(|id| follower.journal().add_ref(id));
+        tracing::info!(
+            epoch = follower.epoch(),
+            batch = follower.applied(),
+            "following the active node"
+        );
+        Ok(Self {
+            follower,
+            broker,
+            last,
+            effects: Vec::new(),
+            host,
+            config: config.clone(),
+            manners,
+            uuid,
+            looked_at: now_ms,
+            tidied_at: now_ms,
+            silent_since: None,
+            quiet_since: now_ms,
+            sick: false,
+        })
+    }
+
+    /// The epoch that is followed.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.follower.epoch()
+    }
+
+    /// The last batch that was applied.
+    #[must_use]
+    pub fn applied(&self) -> u64 {
+        self.follower.applied()
+    }
+
+    /// How far it is behind.
+    #[must_use]
+    pub fn lag(&self) -> Lag {
+        Lag {
+            batches: self.follower.lag(),
+            bytes: self.follower.held_bytes(),
+            ms: self.follower.lag_ms(self.host.clocks().boot_ms),
+        }
+    }
+
+    /// What the active node says of itself.
+    #[must_use]
+    pub fn note(&self) -> &[u8] {
+        self.follower.note()
+    }
+
+    /// This process, sixteen random bytes.
+    #[must_use]
+    pub const fn uuid(&self) -> [u8; 16] {
+        self.uuid
+    }
+
+    /// Writes that it is there: to be called every [`REGISTER_EVERY`], by another thread, as a write may take long.
+    #[must_use]
+    pub fn registrar(&self) -> journal::Registrar {
+        self.follower.registrar()
+    }
+
+    /// Whether it could take over.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        !self.sick && self.follower.is_prepared() && self.follower.lag() <= LAG_MAX
+    }
+
+    /// What outlives it.
+    #[must_use]
+    pub fn manners(&self) -> Manners {
+        self.manners.clone()
+    }
+
+    /// Reads what is new, and does what is due.
+    ///
+    /// # Errors
+    /// If the journal cannot be read or applied: open anew.
+    pub fn turn(&mut self) -> Result<Turn, StartError> {
+        let now_ms = self.host.clocks().boot_ms;
+        let epoch = self.follower.epoch();
+        let polled = self.poll(now_ms)?;
+        if self.follower.epoch() != epoch {
+            tracing::info!(epoch = self.follower.epoch(), "another node took over");
+            if self.silent_since.take().is_some() {
+                self.manners.changed(now_ms);
+            }
+            self.quiet_since = now_ms;
+        }
+        match polled {
+            Polled::Behind => return Ok(Turn::Behind),
+            Polled::More => self.quiet_since = now_ms,
+            Polled::Idle => {}
+        }
+        if now_ms.saturating_sub(self.looked_at) >= LOOK_EVERY_MS {
+            self.looked_at = now_ms;
+            if let Some(reason) = self.look(now_ms)? {
+                return Ok(Turn::TakeOver(reason));
+            }
+        }
+        if polled == Polled::More {
+            return Ok(Turn::More);
+        }
+        self.keep(now_ms);
+        Ok(Turn::Idle)
+    }
+
+    fn poll(&mut self, now_ms: u64) -> Result<Polled, StartError> {
+        let journal = self.follower.journal().clone();
+        let mut apply = applying(
+            &journal,
+            &mut self.broker,
+            &mut self.last,
+            &mut self.effects,
+        );
+        let polled = self.follower.poll(now_ms, &mut apply);
+        drop(apply);
+        polled.map_err(|error| failed(&self.config, error))
+    }
+
+    /// Whether the active node is gone, and this one is fit to take its place.
+    fn look(&mut self, now_ms: u64) -> Result<Option<Reason>, StartError> {
+        let reason = match self.follower.look_at_holder(now_ms)? {
+            Holder::Alive => {
+                self.silent_since = None;
+                return Ok(None);
+            }
+            Holder::Ended => Reason::Ended,
+            Holder::Dead => Reason::Dead,
+            Holder::Silent => Reason::Silent,
+        };
+        if self
+            .manners
+            .lets_others_go_first(self.follower.epoch(), now_ms)
+        {
+            return Ok(None);
+        }
+        if reason == Reason::Silent {
+            let since = *self.silent_since.get_or_insert(now_ms);
+            if now_ms.saturating_sub(since) < self.manners.patience_ms(now_ms) {
+                return Ok(None);
+            }
+            // The disk may hang for everyone: then nothing is gained.
+            if let Err(error) = self.follower.registrar().write() {
+                self.sick = true;
+                tracing::warn!(%error, "the active node is silent, and this one cannot write either");
+                return Ok(None);
+            }
+        }
+        Ok(Some(reason))
+    }
+
+    /// What is due when nothing is to be read.
+    fn keep(&mut self, now_ms: u64) {
+        if !self.follower.is_prepared() {
+            match self.follower.prepare() {
+                Ok(()) => self.sick = false,
+                Err(error) => {
+                    if !std::mem::replace(&mut self.sick, true) {
+                        tracing::warn!(%error, "what a takeover needs cannot be made ready");
+                    }
+                }
+            }
+        }
+        self.follower.report(self.is_ready());
+        let due = |at: u64, every: u64| now_ms.saturating_sub(at) >= every;
+        if due(self.tidied_at, TIDY_EVERY_MS) {
+            self.tidied_at = now_ms;
+            if let Err(error) = self.follower.tidy() {
+                tracing::warn!(%error, "failed to look what the active node has given back");
+            }
+            self.follower.journal().adopt_snapshots();
+        }
+        if self.follower.journal().snapshot_due() && self.follower.lag() <= LAG_MAX {
+            let broker = &self.broker;
+            let written = self
+                .follower
+                .write_snapshot(|mut sink| broker.encode_snapshot(&mut sink));
+            match written {
+                Ok(()) => tracing::debug!(batch = self.follower.applied(), "snapshot written"),
+                Err(error) => tracing::warn!(%error, "failed to write a snapshot"),
+            }
+        }
+    }
+
+    /// Takes the place of the active node, which confirms nothing more from here on, whatever it is doing.
+    pub(crate) fn take_over(mut self, stepped: bool) -> Result<(Recovered, Takeover), StartError> {
+        let began = self.host.clocks();
+        let journal = self.follower.journal().clone();
+        let mut apply = applying(
+            &journal,
+            &mut self.broker,
+            &mut self.last,
+            &mut self.effects,
+        );
+        let (engine, taken) = if stepped {
+            let (engine, taken) = self
+                .follower
+                .take_over_stepped(began.wall_ms, &mut apply)
+                .map_err(|error| failed(&self.config, error))?;
+            (Some(engine), taken)
+        } else {
+            let (_, taken) = self
+                .follower
+                .take_over(began.wall_ms, &mut apply)
+                .map_err(|error| failed(&self.config, error))?;
+            (None, taken)
+        };
+        drop(apply);
+        if journal.stats().dangling > 0 {
+            let mut missing = 0_u64;
+            self.broker.for_each_stored(|id| {
+                if !journal.holds(id) {
+                    missing += 1;
+                }
+            });
+            if missing > 0 {
+                return Err(StartError::Replay {
+                    dir: self.config.data_dir,
+                    what: format!("{missing} queued messages are in no segment: files are missing"),
+                });
+            }
+        }
+        let takeover = Takeover {
+            detect_us: began.boot_ms.saturating_sub(self.quiet_since) * 1000,
+            taken,
+        };
+        let recovered = Recovered::of(
+            journal,
+            engine,
+            self.broker,
+            self.last,
+            self.uuid,
+            &*self.host,
+        )?;
+        Ok((recovered, takeover))
+    }
+
+    /// Goes in order: says so, and takes away what it made ready.
+    pub fn leave(&self) {
+        self.follower.leave();
+    }
+}
+
+/// How a takeover went.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Takeover {
+    pub(crate) detect_us: u64,
+    pub(crate) taken: Taken,
+}
+
+impl Takeover {
+    /// As people and programs are told; when it was activated is for the caller to add.
+    pub(crate) fn told(&self, reason: Reason, at: Timestamp) -> session::Takeover {
+        session::Takeover {
+            at,
+            reason: reason.as_str().to_owned(),
+            detect_us: self.detect_us,
+            fence_us: self.taken.fence_us,
+            tail_us: self.taken.tail_us,
+            publish_us: self.taken.publish_us,
+            activate_us: 0,
+        }
+    }
+}
+
+/// Applies records to a core, and counts the references that come and go with them.
+fn applying<'a>(
+    journal: &'a Journal,
+    broker: &'a mut Broker,
+    last: &'a mut Timestamp,
+    effects: &'a mut Vec<Effect>,
+) -> impl FnMut(StoredId, u8, Bytes) -> Result<(), String> + 'a {
+    move |id, kind, payload| {
+        if kind == BODY_PART {
+            return Ok(());
+        }
+        let (time, change) = Change::decode(RecordKind(kind), payload)
+            .map_err(|error| format!("record {}, kind {kind}: {error}", id.0))?;
+        *last = (*last).max(time);
+        broker.apply(&change, time, Some(id), effects);
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Ref(id) => journal.add_ref(id),
+                Effect::Unref(id) => journal.drop_ref(id),
+                // Nobody is connected here.
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn failed(config: &Config, error: StandbyError<String>) -> StartError {
+    match error {
+        StandbyError::Open(error) => error.into(),
+        StandbyError::Apply { source, .. } => StartError::Replay {
+            dir: config.data_dir.clone(),
+            what: source,
+        },
+    }
+}
