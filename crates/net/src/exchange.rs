@@ -27,7 +27,7 @@ use hyper::{
     Request, Response,
     body::Incoming,
     header::{self, HeaderValue},
-    server::conn::{http1, http2},
+    server::conn::http2,
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -44,12 +44,10 @@ use self::{
 };
 use crate::{
     Seat, Server, Traffic,
-    http::{Patient, linger},
+    http::{Patient, Waits, patiently, serve_requests},
     server::Phase,
 };
 
-/// Header lines of a request.
-const HEADERS_MAX: usize = 100;
 /// Links that a connection keeps for its next requests.
 const IDLE_LINKS_MAX: usize = 16;
 /// Requests of one HTTP/2 connection at a time.
@@ -125,12 +123,10 @@ pub(crate) async fn serve_socket(socket: TcpStream, exchange: Arc<dyn Exchange>,
     let Some(is_http2) = speaks_http2(&socket, Instant::now() + patience).await else {
         return;
     };
-    let stall = Duration::from_millis(limits.stall_timeout_ms);
-    let io = TokioIo::new(Patient::new(socket, stall, Arc::clone(seat.traffic())));
     if is_http2 {
-        serve_http2(io, shared, seat).await;
+        serve_http2(patiently(socket, &seat), shared, seat).await;
     } else {
-        serve_http1(io, shared, seat).await;
+        serve_http1(socket, shared, seat).await;
     }
 }
 
@@ -150,39 +146,14 @@ async fn speaks_http2(socket: &TcpStream, until: Instant) -> Option<bool> {
     }
 }
 
-async fn serve_http1(io: TokioIo<Patient<TcpStream>>, shared: Arc<Shared>, mut seat: Seat) {
-    let limits = seat.limits();
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(limits.http_idle_timeout_ms))
-        .max_header_size(limits.http_head_len_max)
-        .max_buf_size(limits.http_head_len_max.max(64 * 1024))
-        .max_headers(HEADERS_MAX);
-    let service = service_fn(move |request| Box::pin(answer(Arc::clone(&shared), request)));
-    let mut connection = builder.serve_connection(io, service);
-    let mut told = false;
-    let served = poll_fn(|cx| {
-        let phase = seat.poll_phase(cx);
-        if phase == Phase::Abort {
-            return Poll::Ready(None);
-        }
-        if phase == Phase::Closing && !told {
-            told = true;
-            Pin::new(&mut connection).graceful_shutdown();
-        }
-        connection.poll_without_shutdown(cx).map(Some)
-    })
-    .await;
-    let Some(served) = served else {
-        return;
+async fn serve_http1(socket: TcpStream, shared: Arc<Shared>, mut seat: Seat) {
+    let waits = Waits {
+        head_timeout_ms: seat.limits().http_idle_timeout_ms,
+        buffer_len: 64 * 1024,
     };
-    if let Err(error) = served {
-        tracing::debug!(peer = %seat.address(), %error, "failed to serve http");
-    }
-    let socket = connection.into_parts().io.into_inner().into_inner();
-    let patience = Duration::from_millis(seat.limits().linger_timeout_ms);
-    let _ = tokio::time::timeout(patience, linger(socket)).await;
+    let service = service_fn(move |request| Box::pin(answer(Arc::clone(&shared), request)));
+    let ended = serve_requests(socket, service, waits, &mut seat).await;
+    ended.farewell(&seat).await;
 }
 
 async fn serve_http2(io: TokioIo<Patient<TcpStream>>, shared: Arc<Shared>, mut seat: Seat) {

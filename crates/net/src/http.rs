@@ -31,7 +31,7 @@ use hyper::{
     body::{Body, Incoming},
     header::{self, HeaderValue},
     server::conn::http1,
-    service::service_fn,
+    service::{Service, service_fn},
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use session::{Exchange, Link, Peer, Session};
@@ -43,7 +43,7 @@ use tokio::{
 pub(crate) use patience::Patient;
 pub use upgrade::Origins;
 
-use crate::{Limits, Seat, Server, Traffic, exchange, serve_connection, server::Phase};
+use crate::{Seat, Server, Traffic, exchange, serve_connection, server::Phase};
 
 /// Header lines of a request.
 const HEADERS_MAX: usize = 100;
@@ -126,7 +126,6 @@ pub(crate) async fn serve_socket(socket: TcpStream, http: Arc<Http>, mut seat: S
         peer: seat.peer().clone(),
         granted: Arc::clone(&slot),
     });
-    let stall = Duration::from_millis(seat.limits().stall_timeout_ms);
     let service = service_fn(move |request: Request<Incoming>| {
         let (door, requests) = (Arc::clone(&door), Arc::clone(&requests));
         // hyper gives the socket back of a service that can be moved only.
@@ -138,10 +137,58 @@ pub(crate) async fn serve_socket(socket: TcpStream, http: Arc<Http>, mut seat: S
             }
         })
     });
-    let mut connection = builder(seat.limits()).serve_connection(
-        TokioIo::new(Patient::new(socket, stall, Arc::clone(seat.traffic()))),
-        service,
-    );
+    let waits = Waits {
+        head_timeout_ms: seat.limits().http_head_timeout_ms,
+        buffer_len: 8 * 1024,
+    };
+    let ended = serve_requests(socket, service, waits, &mut seat).await;
+    let granted = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+    match granted {
+        Some(Granted { session, link }) if matches!(ended.served, Some(Ok(()))) => {
+            let input = BytesMut::from(ended.unread);
+            tokio::spawn(serve_connection(ended.socket, input, session, link, seat));
+        }
+        _ => ended.farewell(&seat).await,
+    }
+}
+
+/// What differs between the doors that speak HTTP/1.1.
+pub(crate) struct Waits {
+    /// How long a request's head may take, from the answer before it on.
+    pub(crate) head_timeout_ms: u64,
+    /// The least buffer of a connection, in bytes.
+    pub(crate) buffer_len: usize,
+}
+
+/// A connection whose requests have come to an end.
+pub(crate) struct Ended {
+    socket: TcpStream,
+    /// What came behind the last request.
+    unread: Bytes,
+    /// How that was. `None`: the server aborted it.
+    served: Option<hyper::Result<()>>,
+}
+
+/// Serves requests of HTTP/1.1 until the peer is done or is upgraded, or the server goes down.
+pub(crate) async fn serve_requests<S>(
+    socket: TcpStream,
+    service: S,
+    waits: Waits,
+    seat: &mut Seat,
+) -> Ended
+where
+    S: Service<Request<Incoming>, Response = Answer, Error = Infallible> + Unpin,
+    S::Future: Unpin,
+{
+    let limits = seat.limits();
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_millis(waits.head_timeout_ms))
+        .max_header_size(limits.http_head_len_max)
+        .max_buf_size(limits.http_head_len_max.max(waits.buffer_len))
+        .max_headers(HEADERS_MAX);
+    let mut connection = builder.serve_connection(patiently(socket, seat), service);
     let mut told = false;
     let served = poll_fn(|cx| {
         let phase = seat.poll_phase(cx);
@@ -156,37 +203,37 @@ pub(crate) async fn serve_socket(socket: TcpStream, http: Arc<Http>, mut seat: S
     })
     .await;
     let parts = connection.into_parts();
-    let socket = parts.io.into_inner().into_inner();
-    let granted = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-    match (served, granted) {
-        (Some(Ok(())), Some(Granted { session, link })) => {
-            let input = BytesMut::from(parts.read_buf);
-            tokio::spawn(serve_connection(socket, input, session, link, seat));
-        }
-        (Some(served), _) => {
-            if let Err(error) = served {
-                tracing::debug!(peer = %seat.address(), %error, "failed to serve http");
-            }
-            let patience = Duration::from_millis(seat.limits().linger_timeout_ms);
-            let _ = tokio::time::timeout(patience, linger(socket)).await;
-        }
-        (None, _) => {}
+    Ended {
+        socket: parts.io.into_inner().into_inner(),
+        unread: parts.read_buf,
+        served,
     }
 }
 
-fn builder(limits: &Limits) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(limits.http_head_timeout_ms))
-        .max_header_size(limits.http_head_len_max)
-        .max_buf_size(limits.http_head_len_max.max(8 * 1024))
-        .max_headers(HEADERS_MAX);
-    builder
+/// The socket of a peer that may stall for so long only.
+pub(crate) fn patiently(socket: TcpStream, seat: &Seat) -> TokioIo<Patient<TcpStream>> {
+    let stall = Duration::from_millis(seat.limits().stall_timeout_ms);
+    TokioIo::new(Patient::new(socket, stall, Arc::clone(seat.traffic())))
+}
+
+impl Ended {
+    /// Closes the socket so that the last answer arrives.
+    pub(crate) async fn farewell(self, seat: &Seat) {
+        match self.served {
+            // Aborted: nobody waits.
+            None => return,
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                tracing::debug!(peer = %seat.address(), %error, "failed to serve http");
+            }
+        }
+        let patience = Duration::from_millis(seat.limits().linger_timeout_ms);
+        let _ = tokio::time::timeout(patience, linger(self.socket)).await;
+    }
 }
 
 /// Ends our side and waits a little for the peer's: closing with bytes unread would destroy the answer on its way.
-pub(crate) async fn linger(mut socket: TcpStream) {
+async fn linger(mut socket: TcpStream) {
     if socket.shutdown().await.is_err() {
         return;
     }

@@ -12,4 +12,5 @@ mod http;
 mod listener;
 mod random;
 mod requests;
+mod toy_exchange;
 mod toys;

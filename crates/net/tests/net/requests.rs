@@ -11,105 +11,19 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Response, StatusCode, request::Parts};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use message::{Timestamp, VhostId};
 use net::{Limits, Listener, Server};
 use session::{
-    Active, Asked, Authenticate, Begun, CloseReason, Command, Credentials, Event, Exchange, Flow,
-    Link, LoggedIn, Login, NotActive, Peer, Port, Reply, Request, Secret, SessionId, Token,
-    Unserved,
+    Active, CloseReason, Command, Event, Link, NotActive, Peer, Port, Secret, SessionId,
 };
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+
+use crate::{
+    toy_exchange::{ToyExchange, answer, ask, said},
+    toys::ToyPort,
 };
-
-use crate::toys::{ToyPort, fence};
-
-/// A request is answered with its path. By the path it asks the core, waits, sends parts, or panics.
-struct Toys;
-
-fn reply(status: u16, text: impl Into<String>) -> Reply {
-    let mut response = Response::new(Bytes::from(text.into()));
-    *response.status_mut() = StatusCode::from_u16(status).expect("a status");
-    Reply::Head(Box::new(response))
-}
-
-impl Exchange for Toys {
-    fn begin(&self, head: Parts, _: &Peer, _: Timestamp) -> Result<Begun, Reply> {
-        let path = head.uri.path().to_owned();
-        if path == "/no" {
-            return Err(reply(403, "no"));
-        }
-        Ok(Begun {
-            body_len_max: 10,
-            request: Box::new(Toy(path)),
-        })
-    }
-}
-
-struct Toy(String);
-
-impl Request for Toy {
-    fn take(self: Box<Self>, body: Bytes, _: Timestamp) -> Asked {
-        if self.0 == "/body" {
-            return Asked::Reply(reply(200, String::from_utf8_lossy(&body)));
-        }
-        let path = self.0;
-        Asked::Login(Box::new(Login {
-            authenticate: Authenticate {
-                token: Token(0),
-                credentials: Credentials::Vouched {
-                    user: path.contains("other").to_string(),
-                },
-                vhost: None,
-                vhost_fallback: false,
-                vhost_in_user: false,
-                vhost_follows: false,
-                vhost_create: false,
-                protocol: "TOY",
-                client: Bytes::new(),
-            },
-            then: Box::new(move |logged_in, now| match logged_in {
-                Err(refusal) => Flow::Done(reply(401, refusal.detail)),
-                Ok(LoggedIn { .. }) => flow(path, now),
-            }),
-            refuse: Box::new(refused),
-        }))
-    }
-
-    fn refuse(self: Box<Self>, why: Unserved) -> Reply {
-        refused(why)
-    }
-}
-
-fn refused(why: Unserved) -> Reply {
-    let status = match why {
-        Unserved::TooLong => 413,
-        Unserved::TooSlow => 408,
-        Unserved::Busy | Unserved::Stopping => 503,
-        Unserved::Internal => 500,
-    };
-    reply(status, format!("{why:?}"))
-}
-
-fn flow(path: String, now: Timestamp) -> Flow<Reply> {
-    match &*path {
-        "/sleep" => Flow::until(now.plus_ms(50), |_| Flow::Done(reply(200, "slept"))),
-        "/parts" => Flow::part(reply(200, "a"), |_| {
-            Flow::ask(fence(0), |_, _| {
-                Flow::part(Reply::More(Bytes::from_static(b"b")), |_| {
-                    Flow::Done(Reply::More(Bytes::from_static(b"c")))
-                })
-            })
-        }),
-        _ => Flow::ask_all(vec![fence(0), fence(0)], move |events, _| {
-            Flow::Done(reply(200, format!("{path} {}", events.len())))
-        }),
-    }
-}
 
 struct Served {
     address: SocketAddr,
@@ -124,7 +38,7 @@ fn start(limits: Limits) -> Served {
     let server = Server::new(Arc::clone(&port) as _, limits);
     let listener = Listener::bind("aws", "127.0.0.1:0").expect("a free port");
     let address = listener.address();
-    tokio::spawn(listener.serve_exchange(Arc::clone(&server), Arc::new(Toys)));
+    tokio::spawn(listener.serve_exchange(Arc::clone(&server), Arc::new(ToyExchange)));
     let answers = Arc::new(AtomicBool::new(true));
     let (links, lets) = (Arc::clone(&port), Arc::clone(&answers));
     tokio::spawn(async move {
@@ -185,39 +99,8 @@ impl Served {
     }
 }
 
-fn post(path: &str, body: &str) -> String {
-    let len = body.len();
-    format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len}\r\n\r\n{body}")
-}
-
 async fn connect(address: SocketAddr) -> TcpStream {
     TcpStream::connect(address).await.expect("it listens")
-}
-
-/// One answer with a length: its status and body.
-async fn answer(socket: &mut TcpStream) -> (String, String) {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(socket.read_u8().await.expect("a whole head"));
-    }
-    let head = String::from_utf8(head).expect("text").to_ascii_lowercase();
-    let len = head
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length: "))
-        .map_or(0, |len| len.parse().expect("a number"));
-    let mut body = vec![0; len];
-    socket.read_exact(&mut body).await.expect("a whole body");
-    let status = head.split(' ').nth(1).expect("a status").to_owned();
-    (status, String::from_utf8(body).expect("text"))
-}
-
-async fn ask(socket: &mut TcpStream, request: &str) -> (String, String) {
-    socket.write_all(request.as_bytes()).await.expect("open");
-    answer(socket).await
-}
-
-fn said(status: &str, body: &str) -> (String, String) {
-    (status.to_owned(), body.to_owned())
 }
 
 #[tokio::test]
@@ -225,14 +108,11 @@ async fn requests_of_a_connection_share_its_links() {
     let served = start(Limits::default());
     let mut socket = connect(served.address).await;
     for _ in 0..3 {
-        assert_eq!(ask(&mut socket, &post("/x", "")).await, said("200", "/x 2"));
+        assert_eq!(ask(&mut socket, "/x", "").await, said(200, "/x 2"));
     }
     assert_eq!(served.links(), 1);
-    assert_eq!(
-        ask(&mut socket, &post("/other", "")).await,
-        said("200", "/other 2")
-    );
-    assert_eq!(ask(&mut socket, &post("/x", "")).await, said("200", "/x 2"));
+    assert_eq!(ask(&mut socket, "/other", "").await, said(200, "/other 2"));
+    assert_eq!(ask(&mut socket, "/x", "").await, said(200, "/x 2"));
     assert_eq!(served.links(), 2);
     // One that the core has closed meanwhile is not used again.
     for link in &*served.port.links.lock().expect("not poisoned") {
@@ -240,12 +120,9 @@ async fn requests_of_a_connection_share_its_links() {
             reason: CloseReason::Administrative,
         }]);
     }
-    assert_eq!(ask(&mut socket, &post("/x", "")).await, said("200", "/x 2"));
+    assert_eq!(ask(&mut socket, "/x", "").await, said(200, "/x 2"));
     assert_eq!(served.links(), 3);
-    assert_eq!(
-        ask(&mut socket, &post("/sleep", "")).await,
-        said("200", "slept")
-    );
+    assert_eq!(ask(&mut socket, "/sleep", "").await, said(200, "slept"));
 }
 
 /// A node that is not the active one.
@@ -272,11 +149,11 @@ async fn a_request_to_a_node_that_is_not_active_hears_where_its_listener_is() {
     let server = Server::new(Arc::new(Standby(active.into())), Limits::default());
     let listener = Listener::bind("aws", "127.0.0.1:0").expect("a free port");
     let mut socket = connect(listener.address()).await;
-    tokio::spawn(listener.serve_exchange(server, Arc::new(Toys)));
+    tokio::spawn(listener.serve_exchange(server, Arc::new(ToyExchange)));
     for _ in 0..2 {
         assert_eq!(
-            ask(&mut socket, &post("/x", "")).await,
-            said("401", "this node is not the active one; other:4566 is")
+            ask(&mut socket, "/x", "").await,
+            said(401, "this node is not the active one; other:4566 is")
         );
     }
 }
@@ -290,17 +167,18 @@ async fn a_body_that_does_not_come_and_bodies_that_are_too_many() {
     });
     let mut socket = connect(served.address).await;
     let begun = "POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab";
-    assert_eq!(ask(&mut socket, begun).await, said("408", "TooSlow"));
+    socket.write_all(begun.as_bytes()).await.expect("open");
+    assert_eq!(answer(&mut socket).await, said(408, "TooSlow"));
     let mut socket = connect(served.address).await;
     assert_eq!(
-        ask(&mut socket, &post("/body", "0123456789")).await,
-        said("503", "Busy")
+        ask(&mut socket, "/body", "0123456789").await,
+        said(503, "Busy")
     );
     // What was taken is given back.
     let mut socket = connect(served.address).await;
     assert_eq!(
-        ask(&mut socket, &post("/body", "01234567")).await,
-        said("200", "01234567")
+        ask(&mut socket, "/body", "01234567").await,
+        said(200, "01234567")
     );
 }
 
