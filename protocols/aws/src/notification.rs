@@ -8,7 +8,7 @@ use std::{fmt, sync::Arc};
 use bytes::Bytes;
 use message::{Timestamp, Value, base64};
 
-use crate::{Attributes, Content};
+use crate::{Attributes, Content, time};
 
 /// What kind of envelope it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,26 +212,7 @@ fn quoted(text: &str) -> String {
 /// `2026-02-28T12:00:00.000Z`.
 #[must_use]
 pub fn iso_8601(time: Timestamp) -> String {
-    let (days, ms) = (time.0 / 86_400_000, time.0 % 86_400_000);
-    let (year, month, day) = civil(days);
-    let (seconds, ms) = (ms / 1000, ms % 1000);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
-}
-
-/// The date of a day since 1970, in the Gregorian calendar: by eras of 400 years that begin on the first of March.
-const fn civil(days: u64) -> (u64, u64, u64) {
-    const ERA: u64 = 146_097;
-    // From 0000-03-01 to 1970-01-01.
-    let days = days + 719_468;
-    let (era, day) = (days / ERA, days % ERA);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let date = day - (153 * month + 2) / 5 + 1;
-    let in_next = month >= 10;
-    let month = if in_next { month - 9 } else { month + 3 };
-    (year + era * 400 + in_next as u64, month, date)
+    time::iso(time)
 }
 
 #[cfg(test)]

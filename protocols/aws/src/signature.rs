@@ -84,7 +84,7 @@ pub(crate) struct Signature {
     pub(crate) service: String,
     signed_headers: Vec<String>,
     signature: String,
-    /// `20150830T123600Z`, as it was sent.
+    /// `20150830T123600Z`, as it was sent; a header `Date` may have it as HTTP does.
     at: String,
     /// It is in the query, good for so many seconds.
     expires_s: Option<u64>,
@@ -120,7 +120,7 @@ impl Signature {
                 .find(|(known, _)| *known == name)
                 .map(|(_, value)| value)
         };
-        let at = headers.get("x-amz-date").and_then(|at| at.to_str().ok());
+        let at = time_of(headers);
         let mut faults = String::new();
         for name in ["Credential", "Signature", "SignedHeaders"] {
             if field(name).is_none_or(str::is_empty) {
@@ -129,7 +129,9 @@ impl Signature {
             }
         }
         if at.is_none() {
-            faults.push_str("Authorization header requires existence of a 'X-Amz-Date' header. ");
+            faults.push_str(
+                "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header. ",
+            );
         }
         if !faults.is_empty() {
             // The signature itself is no secret once it was sent, but it is of no use to anybody either.
@@ -142,7 +144,7 @@ impl Signature {
             field("Credential"),
             field("SignedHeaders"),
             field("Signature"),
-            at.unwrap_or_default(),
+            &at.unwrap_or_default(),
             None,
         )
     }
@@ -343,6 +345,17 @@ impl Signature {
         }
         Ok(())
     }
+}
+
+/// The time of a request whose signature is in a header: `X-Amz-Date`, else `Date` (in either form; what is signed has the basic
+/// one).
+fn time_of(headers: &HeaderMap) -> Option<String> {
+    let text = |name| headers.get(name).and_then(|at| at.to_str().ok());
+    if let Some(at) = text("x-amz-date") {
+        return Some(at.to_owned());
+    }
+    let date = text("date")?;
+    Some(time::read_http(date).map_or_else(|| date.to_owned(), time::basic))
 }
 
 fn mismatch() -> Fault {

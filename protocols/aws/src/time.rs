@@ -85,6 +85,34 @@ pub(crate) fn read_basic(text: &str) -> Option<Timestamp> {
     Some(Timestamp(day * DAY_MS + ms))
 }
 
+/// Reads the date of an HTTP header (RFC 9110, 5.6.7, the form that is not obsolete): `Thu, 02 Jan 2020 03:04:05 GMT`.
+pub(crate) fn read_http(text: &str) -> Option<Timestamp> {
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let (_, rest) = text.split_once(", ")?;
+    let mut parts = rest.strip_suffix(" GMT")?.split(' ');
+    let mut next = || parts.next();
+    let (day_of_month, month, year, time) = (next()?, next()?, next()?, next()?);
+    if next().is_some() || (day_of_month.len(), year.len(), time.len()) != (2, 4, 8) {
+        return None;
+    }
+    let month = MONTHS.iter().position(|known| *known == month)? as u64 + 1;
+    let day = day(
+        number(year.as_bytes())?,
+        month,
+        number(day_of_month.as_bytes())?,
+    )?;
+    let time = time.as_bytes();
+    if (time[2], time[5]) != (b':', b':') {
+        return None;
+    }
+    let part = |from: usize| number(&time[from..from + 2]);
+    Some(Timestamp(
+        day * DAY_MS + clock(part(0)?, part(3)?, part(6)?)?,
+    ))
+}
+
 /// Reads [`iso`], with or without a fraction, in UTC.
 pub(crate) fn read_iso(text: &str) -> Option<Timestamp> {
     let text = text
@@ -165,6 +193,21 @@ mod tests {
             "2020-01-02T03:04:05xZ",
         ] {
             assert_eq!(read_iso(text), None, "{text}");
+        }
+        assert_eq!(
+            read_http("Sun, 30 Aug 2015 12:36:00 GMT"),
+            Some(Timestamp(1_440_938_160_000))
+        );
+        for text in [
+            "30 Aug 2015 12:36:00 GMT",
+            "Sun, 30 Aug 2015 12:36:00 CET",
+            "Sun, 31 Feb 2015 12:36:00 GMT",
+            "Sun, 30 Xyz 2015 12:36:00 GMT",
+            "Sun, 30 Aug 2015 12-36-00 GMT",
+            "Sun, 30 Aug 2015 12:36:00 x GMT",
+            "Sunday, 30-Aug-15 12:36:00 GMT",
+        ] {
+            assert_eq!(read_http(text), None, "{text}");
         }
     }
 }

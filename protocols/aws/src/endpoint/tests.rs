@@ -568,6 +568,44 @@ fn nothing_may_be_changed_once_it_is_signed() {
 }
 
 #[test]
+fn a_request_may_say_its_time_in_the_header_date_alone() {
+    let endpoint = endpoint(false, false);
+    let dated = |date: &str, at: &str| {
+        let (mut head, body) = json("Echo", r#"{"Text":"a"}"#).parts();
+        head.headers
+            .insert("date", date.parse().expect("visible ASCII"));
+        let scope = format!("ID1/{}/us-east-1/toys/aws4_request", &at[..8]);
+        let made = crate::signature::sign(&head, &body, &scope, "date;host", at, "secret");
+        let value = format!(
+            "AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=date;host, Signature={made}"
+        );
+        head.headers
+            .insert("authorization", value.parse().expect("visible ASCII"));
+        ask(&endpoint, (head, body))
+    };
+    for date in ["Thu, 02 Jan 2020 03:04:05 GMT", NOW] {
+        let answer = dated(date, NOW);
+        assert_eq!(answer.status, 200, "{date}: {}", answer.text());
+    }
+    let answer = dated("Thu, 02 Jan 2020 02:04:05 GMT", "20200102T020405Z");
+    assert!(
+        answer
+            .text()
+            .contains("Signature expired: 20200102T020405Z")
+    );
+    let answer = dated("yesterday", NOW);
+    assert!(answer.text().contains("Got 'yesterday'"));
+    let (mut head, body) = json("Echo", "{}").right();
+    head.headers.remove("x-amz-date");
+    let answer = ask(&endpoint, (head, body));
+    assert!(
+        answer
+            .text()
+            .contains("either a 'X-Amz-Date' or a 'Date' header")
+    );
+}
+
+#[test]
 fn a_url_that_was_signed_beforehand() {
     let endpoint = endpoint(false, false);
     let url = |expires: u64, at: &str| {
