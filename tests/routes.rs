@@ -52,6 +52,25 @@ async fn records(client: &Amqp, stream: &str, count: usize) -> anyhow::Result<Ve
     Ok(bodies)
 }
 
+/// The partition keys of the records of a stream, from the first on, as their reader is shown them.
+async fn keys(client: &Amqp, stream: &str, count: usize) -> anyhow::Result<Vec<String>> {
+    let first = table(&[("x-stream-offset", text("first"))]);
+    let mut deliveries = client
+        .consume_from(stream, BasicConsumeOptions::default(), first)
+        .await?;
+    let mut keys = Vec::new();
+    for _ in 0..count {
+        let delivery = deliveries.accept().await?;
+        let headers = delivery.properties.headers().clone().unwrap_or_default();
+        let key = headers.inner().get("x-group-id").cloned();
+        keys.push(match key {
+            Some(AMQPValue::LongString(key)) => key.to_string(),
+            other => format!("{other:?}"),
+        });
+    }
+    Ok(keys)
+}
+
 #[test]
 fn what_mqtt_publishes_comes_into_queues_and_streams() -> anyhow::Result<()> {
     let server = Server::start_with_file(&format!("{TELEMETRY}{JOBS}"));
@@ -71,6 +90,7 @@ fn what_mqtt_publishes_comes_into_queues_and_streams() -> anyhow::Result<()> {
             "two records"
         );
         ensure!(records(&client, "telemetry", 2).await? == ["21", "22"]);
+        ensure!(keys(&client, "telemetry", 2).await? == ["7", "8"]);
         anyhow::Ok(())
     })?;
     // Confirmed is stored: nothing of it is lost, and the routes are there once.

@@ -111,17 +111,18 @@ pub struct PendingDelivery {
     /// As in [`Delivery::via`].
     pub via: Option<Arc<Via>>,
     /// As in [`Delivery::record`].
-    pub record: Option<RecordPlace>,
+    pub record: Option<(RecordPlace, Option<Bytes>)>,
 }
 
 impl PendingDelivery {
     /// The delivery, with its message.
     #[must_use]
     pub fn into_delivery(self, message: Arc<Message>) -> Delivery {
+        let (record, key) = self.record.unzip();
         Delivery {
             consumer: self.consumer,
             id: self.id,
-            message,
+            message: keyed(message, key.flatten()),
             count: self.count,
             redelivered: self.redelivered,
             resent: self.resent,
@@ -133,7 +134,7 @@ impl PendingDelivery {
             readdressed: self.readdressed,
             first_delivered: self.first_delivered,
             via: self.via,
-            record: self.record,
+            record,
         }
     }
 

@@ -355,6 +355,13 @@ impl Envelope<'_> {
             }
             if let Some(record) = &delivery.record {
                 lines.number("x-stream-offset", record.offset, out);
+                // The partition key, which a route may have made: the lines as they came do not know it then. Of a name that
+                // repeats the first counts.
+                if let (Some(key), Some(native)) = (&message.fields().group, &message.native)
+                    && native.form == NativeForm::STOMP
+                {
+                    lines.put(b"JMSXGroupID", key, out);
+                }
             }
             self.common(&mut lines, delivery, out);
             match &message.native {

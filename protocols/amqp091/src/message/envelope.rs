@@ -106,6 +106,12 @@ fn envelope(message: &Message, shown: Shown<'_>, now: Timestamp) -> Envelope {
     if let Some(offset) = offset {
         let offset = i64::try_from(offset).unwrap_or(i64::MAX);
         set(&mut headers, b"x-stream-offset", Value::I64(offset));
+        // The partition key, which a route may have made: the head as it came does not know it then.
+        if let Some(key) = &message.fields().group
+            && !matches!(headers.first(b"JMSXGroupID"), Some(Value::Text(known)) if known == key)
+        {
+            set(&mut headers, GROUP, long_text(key.to_vec()));
+        }
     }
     if !deaths.is_empty() {
         let copies = headers.first(b"CC").cloned();

@@ -4,6 +4,7 @@
 //! member of a consumer group moves the group's checkpoint as it settles: everything below the lowest record of the shard
 //! that is not settled has been worked on.
 
+use bytes::Bytes;
 use message::Timestamp;
 use session::{
     ConsumerId, Credit, DeliveryId, Event, Outcome, QueueId, RecordPlace, Refusal, RefusalKind,
@@ -186,6 +187,7 @@ impl Broker {
                 shard_opened: stream.shards[&shard].opened,
                 offset,
             };
+            let place = (place, stream.key_of(offset, slot));
             let delivery = pending(receiver.1, (!settled).then_some(id), place, count, slot);
             draft.effect(Effect::Deliver {
                 to: receiver.0,
@@ -322,7 +324,7 @@ impl Broker {
 fn checkpoint(
     id: StreamId,
     stream: &Stream,
-    name: &bytes::Bytes,
+    name: &Bytes,
     mut places: Vec<(ShardNo, u64)>,
     draft: &mut Draft<'_>,
 ) {
@@ -362,7 +364,7 @@ pub(super) fn start_of(stream: &Stream, from: StreamStart, now: Timestamp) -> u6
 fn pending(
     consumer: ConsumerId,
     queue: Option<QueueId>,
-    place: RecordPlace,
+    place: (RecordPlace, Option<Bytes>),
     count: u32,
     slot: &Slot,
 ) -> PendingDelivery {
@@ -370,7 +372,7 @@ fn pending(
         consumer,
         id: queue.map(|queue| DeliveryId {
             queue,
-            qseq: place.offset,
+            qseq: place.0.offset,
         }),
         count: count + 1,
         redelivered: count > 0,
