@@ -29,6 +29,7 @@
 //! | `http.rs` | health, metrics, WebSocket and its refusals |
 //! | `kinesis.rs` | streams through Kinesis: order through splits, merges and restarts, limits, subscriptions, CBOR |
 //! | `sns.rs` | one topic in all protocols; delivery to HTTP endpoints: confirmation, retries, dead letters, restarts |
+//! | `sns_endpoints.rs` | SNS delivers to servers: HTTPS and its signatures, mail, gateways for text messages and pushes |
 //! | `sqs.rs` | queues through SQS: handles and deduplication through restarts, long polls, dead letters, purging, other doors |
 //! | `limits.rs` | more than memory, readers that do not read, bodies that are too long, users |
 //! | `attacks.rs` | thousands of strangers, slow ones, floods, no descriptors left |
@@ -64,6 +65,7 @@ mod requests;
 mod routes;
 mod server;
 mod sns;
+mod sns_endpoints;
 mod sqs;
 mod start_up;
 mod stomp_queues;

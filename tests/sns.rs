@@ -15,6 +15,7 @@ use serde_json::Value as Json;
 use crate::{
     client::{Amqp, Mqtt, Stomp, Transport, dial, wait},
     server::{LIMIT, Server},
+    sns_endpoints::Stream,
 };
 
 const SETTINGS: [&str; 3] = [
@@ -24,7 +25,7 @@ const SETTINGS: [&str; 3] = [
 ];
 
 /// A client of the query protocol.
-struct Query(SocketAddr);
+pub(crate) struct Query(pub(crate) SocketAddr);
 
 fn escaped(text: &str) -> String {
     let byte = |byte: u8| match byte {
@@ -37,7 +38,7 @@ fn escaped(text: &str) -> String {
 }
 
 /// The text of the first element of that name.
-fn element(xml: &str, name: &str) -> Option<String> {
+pub(crate) fn element(xml: &str, name: &str) -> Option<String> {
     let (_, behind) = xml.split_once(&format!("<{name}>"))?;
     let (text, _) = behind.split_once(&format!("</{name}>"))?;
     let text = text.replace("&quot;", "\"").replace("&#34;", "\"");
@@ -50,7 +51,7 @@ fn element(xml: &str, name: &str) -> Option<String> {
 }
 
 impl Query {
-    fn exchange(&self, head: &str, body: &str) -> anyhow::Result<(u16, String)> {
+    pub(crate) fn exchange(&self, head: &str, body: &str) -> anyhow::Result<(u16, String)> {
         let mut socket = dial(self.0);
         let len = body.len();
         write!(
@@ -94,7 +95,7 @@ impl Query {
         Ok(xml)
     }
 
-    fn sns(&self, action: &str, members: &[(&str, &str)]) -> anyhow::Result<String> {
+    pub(crate) fn sns(&self, action: &str, members: &[(&str, &str)]) -> anyhow::Result<String> {
         self.call("2010-03-31", action, members)
     }
 
@@ -102,20 +103,20 @@ impl Query {
         self.call("2012-11-05", action, members)
     }
 
-    fn topic(&self, name: &str) -> anyhow::Result<String> {
+    pub(crate) fn topic(&self, name: &str) -> anyhow::Result<String> {
         let xml = self.sns("CreateTopic", &[("Name", name)])?;
         element(&xml, "TopicArn").context(xml)
     }
 
     /// A queue: its URL and its ARN.
-    fn queue(&self, name: &str) -> anyhow::Result<(String, String)> {
+    pub(crate) fn queue(&self, name: &str) -> anyhow::Result<(String, String)> {
         let xml = self.sqs("CreateQueue", &[("QueueName", name)])?;
         let url = element(&xml, "QueueUrl").context(xml)?;
         Ok((url, format!("arn:aws:sqs:us-east-1:000000000000:{name}")))
     }
 
     /// The body of the next message.
-    fn receive(&self, url: &str) -> anyhow::Result<String> {
+    pub(crate) fn receive(&self, url: &str) -> anyhow::Result<String> {
         let members = [
             ("QueueUrl", url),
             ("WaitTimeSeconds", "20"),
@@ -130,7 +131,7 @@ impl Query {
         element(&xml, "Body").context(xml)
     }
 
-    fn subscribe(
+    pub(crate) fn subscribe(
         &self,
         topic: &str,
         protocol: &str,
@@ -155,46 +156,56 @@ impl Query {
         element(&xml, "SubscriptionArn").context(xml)
     }
 
-    fn publish(&self, topic: &str, message: &str) -> anyhow::Result<String> {
+    pub(crate) fn publish(&self, topic: &str, message: &str) -> anyhow::Result<String> {
         let xml = self.sns("Publish", &[("TopicArn", topic), ("Message", message)])?;
         element(&xml, "MessageId").context(xml)
     }
 }
 
 /// What an endpoint was sent.
-struct Post {
+pub(crate) struct Post {
     headers: Vec<(String, String)>,
     body: String,
 }
 
 impl Post {
-    fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         let found = self.headers.iter().find(|(known, _)| known == name);
         found.map_or("", |(_, value)| value)
     }
 
-    fn json(&self) -> anyhow::Result<Json> {
+    pub(crate) fn json(&self) -> anyhow::Result<Json> {
         serde_json::from_str(&self.body).with_context(|| self.body.clone())
     }
 }
 
 /// An HTTP endpoint that answers with the statuses that it is told, one after the other, and then with 200.
-struct Endpoint {
-    url: String,
-    posts: Receiver<Post>,
+pub(crate) struct Endpoint {
+    pub(crate) url: String,
+    pub(crate) posts: Receiver<Post>,
     statuses: Sender<u16>,
 }
 
 impl Endpoint {
-    fn open() -> Self {
+    pub(crate) fn open() -> Self {
+        Self::open_as("http", "127.0.0.1", |socket| Box::new(socket))
+    }
+
+    /// With a URL of that scheme and host.
+    pub(crate) fn open_as(
+        scheme: &str,
+        host: &str,
+        wrap: impl Fn(TcpStream) -> Box<dyn Stream> + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let url = format!("http://{}/hook", listener.local_addr().expect("an address"));
+        let port = listener.local_addr().expect("an address").port();
+        let url = format!("{scheme}://{host}:{port}/hook");
         let (sender, posts) = channel();
         let (statuses, told) = channel();
         thread::spawn(move || {
             for socket in listener.incoming().map_while(Result::ok) {
                 let status = told.try_recv().unwrap_or(200);
-                let Ok(post) = answer(socket, status) else {
+                let Ok(post) = answer(wrap(socket), status) else {
                     continue;
                 };
                 if sender.send(post).is_err() {
@@ -209,20 +220,20 @@ impl Endpoint {
         }
     }
 
-    fn answers(&self, statuses: &[u16]) {
+    pub(crate) fn answers(&self, statuses: &[u16]) {
         for status in statuses {
             self.statuses.send(*status).expect("the endpoint is open");
         }
     }
 
-    fn next(&self) -> anyhow::Result<Post> {
+    pub(crate) fn next(&self) -> anyhow::Result<Post> {
         self.posts
             .recv_timeout(LIMIT)
             .context("the endpoint is sent something")
     }
 }
 
-fn answer(socket: TcpStream, status: u16) -> anyhow::Result<Post> {
+fn answer(socket: Box<dyn Stream>, status: u16) -> anyhow::Result<Post> {
     let mut input = BufReader::new(socket);
     let mut line = String::new();
     input.read_line(&mut line)?;
@@ -246,6 +257,7 @@ fn answer(socket: TcpStream, status: u16) -> anyhow::Result<Post> {
         input.get_mut(),
         "HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n"
     )?;
+    input.get_mut().flush()?;
     Ok(post)
 }
 

@@ -457,10 +457,38 @@ impl Shared {
             Err(why) => {
                 self.counters.dropped(why);
                 tracing::debug!(?why, "a message for an endpoint is not sent");
-                self.use_receipt(job.receipt, ReceiptUse::Delete).await?;
+                let done = match why {
+                    Dropped::Lapsed(id) => self.lapse(id).await?,
+                    _ => true,
+                };
+                let to = if done {
+                    ReceiptUse::Delete
+                } else {
+                    ReceiptUse::Visibility { ms: NO_ROOM_MS }
+                };
+                self.use_receipt(job.receipt, to).await?;
                 Ok(Done::Settled(job.bytes))
             }
         }
+    }
+
+    /// Ends a subscription that nobody has confirmed. `false`: that is to be tried again.
+    async fn lapse(&self, id: session::SubscriptionId) -> Result<bool, Lost> {
+        let command = |to| Command::Subscription {
+            token: Token(0),
+            lane: Lane(0),
+            to: Box::new(to),
+        };
+        let Some(found) = self.inspect(id).await?.filter(|found| !found.confirmed) else {
+            return Ok(true);
+        };
+        let link = self.links.to(&found.vhost).await?;
+        let claimed = link.ask(command(deliver::lapsed(&found))).await?;
+        if matches!(claimed, Event::Refused { .. }) {
+            return Ok(false);
+        }
+        link.ask(command(SubscriptionTo::Delete { id })).await?;
+        Ok(true)
     }
 
     async fn plan(&self, task: &Task, delivery: &Delivery) -> Result<Result<Plan, Dropped>, Lost> {

@@ -52,6 +52,9 @@ pub enum PolicyError {
     /// Objects within a policy of attributes.
     #[error("Filter policy scope MessageAttributes does not support nested filter policy")]
     Nested,
+    /// Something about a numeric range. SNS begins it differently now and then.
+    #[error("FilterPolicy: {0}")]
+    Numeric(String),
     /// Anything else, as it is said.
     #[error("FilterPolicy: {0}")]
     Other(String),

@@ -151,6 +151,8 @@ pub enum SubscriptionTo {
         confirmed: bool,
         /// What the door keeps with it from now on.
         notes: Notes,
+        /// What tells it from the topic's others from now on; `None`: what has. `InUse` when that is another's.
+        identity: Option<Bytes>,
     },
     /// Deletes it. The answer shows it as it was.
     Delete {

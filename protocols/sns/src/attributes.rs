@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aws::{ApiError, Call, Manners, Value};
 use bytes::Bytes;
-use message::{Filter, Name};
+use message::{Filter, Name, PolicyError};
 use session::{Notes, PolicyScope, SubscriptionInfo, SubscriptionSettings, TopicInfo};
 
 use crate::{
@@ -20,22 +20,26 @@ use crate::{
 pub(crate) enum Wrong {
     /// There is none of that name.
     Unknown,
+    /// The filter policy.
+    Policy(PolicyError),
     /// Something else.
     Invalid(ApiError),
 }
 
 impl Wrong {
     /// As an error of Subscribe.
-    pub(crate) fn in_subscribe(self, name: &str) -> ApiError {
+    pub(crate) fn in_subscribe(self, name: &str, manners: Manners) -> ApiError {
         match self {
+            Self::Policy(error) => filter::fault(&error, true, manners),
             Self::Unknown => invalid(format!("Attributes Reason: Unknown attribute: {name}")),
             Self::Invalid(error) => error,
         }
     }
 
     /// As an error of SetSubscriptionAttributes.
-    pub(crate) fn in_set(self) -> ApiError {
+    pub(crate) fn in_set(self, manners: Manners) -> ApiError {
         match self {
+            Self::Policy(error) => filter::fault(&error, false, manners),
             Self::Unknown => invalid("AttributeName"),
             Self::Invalid(error) => error,
         }
@@ -45,6 +49,12 @@ impl Wrong {
 impl From<ApiError> for Wrong {
     fn from(error: ApiError) -> Self {
         Self::Invalid(error)
+    }
+}
+
+impl From<PolicyError> for Wrong {
+    fn from(error: PolicyError) -> Self {
+        Self::Policy(error)
     }
 }
 
@@ -167,7 +177,7 @@ impl Own {
         Ok(())
     }
 
-    fn set_policy(&mut self, value: &str) -> Result<(), ApiError> {
+    fn set_policy(&mut self, value: &str) -> Result<(), PolicyError> {
         let scope = match note(&self.notes, "FilterPolicyScope") {
             Some("MessageBody") => PolicyScope::Body,
             _ => PolicyScope::Attributes,

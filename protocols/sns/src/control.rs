@@ -1,4 +1,5 @@
-//! What the deliverer is to send that no topic's subscription brings: confirmations, text messages, direct pushes.
+//! What the deliverer is to send that no topic's subscription brings: confirmations and their end, text messages, direct
+//! pushes.
 //!
 //! Such a message is published to the address `$sns/control` of the caller's virtual host, which a topic object of ours,
 //! `$sns`, takes into the deliverer's queue. It is a root topic like any other, so what is to be done is sealed: only an
@@ -47,6 +48,11 @@ pub(crate) enum Control {
         /// The subscription.
         id: SubscriptionId,
     },
+    /// End a subscription that nobody has confirmed.
+    Lapse {
+        /// The subscription.
+        id: SubscriptionId,
+    },
     /// Tell an endpoint that its subscription has ended.
     Ended {
         /// How.
@@ -82,6 +88,7 @@ impl Control {
             Self::Ended { .. } => 2,
             Self::Sms { .. } => 3,
             Self::Push { .. } => 4,
+            Self::Lapse { .. } => 5,
         });
         out.extend_from_slice(&digest::sha256(body));
         match self {
@@ -104,7 +111,7 @@ impl Control {
                 out.extend_from_slice(&made.0.to_be_bytes());
             }
             Self::Sms { number } => codec::put_bytes(&mut out, number.as_bytes()),
-            Self::Push { id } => out.extend_from_slice(&id.0),
+            Self::Push { id } | Self::Lapse { id } => out.extend_from_slice(&id.0),
         }
         out
     }
@@ -138,6 +145,9 @@ impl Control {
                 number: text(&mut reader)?,
             },
             4 => Self::Push {
+                id: id(&mut reader)?,
+            },
+            5 => Self::Lapse {
                 id: id(&mut reader)?,
             },
             _ => return None,
@@ -202,8 +212,20 @@ pub(crate) fn send(
     control: Control,
     then: impl FnOnce(()) -> Run + Send + 'static,
 ) -> Run {
+    send_later(call, operation, control, 0, then)
+}
+
+/// The same, so many ms later.
+pub(crate) fn send_later(
+    call: &Arc<Call>,
+    operation: &'static str,
+    control: Control,
+    delay_ms: u64,
+    then: impl FnOnce(()) -> Run + Send + 'static,
+) -> Run {
     let mut message = Message::new(address(call), Bytes::new());
     message.body_kind = BodyKind::Text;
+    message.delay_ms = delay_ms;
     send_message(call, operation, control, message, move |()| then(()))
 }
 

@@ -26,7 +26,7 @@ use crate::{
     names::{self, subscribe_url, subscription_arn, unsubscribe_url},
     platform, sms,
     steps::note,
-    subscriptions::Protocol,
+    subscriptions::{self, Protocol},
 };
 
 /// How endpoints that are not HTTP are tried again, as with AWS: 50 times in six hours.
@@ -72,6 +72,10 @@ pub enum Dropped {
     Gone,
     /// The number has opted out.
     OptedOut,
+    /// A subscription was to end unless it was confirmed, and it was.
+    Confirmed,
+    /// Nobody has confirmed this subscription in time: it is to be deleted, once [`lapsed`] has claimed it.
+    Lapsed(SubscriptionId),
 }
 
 /// What is sent.
@@ -203,9 +207,9 @@ impl Task {
     pub fn needs(&self, delivery: &Delivery) -> Needs {
         match &self.0 {
             Kind::Message(id) => Needs::Subscription(*id),
-            Kind::Control(Control::Confirm { id, .. } | Control::Push { id }) => {
-                Needs::Subscription(*id)
-            }
+            Kind::Control(
+                Control::Confirm { id, .. } | Control::Push { id } | Control::Lapse { id },
+            ) => Needs::Subscription(*id),
             Kind::Control(Control::Sms { .. }) => {
                 let vhost = delivery.via.as_ref().map(|via| Arc::clone(&via.vhost));
                 let phones = Bytes::from_static(names::SMS.as_bytes());
@@ -227,6 +231,14 @@ impl Task {
             Kind::Control(Control::Confirm { .. }) => {
                 let found = known.subscription.ok_or(Dropped::Gone)?;
                 confirmation(&content, found, known)
+            }
+            Kind::Control(Control::Lapse { id }) => {
+                let found = known.subscription.ok_or(Dropped::Gone)?;
+                Err(if found.confirmed {
+                    Dropped::Confirmed
+                } else {
+                    Dropped::Lapsed(*id)
+                })
             }
             Kind::Control(Control::Ended {
                 protocol,
@@ -730,6 +742,13 @@ pub fn dead_message(delivery: &Delivery, address: message::Address, body: Bytes)
     message
 }
 
+/// What claims a subscription that nobody has confirmed. When it is refused, somebody has changed it, perhaps confirmed it: it
+/// is to be looked at again.
+#[must_use]
+pub fn lapsed(found: &SubscriptionInfo) -> SubscriptionTo {
+    subscriptions::lapsed(found)
+}
+
 /// The command that disables an endpoint.
 #[must_use]
 pub fn disable(endpoint: &SubscriptionInfo) -> SubscriptionTo {
@@ -752,3 +771,6 @@ pub fn make_phones() -> session::TopicTo {
 pub fn opt_out(notes: &mut Notes, number: &str) {
     sms::opt_out(notes, number);
 }
+
+#[cfg(test)]
+mod tests;

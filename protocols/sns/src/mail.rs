@@ -4,6 +4,9 @@ use std::fmt::Write as _;
 
 use message::{Timestamp, base64};
 
+/// The longest subject that is one line (RFC 5322, 2.1.1: 998 characters with its name).
+const SUBJECT_LEN_MAX: usize = 900;
+
 /// A mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mail {
@@ -22,19 +25,33 @@ pub struct Mail {
 }
 
 /// The sender: the operator's mailbox, named as the topic is displayed.
-pub(crate) fn sender(mailbox: &str, name: Option<&str>) -> String {
-    match name {
-        Some(name) => format!("{} <{mailbox}>", encoded(name)),
+pub(crate) fn sender(mailbox: &str, shown: Option<&str>) -> String {
+    match shown {
+        Some(shown) => format!("{} <{mailbox}>", name(shown)),
         None => mailbox.to_owned(),
     }
 }
 
-/// A text as encoded words (RFC 2047), where it is more than plain ASCII.
-fn encoded(text: &str) -> String {
+/// A display name: words, else encoded.
+fn name(text: &str) -> String {
     let is_plain = |byte: u8| byte == b' ' || byte.is_ascii_alphanumeric();
     if text.bytes().all(is_plain) {
         return text.to_owned();
     }
+    encoded(text)
+}
+
+/// A subject: what is printable as it is (unless it looks encoded), else encoded.
+fn subject(text: &str) -> String {
+    let is_plain = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+    if text.len() <= SUBJECT_LEN_MAX && text.bytes().all(is_plain) && !text.contains("=?") {
+        return text.to_owned();
+    }
+    encoded(text)
+}
+
+/// A text as encoded words (RFC 2047).
+fn encoded(text: &str) -> String {
     let mut words: Vec<String> = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
@@ -90,7 +107,7 @@ impl Mail {
              Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\n",
             self.from,
             self.to,
-            encoded(&self.subject),
+            subject(&self.subject),
             date(self.time),
             self.id
         );
@@ -107,6 +124,16 @@ impl Mail {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_printable_is_a_subject_as_it_is() {
+        let plain = "AWS Notification - Subscription Confirmation";
+        assert_eq!(subject(plain), plain);
+        assert_eq!(subject("=?x"), "=?utf-8?B?PT94?=");
+        assert_eq!(subject("a\r\nBcc: b"), "=?utf-8?B?YQ0KQmNjOiBi?=");
+        // A display name is words.
+        assert_eq!(name("a-b"), "=?utf-8?B?YS1i?=");
+    }
 
     #[test]
     fn a_mail_is_ascii_whatever_it_says() {

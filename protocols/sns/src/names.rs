@@ -27,8 +27,8 @@ pub(crate) const APPLICATION: &str = "$sns/app/";
 pub(crate) const SMS: &str = "$sns/sms";
 /// The longest topic name, in characters, `.fifo` included.
 const TOPIC_NAME_LEN_MAX: usize = 256;
-/// How long a confirmation token is good, as with AWS: two days.
-const TOKEN_MS: u64 = 2 * 24 * 3600 * 1000;
+/// How long a confirmation token is good, and a subscription waits for its confirmation, as with AWS: two days.
+pub(crate) const TOKEN_MS: u64 = 2 * 24 * 3600 * 1000;
 
 /// A part of an ARN of SNS: `arn:aws:sns:REGION:ACCOUNT:RESOURCE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,8 +20,8 @@ use crate::{
     faults::{self, invalid, not_found},
     names::{self, APPLICATION, Arn},
     steps::{
-        Run, alter_subscription, alter_topic, done, fail, go, note, nothing, refused_as, set_note,
-        subscription, topic,
+        Becomes, Run, alter_subscription, alter_topic, done, fail, go, note, nothing, refused_as,
+        set_note, subscription, topic,
     },
     subscriptions::{self, off},
     topics::{self, Begin},
@@ -472,65 +472,35 @@ pub(crate) fn get_endpoint(input: Input) -> Run {
     })
 }
 
-/// `SetEndpointAttributes`.
+/// `SetEndpointAttributes`. Another token is what tells it from others from then on.
 pub(crate) fn set_endpoint_attributes(input: Input) -> Run {
     let Input { call, value } = input;
     let attributes = topics::texts(value.map("Attributes"));
     let token = attributes.iter().find(|(name, _)| name == "Token");
-    let token = token.map(|(_, token)| token.clone());
+    let token = token.map(|(_, token)| Bytes::copy_from_slice(token.as_bytes()));
     let absent = || fail(no_endpoint());
     with_id(&call, &value, absent, |object, id, arn| {
-        let refused = refused_as(&call, "SetEndpointAttributes", &arn, no_endpoint);
-        let again = refused_as(&call, "SetEndpointAttributes", &arn, no_endpoint);
-        let same = object.clone();
+        let otherwise = refused_as(&call, "SetEndpointAttributes", &arn, no_endpoint);
+        let refused = move |refusal: &session::Refusal| match refusal.kind {
+            RefusalKind::InUse => {
+                invalid("Token Reason: another endpoint already exists with the same Token")
+            }
+            _ => otherwise(refusal),
+        };
         let change = move |found: &SubscriptionInfo| {
-            if found.topic.as_ref() != Some(&same) {
+            if found.topic.as_ref() != Some(&object) {
                 return Err(no_endpoint());
             }
             let mut notes = found.notes.clone();
             set_endpoint(&mut notes, &attributes)?;
-            Ok(Some((found.settings.clone(), found.confirmed, notes)))
+            Ok(Some(Becomes {
+                settings: found.settings.clone(),
+                confirmed: found.confirmed,
+                notes,
+                identity: token.clone(),
+            }))
         };
-        alter_subscription(id, refused, change, move |found| match token {
-            Some(token) if found.identity != token.as_bytes() => {
-                rename(object, found.clone(), again)
-            }
-            _ => nothing(),
-        })
-    })
-}
-
-/// Gives an endpoint another token: it is made anew under its number, as that is what tells it from others.
-fn rename(
-    object: Name,
-    found: SubscriptionInfo,
-    refused: impl Fn(&session::Refusal) -> ApiError + Send + 'static,
-) -> Run {
-    let id = found.id;
-    subscription(SubscriptionTo::Delete { id }, move |deleted| {
-        if let Err(refusal) = deleted {
-            return fail(refused(&refusal));
-        }
-        let new = new_endpoint(id, object.clone(), found.notes.clone());
-        subscription(
-            SubscriptionTo::Create(Box::new(new)),
-            move |made| match made {
-                Ok(made) if made.id == id => nothing(),
-                Ok(_) => {
-                    // Another endpoint has that token: this one gets its own back.
-                    let mut notes = found.notes;
-                    let old = String::from_utf8_lossy(&found.identity).into_owned();
-                    set_note(&mut notes, "Token", &old);
-                    let old = new_endpoint(id, object, notes);
-                    subscription(SubscriptionTo::Create(Box::new(old)), |_| {
-                        fail(invalid(
-                            "Token Reason: another endpoint already exists with the same Token",
-                        ))
-                    })
-                }
-                Err(refusal) => fail(refused(&refusal)),
-            },
-        )
+        alter_subscription(id, refused, change, |_| nothing())
     })
 }
 
@@ -572,5 +542,6 @@ pub(crate) fn disabled(found: &SubscriptionInfo) -> SubscriptionTo {
         settings: found.settings.clone(),
         confirmed: found.confirmed,
         notes,
+        identity: None,
     }
 }

@@ -7,7 +7,10 @@
 //!
 //! RustCrypto's `rsa`, because of SHA-1: the libraries under TLS do not sign with it any more.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
 
 use aws::{Page, Settings, Signature, SignatureVersion, Signer, digest};
 use bytes::Bytes;
@@ -29,6 +32,8 @@ pub(crate) const PAGE: Page = Page {
 /// Bits of each of the two primes.
 const PRIME_BITS: u32 = 1024;
 const EXPONENT: u64 = 65_537;
+/// Signatures of which so many and as many again are remembered: half a megabyte.
+const REMEMBERED_MAX: usize = 800;
 
 fn certificate(settings: &Settings) -> Bytes {
     let pem = settings
@@ -44,8 +49,40 @@ struct Keys {
 }
 
 /// Signs, from when it is told the store's secret.
+///
+/// What is signed of a message is the same for all subscriptions of its topic, for each attempt and for its dead letter; a
+/// signature takes a millisecond, so the last ones are remembered.
 #[derive(Default)]
-pub struct Signing(OnceLock<Keys>);
+pub struct Signing {
+    keys: OnceLock<Keys>,
+    remembered: Mutex<Remembered>,
+}
+
+/// The last signatures, by the digest of what they sign. When the newer ones are as many as there may be they become the older
+/// ones, which go.
+#[derive(Default)]
+struct Remembered {
+    newer: HashMap<[u8; 32], Arc<[u8]>>,
+    older: HashMap<[u8; 32], Arc<[u8]>>,
+}
+
+impl Remembered {
+    fn find(&mut self, digest: &[u8; 32]) -> Option<Arc<[u8]>> {
+        if let Some(known) = self.newer.get(digest) {
+            return Some(Arc::clone(known));
+        }
+        let known = self.older.remove(digest)?;
+        self.put(*digest, Arc::clone(&known));
+        Some(known)
+    }
+
+    fn put(&mut self, digest: [u8; 32], signature: Arc<[u8]>) {
+        if self.newer.len() >= REMEMBERED_MAX {
+            self.older = std::mem::take(&mut self.newer);
+        }
+        self.newer.insert(digest, signature);
+    }
+}
 
 impl std::fmt::Debug for Signing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -56,7 +93,7 @@ impl std::fmt::Debug for Signing {
 impl Signing {
     /// Derives the key, which takes a fraction of a second. Again is nothing: a store has one secret.
     pub fn open(&self, secret: &Secret) {
-        self.0.get_or_init(|| Keys::derive(secret));
+        self.keys.get_or_init(|| Keys::derive(secret));
     }
 
     /// What the settings hold.
@@ -65,18 +102,36 @@ impl Signing {
         let (sign, certificate) = (Arc::clone(self), Arc::clone(self));
         Signer {
             sign: Arc::new(move |version, text, base_url| sign.sign(version, text, base_url)),
-            certificate: Arc::new(move || certificate.0.get().map(|keys| keys.certificate.clone())),
+            certificate: Arc::new(move || {
+                certificate.keys.get().map(|keys| keys.certificate.clone())
+            }),
         }
     }
 
     fn sign(&self, version: SignatureVersion, text: &str, base_url: &str) -> Option<Signature> {
-        let bytes = self.0.get()?.sign(version, text.as_bytes())?;
+        let keys = self.keys.get()?;
+        let version_text = match version {
+            SignatureVersion::Sha1 => "1",
+            SignatureVersion::Sha256 => "2",
+        };
+        let digest = digest::sha256(&[version_text.as_bytes(), text.as_bytes()].concat());
+        let remembered = || {
+            let held = self.remembered.lock();
+            held.unwrap_or_else(PoisonError::into_inner)
+        };
+        let known = remembered().find(&digest);
+        let bytes = match known {
+            Some(known) => known,
+            None => {
+                // Not under the lock: others sign meanwhile, now and then the same.
+                let made: Arc<[u8]> = keys.sign(version, text.as_bytes())?.into();
+                remembered().put(digest, Arc::clone(&made));
+                made
+            }
+        };
         Some(Signature {
-            version: match version {
-                SignatureVersion::Sha1 => "1",
-                SignatureVersion::Sha256 => "2",
-            },
-            bytes,
+            version: version_text,
+            bytes: bytes.to_vec(),
             certificate_url: format!("{base_url}{PATH}"),
         })
     }
@@ -251,6 +306,36 @@ mod tests {
     use rsa::PublicKey;
 
     use super::*;
+
+    #[test]
+    fn what_was_signed_is_not_signed_again_and_the_oldest_are_forgotten() {
+        let signing = Arc::new(Signing::default());
+        assert_eq!(signing.sign(SignatureVersion::Sha1, "a", ""), None);
+        signing.open(&Secret([7; 32]));
+        let sign = |version| {
+            let signature = signing.sign(version, "a", "http://h").expect("a key");
+            assert_eq!(signature.certificate_url, format!("http://h{PATH}"));
+            signature.bytes
+        };
+        let keys = signing.keys.get().expect("open");
+        for _ in 0..2 {
+            for version in [SignatureVersion::Sha1, SignatureVersion::Sha256] {
+                assert_eq!(Some(sign(version)), keys.sign(version, b"a"));
+            }
+        }
+        let mut remembered = signing.remembered.lock().expect("nobody panicked");
+        assert_eq!(remembered.newer.len(), 2);
+        // Something that is asked for again and again stays, whatever comes; something else goes.
+        let number = |number: u32| digest::sha256(&number.to_be_bytes());
+        let signature: Arc<[u8]> = [1].into();
+        for at in 0..3 * REMEMBERED_MAX as u32 {
+            remembered.put(number(at), Arc::clone(&signature));
+            assert!(remembered.find(&number(0)).is_some(), "{at}");
+        }
+        assert!(remembered.find(&number(1)).is_none());
+        assert!(remembered.newer.len() <= REMEMBERED_MAX);
+        assert!(remembered.older.len() <= REMEMBERED_MAX);
+    }
 
     #[test]
     fn the_same_secret_is_the_same_key_and_both_versions_verify() {

@@ -132,8 +132,17 @@ fn try_topic(
     })
 }
 
-/// What a subscription becomes: its settings, whether it is confirmed, its notes. `None`: it stays as it is.
-pub(crate) type AlteredSubscription = Result<Option<(SubscriptionSettings, bool, Notes)>, ApiError>;
+/// What a subscription becomes.
+pub(crate) struct Becomes {
+    pub(crate) settings: SubscriptionSettings,
+    pub(crate) confirmed: bool,
+    pub(crate) notes: Notes,
+    /// `None`: it stays what it was.
+    pub(crate) identity: Option<Bytes>,
+}
+
+/// `None`: it stays as it is.
+pub(crate) type AlteredSubscription = Result<Option<Becomes>, ApiError>;
 
 /// Changes a subscription, as [`alter_topic`] does a topic object.
 pub(crate) fn alter_subscription(
@@ -157,17 +166,18 @@ fn try_subscription(
             Ok(found) => found,
             Err(refusal) => return fail(refused(&refusal)),
         };
-        let (settings, confirmed, notes) = match change(&found) {
-            Ok(Some(altered)) => altered,
+        let becomes = match change(&found) {
+            Ok(Some(becomes)) => becomes,
             Ok(None) => return then(&found),
             Err(error) => return fail(error),
         };
         let alter = SubscriptionTo::Alter {
             id,
             version: found.version,
-            settings,
-            confirmed,
-            notes,
+            settings: becomes.settings,
+            confirmed: becomes.confirmed,
+            notes: becomes.notes,
+            identity: becomes.identity,
         };
         subscription(alter, move |altered| match altered {
             Ok(altered) => then(&altered),

@@ -3,7 +3,7 @@
 //! | protocol | where it delivers | confirmed |
 //! |---|---|---|
 //! | `sqs` | the queue, which need not be there | at once |
-//! | `http`, `https`, `email`, `email-json` | the deliverer's queue | by the endpoint, with the token that it is sent |
+//! | `http`, `https`, `email`, `email-json` | the deliverer's queue | by the endpoint, with the token that it is sent, in two days; else it ends |
 //! | `sms`, `application` | the deliverer's queue | at once |
 //! | `lambda`, `firehose` | refused: there is neither here | |
 //!
@@ -26,11 +26,28 @@ use crate::{
     names::{self, Arn, subscription_arn},
     platform,
     steps::{
-        self, Run, alter_subscription, done, fail, go, note, nothing, refused_as, set_note,
-        subscription,
+        self, Becomes, Run, alter_subscription, done, fail, go, note, nothing, refused_as,
+        set_note, subscription,
     },
     topics::{self, Begin, PAGE, with_topic},
 };
+
+/// The note of a subscription that is about to be deleted as nobody has confirmed it: nobody can any more.
+const LAPSED: &str = "Lapsed";
+
+/// Claims a subscription that nobody has confirmed. It is deleted if this succeeds; else somebody has changed it meanwhile.
+pub(crate) fn lapsed(found: &SubscriptionInfo) -> SubscriptionTo {
+    let mut notes = found.notes.clone();
+    set_note(&mut notes, LAPSED, "true");
+    SubscriptionTo::Alter {
+        id: found.id,
+        version: found.version,
+        settings: found.settings.clone(),
+        confirmed: false,
+        notes,
+        identity: None,
+    }
+}
 
 /// How a subscription is delivered to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -265,7 +282,7 @@ impl NewOne {
         ordered.sort_by_key(scope_first);
         for (name, value) in ordered {
             own.set(call, name, value)
-                .map_err(|error| error.in_subscribe(name))?;
+                .map_err(|error| error.in_subscribe(name, call.settings.manners))?;
         }
         Ok(Self {
             topic: topic.name.clone(),
@@ -345,7 +362,15 @@ fn create(call: Arc<Call>, new: NewOne) -> Run {
             vhost: call.vhost_name.to_string(),
             id: made.id,
         };
-        control::send(&call, "Subscribe", ask, |_| answer)
+        // One that was asked for before ends when it would have.
+        if made.id != id || made.confirmed {
+            return control::send(&call, "Subscribe", ask, |()| answer);
+        }
+        let lapse = control::Control::Lapse { id };
+        let also = Arc::clone(&call);
+        control::send(&call, "Subscribe", ask, move |()| {
+            control::send_later(&also, "Subscribe", lapse, names::TOKEN_MS, |()| answer)
+        })
     })
 }
 
@@ -411,6 +436,9 @@ pub(crate) fn confirm(input: Input) -> Run {
                 if found.confirmed {
                     return Ok(None);
                 }
+                if note(&found.notes, LAPSED).is_some() {
+                    return Err(bad());
+                }
                 let mut notes = found.notes.clone();
                 if !is_unsigned(&call) {
                     set_note(&mut notes, "Authenticated", "true");
@@ -418,7 +446,12 @@ pub(crate) fn confirm(input: Input) -> Run {
                 if authenticate {
                     set_note(&mut notes, "AuthenticateOnUnsubscribe", "true");
                 }
-                Ok(Some((found.settings.clone(), true, notes)))
+                Ok(Some(Becomes {
+                    settings: found.settings.clone(),
+                    confirmed: true,
+                    notes,
+                    identity: None,
+                }))
             };
             alter_subscription(id, refused, change, move |found| {
                 let arn = subscription_arn(&arn, found.id);
@@ -707,8 +740,13 @@ pub(crate) fn set_attributes(input: Input) -> Run {
             }
             let mut own = Own::of(found, topic.ends_with(b".fifo"));
             own.set(&call, &name, &new)
-                .map_err(attributes::Wrong::in_set)?;
-            Ok(Some((own.settings, found.confirmed, own.notes)))
+                .map_err(|error| error.in_set(call.settings.manners))?;
+            Ok(Some(Becomes {
+                settings: own.settings,
+                confirmed: found.confirmed,
+                notes: own.notes,
+                identity: None,
+            }))
         };
         alter_subscription(id, refused, change, |_| nothing())
     })

@@ -44,6 +44,7 @@ impl Counters {
         let counter = match why {
             Dropped::Forged => &self.forged,
             Dropped::Gone | Dropped::OptedOut => &self.gone,
+            Dropped::Confirmed | Dropped::Lapsed(_) => return,
         };
         counter.fetch_add(1, Relaxed);
     }

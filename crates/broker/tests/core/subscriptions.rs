@@ -327,6 +327,7 @@ fn topics_and_subscriptions_are_made_once_looked_at_altered_and_deleted() {
         settings: SubscriptionSettings::default(),
         confirmed: true,
         notes: vec![("n".into(), "v".into())],
+        identity: None,
     };
     assert_eq!(
         refused(rig.subscription(a, confirm(7))),
@@ -340,6 +341,34 @@ fn topics_and_subscriptions_are_made_once_looked_at_altered_and_deleted() {
     );
     rig.publish(a, publish("t", "1"));
     assert_eq!(rig.taken_bodies(a, "q"), ["1"]);
+    // What tells it from others can change too, in one step, but not into what another is told by.
+    let mut other = new(3, "t", into_queue("other"));
+    other.identity = "other".into();
+    rig.subscribed(a, other);
+    let named = |identity: &'static str| SubscriptionTo::Alter {
+        id: id(1),
+        version: 2,
+        settings: SubscriptionSettings::default(),
+        confirmed: true,
+        notes: confirmed.notes.clone(),
+        identity: Some(identity.into()),
+    };
+    assert_eq!(
+        refused(rig.subscription(a, named("other"))),
+        RefusalKind::InUse
+    );
+    let renamed = subscription_of(rig.subscription(a, named("renamed")));
+    assert_eq!(
+        (&renamed.identity[..], renamed.version),
+        (&b"renamed"[..], 3)
+    );
+    let mut again = new(4, "t", into_queue("q"));
+    again.identity = first.identity;
+    assert_eq!(rig.subscribed(a, again).id, id(4), "the old one is free");
+    rig.check_replay();
+    for number in [3, 4] {
+        rig.subscription(a, SubscriptionTo::Delete { id: id(number) });
+    }
     let missing = new(9, "nowhere", into_queue("q"));
     assert_eq!(
         refused(rig.subscription(a, SubscriptionTo::Create(Box::new(missing)))),
@@ -768,6 +797,7 @@ fn filter_policies_look_at_properties_or_at_the_body() {
         settings: SubscriptionSettings::default(),
         confirmed: true,
         notes: Vec::new(),
+        identity: None,
     };
     subscription_of(rig.subscription(a, alter));
     assert!(!rig.broker.reads_bodies());

@@ -273,6 +273,7 @@ impl Play {
             settings: sub.settings(),
             confirmed: sub.confirmed,
             notes: Vec::new(),
+            identity: None,
         };
         sub.version += 1;
         let event = self.rig.subscription(self.me, to);

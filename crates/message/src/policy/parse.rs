@@ -313,26 +313,29 @@ fn said(value: &Value) -> String {
 }
 
 fn numeric(value: &Value) -> Result<Rule> {
+    fn off<T>(what: impl Into<String>) -> Result<T> {
+        Err(PolicyError::Numeric(what.into()))
+    }
     let members = match value {
         Value::List(members) => &members[..],
-        _ => return other("Value of numeric must be an array."),
+        _ => return off("Value of numeric must be an array."),
     };
     let bound = |operator: &str, value: Option<&Value>| {
         let shown = if operator == "=" { "equals" } else { operator };
         match value.and_then(number) {
             Some(Some(number)) => Ok(number),
             Some(None) => out_of_range(),
-            None => other(format!("Value of {shown} must be numeric")),
+            None => off(format!("Value of {shown} must be numeric")),
         }
     };
     let Some(first) = members.first() else {
-        return other("Invalid member in numeric match: ]");
+        return off("Invalid member in numeric match: ]");
     };
     let Some(operator) = first.as_str() else {
-        return other(format!("Invalid member in numeric match: {}", said(first)));
+        return off(format!("Invalid member in numeric match: {}", said(first)));
     };
     if !matches!(operator, "<" | "<=" | "=" | ">" | ">=") {
-        return other(format!("Unrecognized numeric range operator: {operator}"));
+        return off(format!("Unrecognized numeric range operator: {operator}"));
     }
     let number = bound(operator, members.get(1))?;
     let (mut from, mut upto) = (None, None);
@@ -347,20 +350,20 @@ fn numeric(value: &Value) -> Result<Rule> {
         return Ok(Rule::Numeric { from, upto });
     };
     if upto.is_some() {
-        return other("Too many elements in numeric expression");
+        return off("Too many elements in numeric expression");
     }
     let Some(operator) = second.as_str() else {
-        return other(format!("Bad value in numeric range: {}", said(second)));
+        return off(format!("Bad value in numeric range: {}", said(second)));
     };
     if !matches!(operator, "<" | "<=") {
-        return other(format!("Bad numeric range operator: {operator}"));
+        return off(format!("Bad numeric range operator: {operator}"));
     }
     let top = bound(operator, members.get(3))?;
     if top <= number {
-        return other("Bottom must be less than top");
+        return off("Bottom must be less than top");
     }
     if members.len() > 4 {
-        return other("Too many terms in numeric range expression");
+        return off("Too many terms in numeric range expression");
     }
     let upto = Some((top, operator == "<="));
     Ok(Rule::Numeric { from, upto })

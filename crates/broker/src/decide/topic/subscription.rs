@@ -66,6 +66,7 @@ impl Broker {
                 settings,
                 confirmed,
                 notes,
+                identity,
             } => self.seen(attached, *id).and_then(|known| {
                 let known = known.whole();
                 check_settings(settings)?;
@@ -75,9 +76,21 @@ impl Broker {
                         "the subscription is not what it was read as",
                     ));
                 }
+                let identity = identity.as_ref().unwrap_or(&known.identity);
+                check_identity(identity)?;
+                let other = known
+                    .topic
+                    .and_then(|topic| self.durable.topics.identified(topic, identity));
+                if other.is_some_and(|other| other.id != *id) {
+                    return Err(refusal(
+                        RefusalKind::InUse,
+                        "another subscription of the topic is told from its others by that",
+                    ));
+                }
                 let it = compact(&Subscribed {
                     settings: settings.clone(),
                     confirmed: *confirmed,
+                    identity: identity.clone(),
                     notes: own(notes),
                     version: known.version + 1,
                     ..known
@@ -179,9 +192,7 @@ impl Broker {
             }
             _ => {}
         }
-        if new.identity.len() > IDENTITY_LEN_MAX {
-            return invalid("what tells the subscription from others is too long");
-        }
+        check_identity(&new.identity)?;
         let name = match &new.target {
             SubscriptionTarget::Queue { name, .. } | SubscriptionTarget::Stream { name, .. } => {
                 name
@@ -282,6 +293,16 @@ fn compact(it: &Subscribed) -> Subscribed {
     let mut bytes = Vec::new();
     it.put(&mut bytes);
     Subscribed::read(&mut message::Reader::new(Bytes::from(bytes))).expect("what was just written")
+}
+
+fn check_identity(identity: &[u8]) -> Result<(), Refusal> {
+    if identity.len() > IDENTITY_LEN_MAX {
+        return Err(refusal(
+            RefusalKind::InvalidArgument,
+            "what tells the subscription from others is too long",
+        ));
+    }
+    Ok(())
 }
 
 fn check_settings(settings: &SubscriptionSettings) -> Result<(), Refusal> {
