@@ -58,7 +58,8 @@ pub(crate) fn answer(operator: &Operator, request: &Request, asker: &Asker<'_>) 
                 "this is for administrators: users with administrator = true",
             ),
         }),
-        (["cluster"] | ["cluster", "switchover"], _) => Some(request.not_allowed()),
+        (["cluster"], _) => Some(request.not_allowed("GET")),
+        (["cluster", "switchover"], _) => Some(request.not_allowed("POST")),
         _ => None,
     }
 }

@@ -37,7 +37,10 @@ impl Exchange for Door {
     fn begin(&self, head: Parts, peer: &Peer, _: Timestamp) -> Result<Begun, session::Reply> {
         if ![Method::GET, Method::PUT, Method::POST, Method::DELETE].contains(&head.method) {
             let reason = format!("{} is not allowed here", head.method);
-            return Err(write(Reply::error(405, "method_not_allowed", &reason)));
+            return Err(write(Reply {
+                allow: Some("GET, PUT, POST, DELETE"),
+                ..Reply::error(405, "method_not_allowed", &reason)
+            }));
         }
         let credentials = match head.headers.get(AUTHORIZATION) {
             None => Credentials::Anonymous,
@@ -158,15 +161,12 @@ fn write(reply: Reply) -> session::Reply {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    match status {
-        StatusCode::UNAUTHORIZED => {
-            let realm = HeaderValue::from_static("Basic realm=\"bascule\"");
-            headers.insert(WWW_AUTHENTICATE, realm);
-        }
-        StatusCode::METHOD_NOT_ALLOWED => {
-            headers.insert(ALLOW, HeaderValue::from_static("GET, PUT, POST, DELETE"));
-        }
-        _ => {}
+    if status == StatusCode::UNAUTHORIZED {
+        let realm = HeaderValue::from_static("Basic realm=\"bascule\"");
+        headers.insert(WWW_AUTHENTICATE, realm);
+    }
+    if let Some(methods) = reply.allow {
+        headers.insert(ALLOW, HeaderValue::from_static(methods));
     }
     session::Reply::Head(Box::new(response))
 }

@@ -51,8 +51,9 @@ pub(crate) fn one(request: &Request, stream: &str, group: &str) -> Result<Flow<R
             };
             GroupTo::Create { start }
         }
-        _ => return Err(request.not_allowed()),
+        _ => return Err(request.not_allowed("GET, PUT, DELETE")),
     };
+    request.knows(&[])?;
     let deletes = to == GroupTo::Delete;
     Ok(ask(stream, group, to, move |group| {
         if deletes {
@@ -90,8 +91,9 @@ pub(crate) fn shard(
     act: &str,
 ) -> Result<Flow<Reply>, Reply> {
     if request.method != "POST" {
-        return Err(request.not_allowed());
+        return Err(request.not_allowed("POST"));
     }
+    request.knows(&[])?;
     let shard = shard_no(shard)?;
     let to = match act {
         "lease" => {

@@ -10,6 +10,8 @@ pub struct Reply {
     pub status: u16,
     /// The body. `None`: there is none.
     pub body: Option<Value>,
+    /// With 405: the methods that there are.
+    pub allow: Option<&'static str>,
 }
 
 impl Reply {
@@ -17,6 +19,7 @@ impl Reply {
         Self {
             status: 200,
             body: Some(body),
+            allow: None,
         }
     }
 
@@ -25,6 +28,7 @@ impl Reply {
         Self {
             status: 202,
             body: Some(body),
+            allow: None,
         }
     }
 
@@ -32,6 +36,7 @@ impl Reply {
         Self {
             status: 204,
             body: None,
+            allow: None,
         }
     }
 
@@ -41,6 +46,7 @@ impl Reply {
         Self {
             status,
             body: Some(json!({ "error": error, "reason": reason })),
+            allow: None,
         }
     }
 

@@ -78,9 +78,36 @@ impl Request {
             .map_err(|error| Reply::error(400, "bad_request", &error.to_string()))
     }
 
-    pub(crate) fn not_allowed(&self) -> Reply {
+    /// Refuses parameters of the query that mean nothing here: whoever mistypes one would get something else than they asked for.
+    pub(crate) fn knows(&self, parameters: &[&str]) -> Result<(), Reply> {
+        let mut pairs = self.query.split('&').filter(|pair| !pair.is_empty());
+        let unknown = pairs.find_map(|pair| {
+            let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+            let name = decode(name, true).unwrap_or_else(|| name.to_owned());
+            (name != "vhost" && !parameters.contains(&&*name)).then_some(name)
+        });
+        let Some(unknown) = unknown else {
+            return Ok(());
+        };
+        let known = ["vhost"].iter().chain(parameters).copied();
+        let known: Vec<&str> = known.collect();
+        Err(Reply::error(
+            400,
+            "bad_request",
+            &format!(
+                "there is no parameter {unknown:?} here, but {}",
+                known.join(", ")
+            ),
+        ))
+    }
+
+    /// `allow`: the methods that there are.
+    pub(crate) fn not_allowed(&self, allow: &'static str) -> Reply {
         let reason = format!("{} is not allowed here", self.method);
-        Reply::error(405, "method_not_allowed", &reason)
+        Reply {
+            allow: Some(allow),
+            ..Reply::error(405, "method_not_allowed", &reason)
+        }
     }
 }
 

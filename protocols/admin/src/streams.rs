@@ -21,8 +21,9 @@ const WAIT_MS_MAX: u64 = 20_000;
 /// Names of one kind, in pages.
 pub(crate) fn names(request: &Request, of: Listed) -> Result<Flow<Reply>, Reply> {
     if request.method != "GET" {
-        return Err(request.not_allowed());
+        return Err(request.not_allowed("GET"));
     }
+    request.knows(&["after", "limit"])?;
     let list = List {
         of,
         after: request.parameter("after").map(Name::from),
@@ -76,8 +77,9 @@ pub(crate) fn one(request: &Request, stream: &str) -> Result<Flow<Reply>, Reply>
             };
             (to, 201)
         }
-        _ => return Err(request.not_allowed()),
+        _ => return Err(request.not_allowed("GET, PUT, DELETE")),
     };
+    request.knows(&[])?;
     let command = Command::Stream {
         token: Token(0),
         lane: Lane(0),
@@ -90,6 +92,7 @@ pub(crate) fn one(request: &Request, stream: &str) -> Result<Flow<Reply>, Reply>
             Event::Stream { stream, .. } => Reply {
                 status,
                 body: Some(show(&stream)),
+                allow: None,
             },
             Event::Refused { refusal, .. } => Reply::refused(&refusal),
             _ => Reply::unexpected(),
@@ -99,8 +102,9 @@ pub(crate) fn one(request: &Request, stream: &str) -> Result<Flow<Reply>, Reply>
 
 pub(crate) fn records(request: &Request, stream: &str, shard: &str) -> Result<Flow<Reply>, Reply> {
     if request.method != "GET" {
-        return Err(request.not_allowed());
+        return Err(request.not_allowed("GET"));
     }
+    request.knows(&["from", "limit", "wait_ms"])?;
     let from = match request.parameter("from") {
         None => StreamStart::First,
         Some(text) => start(&text)?,

@@ -225,6 +225,22 @@ fn a_stream_is_made_with_what_was_said() {
 }
 
 #[test]
+fn a_method_that_there_is_not_is_answered_with_those_that_there_are() {
+    for (line, methods) in [
+        ("POST /api/streams", "GET"),
+        ("POST /api/streams/s", "GET, PUT, DELETE"),
+        ("PUT /api/streams/s/shards/0/records", "GET"),
+        ("POST /api/streams/s/groups/g", "GET, PUT, DELETE"),
+        ("GET /api/streams/s/groups/g/shards/0/lease", "POST"),
+    ] {
+        let Flow::Done(reply) = answer(&request(line, "")) else {
+            panic!("{line} is asked of the core")
+        };
+        assert_eq!((reply.status, reply.allow), (405, Some(methods)), "{line}");
+    }
+}
+
+#[test]
 fn what_is_malformed_is_refused_before_the_core_is_asked() {
     let cases = [
         ("GET /api/nothing", "", 404, "not_found"),
@@ -232,6 +248,15 @@ fn what_is_malformed_is_refused_before_the_core_is_asked() {
         ("GET /api/streams//groups", "", 400, "bad_request"),
         ("GET /api/streams/%zz", "", 400, "bad_request"),
         ("GET /api/streams?limit=0", "", 400, "bad_request"),
+        ("GET /api/streams?limt=5", "", 400, "bad_request"),
+        ("PUT /api/streams/s?shards=4", "", 400, "bad_request"),
+        ("DELETE /api/streams/s?vhost=a&x", "", 400, "bad_request"),
+        (
+            "GET /api/streams/s/shards/0/records?form=last",
+            "",
+            400,
+            "bad_request",
+        ),
         ("PUT /api/streams/s", "{", 400, "bad_request"),
         (
             "PUT /api/streams/s",
