@@ -40,7 +40,7 @@ pub struct Settings {
     pub any_signature: bool,
     /// Accounts and regions, and their virtual hosts.
     pub places: Places,
-    /// The largest SQS or SNS message, in bytes: 1 MiB as with AWS.
+    /// The largest SQS message, in bytes: 1 MiB as with AWS. One of SNS is no larger either, and at most 256 KiB.
     pub message_len_max: u32,
     /// Kinesis streams have the write and read limits of AWS unless they say otherwise.
     pub shard_limits: bool,

@@ -25,7 +25,7 @@ use crate::{
     topics::{signature_version, with_topic},
 };
 
-/// The longest message with its attributes, in bytes.
+/// The longest message with its attributes, in bytes, unless the operator's limit is lower ([`aws::Settings::message_len_max`]).
 const MESSAGE_LEN_MAX: usize = 256 * 1024;
 /// The longest text message, in bytes.
 const SMS_LEN_MAX: usize = 1600;
@@ -90,7 +90,7 @@ enum Structure {
 }
 
 impl Written {
-    fn read(value: &Value, structure: Structure) -> Result<Self, ApiError> {
+    fn read(call: &Call, value: &Value, structure: Structure) -> Result<Self, ApiError> {
         let text = value.text("Message").unwrap_or_default();
         if text.is_empty() {
             return Err(invalid("Empty message"));
@@ -102,7 +102,7 @@ impl Written {
         let attributes = Attributes::read(value.map("MessageAttributes"), false)
             .map_err(|fault| attribute_fault(&fault))?;
         let len = text.len() + attributes.bytes_len();
-        if len > MESSAGE_LEN_MAX {
+        if len > MESSAGE_LEN_MAX.min(call.settings.message_len_max as usize) {
             return Err(invalid("Message too long"));
         }
         let (text, bodies) = match value.text("MessageStructure") {
@@ -283,7 +283,7 @@ fn topic_address(call: &Call, levels: &Levels) -> Address {
 }
 
 fn to_topic(call: Arc<Call>, arn: String, value: Value) -> Run {
-    go(Written::read(&value, Structure::Read), |content| {
+    go(Written::read(&call, &value, Structure::Read), |content| {
         with_topic(&Arc::clone(&call), "Publish", &arn.clone(), move |topic| {
             go(content.check(&call, &topic), |()| {
                 let id = random_id(&call.random);
@@ -336,7 +336,7 @@ fn to_endpoint(call: Arc<Call>, arn: String, value: Value) -> Run {
                 "Platform application is disabled",
             ));
         }
-        go(Written::read(&value, structure), |content| {
+        go(Written::read(&call, &value, structure), |content| {
             let push = Control::Push { id: found.id };
             direct(&call, push, content)
         })
@@ -352,7 +352,7 @@ fn to_phone(call: Arc<Call>, number: String, value: &Value) -> Run {
             "PhoneNumber Reason: {number} does not meet the E164 format"
         )));
     }
-    go(Written::read(value, Structure::Read), |content| {
+    go(Written::read(&call, value, Structure::Read), |content| {
         let text = content.bodies.iter().find(|(name, _)| name == "sms");
         let text = text.map_or(&content.text, |(_, text)| text);
         if text.len() > SMS_LEN_MAX {
@@ -465,7 +465,7 @@ fn batch(call: Arc<Call>, arn: String, topic: &TopicInfo, entries: &[Value]) -> 
         // Each its own, out of the chance of the request.
         let random = digest::hmac_sha256(&call.random, &[b"entry", &[at as u8]]);
         let id = random_id(&random);
-        let made = Written::read(entry, Structure::Read).and_then(|content| {
+        let made = Written::read(&call, entry, Structure::Read).and_then(|content| {
             content.check(&call, topic)?;
             len += content.len;
             content.message(

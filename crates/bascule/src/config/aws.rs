@@ -27,7 +27,7 @@ pub(crate) struct Aws {
     pub(crate) regions: Regions,
     /// Accounts and regions that are not listed become virtual hosts on first use.
     pub(crate) vhosts_on_first_use: bool,
-    /// The largest SQS or SNS message, in bytes.
+    /// The largest SQS message, in bytes. One of SNS is no larger either.
     pub(crate) message_bytes_max: u64,
     /// Streams have the write and read limits of AWS.
     pub(crate) shard_limits: bool,
