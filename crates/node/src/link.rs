@@ -128,6 +128,11 @@ impl Link for NodeLink {
     }
 
     fn submit(&self, commands: &mut VecDeque<Command>) -> Submitted {
+        if self.outbox.takes_no_more() {
+            // There will be no room for them, and the goodbye must not wait for it.
+            commands.clear();
+            return Submitted::All;
+        }
         let mut left = VecDeque::new();
         let mut scratch = SCRATCH.take();
         while self.take(commands, &mut left, &mut scratch) {}
@@ -143,9 +148,9 @@ impl Link for NodeLink {
     fn poll_events(&self, cx: &mut Context<'_>, events: &mut Vec<Event>) -> Poll<()> {
         let journal = &self.shared.journal;
         // A node that was frozen may have a successor: it shows nothing to anyone before its lease is renewed.
-        if self.lease_is_over() && !self.outbox.is_expelled() {
+        if self.lease_is_over() {
             journal.on_renewal(cx.waker().clone());
-            if self.lease_is_over() && !self.outbox.is_expelled() {
+            if self.lease_is_over() && self.outbox.await_goodbye(cx.waker()) {
                 return Poll::Pending;
             }
         }

@@ -307,14 +307,16 @@ impl Outbox {
             }
         }
         let left = state.retry;
+        let expelled = state.expelled;
         drop(state);
         for (id, lane) in wanted {
             messages.fetch(id, lane, Arc::clone(self));
         }
         // Asked behind the waker, so that whoever makes room from now on finds it; and without the lock, as steps take this
         // lock under the journal's.
-        let retry = left && room();
-        if retry {
+        let retry = left && (expelled || room());
+        // Whoever has been told goodbye comes back for them before it ends.
+        if retry && !expelled {
             self.lock().retry = false;
         }
         if nothing && !retry {
@@ -372,14 +374,28 @@ impl Outbox {
             closed: true,
             expelled: true,
             released: vec![goodbye],
+            retry: state.retry,
             ..State::default()
         };
         waker
     }
 
-    /// Whether only the goodbye is left.
-    pub(crate) fn is_expelled(&self) -> bool {
-        self.lock().expelled
+    /// Keeps the task to wake for the goodbye. `false`: it is there.
+    pub(crate) fn await_goodbye(&self, waker: &Waker) -> bool {
+        let mut state = self.lock();
+        if !state.expelled {
+            state.waker = Some(waker.clone());
+        }
+        !state.expelled
+    }
+
+    /// Whether commands are taken no more: then those that were left are worth nothing.
+    pub(crate) fn takes_no_more(&self) -> bool {
+        let mut state = self.lock();
+        if state.expelled {
+            state.retry = false;
+        }
+        state.expelled
     }
 
     /// The connection is gone: nothing more is kept for it.

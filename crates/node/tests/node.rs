@@ -7,7 +7,10 @@
 use std::{
     collections::VecDeque,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Wake, Waker},
     thread::{self, Thread},
     time::{Duration, Instant},
@@ -15,12 +18,12 @@ use std::{
 
 use bytes::Bytes;
 use message::{Address, Message, VhostId};
-use node::{Config, Node, Role};
+use node::{Config, Machine, Node, Role};
 use session::{
-    Authenticate, Command, ConsumerId, Credentials, Credit, DeliveryRange, Event, Lane, Link,
-    Outcome, Peer, Port, Publish, PublishOutcome, ReadStream, RefusalKind, Secret, Settle, ShardNo,
-    Source, StreamAttributes, StreamStart, StreamTo, Submitted, Subscribe, SubscriptionOptions,
-    Token,
+    Authenticate, CloseReason, Command, ConsumerId, Credentials, Credit, DeliveryRange, Event,
+    Lane, Link, Outcome, Peer, Port, Publish, PublishOutcome, ReadStream, RefusalKind, Secret,
+    Settle, ShardNo, Source, StreamAttributes, StreamStart, StreamTo, Submitted, Subscribe,
+    SubscriptionOptions, Token,
 };
 
 /// A test that waits so long hangs.
@@ -62,6 +65,23 @@ impl Wake for Unpark {
     }
 }
 
+fn log_in() -> Command {
+    Command::Authenticate(Box::new(Authenticate {
+        token: Token(0),
+        credentials: Credentials::Plain {
+            user: "guest".to_owned(),
+            password: Bytes::from_static(b"guest"),
+        },
+        vhost: None,
+        vhost_fallback: false,
+        vhost_in_user: false,
+        vhost_follows: false,
+        vhost_create: false,
+        protocol: "TEST 1",
+        client: Bytes::new(),
+    }))
+}
+
 /// A client, as the connection loop would serve it.
 struct User {
     link: Arc<dyn Link>,
@@ -88,20 +108,7 @@ impl User {
             left: 0,
             secret: Secret([0; 32]),
         };
-        user.submit([Command::Authenticate(Box::new(Authenticate {
-            token: Token(0),
-            credentials: Credentials::Plain {
-                user: "guest".to_owned(),
-                password: Bytes::from_static(b"guest"),
-            },
-            vhost: None,
-            vhost_fallback: false,
-            vhost_in_user: false,
-            vhost_follows: false,
-            vhost_create: false,
-            protocol: "TEST 1",
-            client: Bytes::new(),
-        }))]);
+        user.submit([log_in()]);
         let mut early = VecDeque::new();
         loop {
             match user.next() {
@@ -433,6 +440,68 @@ fn rules_c12_publishers_that_find_no_room_go_on_by_themselves() {
         .sum();
     assert!(left > 0, "room was short");
     node.shutdown();
+}
+
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_node_that_serves_no_more_lets_those_go_whose_commands_found_no_room() {
+    let mut config = small(&directory("expelled"));
+    config.journal.batch_len_max = 4 << 10;
+    config.journal.staged_bytes_max = 4 << 10;
+    let users = auth::Users::new(&auth::Config::default(), [7; auth::KEY_LEN]);
+    let users = Arc::new(users.expect("the default users are right"));
+    let (node, mut steps) =
+        Node::start_stepped(&config, users, Arc::new(Machine)).expect("the node starts");
+    steps.renew_lease();
+    let peer = Peer {
+        address: ([127, 0, 0, 1], 9).into(),
+        listener: "test",
+        default_vhost: "/".into(),
+    };
+    let link = node.attach(peer).expect("there is room for a connection");
+    let woken = Arc::new(Woken(AtomicBool::new(false)));
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut cx = Context::from_waker(&waker);
+    let mut events = Vec::new();
+    let mut commands = VecDeque::from([log_in()]);
+    link.submit(&mut commands);
+    assert!(steps.verify());
+    assert!(link.poll_events(&mut cx, &mut events).is_ready());
+    assert!(
+        matches!(events[..], [Event::Authenticated { .. }]),
+        "{events:?}"
+    );
+    // Nobody commits, so there is room for some of them.
+    commands.extend((0..20).map(|number| publish("jobs", number, 1024)));
+    assert_eq!(link.submit(&mut commands), Submitted::Left);
+    assert!(link.poll_events(&mut cx, &mut events).is_pending());
+
+    woken.0.store(false, Ordering::SeqCst);
+    node.expel(None);
+    assert!(woken.0.load(Ordering::SeqCst));
+    events.clear();
+    assert!(link.poll_events(&mut cx, &mut events).is_ready());
+    assert!(
+        matches!(
+            events[..],
+            [Event::Closing {
+                reason: CloseReason::NotActive(None)
+            }]
+        ),
+        "{events:?}"
+    );
+    // The connection has its goodbye, and hands in what is left before it says it.
+    assert!(link.poll_events(&mut cx, &mut events).is_ready());
+    assert_eq!(link.submit(&mut commands), Submitted::All);
+    assert!(commands.is_empty());
+    assert!(link.poll_events(&mut cx, &mut events).is_pending());
 }
 
 #[test]
