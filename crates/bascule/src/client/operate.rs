@@ -13,6 +13,7 @@ use std::{
 use anyhow::{anyhow, bail};
 use clap::Args;
 use serde_json::{Value, json};
+use session::Takeover;
 
 use super::{http::Endpoint, url::Login};
 use crate::{cli::Sources, config::Config, failure::Failure};
@@ -189,11 +190,10 @@ fn shown(endpoint: &Endpoint, said: &anyhow::Result<Value>) -> String {
         ));
     }
     if let takeover @ Value::Object(_) = &cluster["last_takeover"] {
-        let phases = takeover["phases_us"].as_object();
         let ms = |us: u64| us as f64 / 1e3;
-        let phases = phases.into_iter().flatten();
-        let phases: Vec<(&String, u64)> = phases
-            .map(|(phase, us)| (phase, us.as_u64().unwrap_or_default()))
+        let phases: Vec<(&str, u64)> = Takeover::PHASES
+            .into_iter()
+            .filter_map(|phase| Some((phase, takeover["phases_us"][phase].as_u64()?)))
             .collect();
         let sum = phases.iter().map(|(_, us)| us).sum();
         let parts: Vec<String> = phases
