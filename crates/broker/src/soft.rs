@@ -17,7 +17,7 @@ use session::{
 use crate::{
     change::{Bound, ClientNo, Share},
     durable::{Client, Dedup, Queue},
-    queue::{Order, Rare, Receiver},
+    queue::{Order, Rare, Receiver, Runs},
     routing::Exchange,
     stream::{ReadAt, Reader, SoftStream},
     wheel::Wheel,
@@ -137,7 +137,7 @@ pub(crate) struct SoftQueue {
     pub(crate) owner: Option<SessionId>,
     pub(crate) had_consumer: bool,
     pub(crate) last_used: Timestamp,
-    /// What was sent before it came here, and so does not stand in the order of its age (`Rare::sent`).
+    /// What waits and was sent before it came here, and so does not stand in the order of its age (`Rare::sent`).
     pub(crate) elder: BTreeSet<(Timestamp, u64)>,
     /// When the queue's oldest entry is looked at.
     pub(crate) age_at: Option<Timestamp>,
@@ -172,6 +172,16 @@ impl SoftQueue {
             age_at: None,
             dedup: Dedup::default(),
             reader: None,
+        }
+    }
+
+    /// The first at or behind a number that is ready or delayed.
+    pub(crate) fn next_waiting(&self, from: u64) -> Option<u64> {
+        let ready = self.order.next_ready(from);
+        let hidden = self.hidden.range(from..).next().copied();
+        match (ready, hidden) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
         }
     }
 }
@@ -274,8 +284,8 @@ pub(crate) struct Attached {
     pub(crate) reads: BTreeMap<Token, ReadAt>,
     /// Bytes in its outbox.
     pub(crate) room_used: u64,
-    /// Queues that may have something out to it.
-    pub(crate) touched: BTreeSet<QueueId>,
+    /// Queues that may have something out to it, with what is.
+    pub(crate) touched: BTreeMap<QueueId, Runs>,
     /// Queues that are exclusive to it.
     pub(crate) owned: BTreeSet<QueueId>,
 }

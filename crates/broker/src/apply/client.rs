@@ -12,7 +12,7 @@ use crate::{
         ConsumerAdded, EpochOpen, SOFT_BIT, pattern_of,
     },
     durable::{Client, ClientSource},
-    queue::flag,
+    queue::{Runs, flag},
     soft::{Connected, Target, Timer},
 };
 
@@ -104,21 +104,21 @@ impl Broker {
         // What the receiver owns counts in its window again.
         let receiver = (session, ConsumerId::CLIENT);
         let credited = self.credited(receiver);
-        let mut owned = 0;
+        let mut owned = Runs::default();
         if let Some(soft) = self.soft.queues.get_mut(&it.queue) {
-            for out in soft.out.values_mut().filter(|out| out.receiver.is_none()) {
-                out.receiver = Some(receiver);
-                out.credited = credited;
-                owned += 1;
+            for (qseq, out) in &mut soft.out {
+                if out.receiver.is_none() {
+                    out.receiver = Some(receiver);
+                    out.credited = credited;
+                    owned.add(*qseq);
+                }
             }
         }
-        if let Some(consumer) = self
-            .soft
-            .sessions
-            .get_mut(&session)
-            .and_then(|attached| attached.consumers.get_mut(&ConsumerId::CLIENT))
-        {
-            consumer.out += owned;
+        if let Some(attached) = self.soft.sessions.get_mut(&session) {
+            if let Some(consumer) = attached.consumers.get_mut(&ConsumerId::CLIENT) {
+                consumer.out += owned.iter().count() as u32;
+            }
+            attached.touched.insert(it.queue, owned);
         }
         self.refresh(receiver);
         self.enter_replay_round(it.client);

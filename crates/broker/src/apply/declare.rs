@@ -1,6 +1,6 @@
 //! Virtual hosts, queues, exchanges and bindings.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use message::{Filter, Levels, Name, Timestamp, VhostId};
@@ -108,7 +108,7 @@ impl Broker {
             let order = if attributes.fifo.is_some() {
                 Order::Groups(Box::<Groups>::default())
             } else if attributes.priority_max.is_some() {
-                Order::Priority(BTreeSet::new())
+                Order::priority()
             } else {
                 Order::plain()
             };

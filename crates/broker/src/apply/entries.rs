@@ -435,6 +435,9 @@ impl Broker {
         soft.order.returned(group);
         fell(&mut self.counters.messages_unacked);
         self.counters.messages_ready += 1;
+        if let Some(receiver) = out.receiver {
+            self.let_go(receiver, id, qseq);
+        }
         if let (Some(credited), Some(receiver)) = (out.credited, out.receiver) {
             self.return_credit(receiver, credited);
         }
@@ -464,7 +467,7 @@ impl Broker {
                     self.soft_queue_mut(it.queue)
                         .order
                         .take(item.qseq, priority, &group, receiver, false);
-                    self.hand_out(it.queue, receiver, item.bytes, false);
+                    self.hand_out(it.queue, receiver, item.bytes, None);
                 }
                 self.remove_entry(it.queue, item.qseq, at);
                 continue;
@@ -505,11 +508,13 @@ impl Broker {
             soft.out_bytes += u64::from(len);
             fell(&mut self.counters.messages_ready);
             self.counters.messages_unacked += 1;
+            self.watch_no_more(it.queue, item.qseq);
             if let Some(visible_at) = it.visible_at {
                 self.hide_until(it.queue, item.qseq, visible_at, Some(at.now));
             }
             if let Some(receiver) = item.receiver {
-                self.hand_out(it.queue, receiver, item.bytes, !item.unowned);
+                let keeps = (!item.unowned).then_some(item.qseq);
+                self.hand_out(it.queue, receiver, item.bytes, keeps);
             }
         }
         if let Some(attempt) = &it.attempt {
@@ -693,6 +698,7 @@ impl Broker {
         soft.out_bytes += u64::from(len);
         fell(&mut self.counters.messages_ready);
         self.counters.messages_unacked += 1;
+        self.watch_no_more(id, qseq);
     }
 
     /// The lease of an entry is ended by record before its time.
@@ -749,6 +755,17 @@ impl Broker {
         self.touch(id);
     }
 
+    /// An entry does not wait any more: its age does not count until it is back.
+    fn watch_no_more(&mut self, id: QueueId, qseq: u64) {
+        if self.soft_queue(id).elder.is_empty() {
+            return;
+        }
+        let sent = self.entry(id, qseq).and_then(|view| view.rare?.sent);
+        if let Some(sent) = sent {
+            self.soft_queue_mut(id).elder.remove(&(sent, qseq));
+        }
+    }
+
     /// An entry is back: its deadlines count again.
     fn watch(&mut self, id: QueueId, qseq: u64) {
         let (Some(queue), Some(view)) = (self.queue(id), self.entry(id, qseq)) else {
@@ -756,6 +773,10 @@ impl Broker {
         };
         let due = queue.age_ms().map(|age| view.sent().plus_ms(age));
         let expiry = view.rare.and_then(|rare| rare.expiry);
+        let sent = view.rare.and_then(|rare| rare.sent);
+        if let Some(sent) = sent {
+            self.soft_queue_mut(id).elder.insert((sent, qseq));
+        }
         if let Some(expiry) = expiry {
             self.soft.timers.insert((expiry, Timer::Expiry(id, qseq)));
         }
@@ -800,6 +821,9 @@ impl Broker {
         };
         let receiver = out.receiver.take();
         let credited = out.credited.take();
+        if let Some(receiver) = receiver {
+            self.let_go(receiver, id, qseq);
+        }
         if let (Some(credited), Some(receiver)) = (credited, receiver) {
             self.return_credit(receiver, credited);
         }
@@ -848,6 +872,7 @@ impl Broker {
         soft.hidden.remove(&qseq);
         soft.order.remove(qseq, priority, &group);
         soft.aside.insert(qseq);
+        self.watch_no_more(id, qseq);
         if let Some(expiry) = expiry {
             self.soft.timers.remove(&(expiry, Timer::Expiry(id, qseq)));
         }

@@ -129,7 +129,8 @@ impl Broker {
                     },
                 );
             }
-            self.hand_out(it.queue, it.receiver, record.bytes, !it.settled);
+            let keeps = (!it.settled).then_some(record.offset);
+            self.hand_out(it.queue, it.receiver, record.bytes, keeps);
         }
         if let Some(reader) = self.reader_mut(it.queue)
             && reader
@@ -155,6 +156,9 @@ impl Broker {
                 && again
             {
                 reader.again.insert(offset, handed);
+            }
+            if let Some(receiver) = out.receiver {
+                self.let_go(receiver, id, offset);
             }
             if let (Some(receiver), Some(credited)) = (out.receiver, out.credited) {
                 self.return_credit(receiver, credited);

@@ -15,7 +15,7 @@ use session::{ConsumerId, Credit, QueueId, SessionId, Token};
 use crate::{
     Broker,
     change::ConsumerAdded,
-    queue::{Receiver, flag},
+    queue::{Receiver, Runs, flag},
     soft::{Attached, Consumer, ConsumerGroup, Credited, SoftQueue, Timer, Waiting, WaitingAt},
 };
 
@@ -46,7 +46,7 @@ impl Broker {
                 pulls: BTreeMap::new(),
                 reads: BTreeMap::new(),
                 room_used: 0,
-                touched: BTreeSet::new(),
+                touched: BTreeMap::new(),
                 owned: BTreeSet::new(),
             },
         );
@@ -55,13 +55,13 @@ impl Broker {
 
     /// Everything of a connection goes; what is out to it is available again, in order (RULES 8).
     pub(super) fn apply_detached(&mut self, session: SessionId, now: Timestamp) {
-        let Some(attached) = self.soft.sessions.get(&session) else {
+        let Some(attached) = self.soft.sessions.get_mut(&session) else {
             return;
         };
         let consumers: Vec<_> = attached.consumers.keys().copied().collect();
         let pulls: Vec<_> = attached.pulls.keys().copied().collect();
         let reads: Vec<_> = attached.reads.keys().copied().collect();
-        let touched = attached.touched.clone();
+        let touched = std::mem::take(&mut attached.touched);
         for consumer in consumers {
             self.apply_consumer_gone((session, consumer), now);
         }
@@ -71,12 +71,12 @@ impl Broker {
         for token in reads {
             self.apply_read_ends(session, token);
         }
-        for queue in touched {
+        for (queue, held) in touched {
             if self.reader(queue).is_some() {
                 self.remove_reader(queue);
                 continue;
             }
-            self.release_all(queue, session);
+            self.release_all(queue, session, &held);
         }
         let gone = self.soft.sessions.remove(&session);
         self.counters.sessions -= u64::from(gone.is_some_and(|attached| !attached.broker));
@@ -119,17 +119,15 @@ impl Broker {
     }
 
     /// What was out to a connection that is gone is available again [STOMP-subscribe-10].
-    fn release_all(&mut self, queue: QueueId, session: SessionId) {
-        let Some(soft) = self.soft.queues.get(&queue) else {
-            return;
-        };
-        let mine: Vec<u64> = soft
-            .out
-            .iter()
-            .filter(|(_, out)| out.receiver.is_some_and(|receiver| receiver.0 == session))
-            .map(|(qseq, _)| *qseq)
-            .collect();
-        for qseq in mine {
+    fn release_all(&mut self, queue: QueueId, session: SessionId, held: &Runs) {
+        for qseq in held.iter() {
+            let Some(soft) = self.soft.queues.get(&queue) else {
+                return;
+            };
+            let receiver = soft.out.get(&qseq).and_then(|out| out.receiver);
+            if receiver.is_none_or(|receiver| receiver.0 != session) {
+                continue;
+            }
             let linked = self
                 .entry(queue, qseq)
                 .is_some_and(|view| view.flags & flag::LINKED != 0);
@@ -154,7 +152,7 @@ impl Broker {
             return;
         };
         self.soft.next_place += 1;
-        session.touched.insert(it.queue);
+        session.touched.entry(it.queue).or_default();
         session.consumers.insert(
             it.consumer,
             Consumer {
@@ -282,27 +280,28 @@ impl Broker {
         }
     }
 
-    /// A delivery left for that receiver: room and credit are used, and it goes to the end of its round.
+    /// A delivery left for that receiver: room and credit are used, and it goes to the end of its round. `keeps`: the number
+    /// that is out to it from now on.
     pub(super) fn hand_out(
         &mut self,
         queue: QueueId,
         receiver: Receiver,
         bytes: u64,
-        credited: bool,
+        keeps: Option<u64>,
     ) {
         let Some(attached) = self.soft.sessions.get_mut(&receiver.0) else {
             return;
         };
         // What is leased until a deadline is nobody's: its receiver's end changes nothing.
-        if credited {
-            attached.touched.insert(queue);
+        if let Some(qseq) = keeps {
+            attached.touched.entry(queue).or_default().add(qseq);
         }
         let mut full_group = None;
         if let Some(consumer) = attached.consumers.get_mut(&receiver.1) {
             if let Credit::Exactly(left) = &mut consumer.credit {
                 *left = left.saturating_sub(1);
             }
-            if credited {
+            if keeps.is_some() {
                 consumer.out += 1;
                 if consumer.group != 0 {
                     let group = attached.groups.entry(consumer.group).or_default();
@@ -332,6 +331,14 @@ impl Broker {
             place: consumer.place,
             group: consumer.group,
         })
+    }
+
+    /// Something is not out to that receiver any more.
+    pub(super) fn let_go(&mut self, receiver: Receiver, queue: QueueId, qseq: u64) {
+        let attached = self.soft.sessions.get_mut(&receiver.0);
+        if let Some(held) = attached.and_then(|attached| attached.touched.get_mut(&queue)) {
+            held.remove(qseq);
+        }
     }
 
     /// A delivery to that receiver was settled. The consumer may be gone, its group's window is free all the same.

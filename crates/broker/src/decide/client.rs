@@ -17,7 +17,7 @@ use crate::{
         Settled, Settlement, expiry_ms,
     },
     counters::Tally,
-    queue::flag,
+    queue::{Runs, flag},
 };
 
 /// How a client session loses its connection.
@@ -76,8 +76,8 @@ impl Broker {
         let Some(attached) = self.attached(id) else {
             return;
         };
-        for queue in &attached.touched {
-            self.dead_letter_spent(*queue, id, draft);
+        for (queue, held) in &attached.touched {
+            self.dead_letter_spent(*queue, held, draft);
         }
         for queue in &attached.owned {
             let effects = draft.effects_len();
@@ -101,20 +101,19 @@ impl Broker {
     }
 
     /// What is out to a connection that goes and may not be delivered again is dead-lettered rather than released.
-    fn dead_letter_spent(&self, id: QueueId, session: SessionId, draft: &mut Draft<'_>) {
+    fn dead_letter_spent(&self, id: QueueId, held: &Runs, draft: &mut Draft<'_>) {
         let Some(queue) = self
             .queue(id)
             .filter(|queue| queue.attributes().deliveries_max.is_some())
         else {
             return;
         };
-        for (qseq, out) in &self.soft_queue(id).out {
-            let mine = out.receiver.is_some_and(|receiver| receiver.0 == session);
-            let spent = self.entry(id, *qseq).is_some_and(|view| {
+        for qseq in held.iter() {
+            let spent = self.entry(id, qseq).is_some_and(|view| {
                 self.is_spent(queue, view.count) && view.flags & flag::LINKED == 0
             });
-            if mine && spent {
-                self.dead_letter(id, *qseq, DeathReason::Deliveries, draft);
+            if spent {
+                self.dead_letter(id, qseq, DeathReason::Deliveries, draft);
             }
         }
     }

@@ -37,31 +37,16 @@ impl ReadyWalk {
     pub(super) fn next(&mut self, broker: &Broker) -> Option<u64> {
         let soft = broker.soft_queue(self.id);
         match &soft.order {
-            Order::Plain { ready, .. } => {
-                let found = ready.next(self.at)?;
-                self.at = found + 1;
-                Some(found)
-            }
-            Order::Priority(ready) => {
+            Order::Priority { best, .. } => {
                 let from = self.last.map_or(Bound::Unbounded, Bound::Excluded);
-                let found = *ready.range((from, Bound::Unbounded)).next()?;
+                let found = *best.range((from, Bound::Unbounded)).next()?;
                 self.last = Some(found);
                 Some(found.1)
             }
-            Order::Groups(_) => self.next_waiting(broker),
-        }
-    }
-
-    fn next_waiting(&mut self, broker: &Broker) -> Option<u64> {
-        let soft = broker.soft_queue(self.id);
-        loop {
-            let found = broker.next_entry(self.id, self.at)?;
-            self.at = found + 1;
-            if !soft.hidden.contains(&found)
-                && !soft.aside.contains(&found)
-                && !soft.out.contains_key(&found)
-            {
-                return Some(found);
+            order => {
+                let found = order.next_ready(self.at)?;
+                self.at = found + 1;
+                Some(found)
             }
         }
     }

@@ -164,10 +164,11 @@ impl Broker {
         let soft = self.soft_queue(id);
         let mut done = 0;
         let mut until = None;
-        // What is older than its place goes by its own age, the others in the order in which they came.
+        // What is older than its place goes by its own age, the others in the order in which they came. What is out is not
+        // looked at, however much it is: it is over when it comes back.
         let mut from = 0;
         let in_order = std::iter::from_fn(|| {
-            let qseq = self.next_entry(id, from)?;
+            let qseq = soft.next_waiting(from)?;
             from = qseq + 1;
             Some(qseq)
         });
@@ -183,10 +184,7 @@ impl Broker {
                 if done >= left {
                     return done;
                 }
-                if soft.out.contains_key(&qseq)
-                    || soft.aside.contains(&qseq)
-                    || draft.goes(id, qseq)
-                {
+                if draft.goes(id, qseq) {
                     continue;
                 }
                 let Some(view) = self.entry(id, qseq) else {

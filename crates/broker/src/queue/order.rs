@@ -2,9 +2,11 @@
 //!
 //! | order | next is | memory |
 //! |---|---|---|
-//! | plain | the oldest; for timed leases see `fair.rs` | an element per run of ready entries, one per entry with a group |
-//! | priority | the highest priority, then the oldest | one set element per ready entry |
-//! | groups | the oldest of a group that is free or already with this receiver (DOORS 20) | one set element per ready entry |
+//! | plain | the oldest; for timed leases see `fair.rs` | one per entry with a group |
+//! | priority | the highest priority, then the oldest | one per ready entry |
+//! | groups | the oldest of a group that is free or already with this receiver (DOORS 20) | one per ready entry |
+//!
+//! The memory is in elements of sets; one more per run of ready entries is there in each, for who asks by number.
 
 use std::{
     cmp::Reverse,
@@ -35,7 +37,8 @@ pub(crate) struct Groups {
     free: BTreeMap<u64, Bytes>,
     /// The same for each group that a receiver holds and may have more of.
     held: BTreeMap<(Receiver, u64), Bytes>,
-    len: usize,
+    /// What is ready, of whichever group.
+    ready: Runs,
 }
 
 /// See the file's table.
@@ -49,7 +52,12 @@ pub(crate) enum Order {
         fair: Option<Box<Fair>>,
     },
     /// By priority.
-    Priority(BTreeSet<(Reverse<u8>, u64)>),
+    Priority {
+        /// What is ready.
+        ready: Runs,
+        /// The same, the next first.
+        best: BTreeSet<(Reverse<u8>, u64)>,
+    },
     /// By group.
     Groups(Box<Groups>),
 }
@@ -59,6 +67,21 @@ impl Order {
         Self::Plain {
             ready: Runs::default(),
             fair: None,
+        }
+    }
+
+    pub(crate) fn priority() -> Self {
+        Self::Priority {
+            ready: Runs::default(),
+            best: BTreeSet::new(),
+        }
+    }
+
+    /// The first at or behind a number that is ready, whether or not it is next.
+    pub(crate) fn next_ready(&self, from: u64) -> Option<u64> {
+        match self {
+            Self::Plain { ready, .. } | Self::Priority { ready, .. } => ready.next(from),
+            Self::Groups(groups) => groups.ready.next(from),
         }
     }
 
@@ -74,12 +97,16 @@ impl Order {
                     fair.add(qseq, group);
                 }
             }
-            Self::Priority(ready) => {
-                ready.insert((Reverse(priority), qseq));
+            Self::Priority { ready, best } => {
+                ready.add(qseq);
+                best.insert((Reverse(priority), qseq));
             }
-            Self::Groups(groups) => groups.change(group, |group| {
-                group.ready.insert(qseq);
-            }),
+            Self::Groups(groups) => {
+                groups.ready.add(qseq);
+                groups.change(group, |group| {
+                    group.ready.insert(qseq);
+                });
+            }
         }
     }
 
@@ -90,12 +117,16 @@ impl Order {
                 ready.remove(qseq);
                 change_fair(fair, |fair| fair.remove(qseq, group, false));
             }
-            Self::Priority(ready) => {
-                ready.remove(&(Reverse(priority), qseq));
+            Self::Priority { ready, best } => {
+                ready.remove(qseq);
+                best.remove(&(Reverse(priority), qseq));
             }
-            Self::Groups(groups) => groups.change(group, |group| {
-                group.ready.remove(&qseq);
-            }),
+            Self::Groups(groups) => {
+                groups.ready.remove(qseq);
+                groups.change(group, |group| {
+                    group.ready.remove(&qseq);
+                });
+            }
         }
     }
 
@@ -113,16 +144,20 @@ impl Order {
                 ready.remove(qseq);
                 change_fair(fair, |fair| fair.remove(qseq, group, keeps));
             }
-            Self::Priority(ready) => {
-                ready.remove(&(Reverse(priority), qseq));
+            Self::Priority { ready, best } => {
+                ready.remove(qseq);
+                best.remove(&(Reverse(priority), qseq));
             }
-            Self::Groups(groups) => groups.change(group, |group| {
-                group.ready.remove(&qseq);
-                if keeps {
-                    group.out += 1;
-                    group.holder = Some(receiver);
-                }
-            }),
+            Self::Groups(groups) => {
+                groups.ready.remove(qseq);
+                groups.change(group, |group| {
+                    group.ready.remove(&qseq);
+                    if keeps {
+                        group.out += 1;
+                        group.holder = Some(receiver);
+                    }
+                });
+            }
         }
     }
 
@@ -136,7 +171,7 @@ impl Order {
                 }
             }),
             Self::Plain { fair, .. } => change_fair(fair, |fair| fair.returned(group)),
-            Self::Priority(_) => {}
+            Self::Priority { .. } => {}
         }
     }
 
@@ -194,10 +229,8 @@ impl Groups {
         let group = self.groups.get_mut(name).expect("made above");
         let place = |group: &Group| group.ready.first().map(|first| (*first, group.holder));
         let before = place(group);
-        let count = group.ready.len();
         change(group);
         let after = place(group);
-        self.len = self.len + group.ready.len() - count;
         if group.ready.is_empty() && group.out == 0 {
             self.groups.remove(name);
         }

@@ -39,6 +39,11 @@ impl Runs {
         }
     }
 
+    /// All of them, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u64> {
+        self.runs.iter().flat_map(|(first, last)| *first..=*last)
+    }
+
     /// The first number at or behind `from`.
     pub(crate) fn next(&self, from: u64) -> Option<u64> {
         let before = self.runs.range(..=from).next_back();
@@ -72,6 +77,7 @@ mod tests {
                 for from in 0..41 {
                     prop_assert_eq!(runs.next(from), set.range(from..).next().copied());
                 }
+                prop_assert!(runs.iter().eq(set.iter().copied()));
                 let ends = set.iter().filter(|number| !set.contains(&(**number + 1)));
                 prop_assert_eq!(runs.runs.len(), ends.count(), "one entry a run");
             }
