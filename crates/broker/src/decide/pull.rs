@@ -20,6 +20,7 @@ const VISIBILITY_TIMEOUT_MS: u64 = 30_000;
 const PULLER: ConsumerId = ConsumerId(u64::MAX - 1);
 
 /// What a pull takes.
+#[derive(Clone)]
 struct Taken {
     deliveries: Vec<(PendingDelivery, Content)>,
     wait: Wait,
@@ -140,12 +141,26 @@ impl Broker {
         if taken.deliveries.is_empty() {
             return false;
         }
+        // A client that lost patience and asks again gets the same: the answer to the first may find nobody.
+        let pulls = self.soft_queue(id).pulls.values().skip(1);
+        let same = |pull: &&Waiting| pull.attempt == waiting.attempt;
+        let others = waiting
+            .attempt
+            .iter()
+            .flat_map(|_| pulls.clone().filter(same));
+        for again in others {
+            self.serve_waiting(again, taken.clone(), draft);
+        }
+        self.serve_waiting(waiting, taken, draft);
+        true
+    }
+
+    fn serve_waiting(&self, waiting: &Waiting, taken: Taken, draft: &mut Draft<'_>) {
         draft.change(Kind::PullEnds {
             session: waiting.session,
             token: waiting.token,
         });
         answer(waiting, taken, self.durable.epoch, draft);
-        true
     }
 
     /// The queue is about to go: its pulls are refused.

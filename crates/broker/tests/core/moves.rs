@@ -48,7 +48,7 @@ fn from(rig: &mut Rig, queue: &str, count: u32) -> Pull {
     }
 }
 
-fn ask(rig: &mut Rig, by: SessionId, to: MoveTo) -> Result<Vec<MoveTask>, RefusalKind> {
+pub(crate) fn ask(rig: &mut Rig, by: SessionId, to: MoveTo) -> Result<Vec<MoveTask>, RefusalKind> {
     let (token, lane) = (rig.token(), Lane(0));
     rig.command(by, Command::MoveTask { token, lane, to });
     let answer = rig.told[&by]
