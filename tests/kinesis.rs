@@ -21,13 +21,16 @@ use crate::{
 const ZERO: &str = "shardId-000000000000";
 const VERSION: ::mqtt::codec::Version = ::mqtt::codec::Version::V5;
 
-fn start() -> Server {
-    Server::start_with(&[
+/// A server, and a client of it.
+fn start() -> (Server, Wire) {
+    let server = Server::start_with(&[
         "aws.signatures=accept",
         "aws.transitions=instant",
         "aws.minute_rules=false",
         "aws.shard_limits=false",
-    ])
+    ]);
+    let kinesis = client(&server);
+    (server, kinesis)
 }
 
 fn client(server: &Server) -> Wire {
@@ -38,10 +41,20 @@ fn text(json: &Json) -> anyhow::Result<String> {
     Ok(json.as_str().with_context(|| json.to_string())?.to_owned())
 }
 
+fn create(kinesis: &mut Wire, stream: &str, shards: u32) -> anyhow::Result<()> {
+    let create = json!({"StreamName": stream, "ShardCount": shards});
+    kinesis.call("CreateStream", &create).map(|_| ())
+}
+
+/// An iterator of a type that needs nothing else.
+fn iterator(kinesis: &mut Wire, stream: &str, shard: &str, kind: &str) -> anyhow::Result<Json> {
+    let from = json!({"StreamName": stream, "ShardId": shard, "ShardIteratorType": kind});
+    Ok(kinesis.call("GetShardIterator", &from)?["ShardIterator"].clone())
+}
+
 /// Everything that a shard has, page by page to where it is now: the records, and whether it has ended.
 fn read_shard(kinesis: &mut Wire, stream: &str, shard: &str) -> anyhow::Result<(Vec<Json>, bool)> {
-    let from = json!({"StreamName": stream, "ShardId": shard, "ShardIteratorType": "TRIM_HORIZON"});
-    let mut iterator = kinesis.call("GetShardIterator", &from)?["ShardIterator"].clone();
+    let mut iterator = iterator(kinesis, stream, shard, "TRIM_HORIZON")?;
     let mut records = Vec::new();
     loop {
         let page = kinesis.call(
@@ -156,12 +169,8 @@ fn records_of_a_key_keep_their_order_through_splits_merges_and_restarts() -> any
 
 fn keeps_order(seed: u64) -> anyhow::Result<()> {
     let mut chance = Chance(seed);
-    let mut server = start();
-    let mut kinesis = client(&server);
-    kinesis.call(
-        "CreateStream",
-        &json!({"StreamName": "orders", "ShardCount": 2}),
-    )?;
+    let (mut server, mut kinesis) = start();
+    create(&mut kinesis, "orders", 2)?;
     let mut sent: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut numbers = BTreeMap::new();
     for round in 0..12 {
@@ -206,16 +215,11 @@ fn keeps_order(seed: u64) -> anyhow::Result<()> {
 
 #[test]
 fn an_iterator_and_a_sequence_number_are_good_after_a_restart() -> anyhow::Result<()> {
-    let mut server = start();
-    let mut kinesis = client(&server);
-    kinesis.call(
-        "CreateStream",
-        &json!({"StreamName": "orders", "ShardCount": 1}),
-    )?;
+    let (mut server, mut kinesis) = start();
+    create(&mut kinesis, "orders", 1)?;
     let record = |data: &str| json!({"StreamName": "orders", "PartitionKey": "k", "Data": blob(data.as_bytes())});
     let first = kinesis.call("PutRecord", &record("one"))?["SequenceNumber"].clone();
-    let latest = json!({"StreamName": "orders", "ShardId": ZERO, "ShardIteratorType": "LATEST"});
-    let latest = kinesis.call("GetShardIterator", &latest)?["ShardIterator"].clone();
+    let latest = iterator(&mut kinesis, "orders", ZERO, "LATEST")?;
     server = server.restart();
     kinesis = client(&server);
     let second = kinesis.call("PutRecord", &record("two"))?["SequenceNumber"].clone();
@@ -238,12 +242,8 @@ fn an_iterator_and_a_sequence_number_are_good_after_a_restart() -> anyhow::Resul
 
 #[test]
 fn mqtt_and_kinesis_meet_in_one_stream() -> anyhow::Result<()> {
-    let server = start();
-    let mut kinesis = client(&server);
-    kinesis.call(
-        "CreateStream",
-        &json!({"StreamName": "clicks", "ShardCount": 1}),
-    )?;
+    let (server, mut kinesis) = start();
+    create(&mut kinesis, "clicks", 1)?;
     let mut mqtt = Mqtt::clean(Transport::tcp(server.door("mqtt")), VERSION, "sensor")?;
     mqtt.publish("$stream/clicks/sensor-7", "21.5", 1)?;
     let (records, _) = read_shard(&mut kinesis, "clicks", ZERO)?;
@@ -269,8 +269,7 @@ fn mqtt_and_kinesis_meet_in_one_stream() -> anyhow::Result<()> {
 
 #[test]
 fn amqp_and_stomp_and_kinesis_meet_in_one_stream() -> anyhow::Result<()> {
-    let server = start();
-    let mut kinesis = client(&server);
+    let (server, mut kinesis) = start();
     let amqp = wait(Amqp::open(server.door("amqp")))?;
     wait(amqp.declare("clicks", &[("x-queue-type", words("stream"))]))?;
     let mut stomp = Stomp::open(Transport::tcp(server.door("stomp")), StompVersion::V1_2)?;
@@ -322,8 +321,7 @@ fn amqp_and_stomp_and_kinesis_meet_in_one_stream() -> anyhow::Result<()> {
 
 #[test]
 fn limits_of_a_shard_are_told_record_by_record() -> anyhow::Result<()> {
-    let server = start();
-    let mut kinesis = client(&server);
+    let (server, mut kinesis) = start();
     let tags = json!({"bascule.limits": "records=3 reads=2"});
     kinesis.call(
         "CreateStream",
@@ -346,9 +344,7 @@ fn limits_of_a_shard_are_told_record_by_record() -> anyhow::Result<()> {
         ),
         "{message}"
     );
-    let iterator =
-        json!({"StreamName": "orders", "ShardId": ZERO, "ShardIteratorType": "TRIM_HORIZON"});
-    let iterator = kinesis.call("GetShardIterator", &iterator)?["ShardIterator"].clone();
+    let iterator = iterator(&mut kinesis, "orders", ZERO, "TRIM_HORIZON")?;
     let read = json!({"ShardIterator": iterator});
     kinesis.call("GetRecords", &read)?;
     kinesis.call("GetRecords", &read)?;
@@ -368,12 +364,8 @@ fn limits_of_a_shard_are_told_record_by_record() -> anyhow::Result<()> {
 
 #[test]
 fn records_are_pushed_to_a_consumer() -> anyhow::Result<()> {
-    let server = start();
-    let mut kinesis = client(&server);
-    kinesis.call(
-        "CreateStream",
-        &json!({"StreamName": "orders", "ShardCount": 1}),
-    )?;
+    let (server, mut kinesis) = start();
+    create(&mut kinesis, "orders", 1)?;
     let stream = kinesis.call("DescribeStreamSummary", &json!({"StreamName": "orders"}))?;
     let stream = stream["StreamDescriptionSummary"]["StreamARN"].clone();
     let register = json!({"StreamARN": stream, "ConsumerName": "pushed"});
@@ -421,12 +413,8 @@ fn records_are_pushed_to_a_consumer() -> anyhow::Result<()> {
 
 #[test]
 fn requests_in_cbor_are_answered_in_cbor() -> anyhow::Result<()> {
-    let server = start();
-    let mut kinesis = client(&server);
-    kinesis.call(
-        "CreateStream",
-        &json!({"StreamName": "orders", "ShardCount": 1}),
-    )?;
+    let (server, mut kinesis) = start();
+    create(&mut kinesis, "orders", 1)?;
     // {"StreamName": "orders", "PartitionKey": "k", "Data": h'00ff'}
     let mut put = vec![0xA3];
     for (name, value) in [
@@ -485,12 +473,8 @@ fn requests_in_cbor_are_answered_in_cbor() -> anyhow::Result<()> {
 
 #[test]
 fn inputs_are_refused_in_the_words_of_kinesis() -> anyhow::Result<()> {
-    let server = start();
-    let mut kinesis = client(&server);
-    kinesis.call(
-        "CreateStream",
-        &json!({"StreamName": "orders", "ShardCount": 1}),
-    )?;
+    let (server, mut kinesis) = start();
+    create(&mut kinesis, "orders", 1)?;
     let records = vec![json!({"PartitionKey": "k", "Data": ""}); 501];
     for (operation, input, message) in [
         (

@@ -191,6 +191,28 @@ fn fifo_queue() -> QueueAttributes {
 }
 
 #[test]
+fn a_delay_holds_for_what_a_subscription_brings() {
+    const DAY_MS: u64 = 24 * 3600 * 1000;
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    rig.new_topic(a, "t", false);
+    rig.durable_queue(a, "q", QueueAttributes::default());
+    rig.subscribed(a, new(1, "t", into_queue("q")));
+    let mut later = publish("t", "later");
+    (later.delay_ms, later.durable, later.qos) = (2 * DAY_MS, true, 1);
+    rig.publish(a, later);
+    rig.publish(a, publish("t", "now"));
+    assert_eq!(rig.taken_bodies(a, "q"), ["now"]);
+    rig.restart();
+    let a = rig.attach(2);
+    rig.tick(2 * DAY_MS - 1);
+    assert!(rig.taken_bodies(a, "q").is_empty());
+    rig.tick(1);
+    assert_eq!(rig.taken_bodies(a, "q"), ["later"]);
+    rig.check_replay();
+}
+
+#[test]
 fn a_publish_from_any_exchange_into_the_root_space_reaches_every_subscription_in_one_record() {
     let mut rig = Rig::new();
     let a = rig.attach(1);
