@@ -56,6 +56,11 @@ fn command(data: &PathBuf, settings: &[&str]) -> Command {
 
 impl Server {
     fn start(data: PathBuf, settings: &[&str]) -> Self {
+        Self::start_as("ready", data, settings)
+    }
+
+    /// Until it says that word: `ready`, or `standby` when there is an active node.
+    fn start_as(word: &str, data: PathBuf, settings: &[&str]) -> Self {
         let mut child = command(&data, settings)
             .stdout(Stdio::piped())
             .spawn()
@@ -66,7 +71,7 @@ impl Server {
             let mut line = String::new();
             let len = stdout.read_line(&mut line).expect("stdout is text");
             assert_ne!(len, 0, "the server ended before it was ready: {table}");
-            if line == "ready\n" {
+            if line.trim_end() == word {
                 break;
             }
             table.push_str(&line);
@@ -92,6 +97,21 @@ impl Server {
         write!(
             stream,
             "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+        )
+        .expect("sends");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("answers");
+        answer
+    }
+
+    /// A form, without a signature.
+    fn post_to(&self, door: &str, form: &str) -> String {
+        let mut stream = TcpStream::connect(self.address(door)).expect("connects");
+        write!(
+            stream,
+            "POST / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+            form.len()
         )
         .expect("sends");
         let mut answer = String::new();
@@ -287,6 +307,63 @@ fn a_node_says_what_it_knows_of_the_pair() {
     let (code, _, error) = ask("switchover", "root:x", &[]);
     assert_eq!(code, Some(1));
     assert!(error.contains("this node has no standby (409)"), "{error}");
+}
+
+#[test]
+fn a_standby_sends_clients_to_the_active_node_and_changes_places_with_it() {
+    let data = data("places-changed");
+    let first = Server::start(data.clone(), &["aws.signatures=accept"]);
+    let second = Server::start_as("standby", data, &["aws.signatures=accept"]);
+    let http = |server: &Server| format!("http://{}", server.address("http"));
+    let status = || bascule(&["status", "--url", &http(&first), "--url", &http(&second)]);
+    let said = |output: &Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    // The active node looks for standbys now and then.
+    let until = Instant::now() + Duration::from_secs(120);
+    while !said(&status()).contains("can take over") {
+        assert!(Instant::now() < until, "{}", said(&status()));
+    }
+    publish(&first.url("amqp", "jobs"), "one", &["--declare"]);
+
+    let sent_away = |from: &Server, to: &Server| {
+        for (scheme, path) in [("mqtt", "t"), ("amqp", "jobs"), ("stomp", "queue/jobs")] {
+            let output = bascule(&["pub", "--url", &from.url(scheme, path), "-m", "x"]);
+            let error = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(1), "{scheme}: {error}");
+            assert!(error.contains(to.address(scheme)), "{scheme}: {error}");
+        }
+        let streams = from.get("/api/streams");
+        assert!(streams.starts_with("HTTP/1.1 503"), "{streams}");
+        assert!(streams.contains(to.address("http")), "{streams}");
+        let aws = from.post_to("aws", "Action=ListQueues&Version=2012-11-05");
+        assert!(aws.starts_with("HTTP/1.1 503"), "{aws}");
+        assert!(aws.contains(to.address("aws")), "{aws}");
+        assert!(from.get("/health/ready").starts_with("HTTP/1.1 503"));
+        assert!(to.get("/health/ready").starts_with("HTTP/1.1 200"));
+        // What needs no login says the same on both.
+        let metrics = from.get("/metrics");
+        assert!(
+            metrics.contains("bascule_role{role=\"standby\"} 1"),
+            "{metrics}"
+        );
+    };
+    sent_away(&second, &first);
+    let changed = bascule(&["switchover", "--url", &http(&first), "--timeout", "120"]);
+    let error = String::from_utf8_lossy(&changed.stderr);
+    assert!(changed.status.success(), "{error}");
+    assert!(
+        said(&changed).starts_with(&http(&second)),
+        "{}",
+        said(&changed)
+    );
+    let until = Instant::now() + Duration::from_secs(120);
+    while !said(&status()).contains(": standby, ") {
+        assert!(Instant::now() < until, "{}", said(&status()));
+    }
+    sent_away(&first, &second);
+    let got = subscribe(&second.url("amqp", "jobs"), &["-n", "1"]).lines();
+    assert_eq!(got[1..], ["one"], "{got:?}");
+    let shown = said(&status());
+    assert!(shown.contains("the active node ended in order"), "{shown}");
 }
 
 #[test]
