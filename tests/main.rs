@@ -60,6 +60,7 @@ mod kinesis;
 mod limits;
 mod mqtt_clauses;
 mod mqtt_sessions;
+mod pair;
 mod permissions;
 mod requests;
 mod routes;

@@ -207,6 +207,8 @@ pub(crate) struct Server {
     doors: BTreeMap<String, SocketAddr>,
     dir: Arc<Dir>,
     settings: Vec<String>,
+    /// What it says on stdout from here on.
+    lines: mpsc::Receiver<String>,
 }
 
 impl Server {
@@ -259,7 +261,39 @@ impl Server {
         Self::start_as(serve(&dir.data(), &settings), dir, settings)
     }
 
-    fn start_as(mut command: Command, dir: Arc<Dir>, settings: Vec<String>) -> Self {
+    /// Another process in the same directory, which stands by.
+    pub(crate) fn stand_by(&self) -> Self {
+        let (dir, settings) = (Arc::clone(&self.dir), self.settings.clone());
+        Self::said("standby", serve(&dir.data(), &settings), dir, settings)
+    }
+
+    /// Waits until one that stood by serves.
+    pub(crate) fn becomes_ready(&self) {
+        loop {
+            let line = self.lines.recv_timeout(LIMIT);
+            let line = line.unwrap_or_else(|_| panic!("it did not take over:\n{}", self.log()));
+            if line == "ready" {
+                return;
+            }
+        }
+    }
+
+    /// SIGSTOP.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn start_as(command: Command, dir: Arc<Dir>, settings: Vec<String>) -> Self {
+        Self::said("ready", command, dir, settings)
+    }
+
+    /// Starts it, and waits until it says that word.
+    fn said(word: &str, mut command: Command, dir: Arc<Dir>, settings: Vec<String>) -> Self {
         let log = dir.file("log");
         command.stdout(Stdio::piped());
         let file = File::options().create(true).append(true).open(&log);
@@ -279,13 +313,14 @@ impl Server {
             doors: BTreeMap::new(),
             dir,
             settings,
+            lines,
         };
         loop {
-            let Ok(line) = lines.recv_timeout(LIMIT) else {
+            let Ok(line) = server.lines.recv_timeout(LIMIT) else {
                 let said = fs::read_to_string(&log).unwrap_or_default();
                 panic!("the server did not become ready:\n{said}");
             };
-            if line == "ready" {
+            if line == word {
                 return server;
             }
             let mut words = line.split_whitespace();

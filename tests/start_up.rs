@@ -2,10 +2,7 @@
 
 use std::{fs, net::TcpListener, path::Path};
 
-use crate::{
-    client::{Amqp, get, wait},
-    server::{Dir, Server, serve_to_end},
-};
+use crate::server::{Dir, serve_to_end};
 
 /// It ends with 2, and its one line on stderr says all of this.
 fn refused(data: &Path, settings: &[&str], words: &[&str]) {
@@ -74,23 +71,5 @@ fn a_directory_that_is_not_ours_is_left_alone() -> anyhow::Result<()> {
     let file = dir.file("plain");
     fs::write(&file, "")?;
     refused(&file, &[], &["plain"]);
-    Ok(())
-}
-
-#[test]
-fn a_second_server_on_the_directory_is_refused_and_the_first_goes_on() -> anyhow::Result<()> {
-    let server = Server::start();
-    let client = wait(Amqp::open(server.door("amqp")))?;
-    wait(client.declare("first", &[]))?;
-    wait(client.publish("", "first", b"1"))?;
-    for _ in 0..2 {
-        refused(&server.dir().data(), &[], &["in use"]);
-    }
-    wait(client.publish("", "first", b"2"))?;
-    assert_eq!(get(server.door("http"), "/health/ready")?.0, 200);
-    let server = server.restart();
-    let client = wait(Amqp::open(server.door("amqp")))?;
-    assert_eq!(wait(client.declare("first", &[]))?, 2);
-    server.stop();
     Ok(())
 }

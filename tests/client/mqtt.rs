@@ -183,16 +183,7 @@ impl Mqtt {
         retain: bool,
         properties: Vec<Property>,
     ) -> anyhow::Result<ReasonCode> {
-        let packet_id = (qos > 0).then(|| self.id());
-        self.send(&Packet::Publish(Publish {
-            dup: false,
-            qos,
-            retain,
-            topic: text(topic),
-            packet_id,
-            properties: Properties(properties),
-            payload: body.into(),
-        }))?;
+        let packet_id = self.hand_in(topic, body, qos, retain, properties)?;
         let Some(packet_id) = packet_id else {
             return Ok(ReasonCode::SUCCESS);
         };
@@ -210,6 +201,28 @@ impl Mqtt {
             }
             other => bail!("the server answered PUBLISH with {}", other.name()),
         }
+    }
+
+    /// Publishes and waits for nothing.
+    pub(crate) fn hand_in(
+        &mut self,
+        topic: &str,
+        body: impl Into<Bytes>,
+        qos: u8,
+        retain: bool,
+        properties: Vec<Property>,
+    ) -> anyhow::Result<Option<u16>> {
+        let packet_id = (qos > 0).then(|| self.id());
+        self.send(&Packet::Publish(Publish {
+            dup: false,
+            qos,
+            retain,
+            topic: text(topic),
+            packet_id,
+            properties: Properties(properties),
+            payload: body.into(),
+        }))?;
+        Ok(packet_id)
     }
 
     /// The next delivery or PUBREL, not answered.

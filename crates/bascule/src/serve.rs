@@ -521,7 +521,11 @@ fn http(
             cluster: Box::new(move || shown.cluster()),
             switch_over: Box::new(move || {
                 if asked.successor().is_none() {
-                    return Err("no standby is ready to take over".to_owned());
+                    let words = match asked.cluster().standbys.len() {
+                        0 => "this node has no standby",
+                        _ => "its standby is not ready to take over yet",
+                    };
+                    return Err(words.to_owned());
                 }
                 switchover.notify_one();
                 Ok(())
