@@ -145,6 +145,9 @@ impl Claim<'_> {
 
     /// Names made now, and those that a killed process left unsynced: what was seen in them must last.
     pub(crate) fn sync_dirs(&self) -> Result<(), OpenError> {
+        if mutated!(SkipDirectorySync) {
+            return Ok(());
+        }
         for dir in [
             self.paths.segments(),
             self.paths.fences(),
@@ -184,6 +187,9 @@ impl Claim<'_> {
             file.sync()
         };
         prepared().map_err(OpenError::io("write", &temporary))?;
+        if mutated!(NoCompareAndSwap) {
+            let _ = self.vfs.unlink(&path);
+        }
         let linked = self.vfs.link(&temporary, &path);
         // A retransmitted link may say that the name is taken, by oneself: what lies there decides.
         let winner =
@@ -279,6 +285,9 @@ impl Claim<'_> {
             .last
             .as_ref()
             .is_some_and(|last| last.cut.seq <= snapshot);
+        if mutated!(DeleteEpochRecord) && covered && self.epoch > 2 {
+            self.unlink(&self.paths.epoch(self.epoch - 2));
+        }
         for dir in [self.paths.fences(), self.paths.leases()] {
             for name in self.vfs.list(&dir).unwrap_or_default() {
                 let epoch = parse_numbered_name(&name);

@@ -99,8 +99,13 @@ impl Engine {
         };
         buffer[..HEADER_LEN].copy_from_slice(&header.encode(self.segment.header.salt));
         let offset = self.segment.end();
+        if mutated!(CheckBeforeWrite) {
+            self.check_fence()?;
+        }
         self.write_durable(&self.file, &self.segment.path, &buffer, offset)?;
-        self.check_fence()?;
+        if !mutated!(CheckBeforeWrite) {
+            self.check_fence()?;
+        }
         self.publish(open, &header, offset, buffer);
         Ok(())
     }
@@ -113,11 +118,17 @@ impl Engine {
         offset: u64,
     ) -> Result<(), Failure> {
         self.shared.counters.syncs.fetch_add(1, Ordering::Relaxed);
-        file.write_durable(bytes, offset)
-            .map_err(|error| Failure::Write {
-                path: path.to_owned(),
-                why: error.to_string(),
-            })
+        let mut written = file.write_durable(bytes, offset);
+        if mutated!(RetrySync) {
+            written = written.or_else(|_| file.sync());
+        }
+        if mutated!(IgnoreFailedWrite) {
+            written = Ok(());
+        }
+        written.map_err(|error| Failure::Write {
+            path: path.to_owned(),
+            why: error.to_string(),
+        })
     }
 
     /// The flag principle: the batch is durable, so either this read sees the fence or the challenger's read of the tail
@@ -125,7 +136,7 @@ impl Engine {
     fn check_fence(&self) -> Result<(), Failure> {
         let mut block = Aligned::zeroed(BLOCK);
         match self.fence.read_at(&mut block, 0) {
-            Ok(n) if fence_is_clear(&block[..n]) => Ok(()),
+            Ok(n) if fence_is_clear(&block[..n]) || mutated!(SkipFenceCheck) => Ok(()),
             Ok(_) => Err(Failure::Fenced(format!(
                 "another process took over from epoch {}",
                 self.shared.epoch()

@@ -352,7 +352,7 @@ impl Journal {
                 0 => newest,
                 since => since,
             };
-            if since > committed {
+            if since > committed && !mutated!(ReclaimBeforeCommit) {
                 // Should power fail, what let it go has not happened.
                 segment.dead_at.store(since, Ordering::Release);
                 continue;

@@ -34,10 +34,25 @@
 //! | `table.rs`, `cache.rs` | where records lie and how long, reading back |
 //! | `journal.rs`, `shared.rs` | the handle, and what is behind it |
 //! | `vfs.rs` | the port to the file system: the real one, and a recorder for crash tests |
+//! | `mutation.rs` | parts taken out, for the simulator's gate |
 //! | `inspect.rs` | `verify` and `dump` |
 //!
 //! Absent: encryption (its fields are reserved), mirrors, engines other than files.
 #![forbid(unsafe_code)]
+
+/// Whether this part of the protocol is taken out: never in a product.
+#[cfg(feature = "mutations")]
+macro_rules! mutated {
+    ($mutation:ident) => {
+        crate::mutation::is(crate::mutation::Mutation::$mutation)
+    };
+}
+#[cfg(not(feature = "mutations"))]
+macro_rules! mutated {
+    ($mutation:ident) => {
+        false
+    };
+}
 
 mod aligned;
 mod batch;
@@ -55,6 +70,8 @@ mod inspect;
 mod journal;
 mod layout;
 mod lease;
+#[cfg(feature = "mutations")]
+mod mutation;
 mod reader;
 mod recovery;
 mod replay;
@@ -79,6 +96,8 @@ pub use id::batch_of;
 pub use inspect::{DumpRecord, Report, dump, verify};
 pub use journal::{Journal, Space, Stats};
 pub use lease::{Registrar, StandbySeen, boot_ms};
+#[cfg(feature = "mutations")]
+pub use mutation::{Mutation, mutate};
 pub use recovery::{Opened, open, open_stepped};
 pub use replay::Replay;
 pub use segment::SegmentId;

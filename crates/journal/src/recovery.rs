@@ -110,8 +110,9 @@ pub fn open_stepped(
     if !direct {
         tracing::info!(dir = %dir.display(), "the journal goes through the page cache, with fdatasync");
     }
+    let early = mutated!(TailBeforeFence).then(|| survey::survey(&*vfs, &paths, direct));
     let fenced = set_fence(&*vfs, &paths)?;
-    let survey = survey::survey(&*vfs, &paths, direct)?;
+    let survey = early.unwrap_or_else(|| survey::survey(&*vfs, &paths, direct))?;
     let last = survey.last.as_ref().map_or(0, |last| last.epoch);
     if last != fenced {
         // Somebody was faster. Its fence is not set, so its tail may still grow: it must not be read.

@@ -267,7 +267,10 @@ impl Shared {
             .snapshots
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let floor = kept.first().map_or(0, |oldest| oldest.seq);
+        let mut floor = kept.first().map_or(0, |oldest| oldest.seq);
+        if mutated!(ReclaimBeforeSnapshot) {
+            floor = self.committed.load(Ordering::Acquire);
+        }
         let pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
         pins.iter().copied().fold(floor, u64::min)
     }

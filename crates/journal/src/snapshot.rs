@@ -305,6 +305,9 @@ fn write_file(
         pieces.put_piece()?;
     }
     pieces.put_piece()?;
+    if mutated!(NameSnapshotBeforeSync) {
+        return Ok(());
+    }
     pieces.file.sync()
 }
 

@@ -208,7 +208,9 @@ pub(crate) fn recycle(shared: &Shared, segment: &Segment) -> io::Result<bool> {
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
     // RULES 16: what another incarnation created is never written again.
-    if !segment.own || segment.header.len != shared.config.segment_len {
+    if !segment.own && !mutated!(RecycleClosedSegment)
+        || segment.header.len != shared.config.segment_len
+    {
         return Ok(false);
     }
     let number = {

@@ -510,6 +510,9 @@ impl Surveyor<'_> {
                 self.files.contains_key(&next)
             })?;
         }
+        if mutated!(AdoptByReference) {
+            durable = durable.max(end.seq);
+        }
         recent.retain(|(_, batch)| batch.header.seq > durable);
         let (proven, proven_end) = match recent.first() {
             Some((before, batch)) => (*before, batch.offset),
@@ -526,6 +529,10 @@ impl Surveyor<'_> {
             unproven: recent.into_iter().map(|(_, batch)| batch).collect(),
             end,
         };
+        if mutated!(DropTail) {
+            tail.unproven.clear();
+            tail.end = tail.proven;
+        }
         if self.live {
             tail.unproven = Vec::new();
             tail.end = proven;

@@ -1,29 +1,50 @@
 //! `cargo xtask sim`: runs seeds, several at a time, and tells of those that fail.
+//!
+//! `--seed N` tells everything that happens in one. With the feature `mutations`, `--mutations` takes parts of the journal's
+//! protocol out, one after the other, and wants to see each of them missed.
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a command line tool speaks on stdout")]
 
 use std::process::ExitCode;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+/// The number behind an argument of that name.
 fn number(name: &str) -> Option<u64> {
     let mut arguments = std::env::args().skip_while(|argument| argument != name);
     arguments.nth(1)?.parse().ok()
 }
 
+fn is_there(name: &str) -> bool {
+    std::env::args().any(|argument| argument == name)
+}
+
 fn main() -> ExitCode {
+    #[cfg(feature = "mutations")]
+    if let Some(index) = number("--mutation") {
+        journal::mutate(journal::Mutation::ALL[index as usize]);
+    }
     if let Some(seed) = number("--seed") {
         return replay(seed);
     }
-    let from = number("--from").unwrap_or(0);
-    let seeds = number("--seeds").unwrap_or(100);
+    let (from, seeds) = (number("--from").unwrap_or(0), number("--seeds"));
+    #[cfg(feature = "mutations")]
+    if is_there("--mutations") {
+        return gate::run(from, seeds.unwrap_or(10_000));
+    }
+    several(from, seeds.unwrap_or(100), is_there("--first"))
+}
+
+/// Runs seeds side by side; `first`: until one fails.
+fn several(from: u64, seeds: u64, first: bool) -> ExitCode {
     let at_a_time = std::thread::available_parallelism().map_or(1, usize::from);
     let next = AtomicU64::new(from);
+    let enough = AtomicBool::new(false);
     let reports = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..at_a_time {
             scope.spawn(|| {
-                loop {
+                while !enough.load(Ordering::Relaxed) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= from + seeds {
                         return;
@@ -31,6 +52,7 @@ fn main() -> ExitCode {
                     let report = sim::run(seed, false);
                     if let Some(what) = &report.violation {
                         println!("SEED={seed}: {what}");
+                        enough.fetch_or(first, Ordering::Relaxed);
                     }
                     reports.lock().expect("no panic holds it").push(report);
                 }
@@ -41,7 +63,8 @@ fn main() -> ExitCode {
     let failed = reports.iter().filter(|it| it.violation.is_some()).count();
     let sum = |of: fn(&sim::Report) -> u64| reports.iter().map(of).sum::<u64>();
     println!(
-        "{seeds} seeds, {failed} failed: {} s simulated, {} processes, {} epochs, {} file operations, {} confirmed, {} received",
+        "{} seeds, {failed} failed: {} s simulated, {} processes, {} epochs, {} file operations, {} confirmed, {} received",
+        reports.len(),
         sum(|it| it.time) / 1_000_000,
         sum(|it| it.incarnations),
         sum(|it| it.epochs),
@@ -63,12 +86,59 @@ fn replay(seed: u64) -> ExitCode {
         println!("{line}");
     }
     println!(
-        "SEED={seed}: {:?}, hash {:x}",
-        report.violation, report.hash
+        "SEED={seed}: {}; hash {:x}",
+        report.violation.as_deref().unwrap_or("nothing is wrong"),
+        report.hash
     );
     if report.violation.is_none() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+/// Parts taken out of the protocol: each must be missed within so many seeds.
+#[cfg(feature = "mutations")]
+mod gate {
+    use std::process::{Command, ExitCode};
+
+    use journal::Mutation;
+
+    pub(crate) fn run(from: u64, seeds: u64) -> ExitCode {
+        let mut survived = Vec::new();
+        for (index, mutation) in Mutation::ALL.into_iter().enumerate() {
+            // In a process of its own: memory and journal may part, and then it aborts.
+            let output = std::env::current_exe().and_then(|program| {
+                Command::new(program)
+                    .args(["--first", "--mutation", &index.to_string()])
+                    .args(["--from", &from.to_string(), "--seeds", &seeds.to_string()])
+                    .output()
+            });
+            let output = match output {
+                Ok(output) => output,
+                Err(error) => {
+                    println!("failed to start a process: {error}");
+                    return ExitCode::FAILURE;
+                }
+            };
+            if output.status.success() {
+                println!("{mutation:?}: NOT MISSED in {seeds} seeds");
+                survived.push(mutation);
+                continue;
+            }
+            let said = String::from_utf8_lossy(&output.stdout).into_owned()
+                + &String::from_utf8_lossy(&output.stderr);
+            let what = said.lines().find(|line| !line.trim().is_empty());
+            println!(
+                "{mutation:?}: {}",
+                what.unwrap_or("it ended without a word")
+            );
+        }
+        if survived.is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            println!("nobody missed {survived:?}");
+            ExitCode::FAILURE
+        }
     }
 }

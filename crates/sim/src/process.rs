@@ -15,8 +15,6 @@ use crate::world::Serving;
 const BEGAN_MS: u64 = 1_700_000_000_000;
 /// How often the lease is renewed, in µs.
 const RENEW_EVERY: u64 = 1_000_000;
-/// How often there is a look around the house, in µs.
-const HOUSE_EVERY: u64 = 250_000;
 
 /// The machine of one node.
 struct Machine {
@@ -81,13 +79,15 @@ fn users() -> Arc<auth::Users> {
 
 /// Serves until it must not, or is killed. Returns why it ended.
 fn serve(process: &Process, config: &Config) -> String {
-    let (random, now) = {
+    let (mut random, now) = {
         let mut inner = process.world.lock();
         (inner.random.fork(), inner.now)
     };
+    // How often there is a look around the house, in µs.
+    let house_every = random.spread(5_000, 250_000);
     let machine = Arc::new(Machine {
         process: process.clone(),
-        random: Mutex::new(random),
+        random: Mutex::new(random.fork()),
     });
     let started = Node::start_stepped(config, users(), machine);
     let (node, mut steps) = match started {
@@ -113,6 +113,10 @@ fn serve(process: &Process, config: &Config) -> String {
     let mut house_at = now;
     loop {
         let now = process.world.lock().now;
+        // What the threads of a node would do side by side comes in any order.
+        if random.percent(50) {
+            work(&mut steps);
+        }
         if now >= renew_at {
             steps.renew_lease();
             renew_at = now + RENEW_EVERY;
@@ -120,7 +124,7 @@ fn serve(process: &Process, config: &Config) -> String {
         if now >= house_at {
             steps.prepare();
             steps.keep_house();
-            house_at = now + HOUSE_EVERY;
+            house_at = now + house_every;
         }
         let busy = work(&mut steps);
         if node.role() != Role::Active {
@@ -158,7 +162,11 @@ fn work(steps: &mut Steps) -> bool {
 
 /// What a node is started with.
 pub(crate) fn config(random: &mut Random) -> Config {
-    let segment_len = random.spread(64 << 10, 256 << 10);
+    let segment_len = if random.percent(50) {
+        64 << 10
+    } else {
+        random.spread(64 << 10, 256 << 10)
+    };
     Config {
         data_dir: Path::new("/data").to_owned(),
         journal: journal::Config {
@@ -167,7 +175,7 @@ pub(crate) fn config(random: &mut Random) -> Config {
             batch_len_max: random.spread(8 << 10, 32 << 10) as usize,
             staged_bytes_max: random.spread(32 << 10, 1 << 20) as usize,
             cache_bytes_max: random.spread(16 << 10, 4 << 20) as usize,
-            snapshot_every_bytes: random.spread(64 << 10, 1 << 20),
+            snapshot_every_bytes: random.spread(16 << 10, 1 << 20),
             segments_ahead: random.between(1, 2) as usize,
             reserve_len: random.below(2) * (128 << 10),
             space_high_percent: 15,

@@ -55,6 +55,7 @@ pub struct Report {
 }
 
 struct Simulation {
+    seed: u64,
     world: Arc<World>,
     random: Random,
     config: Config,
@@ -83,6 +84,7 @@ pub fn run(seed: u64, story: bool) -> Report {
     };
     let config = process::config(&mut random);
     let mut simulation = Simulation {
+        seed,
         clients: clients(&world, &mut random),
         world,
         random,
@@ -107,7 +109,7 @@ pub fn run(seed: u64, story: bool) -> Report {
         }
     }
     simulation.go_on();
-    simulation.end(seed)
+    simulation.end()
 }
 
 /// Each target that is sent to has who receives from it.
@@ -222,7 +224,7 @@ impl Simulation {
             config.journal.staged_bytes_max = config.journal.staged_bytes_max.max(256 << 10);
         }
         let thread = std::thread::Builder::new()
-            .name(format!("node-{node}"))
+            .name(format!("node {node}, SEED={}", self.seed))
             .stack_size(1 << 20)
             .spawn(move || process::live(&process, &config))
             .expect("a thread can be started");
@@ -417,7 +419,7 @@ impl Simulation {
         self.history.missing().is_empty()
     }
 
-    fn end(mut self, seed: u64) -> Report {
+    fn end(mut self) -> Report {
         {
             let mut inner = self.world.lock();
             let missing = self.history.missing();
@@ -437,7 +439,7 @@ impl Simulation {
         self.hangups.clear();
         let mut inner = self.world.lock();
         Report {
-            seed,
+            seed: self.seed,
             hash: inner.hash(),
             violation: inner.violation.clone(),
             story: inner.story.take().unwrap_or_default(),

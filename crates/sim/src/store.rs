@@ -247,6 +247,11 @@ impl Store {
         offset: u64,
         random: &mut Random,
     ) {
+        if random.percent(40) {
+            // All of it is seen, and nothing durable: it did not get further than a cache.
+            let _ = self.write(inode, bytes, offset);
+            return;
+        }
         for (number, sector) in bytes.chunks(SECTOR).enumerate() {
             if random.percent(50) {
                 let offset = offset + (number * SECTOR) as u64;

@@ -119,7 +119,7 @@ impl Process {
                     .write_torn(call.inode, bytes, offset, &mut random);
             }
             (2, Some((bytes, offset))) if inner.rates.place != Place::Local => {
-                let us = inner.random.spread(1_000, 5_000_000);
+                let us = inner.random.spread(1_000, 40_000_000);
                 let number = inner.late.len();
                 inner.late.push(Some(LateWrite {
                     inode: call.inode,
@@ -171,9 +171,8 @@ impl Process {
                             .store
                             .write_torn(call.inode, bytes, offset, &mut random);
                     }
-                    if call.kind == Kind::Sync {
-                        inner.store.fail_sync(call.inode);
-                    }
+                    // Its pages look clean from here on, and are not on the disk.
+                    inner.store.fail_sync(call.inode);
                     done = Some(Err(io::Error::other("injected: the device failed")));
                 }
             }

@@ -7,22 +7,32 @@ use crate::run_with;
 /// What to simulate.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// How many seeds, from `--from` on. With SEED=n in the environment only that one is run, and everything told.
-    #[arg(long, default_value_t = 100)]
-    seeds: u64,
+    /// How many seeds, from `--from` on; 100. With SEED=n in the environment only that one is run, and everything told.
+    #[arg(long)]
+    seeds: Option<u64>,
     /// The first of them.
     #[arg(long, default_value_t = 0)]
     from: u64,
+    /// Takes parts of the journal's protocol out, one after the other: each must be missed within as many seeds (10,000).
+    #[arg(long)]
+    mutations: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut command = Command::new("cargo");
-    command.args(["run", "-q", "-p", "sim", "--profile", "sim", "--"]);
+    command.args(["run", "-q", "-p", "sim", "--profile", "sim"]);
+    if arguments.mutations {
+        command.args(["--features", "mutations", "--", "--mutations"]);
+    } else {
+        command.arg("--");
+    }
     if let Ok(seed) = std::env::var("SEED") {
         command.args(["--seed", &seed]);
         return run_with(&mut command);
     }
-    let (seeds, from) = (arguments.seeds.to_string(), arguments.from.to_string());
-    command.args(["--seeds", &seeds, "--from", &from]);
+    command.args(["--from", &arguments.from.to_string()]);
+    if let Some(seeds) = arguments.seeds {
+        command.args(["--seeds", &seeds.to_string()]);
+    }
     run_with(&mut command)
 }
