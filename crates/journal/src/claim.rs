@@ -28,6 +28,8 @@ pub(crate) struct Claim<'a> {
     pub(crate) epoch: u64,
     pub(crate) uuid: Uuid,
     pub(crate) direct: bool,
+    /// The writer of the last epoch may still be there: its fence is set, and it has yet to see that.
+    pub(crate) may_live: bool,
 }
 
 impl Claim<'_> {
@@ -53,7 +55,7 @@ impl Claim<'_> {
             .as_ref()
             .is_err_and(|e| e.kind() == io::ErrorKind::StorageFull)
         {
-            self.sweep_spares();
+            self.sweep_spares(false);
             made = self.vfs.create_zeroed(path, len, self.direct);
         }
         made.map_err(OpenError::io("create", path))
@@ -223,7 +225,8 @@ impl Claim<'_> {
         Ok(())
     }
 
-    fn withdraw(&self) {
+    /// Takes away what was prepared for an epoch that this writer does not open.
+    pub(crate) fn withdraw(&self) {
         let salt = salt_of(&self.uuid, self.epoch, 1);
         for path in [
             self.paths.segment(self.epoch, 1, salt),
@@ -243,9 +246,26 @@ impl Claim<'_> {
     }
 
     /// Unlinks what belongs to nobody: spares of earlier incarnations are never reused (RULES 16).
-    fn sweep_spares(&self) {
+    ///
+    /// Before the epoch is `won`, not what another claimant has prepared, and not the spare that the writer of the last epoch would
+    /// use next, if that one may live: it may be about to, which says in the segment in front that there is another one, and
+    /// until the next epoch has cut that off, nobody could tell that it was never used.
+    fn sweep_spares(&self, won: bool) {
+        let last = self.survey.last.as_ref().map_or(0, |last| last.epoch);
+        let number = |path: &PathBuf| {
+            let (epoch, number, _) = parse_segment_name(path.file_name()?.to_str()?)?;
+            (epoch == last).then_some(number)
+        };
+        let next = self.survey.garbage.iter().filter_map(number).min();
         for path in &self.survey.garbage {
-            self.unlink(path);
+            let name = path.file_name().and_then(|name| name.to_str());
+            let epoch = name
+                .and_then(parse_segment_name)
+                .map_or(0, |(epoch, ..)| epoch);
+            let is_next = next.is_some() && number(path) == next;
+            if won || epoch <= last && !(self.may_live && is_next) {
+                self.unlink(path);
+            }
         }
         for name in self.vfs.list(&self.paths.root).unwrap_or_default() {
             let reserve = self.paths.reserve(&self.uuid);
@@ -259,7 +279,7 @@ impl Claim<'_> {
     /// After the epoch is ours: garbage, temporary files, and the signals of epochs that have two successors and are covered
     /// by a snapshot. Epoch records stay (RULES 17).
     pub(crate) fn sweep(&self, snapshot: u64) {
-        self.sweep_spares();
+        self.sweep_spares(true);
         if let Some(previous) = &self.survey.last {
             // The last segment of the previous epoch, where nothing of it was proven, is named by nobody any more.
             let first = self.paths.segments();

@@ -131,12 +131,20 @@ pub fn open_stepped(
         epoch,
         uuid,
         direct,
+        // Where locks prove something, its own was free.
+        may_live: vfs.is_remote(dir),
     };
-    let (segment, file) = claim.first_segment()?;
-    let fence = claim.signal_file(&paths.fence(epoch, &uuid), 1, direct && vfs.is_remote(dir))?;
-    let lease = claim.signal_file(&paths.lease(epoch, &uuid), 2, direct)?;
-    let lock = claim.lock_lease()?;
-    claim.sync_dirs()?;
+    let prepare = || -> Result<_, OpenError> {
+        let (segment, file) = claim.first_segment()?;
+        let fence =
+            claim.signal_file(&paths.fence(epoch, &uuid), 1, direct && vfs.is_remote(dir))?;
+        let lease = claim.signal_file(&paths.lease(epoch, &uuid), 2, direct)?;
+        let lock = claim.lock_lease()?;
+        claim.sync_dirs()?;
+        Ok((segment, file, fence, lease, lock))
+    };
+    // Tries that fail for want of room must not leave less of it each time.
+    let (segment, file, fence, lease, lock) = prepare().inspect_err(|_| claim.withdraw())?;
     claim.publish(
         wall_now_ms,
         snapshot.as_ref().map_or(0, SnapshotSource::batch),

@@ -741,6 +741,7 @@ impl Standby {
             epoch,
             uuid: shared.writer,
             direct: shared.direct,
+            may_live: true,
         };
         let (segment, file) = claim.first_segment()?;
         let remote = vfs.is_remote(&paths.root);

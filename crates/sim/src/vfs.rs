@@ -348,6 +348,9 @@ impl Vfs for Process {
     }
 
     fn wait(&self, long: Duration) {
+        if self.world.lock().rates.place == Place::Reckless {
+            return;
+        }
         let us = u64::try_from(long.as_micros()).unwrap_or(u64::MAX);
         // Whoever dies meanwhile hears of it at the next call.
         let _ = self.world.sleep(self.node, us, false);
@@ -358,7 +361,7 @@ impl Vfs for Process {
     }
 
     fn is_remote(&self, _dir: &Path) -> bool {
-        self.world.lock().rates.place == Place::Remote
+        self.world.lock().rates.place != Place::Local
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -74,6 +75,8 @@ pub struct MemVfs {
     disk: Arc<Mutex<Disk>>,
     /// Paths that are locked, by whoever shares this list.
     locks: Arc<Mutex<BTreeSet<PathBuf>>>,
+    /// The files are seen from another machine.
+    remote: bool,
 }
 
 struct MemFile {
@@ -121,6 +124,7 @@ impl MemVfs {
     fn of(state: State, recording: bool) -> Self {
         Self {
             locks: Arc::default(),
+            remote: false,
             disk: Arc::new(Mutex::new(Disk {
                 base: if recording {
                     state.clone()
@@ -142,6 +146,16 @@ impl MemVfs {
         Self {
             disk: Arc::clone(&self.disk),
             locks: Arc::default(),
+            remote: self.remote,
+        }
+    }
+
+    /// The same files as another machine sees them, where locks prove nothing. It waits for nobody's lease.
+    #[must_use]
+    pub fn elsewhere(&self) -> Self {
+        Self {
+            remote: true,
+            ..self.without_locks()
         }
     }
 
@@ -483,8 +497,10 @@ impl Vfs for MemVfs {
     }
 
     fn is_remote(&self, _dir: &Path) -> bool {
-        false
+        self.remote
     }
+
+    fn wait(&self, _long: Duration) {}
 }
 
 impl VfsFile for MemFile {

@@ -1,6 +1,6 @@
 //! Space: references, reclaiming, recycling, moving survivors, snapshots, a full disk (RULES 16, 20, 22, 23).
 
-use journal::vfs::{MemVfs, Vfs};
+use journal::vfs::{Access, MemVfs, Vfs};
 use journal::{ReadError, Space, Step};
 
 use crate::history::{Model, Running, config, dir, live_ids, payload, start, start_with};
@@ -258,6 +258,59 @@ fn rules_23_a_start_works_on_a_full_disk() {
     again.step_all();
     assert_eq!(again.journal.failure(), None, "settling works");
     again.check(&model);
+}
+
+#[test]
+fn a_takeover_that_finds_no_room_leaves_what_the_old_writer_may_yet_use() {
+    for filled in 8..20 {
+        let vfs = MemVfs::new(false);
+        let mut model = Model::default();
+        let mut old = start(&vfs, 1).expect("opens");
+        for n in 0..filled {
+            old.put(&mut model, payload(n, 3000));
+            old.step_all();
+        }
+        old.engine.prepare();
+        let confirmed = old.journal.committed();
+        vfs.set_free(Some(0));
+        assert!(
+            start(&vfs.elsewhere(), 2).is_err(),
+            "a spare is left to the old writer, and there is no room else"
+        );
+        // It has not seen its fence yet: this batch goes into the spare, when the segment is full.
+        old.put(&mut model, payload(99, 3000));
+        assert_eq!(old.engine.step(), Step::Failed);
+        vfs.set_free(None);
+        let new = start(&vfs.elsewhere(), 3).expect("opens");
+        assert!(new.journal.committed() >= confirmed);
+        new.check(&model);
+    }
+}
+
+#[test]
+fn a_claimant_that_finds_no_room_leaves_nothing_and_takes_nothing_from_another() {
+    let vfs = MemVfs::new(false);
+    let mut model = Model::default();
+    let mut old = start(&vfs, 1).expect("opens");
+    old.put(&mut model, payload(1, 100));
+    old.step_all();
+    old.journal.shutdown();
+    let names = || {
+        let dirs = ["seg", "fence", "lease"].into_iter();
+        let lists = dirs.map(|name| vfs.list(&dir().join(name)).expect("it is there"));
+        lists.map(|names| names.len()).collect::<Vec<_>>()
+    };
+    let before = names();
+    // Another one has got as far as its first segment.
+    let theirs = dir().join("seg").join("2-1-00000000000000aa");
+    vfs.create_zeroed(&theirs, 64 << 10, false).expect("made");
+    for room in [0, 64 << 10, 68 << 10] {
+        vfs.set_free(Some(room));
+        assert!(start(&vfs.elsewhere(), 2).is_err());
+        assert!(vfs.open(&theirs, Access::Read, false).is_ok());
+    }
+    vfs.unlink(&theirs).expect("it is there");
+    assert_eq!(names(), before);
 }
 
 #[test]
