@@ -466,3 +466,48 @@ fn no_rule_holds_for_the_broker_itself() {
     let again = users.readmit(&broker, "SNS", b"", &peer(THERE));
     assert_eq!(again.expect("still there"), broker);
 }
+
+#[test]
+fn elsewhere_somebody_has_the_rights_of_that_virtual_host_if_they_may_be_there() {
+    let rule = |vhost: &str, queue: &str| auth::Rule {
+        vhosts: Some(vec![vhost.to_owned()]),
+        allow: vec![Action::Publish],
+        queue: Some(queue.to_owned()),
+        ..auth::Rule::default()
+    };
+    let mut config = Config {
+        vhosts: vec!["/".to_owned(), "b".to_owned(), "c".to_owned()],
+        ..Config::default()
+    };
+    config.users.push(User {
+        vhosts: Some(vec!["/".to_owned(), "b".to_owned()]),
+        rules: vec![rule("/", "here"), rule("b", "there")],
+        ..hashed("ada", "x")
+    });
+    let users = users(&config);
+    let ada = users.verify(&login("ada", "x"), &peer(HERE)).expect("ada");
+    let may = |principal: &auth::Principal, queue: &'static str| {
+        let name = message::Name::from_static(queue.as_bytes());
+        principal
+            .rights
+            .permits(Action::Publish, What::Queue(&name))
+    };
+    assert_eq!([may(&ada, "here"), may(&ada, "there")], [true, false]);
+    let there = users.elsewhere(&ada, "b").expect("open to ada");
+    assert_eq!((&*there.user, &*there.vhost), ("ada", "b"));
+    assert_eq!([may(&there, "here"), may(&there, "there")], [false, true]);
+    assert_eq!(kind(users.elsewhere(&ada, "c")), RefusalKind::AccessDenied);
+    // It need not be there yet, but for who may be in some only.
+    let guest = users.verify(&login("guest", "guest"), &peer(HERE));
+    let guest = guest.expect("guest");
+    assert!(users.elsewhere(&guest, "later").is_ok());
+    assert_eq!(
+        kind(users.elsewhere(&ada, "later")),
+        RefusalKind::AccessDenied
+    );
+    // Somebody who is nobody has no user's rights there either.
+    let nobody = users
+        .verify(&anonymous("MQTT 5"), &peer(HERE))
+        .expect("anybody");
+    assert!(users.elsewhere(&nobody, "b").expect("open").anonymous);
+}

@@ -1,7 +1,9 @@
 //! What a connection reads and may not read any more, and what a permission question needs to know of the core.
 //!
 //! A queue that the core named and that is exclusive to a connection is a part of that connection: it may be read as long as
-//! what it is bound to may be. Any other queue is a thing of its own, and so are its bindings.
+//! what it is bound to may be. Any other queue is a thing of its own, and so are its bindings. So is a
+//! subscription of a topic object: nobody's session, kept for the topic, and what its maker may is asked when it is made or
+//! altered.
 
 use std::sync::Arc;
 
