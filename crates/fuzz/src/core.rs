@@ -112,6 +112,7 @@ impl Core {
             Effect::Pulled {
                 token,
                 deliveries,
+                epoch,
                 remaining,
                 ..
             } => {
@@ -122,6 +123,7 @@ impl Core {
                 self.told.push_back(Event::Pulled {
                     token,
                     deliveries,
+                    epoch,
                     remaining,
                 });
             }

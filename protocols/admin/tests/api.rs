@@ -248,7 +248,7 @@ fn what_is_malformed_is_refused_before_the_core_is_asked() {
         ("GET /api/streams//groups", "", 400, "bad_request"),
         ("GET /api/streams/%zz", "", 400, "bad_request"),
         ("GET /api/streams?limit=0", "", 400, "bad_request"),
-        ("GET /api/streams?limt=5", "", 400, "bad_request"),
+        ("GET /api/streams?limits=5", "", 400, "bad_request"),
         ("PUT /api/streams/s?shards=4", "", 400, "bad_request"),
         ("DELETE /api/streams/s?vhost=a&x", "", 400, "bad_request"),
         (
