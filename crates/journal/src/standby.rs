@@ -322,6 +322,12 @@ impl Standby {
         Ok(Holder::Alive)
     }
 
+    /// For how long its holder has not renewed the lease, as far as was looked, in ms.
+    #[must_use]
+    pub const fn still_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.lease.moved_at)
+    }
+
     /// What writes that this standby is there, and how far it has come.
     #[must_use]
     pub fn registrar(&self) -> Registrar {

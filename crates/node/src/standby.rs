@@ -210,6 +210,13 @@ impl Standby {
         }
     }
 
+    /// For how long the active node has given no sign of life, in ms of the host's boot clock: since it was last found alive, or since
+    /// the lease of a silent one stands still.
+    #[must_use]
+    pub const fn quiet_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.quiet_since)
+    }
+
     /// What the active node says of itself.
     #[must_use]
     pub fn note(&self) -> &[u8] {
@@ -291,11 +298,15 @@ impl Standby {
         let reason = match self.follower.look_at_holder(now_ms)? {
             Holder::Alive => {
                 self.silent_since = None;
+                self.quiet_since = now_ms;
                 return Ok(None);
             }
             Holder::Ended => Reason::Ended,
             Holder::Dead => Reason::Dead,
-            Holder::Silent => Reason::Silent,
+            Holder::Silent => {
+                self.quiet_since = now_ms.saturating_sub(self.follower.still_ms(now_ms));
+                Reason::Silent
+            }
         };
         if self
             .manners
@@ -354,6 +365,7 @@ impl Standby {
     /// Takes the place of the active node, which confirms nothing more from here on, whatever it is doing.
     pub(crate) fn take_over(mut self, stepped: bool) -> Result<(Recovered, Takeover), StartError> {
         let began = self.host.clocks();
+        let detect_us = self.quiet_ms(began.boot_ms) * 1000;
         let journal = self.follower.journal().clone();
         let mut apply = applying(
             &journal,
@@ -389,10 +401,7 @@ impl Standby {
                 });
             }
         }
-        let takeover = Takeover {
-            detect_us: began.boot_ms.saturating_sub(self.quiet_since) * 1000,
-            taken,
-        };
+        let takeover = Takeover { detect_us, taken };
         let recovered = Recovered::of(
             journal,
             engine,

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
     thread::{self, Thread},
@@ -19,7 +19,7 @@ use std::{
 use auth::{Action, Rule};
 use bytes::Bytes;
 use message::{Address, Filter, Levels, Message, VhostId};
-use node::{Config, Machine, Node, Role};
+use node::{Clocks, Config, Host, Machine, Manners, Node, Reason, Role, Standby, Turn};
 use session::{
     Authenticate, CloseReason, Command, ConsumerId, Credentials, Credit, Declare, DeliveryRange,
     Event, Lane, Link, NewSubscription, Outcome, Peer, Port, Publish, PublishOutcome, ReadStream,
@@ -508,6 +508,63 @@ fn a_node_that_serves_no_more_lets_those_go_whose_commands_found_no_room() {
     assert_eq!(link.submit(&mut commands), Submitted::All);
     assert!(commands.is_empty());
     assert!(link.poll_events(&mut cx, &mut events).is_pending());
+}
+
+/// This machine, with a clock that the test turns.
+struct Turned(AtomicU64);
+
+impl Host for Turned {
+    fn vfs(&self) -> Arc<dyn journal::Vfs> {
+        Machine.vfs()
+    }
+
+    fn clocks(&self) -> Clocks {
+        let boot_ms = self.0.load(Ordering::SeqCst);
+        Clocks {
+            boot_ms,
+            wall_ms: 1_600_000_000_000 + boot_ms,
+        }
+    }
+
+    fn random(&self, bytes: &mut [u8]) -> std::io::Result<()> {
+        Machine.random(bytes)
+    }
+}
+
+#[test]
+fn what_a_standby_needs_to_notice_counts_from_the_last_sign_of_life_not_from_the_last_batch() {
+    for (reason, name) in [(Reason::Silent, "silent"), (Reason::Dead, "dead")] {
+        let config = small(&directory(&format!("noticed-{name}")));
+        let users = auth::Users::new(&auth::Config::default(), [7; auth::KEY_LEN]);
+        let users = Arc::new(users.expect("the default users are right"));
+        let host = Arc::new(Turned(AtomicU64::new(1_000)));
+        let (node, mut steps) =
+            Node::start_stepped(&config, users, Arc::clone(&host) as _).expect("it starts");
+        steps.renew_lease();
+        let manners = Manners::default();
+        let mut standby =
+            Standby::open(&config, Arc::clone(&host) as _, manners).expect("it follows");
+        // A while in which nothing is written but the lease.
+        for _ in 0..360 {
+            host.0.fetch_add(100, Ordering::SeqCst);
+            steps.renew_lease();
+            while standby.turn().expect("it reads") != Turn::Idle {}
+        }
+        let active = (reason == Reason::Silent).then_some((node, steps));
+        let last = host.0.load(Ordering::SeqCst);
+        let noticed = loop {
+            host.0.fetch_add(5, Ordering::SeqCst);
+            match standby.turn().expect("it reads") {
+                Turn::TakeOver(reason) => break reason,
+                Turn::Idle | Turn::More => {}
+                Turn::Behind => panic!("nothing was given back"),
+            }
+        };
+        assert_eq!(noticed, reason);
+        let now = host.0.load(Ordering::SeqCst);
+        assert_eq!(standby.quiet_ms(now), now - last, "{name}");
+        drop(active);
+    }
 }
 
 #[test]
