@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::{conformance, fuzz, run as shell, run_with, tidy};
+use crate::{chaos, conformance, fuzz, run as shell, run_with, tidy};
 
 pub(crate) fn run() -> anyhow::Result<()> {
     shell("cargo", &["fmt", "--all", "--check"])?;
@@ -47,5 +47,6 @@ pub(crate) fn run() -> anyhow::Result<()> {
             .env("PROPTEST_CASES", "1000"),
     )?;
     fuzz::briefly()?;
-    conformance::quick()
+    conformance::quick()?;
+    chaos::briefly()
 }

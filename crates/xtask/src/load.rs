@@ -13,6 +13,7 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     sync::{Condvar, Mutex},
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -32,6 +33,20 @@ impl Socket {
         Ok(Self {
             stream,
             buffer: Vec::with_capacity(1 << 18),
+            start: 0,
+        })
+    }
+
+    /// One that gives up what it waits for after `patience`.
+    pub(crate) fn connect_within(address: SocketAddr, patience: Duration) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, patience)
+            .with_context(|| format!("failed to connect to {address}"))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(patience))?;
+        Ok(Self {
+            stream,
+            buffer: Vec::new(),
             start: 0,
         })
     }

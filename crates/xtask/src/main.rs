@@ -1,4 +1,4 @@
-//! Development commands: `cargo xtask ci | tidy | spec | conversions | sim | conformance | bench | memory | restart | hostile`.
+//! Development commands: `cargo xtask ci | tidy | spec | conversions | sim | chaos | conformance | bench | memory | restart | hostile`.
 //!
 //! What needs Python says what is missing and is skipped only where the command says so.
 #![forbid(unsafe_code)]
@@ -9,6 +9,7 @@
 )]
 
 mod bench;
+mod chaos;
 mod ci;
 mod conformance;
 mod fuzz;
@@ -36,7 +37,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Everything that the gate holds: format, lints, tests, docs, tidiness, random and crash tests with more cases, a short fuzz run, quick conformance.
+    /// Everything that the gate holds: format, lints, tests, docs, tidiness, random and crash tests with more cases, a short fuzz run, quick conformance, a short chaos run.
     Ci,
     /// Import directions, file sizes, headers, unsafe, names that must not be in the project.
     Tidy,
@@ -55,6 +56,8 @@ enum Task {
     Conversions,
     /// Simulated runs of whole nodes over one store, with everything going wrong; `SEED=n` tells of one.
     Sim(sim::Arguments),
+    /// A pair of real processes under load, killed, stopped and switched over; what clients were told held against what they get.
+    Chaos(chaos::Arguments),
     /// Other people's clients and test suites against our server.
     Conformance(conformance::Arguments),
     /// Random bytes and random operations against every decoder, guided by coverage.
@@ -124,6 +127,7 @@ fn main() -> anyhow::Result<()> {
             data,
             only,
         } => release().and_then(|()| bench::run(seconds, &data, only.as_deref())),
+        Task::Chaos(arguments) => chaos::run(&arguments),
         Task::Sim(arguments) => sim::run(&arguments),
         Task::Memory { count, data } => release().and_then(|()| soak::memory(count, &data)),
         Task::Restart {

@@ -36,6 +36,30 @@ fn short(text: &str) -> Vec<u8> {
     out
 }
 
+/// `basic.publish` to a queue by the default exchange.
+fn publish_arguments(queue: &str) -> Vec<u8> {
+    let mut arguments = vec![0, 0, 0];
+    arguments.extend(short(queue));
+    arguments.push(0);
+    arguments
+}
+
+/// The content header of a persistent message.
+fn persistent_header(len: usize) -> Vec<u8> {
+    let mut header = vec![0, 60, 0, 0];
+    header.extend_from_slice(&(len as u64).to_be_bytes());
+    header.extend_from_slice(&[0x10, 0x00, 2]);
+    header
+}
+
+/// `basic.qos` of a consumer.
+fn qos_arguments(prefetch: u16) -> Vec<u8> {
+    let mut arguments = vec![0, 0, 0, 0];
+    arguments.extend_from_slice(&prefetch.to_be_bytes());
+    arguments.push(0);
+    arguments
+}
+
 /// One connection with channel 1 open.
 pub(crate) struct Amqp {
     socket: Socket,
@@ -43,9 +67,12 @@ pub(crate) struct Amqp {
 
 impl Amqp {
     pub(crate) fn connect(address: SocketAddr) -> anyhow::Result<Self> {
-        let mut this = Self {
-            socket: Socket::connect(address)?,
-        };
+        Self::over(Socket::connect(address)?)
+    }
+
+    /// The same on a socket of the caller's.
+    pub(crate) fn over(socket: Socket) -> anyhow::Result<Self> {
+        let mut this = Self { socket };
         this.socket.write(b"AMQP\x00\x00\x09\x01")?;
         this.expect(10, 10)?;
         let mut arguments = vec![0, 0, 0, 0];
@@ -127,6 +154,65 @@ impl Amqp {
         Ok(())
     }
 
+    /// Has what is published confirmed from here on.
+    pub(crate) fn select(&mut self) -> anyhow::Result<()> {
+        self.call(1, 85, 10, &[0])?;
+        self.expect(85, 11)?;
+        Ok(())
+    }
+
+    /// Publishes one persistent message.
+    pub(crate) fn send(&mut self, queue: &str, body: &[u8]) -> anyhow::Result<()> {
+        let mut out = Vec::new();
+        method(&mut out, 1, 60, 40, &publish_arguments(queue));
+        frame(&mut out, 2, 1, &[&persistent_header(body.len())]);
+        frame(&mut out, 3, 1, &[body]);
+        self.socket.write(&out)
+    }
+
+    /// The next `basic.ack`: its tag, and whether it is for all before it too.
+    pub(crate) fn acked(&mut self) -> anyhow::Result<(u64, bool)> {
+        let arguments = self.expect(60, 80)?;
+        let tag = u64::from_be_bytes(arguments[..8].try_into()?);
+        Ok((tag, arguments[8] & 1 == 1))
+    }
+
+    /// Asks for the messages of a queue, at most `prefetch` of them unacknowledged.
+    pub(crate) fn subscribe(&mut self, queue: &str, prefetch: u16) -> anyhow::Result<()> {
+        self.call(1, 60, 10, &qos_arguments(prefetch))?;
+        self.expect(60, 11)?;
+        let mut arguments = vec![0, 0];
+        arguments.extend(short(queue));
+        arguments.extend(short("load"));
+        arguments.push(0);
+        arguments.extend_from_slice(&[0; 4]);
+        self.call(1, 60, 20, &arguments)?;
+        self.expect(60, 21)?;
+        Ok(())
+    }
+
+    /// The next message: its tag, whether it is redelivered, and its body.
+    pub(crate) fn message(&mut self) -> anyhow::Result<(u64, bool, Vec<u8>)> {
+        let arguments = self.expect(60, 60)?;
+        let at = 1 + arguments[0] as usize;
+        let tag = u64::from_be_bytes(arguments[at..at + 8].try_into()?);
+        let redelivered = arguments[at + 8] != 0;
+        let (_, header) = self.frame()?;
+        let len = u64::from_be_bytes(header[4..12].try_into()?);
+        let mut body = Vec::new();
+        while (body.len() as u64) < len {
+            body.extend(self.frame()?.1);
+        }
+        Ok((tag, redelivered, body))
+    }
+
+    /// Acknowledges one message.
+    pub(crate) fn ack(&mut self, tag: u64) -> anyhow::Result<()> {
+        let mut arguments = tag.to_be_bytes().to_vec();
+        arguments.push(0);
+        self.call(1, 60, 80, &arguments)
+    }
+
     /// Publishes `count` persistent messages with at most `window` unconfirmed. `confirmed` may be watched from elsewhere.
     pub(crate) fn publish(
         mut self,
@@ -137,8 +223,7 @@ impl Amqp {
         window: u64,
         confirmed: &Arc<Confirmed>,
     ) -> anyhow::Result<()> {
-        self.call(1, 85, 10, &[0])?;
-        self.expect(85, 11)?;
+        self.select()?;
         let mut writer: TcpStream = self.socket.writer()?;
         let acks = Arc::clone(confirmed);
         let reader = std::thread::Builder::new().spawn(move || {
@@ -146,12 +231,8 @@ impl Amqp {
             acks.end();
             result
         })?;
-        let mut publish = vec![0, 0, 0];
-        publish.extend(short(queue));
-        publish.push(0);
-        let mut header = vec![0, 60, 0, 0];
-        header.extend_from_slice(&(len.max(12) as u64).to_be_bytes());
-        header.extend_from_slice(&[0x10, 0x00, 2]);
+        let publish = publish_arguments(queue);
+        let header = persistent_header(len.max(12));
         let (mut sent, mut out, mut text) = (0u64, Vec::new(), Vec::new());
         while sent < count {
             let done = confirmed.wait((sent + 1).saturating_sub(window))?;
@@ -215,18 +296,7 @@ impl Amqp {
         ledger: &mut Ledger,
         mut seen: impl FnMut(&Ledger),
     ) -> anyhow::Result<()> {
-        let mut qos = vec![0, 0, 0, 0];
-        qos.extend_from_slice(&prefetch.to_be_bytes());
-        qos.push(0);
-        self.call(1, 60, 10, &qos)?;
-        self.expect(60, 11)?;
-        let mut arguments = vec![0, 0];
-        arguments.extend(short(queue));
-        arguments.extend(short("load"));
-        arguments.push(0);
-        arguments.extend_from_slice(&[0; 4]);
-        self.call(1, 60, 20, &arguments)?;
-        self.expect(60, 21)?;
+        self.subscribe(queue, prefetch)?;
         let (mut tag, mut acked) = (0u64, 0u64);
         let mut whole = Vec::new();
         while ledger.received < count {
@@ -255,7 +325,7 @@ impl Amqp {
             }
         }
         // A synchronous method behind the last acknowledgement: when it is answered, that one has been handled.
-        self.call(1, 60, 10, &qos)?;
+        self.call(1, 60, 10, &qos_arguments(prefetch))?;
         loop {
             let (kind, payload) = self.frame()?;
             if kind == 1 && payload[..4] == [0, 60, 0, 11] {

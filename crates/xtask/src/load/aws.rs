@@ -58,8 +58,17 @@ pub(crate) struct Aws {
 
 impl Aws {
     pub(crate) fn connect(address: SocketAddr, service: Service) -> anyhow::Result<Self> {
+        Self::over(Socket::connect(address)?, address, service)
+    }
+
+    /// The same on a socket of the caller's, which is connected to `address`.
+    pub(crate) fn over(
+        socket: Socket,
+        address: SocketAddr,
+        service: Service,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
-            socket: Socket::connect(address)?,
+            socket,
             service,
             host: address.to_string(),
             second: 0,

@@ -31,9 +31,12 @@ impl Mqtt {
         client_id: &str,
         persistent: bool,
     ) -> anyhow::Result<Self> {
-        let mut this = Self {
-            socket: Socket::connect(address)?,
-        };
+        Self::over(Socket::connect(address)?, client_id, persistent)
+    }
+
+    /// The same on a socket of the caller's.
+    pub(crate) fn over(socket: Socket, client_id: &str, persistent: bool) -> anyhow::Result<Self> {
+        let mut this = Self { socket };
         let mut out = Vec::new();
         let id_len = (client_id.len() as u16).to_be_bytes();
         let flags = if persistent { 0 } else { 2 };
@@ -92,6 +95,44 @@ impl Mqtt {
             bail!("SUBACK {first:#x} {payload:?}");
         }
         Ok(())
+    }
+
+    /// Sends one PUBLISH at QoS 1.
+    pub(crate) fn send(&mut self, topic: &str, id: u16, body: &[u8]) -> anyhow::Result<()> {
+        let mut out = Vec::new();
+        let len = (topic.len() as u16).to_be_bytes();
+        packet(
+            &mut out,
+            0x32,
+            &[&len, topic.as_bytes(), &id.to_be_bytes(), body],
+        );
+        self.socket.write(&out)
+    }
+
+    /// The packet id of the next PUBACK.
+    pub(crate) fn acked(&mut self) -> anyhow::Result<u16> {
+        match self.packet()? {
+            (0x40, payload) => Ok(u16::from_be_bytes(payload[..2].try_into()?)),
+            (first, _) => bail!("expected PUBACK, got {first:#x}"),
+        }
+    }
+
+    /// The next PUBLISH at QoS 1: its packet id, whether it says that it may have come before, and its body.
+    pub(crate) fn message(&mut self) -> anyhow::Result<(u16, bool, Vec<u8>)> {
+        let (first, mut payload) = self.packet()?;
+        if first & 0xF6 != 0x32 {
+            bail!("expected PUBLISH at QoS 1, got {first:#x}");
+        }
+        let at = 2 + u16::from_be_bytes(payload[..2].try_into()?) as usize;
+        let id = u16::from_be_bytes(payload[at..at + 2].try_into()?);
+        Ok((id, first & 8 != 0, payload.split_off(at + 2)))
+    }
+
+    /// Acknowledges it.
+    pub(crate) fn ack(&mut self, id: u16) -> anyhow::Result<()> {
+        let mut out = Vec::new();
+        packet(&mut out, 0x40, &[&id.to_be_bytes()]);
+        self.socket.write(&out)
     }
 
     /// Sends packets as they are.

@@ -145,13 +145,8 @@ impl Drop for Server {
     }
 }
 
-fn spawn(
-    binary: &Path,
-    data: &Path,
-    ports: [SocketAddr; 5],
-    arguments: &[String],
-) -> anyhow::Result<(Child, Duration)> {
-    let began = Instant::now();
+/// `serve` in `data` with its doors (MQTT, AMQP, STOMP, HTTP, AWS) at those ports.
+pub(crate) fn serve(binary: &Path, data: &Path, ports: [SocketAddr; 5]) -> Command {
     let mut command = Command::new(binary);
     command.arg("serve").arg("--data").arg(data);
     for (door, port) in ["mqtt", "amqp", "stomp", "http", "aws"].iter().zip(ports) {
@@ -159,6 +154,17 @@ fn spawn(
         let place = format!("listeners.{door}=localhost:{}", port.port());
         command.arg("--set").arg(place);
     }
+    command
+}
+
+fn spawn(
+    binary: &Path,
+    data: &Path,
+    ports: [SocketAddr; 5],
+    arguments: &[String],
+) -> anyhow::Result<(Child, Duration)> {
+    let began = Instant::now();
+    let mut command = serve(binary, data, ports);
     command.args(arguments);
     let log_path = std::env::temp_dir().join(format!("bascule-load-{}.log", ports[0].port()));
     let log = std::fs::File::create(&log_path)?;

@@ -6,6 +6,13 @@ use anyhow::{Context, bail};
 
 use super::{Confirmed, Ledger, Socket, body};
 
+fn header<'a>(head: &'a str, name: &str) -> anyhow::Result<&'a str> {
+    head.lines()
+        .filter_map(|line| line.split_once(':'))
+        .find_map(|(key, value)| (key == name).then_some(value))
+        .with_context(|| format!("expected {name} in {head}"))
+}
+
 /// One connection.
 pub(crate) struct Stomp {
     socket: Socket,
@@ -13,9 +20,12 @@ pub(crate) struct Stomp {
 
 impl Stomp {
     pub(crate) fn connect(address: SocketAddr) -> anyhow::Result<Self> {
-        let mut this = Self {
-            socket: Socket::connect(address)?,
-        };
+        Self::over(Socket::connect(address)?)
+    }
+
+    /// The same on a socket of the caller's.
+    pub(crate) fn over(socket: Socket) -> anyhow::Result<Self> {
+        let mut this = Self { socket };
         this.socket
             .write(b"CONNECT\naccept-version:1.2\nhost:/\nlogin:guest\npasscode:guest\n\n\0\n")?;
         let (command, _) = this.frame()?;
@@ -27,6 +37,13 @@ impl Stomp {
 
     /// The next frame: command and body.
     fn frame(&mut self) -> anyhow::Result<(String, Vec<u8>)> {
+        let (head, body) = self.whole_frame()?;
+        let command = head.lines().next().context("a frame has a command")?;
+        Ok((command.to_owned(), body))
+    }
+
+    /// The next frame: its lines before the empty one, and the body.
+    fn whole_frame(&mut self) -> anyhow::Result<(String, Vec<u8>)> {
         self.socket.fill(1)?;
         while self.socket.unread().first() == Some(&b'\n') {
             self.socket.take(1);
@@ -70,15 +87,49 @@ impl Stomp {
         self.socket.fill(head_len + 2 + len + 1)?;
         let body = self.socket.unread()[head_len + 2..head_len + 2 + len].to_vec();
         self.socket.take(head_len + 2 + len + 1);
-        let command = head
-            .lines()
-            .next()
-            .context("a frame has a command")?
-            .to_owned();
-        if command == "ERROR" {
-            bail!("ERROR: {head} {}", String::from_utf8_lossy(&body));
+        if head.starts_with("ERROR") {
+            bail!("{head} {}", String::from_utf8_lossy(&body));
         }
-        Ok((command, body))
+        Ok((head, body))
+    }
+
+    /// Sends one persistent message with a receipt.
+    pub(crate) fn send(
+        &mut self,
+        destination: &str,
+        receipt: u64,
+        body: &str,
+    ) -> anyhow::Result<()> {
+        let frame = format!(
+            "SEND\ndestination:{destination}\npersistent:true\nreceipt:{receipt}\ncontent-length:{}\n\n{body}\0",
+            body.len()
+        );
+        self.socket.write(frame.as_bytes())
+    }
+
+    /// The next receipt.
+    pub(crate) fn acked(&mut self) -> anyhow::Result<u64> {
+        let (head, _) = self.whole_frame()?;
+        Ok(header(&head, "receipt-id")?.parse()?)
+    }
+
+    /// Asks for the messages of a destination, to be acknowledged one by one.
+    pub(crate) fn subscribe(&mut self, destination: &str) -> anyhow::Result<()> {
+        let frame =
+            format!("SUBSCRIBE\nid:1\ndestination:{destination}\nack:client-individual\n\n\0");
+        self.socket.write(frame.as_bytes())
+    }
+
+    /// The next message: what its ACK names, whether it is redelivered, and its body.
+    pub(crate) fn message(&mut self) -> anyhow::Result<(String, bool, Vec<u8>)> {
+        let (head, body) = self.whole_frame()?;
+        let redelivered = header(&head, "redelivered").is_ok_and(|value| value == "true");
+        Ok((header(&head, "ack")?.to_owned(), redelivered, body))
+    }
+
+    /// Acknowledges it.
+    pub(crate) fn ack(&mut self, id: &str) -> anyhow::Result<()> {
+        self.socket.write(format!("ACK\nid:{id}\n\n\0").as_bytes())
     }
 
     /// Sends `count` persistent messages with receipts, at most `window` unconfirmed.

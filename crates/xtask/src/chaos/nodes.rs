@@ -1,0 +1,173 @@
+//! The two processes of the pair: started, signalled, asked.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::Chance;
+use crate::load::server::serve;
+
+/// Ports that the system gives to no outgoing connection: a client that calls a dead node would else, some day, be given the
+/// port that it calls, and answer itself.
+const PORTS: std::ops::Range<u64> = 10_000..32_000;
+/// How long a node may take to answer what it is asked.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// Where a node listens.
+pub(crate) struct Doors {
+    pub(crate) mqtt: SocketAddr,
+    pub(crate) amqp: SocketAddr,
+    pub(crate) stomp: SocketAddr,
+    pub(crate) aws: SocketAddr,
+    http: SocketAddr,
+}
+
+/// One of the two, killed when dropped.
+pub(crate) struct Node {
+    pub(crate) name: &'static str,
+    pub(crate) doors: Doors,
+    binary: PathBuf,
+    data: PathBuf,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+fn port(chance: &mut Chance) -> SocketAddr {
+    loop {
+        let port = chance.within(PORTS) as u16;
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+            && TcpListener::bind((Ipv6Addr::LOCALHOST, port)).is_ok();
+        if free {
+            return (Ipv4Addr::LOCALHOST, port).into();
+        }
+    }
+}
+
+impl Node {
+    /// One that is not started. Its journal is in `directory`, and so is its log.
+    pub(crate) fn new(
+        name: &'static str,
+        binary: &Path,
+        directory: &Path,
+        chance: &mut Chance,
+    ) -> Self {
+        let mut port = || port(chance);
+        Self {
+            name,
+            doors: Doors {
+                mqtt: port(),
+                amqp: port(),
+                stomp: port(),
+                aws: port(),
+                http: port(),
+            },
+            binary: binary.to_owned(),
+            data: directory.join("journal"),
+            log: directory.join(format!("{name}.log")),
+            child: None,
+        }
+    }
+
+    pub(crate) fn start(&mut self) -> anyhow::Result<()> {
+        let doors = &self.doors;
+        let ports = [doors.mqtt, doors.amqp, doors.stomp, doors.http, doors.aws];
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&self.log)?;
+        let mut child = serve(&self.binary, &self.data, ports)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("failed to start {}", self.binary.display()))?;
+        // It says each change of its role, and would end if nobody heard it.
+        let said = BufReader::new(child.stdout.take().context("stdout is piped")?);
+        std::thread::Builder::new().spawn(move || said.lines().for_each(drop))?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    fn child(&mut self) -> anyhow::Result<&mut Child> {
+        let name = self.name;
+        self.child
+            .as_mut()
+            .with_context(|| format!("{name} does not run"))
+    }
+
+    /// Whether it was started and has not been seen to end.
+    pub(crate) fn runs(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
+        self.child()?.kill()?;
+        self.child()?.wait()?;
+        self.child = None;
+        Ok(())
+    }
+
+    pub(crate) fn signal(&mut self, signal: Signal) -> anyhow::Result<()> {
+        let pid = Pid::from_child(self.child()?);
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// How it ended, once.
+    pub(crate) fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        let Some(child) = &mut self.child else {
+            return Ok(None);
+        };
+        let ended = child.try_wait()?;
+        if ended.is_some() {
+            self.child = None;
+        }
+        Ok(ended)
+    }
+
+    /// What it knows of the pair, if it answers.
+    pub(crate) fn cluster(&self) -> Option<Value> {
+        let (status, body) = self.ask("GET /api/cluster").ok()?;
+        (status == 200).then_some(body)
+    }
+
+    /// Begins a change of places.
+    pub(crate) fn switch_over(&self) -> anyhow::Result<()> {
+        match self.ask("POST /api/cluster/switchover")? {
+            (202, _) => Ok(()),
+            (status, body) => bail!("{} answers {status}: {body}", self.name),
+        }
+    }
+
+    fn ask(&self, line: &str) -> anyhow::Result<(u16, Value)> {
+        let mut stream = TcpStream::connect_timeout(&self.doors.http, ANSWER)?;
+        stream.set_read_timeout(Some(ANSWER))?;
+        write!(
+            stream,
+            "{line} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
+        let status = head.split(' ').nth(1).context("no status")?.parse()?;
+        Ok((status, serde_json::from_str(body).unwrap_or_default()))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child
+            && child.kill().is_ok()
+        {
+            child.wait().ok();
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! What came of it, by kind of fault: as a table, and as JSON.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::Serialize;
+
+use super::{
+    Fault, Round,
+    history::{Counts, Track},
+};
+
+/// Everything that is told.
+#[derive(Serialize)]
+pub(crate) struct Report {
+    seed: u64,
+    rounds: Vec<RoundReport>,
+    kinds: Vec<Kind>,
+    /// With what happened before the first fault.
+    total: Counts,
+    tracks: Vec<TrackReport>,
+    /// The first violations one by one, and what else went wrong.
+    wrong: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct RoundReport {
+    fault: Fault,
+    pause_ms: Option<u64>,
+    /// Another node was active before.
+    succeeded: bool,
+    first_us: Option<u64>,
+    all_us: Option<u64>,
+    #[serde(flatten)]
+    counts: Counts,
+}
+
+#[derive(Serialize)]
+struct Kind {
+    fault: Fault,
+    count: usize,
+    succeeded: usize,
+    /// From the fault to the first newly confirmed publish.
+    first: Quantiles,
+    /// To that of the client that waited longest.
+    all: Quantiles,
+    #[serde(flatten)]
+    counts: Counts,
+}
+
+#[derive(Serialize)]
+struct TrackReport {
+    name: &'static str,
+    #[serde(flatten)]
+    counts: Counts,
+}
+
+#[derive(Serialize)]
+struct Quantiles {
+    p50_us: u64,
+    p99_us: u64,
+    max_us: u64,
+}
+
+impl Quantiles {
+    fn of(mut values: Vec<u64>) -> Self {
+        values.sort_unstable();
+        // The least value that the given part of them does not exceed.
+        let at = |percent: usize| {
+            let rank = (values.len() * percent).div_ceil(100);
+            values.get(rank.saturating_sub(1)).copied().unwrap_or(0)
+        };
+        Self {
+            p50_us: at(50),
+            p99_us: at(99),
+            max_us: at(100),
+        }
+    }
+}
+
+fn us(time: Option<Duration>) -> Option<u64> {
+    time.map(|time| time.as_micros() as u64)
+}
+
+impl Report {
+    /// `wrong`: what else went wrong.
+    pub(crate) fn new(
+        seed: u64,
+        rounds: &[Round],
+        tracks: &[Arc<Track>],
+        mut wrong: Vec<String>,
+    ) -> Self {
+        let faults: Vec<_> = rounds.iter().map(|round| round.at).collect();
+        let mut slots = vec![Counts::default(); rounds.len() + 1];
+        let mut by_track = Vec::new();
+        for track in tracks {
+            let mut counts = Counts::default();
+            for (slot, of_track) in slots.iter_mut().zip(track.judge(&faults, &mut wrong)) {
+                slot.add(&of_track);
+                counts.add(&of_track);
+            }
+            by_track.push(TrackReport {
+                name: track.name,
+                counts,
+            });
+        }
+        let mut total = Counts::default();
+        slots.iter().for_each(|slot| total.add(slot));
+        let rounds: Vec<RoundReport> = rounds
+            .iter()
+            .zip(slots.split_off(1))
+            .map(|(round, counts)| RoundReport {
+                fault: round.fault,
+                pause_ms: round.pause.map(|pause| pause.as_millis() as u64),
+                succeeded: round.succeeded,
+                first_us: us(round.first),
+                all_us: us(round.all),
+                counts,
+            })
+            .collect();
+        let kinds = Fault::ALL
+            .into_iter()
+            .map(|fault| Kind::of(fault, &rounds))
+            .filter(|kind| kind.count > 0)
+            .collect();
+        Self {
+            seed,
+            rounds,
+            kinds,
+            total,
+            tracks: by_track,
+            wrong,
+        }
+    }
+
+    /// Whether nothing was wrong.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.wrong.is_empty() && self.total.violations() == 0
+    }
+
+    pub(crate) fn print(&self) {
+        println!(
+            "\n{:<11} {:>5} {:>9} | {:>6} {:>6} {:>6} {:>6} | {HEAD}",
+            "fault", "count", "succeeded", "p50 ms", "p99", "max", "all"
+        );
+        for kind in &self.kinds {
+            let ms = |us: u64| us as f64 / 1e3;
+            println!(
+                "{:<11} {:>5} {:>9} | {:>6.0} {:>6.0} {:>6.0} {:>6.0} | {}",
+                kind.fault.as_str(),
+                kind.count,
+                kind.succeeded,
+                ms(kind.first.p50_us),
+                ms(kind.first.p99_us),
+                ms(kind.first.max_us),
+                ms(kind.all.max_us),
+                row(&kind.counts)
+            );
+        }
+        println!("\n{:<11} | {HEAD}", "clients");
+        for track in &self.tracks {
+            println!("{:<11} | {}", track.name, row(&track.counts));
+        }
+        println!("{:<11} | {}", "all", row(&self.total));
+        for wrong in &self.wrong {
+            println!("WRONG: {wrong}");
+        }
+    }
+}
+
+impl Kind {
+    fn of(fault: Fault, rounds: &[RoundReport]) -> Self {
+        let rounds: Vec<&RoundReport> = rounds.iter().filter(|one| one.fault == fault).collect();
+        let mut counts = Counts::default();
+        rounds.iter().for_each(|round| counts.add(&round.counts));
+        Self {
+            fault,
+            count: rounds.len(),
+            succeeded: rounds.iter().filter(|round| round.succeeded).count(),
+            first: Quantiles::of(rounds.iter().filter_map(|round| round.first_us).collect()),
+            all: Quantiles::of(rounds.iter().filter_map(|round| round.all_us).collect()),
+            counts,
+        }
+    }
+}
+
+const HEAD: &str = "confirmed  lost invented disordered duplicates  repeats (marked)";
+
+fn row(counts: &Counts) -> String {
+    format!(
+        "{:>9} {:>5} {:>8} {:>10} {:>10} {:>8} {:>8}",
+        counts.confirmed,
+        counts.lost,
+        counts.invented,
+        counts.disordered,
+        counts.duplicates,
+        counts.repeats,
+        counts.marked
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_values_that_occurred() {
+        let of = |values: Vec<u64>| {
+            let all = Quantiles::of(values);
+            (all.p50_us, all.p99_us, all.max_us)
+        };
+        assert_eq!(of(Vec::new()), (0, 0, 0));
+        assert_eq!(of(vec![7]), (7, 7, 7));
+        assert_eq!(of((1..=200).rev().collect()), (100, 198, 200));
+    }
+}
