@@ -103,6 +103,11 @@ impl Engine {
             self.check_fence()?;
         }
         self.write_durable(&self.file, &self.segment.path, &buffer, offset)?;
+        if mutated!(StampBeforeFence) {
+            self.lease_slot.counter += 1;
+            self.lease_slot.durable_upto = open.seq;
+            self.put_lease_slot()?;
+        }
         if !mutated!(CheckBeforeWrite) {
             self.check_fence()?;
         }
@@ -252,26 +257,26 @@ impl Engine {
             pid: std::process::id(),
             note: self.shared.config.note.clone(),
         };
-        let mut slot = Aligned::zeroed(BLOCK);
-        slot.copy_from_slice(&self.lease_slot.encode());
-        let offset = (self.lease_slot.counter % 2) * BLOCK as u64;
-        let path = self
-            .shared
-            .paths
-            .lease(self.shared.epoch(), &self.shared.writer);
-        let renewed = self
-            .lease
-            .write_durable(&slot, offset)
-            .map_err(|error| Failure::Write {
-                path,
-                why: error.to_string(),
-            })
-            .and_then(|()| self.check_fence());
+        let renewed = self.put_lease_slot().and_then(|()| self.check_fence());
         match renewed {
             Ok(()) if ended => {}
             Ok(()) => self.shared.renewed(now_ms + lasts_ms),
             Err(failure) => self.shared.fail(failure),
         }
+    }
+
+    fn put_lease_slot(&self) -> Result<(), Failure> {
+        let mut slot = Aligned::zeroed(BLOCK);
+        slot.copy_from_slice(&self.lease_slot.encode());
+        let offset = (self.lease_slot.counter % 2) * BLOCK as u64;
+        let written = self.lease.write_durable(&slot, offset);
+        written.map_err(|error| Failure::Write {
+            path: self
+                .shared
+                .paths
+                .lease(self.shared.epoch(), &self.shared.writer),
+            why: error.to_string(),
+        })
     }
 
     /// How long from one renewal of the lease to the next, in ms.

@@ -37,11 +37,15 @@ pub enum Mutation {
     SkipDirectorySync,
     /// A snapshot is named before it is durable.
     NameSnapshotBeforeSync,
+    /// A standby applies what it sees, proven durable or not, in front of a fence or behind it.
+    ApplyUnproven,
+    /// The lease says that a batch is durable before the fence was read.
+    StampBeforeFence,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::SkipFenceCheck,
         Self::CheckBeforeWrite,
         Self::TailBeforeFence,
@@ -57,6 +61,8 @@ impl Mutation {
         Self::DeleteEpochRecord,
         Self::SkipDirectorySync,
         Self::NameSnapshotBeforeSync,
+        Self::ApplyUnproven,
+        Self::StampBeforeFence,
     ];
 }
 

@@ -652,7 +652,7 @@ impl Standby {
         while self
             .held
             .front()
-            .is_some_and(|held| held.after.seq <= self.durable)
+            .is_some_and(|held| held.after.seq <= self.durable || mutated!(ApplyUnproven))
         {
             let held = self.held.pop_front().expect("there is a front");
             self.held_bytes -= held.batch.payload.len();

@@ -39,10 +39,11 @@ impl Steps {
         self.engine.step()
     }
 
-    /// The journal thread: renews the lease.
-    pub fn renew_lease(&mut self) {
+    /// The journal thread: renews the lease. Returns after how many ms to do so again.
+    pub fn renew_lease(&mut self) -> u64 {
         let now_ms = self.shared().clock.boot_ms();
         self.engine.renew_lease(now_ms);
+        self.engine.renewal_ms()
     }
 
     /// The journal's second thread: prepares a segment if one is missing, and looks at the free space. True if it did

@@ -5,16 +5,15 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use journal::{Step, Vfs};
-use node::{Clocks, Config, Host, Node, Role, Steps};
+use node::{Clocks, Config, Host, Manners, Node, Role, Standby, Steps, Turn};
 
 use crate::random::Random;
+use crate::rates::Place;
 use crate::vfs::Process;
 use crate::world::Serving;
 
 /// When the simulated world began, in ms since the Unix epoch.
 const BEGAN_MS: u64 = 1_700_000_000_000;
-/// How often the lease is renewed, in µs.
-const RENEW_EVERY: u64 = 1_000_000;
 
 /// The machine of one node.
 struct Machine {
@@ -89,9 +88,18 @@ fn serve(process: &Process, config: &Config) -> String {
         process: process.clone(),
         random: Mutex::new(random.fork()),
     });
-    let started = Node::start_stepped(config, users(), machine);
-    let (node, mut steps) = match started {
-        Ok(started) => started,
+    let follows = {
+        let inner = process.world.lock();
+        let others = inner.nodes.iter().filter(|node| node.runs).count() > 1;
+        others && random.percent(inner.rates.stands_by)
+    };
+    let begun = if follows {
+        stand_by(process, config, &machine, &mut random)
+    } else {
+        Node::start_stepped(config, users(), machine).map_err(|error| error.to_string())
+    };
+    let (node, mut steps) = match begun {
+        Ok(begun) => begun,
         Err(error) => return format!("failed to start: {error}"),
     };
     let node = Arc::new(node);
@@ -118,8 +126,7 @@ fn serve(process: &Process, config: &Config) -> String {
             work(&mut steps);
         }
         if now >= renew_at {
-            steps.renew_lease();
-            renew_at = now + RENEW_EVERY;
+            renew_at = now + steps.renew_lease() * 1000;
         }
         if now >= house_at {
             steps.prepare();
@@ -144,6 +151,47 @@ fn serve(process: &Process, config: &Config) -> String {
             return "killed".to_owned();
         }
     }
+}
+
+/// Follows the active node until it is gone, or, where nobody waits for leases, until chance says so; then takes its place.
+fn stand_by(
+    process: &Process,
+    config: &Config,
+    machine: &Arc<Machine>,
+    random: &mut Random,
+) -> Result<(Node, Steps), String> {
+    let told = |error: node::StartError| error.to_string();
+    let host = || Arc::clone(machine) as Arc<dyn Host>;
+    let open = || Standby::open(config, host(), Manners::default()).map_err(told);
+    let reckless = process.world.lock().rates.place == Place::Reckless;
+    let mut standby = open()?;
+    loop {
+        let us = match standby.turn().map_err(told)? {
+            Turn::TakeOver(_) => break,
+            Turn::Idle => random.between(1_000, 5_000),
+            Turn::More => 0,
+            Turn::Behind => {
+                standby = open()?;
+                0
+            }
+        };
+        let calm = {
+            let mut inner = process.world.lock();
+            let (at, applied) = (process.node, standby.applied());
+            inner.trace(
+                || format!("node {at} follows, at batch {applied}"),
+                &[15, at as u64, applied],
+            );
+            !inner.chaos
+        };
+        if reckless && !calm && random.chance(3_000) {
+            break;
+        }
+        if process.world.sleep(process.node, us, false).is_err() {
+            return Err("killed while it followed".to_owned());
+        }
+    }
+    Node::take_over_stepped(standby, config, users(), host()).map_err(told)
 }
 
 /// What the threads of a node would do now. False if there was nothing.

@@ -21,6 +21,8 @@ pub(crate) enum Place {
 pub(crate) struct Rates {
     pub(crate) nodes: usize,
     pub(crate) place: Place,
+    /// Of all processes so many, in percent, begin as a standby.
+    pub(crate) stands_by: u32,
     /// A file operation takes so long at most, in µs.
     pub(crate) latency_max: u64,
     /// Of a file operation: the process stands still meanwhile.
@@ -76,6 +78,7 @@ impl Rates {
                 1 => Place::Remote,
                 _ => Place::Reckless,
             },
+            stands_by: *random.pick(&[0, 50, 90]),
             latency_max: random.spread(20, 20_000),
             pause,
             stall,

@@ -18,7 +18,7 @@ use crate::world::{Event, World};
 const CHAOS_EVERY: u64 = 500_000;
 /// Within this time after the last fault something is confirmed, in µs.
 const PROGRESS_MAX: u64 = 2_000_000;
-/// The same where whoever starts first waits for a lease to lapse that nobody renews any more.
+/// The same where whoever starts or stands by waits for a lease to lapse that nobody renews any more.
 const PROGRESS_AFTER_LEASE_MAX: u64 = 12_000_000;
 /// Within this time after the last fault everything that was confirmed has been received, in µs.
 const DRAINED_MAX: u64 = 90_000_000;
@@ -399,7 +399,9 @@ impl Simulation {
                     .for_each(|client| client.drains = true);
                 return false;
             }
-            let limit = if inner.rates.place == Place::Remote {
+            let waits = inner.rates.place == Place::Remote
+                || inner.rates.place == Place::Reckless && inner.rates.stands_by > 0;
+            let limit = if waits {
                 PROGRESS_AFTER_LEASE_MAX
             } else {
                 PROGRESS_MAX
