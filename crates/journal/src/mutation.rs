@@ -29,7 +29,8 @@ pub enum Mutation {
     ReclaimBeforeSnapshot,
     /// Segments are reclaimed before what let them go is committed.
     ReclaimBeforeCommit,
-    /// A segment of a closed epoch is used again.
+    /// A segment of a closed epoch is used again. Its late writes must hit just what was written anew: ten thousand seeds may
+    /// not be enough; the model of the fence protocol shows it.
     RecycleClosedSegment,
     /// Records of old epochs are deleted.
     DeleteEpochRecord,
