@@ -21,7 +21,7 @@ use crate::{
     record::wire::{Wire, wire_fields},
     stream::{
         Assigned, Checkpointed, GroupGone, GroupLeased, GroupMade, Reader, RecordEntrant,
-        Resharded, StreamDeclared, StreamDeleted, Trimmed, WaitingRead,
+        Resharded, StreamDeclared, StreamDeleted, StreamFiled, Trimmed, WaitingRead, Window,
     },
     topic::{Numbered, Subscribed, TopicDeclared, TopicDeleted, Unsubscribed},
 };
@@ -563,6 +563,8 @@ pub(crate) struct ReaderSent {
     pub(crate) settled: bool,
     /// What was given back below this is too old to be handed out again.
     pub(crate) kept: u64,
+    /// Everything in stream files below this has been handed out, or is too old.
+    pub(crate) passed: u64,
 }
 
 /// What happened.
@@ -604,6 +606,7 @@ pub(crate) enum Kind {
     StreamDeleted(StreamDeleted),
     Resharded(Box<Resharded>),
     Trimmed(Box<Trimmed>),
+    StreamFiled(Box<StreamFiled>),
     TopicDeclared(Box<TopicDeclared>),
     TopicDeleted(TopicDeleted),
     Subscribed(Box<Subscribed>),
@@ -667,6 +670,13 @@ pub(crate) enum Kind {
     ReaderAdded {
         queue: QueueId,
         reader: Box<Reader>,
+    },
+    /// A consumer waits for records out of a stream file.
+    ReaderLoads(QueueId),
+    /// They came; or there is none to be had, and it looks again.
+    ReaderLoaded {
+        queue: QueueId,
+        window: Option<Box<Window>>,
     },
     /// Records were handed to a consumer.
     ReaderSent(Box<ReaderSent>),
@@ -747,6 +757,7 @@ impl Change {
             | Kind::StreamDeleted(_)
             | Kind::Resharded(_)
             | Kind::Trimmed(_)
+            | Kind::StreamFiled(_)
             | Kind::TopicDeclared(_)
             | Kind::TopicDeleted(_)
             | Kind::Subscribed(_)
@@ -789,6 +800,8 @@ impl Change {
             | Kind::ReadWaits { .. }
             | Kind::ReadEnds { .. }
             | Kind::ReaderAdded { .. }
+            | Kind::ReaderLoads(_)
+            | Kind::ReaderLoaded { .. }
             | Kind::ReaderSent(_)
             | Kind::ReaderSettled { .. }
             | Kind::Assigned(_)

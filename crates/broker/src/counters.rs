@@ -151,6 +151,8 @@ counters! {
     streams,
     /// Gauge: records in streams.
     stream_records,
+    /// Gauge: those of them that lie in stream files.
+    stream_records_filed,
     /// Gauge: bytes of bodies and keys in streams.
     stream_bytes,
     /// Gauge: bytes of messages that live in memory only.

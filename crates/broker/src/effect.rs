@@ -9,11 +9,11 @@ use bytes::Bytes;
 use message::{Address, Message, StoredId, Timestamp};
 use session::{
     CloseReason, ConsumerId, Death, DeathReason, Delivery, DeliveryId, Event, Lane, QueueId,
-    RecordPlace, Records, SessionId, ShardInfo, StreamId, StreamRecord, Token, Via,
+    RecordPlace, Records, SessionId, ShardInfo, ShardNo, StreamId, StreamRecord, Token, Via,
 };
 use smallvec::SmallVec;
 
-use crate::change::Change;
+use crate::{FileId, change::Change};
 
 /// What came in with a command: the core has neither clock nor chance of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -233,6 +233,64 @@ pub enum Fetch {
     },
 }
 
+/// What records are read out of a stream file for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadFor {
+    /// A read that waits for them.
+    Read(SessionId, Token),
+    /// A consumer.
+    Reader(QueueId),
+}
+
+/// Records to be read out of a stream file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Load {
+    /// What for.
+    pub what: LoadFor,
+    /// The stream.
+    pub stream: StreamId,
+    /// The file.
+    pub file: FileId,
+    /// Shards, and the first offset wanted of each.
+    pub shards: SmallVec<[(ShardNo, u64); 1]>,
+    /// Offsets from here on are not wanted, whatever the file holds.
+    pub upto: u64,
+    /// What came before is not wanted.
+    pub since: Timestamp,
+    /// Most records.
+    pub count: u32,
+    /// Most bytes of bodies and keys; one record always fits.
+    pub bytes_max: u64,
+}
+
+/// A record out of a stream file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoadedRecord {
+    /// Its offset in the stream.
+    pub offset: u64,
+    /// Its shard.
+    pub shard: ShardNo,
+    /// When it came.
+    pub time: Timestamp,
+    /// Bytes of body and key.
+    pub len: u32,
+    /// The partition key that it is shown with, if it is not the message's own.
+    pub key: Option<Bytes>,
+    /// The message.
+    pub message: Arc<Message>,
+}
+
+/// What a [`Load`] came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// What was asked for.
+    pub load: Load,
+    /// In the order of their offsets.
+    pub records: Vec<LoadedRecord>,
+    /// Everything that was asked for below this offset is in `records`. No further than [`Load::upto`].
+    pub upto: u64,
+}
+
 /// What the node is asked to do.
 #[derive(Debug)]
 pub enum Effect {
@@ -305,6 +363,8 @@ pub enum Effect {
         /// After what.
         wait: Wait,
     },
+    /// Read records out of a stream file and call [`crate::Broker::decide_loaded`] with them.
+    Load(Box<Load>),
     /// End a connection.
     Close {
         /// Which.

@@ -58,11 +58,12 @@ pub use config::Config;
 pub use counters::{Counters, Metric};
 pub use decide::{Reading, SubscriptionPlace, queue_name};
 pub use effect::{
-    Content, Context, Decision, Effect, Fetch, OutLane, PendingDelivery, PendingRecord,
-    PendingRecords, SessionInfo, Wait,
+    Content, Context, Decision, Effect, Fetch, Load, LoadFor, Loaded, LoadedRecord, OutLane,
+    PendingDelivery, PendingRecord, PendingRecords, SessionInfo, Wait,
 };
 pub use record::{BodyAt, RecordKind, StoredBody, StoredMessage, decode_stored};
 pub use snapshot::DecodeSnapshotError;
+pub use stream::{FileId, Fileable, FileableStream};
 
 /// The core.
 pub struct Broker {

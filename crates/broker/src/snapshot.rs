@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! snapshot := "BASCORE" version(1 byte) section*          section := { number, length, value }, number 0 ends
-//! 40 stream   41 records   60 topic object   61 subscription
+//! 40 stream   41 records   42 run in a stream file   60 topic object   61 subscription
 //! 1 head   2 vhosts   3 exchange   4 queue   5 binding   6 retained   7 client   8 large   9 extra   10 prepared
 //! 11 move task
 //! ```
@@ -31,7 +31,7 @@ use crate::{
         wire::{Wire, put_field, wire_fields},
     },
     soft::Soft,
-    stream::{put_records, put_stream, read_records, read_stream},
+    stream::{put_records, put_stream, read_records, read_run, read_stream},
     topic::{Subscribed, put_topic, read_topic},
 };
 
@@ -345,6 +345,12 @@ impl Broker {
         }
         for (id, stream) in &durable.streams {
             write(40, &|out| put_stream(stream, out))?;
+            for run in &stream.files {
+                write(42, &|out| {
+                    id.put(out);
+                    run.put(out);
+                })?;
+            }
             put_records(*id, stream, |put| write(41, put))?;
         }
         for topic in durable.topics.each_topic() {
@@ -453,6 +459,7 @@ impl Broker {
                 self.durable.streams.insert(stream.declared.stream, stream);
             }
             41 => read_records(reader, &mut self.durable.streams)?,
+            42 => read_run(reader, &mut self.durable.streams)?,
             60 => self.durable.topics.restore(read_topic(reader)?),
             61 => self.restore_subscription(Subscribed::read(reader)?)?,
             tag => {

@@ -442,4 +442,6 @@ pub(crate) struct Soft {
     /// Client sessions that read a shared queue.
     pub(crate) sharers: BTreeMap<QueueId, BTreeSet<ClientNo>>,
     pub(crate) part_owners: BTreeMap<StoredId, StoredId>,
+    /// Runs in stream files that have gone: then a file may be named no longer.
+    pub(crate) runs_gone: u64,
 }

@@ -212,11 +212,17 @@ impl Journal {
     #[must_use]
     pub fn snapshot_due(&self) -> bool {
         let shared = self.shared();
-        let every = shared.config.snapshot_every_bytes;
-        if shared.snapshot_bytes.load(Ordering::Relaxed) >= every {
-            return true;
-        }
-        shared.has_staged() && shared.held_up() >= every.saturating_mul(2)
+        let written = shared.snapshot_bytes.load(Ordering::Relaxed);
+        written >= shared.config.snapshot_every_bytes || self.older_snapshot_holds_up()
+    }
+
+    /// Whether the older of the two snapshots that are kept is so far behind that it holds up the space of as much as two
+    /// should be apart.
+    #[must_use]
+    pub fn older_snapshot_holds_up(&self) -> bool {
+        let shared = self.shared();
+        let most = shared.config.snapshot_every_bytes.saturating_mul(2);
+        shared.has_staged() && shared.held_up() >= most
     }
 
     /// How many snapshots could have been made of what was written since the last one.

@@ -15,9 +15,10 @@
 //! Absent: knowledge of what a payload means, and of which files are needed. The node knows both.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -50,7 +51,7 @@ pub struct StreamFileId {
 
 impl StreamFileId {
     fn name(&self) -> String {
-        format!("{}-{}-{}", self.epoch, self.number, hex(&self.writer))
+        self.to_string()
     }
 
     fn parse(name: &str) -> Option<Self> {
@@ -61,6 +62,12 @@ impl StreamFileId {
             writer: u128::from_str_radix(parts.next()?, 16).ok()?.to_be_bytes(),
         };
         (parts.next().is_none() && id.name() == name).then_some(id)
+    }
+}
+
+impl fmt::Display for StreamFileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}-{}", self.epoch, self.number, hex(&self.writer))
     }
 }
 
@@ -539,9 +546,11 @@ impl Journal {
         }
     }
 
-    /// Batches up to this one lie behind both snapshots: what no one refers to in their segments can be given back.
+    /// Batches up to this one are covered by the newest snapshot: what is copied out of them need not be replayed any more.
     #[must_use]
-    pub fn reclaimable_upto(&self) -> u64 {
-        self.shared().pinned_floor()
+    pub fn covered_upto(&self) -> u64 {
+        let snapshots = self.shared().snapshots.lock();
+        let snapshots = snapshots.unwrap_or_else(PoisonError::into_inner);
+        snapshots.last().map_or(0, |kept| kept.seq)
     }
 }

@@ -15,6 +15,9 @@ pub struct Config {
     pub vhosts: Vec<String>,
     /// Threads that read messages back from the journal. Default 2, 1 to 64.
     pub reader_threads: usize,
+    /// Bytes of records of streams that a snapshot covers above which they are copied out of the journal into a stream file.
+    /// Default 64 MiB, 1 MiB to 1 GiB.
+    pub stream_file_bytes: u64,
     /// Threads that verify passwords. Default 1, 1 to 16.
     pub verify_threads: usize,
     /// Password verifications that may wait; more are refused. Default 1,024.
@@ -31,6 +34,7 @@ impl Default for Config {
             journal: journal::Config::default(),
             vhosts: vec!["/".to_owned()],
             reader_threads: 2,
+            stream_file_bytes: 64 << 20,
             verify_threads: 1,
             verify_queue_max: 1024,
             connections_max: 100_000,

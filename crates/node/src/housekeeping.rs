@@ -1,8 +1,9 @@
 //! The background thread that bounds recovery and gives space back.
 //!
 //! A snapshot is made as a standby would make it: load the last one, replay the committed batches, write, free. The live
-//! core is never walked (invariant: *one snapshot maker*). With a standby near, that one makes them. Then sparse segments are emptied by moving what is still
-//! referred to, and what nobody refers to is given back.
+//! core is never walked (invariant: *one snapshot maker*). With a standby near, that one makes them. Then records of streams
+//! that a snapshot covers are copied into stream files, if there are enough of them. Then sparse segments are emptied by
+//! moving what is still referred to, and what nobody refers to is given back.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -15,6 +16,7 @@ use crate::{
     node::Shared,
     recovery::{self, Stoppable},
     step::{BODY_PART, Core, Step},
+    stream_files::Filer,
 };
 
 /// How often there is a look at whether something is to be done.
@@ -52,6 +54,7 @@ pub(crate) struct Housekeeper {
     made: Timestamp,
     /// When there was a look for those of a standby.
     adopted: Timestamp,
+    filer: Filer,
 }
 
 impl Housekeeper {
@@ -61,6 +64,7 @@ impl Housekeeper {
             failed: None,
             made: shared.clock.now(),
             adopted: shared.clock.now(),
+            filer: Filer::default(),
         }
     }
 
@@ -76,11 +80,14 @@ impl Housekeeper {
             self.adopted = now;
             shared.journal.adopt_snapshots();
         }
-        let due = shared.journal.snapshots_due() >= if standby { 2 } else { 1 };
+        let due = shared.journal.snapshots_due() >= if standby { 2 } else { 1 }
+            || shared.journal.older_snapshot_holds_up();
         if (due || self.frees(shared, now)) && !rests {
             self.failed = (!snapshot(shared, &self.config)).then(|| shared.clock.now());
             self.made = shared.clock.now();
         }
+        // First: what is copied need not be moved.
+        self.filer.turn(shared, wait);
         for segment in shared.journal.sparse_segments() {
             if shared.stopping.load(Ordering::Acquire) {
                 return;

@@ -17,6 +17,7 @@
 //! | `stored.rs` | messages read back from the journal: cache, reader pool |
 //! | `host.rs` | the machine, to a node |
 //! | `steps.rs` | the work of the node's threads, for whoever steps it |
+//! | `stream_files.rs` | records of streams copied out of the journal, and read back |
 //! | `keeper.rs` | the timer thread: due work, storage alarms |
 //! | `housekeeping.rs` | snapshots and the reclaiming of space |
 //! | `verify.rs` | the password pool |
@@ -48,6 +49,7 @@ mod standby;
 mod step;
 mod steps;
 mod stored;
+mod stream_files;
 mod verify;
 
 pub use config::Config;

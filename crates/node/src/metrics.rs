@@ -45,6 +45,13 @@ pub(crate) fn text(shared: &Shared) -> String {
         "counter",
         shared.moved.load(Ordering::Relaxed) as f64,
     );
+    put(
+        &mut out,
+        "stream_files_written_total",
+        "Stream files written.",
+        "counter",
+        shared.filed.load(Ordering::Relaxed) as f64,
+    );
     shared.audit.write_metrics(&mut out);
     let stats = shared.journal.stats();
     let counters = [

@@ -28,6 +28,7 @@ use crate::{
     standby::{Reason, Standby},
     step::{Connection, Core, Heads, Step},
     stored::{Reads, Stored},
+    stream_files::StreamFiles,
     verify::{Job, Jobs, VerifyPool},
 };
 
@@ -68,6 +69,7 @@ pub(crate) struct Shared {
     pub(crate) journal: Journal,
     pub(crate) clock: Arc<Clock>,
     pub(crate) stored: Stored,
+    pub(crate) stream_files: StreamFiles,
     pub(crate) keeper: Keeper,
     verify: VerifyPool,
     pub(crate) audit: Audit,
@@ -77,6 +79,8 @@ pub(crate) struct Shared {
     pub(crate) snapshots: AtomicU64,
     pub(crate) snapshot_ms: AtomicU64,
     pub(crate) moved: AtomicU64,
+    /// Stream files written.
+    pub(crate) filed: AtomicU64,
     pub(crate) stopping: AtomicBool,
     /// Bodies are read for filter policies before the lock is taken.
     pub(crate) reads_bodies: AtomicBool,
@@ -127,7 +131,7 @@ impl Shared {
     }
 
     /// Frees the lock and the open batch, and tells the keeper what changed. The tasks to wake come back.
-    pub(crate) fn finish(&self, core: MutexGuard<'_, Core>, step: Step<'_, '_>) -> Vec<Waker> {
+    pub(crate) fn finish(&self, mut core: MutexGuard<'_, Core>, step: Step<'_, '_>) -> Vec<Waker> {
         let Step {
             stage,
             wakers,
@@ -142,7 +146,11 @@ impl Shared {
             .deadline(core.broker.next_deadline(), keeper_wanted);
         self.reads_bodies
             .store(core.broker.reads_bodies(), Ordering::Relaxed);
+        let loads = std::mem::take(&mut core.loads);
         drop(core);
+        for load in loads {
+            self.stored.load(load);
+        }
         if unconfirmed_refused > 0 {
             self.refused_unconfirmed
                 .fetch_add(unconfirmed_refused, Ordering::Relaxed);
@@ -203,6 +211,7 @@ impl Work {
                 Arc::clone(&users),
                 recovered.seed,
             )),
+            stream_files: StreamFiles::new(recovered.journal.clone(), config.stream_file_bytes),
             journal: recovered.journal,
             clock,
             stored,
@@ -215,6 +224,7 @@ impl Work {
             snapshots: AtomicU64::new(0),
             snapshot_ms: AtomicU64::new(0),
             moved: AtomicU64::new(0),
+            filed: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             reads_bodies: AtomicBool::new(false),
             broken: OnceLock::new(),

@@ -67,6 +67,7 @@ pub(crate) fn recover(
             "{dangling} queued messages are in no segment: files are missing"
         )));
     }
+    crate::stream_files::check(&opened.journal, &broker).map_err(replay_error)?;
     let counters = broker.counters();
     tracing::info!(
         epoch = opened.epoch,

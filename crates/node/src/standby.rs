@@ -401,6 +401,10 @@ impl Standby {
                 });
             }
         }
+        crate::stream_files::check(&journal, &self.broker).map_err(|what| StartError::Replay {
+            dir: self.config.data_dir.clone(),
+            what,
+        })?;
         let takeover = Takeover { detect_us, taken };
         let recovered = Recovered::of(
             journal,

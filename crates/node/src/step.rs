@@ -11,7 +11,9 @@ use std::{
     task::Waker,
 };
 
-use broker::{BodyAt, Broker, Change, Content, Context, Decision, Effect, Fetch, RecordKind, Wait};
+use broker::{
+    BodyAt, Broker, Change, Content, Context, Decision, Effect, Fetch, Load, RecordKind, Wait,
+};
 use bytes::Bytes;
 use journal::{Journal, Stage};
 use message::{Message, PolicyBody, StoredId, Timestamp, VhostId};
@@ -88,6 +90,8 @@ pub(crate) struct Core {
     /// Who may log in. Replaced as a whole.
     pub(crate) users: Arc<auth::Users>,
     pub(crate) wanted: Vec<Wanted>,
+    /// Records to be read out of stream files, until the lock is free.
+    pub(crate) loads: Vec<Load>,
     /// Publishes are refused: the disk is full.
     pub(crate) blocked: bool,
     /// The last time a step was given.
@@ -235,6 +239,7 @@ impl Core {
             connections: FxHashMap::default(),
             users,
             wanted: Vec::new(),
+            loads: Vec::new(),
             blocked: false,
             now: Timestamp(0),
             random: seed | 1,
@@ -657,6 +662,7 @@ impl Core {
                 self.wanted.push(Wanted { fetch, id, wait });
                 step.keeper_wanted = true;
             }
+            Effect::Load(load) => self.loads.push(*load),
             Effect::Close { session, reason } => {
                 self.tell(step, session, Event::Closing { reason })
             }

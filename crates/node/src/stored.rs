@@ -6,8 +6,8 @@ use std::{
     task::Wake,
 };
 
-use broker::{OutLane, StoredBody, decode_stored};
-use bytes::{Bytes, BytesMut};
+use broker::{Load, OutLane, StoredBody, decode_stored};
+use bytes::Bytes;
 use journal::Journal;
 use message::{Message, StoredId, decode_head};
 
@@ -25,13 +25,21 @@ struct Read {
     outbox: Arc<Outbox>,
 }
 
+/// What a reader does next.
+enum Job {
+    Read(Read),
+    /// Records out of a stream file, for the core.
+    Load(Load),
+}
+
 #[derive(Default)]
 struct Waiting {
-    reads: VecDeque<Read>,
+    reads: VecDeque<Job>,
     stopped: bool,
 }
 
-/// The queue that the readers work on. Its length is bounded by the lanes there are: a lane has one read at a time.
+/// The queue that the readers work on. Its length is bounded by the lanes and the consumers and reads of streams there are: each
+/// has one read at a time.
 #[derive(Default)]
 pub(crate) struct Reads {
     waiting: Mutex<Waiting>,
@@ -79,6 +87,17 @@ impl Stored {
         }
     }
 
+    /// Reads records out of a stream file in the background, then tells the core.
+    pub(crate) fn load(&self, load: Load) {
+        self.reads
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .reads
+            .push_back(Job::Load(load));
+        self.reads.more.notify_one();
+    }
+
     pub(crate) fn stop(&self) {
         self.reads
             .waiting
@@ -89,28 +108,52 @@ impl Stored {
     }
 }
 
+/// A message as it is stored: its head, and its body in one piece or in parts.
+pub(crate) struct Raw {
+    pub(crate) head: Bytes,
+    pub(crate) body: Vec<Bytes>,
+}
+
+/// Reads a stored message without decoding it. Blocks.
+pub(crate) fn raw(journal: &Journal, id: StoredId) -> Result<Raw, String> {
+    let read = |id| {
+        let read = journal.read(id).map_err(|error| error.to_string());
+        read.map(|(_, payload)| payload)
+    };
+    unpack(read(id)?, read)
+}
+
+/// Takes a record apart; `part` reads the parts of a long body.
+fn unpack(payload: Bytes, part: impl Fn(StoredId) -> Result<Bytes, String>) -> Result<Raw, String> {
+    let stored = decode_stored(payload).map_err(|error| error.to_string())?;
+    let body = match stored.body {
+        StoredBody::Inline(body) => vec![body],
+        StoredBody::Parts { parts, len } => {
+            let body = parts.into_iter().map(part).collect::<Result<Vec<_>, _>>()?;
+            let there: u64 = body.iter().map(|part| part.len() as u64).sum();
+            if there != len {
+                return Err(format!("a body of {len} bytes has parts of {there}"));
+            }
+            body
+        }
+    };
+    Ok(Raw {
+        head: stored.head,
+        body,
+    })
+}
+
 /// Builds the message from its record; `part` reads the parts of a long body.
 fn build(
     payload: Bytes,
     part: impl Fn(StoredId) -> Result<Bytes, String>,
 ) -> Result<Message, String> {
-    let stored = decode_stored(payload).map_err(|error| error.to_string())?;
-    let body = match stored.body {
-        StoredBody::Inline(body) => body,
-        StoredBody::Parts { parts, len } => {
-            let mut body = BytesMut::with_capacity(
-                usize::try_from(len).map_err(|_| "the body is too long".to_owned())?,
-            );
-            for id in parts {
-                body.extend_from_slice(&part(id)?);
-            }
-            if body.len() as u64 != len {
-                return Err(format!("a body of {len} bytes has parts of {}", body.len()));
-            }
-            body.freeze()
-        }
+    let Raw { head, mut body } = unpack(payload, part)?;
+    let body = match body.len() {
+        1 => body.remove(0),
+        _ => body.concat().into(),
     };
-    decode_head(stored.head, body).map_err(|error| error.to_string())
+    decode_head(head, body).map_err(|error| error.to_string())
 }
 
 impl Messages for Stored {
@@ -132,7 +175,7 @@ impl Messages for Stored {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .reads
-            .push_back(Read { id, lane, outbox });
+            .push_back(Job::Read(Read { id, lane, outbox }));
         self.reads.more.notify_one();
     }
 }
@@ -156,7 +199,7 @@ impl Reads {
                         .unwrap_or_else(PoisonError::into_inner);
                 }
             };
-            read_run(shared, read);
+            work(shared, read);
         }
     }
 
@@ -169,9 +212,32 @@ impl Reads {
             .reads
             .pop_front();
         let Some(read) = read else { return false };
-        read_run(shared, read);
+        work(shared, read);
         true
     }
+}
+
+fn work(shared: &Shared, job: Job) {
+    match job {
+        Job::Read(read) => read_run(shared, read),
+        Job::Load(load) => load_records(shared, &load),
+    }
+}
+
+fn load_records(shared: &Shared, load: &Load) {
+    let loaded = shared.stream_files.load(load);
+    if let Err(what) = &loaded
+        && shared.core().broker.stream_files().contains(&load.file)
+    {
+        tracing::error!(what, "a stream file cannot be read");
+    }
+    shared.stepped(|core, step| {
+        core.decided(step, |broker, cx, out| match &loaded {
+            Ok(loaded) => broker.decide_loaded(loaded, cx, out),
+            Err(_) => broker.decide_not_loaded(load, cx, out),
+        });
+        core.deliver(step)
+    });
 }
 
 /// Reads what a lane asked for, and what it asks for next.

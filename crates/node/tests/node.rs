@@ -4,6 +4,9 @@
     reason = "several connections at a time, and a limit to how long a test may hang"
 )]
 
+#[path = "node/stream_files.rs"]
+mod stream_files;
+
 use std::{
     collections::VecDeque,
     path::{Path, PathBuf},

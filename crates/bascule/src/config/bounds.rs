@@ -210,6 +210,11 @@ impl Config {
                 journal.free_bytes_min,
                 4 * MIB..=TIB,
             ),
+            (
+                "journal.stream_file_bytes",
+                journal.stream_file_bytes,
+                MIB..=GIB,
+            ),
             ("pair.failover_ms", pair.failover_ms, 200..=60_000),
             (
                 "mqtt.session_expiry_max_s",

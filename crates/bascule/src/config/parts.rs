@@ -49,6 +49,7 @@ impl Config {
                 ..journal::Config::default()
             },
             vhosts: self.auth.vhosts.clone(),
+            stream_file_bytes: self.journal.stream_file_bytes,
             connections_max: self.limits.connections_max as usize,
             ..node::Config::default()
         }

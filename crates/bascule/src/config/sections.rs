@@ -117,6 +117,8 @@ pub(crate) struct Journal {
     /// Space held back, so that a full disk can still be emptied.
     pub(crate) reserve_bytes: u64,
     pub(crate) free_bytes_min: u64,
+    /// Records of streams beyond this go into files of their own.
+    pub(crate) stream_file_bytes: u64,
     /// How files are written.
     pub(crate) direct: Direct,
 }
@@ -128,6 +130,7 @@ impl Default for Journal {
             snapshot_every_bytes: 128 * MIB,
             reserve_bytes: 64 * MIB,
             free_bytes_min: 2048 * MIB,
+            stream_file_bytes: 64 * MIB,
             direct: Direct::Auto,
         }
     }

@@ -133,6 +133,7 @@ impl Broker {
             Kind::StreamDeleted(it) => self.apply_stream_deleted(it, at),
             Kind::Resharded(it) => self.apply_resharded(it, at.now),
             Kind::Trimmed(it) => self.apply_trimmed(it, at),
+            Kind::StreamFiled(it) => self.apply_stream_filed(it, at),
             Kind::TopicDeclared(it) => self.apply_topic_declared(it, at.now),
             Kind::TopicDeleted(it) => self.apply_topic_deleted(*it, at.now),
             Kind::Subscribed(it) => self.apply_subscribed(it),
@@ -143,6 +144,10 @@ impl Broker {
             Kind::Checkpointed(it) => self.apply_checkpointed(it),
             Kind::ReaderAdded { queue, reader } => {
                 self.apply_reader_added(*queue, reader, at.now);
+            }
+            Kind::ReaderLoads(queue) => self.apply_reader_loads(*queue),
+            Kind::ReaderLoaded { queue, window } => {
+                self.apply_reader_loaded(*queue, window.as_deref());
             }
             Kind::ReaderSent(it) => self.apply_reader_sent(it),
             Kind::ReaderSettled {

@@ -11,7 +11,7 @@ use crate::{
     soft::{Out, SoftQueue, Timer},
     stream::{
         Assigned, Checkpointed, Group, GroupGone, GroupLeased, GroupMade, MemberShard, Reader,
-        Reads,
+        Reads, Window,
     },
 };
 
@@ -96,6 +96,22 @@ impl Broker {
         }
     }
 
+    /// It gets nothing before records came out of a stream file.
+    pub(super) fn apply_reader_loads(&mut self, id: QueueId) {
+        if let Some(reader) = self.reader_mut(id) {
+            reader.loading = true;
+        }
+        self.rest(id);
+    }
+
+    pub(super) fn apply_reader_loaded(&mut self, id: QueueId, window: Option<&Window>) {
+        if let Some(reader) = self.reader_mut(id) {
+            reader.loading = false;
+            reader.window = window.cloned();
+        }
+        self.touch(id);
+    }
+
     pub(super) fn apply_reader_sent(&mut self, it: &ReaderSent) {
         let credited = if it.settled {
             None
@@ -131,6 +147,9 @@ impl Broker {
             }
             let keeps = (!it.settled).then_some(record.offset);
             self.hand_out(it.queue, it.receiver, record.bytes, keeps);
+        }
+        if let Some(reader) = self.reader_mut(it.queue) {
+            reader.pass(it.passed);
         }
         if let Some(reader) = self.reader_mut(it.queue)
             && reader
@@ -179,6 +198,7 @@ impl Broker {
         if let Some(stream) = self.durable.streams.get_mut(&it.stream) {
             stream.groups.entry(it.group.clone()).or_insert(Group {
                 start: it.start,
+                since: it.since,
                 ..Group::default()
             });
         }

@@ -9,7 +9,7 @@ use crate::{
     soft::Timer,
     stream::{
         ReadAt, RecordEntrant, Resharded, Shard, Slot, SoftStream, Stream, StreamDeclared,
-        StreamDeleted, Trimmed, WaitingRead,
+        StreamDeleted, StreamFiled, Trimmed, WaitingRead,
     },
 };
 
@@ -18,6 +18,10 @@ impl Broker {
         let id = it.stream;
         if let Some(stream) = self.durable.streams.get_mut(&id) {
             let limits = stream.declared.attributes.limits;
+            if !stream.files.is_empty() {
+                // What is too old by now does not come back when more is kept.
+                stream.hidden = stream.kept_time(now);
+            }
             stream.declared.attributes.clone_from(&it.attributes);
             stream.declared.notes.clone_from(&it.notes);
             stream.declared.changed = now;
@@ -45,7 +49,8 @@ impl Broker {
         let Some(stream) = self.durable.streams.get(&id) else {
             return;
         };
-        self.counters.stream_records += stream.records.len();
+        self.counters.stream_records += stream.len();
+        self.counters.stream_records_filed += stream.records.first() - stream.first();
         self.counters.stream_bytes += stream.bytes;
         let declared = &stream.declared;
         if !declared.doomed {
@@ -190,7 +195,7 @@ impl Broker {
         self.trim(it.stream, it.below, at);
         let more = self.durable.streams.get(&it.stream).is_some_and(|stream| {
             let max = stream.declared.attributes.bytes_max;
-            stream.records.len() > 1 && max.is_some_and(|max| stream.bytes > max)
+            stream.len() > 1 && max.is_some_and(|max| stream.bytes > max)
         });
         if more {
             // A slice was not enough.
@@ -218,6 +223,41 @@ impl Broker {
     /// Takes out the records below an offset.
     fn trim(&mut self, id: StreamId, below: u64, at: &mut Applying<'_>) {
         while let Some(stream) = self.durable.streams.get_mut(&id)
+            && let Some((count, bytes, whole)) = stream.trim_run(below)
+        {
+            self.counters.stream_records -= count;
+            self.counters.stream_records_filed -= count;
+            self.counters.stream_bytes -= bytes;
+            self.soft.runs_gone += u64::from(whole);
+        }
+        let (count, bytes) = self.let_records_go(id, below, at);
+        self.counters.stream_records -= count;
+        self.counters.stream_bytes -= bytes;
+    }
+
+    /// The oldest records in the journal have been copied into a stream file.
+    pub(super) fn apply_stream_filed(&mut self, it: &StreamFiled, at: &mut Applying<'_>) {
+        let Some(stream) = self.durable.streams.get(&it.stream) else {
+            return;
+        };
+        assert_eq!(
+            it.run.first,
+            stream.records.first(),
+            "a run begins where the one before it ends"
+        );
+        let (count, bytes) = self.let_records_go(it.stream, it.run.below, at);
+        let Some(stream) = self.durable.streams.get_mut(&it.stream) else {
+            return;
+        };
+        stream.bytes += bytes;
+        stream.push_run(&it.run);
+        self.counters.stream_records_filed += count;
+    }
+
+    /// Takes records out of the journal's index below an offset: how many, and their bytes.
+    fn let_records_go(&mut self, id: StreamId, below: u64, at: &mut Applying<'_>) -> (u64, u64) {
+        let (mut count, mut bytes) = (0, 0);
+        while let Some(stream) = self.durable.streams.get_mut(&id)
             && stream.records.first() < below
             && let Some((offset, slot)) = stream.records.pop()
         {
@@ -235,8 +275,8 @@ impl Broker {
             if slot.keyed() {
                 stream.keys.pop_front();
             }
-            self.counters.stream_records -= 1;
-            self.counters.stream_bytes -= u64::from(slot.len());
+            count += 1;
+            bytes += u64::from(slot.len());
             let stored = slot.stored();
             if slot.extra()
                 && let Some(extra) = self.durable.extra.get_mut(&stored)
@@ -248,6 +288,7 @@ impl Broker {
             }
             self.drop_ref(stored, at);
         }
+        (count, bytes)
     }
 
     /// Sets when the oldest records of a stream are looked at.

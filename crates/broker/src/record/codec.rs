@@ -66,6 +66,7 @@ const GROUP_MADE: u8 = 44;
 const GROUP_GONE: u8 = 45;
 const GROUP_LEASED: u8 = 46;
 const CHECKPOINTED: u8 = 47;
+const STREAM_FILED: u8 = 48;
 
 /// The field of the time, in every record.
 const TIME: u64 = 31;
@@ -299,6 +300,7 @@ fn put_kind(kind: &Kind, out: &mut Vec<u8>) -> u8 {
         Kind::StreamDeleted(it) => put(it, STREAM_DELETED, out),
         Kind::Resharded(it) => put(&**it, RESHARDED, out),
         Kind::Trimmed(it) => put(&**it, TRIMMED, out),
+        Kind::StreamFiled(it) => put(&**it, STREAM_FILED, out),
         Kind::TopicDeclared(it) => put(&**it, TOPIC_DECLARED, out),
         Kind::TopicDeleted(it) => put(it, TOPIC_DELETED, out),
         Kind::Subscribed(it) => put(&**it, SUBSCRIBED, out),
@@ -320,6 +322,8 @@ fn put_kind(kind: &Kind, out: &mut Vec<u8>) -> u8 {
         | Kind::ReadWaits { .. }
         | Kind::ReadEnds { .. }
         | Kind::ReaderAdded { .. }
+        | Kind::ReaderLoads(_)
+        | Kind::ReaderLoaded { .. }
         | Kind::ReaderSent(_)
         | Kind::ReaderSettled { .. }
         | Kind::Assigned(_)
@@ -377,6 +381,7 @@ fn read_kind(kind: u8, r: &mut Reader) -> Result<Kind, DecodeError> {
         STREAM_DELETED => Kind::StreamDeleted(Wire::read(r)?),
         RESHARDED => Kind::Resharded(Wire::read(r)?),
         TRIMMED => Kind::Trimmed(Wire::read(r)?),
+        STREAM_FILED => Kind::StreamFiled(Wire::read(r)?),
         TOPIC_DECLARED => Kind::TopicDeclared(Wire::read(r)?),
         TOPIC_DELETED => Kind::TopicDeleted(Wire::read(r)?),
         SUBSCRIBED => Kind::Subscribed(Wire::read(r)?),

@@ -27,6 +27,8 @@ wire_fields!(GroupPlace { 1 => next, 2 => lease, 3 => counter });
 pub(crate) struct Group {
     /// Where shards begin that have no place yet.
     pub(crate) start: u64,
+    /// What came before is passed over, if that could not be told by the offset.
+    pub(crate) since: Timestamp,
     pub(crate) places: BTreeMap<ShardNo, GroupPlace>,
 }
 
@@ -46,7 +48,7 @@ impl Group {
     /// A shard is closed and everything in it was worked on.
     pub(crate) fn is_done(&self, number: ShardNo, shard: &Shard) -> bool {
         let next = self.next_in(number, shard);
-        shard.closed.is_some() && shard.offsets.last().is_none_or(|last| last < next)
+        shard.closed.is_some() && shard.last().is_none_or(|last| last < next)
     }
 
     /// A shard may be read: its parents are done, or forgotten.
@@ -66,8 +68,10 @@ pub(crate) struct GroupMade {
     pub(crate) stream: StreamId,
     pub(crate) group: Bytes,
     pub(crate) start: u64,
+    /// As in [`Group::since`].
+    pub(crate) since: Timestamp,
 }
-wire_fields!(GroupMade { 1 => stream, 2 => group, 3 => start });
+wire_fields!(GroupMade { 1 => stream, 2 => group, 3 => start, 4 => since });
 
 /// A group is gone.
 #[derive(Clone, Debug, Default, PartialEq)]

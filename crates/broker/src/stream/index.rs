@@ -142,10 +142,15 @@ impl Records {
 
     /// The first offset whose record came at that time or later; [`Self::next`] when none did.
     pub(crate) fn since(&self, time: Timestamp) -> u64 {
+        self.partition(|slot| slot.time() < time)
+    }
+
+    /// The first offset whose record does not match, of those that are sorted that way.
+    pub(crate) fn partition(&self, matches: impl Fn(&Slot) -> bool) -> u64 {
         let (mut low, mut high) = (self.first, self.next);
         while low < high {
             let middle = low + (high - low) / 2;
-            if self.get(middle).is_some_and(|slot| slot.time() < time) {
+            if self.get(middle).is_some_and(&matches) {
                 low = middle + 1;
             } else {
                 high = middle;

@@ -2,7 +2,8 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `index.rs` | where records lie, 24 bytes each |
+//! | `index.rs` | where records in the journal lie, 24 bytes each |
+//! | `filed.rs` | what lies in stream files |
 //! | `reader.rs` | consumers that records are pushed to |
 //! | `group.rs` | consumer groups |
 //! | `change.rs` | what happens to streams |
@@ -13,6 +14,7 @@
 //! oldest records of the stream go first, whichever shard they are in.
 
 mod change;
+mod filed;
 mod group;
 mod index;
 mod rate;
@@ -29,13 +31,15 @@ use smallvec::SmallVec;
 pub(crate) use change::{
     NewShard, RecordEntrant, Resharded, StreamDeclared, StreamDeleted, Trimmed,
 };
+pub use filed::{FileId, Fileable, FileableStream};
+pub(crate) use filed::{Run, RunShard, StreamFiled};
 pub(crate) use group::{
     Assigned, Checkpointed, Group, GroupGone, GroupLeased, GroupMade, GroupPlace,
 };
 pub(crate) use index::{Offsets, Records, Slot};
 pub(crate) use rate::Buckets;
-pub(crate) use reader::{MemberShard, Reader, Reads};
-pub(crate) use store::{put_records, put_stream, read_records, read_stream};
+pub(crate) use reader::{MemberShard, Reader, Reads, Window};
+pub(crate) use store::{put_records, put_stream, read_records, read_run, read_stream};
 
 /// Shards that one stream keeps, the closed ones included: their numbers lie closer together than this.
 pub(crate) const SHARDS_KEPT_MAX: u32 = 1 << 16;
@@ -51,8 +55,11 @@ pub(crate) struct Shard {
     pub(crate) opened: Timestamp,
     pub(crate) first_offset: u64,
     pub(crate) closed: Option<(Timestamp, u64)>,
-    /// Its records. Not in snapshots: the stream's records say their shards.
+    /// Its records in the journal. Not in snapshots: the stream's records say their shards.
     pub(crate) offsets: Offsets,
+    /// Its records in stream files, and the last of them. Not in snapshots: the runs say it.
+    pub(crate) filed: u64,
+    pub(crate) filed_last: Option<u64>,
 }
 
 impl Shard {
@@ -65,8 +72,13 @@ impl Shard {
             opened: self.opened,
             first_offset: self.first_offset,
             closed: self.closed,
-            records: self.offsets.len(),
+            records: self.filed + self.offsets.len(),
         }
+    }
+
+    /// Its newest record that is there.
+    pub(crate) fn last(&self) -> Option<u64> {
+        self.offsets.last().or(self.filed_last)
     }
 }
 
@@ -77,7 +89,12 @@ pub(crate) struct Stream {
     /// By their numbers.
     pub(crate) shards: BTreeMap<ShardNo, Shard>,
     pub(crate) next_shard: u32,
+    /// Those in the journal.
     pub(crate) records: Records,
+    /// Those in front of them, in stream files: in order and without gaps.
+    pub(crate) files: VecDeque<Run>,
+    /// What came before that is not shown any more, though it may lie in a file yet.
+    pub(crate) hidden: Timestamp,
     /// Bytes of body and key of the records that are there.
     pub(crate) bytes: u64,
     /// Partition keys of records that are not the messages' own, in the order of their offsets.
@@ -136,7 +153,15 @@ impl Stream {
     }
 
     /// The first offset that is not too old at that time.
+    /// Within a run in a file it is not known: then the first of the run.
     pub(crate) fn kept_from(&self, now: Timestamp) -> u64 {
+        if !self.files.is_empty() {
+            let kept = self.kept_time(now);
+            let mut runs = self.files.iter();
+            if let Some(run) = runs.find(|run| run.last_time >= kept) {
+                return run.first;
+            }
+        }
         let first = self.records.first();
         let retention = self.declared.attributes.retention_ms;
         let Some(oldest) = self.records.get(first) else {
@@ -185,9 +210,13 @@ pub(crate) struct WaitingRead {
     pub(crate) lane: Lane,
     pub(crate) shard: ShardNo,
     pub(crate) from: u64,
+    /// What came before is not wanted.
+    pub(crate) since: Timestamp,
     pub(crate) count: u32,
     pub(crate) bytes_max: u64,
     pub(crate) limited: bool,
+    /// It waits for records out of a stream file.
+    pub(crate) loading: bool,
 }
 
 /// Where a read waits, and until when.

@@ -6,9 +6,12 @@ use std::{
 };
 
 use bytes::Bytes;
+use message::Timestamp;
 use session::{ShardNo, StreamId};
+use smallvec::SmallVec;
 
 use super::{Slot, Stream, index::Cursor};
+use crate::LoadedRecord;
 
 /// A record that is out, or was given back: its shard, and how often it has been delivered.
 pub(crate) type Handed = (ShardNo, u32);
@@ -34,6 +37,27 @@ pub(crate) enum Reads {
     },
 }
 
+/// Records that were read out of a stream file for a consumer: all that there are for it from some offsets on to another.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Window {
+    /// By offset. They stay when they are handed out: they may be given back.
+    pub(crate) records: BTreeMap<u64, LoadedRecord>,
+    /// Of which shards, and from where on.
+    pub(crate) shards: SmallVec<[(ShardNo, u64); 1]>,
+    pub(crate) upto: u64,
+}
+
+impl Window {
+    /// Whether what a shard has there would be in it.
+    pub(crate) fn covers(&self, shard: ShardNo, offset: u64) -> bool {
+        offset < self.upto
+            && self
+                .shards
+                .iter()
+                .any(|(of, from)| *of == shard && *from <= offset)
+    }
+}
+
 /// A consumer of a stream.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Reader {
@@ -43,6 +67,11 @@ pub(crate) struct Reader {
     pub(crate) unsettled: BTreeMap<u64, Handed>,
     /// Given back, to be handed out again.
     pub(crate) again: BTreeMap<u64, Handed>,
+    /// What came before is passed over.
+    pub(crate) since: Timestamp,
+    pub(crate) window: Option<Window>,
+    /// It waits for a window.
+    pub(crate) loading: bool,
 }
 
 impl Reader {
@@ -52,6 +81,39 @@ impl Reader {
             reads,
             unsettled: BTreeMap::new(),
             again: BTreeMap::new(),
+            since: Timestamp(0),
+            window: None,
+            loading: false,
+        }
+    }
+
+    /// Everything in stream files below an offset was handed out.
+    pub(crate) fn pass(&mut self, below: u64) {
+        match &mut self.reads {
+            Reads::Everything(cursor) => *cursor = below.max(*cursor),
+            Reads::Member { shards, .. } => {
+                for member in shards.values_mut().filter(|member| !member.leaving) {
+                    member.cursor = member.cursor.max(below);
+                }
+            }
+        }
+        self.window.take_if(|window| window.upto <= below);
+    }
+
+    /// Where it goes on in each shard of which there may be something in stream files.
+    pub(crate) fn places(&self, stream: &Stream) -> SmallVec<[(ShardNo, u64); 1]> {
+        match &self.reads {
+            Reads::Everything(cursor) => stream
+                .shards
+                .iter()
+                .filter(|(_, shard)| shard.filed_last.is_some_and(|last| last >= *cursor))
+                .map(|(number, _)| (*number, *cursor))
+                .collect(),
+            Reads::Member { shards, .. } => shards
+                .iter()
+                .filter(|(_, member)| !member.leaving)
+                .map(|(number, member)| (*number, member.cursor))
+                .collect(),
         }
     }
 
@@ -65,6 +127,9 @@ impl Reader {
 
     /// Whether there is something to hand out.
     pub(crate) fn wants(&self, stream: &Stream) -> bool {
+        if self.loading {
+            return false;
+        }
         if !self.again.is_empty() {
             return true;
         }
@@ -72,12 +137,10 @@ impl Reader {
             Reads::Everything(cursor) => *cursor < stream.records.next(),
             Reads::Member { shards, .. } => shards.iter().any(|(number, member)| {
                 !member.leaving
-                    && stream.shards.get(number).is_some_and(|shard| {
-                        shard
-                            .offsets
-                            .last()
-                            .is_some_and(|last| last >= member.cursor)
-                    })
+                    && stream
+                        .shards
+                        .get(number)
+                        .is_some_and(|shard| shard.last().is_some_and(|last| last >= member.cursor))
             }),
         }
     }
@@ -100,10 +163,13 @@ impl Reader {
         }
     }
 
-    /// Hands out in the order of offsets, what was given back first.
+    /// What of the journal is to be handed out, in the order of offsets. What was given back, or lies in stream files, comes
+    /// before.
     pub(crate) fn walk<'a>(&'a self, stream: &'a Stream, kept: u64) -> Walk<'a> {
         let (cursor, shards) = match &self.reads {
-            Reads::Everything(cursor) => ((*cursor).max(kept), Vec::new()),
+            Reads::Everything(cursor) => {
+                ((*cursor).max(kept).max(stream.records.first()), Vec::new())
+            }
             Reads::Member { shards, .. } => {
                 let places = shards
                     .iter()
@@ -124,7 +190,6 @@ impl Reader {
         Walk {
             stream,
             next,
-            again: self.again.range(kept..),
             cursor,
             shards,
         }
@@ -134,7 +199,6 @@ impl Reader {
 /// See [`Reader::walk`].
 pub(crate) struct Walk<'a> {
     stream: &'a Stream,
-    again: std::collections::btree_map::Range<'a, u64, Handed>,
     cursor: u64,
     shards: Vec<(ShardNo, Cursor)>,
     /// The next offset of each shard, and which of `shards` that is.
@@ -142,14 +206,11 @@ pub(crate) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// The next record: its offset, where it is, its shard, and how often it has been delivered.
-    pub(crate) fn next(&mut self) -> Option<(u64, &'a Slot, ShardNo, u32)> {
-        if let Some((offset, (shard, count))) = self.again.next() {
-            return Some((*offset, self.stream.records.get(*offset)?, *shard, *count));
-        }
+    /// The next record: its offset, where it is, and its shard.
+    pub(crate) fn next(&mut self) -> Option<(u64, &'a Slot, ShardNo)> {
         if let Some(slot) = self.stream.records.get(self.cursor) {
             self.cursor += 1;
-            return Some((self.cursor - 1, slot, self.stream.shard_at(slot), 0));
+            return Some((self.cursor - 1, slot, self.stream.shard_at(slot)));
         }
         let Reverse((offset, at)) = self.next.pop()?;
         let (number, cursor) = &mut self.shards[at];
@@ -158,6 +219,6 @@ impl<'a> Walk<'a> {
         if let Some(next) = offsets.get(*cursor) {
             self.next.push(Reverse((next, at)));
         }
-        Some((offset, self.stream.records.get(offset)?, *number, 0))
+        Some((offset, self.stream.records.get(offset)?, *number))
     }
 }

@@ -1,10 +1,10 @@
 //! A stream in a snapshot: what it is, then its records in pieces, so that a long one is never in memory twice.
 
-use message::{DecodeError, Reader, codec::put_u64};
+use message::{DecodeError, Reader, Timestamp, codec::put_u64};
 use session::{ShardNo, StreamId};
 
 use super::{
-    Group, GroupPlace, Records, Shard, Slot, Stream,
+    Group, GroupPlace, Records, Run, Shard, Slot, Stream,
     change::{StreamDeclared, read_hash},
     index::{put_slots, read_slots},
 };
@@ -36,7 +36,7 @@ fn read_shard(reader: &mut Reader) -> Result<(ShardNo, Shard), DecodeError> {
             opened: Wire::read(reader)?,
             first_offset: Wire::read(reader)?,
             closed: Wire::read(reader)?,
-            offsets: super::Offsets::default(),
+            ..Shard::default()
         },
     ))
 }
@@ -59,6 +59,17 @@ pub(crate) fn put_stream(stream: &Stream, out: &mut Vec<u8>) {
                 place.put(out);
             }
         });
+    }
+    for (name, group) in &stream.groups {
+        if group.since != Timestamp(0) {
+            put_field(out, 9, |out| {
+                name.put(out);
+                group.since.put(out);
+            });
+        }
+    }
+    if stream.hidden != Timestamp(0) {
+        put_field(out, 8, |out| stream.hidden.put(out));
     }
     for (offset, key) in &stream.keys {
         put_field(out, 5, |out| {
@@ -89,7 +100,19 @@ pub(crate) fn read_stream(reader: &mut Reader) -> Result<Stream, DecodeError> {
                 let start = Wire::read(part)?;
                 let places: Vec<(ShardNo, GroupPlace)> = Wire::read(part)?;
                 let places = places.into_iter().collect();
-                stream.groups.insert(name, Group { start, places });
+                let group = Group {
+                    start,
+                    places,
+                    ..Group::default()
+                };
+                stream.groups.insert(name, group);
+            }
+            8 => stream.hidden = Wire::read(part)?,
+            9 => {
+                let name: bytes::Bytes = Wire::read(part)?;
+                let group = stream.groups.get_mut(&name);
+                let group = group.ok_or(DecodeError::Bounds("a group's start"))?;
+                group.since = Wire::read(part)?;
             }
             _ => {}
         }
@@ -97,6 +120,21 @@ pub(crate) fn read_stream(reader: &mut Reader) -> Result<Stream, DecodeError> {
     })?;
     stream.index_open();
     Ok(stream)
+}
+
+/// Reads a run into its stream, behind the runs before it.
+pub(crate) fn read_run(
+    reader: &mut Reader,
+    streams: &mut std::collections::BTreeMap<StreamId, Stream>,
+) -> Result<(), DecodeError> {
+    let id = StreamId::read(reader)?;
+    let run = Run::read(reader)?;
+    let stream = streams
+        .get_mut(&id)
+        .ok_or(DecodeError::Bounds("a run without a stream"))?;
+    stream.bytes += run.bytes;
+    stream.push_run(&run);
+    Ok(())
 }
 
 /// The records of a stream in pieces.

@@ -14,6 +14,7 @@ mod retained;
 mod rig;
 mod sqs_history;
 mod stream_doors;
+mod stream_files;
 mod stream_history;
 mod streams;
 mod subscriptions;

@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use broker::{
-    BodyAt, Broker, Change, Config, Content, Context, Decision, Effect, OutLane, RecordKind,
-    SessionInfo, Wait, decode_stored,
+    BodyAt, Broker, Change, Config, Content, Context, Decision, Effect, FileId, Load, Loaded,
+    LoadedRecord, OutLane, RecordKind, SessionInfo, Wait, decode_stored,
 };
 use bytes::Bytes;
 use message::{
@@ -38,6 +38,13 @@ pub(crate) struct Rig {
     pub(crate) tick_slice: usize,
     pub(crate) records_of_last: usize,
     epoch: u64,
+    /// Records out of stream files come at once.
+    pub(crate) loads: bool,
+    /// What is asked for while they do not.
+    pub(crate) wanted: Vec<Load>,
+    /// Stream files.
+    pub(crate) files: BTreeMap<FileId, BTreeMap<(StreamId, u64), LoadedRecord>>,
+    next_file: u64,
     next_record: u64,
     token: u64,
     random: u64,
@@ -63,6 +70,10 @@ impl Rig {
             tick_slice: 5,
             records_of_last: 0,
             epoch: 1,
+            loads: true,
+            wanted: Vec::new(),
+            files: BTreeMap::new(),
+            next_file: 1,
             next_record: 1,
             token: 0,
             random: 1,
@@ -244,8 +255,88 @@ impl Rig {
                     self.run(|broker, cx, out| broker.decide_fetched(fetch, message, cx, out));
                 }
             }
+            Effect::Load(load) if self.loads => self.load(&load),
+            Effect::Load(load) => self.wanted.push(*load),
             Effect::Close { session, reason } => self.closed.push((session, reason)),
         }
+    }
+
+    /// Reads records out of a stream file, as a node does.
+    pub(crate) fn load(&mut self, load: &Load) {
+        let Some(file) = self.files.get(&load.file) else {
+            return self.run(|broker, cx, out| broker.decide_not_loaded(load, cx, out));
+        };
+        assert!(
+            load.count > 0 && !load.shards.is_empty(),
+            "nothing is asked for"
+        );
+        let mut loaded = Loaded {
+            load: load.clone(),
+            records: Vec::new(),
+            upto: load.upto,
+        };
+        let mut bytes = 0;
+        for record in file.range((load.stream, 0)..(load.stream, load.upto)) {
+            let record = record.1;
+            let wanted = load
+                .shards
+                .iter()
+                .any(|(shard, from)| *shard == record.shard && record.offset >= *from);
+            if !wanted || record.time < load.since {
+                continue;
+            }
+            bytes += u64::from(record.len);
+            let full = loaded.records.len() as u32 == load.count || bytes > load.bytes_max;
+            if full && !loaded.records.is_empty() {
+                loaded.upto = record.offset;
+                break;
+            }
+            loaded.records.push(record.clone());
+        }
+        self.run(|broker, cx, out| broker.decide_loaded(&loaded, cx, out));
+    }
+
+    /// Copies the oldest records of streams, at most so many of each, into a stream file, and removes files that are not
+    /// needed.
+    pub(crate) fn file(&mut self, count: u64) -> FileId {
+        let id = FileId {
+            epoch: 1,
+            number: self.next_file,
+            writer: [7; 16],
+        };
+        self.next_file += 1;
+        let mut file = BTreeMap::new();
+        let streams = self.broker.fileable(|_| true);
+        for stream in &streams {
+            let below = stream.below.min(stream.first + count);
+            let records = self
+                .broker
+                .fileable_records(stream.stream, 0, below, usize::MAX);
+            for record in records {
+                let loaded = LoadedRecord {
+                    offset: record.offset,
+                    shard: record.shard,
+                    time: record.time,
+                    len: record.len,
+                    key: record.key,
+                    message: self.message(Content::Stored(record.stored, 0)),
+                };
+                file.insert((stream.stream, record.offset), loaded);
+            }
+        }
+        self.files.insert(id, file);
+        for stream in streams {
+            let range = (stream.first, stream.below.min(stream.first + count));
+            let mut more = true;
+            while more {
+                self.run(|broker, cx, out| {
+                    more = broker.decide_filed(stream.stream, id, range, cx, out);
+                });
+            }
+        }
+        let named = self.broker.stream_files();
+        self.files.retain(|file, _| named.contains(file));
+        id
     }
 
     fn tell(&mut self, to: SessionId, lane: OutLane, wait: Wait, event: Event) {

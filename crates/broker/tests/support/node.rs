@@ -416,6 +416,7 @@ impl Node {
                 }
             }
             Effect::Fetch { fetch, id, .. } => self.fetches.push_back((fetch, id)),
+            Effect::Load(_) => unreachable!("nothing is in stream files here"),
             Effect::Close { session, reason } => {
                 let lane = OutLane::Reply(Lane(0));
                 self.hear(session, lane, Wait::Nothing, Event::Closing { reason });

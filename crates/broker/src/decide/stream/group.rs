@@ -17,7 +17,7 @@ use session::{
     StreamId, StreamStart, Token,
 };
 
-use super::{Draft, no_stream, reader::start_of};
+use super::{Draft, no_stream, read::since_of, reader::start_of};
 use crate::{
     Broker, Wait,
     change::Kind,
@@ -113,6 +113,7 @@ impl Broker {
             self.check_group_room(stream)?;
             let group = Group {
                 start: start_of(stream, *start, draft.now),
+                since: since_of(stream, *start),
                 ..Group::default()
             };
             let info = self.group_info(id, stream, &group_name, &group, draft.now);
@@ -120,6 +121,7 @@ impl Broker {
                 stream: id,
                 group: group_name,
                 start: group.start,
+                since: group.since,
             })));
             return Ok(info);
         }

@@ -8,8 +8,10 @@
 //! | `read.rs` | reads, and reads that wait |
 //! | `reader.rs` | records pushed to consumers |
 //! | `group.rs` | consumer groups |
+//! | `file.rs` | records that go into stream files, and come out of them |
 //! | `trim.rs` | records that are too old, or too many |
 
+mod file;
 mod group;
 mod place;
 mod read;
@@ -190,7 +192,7 @@ impl Broker {
         info.version += 1;
         // What is too old by now does not come back when more is kept.
         let kept = stream.kept_from(draft.now);
-        if kept > stream.records.first() {
+        if kept > stream.first() {
             draft.change(Kind::Trimmed(Box::new(Trimmed {
                 stream: id,
                 below: kept,

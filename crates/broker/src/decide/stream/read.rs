@@ -3,6 +3,8 @@
 //! A read that finds nothing may wait; it is served in the round of deliveries as soon as a record comes, or its shard is
 //! closed, and answered with nothing when its time is over.
 
+use std::sync::Arc;
+
 use message::Timestamp;
 use session::{
     Event, ReadStream, Refusal, RefusalKind, SessionId, ShardNo, StreamId, StreamStart, Token,
@@ -10,12 +12,16 @@ use session::{
 
 use super::{Draft, no_stream};
 use crate::{
-    Broker, Content, Effect, OutLane, PendingRecord, PendingRecords, Wait,
+    Broker, Content, Effect, Loaded, OutLane, PendingRecord, PendingRecords, Wait,
     change::Kind,
     counters::Tally,
     decide::refusal,
+    soft::Attached,
     stream::{Shard, Slot, Stream, WaitingRead},
 };
+
+/// How long a read waits for a stream file, in ms.
+const LOAD_MS_MAX: u64 = 600_000;
 
 /// What one read found.
 struct Found {
@@ -73,10 +79,26 @@ impl Broker {
             lane: read.lane,
             shard: read.shard,
             from: start_in(stream, shard, read.from, draft.now),
+            since: since_of(stream, read.from),
             count: read.count.min(self.config.read_count_max),
             bytes_max: read.bytes_max.min(self.config.read_bytes_max),
             limited: limits.is_some(),
+            loading: false,
         };
+        let load = self.load_of(id, stream, &waiting, draft.now);
+        if load.is_some() {
+            self.check_read_waits(attached, read.token)?;
+            if limits.is_some() {
+                draft.change(Kind::ReadCounted {
+                    stream: id,
+                    shard: read.shard,
+                    reads: 1,
+                    bytes: 0,
+                });
+            }
+            self.serve(id, stream, shard, &waiting, draft);
+            return Ok(());
+        }
         let found = self.find(id, stream, shard, &waiting, draft.now);
         if limits.is_some() {
             draft.change(Kind::ReadCounted {
@@ -91,23 +113,28 @@ impl Broker {
             answer(&waiting, found, draft);
             return Ok(());
         }
+        self.check_read_waits(attached, read.token)?;
+        draft.change(Kind::ReadWaits {
+            stream: id,
+            until: draft.now.plus_ms(read.wait_ms),
+            read: Box::new(waiting),
+        });
+        Ok(())
+    }
+
+    fn check_read_waits(&self, attached: &Attached, token: Token) -> Result<(), Refusal> {
         if attached.reads.len() as u64 >= self.config.pulls_waiting_max {
             return Err(refusal(
                 RefusalKind::QuotaExceeded,
                 "too many reads of one connection wait",
             ));
         }
-        if attached.reads.contains_key(&read.token) {
+        if attached.reads.contains_key(&token) {
             return Err(refusal(
                 RefusalKind::InvalidArgument,
                 "a read of that token waits already",
             ));
         }
-        draft.change(Kind::ReadWaits {
-            stream: id,
-            until: draft.now.plus_ms(read.wait_ms),
-            read: Box::new(waiting),
-        });
         Ok(())
     }
 
@@ -147,8 +174,23 @@ impl Broker {
         let Some((id, stream, shard, waiting)) = found else {
             return;
         };
+        if waiting.loading {
+            return self.refuse_slow_read(waiting, draft);
+        }
         // What came this very instant still serves it.
         self.serve(id, stream, shard, waiting, draft);
+    }
+
+    fn refuse_slow_read(&self, waiting: &WaitingRead, draft: &mut Draft<'_>) {
+        draft.reply(
+            waiting.session,
+            waiting.lane,
+            Wait::Durable,
+            Event::Refused {
+                token: waiting.token,
+                refusal: refusal(RefusalKind::Internal, "the disk did not answer in time"),
+            },
+        );
     }
 
     /// A stream's turn: a group whose shards change hands, or the read that has waited longest in a shard in which something happened.
@@ -180,6 +222,7 @@ impl Broker {
             .reads
             .range((number, 0)..=(number, u64::MAX))
             .map(|(_, waiting)| waiting)
+            .filter(|waiting| !waiting.loading)
             .find(|waiting| {
                 shard.closed.is_some() || shard.offsets.at_or_behind(waiting.from).is_some()
             });
@@ -192,7 +235,8 @@ impl Broker {
         true
     }
 
-    fn serve(
+    /// Answers a read that does not wait, or asks for what it has to have out of a stream file.
+    pub(super) fn serve(
         &self,
         id: StreamId,
         stream: &Stream,
@@ -200,7 +244,28 @@ impl Broker {
         waiting: &WaitingRead,
         draft: &mut Draft<'_>,
     ) {
+        if let Some(load) = self.load_of(id, stream, waiting, draft.now) {
+            draft.change(Kind::ReadWaits {
+                stream: id,
+                until: draft.now.plus_ms(LOAD_MS_MAX),
+                read: Box::new(WaitingRead {
+                    loading: true,
+                    ..waiting.clone()
+                }),
+            });
+            return draft.effect(Effect::Load(Box::new(load)));
+        }
         let found = self.find(id, stream, shard, waiting, draft.now);
+        self.answer_counted(id, waiting, found, draft);
+    }
+
+    fn answer_counted(
+        &self,
+        id: StreamId,
+        waiting: &WaitingRead,
+        found: Found,
+        draft: &mut Draft<'_>,
+    ) {
         if waiting.limited && found.bytes > 0 {
             draft.change(Kind::ReadCounted {
                 stream: id,
@@ -215,16 +280,94 @@ impl Broker {
     /// The stream is about to go: the reads that wait in it are refused.
     pub(super) fn refuse_reads(&self, id: StreamId, draft: &mut Draft<'_>) {
         for waiting in self.soft.streams[&id].reads.values() {
-            draft.reply(
-                waiting.session,
-                waiting.lane,
-                Wait::Durable,
-                Event::Refused {
-                    token: waiting.token,
-                    refusal: refusal(RefusalKind::NotFound, "the stream was deleted"),
-                },
-            );
+            self.refuse_read(waiting, draft);
         }
+    }
+
+    pub(super) fn refuse_read(&self, waiting: &WaitingRead, draft: &mut Draft<'_>) {
+        draft.reply(
+            waiting.session,
+            waiting.lane,
+            Wait::Durable,
+            Event::Refused {
+                token: waiting.token,
+                refusal: refusal(RefusalKind::NotFound, "the stream or the shard was deleted"),
+            },
+        );
+    }
+
+    /// Answers a read with what came out of a stream file.
+    pub(super) fn answer_loaded(
+        &self,
+        id: StreamId,
+        stream: &Stream,
+        shard: &Shard,
+        read: &WaitingRead,
+        loaded: &Loaded,
+        draft: &mut Draft<'_>,
+    ) {
+        let count = read.count as usize;
+        let records: Vec<_> = loaded
+            .records
+            .iter()
+            .take(count)
+            .map(|record| PendingRecord {
+                offset: record.offset,
+                time: record.time,
+                key: record.key.clone(),
+                content: Content::Resident(Arc::clone(&record.message)),
+            })
+            .collect();
+        let bytes = loaded.records.iter().take(count);
+        let bytes = bytes.map(|record| u64::from(record.len)).sum();
+        // Without a count it is only asked where the first record is.
+        let next = match (loaded.records.get(count), loaded.records.last()) {
+            (Some(behind), _) => behind.offset,
+            (None, Some(last)) => last.offset + 1,
+            (None, None) => loaded.upto,
+        };
+        let rests = shard.last().is_some_and(|last| last >= next);
+        let ended = shard.closed.is_some() && !rests;
+        let next = match shard.closed {
+            Some((_, end)) if ended => end,
+            _ => next,
+        };
+        // What the next record in a file is only that knows: it came no earlier than the last one here.
+        let behind = match loaded.records.get(count) {
+            Some(behind) => Some(behind.time),
+            None if stream.run_of(&[(read.shard, next)], Timestamp(0)).is_some() => {
+                loaded.records.last().map(|record| record.time)
+            }
+            None => shard
+                .offsets
+                .at_or_behind(next)
+                .and_then(|offset| Some(stream.records.get(offset)?.time())),
+        };
+        let found = Found {
+            records: PendingRecords {
+                stream: id,
+                shard: shard.info(read.shard),
+                records,
+                next,
+                ended,
+                children: if ended {
+                    stream.children(read.shard)
+                } else {
+                    Vec::new()
+                },
+                behind_ms: behind
+                    .filter(|_| rests)
+                    .map_or(0, |time| draft.now.since(time)),
+            },
+            // What lies in a file has been durable for long; that a shard is closed may not be.
+            wait: if shard.closed.is_some() {
+                Wait::Durable
+            } else {
+                Wait::Nothing
+            },
+            bytes,
+        };
+        self.answer_counted(id, read, found, draft);
     }
 
     fn find(
@@ -310,18 +453,33 @@ fn start_in(stream: &Stream, shard: &Shard, from: StreamStart, now: Timestamp) -
     let kept = stream.kept_from(now);
     let end = stream.records.next();
     match from {
+        // In a stream file only that knows where the first one is.
+        StreamStart::First if kept < stream.records.first() => kept,
         StreamStart::First => shard.offsets.at_or_behind(kept).unwrap_or(end),
-        StreamStart::Last => shard
-            .offsets
-            .last()
-            .filter(|last| *last >= kept)
-            .unwrap_or(end),
+        StreamStart::Last => shard.last().filter(|last| *last >= kept).unwrap_or(end),
         StreamStart::Next => end,
         StreamStart::Offset(offset) => offset,
         StreamStart::Time(time) => {
-            let since = stream.records.since(time).max(kept);
+            let since = since(stream, time).max(kept);
+            if since < stream.records.first() {
+                return since;
+            }
             shard.offsets.at_or_behind(since).unwrap_or(end)
         }
+    }
+}
+
+/// No record before this offset came at that time or later; within a run in a stream file only that knows better.
+pub(super) fn since(stream: &Stream, time: Timestamp) -> u64 {
+    let run = stream.files.iter().find(|run| run.last_time >= time);
+    run.map_or_else(|| stream.records.since(time), |run| run.first)
+}
+
+/// What came before is to be passed over, where the offset could not say it.
+pub(super) fn since_of(stream: &Stream, from: StreamStart) -> Timestamp {
+    match (from, stream.files.back()) {
+        (StreamStart::Time(time), Some(last)) if last.last_time >= time => time,
+        _ => Timestamp(0),
     }
 }
 

@@ -4,6 +4,8 @@
 //! member of a consumer group moves the group's checkpoint as it settles: everything below the lowest record of the shard
 //! that is not settled has been worked on.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use message::Timestamp;
 use session::{
@@ -12,9 +14,12 @@ use session::{
 };
 use smallvec::SmallVec;
 
-use super::{Draft, no_stream};
+use super::{
+    Draft, no_stream,
+    read::{since, since_of},
+};
 use crate::{
-    Broker, Effect, OutLane, PendingDelivery, Wait,
+    Broker, Content, Effect, Load, LoadFor, LoadedRecord, OutLane, PendingDelivery, Wait,
     change::{ClientSubscribed, ConsumerAdded, Kind, Ranges, ReaderSent, SentRecord},
     counters::Tally,
     decide::{
@@ -24,7 +29,7 @@ use crate::{
         refusal,
         subscribe::{normal, not_attached},
     },
-    stream::{Checkpointed, Group, GroupMade, Reader, Reads, Slot, Stream},
+    stream::{Checkpointed, Group, GroupMade, Reader, Reads, Run, Slot, Stream, Window},
 };
 
 impl Broker {
@@ -68,16 +73,21 @@ impl Broker {
             ));
         }
         let begin = start_of(stream, *start, draft.now);
+        let mut since = since_of(stream, *start);
         let reads = match group {
             None => Reads::Everything(begin),
             Some(group) => {
                 let group = super::group::checked_name(group)?;
+                if let Some(known) = stream.groups.get(&group) {
+                    since = known.since;
+                }
                 if !stream.groups.contains_key(&group) {
                     self.check_group_room(stream)?;
                     draft.change(Kind::GroupMade(Box::new(GroupMade {
                         stream: id,
                         group: group.clone(),
                         start: begin,
+                        since,
                     })));
                 }
                 Reads::Member {
@@ -89,7 +99,10 @@ impl Broker {
         let queue = draft.new_queue(self, true);
         draft.change(Kind::ReaderAdded {
             queue,
-            reader: Box::new(Reader::new(id, reads)),
+            reader: Box::new(Reader {
+                since,
+                ..Reader::new(id, reads)
+            }),
         });
         draft.change(Kind::ConsumerAdded(Box::new(ConsumerAdded {
             session: from,
@@ -166,58 +179,205 @@ impl Broker {
             return;
         };
         let settled = consumer.credit == Credit::Settled;
-        let shares = (consumer.group != 0 && !settled).then_some(consumer.group);
-        let mut candidate = Candidate {
-            receiver,
-            priority: 0,
-            left,
-        };
-        let mut used = Used::default();
         let kept = stream.kept_from(draft.now);
-        let mut walk = reader.walk(stream, kept);
-        let mut records: SmallVec<[SentRecord; 4]> = SmallVec::new();
-        while records.len() < limit
-            && self.has_room(&candidate, &used)
-            && let Some((offset, slot, shard, count)) = walk.next()
-        {
-            let bytes = delivery_bytes(slot.len());
-            let place = RecordPlace {
-                stream: reader.stream,
-                shard,
-                shard_opened: stream.shards[&shard].opened,
-                offset,
-            };
-            let place = (place, stream.key_of(offset, slot));
-            let delivery = pending(receiver.1, (!settled).then_some(id), place, count, slot);
-            draft.effect(Effect::Deliver {
-                to: receiver.0,
-                lane: OutLane::Consumer(receiver.1),
-                wait: Wait::Stored(slot.stored()),
-                delivery,
-                content: self.record_content(slot),
-                bytes,
-            });
-            records.push(SentRecord {
-                offset,
-                shard,
-                count: count + 1,
-                bytes,
-            });
-            used.take(receiver.0, shares, bytes);
-            candidate.left -= 1;
-        }
+        let mut hands = Hands {
+            stream,
+            id,
+            settled,
+            shares: (consumer.group != 0 && !settled).then_some(consumer.group),
+            candidate: Candidate {
+                receiver,
+                priority: 0,
+                left,
+            },
+            used: Used::default(),
+            limit,
+            records: SmallVec::new(),
+            since: reader.since.max(stream.kept_time(draft.now)),
+            kept,
+            passed: 0,
+        };
+        let rests = self.push_again(reader, &mut hands, draft);
+        let rests = rests.or_else(|| self.push_filed(reader, &mut hands, draft));
+        let load = match rests {
+            None => {
+                let mut walk = reader.walk(stream, kept);
+                while hands.has_room(self)
+                    && let Some((offset, slot, shard)) = walk.next()
+                {
+                    self.push_slot((offset, slot, shard, 0), &mut hands, draft);
+                }
+                None
+            }
+            Some(Rests::Room) => None,
+            Some(Rests::Load(load)) => Some(load),
+        };
+        let Hands {
+            records,
+            kept,
+            passed,
+            ..
+        } = hands;
         let too_old = reader
             .again
             .first_key_value()
             .is_some_and(|(at, _)| *at < kept);
-        if records.is_empty() && !too_old {
-            return;
+        if !records.is_empty() || too_old || passed > 0 {
+            self.pushed(
+                reader,
+                stream,
+                ReaderSent {
+                    queue: id,
+                    receiver,
+                    records,
+                    settled,
+                    kept,
+                    passed,
+                },
+                draft,
+            );
         }
+        if let Some(load) = load {
+            draft.change(Kind::ReaderLoads(id));
+            draft.effect(Effect::Load(load));
+        }
+    }
+
+    /// Hands out what was given back.
+    fn push_again(
+        &self,
+        reader: &Reader,
+        hands: &mut Hands<'_>,
+        draft: &mut Draft<'_>,
+    ) -> Option<Rests> {
+        let stream = hands.stream;
+        for (offset, (shard, count)) in reader.again.range(hands.kept..) {
+            if !hands.has_room(self) {
+                return Some(Rests::Room);
+            }
+            if let Some(slot) = stream.records.get(*offset) {
+                self.push_slot((*offset, slot, *shard, *count), hands, draft);
+                continue;
+            }
+            let window = reader.window.as_ref();
+            match window.filter(|window| window.covers(*shard, *offset)) {
+                Some(window) => match window.records.get(offset) {
+                    Some(record) if record.time >= hands.since => {
+                        self.push_loaded(record, *count, hands, draft);
+                    }
+                    // It has become too old, and so has whatever came before.
+                    _ => hands.kept = *offset + 1,
+                },
+                None => {
+                    let places = [(*shard, *offset)];
+                    match stream.run_of(&places, hands.since) {
+                        Some(run) => return Some(self.load(reader, run, &places, hands)),
+                        None => hands.kept = *offset + 1,
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Hands out what lies in stream files, as far as it was read.
+    fn push_filed(
+        &self,
+        reader: &Reader,
+        hands: &mut Hands<'_>,
+        draft: &mut Draft<'_>,
+    ) -> Option<Rests> {
+        let stream = hands.stream;
+        if stream.files.is_empty() {
+            return None;
+        }
+        let mut places = reader.places(stream);
+        while let Some(run) = stream.run_of(&places, hands.since) {
+            if !hands.has_room(self) {
+                return Some(Rests::Room);
+            }
+            let here: SmallVec<[(ShardNo, u64); 1]> = places
+                .iter()
+                .filter(|(shard, from)| run.has(*shard, *from))
+                .map(|(shard, from)| (*shard, (*from).max(run.first)))
+                .collect();
+            let covers = |window: &&Window| here.iter().all(|(of, at)| window.covers(*of, *at));
+            let Some(window) = reader.window.as_ref().filter(covers) else {
+                return Some(self.load(reader, run, &here, hands));
+            };
+            let first = here.iter().map(|(_, from)| *from).min().unwrap_or(0);
+            for record in window.records.range(first..).map(|(_, record)| record) {
+                let wanted = here
+                    .iter()
+                    .any(|(shard, from)| *shard == record.shard && *from <= record.offset);
+                if !wanted || record.time < hands.since {
+                    continue;
+                }
+                if !hands.has_room(self) {
+                    return Some(Rests::Room);
+                }
+                self.push_loaded(record, 0, hands, draft);
+            }
+            hands.passed = window.upto;
+            for (_, from) in &mut places {
+                *from = (*from).max(window.upto);
+            }
+        }
+        None
+    }
+
+    fn load(
+        &self,
+        reader: &Reader,
+        run: &Run,
+        places: &[(ShardNo, u64)],
+        hands: &Hands<'_>,
+    ) -> Rests {
+        Rests::Load(Box::new(Load {
+            what: LoadFor::Reader(hands.id),
+            stream: reader.stream,
+            file: run.file,
+            shards: places.iter().copied().collect(),
+            upto: run.below,
+            since: hands.since,
+            count: self.config.read_count_max,
+            bytes_max: self.config.outbox_bytes_max,
+        }))
+    }
+
+    fn push_slot(
+        &self,
+        (offset, slot, shard, count): (u64, &Slot, ShardNo, u32),
+        hands: &mut Hands<'_>,
+        draft: &mut Draft<'_>,
+    ) {
+        let content = self.record_content(slot);
+        let wait = Wait::Stored(slot.stored());
+        let at = (offset, slot.time(), slot.len());
+        let of = (shard, hands.stream.key_of(offset, slot));
+        hands.push(at, of, count, (content, wait), draft);
+    }
+
+    fn push_loaded(
+        &self,
+        record: &LoadedRecord,
+        count: u32,
+        hands: &mut Hands<'_>,
+        draft: &mut Draft<'_>,
+    ) {
+        let content = Content::Resident(Arc::clone(&record.message));
+        let at = (record.offset, record.time, record.len);
+        let of = (record.shard, record.key.clone());
+        hands.push(at, of, count, (content, Wait::Nothing), draft);
+    }
+
+    fn pushed(&self, reader: &Reader, stream: &Stream, sent: ReaderSent, draft: &mut Draft<'_>) {
+        let (records, settled) = (&sent.records, sent.settled);
         draft.count(Tally::RecordsRead, records.len() as u64);
         if settled && let Some(group) = reader.group() {
             // What leaves settled has been worked on.
             let mut places: Vec<(ShardNo, u64)> = Vec::new();
-            for record in &records {
+            for record in records {
                 match places.iter_mut().find(|(shard, _)| *shard == record.shard) {
                     Some((_, next)) => *next = record.offset + 1,
                     None => places.push((record.shard, record.offset + 1)),
@@ -225,13 +385,21 @@ impl Broker {
             }
             checkpoint(reader.stream, stream, group, places, draft);
         }
-        draft.change(Kind::ReaderSent(Box::new(ReaderSent {
-            queue: id,
-            receiver,
-            records,
-            settled,
-            kept,
-        })));
+        if sent.passed > 0
+            && let Reads::Member { group, shards } = &reader.reads
+        {
+            // What became too old in a stream file holds up nobody.
+            let places = shards
+                .iter()
+                .filter(|(shard, member)| {
+                    let sent = records.iter().any(|record| record.shard == **shard);
+                    !member.leaving && reader.is_through(**shard) && (settled || !sent)
+                })
+                .map(|(shard, _)| (*shard, sent.passed))
+                .collect();
+            checkpoint(reader.stream, stream, group, places, draft);
+        }
+        draft.change(Kind::ReaderSent(Box::new(sent)));
     }
 
     /// Drafts the settlement of records, and says how many of them are out to this session.
@@ -320,6 +488,73 @@ impl Broker {
     }
 }
 
+/// Why a turn hands out no more.
+enum Rests {
+    /// There is no room for more.
+    Room,
+    /// What comes next has to be read.
+    Load(Box<Load>),
+}
+
+/// What one turn hands out to a consumer.
+struct Hands<'a> {
+    stream: &'a Stream,
+    id: QueueId,
+    settled: bool,
+    shares: Option<u32>,
+    candidate: Candidate,
+    used: Used,
+    limit: usize,
+    records: SmallVec<[SentRecord; 4]>,
+    /// What came before is not handed out.
+    since: Timestamp,
+    /// As in [`ReaderSent::kept`].
+    kept: u64,
+    /// As in [`ReaderSent::passed`].
+    passed: u64,
+}
+
+impl Hands<'_> {
+    fn has_room(&self, broker: &Broker) -> bool {
+        self.records.len() < self.limit && broker.has_room(&self.candidate, &self.used)
+    }
+
+    fn push(
+        &mut self,
+        (offset, time, len): (u64, Timestamp, u32),
+        (shard, key): (ShardNo, Option<Bytes>),
+        count: u32,
+        (content, wait): (Content, Wait),
+        draft: &mut Draft<'_>,
+    ) {
+        let bytes = delivery_bytes(len);
+        let receiver = self.candidate.receiver;
+        let place = RecordPlace {
+            stream: self.stream.declared.stream,
+            shard,
+            shard_opened: self.stream.shards[&shard].opened,
+            offset,
+        };
+        let queue = (!self.settled).then_some(self.id);
+        draft.effect(Effect::Deliver {
+            to: receiver.0,
+            lane: OutLane::Consumer(receiver.1),
+            wait,
+            delivery: pending(receiver.1, queue, (place, key), count, time),
+            content,
+            bytes,
+        });
+        self.records.push(SentRecord {
+            offset,
+            shard,
+            count: count + 1,
+            bytes,
+        });
+        self.used.take(receiver.0, self.shares, bytes);
+        self.candidate.left -= 1;
+    }
+}
+
 /// Drafts the checkpoints of a group that move forward.
 fn checkpoint(
     id: StreamId,
@@ -356,7 +591,7 @@ pub(super) fn start_of(stream: &Stream, from: StreamStart, now: Timestamp) -> u6
         StreamStart::Last => end.saturating_sub(1).max(kept),
         StreamStart::Next => end,
         StreamStart::Offset(offset) => offset.max(kept),
-        StreamStart::Time(time) => stream.records.since(time).max(kept),
+        StreamStart::Time(time) => since(stream, time).max(kept),
     }
 }
 
@@ -366,7 +601,7 @@ fn pending(
     queue: Option<QueueId>,
     place: (RecordPlace, Option<Bytes>),
     count: u32,
-    slot: &Slot,
+    time: Timestamp,
 ) -> PendingDelivery {
     PendingDelivery {
         consumer,
@@ -380,7 +615,7 @@ fn pending(
         qos: 1,
         retain: false,
         subscriptions: SmallVec::new(),
-        enqueued: slot.time(),
+        enqueued: time,
         deaths: None,
         readdressed: None,
         first_delivered: None,

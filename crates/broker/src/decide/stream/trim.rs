@@ -27,7 +27,7 @@ impl Broker {
         };
         let comes = draft.record_bytes(id);
         let below = self.too_many(stream, max, comes);
-        if below > stream.records.first() {
+        if below > stream.first() {
             draft.change(Kind::Trimmed(Box::new(Trimmed {
                 stream: id,
                 below,
@@ -39,10 +39,30 @@ impl Broker {
     /// The first offset that may stay, one slice at a time, when so many bytes more come.
     fn too_many(&self, stream: &Stream, max: u64, comes: u64) -> u64 {
         let mut bytes = stream.bytes + comes;
-        let mut below = stream.records.first();
+        let mut below = stream.first();
         // The newest stays, however large.
-        let newest = stream.records.next() - u64::from(comes == 0 && stream.records.len() > 0);
-        let end = newest.min(below + u64::from(self.config.empty_slice.max(1)));
+        let newest = stream.records.next() - u64::from(comes == 0 && stream.len() > 0);
+        for run in &stream.files {
+            if bytes <= max {
+                break;
+            }
+            let over = bytes - max;
+            if run.bytes <= over {
+                bytes -= run.bytes;
+                below = run.below;
+            } else {
+                // How long each of its records is only the file knows: they count alike.
+                let count = u128::from(over) * u128::from(run.len());
+                let count = count.div_ceil(u128::from(run.bytes)) as u64;
+                below = run.first + count;
+                bytes = max;
+            }
+        }
+        below = below.min(newest);
+        if below < stream.records.first() {
+            return below;
+        }
+        let end = newest.min(self.reach(stream));
         while bytes > max && below < end {
             let Some(slot) = stream.records.get(below) else {
                 break;
@@ -51,6 +71,11 @@ impl Broker {
             below += 1;
         }
         below
+    }
+
+    /// How far one slice goes: runs in stream files are no work.
+    fn reach(&self, stream: &Stream) -> u64 {
+        stream.records.first() + u64::from(self.config.empty_slice.max(1))
     }
 
     /// The oldest records of a stream may be too old. Gives how much of a tick's slice that took.
@@ -66,7 +91,8 @@ impl Broker {
             return 1;
         };
         let slice = u64::from(self.config.empty_slice.max(1));
-        let first = stream.records.first();
+        let first = stream.first();
+        let reach = self.reach(stream);
         if stream.declared.doomed {
             if stream.records.len() <= slice {
                 draft.change(Kind::StreamDeleted(StreamDeleted {
@@ -76,7 +102,7 @@ impl Broker {
                 postpone(timer, None, draft);
                 return left;
             }
-            self.trim_slice(id, first + slice, Vec::new(), draft);
+            self.trim_slice(id, reach, Vec::new(), draft);
             postpone(timer, Some(draft.now), draft);
             return left;
         }
@@ -87,7 +113,7 @@ impl Broker {
                 .max(self.too_many(stream, max, 0)),
             None => stream.kept_from(draft.now),
         };
-        let below = wanted.min(first + slice);
+        let below = wanted.min(reach);
         if below < wanted {
             self.trim_slice(id, below, Vec::new(), draft);
             postpone(timer, Some(draft.now), draft);
@@ -99,19 +125,19 @@ impl Broker {
             .iter()
             .filter(|(_, shard)| {
                 shard.closed.is_some_and(|(at, _)| over(at))
-                    && shard.offsets.last().is_none_or(|last| last < below)
+                    && shard.last().is_none_or(|last| last < below)
             })
             .map(|(number, _)| *number)
             .collect();
         let due = self.next_due(stream, below, draft.now);
         let full = attributes
             .bytes_max
-            .is_some_and(|max| self.too_many(stream, max, 0) - first == slice);
+            .is_some_and(|max| self.too_many(stream, max, 0) == reach);
         if below > first || !forgets.is_empty() {
             self.trim_slice(id, below, forgets, draft);
         }
         postpone(timer, if full { Some(draft.now) } else { due }, draft);
-        left.min((below - first) as usize)
+        left.min(below.saturating_sub(stream.records.first()) as usize)
     }
 
     fn trim_slice(
@@ -131,7 +157,10 @@ impl Broker {
     /// When the oldest record that stays, or a closed shard, is too old.
     fn next_due(&self, stream: &Stream, below: u64, now: Timestamp) -> Option<Timestamp> {
         let retention = stream.declared.attributes.retention_ms;
-        let oldest = stream.records.get(below).map(|slot| slot.time());
+        // A run goes when the last of it is too old.
+        let run = stream.files.iter().find(|run| run.below > below);
+        let oldest = run.map(|run| run.last_time);
+        let oldest = oldest.or_else(|| stream.records.get(below).map(|slot| slot.time()));
         let closed = stream
             .shards
             .values()
