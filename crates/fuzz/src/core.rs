@@ -135,6 +135,7 @@ impl Core {
                 let message = self.message(Content::Stored(id, 0));
                 self.run(|broker, cx, out| broker.decide_fetched(fetch, message, cx, out));
             }
+            Effect::Load(_) => panic!("no stream file was made"),
             Effect::Ref(_) | Effect::Unref(_) => {}
             Effect::Close { reason, .. } => panic!("the session is closed: {reason:?}"),
         }

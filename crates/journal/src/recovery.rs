@@ -77,8 +77,9 @@ pub fn open(
 ) -> Result<Opened, OpenError> {
     // Nobody can have seen the new epoch's lease before now.
     let before = lease::boot_ms();
-    let (opened, engine) = open_stepped(vfs, dir, config, wall_now_ms, uuid)?;
-    engine.shared.renewed(before + lease::ALONE_MS);
+    let (opened, mut engine) = open_stepped(vfs, dir, config, wall_now_ms, uuid)?;
+    // Before anyone is told that it is open: who comes now reads there whose it is.
+    engine.renew_lease(before);
     let threads = threads::start(engine).map_err(OpenError::io("start a thread for", dir))?;
     *opened
         .journal

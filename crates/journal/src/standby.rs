@@ -843,22 +843,19 @@ impl Standby {
             .max(slot.durable_upto)
             .max(self.record.adopted_upto)
             .max(snapshot);
-        while self.fetch()? > 0 {
-            self.apply_durable(receive)?;
-        }
-        self.reader.refresh(AHEAD);
-        let what = match self.reader.next_batch() {
-            Err(Stop::Invalid { what, .. }) => what,
-            Err(Stop::Io(error)) => {
-                return Err(OpenError::io("read", &self.segment.path)(error).into());
+        // A write of the former active may still land: it is not confirmed, and adopted all the same where it was seen.
+        let what = loop {
+            while self.fetch()? > 0 {
+                self.apply_durable(receive)?;
             }
-            Ok(_) => {
-                return Err(OpenError::from(Corruption::new(
-                    &self.segment.path,
-                    self.reader.offset,
-                    "the tail of a fenced epoch grows: the fence does not hold here",
-                ))
-                .into());
+            self.reader.refresh(AHEAD);
+            let before = (self.reader.offset, self.reader.position);
+            match self.reader.next_batch() {
+                Err(Stop::Invalid { what, .. }) => break what,
+                Err(Stop::Io(error)) => {
+                    return Err(OpenError::io("read", &self.segment.path)(error).into());
+                }
+                Ok(_) => (self.reader.offset, self.reader.position) = before,
             }
         };
         let (segment, durable) = (Arc::clone(&self.segment), self.durable);
