@@ -143,8 +143,8 @@ pub(crate) struct Round {
     /// For how long the node was stopped.
     pub(crate) pause: Option<Duration>,
     pub(crate) at: Instant,
-    /// Another node was active before.
-    pub(crate) succeeded: bool,
+    /// How many tenures began: none if a stopped node was not succeeded, two if it came back at once.
+    pub(crate) tenures: u64,
     /// Until a publish was confirmed that was sent after the fault: the first of any client, and of the client that waited longest.
     pub(crate) first: Option<Duration>,
     pub(crate) all: Option<Duration>,
@@ -194,7 +194,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for node in &mut pair.nodes {
         node.start()?;
     }
-    let active = pair.whole()?;
+    let (active, _) = pair.whole()?;
     let [a, b] = &pair.nodes;
     let patience = if debug { DEBUG_PATIENCE } else { PATIENCE };
     let mut clients = Clients::start(&pair.nodes[active].doors, [&a.doors, &b.doors], patience)?;
@@ -233,8 +233,8 @@ impl Pair {
         self.complaints.push(what);
     }
 
-    /// Waits until one node is active and the other could take over; which one is active.
-    fn whole(&mut self) -> anyhow::Result<usize> {
+    /// Waits until one node is active and the other could take over; which one is active, and in which epoch.
+    fn whole(&mut self) -> anyhow::Result<(usize, u64)> {
         let mut seen = Vec::new();
         let deadline = Instant::now() + LIMIT;
         while Instant::now() < deadline {
@@ -257,7 +257,12 @@ impl Pair {
                         })
                     });
                     if one["role"] == "active" && other["role"] == "standby" && near {
-                        return Ok(active);
+                        return Ok((
+                            active,
+                            one["epoch"]
+                                .as_u64()
+                                .context("an active node has an epoch")?,
+                        ));
                     }
                 }
             }
@@ -273,7 +278,7 @@ impl Pair {
         clients: &Clients,
         chance: &mut Chance,
     ) -> anyhow::Result<()> {
-        let mut active = self.whole()?;
+        let (mut active, mut epoch) = self.whole()?;
         self.served(Instant::now(), false, clients)?;
         for (number, fault) in faults.iter().enumerate() {
             std::thread::sleep(Duration::from_millis(chance.within(CALM_MS)));
@@ -283,21 +288,21 @@ impl Pair {
                 fault: *fault,
                 pause,
                 at,
-                succeeded: false,
+                tenures: 0,
                 first: None,
                 all: None,
             });
-            let before = active;
+            let before = (active, epoch);
             self.strike(*fault, active, pause)?;
-            let (first, all) = self.served(at, *fault != Fault::Stop, clients)?;
+            let (first, all, slowest) = self.served(at, *fault != Fault::Stop, clients)?;
             self.heal()?;
-            active = self.whole()?;
+            (active, epoch) = self.whole()?;
             let round = self.rounds.last_mut().expect("this round is there");
-            round.succeeded = active != before;
+            round.tenures = epoch.saturating_sub(before.1);
             (round.first, round.all) = (Some(first), Some(all));
-            let names = [before, active].map(|at| self.nodes[at].name);
+            let names = [before.0, active].map(|at| self.nodes[at].name);
             println!(
-                "round {}: {}{}, {} -> {}; served again after {:.0} ms, every client after {:.0} ms",
+                "round {}: {}{}, {} -> {}; epochs +{}; served again after {:.0} ms, every client after {:.0} ms ({slowest})",
                 number + 1,
                 fault.as_str(),
                 pause
@@ -305,6 +310,7 @@ impl Pair {
                     .unwrap_or_default(),
                 names[0],
                 names[1],
+                epoch.saturating_sub(before.1),
                 first.as_secs_f64() * 1e3,
                 all.as_secs_f64() * 1e3,
             );
@@ -360,26 +366,27 @@ impl Pair {
             .try_for_each(Node::start)
     }
 
-    /// Waits until every client has a publish confirmed that it sent after the fault; how long the first and the last waited.
+    /// Waits until every client has a publish confirmed that it sent after the fault; how long the first and the last waited, and which
+    /// that is.
     fn served(
         &self,
         fault: Instant,
         anew: bool,
         clients: &Clients,
-    ) -> anyhow::Result<(Duration, Duration)> {
+    ) -> anyhow::Result<(Duration, Duration, &'static str)> {
         let deadline = Instant::now() + LIMIT;
         loop {
             let mut waited = Vec::new();
             let mut missing = Vec::new();
             for track in &clients.tracks {
                 match track.served_after(fault, anew) {
-                    Some(at) => waited.push(at.saturating_duration_since(fault)),
+                    Some(at) => waited.push((at.saturating_duration_since(fault), track.name)),
                     None => missing.push(format!("{} ({})", track.name, track.last_trouble())),
                 }
             }
-            if missing.is_empty() {
-                let first = waited.iter().min().copied().unwrap_or_default();
-                return Ok((first, waited.into_iter().max().unwrap_or_default()));
+            waited.sort_unstable();
+            if let ([(first, _), .., (all, slowest)], true) = (&waited[..], missing.is_empty()) {
+                return Ok((*first, *all, *slowest));
             }
             ensure!(
                 Instant::now() < deadline,
@@ -396,7 +403,7 @@ impl Pair {
         let mut deadline = Instant::now() + LIMIT;
         let mut least = u64::MAX;
         loop {
-            let active = self.whole()?;
+            let (active, _) = self.whole()?;
             let unconfirmed: usize = clients.tracks.iter().map(|track| track.unconfirmed()).sum();
             let outstanding: u64 = clients.tracks.iter().map(|track| track.outstanding()).sum();
             let kept = Clients::kept(&self.nodes[active].doors)?;

@@ -26,8 +26,8 @@ pub(crate) struct Report {
 struct RoundReport {
     fault: Fault,
     pause_ms: Option<u64>,
-    /// Another node was active before.
-    succeeded: bool,
+    /// How many began.
+    tenures: u64,
     first_us: Option<u64>,
     all_us: Option<u64>,
     #[serde(flatten)]
@@ -38,7 +38,7 @@ struct RoundReport {
 struct Kind {
     fault: Fault,
     count: usize,
-    succeeded: usize,
+    tenures: u64,
     /// From the fault to the first newly confirmed publish.
     first: Quantiles,
     /// To that of the client that waited longest.
@@ -111,7 +111,7 @@ impl Report {
             .map(|(round, counts)| RoundReport {
                 fault: round.fault,
                 pause_ms: round.pause.map(|pause| pause.as_millis() as u64),
-                succeeded: round.succeeded,
+                tenures: round.tenures,
                 first_us: us(round.first),
                 all_us: us(round.all),
                 counts,
@@ -140,7 +140,7 @@ impl Report {
     pub(crate) fn print(&self) {
         println!(
             "\n{:<11} {:>5} {:>9} | {:>6} {:>6} {:>6} {:>6} | {HEAD}",
-            "fault", "count", "succeeded", "p50 ms", "p99", "max", "all"
+            "fault", "count", "tenures", "p50 ms", "p99", "max", "all"
         );
         for kind in &self.kinds {
             let ms = |us: u64| us as f64 / 1e3;
@@ -148,7 +148,7 @@ impl Report {
                 "{:<11} {:>5} {:>9} | {:>6.0} {:>6.0} {:>6.0} {:>6.0} | {}",
                 kind.fault.as_str(),
                 kind.count,
-                kind.succeeded,
+                kind.tenures,
                 ms(kind.first.p50_us),
                 ms(kind.first.p99_us),
                 ms(kind.first.max_us),
@@ -175,7 +175,7 @@ impl Kind {
         Self {
             fault,
             count: rounds.len(),
-            succeeded: rounds.iter().filter(|round| round.succeeded).count(),
+            tenures: rounds.iter().map(|round| round.tenures).sum(),
             first: Quantiles::of(rounds.iter().filter_map(|round| round.first_us).collect()),
             all: Quantiles::of(rounds.iter().filter_map(|round| round.all_us).collect()),
             counts,
