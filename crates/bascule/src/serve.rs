@@ -171,6 +171,9 @@ impl Life<'_> {
             }
             match ended {
                 Ended::Signal => {
+                    if self.pair.successor().is_some() {
+                        self.hand_over(&node).await;
+                    }
                     self.end(&node).await;
                     return Ok(());
                 }

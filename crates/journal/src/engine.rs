@@ -257,7 +257,11 @@ impl Engine {
             pid: std::process::id(),
             note: self.shared.config.note.clone(),
         };
-        let renewed = self.put_lease_slot().and_then(|()| self.check_fence());
+        let mut renewed = self.put_lease_slot();
+        if !ended {
+            // After the end a successor may have set the fence, as it should.
+            renewed = renewed.and_then(|()| self.check_fence());
+        }
         match renewed {
             Ok(()) if ended => {}
             Ok(()) => self.shared.renewed(now_ms + lasts_ms),
