@@ -71,49 +71,66 @@ const WORKLOADS: &[Workload] = &[
     },
 ];
 
-/// Runs every workload, or those whose name contains `only`, for about `seconds`.
-pub(crate) fn run(seconds: u64, data: &Path, only: Option<&str>) -> anyhow::Result<()> {
+/// Runs every workload, or those whose name contains `only`, for about `seconds`. `standby`: each a second time, with one.
+pub(crate) fn run(
+    seconds: u64,
+    data: &Path,
+    only: Option<&str>,
+    standby: bool,
+) -> anyhow::Result<()> {
     // A shard's limits are those of AWS otherwise: a megabyte a second.
     let server = Server::fresh(data, &["aws.shard_limits=false"])?;
     println!("| workload | msg/s | server CPU us/msg | lost | repeated |\n|---|---|---|---|---|");
     let wanted = |workload: &&Workload| only.is_none_or(|part| workload.name.contains(part));
     for workload in WORKLOADS.iter().filter(wanted) {
-        // A short run finds how many messages the time takes.
-        let trial = 500;
-        let began = Instant::now();
-        (workload.run)(&server, trial)?;
-        let rate = trial as f64 / began.elapsed().as_secs_f64();
-        let mut count = ((rate * seconds as f64) as u64).max(trial);
-        let mut took;
-        let (mut cpu, mut ledger);
-        loop {
-            let before = server.cpu_us()?;
-            let began = Instant::now();
-            ledger = (workload.run)(&server, count)?;
-            took = began.elapsed();
-            cpu = server.cpu_us()? - before;
-            if took > Duration::from_secs(seconds) / 2 {
-                break;
-            }
-            count = (count as f64 * seconds as f64 / took.as_secs_f64().max(0.01)) as u64;
+        let alone = measured(&server, workload, seconds, "")?;
+        if standby {
+            let beside = server.stand_by()?;
+            let left = measured(&server, workload, seconds, ", with a standby")? / alone;
+            println!("| | {:.0} % of the rate | | | |", left * 100.0);
+            drop(beside);
         }
-        ensure!(
-            ledger.received == count,
-            "{}: {} of {count} arrived",
-            workload.name,
-            ledger.received
-        );
-        println!(
-            "| {} | {:.0} | {:.2} | {} | {} |",
-            workload.name,
-            count as f64 / took.as_secs_f64(),
-            cpu as f64 / count as f64,
-            ledger.gaps,
-            ledger.repeats
-        );
     }
     println!("resident memory at the end: {} MiB", server.rss()? >> 20);
     Ok(())
+}
+
+/// Runs one workload and prints what it came to; messages a second.
+fn measured(server: &Server, workload: &Workload, seconds: u64, how: &str) -> anyhow::Result<f64> {
+    // A short run finds how many messages the time takes.
+    let trial = 500;
+    let began = Instant::now();
+    (workload.run)(server, trial)?;
+    let rate = trial as f64 / began.elapsed().as_secs_f64();
+    let mut count = ((rate * seconds as f64) as u64).max(trial);
+    let mut took;
+    let (mut cpu, mut ledger);
+    loop {
+        let before = server.cpu_us()?;
+        let began = Instant::now();
+        ledger = (workload.run)(server, count)?;
+        took = began.elapsed();
+        cpu = server.cpu_us()? - before;
+        if took > Duration::from_secs(seconds) / 2 {
+            break;
+        }
+        count = (count as f64 * seconds as f64 / took.as_secs_f64().max(0.01)) as u64;
+    }
+    ensure!(
+        ledger.received == count,
+        "{}: {} of {count} arrived",
+        workload.name,
+        ledger.received
+    );
+    let rate = count as f64 / took.as_secs_f64();
+    println!(
+        "| {}{how} | {rate:.0} | {:.2} | {} | {} |",
+        workload.name,
+        cpu as f64 / count as f64,
+        ledger.gaps,
+        ledger.repeats
+    );
+    Ok(rate)
 }
 
 fn mqtt(

@@ -73,6 +73,9 @@ enum Task {
         /// Only the workloads whose name contains this.
         #[arg(long)]
         only: Option<String>,
+        /// Runs each workload once more with a standby attached, and says how much of the rate is left.
+        #[arg(long)]
+        standby: bool,
     },
     /// A queue many times larger than memory: fill, drain in order, watch the memory.
     Memory {
@@ -126,7 +129,8 @@ fn main() -> anyhow::Result<()> {
             seconds,
             data,
             only,
-        } => release().and_then(|()| bench::run(seconds, &data, only.as_deref())),
+            standby,
+        } => release().and_then(|()| bench::run(seconds, &data, only.as_deref(), standby)),
         Task::Chaos(arguments) => chaos::run(&arguments),
         Task::Sim(arguments) => sim::run(&arguments),
         Task::Memory { count, data } => release().and_then(|()| soak::memory(count, &data)),

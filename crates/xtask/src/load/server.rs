@@ -57,7 +57,7 @@ impl Server {
             }
             let ports @ [mqtt, amqp, stomp, http, aws] =
                 [free()?, free()?, free()?, free()?, free()?];
-            let (child, started_in) = match spawn(binary, data, ports, &arguments) {
+            let (child, started_in) = match spawn(binary, data, ports, &arguments, "ready") {
                 Ok(started) => started,
                 // Between our look and its bind, a port may be taken by another process or an outgoing connection.
                 Err(_) if attempts < ATTEMPTS => {
@@ -90,10 +90,18 @@ impl Server {
             &self.data,
             [self.mqtt, self.amqp, self.stomp, self.http, self.aws],
             &self.arguments,
+            "ready",
         )?;
         self.child = child;
         self.started_in = started_in;
         Ok(())
+    }
+
+    /// Another process on the same journal, which stands by until it is dropped.
+    pub(crate) fn stand_by(&self) -> anyhow::Result<Standby> {
+        let ports = [free()?, free()?, free()?, free()?, free()?];
+        let (child, _) = spawn(&self.binary, &self.data, ports, &self.arguments, "standby")?;
+        Ok(Standby(child))
     }
 
     /// Resident memory in bytes.
@@ -135,6 +143,17 @@ impl Server {
     }
 }
 
+/// A process that stands by, ended when dropped.
+pub(crate) struct Standby(Child);
+
+impl Drop for Standby {
+    fn drop(&mut self) {
+        if self.0.kill().is_ok() {
+            self.0.wait().ok();
+        }
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         // It may have ended by itself; nothing else can be done here.
@@ -162,6 +181,7 @@ fn spawn(
     data: &Path,
     ports: [SocketAddr; 5],
     arguments: &[String],
+    word: &str,
 ) -> anyhow::Result<(Child, Duration)> {
     let began = Instant::now();
     let mut command = serve(binary, data, ports);
@@ -175,7 +195,7 @@ fn spawn(
         .with_context(|| format!("failed to start {}: build it first", binary.display()))?;
     let stdout = child.stdout.take().context("stdout is piped")?;
     for line in BufReader::new(stdout).lines() {
-        if line? == "ready" {
+        if line? == word {
             return Ok((child, began.elapsed()));
         }
     }
