@@ -71,4 +71,5 @@ mod sqs;
 mod start_up;
 mod stomp_queues;
 mod strangers;
+mod stream_files;
 mod streams;

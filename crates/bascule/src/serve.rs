@@ -93,14 +93,6 @@ async fn run(config: &Config, sources: &Sources, wished: u64) -> Result<(), Fail
     let mut seed = [0; 32];
     fill_random(&mut seed).map_err(Failure::setup)?;
     let doors = Doors::new(config, seed);
-    let connections_max = config.limits.connections_max;
-    if connections_max < wished {
-        tracing::info!(
-            wished,
-            connections_max,
-            "fewer connections are taken than limits.connections_max says: the process may not open more files (ulimit -n)"
-        );
-    }
     // What SIGHUP compares with is what was asked for, not what the system left room for.
     let mut asked = config.clone();
     asked.limits.connections_max = wished;
@@ -116,6 +108,7 @@ async fn run(config: &Config, sources: &Sources, wished: u64) -> Result<(), Fail
             origins,
             listeners,
             table,
+            wished,
         }),
         switchover: Arc::default(),
         served: false,
@@ -128,6 +121,8 @@ struct Shut {
     origins: Origins,
     listeners: Vec<Listener>,
     table: String,
+    /// The connections that the configuration asks for.
+    wished: u64,
 }
 
 /// The process through its roles.
@@ -298,6 +293,14 @@ impl Life<'_> {
                 &self.switchover,
             );
             table = shut.table;
+            let connections_max = self.config.limits.connections_max;
+            if connections_max < shut.wished {
+                tracing::info!(
+                    wished = shut.wished,
+                    connections_max,
+                    "fewer connections are taken than limits.connections_max says: the process may not open more files (ulimit -n)"
+                );
+            }
         }
         announce(&table, word)
     }
