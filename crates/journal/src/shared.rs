@@ -79,7 +79,7 @@ pub(crate) struct Shared {
     pub(crate) space: Mutex<Space>,
     /// The lock on one's own lease: it goes with the process.
     pub(crate) lock: Mutex<Option<Lock>>,
-    /// Until when this node may show anything to anyone, by [`lease::boot_ms`].
+    /// Until when this node may show anything to anyone, by [`crate::boot_ms`].
     pub(crate) lease_until: AtomicU64,
     /// Who waits for it to be renewed.
     pub(crate) lease_wakers: Mutex<Vec<Waker>>,

@@ -67,7 +67,7 @@ pub enum Turn {
     More,
     /// What was to be read next is not there any more: open anew.
     Behind,
-    /// The active node is gone: [`Standby::take_over`].
+    /// The active node is gone: [`crate::Node::take_over_stepped`], or what [`crate::Pair`] does.
     TakeOver(Reason),
 }
 

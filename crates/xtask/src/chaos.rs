@@ -53,6 +53,9 @@ pub(crate) struct Arguments {
     /// What picks them; printed. Without it: the clock.
     #[arg(long)]
     seed: Option<u64>,
+    /// This fault only.
+    #[arg(long)]
+    only: Option<Fault>,
     /// The longest pause of a stopped node, in seconds; the shortest is 0.1.
     #[arg(long, default_value_t = 30.0)]
     stop: f64,
@@ -71,7 +74,7 @@ pub(crate) struct Arguments {
 }
 
 /// What happens to the pair.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Fault {
     Kill,
@@ -155,6 +158,7 @@ pub(crate) fn briefly() -> anyhow::Result<()> {
     run(&Arguments {
         rounds: 0,
         seed: None,
+        only: None,
         stop: 0.0,
         debug: true,
         data: "target/chaos-data".into(),
@@ -184,7 +188,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         std::fs::remove_dir_all(data)?;
     }
     std::fs::create_dir_all(data)?;
-    let faults = chance.faults(rounds);
+    let faults = match arguments.only {
+        Some(fault) => vec![fault; rounds],
+        None => chance.faults(rounds),
+    };
     let mut node = |name| Node::new(name, &binary(!debug), data, &mut chance);
     let mut pair = Pair {
         nodes: [node("a"), node("b")],
