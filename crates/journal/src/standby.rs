@@ -9,6 +9,8 @@
 //! A standby pins nothing. Where the active has given a segment back that it had yet to read, it starts anew from a snapshot
 //! ([`Polled::Behind`]). What it reads it reads past the page cache, or in the same kernel as the writer.
 
+mod takeover;
+
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,20 +24,19 @@ use crate::aligned::Aligned;
 use crate::batch::{self, BLOCK};
 use crate::claim::Claim;
 use crate::config::{Config, Direct};
-use crate::engine::Engine;
 use crate::error::{Corruption, OpenError, SnapshotError, StandbyError};
 use crate::journal::Journal;
-use crate::layout::{EpochRecord, Format, LeaseSlot, Paths, Position, Uuid, parse_segment_name};
+use crate::layout::{EpochRecord, Format, LeaseSlot, Paths, Position, Uuid};
 use crate::lease::{self, Registrar};
 use crate::reader::{Batch, BatchReader, Stop};
 use crate::recovery;
 use crate::replay::Replay;
 use crate::segment::{Segment, SegmentHeader, SegmentId, salt_of};
 use crate::snapshot::{self, SnapshotSource};
-use crate::stage::Staging;
-use crate::survey::{self, Survey, Tail};
-use crate::threads;
+use crate::survey;
 use crate::vfs::{Access, Vfs};
+
+pub use takeover::Taken;
 
 /// How much is read at once where nothing may be there yet, and where something was.
 const PEEK: usize = BLOCK;
@@ -69,21 +70,6 @@ pub enum Holder {
     Dead,
     /// Its lease has lapsed: it hangs, or cannot reach the journal.
     Silent,
-}
-
-/// How long the parts of a takeover took, in microseconds, and what was found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Taken {
-    /// The epoch that was opened.
-    pub epoch: u64,
-    /// Setting the fence.
-    pub fence_us: u64,
-    /// Reading and applying the tail.
-    pub tail_us: u64,
-    /// Writing the unproven batches anew and publishing the epoch.
-    pub publish_us: u64,
-    /// Batches that were not proven durable, and were written anew.
-    pub adopted: u64,
 }
 
 /// A batch that was read and is not proven durable.
@@ -692,234 +678,6 @@ impl Standby {
         shared.snapshot_bytes.fetch_add(padded, Ordering::Relaxed);
         shared.newest.store(seq, Ordering::Release);
         shared.committed.store(seq, Ordering::Release);
-    }
-
-    /// Takes the place of the process that writes, alive or not, and starts the journal's threads.
-    ///
-    /// # Errors
-    /// If another one was faster, or the journal is damaged or cannot be written. This standby is of no more use then: open
-    /// the journal anew.
-    pub fn take_over<E>(
-        self,
-        wall_now_ms: u64,
-        receive: impl FnMut(StoredId, u8, Bytes) -> Result<(), E>,
-    ) -> Result<(Journal, Taken), StandbyError<E>> {
-        let before = lease::boot_ms();
-        let journal = self.journal.clone();
-        let dir = self.paths().root;
-        let (engine, taken) = self.take_over_stepped(wall_now_ms, receive)?;
-        engine.shared.renewed(before + lease::ALONE_MS);
-        let threads = threads::start(engine).map_err(OpenError::io("start a thread for", &dir))?;
-        *journal
-            .handle
-            .threads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = threads;
-        Ok((journal, taken))
-    }
-
-    /// As [`Standby::take_over`], without threads: the caller steps the engine.
-    ///
-    /// # Errors
-    /// As [`Standby::take_over`].
-    pub fn take_over_stepped<E>(
-        mut self,
-        wall_now_ms: u64,
-        mut receive: impl FnMut(StoredId, u8, Bytes) -> Result<(), E>,
-    ) -> Result<(Engine, Taken), StandbyError<E>> {
-        let (vfs, paths) = (self.vfs(), self.paths());
-        let mut watch = threads::Watch::start();
-        recovery::fence(&*vfs, &paths, self.record.epoch, &self.record.writer)?;
-        let fence_us = watch.lap();
-        // Only now: what is confirmed from here on saw the fence, and is not.
-        self.refuse_if_lost()?;
-        let tail = self.read_tail(&mut receive)?;
-        self.tidy()?;
-        let tail_us = watch.lap();
-        let survey = self.as_survey(tail)?;
-        let shared = Arc::clone(self.journal.shared());
-        let epoch = self.record.epoch + 1;
-        let claim = Claim {
-            vfs: &*vfs,
-            paths: &paths,
-            config: &shared.config,
-            survey: &survey,
-            epoch,
-            uuid: shared.writer,
-            direct: shared.direct,
-            may_live: true,
-        };
-        let (segment, file) = claim.first_segment()?;
-        let remote = vfs.is_remote(&paths.root);
-        let fence = claim.signal_file(
-            &paths.fence(epoch, &shared.writer),
-            1,
-            shared.direct && remote,
-        )?;
-        let lease = claim.signal_file(&paths.lease(epoch, &shared.writer), 2, shared.direct)?;
-        let lock = claim.lock_lease()?;
-        // What was prepared has names that last, and so have the files that the former writer used: it made sure first.
-        if !self.is_prepared() {
-            claim.sync_dirs()?;
-        }
-        let snapshots = shared
-            .snapshots
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let covered = snapshots.last().map_or(0, |kept| kept.seq);
-        claim.publish(wall_now_ms, covered)?;
-        let publish_us = watch.lap();
-        // The epoch is ours.
-        self.registrar.remove();
-        shared.table.cut(survey.tail.proven.seq);
-        shared.table.insert(Arc::clone(&segment));
-        for batch in &survey.tail.unproven {
-            self.count(batch, &segment, batch.outer.padded_len() as u64);
-            hand_out(&self.journal, batch, &segment, &mut receive)?;
-        }
-        claim.sweep(covered);
-        let end = survey.tail.end;
-        shared.epoch.store(epoch, Ordering::Release);
-        shared.opened_at.store(end.seq, Ordering::Release);
-        *shared
-            .staging
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Staging::new(end.seq + 1);
-        *shared.lock.lock().unwrap_or_else(PoisonError::into_inner) = lock;
-        let taken = Taken {
-            epoch,
-            fence_us,
-            tail_us,
-            publish_us,
-            adopted: survey.tail.unproven.len() as u64,
-        };
-        let engine = Engine {
-            shared,
-            fence,
-            lease,
-            segment,
-            file,
-            position: end,
-            lease_slot: LeaseSlot::default(),
-            wall_ms: wall_now_ms,
-        };
-        Ok((engine, taken))
-    }
-
-    /// Somebody else may have published the next epoch: its tail is not fenced, and ours has a cut that we do not know.
-    fn refuse_if_lost(&self) -> Result<(), OpenError> {
-        let (vfs, paths) = (self.vfs(), self.paths());
-        let last = survey::read_epochs(&*vfs, &paths)?.last().copied();
-        match last {
-            Some(last) if last == self.record.epoch => Ok(()),
-            last => Err(OpenError::Lost {
-                dir: paths.root,
-                epoch: last.unwrap_or(0),
-            }),
-        }
-    }
-
-    /// Reads the fenced epoch to its end: applies what is proven durable, the rest is to be adopted.
-    fn read_tail<E>(
-        &mut self,
-        receive: &mut impl FnMut(StoredId, u8, Bytes) -> Result<(), E>,
-    ) -> Result<Tail, StandbyError<E>> {
-        let (vfs, paths) = (self.vfs(), self.paths());
-        let direct = self.journal.shared().direct;
-        let slot = lease::read_slot(
-            &*vfs,
-            &paths,
-            self.record.epoch,
-            &self.record.writer,
-            direct,
-        )?
-        .unwrap_or_default();
-        let snapshots =
-            snapshot::list(&*vfs, &paths).map_err(OpenError::io("list", &paths.snapshots()))?;
-        let snapshot = snapshots.last().map_or(0, |kept| kept.seq);
-        self.durable = self
-            .durable
-            .max(slot.durable_upto)
-            .max(self.record.adopted_upto)
-            .max(snapshot);
-        // A write of the former active may still land: it is not confirmed, and adopted all the same where it was seen.
-        let what = loop {
-            while self.fetch()? > 0 {
-                self.apply_durable(receive)?;
-            }
-            self.reader.refresh(AHEAD);
-            let before = (self.reader.offset, self.reader.position);
-            match self.reader.next_batch() {
-                Err(Stop::Invalid { what, .. }) => break what,
-                Err(Stop::Io(error)) => {
-                    return Err(OpenError::io("read", &self.segment.path)(error).into());
-                }
-                Ok(_) => (self.reader.offset, self.reader.position) = before,
-            }
-        };
-        let (segment, durable) = (Arc::clone(&self.segment), self.durable);
-        survey::torn_not_damaged(&*vfs, &segment, &mut self.reader, durable, &what, |next| {
-            let salt = salt_of(&self.record.writer, next.epoch, next.number);
-            let path = paths.segment(next.epoch, next.number, salt);
-            vfs.open(&path, Access::Read, direct).is_ok()
-        })?;
-        self.apply_durable(receive)?;
-        let end = self.reader.position;
-        let unproven: Vec<Batch> = self.held.drain(..).map(|held| held.batch).collect();
-        self.held_bytes = 0;
-        let mut tail = Tail {
-            proven: self.applied,
-            segment: segment.id().number,
-            offset: segment.end(),
-            unproven,
-            end,
-        };
-        if self.applied.seq == segment.header.base.seq {
-            // Nothing of the last segment counts; the one in front of it ends where this one starts.
-            let all = self.journal.shared().table.all();
-            let previous = all.iter().find(|other| {
-                other.id().epoch == segment.id().epoch
-                    && other.id().number + 1 == segment.id().number
-            });
-            tail.offset = previous.map_or(0, |previous| previous.end());
-            tail.segment = segment.id().number - 1;
-        }
-        segment.sealed.store(true, Ordering::Release);
-        Ok(tail)
-    }
-
-    /// What a start would have found.
-    fn as_survey(&self, tail: Tail) -> Result<Survey, OpenError> {
-        let shared = self.journal.shared();
-        let table = shared.table.all();
-        let dir = shared.paths.segments();
-        let names = shared.vfs.list(&dir).map_err(OpenError::io("list", &dir))?;
-        let epoch = self.record.epoch + 1;
-        let own = Claim::files(&shared.paths, &shared.config, epoch, &shared.writer);
-        let known = |path: &PathBuf| {
-            table.iter().any(|segment| segment.path == *path)
-                || own.iter().any(|(own, _)| own == path)
-        };
-        let garbage = names
-            .iter()
-            .filter(|name| parse_segment_name(name).is_some())
-            .map(|name| dir.join(name))
-            .filter(|path| !known(path))
-            .collect();
-        Ok(Survey {
-            format: self.format,
-            last: Some(self.record.clone()),
-            // A claim needs none: they are in the table.
-            segments: Vec::new(),
-            tail,
-            snapshots: shared
-                .snapshots
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
-            garbage,
-        })
     }
 }
 
