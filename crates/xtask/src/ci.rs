@@ -47,6 +47,6 @@ pub(crate) fn run() -> anyhow::Result<()> {
             .env("PROPTEST_CASES", "1000"),
     )?;
     fuzz::briefly()?;
-    conformance::quick()?;
-    chaos::briefly()
+    chaos::briefly()?;
+    conformance::quick()
 }
