@@ -26,8 +26,11 @@ use crate::{
     standby::{Manners, REGISTER_EVERY, Reason, Standby, Turn},
 };
 
-/// How long a standby rests when nothing is to be read. It is the latency of what it knows, not of anything that clients see.
-const REST: Duration = Duration::from_millis(2);
+/// How long a standby rests between two looks, unless it is behind. It is the latency of what it knows, not of anything that
+/// clients see; and a look at each batch as it is written would cost the active node more than the batch.
+const REST: Duration = Duration::from_millis(5);
+/// Batches that may have come meanwhile.
+const BEHIND: u64 = 64;
 /// How long it waits before it opens anew, when that failed.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -165,8 +168,8 @@ impl Pair {
                 active: note.1.clone(),
             });
             match turn {
-                Ok(Turn::More) => {}
-                Ok(Turn::Idle) => std::thread::park_timeout(REST),
+                Ok(Turn::More) if standby.lag().batches > BEHIND => {}
+                Ok(Turn::More | Turn::Idle) => std::thread::park_timeout(REST),
                 Ok(Turn::Behind) => {
                     tracing::info!("this standby fell behind, and reads the journal anew");
                     *held(&self.manners) = standby.manners();
