@@ -766,7 +766,7 @@ fn the_fence_protocol_holds_with_snapshots_and_recycling() {
 }
 
 #[test]
-#[ignore = "minutes"]
+#[ignore = "millions of states: `cargo test -p sim --test models -- --ignored`"]
 fn the_fence_protocol_holds_with_three_contenders() {
     let bounds = Bounds {
         contenders: 3,
@@ -778,7 +778,7 @@ fn the_fence_protocol_holds_with_three_contenders() {
 }
 
 #[test]
-#[ignore = "minutes"]
+#[ignore = "millions of states: `cargo test -p sim --test models -- --ignored`"]
 fn the_fence_protocol_holds_with_recycling_and_everything_that_fails() {
     let bounds = Bounds {
         restarts: 1,
