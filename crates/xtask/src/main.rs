@@ -86,11 +86,17 @@ enum Task {
         #[arg(long, default_value = "target/bench-data")]
         data: PathBuf,
     },
-    /// kill -9 with a full queue, and the time to the word `ready`.
+    /// kill -9 with a full queue, and the time to the word `ready`: alone, and of a standby.
     Restart {
-        /// Messages of 1 KiB.
+        /// Messages.
         #[arg(long, default_value_t = 1_000_000)]
         count: u64,
+        /// Bytes of each.
+        #[arg(long, default_value_t = 1024)]
+        body_bytes: usize,
+        /// The most that a restart may take, in ms.
+        #[arg(long, default_value_t = 1000)]
+        limit_ms: u64,
         /// How often.
         #[arg(long, default_value_t = 3)]
         rounds: u32,
@@ -136,9 +142,11 @@ fn main() -> anyhow::Result<()> {
         Task::Memory { count, data } => release().and_then(|()| soak::memory(count, &data)),
         Task::Restart {
             count,
+            body_bytes,
+            limit_ms,
             rounds,
             data,
-        } => release().and_then(|()| soak::restart(count, rounds, &data)),
+        } => release().and_then(|()| soak::restart(count, body_bytes, limit_ms, rounds, &data)),
         Task::Hostile {
             strangers,
             seconds,

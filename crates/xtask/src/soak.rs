@@ -1,12 +1,20 @@
 //! Long runs with a verdict: memory under a queue many times larger, restart with a full queue.
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::ensure;
 
 use crate::load::{Confirmed, Ledger, amqp::Amqp, server::Server};
 
 const MIB: u64 = 1 << 20;
+/// What a standby may need until it could take over.
+const COVERED_LIMIT: Duration = Duration::from_secs(60);
+/// What a takeover may take, however much is queued.
+const TAKEOVER_LIMIT: Duration = Duration::from_secs(1);
 
 /// A queue of `count` 1 KiB messages on disk; the process stays under 600 MiB; drained in order at a steady rate.
 pub(crate) fn memory(count: u64, data: &Path) -> anyhow::Result<()> {
@@ -74,15 +82,22 @@ pub(crate) fn memory(count: u64, data: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Restart to `ready` after kill -9 with `count` messages queued, `rounds` times.
-pub(crate) fn restart(count: u64, rounds: u32, data: &Path) -> anyhow::Result<()> {
+/// Restart to `ready` after kill -9 with `count` messages queued, `rounds` times; then the same with a standby, which has
+/// them all in memory when it takes over.
+pub(crate) fn restart(
+    count: u64,
+    body_bytes: usize,
+    limit_ms: u64,
+    rounds: u32,
+    data: &Path,
+) -> anyhow::Result<()> {
     let mut server = Server::fresh(data, &[])?;
     Amqp::connect(server.amqp)?.declare("soak")?;
     Amqp::connect(server.amqp)?.publish(
         "soak",
         0,
         count,
-        1024,
+        body_bytes,
         2000,
         &Arc::new(Confirmed::default()),
     )?;
@@ -95,9 +110,26 @@ pub(crate) fn restart(count: u64, rounds: u32, data: &Path) -> anyhow::Result<()
         );
         ensure!(u64::from(there) == count, "messages are missing");
         ensure!(
-            server.started_in.as_millis() < 1000,
-            "the restart took a second or more"
+            server.started_in < Duration::from_millis(limit_ms),
+            "the restart took {limit_ms} ms or more"
         );
     }
+    let mut standby = server.stand_by()?;
+    let began = Instant::now();
+    while !server.is_covered()? {
+        ensure!(
+            began.elapsed() < COVERED_LIMIT,
+            "the standby does not get ready"
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let took = server.kill_for(&mut standby)?;
+    let there = Amqp::connect(standby.amqp)?.declare("soak")?;
+    println!(
+        "takeover: ready after {} ms with {there} messages",
+        took.as_millis()
+    );
+    ensure!(u64::from(there) == count, "messages are missing");
+    ensure!(took < TAKEOVER_LIMIT, "the takeover took a second or more");
     Ok(())
 }

@@ -1,10 +1,10 @@
 //! A server process under load or under test: started on free ports, watched, killed.
 
 use std::{
-    io::{BufRead, BufReader},
-    net::{SocketAddr, TcpListener},
+    io::{BufRead, BufReader, Lines, Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -57,7 +57,7 @@ impl Server {
             }
             let ports @ [mqtt, amqp, stomp, http, aws] =
                 [free()?, free()?, free()?, free()?, free()?];
-            let (child, started_in) = match spawn(binary, data, ports, &arguments, "ready") {
+            let (child, started_in, _) = match spawn(binary, data, ports, &arguments, "ready") {
                 Ok(started) => started,
                 // Between our look and its bind, a port may be taken by another process or an outgoing connection.
                 Err(_) if attempts < ATTEMPTS => {
@@ -85,7 +85,7 @@ impl Server {
     pub(crate) fn kill_and_restart(&mut self) -> anyhow::Result<()> {
         self.child.kill()?;
         self.child.wait()?;
-        let (child, started_in) = spawn(
+        let (child, started_in, _) = spawn(
             &self.binary,
             &self.data,
             [self.mqtt, self.amqp, self.stomp, self.http, self.aws],
@@ -100,8 +100,34 @@ impl Server {
     /// Another process on the same journal, which stands by until it is dropped.
     pub(crate) fn stand_by(&self) -> anyhow::Result<Standby> {
         let ports = [free()?, free()?, free()?, free()?, free()?];
-        let (child, _) = spawn(&self.binary, &self.data, ports, &self.arguments, "standby")?;
-        Ok(Standby(child))
+        let (child, _, said) = spawn(&self.binary, &self.data, ports, &self.arguments, "standby")?;
+        Ok(Standby {
+            child,
+            said,
+            amqp: ports[1],
+        })
+    }
+
+    /// Whether the active one knows of a standby that could take over.
+    pub(crate) fn is_covered(&self) -> anyhow::Result<bool> {
+        let mut socket = TcpStream::connect(self.http)?;
+        socket.set_read_timeout(Some(Duration::from_secs(30)))?;
+        socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        socket.read_to_string(&mut text)?;
+        let mut lines = text.lines();
+        Ok(lines
+            .any(|line| line.starts_with("bascule_standby_can_take_over{") && line.ends_with(" 1")))
+    }
+
+    /// kill -9; how long until the standby says that it serves.
+    pub(crate) fn kill_for(&mut self, standby: &mut Standby) -> anyhow::Result<Duration> {
+        let began = Instant::now();
+        self.child.kill()?;
+        standby.serves()?;
+        let took = began.elapsed();
+        self.child.wait()?;
+        Ok(took)
     }
 
     /// Resident memory in bytes.
@@ -144,12 +170,28 @@ impl Server {
 }
 
 /// A process that stands by, ended when dropped.
-pub(crate) struct Standby(Child);
+pub(crate) struct Standby {
+    child: Child,
+    said: Lines<BufReader<ChildStdout>>,
+    pub(crate) amqp: SocketAddr,
+}
+
+impl Standby {
+    /// Waits until it says that it serves.
+    fn serves(&mut self) -> anyhow::Result<()> {
+        for line in &mut self.said {
+            if line? == "ready" {
+                return Ok(());
+            }
+        }
+        bail!("the standby ended before it was ready")
+    }
+}
 
 impl Drop for Standby {
     fn drop(&mut self) {
-        if self.0.kill().is_ok() {
-            self.0.wait().ok();
+        if self.child.kill().is_ok() {
+            self.child.wait().ok();
         }
     }
 }
@@ -182,7 +224,7 @@ fn spawn(
     ports: [SocketAddr; 5],
     arguments: &[String],
     word: &str,
-) -> anyhow::Result<(Child, Duration)> {
+) -> anyhow::Result<(Child, Duration, Lines<BufReader<ChildStdout>>)> {
     let began = Instant::now();
     let mut command = serve(binary, data, ports);
     command.args(arguments);
@@ -194,9 +236,10 @@ fn spawn(
         .spawn()
         .with_context(|| format!("failed to start {}: build it first", binary.display()))?;
     let stdout = child.stdout.take().context("stdout is piped")?;
-    for line in BufReader::new(stdout).lines() {
+    let mut said = BufReader::new(stdout).lines();
+    while let Some(line) = said.next() {
         if line? == word {
-            return Ok((child, began.elapsed()));
+            return Ok((child, began.elapsed(), said));
         }
     }
     child.wait()?;
