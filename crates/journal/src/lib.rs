@@ -29,7 +29,7 @@
 //! | `lease.rs` | whether the holder of an epoch lives; standbys that are near |
 //! | `spares.rs` | segments prepared ahead, the reserve |
 //! | `survey.rs`, `recovery.rs`, `claim.rs` | reading a directory, opening it, becoming the next epoch |
-//! | `standby.rs`, `standby/takeover.rs` | following another process, and taking its place |
+//! | `standby.rs`, `standby/follow.rs`, `standby/takeover.rs` | following another process, and taking its place |
 //! | `reader.rs`, `replay.rs` | batches in order, the history |
 //! | `table.rs`, `cache.rs` | where records lie and how long, reading back |
 //! | `journal.rs`, `shared.rs` | the handle, and what is behind it |

@@ -9,6 +9,7 @@
 //! A standby pins nothing. Where the active has given a segment back that it had yet to read, it starts anew from a snapshot
 //! ([`Polled::Behind`]). What it reads it reads past the page cache, or in the same kernel as the writer.
 
+mod follow;
 mod takeover;
 
 use std::collections::VecDeque;
@@ -20,21 +21,20 @@ use std::sync::{Arc, PoisonError};
 use bytes::Bytes;
 use message::StoredId;
 
-use crate::aligned::Aligned;
-use crate::batch::{self, BLOCK};
+use crate::batch::BLOCK;
 use crate::claim::Claim;
 use crate::config::{Config, Direct};
-use crate::error::{Corruption, OpenError, SnapshotError, StandbyError};
+use crate::error::{OpenError, SnapshotError, StandbyError};
 use crate::journal::Journal;
 use crate::layout::{EpochRecord, Format, LeaseSlot, Paths, Position, Uuid};
 use crate::lease::{self, Registrar};
-use crate::reader::{Batch, BatchReader, Stop};
+use crate::reader::{Batch, BatchReader};
 use crate::recovery;
 use crate::replay::Replay;
-use crate::segment::{Segment, SegmentHeader, SegmentId, salt_of};
+use crate::segment::Segment;
 use crate::snapshot::{self, SnapshotSource};
 use crate::survey;
-use crate::vfs::{Access, Vfs};
+use crate::vfs::Vfs;
 
 pub use takeover::Taken;
 
@@ -73,7 +73,7 @@ pub enum Holder {
 }
 
 /// A batch that was read and is not proven durable.
-struct Held {
+struct Unapplied {
     segment: Arc<Segment>,
     batch: Batch,
     /// Behind it.
@@ -96,8 +96,8 @@ pub struct Standby {
     /// Where `reader` reads.
     segment: Arc<Segment>,
     reader: BatchReader,
-    held: VecDeque<Held>,
-    held_bytes: usize,
+    unapplied: VecDeque<Unapplied>,
+    unapplied_bytes: usize,
     /// Behind the last batch that was applied.
     applied: Position,
     /// Up to here everything is proven durable.
@@ -199,8 +199,8 @@ impl Standby {
             record,
             segment,
             reader,
-            held: VecDeque::new(),
-            held_bytes: 0,
+            unapplied: VecDeque::new(),
+            unapplied_bytes: 0,
             applied: survey.tail.proven,
             durable: survey.tail.proven.seq,
             lease: LeaseSeen {
@@ -245,8 +245,8 @@ impl Standby {
 
     /// Bytes of records that were read and not applied.
     #[must_use]
-    pub fn held_bytes(&self) -> u64 {
-        self.held_bytes as u64
+    pub fn unapplied_bytes(&self) -> u64 {
+        self.unapplied_bytes as u64
     }
 
     /// How long ago everything that was known of was applied, in ms.
@@ -387,9 +387,9 @@ impl Standby {
             names.iter().map(|name| dir.join(name)).collect();
         // Where something is yet to be applied from, records will be named.
         let first = self
-            .held
+            .unapplied
             .front()
-            .map_or(&self.segment, |held| &held.segment);
+            .map_or(&self.segment, |first| &first.segment);
         for segment in shared.table.all() {
             if segment.first_seq() < first.first_seq() && !there.contains(&segment.path) {
                 segment.gone.store(true, Ordering::Release);
@@ -455,253 +455,4 @@ impl Standby {
         }
         Ok(Polled::Idle)
     }
-
-    /// Reads batches until there are no more, or enough are held. Returns how many.
-    fn fetch(&mut self) -> Result<usize, OpenError> {
-        self.reader.refresh(PEEK);
-        let mut read = 0;
-        while self.held_bytes < POLL_BYTES_MAX {
-            if let Some(next) = &self.next
-                && self.reader.position.seq >= next.cut.seq
-            {
-                break;
-            }
-            match self.reader.next_batch() {
-                Ok(batch) => {
-                    if read == 0 {
-                        self.reader.refresh(AHEAD);
-                    }
-                    read += 1;
-                    self.durable = self.durable.max(batch.outer.durable_upto);
-                    self.held_bytes += batch.payload.len();
-                    self.held.push_back(Held {
-                        segment: Arc::clone(&self.segment),
-                        batch,
-                        after: self.reader.position,
-                    });
-                }
-                Err(Stop::Invalid { .. }) => {
-                    if !self.roll()? {
-                        break;
-                    }
-                }
-                Err(Stop::Io(error)) => {
-                    return Err(OpenError::io("read", &self.segment.path.clone())(error));
-                }
-            }
-        }
-        Ok(read)
-    }
-
-    /// Goes on in the next segment of this epoch, if it is there and begins where this one was read to.
-    fn roll(&mut self) -> Result<bool, OpenError> {
-        let id = SegmentId {
-            number: self.segment.id().number + 1,
-            ..self.segment.id()
-        };
-        let salt = salt_of(&self.record.writer, id.epoch, id.number);
-        let Some(segment) = self.open_segment(id, salt, self.record.writer)? else {
-            return Ok(false);
-        };
-        if segment.header.base != self.reader.position {
-            return Ok(false);
-        }
-        // Its header was written once everything in front of it was committed.
-        self.durable = self.durable.max(segment.header.base.seq);
-        self.segment.sealed.store(true, Ordering::Release);
-        self.enter(segment)?;
-        Ok(true)
-    }
-
-    fn enter(&mut self, segment: Arc<Segment>) -> Result<(), OpenError> {
-        segment.set_index(Vec::new());
-        self.reader = segment
-            .reader(&*self.journal.shared().vfs)
-            .map_err(survey::read_failed)?;
-        self.reader.refresh(PEEK);
-        self.journal.shared().table.insert(Arc::clone(&segment));
-        self.segment = segment;
-        Ok(())
-    }
-
-    /// A segment that is in use, or nothing.
-    fn open_segment(
-        &self,
-        id: SegmentId,
-        salt: u64,
-        writer: Uuid,
-    ) -> Result<Option<Arc<Segment>>, OpenError> {
-        let shared = self.journal.shared();
-        let path = shared.paths.segment(id.epoch, id.number, salt);
-        let file = match shared.vfs.open(&path, Access::Read, shared.direct) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(OpenError::io("open", &path)(error)),
-        };
-        let mut block = Aligned::zeroed(BLOCK);
-        let n = file
-            .read_at(&mut block, 0)
-            .map_err(OpenError::io("read", &path))?;
-        let Some(header) = SegmentHeader::decode(&block[..n]) else {
-            return Ok(None);
-        };
-        if !header.is_known(&block) {
-            return Err(OpenError::Newer {
-                path,
-                found: header.level,
-                known: crate::layout::FORMAT_LEVEL,
-            });
-        }
-        let ours = header.id == id
-            && header.salt == salt
-            && header.writer == writer
-            && header.store == self.format.store;
-        Ok(ours.then(|| Arc::new(Segment::new(header, path, shared.direct, false))))
-    }
-
-    fn look_for_epoch(&self) -> Result<Option<EpochRecord>, OpenError> {
-        let (vfs, paths) = (self.vfs(), self.paths());
-        let next = self.record.epoch + 1;
-        if survey::read_small(&*vfs, &paths.epoch(next))?.is_none() {
-            return Ok(None);
-        }
-        survey::read_epoch(&*vfs, &paths, next).map(Some)
-    }
-
-    /// The next epoch is there: applies up to its cut, then goes on in its first segment. `Some`: not yet, or not at all.
-    fn follow<E>(
-        &mut self,
-        next: EpochRecord,
-        now_ms: u64,
-        receive: &mut impl FnMut(StoredId, u8, Bytes) -> Result<(), E>,
-    ) -> Result<Option<Polled>, StandbyError<E>> {
-        let cut = next.cut;
-        // What lies behind the cut came too late, or was written anew in the next epoch.
-        while self
-            .held
-            .back()
-            .is_some_and(|held| held.after.seq > cut.seq)
-        {
-            let dropped = self.held.pop_back().expect("there is a back");
-            self.held_bytes -= dropped.batch.payload.len();
-        }
-        self.durable = cut.seq;
-        self.apply_durable(receive)?;
-        if self.applied.seq > cut.seq {
-            return Ok(Some(Polled::Behind));
-        }
-        if self.applied.seq < cut.seq {
-            // Proven by the record, and not read yet.
-            let more = self.reader.position.seq > self.applied.seq && self.held.is_empty();
-            self.next = Some(next);
-            if more || self.fetch()? == 0 {
-                return Ok(Some(Polled::Behind));
-            }
-            return Ok(Some(Polled::More));
-        }
-        if self.applied != cut {
-            let path = self.paths().epoch(next.epoch);
-            let what = format!(
-                "it continues another history than batch {} that was followed",
-                cut.seq
-            );
-            return Err(OpenError::from(Corruption::new(&path, 0, what)).into());
-        }
-        let id = SegmentId {
-            epoch: next.epoch,
-            number: 1,
-        };
-        let Some(first) = self.open_segment(id, next.first_salt, next.writer)? else {
-            return Ok(Some(Polled::Behind));
-        };
-        if first.header.base != cut {
-            return Ok(Some(Polled::Behind));
-        }
-        self.segment.sealed.store(true, Ordering::Release);
-        self.journal.shared().table.cut(cut.seq);
-        self.durable = cut.seq.max(next.adopted_upto);
-        self.lease = LeaseSeen {
-            slot: LeaseSlot::default(),
-            moved_at: now_ms,
-        };
-        self.record = next;
-        self.enter(first)?;
-        Ok(None)
-    }
-
-    /// Hands out the records of held batches that are proven durable.
-    fn apply_durable<E>(
-        &mut self,
-        receive: &mut impl FnMut(StoredId, u8, Bytes) -> Result<(), E>,
-    ) -> Result<bool, StandbyError<E>> {
-        let mut any = false;
-        while self
-            .held
-            .front()
-            .is_some_and(|held| held.after.seq <= self.durable || mutated!(ApplyUnproven))
-        {
-            let held = self.held.pop_front().expect("there is a front");
-            self.held_bytes -= held.batch.payload.len();
-            self.apply(&held, receive)?;
-            any = true;
-        }
-        Ok(any)
-    }
-
-    fn apply<E>(
-        &mut self,
-        held: &Held,
-        receive: &mut impl FnMut(StoredId, u8, Bytes) -> Result<(), E>,
-    ) -> Result<(), StandbyError<E>> {
-        let batch = &held.batch;
-        let padded = batch.outer.padded_len() as u64;
-        held.segment.committed(
-            batch.place(),
-            u64::from(batch.header.records),
-            batch.offset + padded,
-        );
-        self.count(batch, &held.segment, padded);
-        self.applied = held.after;
-        hand_out(&self.journal, batch, &held.segment, receive)
-    }
-
-    /// The batch is part of the history: its records may be read and referred to.
-    fn count(&self, batch: &Batch, segment: &Arc<Segment>, padded: u64) {
-        let shared = self.journal.shared();
-        let seq = batch.header.seq;
-        shared.table.place(seq, segment);
-        let payload = Bytes::copy_from_slice(&batch.payload);
-        let len = payload.len();
-        shared
-            .cache
-            .push(seq, payload, len, shared.config.cache_bytes_max);
-        shared.snapshot_bytes.fetch_add(padded, Ordering::Relaxed);
-        shared.newest.store(seq, Ordering::Release);
-        shared.committed.store(seq, Ordering::Release);
-    }
-}
-
-/// Hands out the records of a batch. Survivors were handed out when they were first written.
-fn hand_out<E>(
-    journal: &Journal,
-    batch: &Batch,
-    segment: &Segment,
-    receive: &mut impl FnMut(StoredId, u8, Bytes) -> Result<(), E>,
-) -> Result<(), StandbyError<E>> {
-    for record in batch::records(batch.header.seq, &batch.payload) {
-        let Some(record) = record else {
-            let corruption = Corruption::new(&segment.path, batch.offset, "frames do not add up");
-            return Err(OpenError::from(corruption).into());
-        };
-        match record.origin {
-            Some(origin) => journal.shared().table.forward(origin, record.id),
-            None => receive(record.id, record.kind, record.payload).map_err(|source| {
-                StandbyError::Apply {
-                    id: record.id,
-                    source,
-                }
-            })?,
-        }
-    }
-    Ok(())
 }

@@ -205,7 +205,7 @@ impl Standby {
     pub fn lag(&self) -> Lag {
         Lag {
             batches: self.follower.lag(),
-            bytes: self.follower.held_bytes(),
+            bytes: self.follower.unapplied_bytes(),
             ms: self.follower.lag_ms(self.host.clocks().boot_ms),
         }
     }

@@ -10,7 +10,8 @@ use std::sync::{Arc, PoisonError};
 use bytes::Bytes;
 use message::StoredId;
 
-use super::{AHEAD, Standby, hand_out};
+use super::follow::hand_out;
+use super::{AHEAD, Standby};
 use crate::claim::Claim;
 use crate::engine::Engine;
 use crate::error::{OpenError, StandbyError};
@@ -214,8 +215,8 @@ impl Standby {
         })?;
         self.apply_durable(receive)?;
         let end = self.reader.position;
-        let unproven: Vec<Batch> = self.held.drain(..).map(|held| held.batch).collect();
-        self.held_bytes = 0;
+        let unproven: Vec<Batch> = self.unapplied.drain(..).map(|batch| batch.batch).collect();
+        self.unapplied_bytes = 0;
         let mut tail = Tail {
             proven: self.applied,
             segment: segment.id().number,
