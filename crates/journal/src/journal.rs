@@ -130,14 +130,15 @@ impl Journal {
         self.shared().lease_until.load(Ordering::Acquire)
     }
 
-    /// Wakes `waker` once when the lease is renewed, or the journal fails; at once if it has failed.
-    pub fn on_renewal(&self, waker: Waker) {
+    /// Wakes `waker` once when the lease is renewed, or the journal fails; at once if it has failed. Of each `who` the last
+    /// one counts: whoever asks again and again while the lease is over is kept once.
+    pub fn on_renewal(&self, who: u64, waker: Waker) {
         let shared = self.shared();
         shared
             .lease_wakers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(waker);
+            .insert(who, waker);
         if shared.failure.get().is_some() {
             let wakers = std::mem::take(
                 &mut *shared
@@ -145,8 +146,18 @@ impl Journal {
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner),
             );
-            wakers.into_iter().for_each(Waker::wake);
+            wakers.into_values().for_each(Waker::wake);
         }
+    }
+
+    /// Whoever asked for a renewal has gone.
+    pub fn forget_renewal(&self, who: u64) {
+        let mut wakers = self
+            .shared()
+            .lease_wakers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        wakers.remove(&who);
     }
 
     /// The standbys that are near, as of the last look.

@@ -214,7 +214,7 @@ impl Shared {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner),
         );
-        for waker in wakers {
+        for waker in wakers.into_values() {
             waker.wake();
         }
     }

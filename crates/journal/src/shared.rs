@@ -1,5 +1,6 @@
 //! What the handle, the two threads and readers share.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::task::Waker;
@@ -81,8 +82,8 @@ pub(crate) struct Shared {
     pub(crate) lock: Mutex<Option<Lock>>,
     /// Until when this node may show anything to anyone, by [`crate::boot_ms`].
     pub(crate) lease_until: AtomicU64,
-    /// Who waits for it to be renewed.
-    pub(crate) lease_wakers: Mutex<Vec<Waker>>,
+    /// Who waits for it to be renewed, each once.
+    pub(crate) lease_wakers: Mutex<BTreeMap<u64, Waker>>,
     pub(crate) standby_near: AtomicBool,
     pub(crate) standbys: Mutex<Vec<Watched>>,
     /// The background thread is to end.
@@ -109,12 +110,13 @@ impl Shared {
             let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
             staging.all_wakers()
         };
-        wakers.append(
-            &mut self
+        let renewal = std::mem::take(
+            &mut *self
                 .lease_wakers
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner),
         );
+        wakers.extend(renewal.into_values());
         self.work.notify_all();
         self.spares.changed.notify_all();
         for waker in wakers {

@@ -149,7 +149,7 @@ impl Link for NodeLink {
         let journal = &self.shared.journal;
         // A node that was frozen may have a successor: it shows nothing to anyone before its lease is renewed.
         if self.lease_is_over() {
-            journal.on_renewal(cx.waker().clone());
+            journal.on_renewal(self.id.0, cx.waker().clone());
             if self.lease_is_over() && self.outbox.await_goodbye(cx.waker()) {
                 return Poll::Pending;
             }
@@ -186,6 +186,7 @@ impl Link for NodeLink {
             return;
         }
         self.outbox.close();
+        self.shared.journal.forget_renewal(self.id.0);
         self.shared.stepped(|core, step| {
             let id = self.id;
             if core

@@ -11,7 +11,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -60,6 +60,8 @@ struct Following {
 
 /// See the module.
 pub struct Pair {
+    /// For the links of clients that came to a node that is not active: they ask where the active one is by then.
+    me: Weak<Self>,
     config: Config,
     /// One for all its roles: it never goes back.
     clock: Arc<Clock>,
@@ -68,6 +70,8 @@ pub struct Pair {
     /// Where this process' own doors are.
     own: Arc<Active>,
     state: Mutex<State>,
+    /// The newest epoch that this process has seen, whatever it is by now.
+    epoch: AtomicU64,
     manners: Mutex<Manners>,
     stopped: AtomicBool,
     next_refused: AtomicU64,
@@ -85,13 +89,15 @@ impl Pair {
     #[must_use]
     pub fn new(mut config: Config, users: Arc<auth::Users>, own: Active) -> Arc<Self> {
         config.journal.note = encode(&own);
-        Arc::new(Self {
+        Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
             clock: Arc::new(Clock::starting_after(Timestamp(0), Arc::new(Machine))),
             users: Mutex::new(users),
             vhosts: Mutex::new(config.vhosts.clone()),
             config,
             own: Arc::new(own),
             state: Mutex::new(State::Starting),
+            epoch: AtomicU64::new(0),
             manners: Mutex::default(),
             stopped: AtomicBool::new(false),
             next_refused: AtomicU64::new(1),
@@ -160,6 +166,7 @@ impl Pair {
                     decode(standby.note()).map(Arc::new),
                 );
             }
+            self.epoch.fetch_max(standby.epoch(), Ordering::Relaxed);
             *held(&self.state) = State::Standby(Following {
                 uuid: standby.uuid(),
                 epoch: standby.epoch(),
@@ -211,6 +218,7 @@ impl Pair {
 
     /// Lets clients in.
     pub fn serve(&self, node: &Arc<Node>) {
+        self.epoch.fetch_max(node.epoch(), Ordering::Relaxed);
         *held(&self.state) = State::Active(Arc::clone(node));
         if let Some((takeover, began)) = &mut *held(&self.last_takeover)
             && takeover.activate_us == 0
@@ -296,7 +304,7 @@ impl Pair {
         let mut cluster = Cluster {
             role: session::Role::Starting,
             node: String::new(),
-            epoch: 0,
+            epoch: self.epoch.load(Ordering::Relaxed),
             committed: 0,
             lag: None,
             active: None,
@@ -382,20 +390,20 @@ fn hex(uuid: [u8; 16]) -> String {
 
 impl Port for Pair {
     fn attach(&self, peer: Peer) -> Option<Arc<dyn Link>> {
-        let active = match &*held(&self.state) {
+        match &*held(&self.state) {
             State::Stopped => return None,
             State::Active(node) => match node.role() {
                 Role::Active => {
                     let node = Arc::clone(node);
                     return node.attach(peer);
                 }
-                Role::Stopped => None,
+                Role::Stopped => {}
             },
-            State::Standby(following) => following.active.clone(),
-            State::Starting => None,
-        };
+            State::Standby(_) | State::Starting => {}
+        }
         let id = SessionId(self.next_refused.fetch_add(1, Ordering::Relaxed));
-        let find = Arc::new(move || active.clone());
+        let me = Weak::clone(&self.me);
+        let find = Arc::new(move || me.upgrade()?.active());
         Some(Arc::new(NotActive::new(id, find)))
     }
 

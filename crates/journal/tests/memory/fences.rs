@@ -138,3 +138,30 @@ fn the_fence_is_there_before_the_epoch_is() {
         }
     }
 }
+
+#[derive(Default)]
+struct Woken(std::sync::atomic::AtomicU64);
+
+impl std::task::Wake for Woken {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn whoever_asks_again_and_again_for_a_renewal_is_kept_and_woken_once() {
+    let vfs = MemVfs::new(false);
+    let mut running = start(&vfs, 1).expect("opens");
+    let woken: [std::sync::Arc<Woken>; 3] = Default::default();
+    for _ in 0..1_000 {
+        for (who, woken) in (0..).zip(&woken) {
+            running
+                .journal
+                .on_renewal(who, std::sync::Arc::clone(woken).into());
+        }
+    }
+    running.journal.forget_renewal(2);
+    running.engine.renew_lease(1);
+    let counts = woken.map(|woken| woken.0.load(std::sync::atomic::Ordering::SeqCst));
+    assert_eq!(counts, [1, 1, 0]);
+}

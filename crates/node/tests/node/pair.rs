@@ -1,0 +1,81 @@
+//! Two processes' worth of roles in one: what a node shows of the pair while it changes.
+
+use std::{
+    sync::Arc,
+    task::{Context, Waker},
+    thread,
+    time::{Duration, Instant},
+};
+
+use node::{Change, Pair};
+use session::{Active, Event, Link, Peer, Port, Role};
+
+use super::{HANGS, directory, log_in, small};
+
+fn pair(dir: &std::path::Path, name: &str) -> Arc<Pair> {
+    let users = auth::Users::new(&auth::Config::default(), [7; auth::KEY_LEN]);
+    let own = Active {
+        addresses: vec![("test".into(), format!("{name}:1").into())],
+    };
+    let users = Arc::new(users.expect("the default users are right"));
+    Pair::new(small(dir), users, own)
+}
+
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < HANGS, "{what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// What a client is told that logs in: where the active node is.
+fn told(link: &Arc<dyn Link>) -> Option<String> {
+    link.submit(&mut [log_in("guest", "guest")].into());
+    let mut events = Vec::new();
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(link.poll_events(&mut cx, &mut events).is_ready());
+    let [Event::Refused { refusal, .. }] = &events[..] else {
+        panic!("{events:?}");
+    };
+    let place = refusal.active.as_ref()?.at("test")?;
+    Some(place.to_string())
+}
+
+#[test]
+fn a_client_of_a_node_that_is_not_active_is_told_where_the_active_one_is_by_then() {
+    let dir = directory("told");
+    let first = pair(&dir, "first");
+    let Ok(Change::Active(node)) = first.change(|| ()) else {
+        panic!("nobody else has it");
+    };
+    first.serve(&node);
+    let second = pair(&dir, "second");
+    let changing = {
+        let second = Arc::clone(&second);
+        thread::spawn(move || second.change(|| ()))
+    };
+    until("it follows", || second.cluster().active.is_some());
+    let peer = Peer {
+        address: ([127, 0, 0, 1], 9).into(),
+        listener: "test",
+        default_vhost: "/".into(),
+    };
+    let link = second.attach(peer).expect("it refuses by a link");
+    assert_eq!(told(&link).as_deref(), Some("first:1"));
+
+    // A node that is between two roles knows of the epoch that it had.
+    first.retire(&node, false);
+    let between = first.cluster();
+    assert_eq!((between.role, between.epoch), (Role::Starting, 1));
+
+    node.shutdown();
+    let Ok(Ok(Change::Active(node))) = changing.join() else {
+        panic!("it takes over");
+    };
+    assert_eq!(told(&link), None, "nobody is, for the moment");
+    second.serve(&node);
+    assert_eq!(second.cluster().epoch, 2);
+    assert_eq!(told(&link).as_deref(), Some("second:1"));
+    node.shutdown();
+}
