@@ -34,6 +34,14 @@ pub enum OpenError {
         /// One name found in it.
         found: String,
     },
+    /// The directory does not keep the promises that the journal rests on.
+    #[error("{} is not fit for a journal: {what}", dir.display())]
+    Unfit {
+        /// The directory.
+        dir: PathBuf,
+        /// What was seen.
+        what: String,
+    },
     /// Nothing is there to be read.
     #[error("{} holds no journal", dir.display())]
     Absent {

@@ -28,6 +28,7 @@
 //! | `stage.rs`, `engine.rs`, `threads.rs` | staging, the commit step, the two threads |
 //! | `lease.rs` | whether the holder of an epoch lives; standbys that are near |
 //! | `spares.rs` | segments prepared ahead, the reserve |
+//! | `probe.rs` | whether a directory keeps the promises that all this rests on |
 //! | `survey.rs`, `recovery.rs`, `claim.rs` | reading a directory, opening it, becoming the next epoch |
 //! | `standby.rs`, `standby/follow.rs`, `standby/takeover.rs` | following another process, and taking its place |
 //! | `reader.rs`, `replay.rs` | batches in order, the history |
@@ -72,6 +73,7 @@ mod layout;
 mod lease;
 #[cfg(feature = "mutations")]
 mod mutation;
+mod probe;
 mod reader;
 mod recovery;
 mod replay;
@@ -98,6 +100,7 @@ pub use journal::{Journal, Space, Stats};
 pub use lease::{Registrar, StandbySeen, boot_ms};
 #[cfg(feature = "mutations")]
 pub use mutation::{Mutation, mutate};
+pub use probe::probe;
 pub use recovery::{Opened, open, open_stepped};
 pub use replay::Replay;
 pub use segment::SegmentId;

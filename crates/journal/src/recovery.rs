@@ -41,6 +41,7 @@ use crate::id;
 use crate::journal::{Journal, Space};
 use crate::layout::{FORMAT_LEVEL, Format, LeaseSlot, Paths, Uuid, fenced_block, hex};
 use crate::lease;
+use crate::probe;
 use crate::replay::Replay;
 use crate::segment::data_end;
 use crate::shared::{Counters, Kept, Shared};
@@ -217,10 +218,11 @@ pub(crate) fn check_not_foreign(vfs: &dyn Vfs, paths: &Paths) -> Result<(), Open
     let dir = &paths.root;
     let mut names = vfs.list(dir).map_err(OpenError::io("list", dir))?;
     names.sort_unstable();
-    if let Some(found) = names
-        .into_iter()
-        .find(|name| !EARLY.contains(&name.as_str()) && !name.starts_with(FORMAT_TMP))
-    {
+    if let Some(found) = names.into_iter().find(|name| {
+        !EARLY.contains(&name.as_str())
+            && !name.starts_with(FORMAT_TMP)
+            && !name.starts_with(probe::PREFIX)
+    }) {
         return Err(OpenError::Foreign {
             dir: dir.clone(),
             found,

@@ -10,6 +10,7 @@
 //! everything and says where the active node is.
 
 use std::{
+    io::ErrorKind,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -23,6 +24,7 @@ use session::{Active, Cluster, Link, NotActive, Peer, Port, SessionId, StandbyVi
 use crate::{
     Config, Machine, Node, Role, StartError,
     clock::Clock,
+    recovery,
     standby::{Manners, REGISTER_EVERY, Reason, Standby, Turn},
 };
 
@@ -74,6 +76,8 @@ pub struct Pair {
     epoch: AtomicU64,
     manners: Mutex<Manners>,
     stopped: AtomicBool,
+    /// The data directory was found fit.
+    probed: AtomicBool,
     next_refused: AtomicU64,
     takeovers: AtomicU64,
     /// With when it began, in ms of the boot clock.
@@ -100,6 +104,7 @@ impl Pair {
             epoch: AtomicU64::new(0),
             manners: Mutex::default(),
             stopped: AtomicBool::new(false),
+            probed: AtomicBool::new(false),
             next_refused: AtomicU64::new(1),
             takeovers: AtomicU64::new(0),
             last_takeover: Mutex::new(None),
@@ -112,6 +117,9 @@ impl Pair {
     /// # Errors
     /// If the journal can neither be opened nor followed.
     pub fn change(&self, mut follows: impl FnMut()) -> Result<Change, StartError> {
+        if !self.probed.swap(true, Ordering::AcqRel) {
+            self.probe()?;
+        }
         let mut told = false;
         loop {
             if self.stopped.load(Ordering::Acquire) {
@@ -144,6 +152,25 @@ impl Pair {
                     std::thread::park_timeout(RETRY);
                 }
             }
+        }
+    }
+
+    /// Tries what the journal rests on, once, before anything does.
+    fn probe(&self) -> Result<(), StartError> {
+        let host = self.clock.host();
+        let (dir, uuid) = (&self.config.data_dir, recovery::fresh_uuid(&**host));
+        match journal::probe(&*host.vfs(), dir, &self.config.journal, uuid) {
+            // A start on a full disk works, and then it can be emptied.
+            Err(journal::OpenError::Io { source, .. })
+                if matches!(
+                    source.kind(),
+                    ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+                ) =>
+            {
+                tracing::warn!("there is no room to try what the data directory can do");
+                Ok(())
+            }
+            tried => Ok(tried?),
         }
     }
 

@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, CWD, FallocateFlags, FlockOperation, Mode, OFlags};
 
@@ -150,7 +151,15 @@ impl Vfs for RealVfs {
     }
 
     fn direct_works(&self, dir: &Path) -> bool {
-        let path = dir.join("probe.tmp");
+        // Nobody else's name: other nodes may try at the same time.
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let moment = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_nsec;
+        let path = dir.join(format!(
+            "{}{}-{number}-{moment}",
+            crate::probe::PREFIX,
+            std::process::id()
+        ));
         let _ = fs::remove_file(&path);
         let tried = || -> io::Result<bool> {
             let file = self.open(&path, Access::Create, true)?;

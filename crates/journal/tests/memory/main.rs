@@ -4,6 +4,7 @@ mod crash;
 mod fences;
 mod history;
 mod interleaved;
+mod probe;
 mod recovery;
 mod space;
 mod standby;
