@@ -101,16 +101,20 @@ pub(crate) struct Seen {
 }
 wire_fields!(Seen { 1 => time, 2 => qseq, 3 => message_id });
 
-/// The dedup ids seen lately.
+/// The dedup ids seen lately. Next to nothing while there are none, as in most queues.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Dedup {
+pub(crate) struct Dedup(Option<Box<DedupIds>>);
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct DedupIds {
     seen: BTreeMap<Bytes, Seen>,
     order: VecDeque<(Timestamp, Bytes)>,
 }
 
 impl Dedup {
     pub(crate) fn find(&self, id: &Bytes, now: Timestamp, keep_ms: u64) -> Option<Seen> {
-        self.seen
+        let ids = self.0.as_ref()?;
+        ids.seen
             .get(id)
             .filter(|seen| now < seen.time.plus_ms(keep_ms))
             .copied()
@@ -118,37 +122,44 @@ impl Dedup {
 
     /// Adds an id and forgets what is older than `keep_ms` by the time of this record.
     pub(crate) fn add(&mut self, id: &Bytes, it: Seen, keep_ms: u64) {
-        while let Some((time, old)) = self.order.front() {
+        let ids = self.0.get_or_insert_default();
+        while let Some((time, old)) = ids.order.front() {
             if it.time < time.plus_ms(keep_ms) {
                 break;
             }
-            if self.seen.get(old).is_some_and(|seen| seen.time == *time) {
-                self.seen.remove(old);
+            if ids.seen.get(old).is_some_and(|seen| seen.time == *time) {
+                ids.seen.remove(old);
             }
-            self.order.pop_front();
+            ids.order.pop_front();
         }
-        self.seen.insert(id.clone(), it);
-        self.order.push_back((it.time, id.clone()));
+        ids.seen.insert(id.clone(), it);
+        ids.order.push_back((it.time, id.clone()));
     }
 
     /// In the order of their times.
     pub(crate) fn list(&self) -> Vec<(Bytes, Seen)> {
-        let mut list = Vec::with_capacity(self.order.len());
-        for (time, id) in &self.order {
+        let Some(ids) = &self.0 else {
+            return Vec::new();
+        };
+        let mut list = Vec::with_capacity(ids.order.len());
+        for (time, id) in &ids.order {
             // One that was added again stands for its last message only.
-            let seen = self.seen.get(id).filter(|seen| seen.time == *time);
+            let seen = ids.seen.get(id).filter(|seen| seen.time == *time);
             list.extend(seen.map(|seen| (id.clone(), *seen)));
         }
         list
     }
 
     pub(crate) fn from_list(list: Vec<(Bytes, Seen)>) -> Self {
-        let mut dedup = Self::default();
-        for (id, seen) in list {
-            dedup.order.push_back((seen.time, id.clone()));
-            dedup.seen.insert(id, seen);
+        if list.is_empty() {
+            return Self::default();
         }
-        dedup
+        let mut ids = Box::<DedupIds>::default();
+        for (id, seen) in list {
+            ids.order.push_back((seen.time, id.clone()));
+            ids.seen.insert(id, seen);
+        }
+        Self(Some(ids))
     }
 }
 
@@ -165,7 +176,10 @@ wire_fields!(Attempt { 1 => time, 2 => entries });
 /// The attempts of a queue that may be asked for again: nothing that they got was settled, changed or delivered since. So
 /// they are no more than what is out, but for leases that have lapsed.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Attempts {
+pub(crate) struct Attempts(Option<Box<AttemptIds>>);
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct AttemptIds {
     known: BTreeMap<Bytes, Attempt>,
     /// Which attempt got an entry.
     of: BTreeMap<u64, Bytes>,
@@ -174,13 +188,53 @@ pub(crate) struct Attempts {
 
 impl Attempts {
     pub(crate) fn find(&self, id: &Bytes, now: Timestamp, keep_ms: u64) -> Option<&Attempt> {
-        self.known
+        let ids = self.0.as_ref()?;
+        ids.known
             .get(id)
             .filter(|attempt| now < attempt.time.plus_ms(keep_ms))
     }
 
     /// Adds what an attempt got, or got again, and forgets those that are older than `keep_ms` by the time of this record.
     pub(crate) fn add(&mut self, id: &Bytes, it: Attempt, keep_ms: u64) {
+        self.0.get_or_insert_default().add(id, it, keep_ms);
+    }
+
+    /// Something became of an entry: whoever got it cannot get it again by its attempt.
+    pub(crate) fn void(&mut self, qseq: u64) {
+        if let Some(ids) = &mut self.0 {
+            ids.void(qseq);
+            if ids.known.is_empty() {
+                self.0 = None;
+            }
+        }
+    }
+
+    /// In the order of their times.
+    pub(crate) fn list(&self) -> Vec<(Bytes, Attempt)> {
+        let Some(ids) = &self.0 else {
+            return Vec::new();
+        };
+        let known = |id: &Bytes| ids.known.get(id).cloned();
+        let order = ids.order.iter().map(|(_, id)| id);
+        order
+            .filter_map(|id| Some((id.clone(), known(id)?)))
+            .collect()
+    }
+
+    pub(crate) fn from_list(list: Vec<(Bytes, Attempt)>) -> Self {
+        if list.is_empty() {
+            return Self::default();
+        }
+        let mut ids = Box::<AttemptIds>::default();
+        for (id, attempt) in list {
+            ids.insert(id, attempt);
+        }
+        Self(Some(ids))
+    }
+}
+
+impl AttemptIds {
+    fn add(&mut self, id: &Bytes, it: Attempt, keep_ms: u64) {
         while let Some((time, old)) = self.order.first() {
             if it.time < time.plus_ms(keep_ms) {
                 break;
@@ -196,14 +250,19 @@ impl Attempts {
         self.forget(id);
         for (qseq, _) in &it.entries {
             self.void(*qseq);
+        }
+        self.insert(id.clone(), it);
+    }
+
+    fn insert(&mut self, id: Bytes, it: Attempt) {
+        for (qseq, _) in &it.entries {
             self.of.insert(*qseq, id.clone());
         }
         self.order.insert((it.time, id.clone()));
-        self.known.insert(id.clone(), it);
+        self.known.insert(id, it);
     }
 
-    /// Something became of an entry: whoever got it cannot get it again by its attempt.
-    pub(crate) fn void(&mut self, qseq: u64) {
+    fn void(&mut self, qseq: u64) {
         if let Some(id) = self.of.get(&qseq).cloned() {
             self.forget(&id);
         }
@@ -217,26 +276,6 @@ impl Attempts {
         for (qseq, _) in attempt.entries {
             self.of.remove(&qseq);
         }
-    }
-
-    /// In the order of their times.
-    pub(crate) fn list(&self) -> Vec<(Bytes, Attempt)> {
-        let known = |id: &Bytes| self.known.get(id).cloned();
-        let ids = self.order.iter().map(|(_, id)| id);
-        ids.filter_map(|id| Some((id.clone(), known(id)?)))
-            .collect()
-    }
-
-    pub(crate) fn from_list(list: Vec<(Bytes, Attempt)>) -> Self {
-        let mut attempts = Self::default();
-        for (id, attempt) in list {
-            for (qseq, _) in &attempt.entries {
-                attempts.of.insert(*qseq, id.clone());
-            }
-            attempts.order.insert((attempt.time, id.clone()));
-            attempts.known.insert(id, attempt);
-        }
-        attempts
     }
 }
 
@@ -363,12 +402,12 @@ pub(crate) struct Durable {
     pub(crate) next_transaction: u64,
     pub(crate) next_stream: u64,
     pub(crate) streams: BTreeMap<StreamId, Stream>,
-    pub(crate) queues: FxHashMap<QueueId, Queue>,
+    pub(crate) queues: FxHashMap<QueueId, Box<Queue>>,
     pub(crate) exchanges: BTreeMap<(VhostId, Name), ExchangeOptions>,
     /// By the binding's canonical bytes.
     pub(crate) bindings: BTreeMap<(VhostId, Vec<u8>), Bound>,
     pub(crate) retained: BTreeMap<VhostId, RetainedTree<Retained>>,
-    pub(crate) clients: FxHashMap<ClientNo, Client>,
+    pub(crate) clients: FxHashMap<ClientNo, Box<Client>>,
     pub(crate) large: BTreeMap<StoredId, Large>,
     /// References to stored messages from entries that the message's own record does not name.
     pub(crate) extra: BTreeMap<StoredId, u64>,

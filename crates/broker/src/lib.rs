@@ -36,6 +36,7 @@ mod counters;
 mod decide;
 mod durable;
 mod effect;
+mod few;
 mod queue;
 mod record;
 mod routing;

@@ -406,8 +406,11 @@ impl Broker {
                     .insert((it.vhost, it.name), it.options);
             }
             4 => {
-                let queue = read_queue(reader)?;
-                self.durable.queues.insert(queue.declared.queue, queue);
+                let mut queue = read_queue(reader)?;
+                self.soft.client_queues.share(&mut queue.declared);
+                self.durable
+                    .queues
+                    .insert(queue.declared.queue, Box::new(queue));
             }
             5 => {
                 let bound = Bound::read(reader)?;
@@ -428,7 +431,7 @@ impl Broker {
             }
             7 => {
                 let (number, client) = read_client(reader)?;
-                self.durable.clients.insert(number, client);
+                self.durable.clients.insert(number, Box::new(client));
             }
             8 => {
                 let id = StoredId::read(reader)?;

@@ -11,12 +11,14 @@ use bytes::Bytes;
 use message::{Message, Name, StoredId, Timestamp, VhostId};
 use rustc_hash::FxHashMap;
 use session::{
-    ConsumerId, Credit, ExchangeOptions, Lane, Lease, QueueId, SessionId, StreamId, Token,
+    ConsumerId, Credit, ExchangeOptions, Lane, Lease, QueueId, QueueOptions, SessionId, StreamId,
+    Token,
 };
 
 use crate::{
-    change::{Bound, ClientNo, Share},
+    change::{Bound, ClientNo, QueueDeclared, Share},
     durable::{Client, Dedup, Queue},
+    few::Few,
     queue::{Order, Rare, Receiver, Runs},
     routing::Exchange,
     stream::{ReadAt, Reader, SoftStream},
@@ -121,9 +123,9 @@ pub(crate) struct SoftQueue {
     pub(crate) out: BTreeMap<u64, Out>,
     pub(crate) out_bytes: u64,
     /// In the order in which they came.
-    pub(crate) consumers: BTreeMap<u64, Receiver>,
+    pub(crate) consumers: Few<u64, Receiver>,
     /// Those that may receive now, highest priority first, then who waited longest.
-    pub(crate) active: BTreeMap<(Reverse<i32>, u64), Receiver>,
+    pub(crate) active: Few<(Reverse<i32>, u64), Receiver>,
     /// The one that receives, of a queue with a single active consumer.
     pub(crate) single: Option<Receiver>,
     pub(crate) exclusive: bool,
@@ -158,8 +160,8 @@ impl SoftQueue {
             aside: BTreeSet::new(),
             out: BTreeMap::new(),
             out_bytes: 0,
-            consumers: BTreeMap::new(),
-            active: BTreeMap::new(),
+            consumers: Few::default(),
+            active: Few::default(),
             single: None,
             exclusive: false,
             pulls: BTreeMap::new(),
@@ -276,7 +278,7 @@ pub(crate) struct Attached {
     /// It is a part of the broker itself.
     pub(crate) broker: bool,
     pub(crate) client: Option<ClientNo>,
-    pub(crate) consumers: BTreeMap<ConsumerId, Consumer>,
+    pub(crate) consumers: Few<ConsumerId, Consumer>,
     pub(crate) groups: BTreeMap<u32, ConsumerGroup>,
     /// Its pulls that wait.
     pub(crate) pulls: BTreeMap<Token, WaitingAt>,
@@ -285,7 +287,7 @@ pub(crate) struct Attached {
     /// Bytes in its outbox.
     pub(crate) room_used: u64,
     /// Queues that may have something out to it, with what is.
-    pub(crate) touched: BTreeMap<QueueId, Runs>,
+    pub(crate) touched: Few<QueueId, Runs>,
     /// Queues that are exclusive to it.
     pub(crate) owned: BTreeSet<QueueId>,
 }
@@ -390,15 +392,54 @@ impl Recent {
     }
 }
 
+/// The options of the queues of client sessions: one of each for all of them, as there may be a million.
+pub(crate) struct ClientQueues {
+    transient: Arc<QueueOptions>,
+    durable: Arc<QueueOptions>,
+}
+
+impl Default for ClientQueues {
+    fn default() -> Self {
+        let options = |durable| {
+            Arc::new(QueueOptions {
+                durable,
+                ..QueueOptions::default()
+            })
+        };
+        Self {
+            transient: options(false),
+            durable: options(true),
+        }
+    }
+}
+
+impl ClientQueues {
+    pub(crate) fn options(&self, durable: bool) -> &Arc<QueueOptions> {
+        if durable {
+            &self.durable
+        } else {
+            &self.transient
+        }
+    }
+
+    /// What was read from the journal shares them too.
+    pub(crate) fn share(&self, declared: &mut QueueDeclared) {
+        let known = self.options(declared.options.durable);
+        if declared.client.is_some() && declared.options == *known {
+            declared.options = Arc::clone(known);
+        }
+    }
+}
+
 /// Everything soft.
 #[derive(Default)]
 pub(crate) struct Soft {
-    pub(crate) sessions: FxHashMap<SessionId, Attached>,
+    pub(crate) sessions: FxHashMap<SessionId, Box<Attached>>,
     /// The soft side of every queue.
-    pub(crate) queues: FxHashMap<QueueId, SoftQueue>,
+    pub(crate) queues: FxHashMap<QueueId, Box<SoftQueue>>,
     /// Queues that live in memory only.
-    pub(crate) transient: FxHashMap<QueueId, Queue>,
-    pub(crate) clients: FxHashMap<ClientNo, Client>,
+    pub(crate) transient: FxHashMap<QueueId, Box<Queue>>,
+    pub(crate) clients: FxHashMap<ClientNo, Box<Client>>,
     pub(crate) connected: FxHashMap<ClientNo, Connected>,
     pub(crate) exchanges: BTreeMap<(VhostId, Name), ExchangeOptions>,
     pub(crate) bindings: BTreeMap<(VhostId, Vec<u8>), Bound>,
@@ -442,6 +483,7 @@ pub(crate) struct Soft {
     /// Client sessions that read a shared queue.
     pub(crate) sharers: BTreeMap<QueueId, BTreeSet<ClientNo>>,
     pub(crate) part_owners: BTreeMap<StoredId, StoredId>,
+    pub(crate) client_queues: ClientQueues,
     /// Runs in stream files that have gone: then a file may be named no longer.
     pub(crate) runs_gone: u64,
 }

@@ -71,9 +71,9 @@ impl Broker {
     /// A queue, also one that was deleted and still has something in it.
     pub(crate) fn any_queue(&self, id: QueueId) -> Option<&Queue> {
         if is_soft(id) {
-            self.soft.transient.get(&id)
+            self.soft.transient.get(&id).map(Box::as_ref)
         } else {
-            self.durable.queues.get(&id)
+            self.durable.queues.get(&id).map(Box::as_ref)
         }
     }
 
@@ -98,9 +98,9 @@ impl Broker {
 
     pub(crate) fn client(&self, number: ClientNo) -> Option<&Client> {
         if number.is_soft() {
-            self.soft.clients.get(&number)
+            self.soft.clients.get(&number).map(Box::as_ref)
         } else {
-            self.durable.clients.get(&number)
+            self.durable.clients.get(&number).map(Box::as_ref)
         }
     }
 
@@ -110,7 +110,7 @@ impl Broker {
     }
 
     pub(crate) fn attached(&self, session: SessionId) -> Option<&Attached> {
-        self.soft.sessions.get(&session)
+        self.soft.sessions.get(&session).map(Box::as_ref)
     }
 
     /// The client session of a connection.

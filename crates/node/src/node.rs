@@ -552,14 +552,14 @@ impl Port for Node {
         let outbox = Arc::new(Outbox::default());
         core.connections.insert(
             id,
-            Connection {
+            Box::new(Connection {
                 outbox: Arc::clone(&outbox),
                 peer,
                 protocol: "",
                 client: Bytes::new(),
                 principal: None,
                 vhost: VhostId::ROOT,
-            },
+            }),
         );
         drop(core);
         Some(Arc::new(NodeLink::new(

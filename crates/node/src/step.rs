@@ -86,7 +86,7 @@ pub(crate) fn each_message<'a>(command: &'a Command, mut each: impl FnMut(&'a Ar
 /// What the lock holds.
 pub(crate) struct Core {
     pub(crate) broker: Broker,
-    pub(crate) connections: FxHashMap<SessionId, Connection>,
+    pub(crate) connections: FxHashMap<SessionId, Box<Connection>>,
     /// Who may log in. Replaced as a whole.
     pub(crate) users: Arc<auth::Users>,
     pub(crate) wanted: Vec<Wanted>,

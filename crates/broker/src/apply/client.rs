@@ -33,9 +33,9 @@ const NO_QUEUE: QueueId = QueueId(u64::MAX);
 impl Broker {
     pub(crate) fn client_mut(&mut self, number: ClientNo) -> Option<&mut Client> {
         if number.is_soft() {
-            self.soft.clients.get_mut(&number)
+            self.soft.clients.get_mut(&number).map(Box::as_mut)
         } else {
-            self.durable.clients.get_mut(&number)
+            self.durable.clients.get_mut(&number).map(Box::as_mut)
         }
     }
 

@@ -71,17 +71,18 @@ impl Broker {
         } else {
             self.durable.next_queue = self.durable.next_queue.max(it.queue.0 + 1);
         }
-        let queues = if soft {
-            &mut self.soft.transient
-        } else {
-            &mut self.durable.queues
-        };
         let mut declared = QueueDeclared {
             owner: None,
             created: now,
             changed: now,
             version: 0,
             ..it.clone()
+        };
+        self.soft.client_queues.share(&mut declared);
+        let queues = if soft {
+            &mut self.soft.transient
+        } else {
+            &mut self.durable.queues
         };
         if let Some(queue) = queues.get_mut(&it.queue) {
             declared.created = queue.declared.created;
@@ -91,10 +92,10 @@ impl Broker {
         } else {
             queues.insert(
                 it.queue,
-                Queue {
+                Box::new(Queue {
                     declared,
                     ..Queue::default()
-                },
+                }),
             );
             self.counters.queues += 1;
         }
@@ -114,7 +115,7 @@ impl Broker {
             };
             let mut soft = SoftQueue::new(order, now);
             soft.owner = it.owner;
-            soft
+            Box::new(soft)
         });
         if !it.name.is_empty() {
             self.soft

@@ -28,9 +28,9 @@ struct Source<'a> {
 impl Broker {
     pub(crate) fn queue_mut(&mut self, id: QueueId) -> Option<&mut Queue> {
         if is_soft(id) {
-            self.soft.transient.get_mut(&id)
+            self.soft.transient.get_mut(&id).map(Box::as_mut)
         } else {
-            self.durable.queues.get_mut(&id)
+            self.durable.queues.get_mut(&id).map(Box::as_mut)
         }
     }
 

@@ -24,7 +24,7 @@ impl Broker {
         stream.readers.insert(id);
         let mut queue = SoftQueue::new(Order::plain(), now);
         queue.reader = Some(Box::new(reader.clone()));
-        self.soft.queues.insert(id, queue);
+        self.soft.queues.insert(id, Box::new(queue));
         self.regroup_of(id);
     }
 

@@ -15,6 +15,7 @@ use session::{ConsumerId, Credit, QueueId, SessionId, Token};
 use crate::{
     Broker,
     change::ConsumerAdded,
+    few::Few,
     queue::{Receiver, Runs, flag},
     soft::{Attached, Consumer, ConsumerGroup, Credited, SoftQueue, Timer, Waiting, WaitingAt},
 };
@@ -36,19 +37,19 @@ impl Broker {
     ) {
         self.soft.sessions.insert(
             session,
-            Attached {
+            Box::new(Attached {
                 vhost,
                 user: Arc::clone(user),
                 broker,
                 client: None,
-                consumers: BTreeMap::new(),
+                consumers: Few::default(),
                 groups: BTreeMap::new(),
                 pulls: BTreeMap::new(),
                 reads: BTreeMap::new(),
                 room_used: 0,
-                touched: BTreeMap::new(),
+                touched: Few::default(),
                 owned: BTreeSet::new(),
-            },
+            }),
         );
         self.counters.sessions += u64::from(!broker);
     }
@@ -71,7 +72,7 @@ impl Broker {
         for token in reads {
             self.apply_read_ends(session, token);
         }
-        for (queue, held) in touched {
+        for (queue, held) in touched.into_entries() {
             if self.reader(queue).is_some() {
                 self.remove_reader(queue);
                 continue;
@@ -152,7 +153,7 @@ impl Broker {
             return;
         };
         self.soft.next_place += 1;
-        session.touched.entry(it.queue).or_default();
+        session.touched.get_or_default(it.queue);
         session.consumers.insert(
             it.consumer,
             Consumer {
@@ -294,7 +295,7 @@ impl Broker {
         };
         // What is leased until a deadline is nobody's: its receiver's end changes nothing.
         if let Some(qseq) = keeps {
-            attached.touched.entry(queue).or_default().add(qseq);
+            attached.touched.get_or_default(queue).add(qseq);
         }
         let mut full_group = None;
         if let Some(consumer) = attached.consumers.get_mut(&receiver.1) {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use message::Message;
 use session::{
     ClientExpiry, CloseReason, ConsumerId, DeathReason, DeliveryId, Event, Lane, OpenClient,
-    Outcome, QueueId, QueueOptions, RefusalKind, SessionId, Will,
+    Outcome, QueueId, RefusalKind, SessionId, Will,
 };
 
 use super::{consumer_lane, declare::two_words, draft::Draft, publish::Missing, refusal};
@@ -76,7 +76,7 @@ impl Broker {
         let Some(attached) = self.attached(id) else {
             return;
         };
-        for (queue, held) in &attached.touched {
+        for (queue, held) in attached.touched.iter() {
             self.dead_letter_spent(*queue, held, draft);
         }
         for queue in &attached.owned {
@@ -218,10 +218,7 @@ impl Broker {
                 draft.change(Kind::QueueDeclared(Box::new(QueueDeclared {
                     queue,
                     vhost,
-                    options: Arc::new(QueueOptions {
-                        durable: !soft,
-                        ..QueueOptions::default()
-                    }),
+                    options: Arc::clone(self.soft.client_queues.options(!soft)),
                     client: Some(number),
                     ..QueueDeclared::default()
                 })));

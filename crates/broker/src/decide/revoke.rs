@@ -199,7 +199,7 @@ impl Broker {
                 cut.push(*id);
             }
         }
-        for (consumer, reads) in &attached.consumers {
+        for (consumer, reads) in attached.consumers.iter() {
             // What comes through the client session is judged by its subscriptions.
             if reads.through_client || *consumer == ConsumerId::CLIENT {
                 continue;
