@@ -108,8 +108,8 @@ impl Broker {
         self.soft.queues.entry(it.queue).or_insert_with(|| {
             let order = if attributes.fifo.is_some() {
                 Order::Groups(Box::<Groups>::default())
-            } else if attributes.priority_max.is_some() {
-                Order::priority()
+            } else if let Some(max) = attributes.priority_max {
+                Order::priority(max)
             } else {
                 Order::plain()
             };

@@ -220,9 +220,7 @@ impl Broker {
             queue: target,
             qseq: draft.number(self, target),
             flags: view.flags & (flag::QOS | flag::RETAIN),
-            priority: attributes
-                .priority_max
-                .map_or(0, |max| view.priority.min(max)),
+            priority: view.priority,
             rare: rare.boxed(),
             soft,
         };

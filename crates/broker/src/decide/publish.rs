@@ -662,9 +662,7 @@ impl Broker {
             queue: id,
             qseq: draft.number(self, id),
             flags: u16::from(message.qos.min(2)) & flag::QOS,
-            priority: attributes
-                .priority_max
-                .map_or(0, |max| message.priority.unwrap_or(0).min(max)),
+            priority: message.priority.unwrap_or(0),
             rare: rare.boxed(),
             soft,
         })

@@ -4,7 +4,7 @@
 //! highest priority that still have credit and room: each in the order of arrival, also when it goes out again ([MQTT-4.6.0-1],
 //! [MQTT-4.6.0-5], [MQTT-4.6.0-6]). What is expired or was delivered too often is dead-lettered on the way.
 
-use std::{cmp::Reverse, ops::Bound, sync::Arc};
+use std::{cmp::Reverse, sync::Arc};
 
 use message::{Address, Timestamp};
 use session::{ConsumerId, Credit, DeathReason, DeliveryId, QueueId, SessionId};
@@ -37,9 +37,8 @@ impl ReadyWalk {
     pub(super) fn next(&mut self, broker: &Broker) -> Option<u64> {
         let soft = broker.soft_queue(self.id);
         match &soft.order {
-            Order::Priority { best, .. } => {
-                let from = self.last.map_or(Bound::Unbounded, Bound::Excluded);
-                let found = *best.range((from, Bound::Unbounded)).next()?;
+            Order::Priority(priorities) => {
+                let found = priorities.next_behind(self.last)?;
                 self.last = Some(found);
                 Some(found.1)
             }

@@ -11,6 +11,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
+    ops::Bound,
 };
 
 use bytes::Bytes;
@@ -41,6 +42,27 @@ pub(crate) struct Groups {
     ready: Runs,
 }
 
+/// What is ready in a queue with priorities.
+#[derive(Clone, Debug)]
+pub(crate) struct Priorities {
+    /// Higher ones count as this. Entries keep their own: they may be moved to a queue that tells more of them apart.
+    max: u8,
+    ready: Runs,
+    /// The same, the next first.
+    best: BTreeSet<(Reverse<u8>, u64)>,
+}
+
+impl Priorities {
+    /// The next one behind that place in the order of delivery.
+    pub(crate) fn next_behind(
+        &self,
+        last: Option<(Reverse<u8>, u64)>,
+    ) -> Option<(Reverse<u8>, u64)> {
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+        self.best.range((from, Bound::Unbounded)).next().copied()
+    }
+}
+
 /// See the file's table.
 #[derive(Clone, Debug)]
 pub(crate) enum Order {
@@ -52,12 +74,7 @@ pub(crate) enum Order {
         fair: Option<Box<Fair>>,
     },
     /// By priority.
-    Priority {
-        /// What is ready.
-        ready: Runs,
-        /// The same, the next first.
-        best: BTreeSet<(Reverse<u8>, u64)>,
-    },
+    Priority(Box<Priorities>),
     /// By group.
     Groups(Box<Groups>),
 }
@@ -70,17 +87,19 @@ impl Order {
         }
     }
 
-    pub(crate) fn priority() -> Self {
-        Self::Priority {
+    pub(crate) fn priority(max: u8) -> Self {
+        Self::Priority(Box::new(Priorities {
+            max,
             ready: Runs::default(),
             best: BTreeSet::new(),
-        }
+        }))
     }
 
     /// The first at or behind a number that is ready, whether or not it is next.
     pub(crate) fn next_ready(&self, from: u64) -> Option<u64> {
         match self {
-            Self::Plain { ready, .. } | Self::Priority { ready, .. } => ready.next(from),
+            Self::Plain { ready, .. } => ready.next(from),
+            Self::Priority(priorities) => priorities.ready.next(from),
             Self::Groups(groups) => groups.ready.next(from),
         }
     }
@@ -97,9 +116,9 @@ impl Order {
                     fair.add(qseq, group);
                 }
             }
-            Self::Priority { ready, best } => {
-                ready.add(qseq);
-                best.insert((Reverse(priority), qseq));
+            Self::Priority(it) => {
+                it.ready.add(qseq);
+                it.best.insert((Reverse(priority.min(it.max)), qseq));
             }
             Self::Groups(groups) => {
                 groups.ready.add(qseq);
@@ -112,25 +131,10 @@ impl Order {
 
     /// An entry that was ready is so no longer, but was not handed out.
     pub(crate) fn remove(&mut self, qseq: u64, priority: u8, group: &Bytes) {
-        match self {
-            Self::Plain { ready, fair } => {
-                ready.remove(qseq);
-                change_fair(fair, |fair| fair.remove(qseq, group, false));
-            }
-            Self::Priority { ready, best } => {
-                ready.remove(qseq);
-                best.remove(&(Reverse(priority), qseq));
-            }
-            Self::Groups(groups) => {
-                groups.ready.remove(qseq);
-                groups.change(group, |group| {
-                    group.ready.remove(&qseq);
-                });
-            }
-        }
+        self.leave(qseq, priority, group, None);
     }
 
-    /// An entry was handed out.
+    /// An entry was handed out; `keeps`: until it is settled.
     pub(crate) fn take(
         &mut self,
         qseq: u64,
@@ -139,22 +143,26 @@ impl Order {
         receiver: Receiver,
         keeps: bool,
     ) {
+        self.leave(qseq, priority, group, keeps.then_some(receiver));
+    }
+
+    fn leave(&mut self, qseq: u64, priority: u8, group: &Bytes, holder: Option<Receiver>) {
         match self {
             Self::Plain { ready, fair } => {
                 ready.remove(qseq);
-                change_fair(fair, |fair| fair.remove(qseq, group, keeps));
+                change_fair(fair, |fair| fair.remove(qseq, group, holder.is_some()));
             }
-            Self::Priority { ready, best } => {
-                ready.remove(qseq);
-                best.remove(&(Reverse(priority), qseq));
+            Self::Priority(it) => {
+                it.ready.remove(qseq);
+                it.best.remove(&(Reverse(priority.min(it.max)), qseq));
             }
             Self::Groups(groups) => {
                 groups.ready.remove(qseq);
                 groups.change(group, |group| {
                     group.ready.remove(&qseq);
-                    if keeps {
+                    if holder.is_some() {
                         group.out += 1;
-                        group.holder = Some(receiver);
+                        group.holder = holder;
                     }
                 });
             }
@@ -171,7 +179,7 @@ impl Order {
                 }
             }),
             Self::Plain { fair, .. } => change_fair(fair, |fair| fair.returned(group)),
-            Self::Priority { .. } => {}
+            Self::Priority(_) => {}
         }
     }
 

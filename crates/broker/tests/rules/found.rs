@@ -3,6 +3,7 @@
 use broker::Config;
 use session::{
     Command, ConsumerId, Credit, DeadLetter, Event, ExchangeKind, Lane, Lease, Operation, Outcome,
+    Redrive,
 };
 
 use crate::{support::*, *};
@@ -235,4 +236,27 @@ fn a_queue_that_takes_a_message_itself_is_not_its_dead_letter_target_too() {
         node.confirmed(session, to_exchange("all", "", "once").durable());
         assert_eq!(node.look(session, "m-dead").0, 1, "{full}");
     }
+}
+
+#[test]
+fn a_message_that_is_redriven_keeps_its_priority() {
+    let (mut node, session) = with_queues(vec![
+        queue("redrive", |at| at.priority_max = Some(3)),
+        queue("jobs", |at| {
+            at.deliveries_max = Some(1);
+            at.redrive = Some(Redrive {
+                target: name("redrive"),
+            });
+        }),
+    ]);
+    consume_on(&mut node, session, consume(1, "jobs"));
+    for (body, priority) in [("low", 1), ("high", 2), ("above", 9)] {
+        let message = to_queue("jobs", body).durable();
+        let message = message.with(|message| message.priority = Some(priority));
+        node.give(session, publish(message));
+        let delivery = only(node.deliveries(session));
+        node.give(session, settle_delivery(&delivery, Outcome::Release));
+    }
+    consume_on(&mut node, session, consume(2, "redrive"));
+    assert_eq!(node.bodies(session), ["above", "high", "low"]);
 }
