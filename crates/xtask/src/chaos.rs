@@ -9,25 +9,43 @@
 //! | switchover | `POST /api/cluster/switchover` |
 //! | term | SIGTERM of the active node |
 //!
+//! With `--hosts`, on two hosts of network namespaces with a small disk of their own ([`hosts`]), also
+//!
+//! | fault | what |
+//! |---|---|
+//! | full | the disk fills up, by the load or by somebody else; meanwhile consumers empty their queues, and perhaps a node dies |
+//! | stall | the disk stands still, for the active node only |
+//! | cut | nothing gets through between the active node and the clients, or one way only |
+//!
 //! Whoever ended is started again, and the next fault comes once the pair is whole: one node active, the other able to take
 //! over. The seed picks the order, the pauses and the ports; what the processes do in the meantime no seed repeats: that is
 //! what the simulator is for. [`history`] has the rules, which know nothing of time. Besides: clients are served again within
-//! [`LIMIT`], no process ends that nobody ended, and at the end there is one active node and one standby.
+//! [`LIMIT`], no process ends that nobody ended, no epoch has two active nodes, and at the end there is one active node and one standby.
+//!
+//! Each run tries its checkers on the history that it has recorded, and `--check` has a pair break its word: [`check`].
 
+mod check;
 mod clients;
+mod faults;
 mod history;
+mod hosts;
 mod nodes;
 mod report;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, bail, ensure};
-use rustix::process::Signal;
 
-use self::{clients::Clients, nodes::Node, report::Report};
+use self::{
+    clients::Clients,
+    faults::{Chance, Fault},
+    hosts::Disk,
+    nodes::Node,
+    report::Report,
+};
 use crate::{binary, run as shell};
 
 /// How long anything that must happen may take.
@@ -36,11 +54,10 @@ const LIMIT: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(10);
 /// Between a whole pair and the next fault, in ms.
 const CALM_MS: std::ops::Range<u64> = 300..1_500;
-/// The shortest pause of a stopped node, in s.
-const STOP_MIN: f64 = 0.1;
-/// What a client waits for anything, with a release server and with a debug one.
+/// What a client waits for anything, with a release server on our host, and where it takes longer: with a debug server, and on
+/// other hosts, where passwords are verified.
 const PATIENCE: Duration = Duration::from_millis(200);
-const DEBUG_PATIENCE: Duration = Duration::from_secs(2);
+const LONG_PATIENCE: Duration = Duration::from_secs(2);
 /// Complaints after which there is no use in going on.
 const COMPLAINTS_MAX: usize = 20;
 
@@ -59,6 +76,15 @@ pub(crate) struct Arguments {
     /// The longest pause of a stopped node, in seconds; the shortest is 0.1.
     #[arg(long, default_value_t = 30.0)]
     stop: f64,
+    /// Two hosts with a disk of their own, and the faults that there are only there. Needs root.
+    #[arg(long)]
+    hosts: bool,
+    /// In the namespaces of such hosts.
+    #[arg(long, hide = true)]
+    inside: bool,
+    /// Has the pair break its word in each way that is looked for, and fails unless that is seen.
+    #[arg(long, conflicts_with = "hosts")]
+    check: bool,
     /// The debug build.
     #[arg(long)]
     debug: bool,
@@ -73,78 +99,12 @@ pub(crate) struct Arguments {
     brief: bool,
 }
 
-/// What happens to the pair.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Fault {
-    Kill,
-    Both,
-    Stop,
-    Switchover,
-    Term,
-}
-
-impl Fault {
-    pub(crate) const ALL: [Self; 5] = [
-        Self::Kill,
-        Self::Both,
-        Self::Stop,
-        Self::Switchover,
-        Self::Term,
-    ];
-
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Kill => "kill",
-            Self::Both => "both",
-            Self::Stop => "stop",
-            Self::Switchover => "switchover",
-            Self::Term => "term",
-        }
-    }
-}
-
-/// Numbers that a seed determines (SplitMix64).
-pub(crate) struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub(crate) fn within(&mut self, range: std::ops::Range<u64>) -> u64 {
-        range.start + self.next() % (range.end - range.start)
-    }
-
-    /// Every fault as often as any other, in no order.
-    fn faults(&mut self, count: usize) -> Vec<Fault> {
-        let mut faults = Vec::new();
-        while faults.len() < count {
-            let mut deck = Fault::ALL.to_vec();
-            while !deck.is_empty() {
-                faults.push(deck.swap_remove(self.within(0..deck.len() as u64) as usize));
-            }
-        }
-        faults.truncate(count);
-        faults
-    }
-
-    /// From [`STOP_MIN`] to `longest` seconds, short ones as often as long ones.
-    fn pause(&mut self, longest: f64) -> Duration {
-        let part = self.within(0..1_001) as f64 / 1_000.0;
-        Duration::from_secs_f64(STOP_MIN * (longest.max(STOP_MIN) / STOP_MIN).powf(part))
-    }
-}
-
 /// One fault and what came of it.
 pub(crate) struct Round {
     pub(crate) fault: Fault,
-    /// For how long the node was stopped.
+    /// For how long the fault lasted, where chance decides that.
     pub(crate) pause: Option<Duration>,
+    /// From when on clients should be served again.
     pub(crate) at: Instant,
     /// How many tenures began: none if a stopped node was not succeeded, two if it came back at once.
     pub(crate) tenures: u64,
@@ -153,18 +113,24 @@ pub(crate) struct Round {
     pub(crate) all: Option<Duration>,
 }
 
-/// The gate's run.
+/// The gate's runs: one under faults, and one that shows that breaches are seen.
 pub(crate) fn briefly() -> anyhow::Result<()> {
-    run(&Arguments {
-        rounds: 0,
-        seed: None,
-        only: None,
-        stop: 0.0,
-        debug: true,
-        data: "target/chaos-data".into(),
-        json: None,
-        brief: true,
-    })
+    for check in [false, true] {
+        run(&Arguments {
+            rounds: 0,
+            seed: None,
+            only: None,
+            stop: 0.0,
+            hosts: false,
+            inside: false,
+            check,
+            debug: true,
+            data: "target/chaos-data".into(),
+            json: None,
+            brief: true,
+        })?;
+    }
+    Ok(())
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -178,40 +144,42 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if !debug {
         build.push("--release");
     }
-    shell("cargo", &build)?;
+    if !arguments.inside {
+        shell("cargo", &build)?;
+    }
+    if arguments.hosts && !arguments.inside {
+        return hosts::enter();
+    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64;
     let seed = arguments.seed.unwrap_or(now);
     println!("seed {seed}");
-    let mut chance = Chance(seed);
+    let mut chance = Chance::new(seed);
     let data = &arguments.data;
     if data.exists() {
         std::fs::remove_dir_all(data)?;
     }
     std::fs::create_dir_all(data)?;
-    let faults = match arguments.only {
-        Some(fault) => vec![fault; rounds],
-        None => chance.faults(rounds),
-    };
-    let mut node = |name| Node::new(name, &binary(!debug), data, &mut chance);
-    let mut pair = Pair {
-        nodes: [node("a"), node("b")],
-        complaints: Vec::new(),
-        rounds: Vec::new(),
-    };
-    for node in &mut pair.nodes {
-        node.start()?;
+    if arguments.check {
+        check::run(data, debug, &mut chance)?;
+        return Ok(std::fs::remove_dir_all(data)?);
     }
-    let (active, _) = pair.whole()?;
-    let [a, b] = &pair.nodes;
-    let patience = if debug { DEBUG_PATIENCE } else { PATIENCE };
-    let mut clients = Clients::start(&pair.nodes[active].doors, [&a.doors, &b.doors], patience)?;
-    let went = pair.torment(&faults, stop, &clients, &mut chance);
-    let went = went.and_then(|()| pair.drain(&clients));
+    let faults = chance.faults(rounds, arguments.hosts, arguments.only)?;
+    let (mut pair, mut clients) = Pair::start(data, debug, arguments.hosts, &mut chance)?;
+    for went in [
+        pair.torment(&faults, stop, &clients, &mut chance),
+        pair.drain(&clients),
+    ] {
+        if let Err(error) = went {
+            pair.complain(format!("{error:#}"));
+        }
+    }
     clients.end();
-    if let Err(error) = went {
-        pair.complain(format!("{error:#}"));
+    let tracks: Vec<_> = clients.tracks.iter().chain(&clients.bulk).collect();
+    let mut seen = 0;
+    for track in &clients.tracks {
+        seen += track.try_checkers(&mut chance, &mut pair.complaints);
     }
-    let report = Report::new(seed, &pair.rounds, &clients.tracks, pair.complaints.clone());
+    let report = Report::new(seed, &pair.rounds, &tracks, seen, pair.complaints.clone());
     drop(pair);
     report.print();
     if let Some(path) = &arguments.json {
@@ -230,11 +198,53 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 /// The pair and what happened to it.
 struct Pair {
     nodes: [Node; 2],
+    /// The nodes' own, if they are on two hosts.
+    disk: Option<Disk>,
     rounds: Vec<Round>,
     complaints: Vec<String>,
 }
 
 impl Pair {
+    /// Starts both nodes, and the clients once they are a pair.
+    fn start(
+        data: &Path,
+        debug: bool,
+        hosts: bool,
+        chance: &mut Chance,
+    ) -> anyhow::Result<(Self, Clients)> {
+        let (names, binary) = (["a", "b"], binary(!debug));
+        let mut disk = None;
+        let mut places = [None, None];
+        if hosts {
+            let (made, both) = hosts::make(data, names, &binary)?;
+            disk = Some(made);
+            places = both.map(Some);
+        }
+        let journal = disk.as_ref().map_or(data, Disk::directory);
+        let [a, b] = places;
+        let mut node = |name, host| Node::new(name, &binary, [data, journal], host, chance);
+        let nodes = [node(names[0], a), node(names[1], b)];
+        let mut pair = Self {
+            nodes,
+            disk,
+            complaints: Vec::new(),
+            rounds: Vec::new(),
+        };
+        for node in &mut pair.nodes {
+            node.start()?;
+        }
+        let (active, _) = pair.whole()?;
+        let [a, b] = &pair.nodes;
+        let patience = if debug || hosts {
+            LONG_PATIENCE
+        } else {
+            PATIENCE
+        };
+        let both = [&a.doors, &b.doors];
+        let clients = Clients::start(&pair.nodes[active].doors, both, patience, hosts)?;
+        Ok((pair, clients))
+    }
+
     fn complain(&mut self, what: String) {
         println!("WRONG: {what}");
         self.complaints.push(what);
@@ -256,6 +266,7 @@ impl Pair {
                 }
             }
             seen = self.nodes.iter().map(Node::cluster).collect();
+            self.one_active(&seen);
             if let [Some(a), Some(b)] = &seen[..] {
                 for (active, one, other) in [(0, a, b), (1, b, a)] {
                     let near = one["standbys"].as_array().is_some_and(|standbys| {
@@ -289,22 +300,23 @@ impl Pair {
         self.served(Instant::now(), false, clients)?;
         for (number, fault) in faults.iter().enumerate() {
             std::thread::sleep(Duration::from_millis(chance.within(CALM_MS)));
-            let pause = (*fault == Fault::Stop).then(|| chance.pause(stop));
-            let at = Instant::now();
+            let pause = chance.pause_of(*fault, stop);
             self.rounds.push(Round {
                 fault: *fault,
                 pause,
-                at,
+                at: Instant::now(),
                 tenures: 0,
                 first: None,
                 all: None,
             });
             let before = (active, epoch);
-            self.strike(*fault, active, pause)?;
-            let (first, all, slowest) = self.served(at, *fault != Fault::Stop, clients)?;
+            let at = self.strike(*fault, active, pause, clients, chance)?;
+            let (first, all, slowest) = self.served(at, fault.ends_connections(), clients)?;
+            self.undo(*fault, active, pause, clients)?;
             self.heal()?;
             (active, epoch) = self.whole()?;
             let round = self.rounds.last_mut().expect("this round is there");
+            round.at = at;
             round.tenures = epoch.saturating_sub(before.1);
             (round.first, round.all) = (Some(first), Some(all));
             let names = [before.0, active].map(|at| self.nodes[at].name);
@@ -325,44 +337,14 @@ impl Pair {
         Ok(())
     }
 
-    fn strike(
-        &mut self,
-        fault: Fault,
-        active: usize,
-        pause: Option<Duration>,
-    ) -> anyhow::Result<()> {
-        match fault {
-            Fault::Kill => self.nodes[active].kill(),
-            Fault::Both => {
-                self.nodes[active].kill()?;
-                self.nodes[1 - active].kill()?;
-                self.heal()
-            }
-            Fault::Stop => {
-                self.nodes[active].signal(Signal::STOP)?;
-                std::thread::sleep(pause.unwrap_or_default());
-                self.nodes[active].signal(Signal::CONT)
-            }
-            Fault::Switchover => self.nodes[active].switch_over(),
-            Fault::Term => self.terminate(active),
+    /// Two nodes that serve in one epoch.
+    fn one_active(&mut self, seen: &[Option<serde_json::Value>]) {
+        if let [Some(a), Some(b)] = seen
+            && [a, b].iter().all(|one| one["role"] == "active")
+            && a["epoch"] == b["epoch"]
+        {
+            self.complain(format!("both are active in epoch {}", a["epoch"]));
         }
-    }
-
-    fn terminate(&mut self, at: usize) -> anyhow::Result<()> {
-        self.nodes[at].signal(Signal::TERM)?;
-        let name = self.nodes[at].name;
-        let deadline = Instant::now() + LIMIT;
-        while Instant::now() < deadline {
-            if let Some(status) = self.nodes[at].ended()? {
-                if !status.success() {
-                    self.complain(format!("{name} was asked to end and ended with {status}"));
-                }
-                return Ok(());
-            }
-            std::thread::sleep(LOOK);
-        }
-        self.complain(format!("{name} does not end within {LIMIT:?} of SIGTERM"));
-        self.nodes[at].kill()
     }
 
     /// Starts who was ended.
@@ -381,7 +363,17 @@ impl Pair {
         anew: bool,
         clients: &Clients,
     ) -> anyhow::Result<(Duration, Duration, &'static str)> {
-        let deadline = Instant::now() + LIMIT;
+        self.served_within(LIMIT, fault, anew, clients)
+    }
+
+    fn served_within(
+        &self,
+        limit: Duration,
+        fault: Instant,
+        anew: bool,
+        clients: &Clients,
+    ) -> anyhow::Result<(Duration, Duration, &'static str)> {
+        let deadline = Instant::now() + limit;
         loop {
             let mut waited = Vec::new();
             let mut missing = Vec::new();
@@ -397,7 +389,7 @@ impl Pair {
             }
             ensure!(
                 Instant::now() < deadline,
-                "not served again within {LIMIT:?}: {}",
+                "not served again within {limit:?}: {}",
                 missing.join(", ")
             );
             std::thread::sleep(LOOK);
@@ -411,8 +403,9 @@ impl Pair {
         let mut least = u64::MAX;
         loop {
             let (active, _) = self.whole()?;
-            let unconfirmed: usize = clients.tracks.iter().map(|track| track.unconfirmed()).sum();
-            let outstanding: u64 = clients.tracks.iter().map(|track| track.outstanding()).sum();
+            let tracks = || clients.tracks.iter().chain(&clients.bulk);
+            let unconfirmed: usize = tracks().map(|track| track.unconfirmed()).sum();
+            let outstanding: u64 = tracks().map(|track| track.outstanding()).sum();
             let kept = Clients::kept(&self.nodes[active].doors)?;
             let left = unconfirmed as u64 + outstanding + kept;
             if left == 0 {
@@ -426,26 +419,6 @@ impl Pair {
                 "nothing goes on any more: {unconfirmed} unconfirmed, {outstanding} outstanding, {kept} kept in queues"
             );
             std::thread::sleep(LOOK);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_seed_picks_each_fault_as_often_and_pauses_within_bounds() {
-        let mut chance = Chance(7);
-        let faults = chance.faults(15);
-        for fault in Fault::ALL {
-            assert_eq!(faults.iter().filter(|one| **one == fault).count(), 3);
-        }
-        assert!(faults == Chance(7).faults(15));
-        assert!(faults != Chance(8).faults(15));
-        for _ in 0..1_000 {
-            let pause = chance.pause(30.0).as_secs_f64();
-            assert!((0.0999..30.001).contains(&pause), "{pause}");
         }
     }
 }

@@ -19,8 +19,10 @@ mod sim;
 mod soak;
 mod spec;
 mod tidy;
+mod tied;
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -116,6 +118,15 @@ enum Task {
         #[arg(long, default_value = "target/bench-data")]
         data: PathBuf,
     },
+    /// Runs a program that is killed when the process that started this ends.
+    #[command(hide = true)]
+    Tied {
+        /// Who started this.
+        parent: u32,
+        /// The program and its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        words: Vec<OsString>,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -138,6 +149,7 @@ fn main() -> anyhow::Result<()> {
             standby,
         } => release().and_then(|()| bench::run(seconds, &data, only.as_deref(), standby)),
         Task::Chaos(arguments) => chaos::run(&arguments),
+        Task::Tied { parent, words } => tied::run(parent, &words),
         Task::Sim(arguments) => sim::run(&arguments),
         Task::Memory { count, data } => release().and_then(|()| soak::memory(count, &data)),
         Task::Restart {

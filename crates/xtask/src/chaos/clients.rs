@@ -8,7 +8,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -17,7 +17,10 @@ use std::{
 use anyhow::{Context, ensure};
 use serde_json::json;
 
-use super::{history::Track, nodes::Doors};
+use super::{
+    history::{Refusal, Track},
+    nodes::Doors,
+};
 use crate::load::{
     Socket,
     amqp::Amqp,
@@ -27,18 +30,23 @@ use crate::load::{
 };
 
 /// Messages that a publisher sends before it waits for their confirmations, and how long it rests then.
-const BURST: usize = 8;
+pub(crate) const BURST: usize = 8;
 const REST: Duration = Duration::from_millis(20);
 /// Messages by which a publisher may be ahead of its consumer.
 const AHEAD_MAX: u64 = 2_000;
 /// Between two connections.
 const BACK_OFF: Duration = Duration::from_millis(4);
+/// The same, and between two messages that are refused.
+const REFUSED_BACK_OFF: Duration = Duration::from_millis(100);
+/// The least body of what fills a disk.
+const BULK_BYTES: usize = 60_000;
 /// Groups of the FIFO queue, and for how long a message is out to a receiver that does not come back.
 const GROUPS: u64 = 5;
 const VISIBILITY_S: &str = "5";
 
 const TOPIC: &str = "chaos/mqtt";
 const QUEUE: &str = "chaos-amqp";
+const BULK: &str = "chaos-bulk";
 const DESTINATION: &str = "/queue/chaos-stomp";
 const FIFO: &str = "chaos.fifo";
 const SUBSCRIBER: &str = "chaos-sub";
@@ -52,10 +60,39 @@ enum Phase {
     End,
 }
 
+/// What clients are told: all of them a phase, and the publisher and the consumer of a track whether they may.
+#[derive(Default)]
+struct Valves {
+    publish: AtomicBool,
+    consume: AtomicBool,
+}
+
+impl Valves {
+    fn set(&self, publish: bool, consume: bool) {
+        self.publish.store(publish, Ordering::Release);
+        self.consume.store(consume, Ordering::Release);
+    }
+
+    fn publish(&self) -> bool {
+        self.publish.load(Ordering::Acquire)
+    }
+
+    fn consume(&self) -> bool {
+        self.consume.load(Ordering::Acquire)
+    }
+}
+
 /// All clients and what they have seen.
 pub(crate) struct Clients {
+    /// They may be cut off from the nodes.
+    apart: bool,
+    /// Of those that publish and consume all the time.
     pub(crate) tracks: Vec<Arc<Track>>,
+    /// Of those that fill a disk and empty it, where there is one to be filled.
+    pub(crate) bulk: Option<Arc<Track>>,
     phase: Arc<AtomicU8>,
+    steady: Arc<Valves>,
+    filling: Arc<Valves>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -77,64 +114,106 @@ trait Consumer {
 struct Task {
     track: Arc<Track>,
     phase: Arc<AtomicU8>,
+    valves: Arc<Valves>,
     addresses: [SocketAddr; 2],
     patience: Duration,
 }
 
 impl Clients {
-    /// Makes what they need on the active node, then starts them. `patience`: how long a client waits for anything.
+    /// Makes what they need on the active node, then starts them. `patience`: how long a client waits for anything; `apart`: they
+    /// may be cut off.
     pub(crate) fn start(
         active: &Doors,
         both: [&Doors; 2],
         patience: Duration,
+        apart: bool,
     ) -> anyhow::Result<Self> {
         Mqtt::connect(active.mqtt, SUBSCRIBER, true)?.subscribe(TOPIC, 1)?;
         Amqp::connect(active.amqp)?.declare(QUEUE)?;
+        Amqp::connect(active.amqp)?.declare(BULK)?;
         let attributes = json!({"FifoQueue": "true", "VisibilityTimeout": VISIBILITY_S});
         let ask = json!({"QueueName": FIFO, "Attributes": attributes}).to_string();
         let made = Aws::connect(active.aws, SQS)?.call("CreateQueue", ask.as_bytes())?;
         let url = made["QueueUrl"].as_str().context("a queue has a URL")?;
         let mut clients = Self {
+            apart,
             tracks: Vec::new(),
+            bulk: None,
             phase: Arc::new(AtomicU8::new(Phase::Run as u8)),
+            steady: Arc::default(),
+            filling: Arc::default(),
             threads: Vec::new(),
         };
+        clients.hold(false);
         let addresses = both.map(|doors| doors.mqtt);
-        clients.add("mqtt", 1, addresses, patience, mqtt_out, mqtt_in)?;
-        let addresses = both.map(|doors| doors.amqp);
-        clients.add("amqp", 1, addresses, patience, amqp_out, amqp_in)?;
-        let addresses = both.map(|doors| doors.stomp);
-        clients.add("stomp", 1, addresses, patience, stomp_out, stomp_in)?;
-        let addresses = both.map(|doors| doors.aws);
-        let (sends, receives) = (url.to_owned(), url.to_owned());
-        clients.add(
-            "sqs",
-            GROUPS,
+        let task = clients.steady(
+            Track::new("mqtt", 1, Refusal::One("reason 0x97")),
             addresses,
             patience,
+        );
+        clients.add(task, mqtt_out, mqtt_in)?;
+        let addresses = both.map(|doors| doors.amqp);
+        let task = clients.steady(
+            Track::new("amqp", 1, Refusal::One("(60, 120)")),
+            addresses,
+            patience,
+        );
+        clients.add(
+            task,
+            |socket, _| amqp_out(socket, QUEUE),
+            |socket, _| amqp_in(socket, QUEUE),
+        )?;
+        if apart {
+            let track = Track::new("bulk", 1, Refusal::One("(60, 120)")).with_len_min(BULK_BYTES);
+            let mut task = clients.steady(track, addresses, patience);
+            task.valves = Arc::clone(&clients.filling);
+            clients.bulk = clients.tracks.pop();
+            clients.add(
+                task,
+                |socket, _| amqp_out(socket, BULK),
+                |socket, _| amqp_in(socket, BULK),
+            )?;
+        }
+        let addresses = both.map(|doors| doors.stomp);
+        let task = clients.steady(
+            Track::new("stomp", 1, Refusal::Last("storage full")),
+            addresses,
+            patience,
+        );
+        clients.add(task, stomp_out, stomp_in)?;
+        let addresses = both.map(|doors| doors.aws);
+        let (sends, receives) = (url.to_owned(), url.to_owned());
+        let task = clients.steady(
+            Track::new("sqs", GROUPS, Refusal::Last("the disk is full")),
+            addresses,
+            patience,
+        );
+        clients.add(
+            task,
             move |socket, address| sqs_out(socket, address, &sends),
             move |socket, address| sqs_in(socket, address, &receives),
         )?;
         Ok(clients)
     }
 
+    fn steady(&mut self, track: Track, addresses: [SocketAddr; 2], patience: Duration) -> Task {
+        let track = Arc::new(track.with_rivals(self.apart));
+        self.tracks.push(Arc::clone(&track));
+        Task {
+            track,
+            phase: Arc::clone(&self.phase),
+            valves: Arc::clone(&self.steady),
+            addresses,
+            patience,
+        }
+    }
+
     fn add<P: Publisher, C: Consumer>(
         &mut self,
-        name: &'static str,
-        groups: u64,
-        addresses: [SocketAddr; 2],
-        patience: Duration,
+        task: Task,
         publisher: impl Fn(Socket, SocketAddr) -> anyhow::Result<P> + Send + 'static,
         consumer: impl Fn(Socket, SocketAddr) -> anyhow::Result<C> + Send + 'static,
     ) -> anyhow::Result<()> {
-        let track = Arc::new(Track::new(name, groups));
-        self.tracks.push(Arc::clone(&track));
-        let task = Task {
-            track,
-            phase: Arc::clone(&self.phase),
-            addresses,
-            patience,
-        };
         let other = task.clone();
         let thread = || std::thread::Builder::new();
         self.threads.push(thread().spawn(move || {
@@ -143,13 +222,19 @@ impl Clients {
             });
         })?);
         self.threads.push(thread().spawn(move || {
-            task.again_and_again(|socket, address, _| {
-                let mut connection = consumer(socket, address)?;
-                while !task.is(Phase::End) {
-                    connection.step(&task.track)?;
+            while !task.is(Phase::End) {
+                if !task.valves.consume() {
+                    std::thread::sleep(REST);
+                    continue;
                 }
-                Ok(())
-            });
+                task.again_and_again(|socket, address, _| {
+                    let mut connection = consumer(socket, address)?;
+                    while !task.is(Phase::End) && task.valves.consume() {
+                        connection.step(&task.track)?;
+                    }
+                    Ok(())
+                });
+            }
         })?);
         Ok(())
     }
@@ -158,14 +243,32 @@ impl Clients {
         self.phase.store(phase as u8, Ordering::Release);
     }
 
-    /// No new messages.
+    /// Those that consume all the time leave, or come back; those that publish go on.
+    pub(crate) fn hold(&self, hold: bool) {
+        self.steady.set(true, !hold);
+    }
+
+    /// Nothing is published that was not before, and everyone consumes.
+    pub(crate) fn pause(&self) {
+        self.steady.set(false, true);
+    }
+
+    /// Whether the disk is being filled, and whether it is being emptied.
+    pub(crate) fn fill(&self, publish: bool, consume: bool) {
+        self.filling.set(publish, consume);
+    }
+
+    /// No new messages, and everyone consumes.
     pub(crate) fn drain(&self) {
+        self.hold(false);
+        self.fill(true, true);
         self.turn(Phase::Drain);
     }
 
     /// What is not settled in the queues that tell it.
     pub(crate) fn kept(active: &Doors) -> anyhow::Result<u64> {
         let mut kept = u64::from(Amqp::connect(active.amqp)?.declare(QUEUE)?);
+        kept += u64::from(Amqp::connect(active.amqp)?.declare(BULK)?);
         let mut aws = Aws::connect(active.aws, SQS)?;
         let url = aws.call(
             "GetQueueUrl",
@@ -206,16 +309,19 @@ impl Task {
             match talked {
                 Ok(()) => return,
                 Err(_) if self.is(Phase::End) => return,
-                Err(error) => self.track.trouble(&error),
+                Err(error) if self.track.trouble(&error) => std::thread::sleep(REFUSED_BACK_OFF),
+                Err(_) => std::thread::sleep(BACK_OFF),
             }
-            std::thread::sleep(BACK_OFF);
         }
     }
 
     fn publish(&self, mut connection: impl Publisher, began: Instant) -> anyhow::Result<()> {
         while !self.is(Phase::End) {
             let drains = self.is(Phase::Drain);
-            let more = !drains && self.track.outstanding() < AHEAD_MAX;
+            let valves = &self.valves;
+            // While nobody consumes it goes on and on.
+            let ahead = !valves.consume() || self.track.outstanding() < AHEAD_MAX;
+            let more = !drains && ahead && valves.publish();
             let burst = self.track.burst(BURST, more);
             if burst.is_empty() && drains {
                 return Ok(());
@@ -278,7 +384,7 @@ impl<C> Window<C> {
 }
 
 fn mqtt_out(socket: Socket, _: SocketAddr) -> anyhow::Result<Window<Mqtt>> {
-    Ok(Window::new(Mqtt::over(socket, "chaos-pub", false)?))
+    Ok(Window::new(Mqtt::over_5(socket, "chaos-pub")?))
 }
 
 impl Publisher for Window<Mqtt> {
@@ -310,27 +416,34 @@ impl Consumer for Mqtt {
     }
 }
 
-fn amqp_out(socket: Socket, _: SocketAddr) -> anyhow::Result<Window<Amqp>> {
-    let mut connection = Amqp::over(socket)?;
-    connection.select()?;
-    Ok(Window::new(connection))
+/// A channel that publishes to one queue.
+struct Channel {
+    amqp: Amqp,
+    queue: &'static str,
 }
 
-impl Publisher for Window<Amqp> {
+fn amqp_out(socket: Socket, queue: &'static str) -> anyhow::Result<Window<Channel>> {
+    let mut amqp = Amqp::over(socket)?;
+    amqp.select()?;
+    Ok(Window::new(Channel { amqp, queue }))
+}
+
+impl Publisher for Window<Channel> {
     fn send(&mut self, number: u64, body: &str) -> anyhow::Result<()> {
         self.push(number);
-        self.connection.send(QUEUE, body.as_bytes())
+        let Channel { amqp, queue } = &mut self.connection;
+        amqp.send(queue, body.as_bytes())
     }
 
     fn confirmed(&mut self) -> anyhow::Result<Vec<u64>> {
-        let (tag, all) = self.connection.acked()?;
+        let (tag, all) = self.connection.amqp.acked()?;
         self.settle(tag, all)
     }
 }
 
-fn amqp_in(socket: Socket, _: SocketAddr) -> anyhow::Result<Amqp> {
+fn amqp_in(socket: Socket, queue: &str) -> anyhow::Result<Amqp> {
     let mut connection = Amqp::over(socket)?;
-    connection.subscribe(QUEUE, 50)?;
+    connection.subscribe(queue, 50)?;
     Ok(connection)
 }
 

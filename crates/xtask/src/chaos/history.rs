@@ -10,7 +10,13 @@
 //!
 //! A publisher sends what was not confirmed again, in order, before anything else. So a message may be there twice, but of two
 //! messages the first copy of the earlier one stands before the first copy of the later one, however late what a lost
-//! connection still carried is read.
+//! connection still carried is read. Only where the broker refuses one message and goes on with the next ([`Refusal::One`]) does
+//! that not hold for those that were under way with it. And where a consumer's connection may live on at the broker without it, what
+//! went there comes later, marked as delivered again ([`Track::with_rivals`]).
+//!
+//! [`trial`] shows of each history that a breach of each rule would have been seen in it.
+
+mod trial;
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -21,15 +27,29 @@ use std::{
 /// Violations that are told one by one.
 const TOLD_MAX: usize = 20;
 
+/// What an error says by which the broker refuses to keep a message.
+#[derive(Clone, Copy)]
+pub(crate) enum Refusal {
+    /// This one; the next one may be taken.
+    One(&'static str),
+    /// It ends the connection, or nothing is sent before it is answered.
+    Last(&'static str),
+}
+
 /// The way of one publisher's messages to one consumer.
 pub(crate) struct Track {
     pub(crate) name: &'static str,
     /// How many groups its messages belong to in turn; each keeps its order.
     pub(crate) groups: u64,
+    refusal: Refusal,
+    /// Its consumer may have a rival: its own connection of before, of which the broker does not know that it is dead.
+    rivals: bool,
+    /// Bytes of a body, at least.
+    len_min: usize,
     log: Mutex<Log>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Log {
     /// When each was sent last.
     sent: Vec<Instant>,
@@ -42,8 +62,13 @@ struct Log {
     invented: Vec<(Instant, String)>,
     /// Why a client last lost its connection.
     trouble: String,
+    /// When a message was last refused.
+    refused: Option<Instant>,
+    /// What was under way with one that was refused alone: it may have been taken before it.
+    excused: BTreeSet<u64>,
 }
 
+#[derive(Clone)]
 struct Confirmation {
     number: u64,
     sent: Instant,
@@ -52,6 +77,7 @@ struct Confirmation {
     at: Instant,
 }
 
+#[derive(Clone)]
 struct Receipt {
     number: u64,
     at: Instant,
@@ -94,12 +120,32 @@ impl Counts {
 }
 
 impl Track {
-    pub(crate) fn new(name: &'static str, groups: u64) -> Self {
+    pub(crate) fn new(name: &'static str, groups: u64, refusal: Refusal) -> Self {
         Self {
             name,
             groups,
+            refusal,
+            rivals: false,
+            len_min: 64,
             log: Mutex::default(),
         }
+    }
+
+    /// One whose messages have a body of at least so many bytes.
+    pub(crate) fn with_len_min(mut self, len_min: usize) -> Self {
+        self.len_min = len_min;
+        self
+    }
+
+    /// One whose consumer may be cut off.
+    pub(crate) fn with_rivals(mut self, rivals: bool) -> Self {
+        self.rivals = rivals;
+        self
+    }
+
+    /// Whether it need not come in order for the first time.
+    fn is_excused(&self, log: &Log, receipt: &Receipt) -> bool {
+        log.excused.contains(&receipt.number) || self.rivals && receipt.redelivered
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -108,7 +154,7 @@ impl Track {
 
     /// The body of a message: no two tracks or numbers share one.
     pub(crate) fn body(&self, number: u64) -> String {
-        format!("{} {number} {:.>64}", self.name, number)
+        format!("{} {number} {:.>2$}", self.name, number, self.len_min)
     }
 
     /// What is to be sent next: what was not confirmed, then, if `more`, what was never sent, up to `count`.
@@ -155,9 +201,18 @@ impl Track {
         redelivered: bool,
         copy: Option<String>,
     ) -> Option<usize> {
+        self.note(&mut self.log(), body, redelivered, copy)
+    }
+
+    fn note(
+        &self,
+        log: &mut Log,
+        body: &[u8],
+        redelivered: bool,
+        copy: Option<String>,
+    ) -> Option<usize> {
         let text = String::from_utf8_lossy(body);
         let number = text.split(' ').nth(1).and_then(|word| word.parse().ok());
-        let mut log = self.log();
         let at = Instant::now();
         let known = number.filter(|number| {
             (*number as usize) < log.sent.len() && self.body(*number).as_bytes() == body
@@ -182,8 +237,42 @@ impl Track {
         self.log().receipts[receipt].removed = true;
     }
 
-    pub(crate) fn trouble(&self, error: &anyhow::Error) {
-        self.log().trouble = format!("{error:#}");
+    /// A client has lost its connection; whether that was because a message was refused.
+    pub(crate) fn trouble(&self, error: &anyhow::Error) -> bool {
+        let mut log = self.log();
+        log.trouble = format!("{error:#}");
+        let (Refusal::One(words) | Refusal::Last(words)) = self.refusal;
+        let refused = log.trouble.contains(words);
+        if refused {
+            log.refused = Some(Instant::now());
+            if let Refusal::One(_) = self.refusal {
+                let under_way = log.unconfirmed.clone();
+                log.excused.extend(under_way);
+            }
+        }
+        refused
+    }
+
+    /// Whether a message was refused after that.
+    pub(crate) fn refused_after(&self, then: Instant) -> bool {
+        self.log().refused.is_some_and(|at| at > then)
+    }
+
+    /// How many times something came that was sent.
+    pub(crate) fn received_count(&self) -> usize {
+        self.log().receipts.len()
+    }
+
+    /// How many messages were confirmed.
+    pub(crate) fn confirmed_count(&self) -> usize {
+        self.log().confirmed.len()
+    }
+
+    /// How many messages were confirmed and have not come.
+    pub(crate) fn waiting(&self) -> usize {
+        let log = self.log();
+        let missing = |one: &&Confirmation| !log.distinct.contains(&one.number);
+        log.confirmed.iter().filter(missing).count()
     }
 
     /// Why a client last lost its connection.
@@ -214,7 +303,10 @@ impl Track {
     /// Holds what happened against the rules. `faults`: when they were, in order; the counts are of the time before the first,
     /// then of the times from one to the next. What was lost counts where it was confirmed, all else where it was received.
     pub(crate) fn judge(&self, faults: &[Instant], told: &mut Vec<String>) -> Vec<Counts> {
-        let log = self.log();
+        self.judge_log(&self.log(), faults, told)
+    }
+
+    fn judge_log(&self, log: &Log, faults: &[Instant], told: &mut Vec<String>) -> Vec<Counts> {
         let mut counts = vec![Counts::default(); faults.len() + 1];
         let slot = |at: Instant| faults.partition_point(|fault| *fault <= at);
         let mut tell = |what: String| {
@@ -242,7 +334,7 @@ impl Track {
                 Entry::Vacant(entry) => {
                     entry.insert(receipt);
                     let newest = newest.entry(number % self.groups).or_insert(number);
-                    if number < *newest {
+                    if number < *newest && !self.is_excused(log, receipt) {
                         counts.disordered += 1;
                         tell(format!("{number} came after {newest}"));
                     }
@@ -273,7 +365,7 @@ mod tests {
 
     /// A track on which `sent` messages were sent and confirmed, and those came; `true`: and were removed.
     fn judged(groups: u64, sent: u64, came: &[(u64, &str, bool)]) -> Counts {
-        let track = Track::new("track", groups);
+        let track = Track::new("track", groups, Refusal::Last("full"));
         for number in 0..sent {
             track.sent(number);
             track.confirmed(number, Instant::now());
@@ -326,8 +418,37 @@ mod tests {
     }
 
     #[test]
+    fn the_order_of_what_was_under_way_with_a_refused_one_is_excused() {
+        for (refusal, disordered) in [(Refusal::One("full"), 0), (Refusal::Last("full"), 1)] {
+            let track = Track::new("track", 1, refusal);
+            (0..2).for_each(|number| track.sent(number));
+            assert!(!track.trouble(&anyhow::anyhow!("gone")));
+            assert!(track.trouble(&anyhow::anyhow!("the disk is full")));
+            (2..4).for_each(|number| track.sent(number));
+            for number in [1, 0, 3, 2] {
+                track.received(track.body(number).as_bytes(), false, None);
+            }
+            let counts = track.judge(&[], &mut Vec::new()).remove(0);
+            assert_eq!(counts.disordered, disordered + 1, "2 came after 3");
+        }
+    }
+
+    #[test]
+    fn the_order_of_what_went_to_a_dead_connection_is_excused_where_there_may_be_one() {
+        for (rivals, disordered) in [(true, 1), (false, 2)] {
+            let track = Track::new("track", 1, Refusal::Last("full")).with_rivals(rivals);
+            (0..4).for_each(|number| track.sent(number));
+            for (number, redelivered) in [(1, false), (0, true), (3, false), (2, false)] {
+                track.received(track.body(number).as_bytes(), redelivered, None);
+            }
+            let counts = track.judge(&[], &mut Vec::new()).remove(0);
+            assert_eq!(counts.disordered, disordered);
+        }
+    }
+
+    #[test]
     fn what_was_not_confirmed_is_sent_again_first() {
-        let track = Track::new("track", 1);
+        let track = Track::new("track", 1, Refusal::Last("full"));
         let start = Instant::now();
         for number in track.burst(4, true) {
             track.sent(number);

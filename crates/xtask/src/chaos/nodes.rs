@@ -12,8 +12,8 @@ use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::Chance;
-use crate::load::server::serve;
+use super::{faults::Chance, hosts::Host};
+use crate::{load::server::serve, tied};
 
 /// Ports that the system gives to no outgoing connection: a client that calls a dead node would else, some day, be given the
 /// port that it calls, and answer itself.
@@ -37,6 +37,7 @@ pub(crate) struct Node {
     binary: PathBuf,
     data: PathBuf,
     log: PathBuf,
+    pub(crate) host: Option<Host>,
     child: Option<Child>,
 }
 
@@ -52,26 +53,34 @@ fn port(chance: &mut Chance) -> SocketAddr {
 }
 
 impl Node {
-    /// One that is not started. Its journal is in `directory`, and so is its log.
+    /// One that is not started. Its journal is in `data`, its log in `directory`; it runs on that host, or on ours.
     pub(crate) fn new(
         name: &'static str,
         binary: &Path,
-        directory: &Path,
+        [directory, data]: [&Path; 2],
+        host: Option<Host>,
         chance: &mut Chance,
     ) -> Self {
-        let mut port = || port(chance);
+        let mut port = |for_clients| {
+            let mut address = port(chance);
+            if let Some(host) = &host {
+                address.set_ip(host.address(for_clients).into());
+            }
+            address
+        };
         Self {
             name,
             doors: Doors {
-                mqtt: port(),
-                amqp: port(),
-                stomp: port(),
-                aws: port(),
-                http: port(),
+                mqtt: port(true),
+                amqp: port(true),
+                stomp: port(true),
+                aws: port(true),
+                http: port(false),
             },
             binary: binary.to_owned(),
-            data: directory.join("journal"),
+            data: data.join("journal"),
             log: directory.join(format!("{name}.log")),
+            host,
             child: None,
         }
     }
@@ -83,7 +92,14 @@ impl Node {
             .create(true)
             .append(true)
             .open(&self.log)?;
-        let mut child = serve(&self.binary, &self.data, ports)
+        let mut command = match &self.host {
+            Some(host) => serve(host.command(&self.binary), &self.data, ports),
+            None => serve(tied::command(&self.binary), &self.data, ports),
+        };
+        if let Some(host) = &self.host {
+            command.arg("--config").arg(host.config());
+        }
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -106,6 +122,11 @@ impl Node {
     /// Whether it was started and has not been seen to end.
     pub(crate) fn runs(&self) -> bool {
         self.child.is_some()
+    }
+
+    /// Its process id.
+    pub(crate) fn process(&mut self) -> anyhow::Result<u32> {
+        Ok(self.child()?.id())
     }
 
     /// kill -9.

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use serde::Serialize;
 
 use super::{
-    Fault, Round,
+    Round,
+    faults::Fault,
     history::{Counts, Track},
 };
 
@@ -18,6 +19,8 @@ pub(crate) struct Report {
     /// With what happened before the first fault.
     total: Counts,
     tracks: Vec<TrackReport>,
+    /// Changes of the history that were tried, and that the checkers saw.
+    changes_seen: u64,
     /// The first violations one by one, and what else went wrong.
     wrong: Vec<String>,
 }
@@ -82,11 +85,12 @@ fn us(time: Option<Duration>) -> Option<u64> {
 }
 
 impl Report {
-    /// `wrong`: what else went wrong.
+    /// `changes_seen`: by the checkers. `wrong`: what else went wrong.
     pub(crate) fn new(
         seed: u64,
         rounds: &[Round],
-        tracks: &[Arc<Track>],
+        tracks: &[&Arc<Track>],
+        changes_seen: u64,
         mut wrong: Vec<String>,
     ) -> Self {
         let faults: Vec<_> = rounds.iter().map(|round| round.at).collect();
@@ -128,6 +132,7 @@ impl Report {
             kinds,
             total,
             tracks: by_track,
+            changes_seen,
             wrong,
         }
     }
@@ -161,6 +166,10 @@ impl Report {
             println!("{:<11} | {}", track.name, row(&track.counts));
         }
         println!("{:<11} | {}", "all", row(&self.total));
+        println!(
+            "changes of this history, one at a time, that the checkers see: {}, all that were tried",
+            self.changes_seen
+        );
         for wrong in &self.wrong {
             println!("WRONG: {wrong}");
         }

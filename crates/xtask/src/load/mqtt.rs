@@ -1,4 +1,4 @@
-//! MQTT 3.1.1 by hand: publish and receive at QoS 0 and 1.
+//! MQTT 3.1.1 by hand: publish and receive at QoS 0 and 1; MQTT 5 to publish at QoS 1 and be told why not.
 
 use std::{io::Write, net::SocketAddr, sync::Arc};
 
@@ -22,6 +22,8 @@ fn packet(out: &mut Vec<u8>, first: u8, parts: &[&[u8]]) {
 /// One connection.
 pub(crate) struct Mqtt {
     socket: Socket,
+    /// It speaks MQTT 5.
+    five: bool,
 }
 
 impl Mqtt {
@@ -36,26 +38,31 @@ impl Mqtt {
 
     /// The same on a socket of the caller's.
     pub(crate) fn over(socket: Socket, client_id: &str, persistent: bool) -> anyhow::Result<Self> {
-        let mut this = Self { socket };
+        let five = false;
+        let flags = if persistent { 0 } else { 2 };
+        Self { socket, five }.open(client_id, b"\x00\x04MQTT\x04", &[flags, 0, 0])
+    }
+
+    /// The same by MQTT 5, to publish: a clean start, no properties.
+    pub(crate) fn over_5(socket: Socket, client_id: &str) -> anyhow::Result<Self> {
+        let five = true;
+        Self { socket, five }.open(client_id, b"\x00\x04MQTT\x05", &[2, 0, 0, 0])
+    }
+
+    fn open(mut self, client_id: &str, protocol: &[u8], flags: &[u8]) -> anyhow::Result<Self> {
         let mut out = Vec::new();
         let id_len = (client_id.len() as u16).to_be_bytes();
-        let flags = if persistent { 0 } else { 2 };
         packet(
             &mut out,
             0x10,
-            &[
-                b"\x00\x04MQTT\x04",
-                &[flags, 0, 0],
-                &id_len,
-                client_id.as_bytes(),
-            ],
+            &[protocol, flags, &id_len, client_id.as_bytes()],
         );
-        this.socket.write(&out)?;
-        let (first, payload) = this.packet()?;
+        self.socket.write(&out)?;
+        let (first, payload) = self.packet()?;
         if first != 0x20 || payload[1] != 0 {
             bail!("CONNACK {first:#x} {payload:?}");
         }
-        Ok(this)
+        Ok(self)
     }
 
     fn packet(&mut self) -> anyhow::Result<(u8, Vec<u8>)> {
@@ -101,19 +108,22 @@ impl Mqtt {
     pub(crate) fn send(&mut self, topic: &str, id: u16, body: &[u8]) -> anyhow::Result<()> {
         let mut out = Vec::new();
         let len = (topic.len() as u16).to_be_bytes();
+        let properties: &[u8] = if self.five { &[0] } else { &[] };
         packet(
             &mut out,
             0x32,
-            &[&len, topic.as_bytes(), &id.to_be_bytes(), body],
+            &[&len, topic.as_bytes(), &id.to_be_bytes(), properties, body],
         );
         self.socket.write(&out)
     }
 
-    /// The packet id of the next PUBACK.
+    /// The packet id of the next PUBACK, which must say that it was taken.
     pub(crate) fn acked(&mut self) -> anyhow::Result<u16> {
-        match self.packet()? {
-            (0x40, payload) => Ok(u16::from_be_bytes(payload[..2].try_into()?)),
-            (first, _) => bail!("expected PUBACK, got {first:#x}"),
+        let (first, payload) = self.packet()?;
+        match (first, payload.get(2)) {
+            (0x40, Some(reason @ 0x80..)) => bail!("PUBACK with reason {reason:#x}"),
+            (0x40, _) => Ok(u16::from_be_bytes(payload[..2].try_into()?)),
+            _ => bail!("expected PUBACK, got {first:#x} {payload:?}"),
         }
     }
 

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use crate::binary;
+use crate::{binary, tied};
 
 /// How often a server is started, each time on other ports, before it is given up.
 const ATTEMPTS: u32 = 5;
@@ -206,16 +206,20 @@ impl Drop for Server {
     }
 }
 
-/// `serve` in `data` with its doors (MQTT, AMQP, STOMP, HTTP, AWS) at those ports.
-pub(crate) fn serve(binary: &Path, data: &Path, ports: [SocketAddr; 5]) -> Command {
-    let mut command = Command::new(binary);
-    command.arg("serve").arg("--data").arg(data);
-    for (door, port) in ["mqtt", "amqp", "stomp", "http", "aws"].iter().zip(ports) {
+/// Has the program `serve` in `data` with its doors (MQTT, AMQP, STOMP, HTTP, AWS) at those addresses.
+pub(crate) fn serve(mut program: Command, data: &Path, doors: [SocketAddr; 5]) -> Command {
+    program.arg("serve").arg("--data").arg(data);
+    for (door, address) in ["mqtt", "amqp", "stomp", "http", "aws"].iter().zip(doors) {
         // Both loopback families, as clients dial them.
-        let place = format!("listeners.{door}=localhost:{}", port.port());
-        command.arg("--set").arg(place);
+        let place = match address.ip().is_loopback() {
+            true => format!("localhost:{}", address.port()),
+            false => address.to_string(),
+        };
+        program
+            .arg("--set")
+            .arg(format!("listeners.{door}={place}"));
     }
-    command
+    program
 }
 
 fn spawn(
@@ -226,7 +230,7 @@ fn spawn(
     word: &str,
 ) -> anyhow::Result<(Child, Duration, Lines<BufReader<ChildStdout>>)> {
     let began = Instant::now();
-    let mut command = serve(binary, data, ports);
+    let mut command = serve(tied::command(binary), data, ports);
     command.args(arguments);
     let log_path = std::env::temp_dir().join(format!("bascule-load-{}.log", ports[0].port()));
     let log = std::fs::File::create(&log_path)?;
