@@ -134,6 +134,23 @@ impl Levels {
             .sum()
     }
 
+    /// The text that they were cut from, if that is the levels with `separator` between them and nothing else.
+    #[must_use]
+    pub fn joined_by(&self, separator: u8) -> Option<&[u8]> {
+        let mut next = 0;
+        for (start, end) in &self.ranges {
+            if usize::from(*start) != next {
+                return None;
+            }
+            next = usize::from(*end) + 1;
+            let after = self.text.get(usize::from(*end));
+            if after.is_some_and(|byte| *byte != separator) {
+                return None;
+            }
+        }
+        (next == self.text.len() + 1).then_some(&self.text[..])
+    }
+
     /// A copy that holds nothing but its levels: for state that outlives the read buffer.
     #[must_use]
     pub fn compact(&self) -> Self {

@@ -85,6 +85,12 @@ impl Names {
     #[must_use]
     pub fn encode_topic(self, levels: &Levels, out: &mut Vec<u8>) -> bool {
         let start = out.len();
+        if self.dialect == Dialect::Levels
+            && let Some(text) = plain_topic(levels)
+        {
+            out.extend_from_slice(text);
+            return keep_if_text(out, start);
+        }
         for (at, level) in levels.iter().enumerate() {
             if at > 0 {
                 out.push(b'/');
@@ -346,6 +352,14 @@ impl Subject {
 fn is_bridge_state(text: &[u8]) -> bool {
     let levels: Vec<&[u8]> = text.split(|b| *b == b'/').take(6).collect();
     matches!(levels[..], [b"$SYS", b"broker", b"connection", _, b"state"])
+}
+
+/// The text that a client published to, if it is the topic as it stands: what nearly every topic is.
+fn plain_topic(levels: &Levels) -> Option<&[u8]> {
+    let text = levels.joined_by(b'/')?;
+    let is_odd = |byte: &u8| matches!(byte, b'%' | b'+' | b'#');
+    let separators = text.iter().filter(|byte| **byte == b'/').count();
+    (separators + 1 == levels.len() && !text.iter().any(is_odd)).then_some(text)
 }
 
 fn unescaped(text: &Bytes, special: &[u8]) -> Bytes {

@@ -52,6 +52,11 @@ proptest! {
             prop_assert_eq!(one.len(), a.len());
             prop_assert_eq!(one.is_empty(), a.is_empty());
             prop_assert_eq!(one.bytes_len(), a.concat().len());
+            // The text that is shown as it is, if any, is what joining them gives.
+            for separator in [b'.', b'/'] {
+                let joined = one.joined_by(separator);
+                prop_assert!(joined.is_none_or(|text| text == a.join(&separator)));
+            }
             prop_assert!(one.iter().eq(a.iter().map(|level| &level[..])));
             for at in 0..=a.len() {
                 prop_assert_eq!(one.level(at), a.get(at).map(|level| &level[..]));
@@ -107,4 +112,17 @@ fn the_length_of_levels_has_a_limit() {
     let at_the_end = Bytes::from([&longest[1..], b"/"].concat());
     let levels = Levels::split(at_the_end, b'/').expect("just as long");
     assert_eq!((levels.len(), levels.level(1)), (2, Some(&b""[..])));
+}
+
+#[test]
+fn levels_show_the_text_that_they_were_cut_from() {
+    let cut = |text: &'static str| Levels::split(Bytes::from_static(text.as_bytes()), b'/');
+    for text in ["", "a", "a/b", "/", "a//b", "/a/"] {
+        let levels = cut(text).expect("short");
+        assert_eq!(levels.joined_by(b'/'), Some(text.as_bytes()));
+        let one = levels.len() == 1;
+        assert_eq!(levels.joined_by(b'.').is_some(), one, "{text}");
+        assert_eq!(levels.compact().joined_by(b'/').is_some(), one, "{text}");
+    }
+    assert_eq!(Levels::none().joined_by(b'/'), None);
 }
