@@ -76,7 +76,7 @@ impl Steps {
             } = effect
             {
                 self.sent.push((to, bytes));
-                self.delivered.extend(delivery.id);
+                self.delivered.extend(delivery.id());
             }
         }
         self.decision = decision;

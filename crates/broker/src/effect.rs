@@ -137,11 +137,44 @@ impl PendingDelivery {
             record,
         }
     }
+}
 
-    /// The event, with its message.
+/// A delivery that leaves the core: with its message, where that is in memory, so that it need not be touched again.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// All of it.
+    Whole(Box<Delivery>),
+    /// Its message is in the journal, with so many bytes of body.
+    Without(Box<PendingDelivery>, StoredId, u32),
+}
+
+impl Outgoing {
+    pub(crate) fn new(delivery: PendingDelivery, content: Content) -> Self {
+        match content {
+            Content::Resident(message) => Self::Whole(Box::new(delivery.into_delivery(message))),
+            Content::Stored(id, len) => Self::Without(Box::new(delivery), id, len),
+        }
+    }
+
+    /// The whole of it; `message` gives the message that is missing.
     #[must_use]
-    pub fn into_event(self, message: Arc<Message>) -> Event {
-        Event::Delivery(Box::new(self.into_delivery(message)))
+    pub fn into_delivery(
+        self,
+        message: impl FnOnce(StoredId, u32) -> Arc<Message>,
+    ) -> Box<Delivery> {
+        match self {
+            Self::Whole(delivery) => delivery,
+            Self::Without(delivery, id, len) => Box::new(delivery.into_delivery(message(id, len))),
+        }
+    }
+
+    /// What to settle.
+    #[must_use]
+    pub const fn id(&self) -> Option<DeliveryId> {
+        match self {
+            Self::Whole(delivery) => delivery.id,
+            Self::Without(delivery, ..) => delivery.id,
+        }
     }
 }
 
@@ -313,10 +346,8 @@ pub enum Effect {
         lane: OutLane,
         /// After what.
         wait: Wait,
-        /// How it is shown.
-        delivery: PendingDelivery,
-        /// The message.
-        content: Content,
+        /// What.
+        delivery: Outgoing,
         /// The room that it takes in the outbox, until [`crate::Broker::returned_room`].
         bytes: u64,
     },

@@ -60,7 +60,7 @@ pub use counters::{Counters, Metric};
 pub use decide::{Reading, SubscriptionPlace, queue_name};
 pub use effect::{
     Content, Context, Decision, Effect, Fetch, Load, LoadFor, Loaded, LoadedRecord, OutLane,
-    PendingDelivery, PendingRecord, PendingRecords, SessionInfo, Wait,
+    Outgoing, PendingDelivery, PendingRecord, PendingRecords, SessionInfo, Wait,
 };
 pub use record::{BodyAt, RecordKind, StoredBody, StoredMessage, decode_stored};
 pub use snapshot::DecodeSnapshotError;

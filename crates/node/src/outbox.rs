@@ -18,7 +18,7 @@ use std::{
 use broker::{Content, OutLane, PendingDelivery, PendingRecords};
 use message::{Message, StoredId};
 use rustc_hash::FxHashMap;
-use session::{CloseReason, Event, Token};
+use session::{CloseReason, Delivery, Event, Token};
 
 /// Lanes whose last wait is remembered before those that wait no more are looked for.
 const LANES_KEPT: usize = 1024;
@@ -28,9 +28,11 @@ pub(crate) enum Item {
     /// Ready as it is.
     Event(Event),
     /// A delivery, and its size as the core counted it.
-    Delivery {
+    Delivery { delivery: Box<Delivery>, bytes: u64 },
+    /// The same without its message.
+    Stored {
         delivery: Box<PendingDelivery>,
-        content: Content,
+        id: StoredId,
         bytes: u64,
         /// Dropped with the item.
         _held: Option<Arc<Held>>,
@@ -86,8 +88,14 @@ impl Item {
             }
         };
         match self {
-            Self::Event(_) => None,
-            Self::Delivery { content, .. } => look(content),
+            Self::Event(_) | Self::Delivery { .. } => None,
+            Self::Stored { id, .. } => match messages.cached(*id) {
+                Some(message) => {
+                    self.complete(message);
+                    None
+                }
+                None => Some(*id),
+            },
             Self::Pulled { deliveries, .. } => {
                 deliveries.iter_mut().find_map(|(_, content)| look(content))
             }
@@ -105,6 +113,23 @@ impl Item {
         }
     }
 
+    /// Makes a delivery whole.
+    fn complete(&mut self, message: Arc<Message>) {
+        let item = std::mem::replace(self, Self::Event(Event::Reached { token: Token(0) }));
+        *self = match item {
+            Self::Stored {
+                delivery,
+                bytes,
+                id: _,
+                _held: _,
+            } => Self::Delivery {
+                delivery: Box::new(delivery.into_delivery(message)),
+                bytes,
+            },
+            other => other,
+        };
+    }
+
     /// Puts the message in that [`Item::resolve`] asked for.
     fn fill(&mut self, id: StoredId, message: &Arc<Message>) {
         let put = |content: &mut Content| {
@@ -113,8 +138,12 @@ impl Item {
             }
         };
         match self {
-            Self::Event(_) => {}
-            Self::Delivery { content, .. } => put(content),
+            Self::Event(_) | Self::Delivery { .. } => {}
+            Self::Stored { id: stored, .. } => {
+                if *stored == id {
+                    self.complete(Arc::clone(message));
+                }
+            }
             Self::Pulled { deliveries, .. } => {
                 deliveries.iter_mut().for_each(|(_, content)| put(content))
             }
@@ -138,12 +167,10 @@ impl Item {
         };
         match self {
             Self::Event(event) => (event, 0),
-            Self::Delivery {
-                delivery,
-                content,
-                bytes,
-                _held: _,
-            } => (delivery.into_event(resident(content)), bytes),
+            Self::Delivery { delivery, bytes } => (Event::Delivery(delivery), bytes),
+            Self::Stored { .. } => {
+                unreachable!("an item leaves only when nothing of it is missing")
+            }
             Self::Records {
                 token,
                 records,
@@ -523,9 +550,9 @@ mod tests {
             deaths: None,
             readdressed: None,
         };
-        Item::Delivery {
+        Item::Stored {
             delivery: Box::new(delivery),
-            content: Content::Stored(StoredId(qseq), 4),
+            id: StoredId(qseq),
             bytes: 10,
             _held: None,
         }

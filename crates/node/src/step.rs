@@ -12,7 +12,8 @@ use std::{
 };
 
 use broker::{
-    BodyAt, Broker, Change, Content, Context, Decision, Effect, Fetch, Load, RecordKind, Wait,
+    BodyAt, Broker, Change, Content, Context, Decision, Effect, Fetch, Load, Outgoing,
+    PendingRecord, RecordKind, Wait,
 };
 use bytes::Bytes;
 use journal::{Journal, Stage};
@@ -585,26 +586,22 @@ impl Core {
                 lane,
                 wait,
                 delivery,
-                content,
                 bytes,
             } => {
                 let wait = step.wait(wait);
-                let held = match delivery.record {
-                    Some(_) => hold(step.journal, std::iter::once(&content)),
-                    None => step.held.clone(),
-                };
-                self.send(
-                    step,
-                    to,
-                    lane,
-                    wait,
-                    Item::Delivery {
-                        delivery: Box::new(delivery),
-                        content,
+                let item = match delivery {
+                    Outgoing::Whole(delivery) => Item::Delivery { delivery, bytes },
+                    Outgoing::Without(delivery, id, _) => Item::Stored {
+                        id,
                         bytes,
-                        _held: held,
+                        _held: match delivery.record {
+                            Some(_) => hold(step.journal, std::iter::once(id)),
+                            None => step.held.clone(),
+                        },
+                        delivery,
                     },
-                );
+                };
+                self.send(step, to, lane, wait, item);
             }
             Effect::Pulled {
                 to,
@@ -638,8 +635,11 @@ impl Core {
                 records,
             } => {
                 let wait = step.wait(wait);
-                let contents = records.records.iter().map(|record| &record.content);
-                let held = hold(step.journal, contents);
+                let stored = |record: &PendingRecord| match record.content {
+                    Content::Stored(id, _) => Some(id),
+                    Content::Resident(_) => None,
+                };
+                let held = hold(step.journal, records.records.iter().filter_map(stored));
                 self.send(
                     step,
                     to,
@@ -708,8 +708,7 @@ fn publishes(command: &Command) -> bool {
 fn held(journal: &Journal, applied: &[Effect], decided: &[Effect]) -> Option<Arc<Held>> {
     let reads = decided.iter().any(|effect| match effect {
         Effect::Deliver {
-            delivery,
-            content: Content::Stored(..),
+            delivery: Outgoing::Without(delivery, ..),
             ..
         } => delivery.id.is_none(),
         Effect::Pulled { deliveries, .. } => deliveries
@@ -737,13 +736,8 @@ fn held(journal: &Journal, applied: &[Effect], decided: &[Effect]) -> Option<Arc
 
 /// References of their own for stored messages that are about to be read: a stream lets records go when they are too old,
 /// whoever is reading them.
-fn hold<'a>(journal: &Journal, contents: impl Iterator<Item = &'a Content>) -> Option<Arc<Held>> {
-    let ids: Vec<StoredId> = contents
-        .filter_map(|content| match content {
-            Content::Stored(id, _) => Some(*id),
-            Content::Resident(_) => None,
-        })
-        .collect();
+fn hold(journal: &Journal, stored: impl Iterator<Item = StoredId>) -> Option<Arc<Held>> {
+    let ids: Vec<StoredId> = stored.collect();
     if ids.is_empty() {
         return None;
     }

@@ -14,7 +14,7 @@ use super::{
     topic::Through,
 };
 use crate::{
-    Broker, Content, Effect, Fetch, Wait,
+    Broker, Effect, Fetch, Wait,
     change::{Enqueued, Entrant, Kind, Ranges, Settled, Settlement, is_soft},
     counters::Tally,
     queue::{Rare, death_len_bound, flag},
@@ -410,7 +410,7 @@ impl Broker {
             self.trim_for(stream, draft);
         }
         let wait = wait_of(view.wait);
-        send_direct(direct, &Content::Resident(Arc::clone(message)), wait, draft);
+        send_direct(direct, wait, draft);
     }
 
     /// Whether a dead letter comes back to a queue that it left before, and nobody rejected it since: it would go round for ever.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use message::{Kind as AddressKind, Levels, Message, Name, Timestamp, Value};
 use session::{
-    DeathReason, DeliveryId, Event, Original, Overflow, Publish, PublishOutcome, QueueAttributes,
-    QueueId, QueueOptions, RecordPlace, Refusal, RefusalKind, SessionId,
+    ConsumerId, DeathReason, DeliveryId, Event, Original, Overflow, Publish, PublishOutcome,
+    QueueAttributes, QueueId, QueueOptions, RecordPlace, Refusal, RefusalKind, SessionId,
 };
 use smallvec::SmallVec;
 
@@ -19,7 +19,7 @@ use super::{
     topic::Through,
 };
 use crate::{
-    Broker, Content, Context, Decision, Effect, OutLane, PendingDelivery, Wait,
+    Broker, Content, Context, Decision, Effect, OutLane, Outgoing, PendingDelivery, Wait,
     change::{ClientNo, Enqueued, Entrant, Kind, Published, QueueDeclared, Retain, is_soft},
     counters::Tally,
     queue::{FAIR_GROUP_LEN_MAX, Rare, flag},
@@ -80,7 +80,7 @@ impl Missing {
 /// A delivery that no queue will know of (QoS 0).
 pub(crate) struct Direct {
     pub(crate) session: SessionId,
-    pub(crate) delivery: PendingDelivery,
+    pub(crate) delivery: Outgoing,
     pub(crate) bytes: u64,
 }
 
@@ -313,7 +313,7 @@ impl Broker {
                 qseq: target.qseq,
             });
         }
-        let mut direct = Vec::new();
+        let mut direct = Vec::with_capacity(routed.clients.len());
         for matched in &routed.clients {
             self.admit_client(matched, &incoming, &mut targets, &mut direct, draft);
         }
@@ -381,7 +381,7 @@ impl Broker {
         } else {
             Wait::Nothing
         };
-        send_direct(direct, &Content::Resident(Arc::clone(message)), wait, draft);
+        send_direct(direct, wait, draft);
         placed
     }
 
@@ -705,24 +705,25 @@ impl Broker {
             if incoming.expiry.is_some_and(|expiry| expiry < draft.now) {
                 return draft.count(Tally::DroppedExpired, 1);
             }
+            let delivery = PendingDelivery {
+                consumer: ConsumerId::CLIENT,
+                id: None,
+                count: 1,
+                redelivered: false,
+                resent: false,
+                qos: 0,
+                retain,
+                subscriptions: matched.identifiers.clone(),
+                enqueued: draft.now,
+                first_delivered: None,
+                via: None,
+                record: None,
+                deaths: incoming.rare.and_then(|rare| rare.deaths.clone()),
+                readdressed: incoming.rare.and_then(|rare| rare.readdressed.clone()),
+            };
             direct.push(Direct {
                 session,
-                delivery: PendingDelivery {
-                    consumer: session::ConsumerId::CLIENT,
-                    id: None,
-                    count: 1,
-                    redelivered: false,
-                    resent: false,
-                    qos: 0,
-                    retain,
-                    subscriptions: matched.identifiers.clone(),
-                    enqueued: draft.now,
-                    first_delivered: None,
-                    via: None,
-                    record: None,
-                    deaths: incoming.rare.and_then(|rare| rare.deaths.clone()),
-                    readdressed: incoming.rare.and_then(|rare| rare.readdressed.clone()),
-                },
+                delivery: Outgoing::new(delivery, Content::Resident(Arc::clone(message))),
                 bytes: delivery_bytes(len),
             });
             return;
@@ -870,12 +871,7 @@ pub(super) fn pieces(targets: impl IntoIterator<Item = Entrant>) -> Vec<SmallVec
 }
 
 /// Drafts deliveries that no queue knows of.
-pub(super) fn send_direct(
-    direct: Vec<Direct>,
-    content: &Content,
-    wait: Wait,
-    draft: &mut Draft<'_>,
-) {
+pub(super) fn send_direct(direct: Vec<Direct>, wait: Wait, draft: &mut Draft<'_>) {
     if direct.is_empty() {
         return;
     }
@@ -888,10 +884,9 @@ pub(super) fn send_direct(
     for direct in direct {
         draft.effect(Effect::Deliver {
             to: direct.session,
-            lane: OutLane::Consumer(direct.delivery.consumer),
+            lane: OutLane::Consumer(ConsumerId::CLIENT),
             wait,
             delivery: direct.delivery,
-            content: content.clone(),
             bytes: direct.bytes,
         });
     }

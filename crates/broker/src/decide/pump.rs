@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use super::{dead_letter::wait_of, draft::Draft, publish::delivery_bytes};
 use crate::{
-    Broker, Context, Decision, Effect, OutLane, PendingDelivery, Wait,
+    Broker, Context, Decision, Effect, OutLane, Outgoing, PendingDelivery, Wait,
     change::{DELIVERED_ITEMS_MAX, Delivered, Entrant, HandedOut, Kind, is_soft},
     counters::Tally,
     durable::Queue,
@@ -396,8 +396,7 @@ impl Broker {
             to: receiver.0,
             lane: OutLane::Consumer(receiver.1),
             wait,
-            delivery,
-            content: self.content(view.place),
+            delivery: Outgoing::new(delivery, self.content(view.place)),
             bytes,
         });
         bytes

@@ -13,7 +13,7 @@ use super::{
     publish::{Direct, delivery_bytes, send_direct},
 };
 use crate::{
-    Broker, Content, PendingDelivery, Wait,
+    Broker, Content, Outgoing, PendingDelivery, Wait,
     change::{ClientNo, Enqueued, Entrant, Kind, Replayed, RetainedGone, is_soft},
     counters::Tally,
     queue::{Rare, flag},
@@ -108,28 +108,29 @@ impl Broker {
                 }
                 let bytes = delivery_bytes(retained.len);
                 room_used += bytes;
-                let direct = Direct {
-                    session: to.session,
-                    delivery: PendingDelivery {
-                        consumer: ConsumerId::CLIENT,
-                        id: None,
-                        count: 1,
-                        redelivered: false,
-                        resent: false,
-                        qos: 0,
-                        retain: true,
-                        subscriptions: identifiers.clone(),
-                        enqueued: retained.since,
-                        first_delivered: None,
-                        via: None,
-                        record: None,
-                        deaths: None,
-                        readdressed: None,
-                    },
-                    bytes,
+                let delivery = PendingDelivery {
+                    consumer: ConsumerId::CLIENT,
+                    id: None,
+                    count: 1,
+                    redelivered: false,
+                    resent: false,
+                    qos: 0,
+                    retain: true,
+                    subscriptions: identifiers.clone(),
+                    enqueued: retained.since,
+                    first_delivered: None,
+                    via: None,
+                    record: None,
+                    deaths: None,
+                    readdressed: None,
                 };
                 let content = Content::Stored(retained.stored, retained.len);
-                send_direct(vec![direct], &content, Wait::Stored(retained.stored), draft);
+                let direct = Direct {
+                    session: to.session,
+                    delivery: Outgoing::new(delivery, content),
+                    bytes,
+                };
+                send_direct(vec![direct], Wait::Stored(retained.stored), draft);
             } else {
                 full = draft.held(self, client.queue).0 >= self.config.replay_held_max;
                 if full {

@@ -196,11 +196,11 @@ impl Rig {
                 lane,
                 wait,
                 delivery,
-                content,
                 bytes,
             } => {
-                let message = self.message(content);
-                self.tell(to, lane, wait, delivery.into_event(message));
+                let delivery =
+                    delivery.into_delivery(|id, len| self.message(Content::Stored(id, len)));
+                self.tell(to, lane, wait, Event::Delivery(delivery));
                 if self.drains {
                     self.broker.returned_room(to, bytes);
                 }

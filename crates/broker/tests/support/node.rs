@@ -364,12 +364,11 @@ impl Node {
                 lane,
                 wait,
                 delivery,
-                content,
                 bytes,
             } => {
                 *self.outbox.entry(to).or_default() += bytes;
-                let delivery = self.shown(delivery, content);
-                self.hear(to, lane, wait, Event::Delivery(Box::new(delivery)));
+                let delivery = delivery.into_delivery(|id, len| self.whole(id, len));
+                self.hear(to, lane, wait, Event::Delivery(delivery));
             }
             Effect::Pulled {
                 to,
@@ -443,13 +442,15 @@ impl Node {
     fn shown(&self, delivery: PendingDelivery, content: Content) -> Delivery {
         let message = match content {
             Content::Resident(message) => message,
-            Content::Stored(id, len) => {
-                let message = self.stored(id);
-                assert_eq!(message.body.len(), len as usize, "the length that was told");
-                Arc::new(message)
-            }
+            Content::Stored(id, len) => self.whole(id, len),
         };
         delivery.into_delivery(message)
+    }
+
+    fn whole(&self, id: StoredId, len: u32) -> Arc<Message> {
+        let message = self.stored(id);
+        assert_eq!(message.body.len(), len as usize, "the length that was told");
+        Arc::new(message)
     }
 
     /// A message out of the records.

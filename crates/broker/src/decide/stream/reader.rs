@@ -19,7 +19,7 @@ use super::{
     read::{since, since_of},
 };
 use crate::{
-    Broker, Content, Effect, Load, LoadFor, LoadedRecord, OutLane, PendingDelivery, Wait,
+    Broker, Content, Effect, Load, LoadFor, LoadedRecord, OutLane, Outgoing, PendingDelivery, Wait,
     change::{ClientSubscribed, ConsumerAdded, Kind, Ranges, ReaderSent, SentRecord},
     counters::Tally,
     decide::{
@@ -540,8 +540,10 @@ impl Hands<'_> {
             to: receiver.0,
             lane: OutLane::Consumer(receiver.1),
             wait,
-            delivery: pending(receiver.1, queue, (place, key), count, time),
-            content,
+            delivery: Outgoing::new(
+                pending(receiver.1, queue, (place, key), count, time),
+                content,
+            ),
             bytes,
         });
         self.records.push(SentRecord {
