@@ -742,6 +742,46 @@ pub(crate) enum Kind {
     Counted(Tally, u64),
 }
 
+impl Kind {
+    /// Whether routing may find something else after it: unless it is one of the many that messages and consumers cause.
+    pub(crate) const fn may_reroute(&self) -> bool {
+        !matches!(
+            self,
+            Self::Published(_)
+                | Self::Delivered(_)
+                | Self::Settled(_)
+                | Self::Enqueued(_)
+                | Self::RetainedGone(_)
+                | Self::Moved(_)
+                | Self::InboundTaken(_)
+                | Self::InboundReleased(_)
+                | Self::Checkpointed(_)
+                | Self::CreditSet { .. }
+                | Self::GroupWindow { .. }
+                | Self::GroupFlow { .. }
+                | Self::PullWaits { .. }
+                | Self::PullEnds { .. }
+                | Self::ReadWaits { .. }
+                | Self::ReadEnds { .. }
+                | Self::ReadCounted { .. }
+                | Self::ReaderLoads(_)
+                | Self::ReaderLoaded { .. }
+                | Self::ReaderSent(_)
+                | Self::ReaderSettled { .. }
+                | Self::StreamTurn { .. }
+                | Self::Sent(_)
+                | Self::Visible { .. }
+                | Self::SetAside { .. }
+                | Self::Used(_)
+                | Self::Rest(_)
+                | Self::ReplayRests(_)
+                | Self::Turned(_)
+                | Self::Postponed { .. }
+                | Self::Counted(..)
+        )
+    }
+}
+
 impl Change {
     /// Whether it goes into the journal.
     #[must_use]

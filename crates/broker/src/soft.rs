@@ -17,10 +17,11 @@ use session::{
 
 use crate::{
     change::{Bound, ClientNo, QueueDeclared, Share},
+    decide::Routed,
     durable::{Client, Dedup, Queue},
     few::Few,
     queue::{Order, Rare, Receiver, Runs},
-    routing::Exchange,
+    routing::{Exchange, Known},
     stream::{ReadAt, Reader, SoftStream},
     wheel::Wheel,
 };
@@ -465,6 +466,8 @@ pub(crate) struct Soft {
     pub(crate) routes: FxHashMap<(VhostId, Name), Exchange<Target>>,
     /// Exchanges that a queue is bound to, with the bindings' keys.
     pub(crate) bound: BTreeMap<QueueId, BTreeSet<Vec<u8>>>,
+    /// What addresses lead to.
+    pub(crate) known: Known<Routed>,
     /// The same of streams.
     pub(crate) stream_bound: BTreeMap<StreamId, BTreeSet<Vec<u8>>>,
     pub(crate) timers: Wheel<Timer>,

@@ -67,6 +67,9 @@ impl Broker {
             stored,
             effects,
         };
+        if change.0.may_reroute() {
+            self.soft.known.forget();
+        }
         self.apply_kind(&change.0, &mut at);
     }
 

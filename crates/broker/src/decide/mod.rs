@@ -58,6 +58,7 @@ use crate::{
 use draft::Draft;
 
 pub use revoke::Reading;
+pub(crate) use route::Routed;
 pub use route::queue_name;
 pub use topic::SubscriptionPlace;
 

@@ -28,6 +28,8 @@ use crate::{
 
 /// Targets in one record.
 const TARGETS_MAX: usize = 1024;
+/// Targets of an address that are remembered at most (`routing/known.rs`).
+const KNOWN_TARGETS_MAX: usize = 1024;
 /// Bytes of targets in one record, unless a single one takes more: with a head and a body they fit a batch.
 const TARGETS_LEN_MAX: usize = 512 * 1024;
 
@@ -386,6 +388,35 @@ impl Broker {
     }
 
     fn resolve(
+        &self,
+        message: &Message,
+        missing: Missing,
+        publisher: Option<ClientNo>,
+        except: &[Levels],
+        draft: &mut Draft<'_>,
+    ) -> Result<Arc<Routed>, Refusal> {
+        let address = &message.address;
+        // What is not there yet may be made, and a repeat reads at fewer keys.
+        let is_plain = matches!(address.kind, AddressKind::Topic | AddressKind::Exchange)
+            && message.fields().carbon_copies.is_empty()
+            && except.is_empty();
+        if !is_plain {
+            return self
+                .resolve_anew(message, missing, publisher, except, draft)
+                .map(Arc::new);
+        }
+        if let Some(known) = self.soft.known.find(address) {
+            return Ok(known);
+        }
+        let found = self.resolve_anew(message, missing, publisher, except, draft)?;
+        let found = Arc::new(found);
+        if !found.varies && found.len() <= KNOWN_TARGETS_MAX {
+            self.soft.known.add(address, &found);
+        }
+        Ok(found)
+    }
+
+    fn resolve_anew(
         &self,
         message: &Message,
         missing: Missing,

@@ -30,6 +30,15 @@ pub(crate) struct Routed {
     pub(crate) subscriptions: Vec<(SubscriptionId, Levels)>,
     /// The publisher's own subscription matched, but does not want what it published itself.
     pub(crate) withheld: bool,
+    /// It depends on the message or on its publisher, not on the address alone.
+    pub(crate) varies: bool,
+}
+
+impl Routed {
+    /// How many it leads to.
+    pub(crate) fn len(&self) -> usize {
+        self.queues.len() + self.clients.len() + self.streams.len() + self.subscriptions.len()
+    }
 }
 
 /// The exchange and key that an address stands for, as AMQP would say it.
@@ -143,6 +152,7 @@ impl Broker {
             found.clear();
             // [AMQP-connection.open.virtual-host.separation]
             if let Some(routes) = self.soft.routes.get(&(vhost, name.clone())) {
+                routed.varies |= !routes.looks_at_key_only();
                 for key in keys {
                     routes.route(key, message, name == ROOT, &mut found);
                 }
@@ -184,6 +194,9 @@ impl Broker {
         routed.subscriptions.dedup_by_key(|(id, _)| *id);
         clients.sort();
         clients.dedup();
+        routed.varies |= clients
+            .iter()
+            .any(|target| matches!(target, Target::Client { no_local: true, .. }));
         (routed.clients, routed.withheld) = fold(&clients, publisher);
         Ok(routed)
     }

@@ -207,6 +207,15 @@ impl<T: Ord + Clone> Exchange<T> {
         }
     }
 
+    /// Whether it looks at nothing of a message but its key.
+    pub(crate) fn looks_at_key_only(&self) -> bool {
+        match &self.index {
+            Index::Direct(_) | Index::Fanout(_) => true,
+            Index::Topic { selected, .. } => selected.is_empty(),
+            Index::Headers(_) => false,
+        }
+    }
+
     /// How many bindings there are.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {

@@ -11,6 +11,7 @@
 //! | `exchange.rs` | [`Exchange`]: the bindings of one exchange |
 //! | `headers.rs` | how a headers binding compares properties |
 //! | `children.rs` | the named children of a node, and small ordered sets |
+//! | `known.rs` | [`Known`]: routes that were found before |
 //! | `positions.rs` | a set of positions in a topic or a pattern |
 //!
 //! Two properties hold throughout:
@@ -22,6 +23,7 @@
 mod children;
 mod exchange;
 mod headers;
+mod known;
 mod positions;
 mod retained;
 #[cfg(test)]
@@ -29,6 +31,7 @@ mod samples;
 mod trie;
 
 pub(crate) use exchange::Exchange;
+pub(crate) use known::Known;
 pub(crate) use retained::RetainedTree;
 pub(crate) use trie::Trie;
 

@@ -435,3 +435,50 @@ fn a_durable_queue_is_bound_to_a_transient_exchange_as_often_as_one_likes() {
     assert_eq!(rig.bodies(a), ["once"]);
     rig.check_replay();
 }
+
+#[test]
+fn what_a_topic_leads_to_is_found_anew_after_every_change() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    // Twice: the second finds what the first has left.
+    let reached = |rig: &mut Rig, from| {
+        let once = matched(rig.publish(from, to_topic("a", "x", 0)));
+        assert_eq!(matched(rig.publish(from, to_topic("a", "x", 0))), once);
+        once
+    };
+    assert_eq!(reached(&mut rig, a), 0);
+    rig.durable_queue(a, "q", QueueAttributes::default());
+    assert_eq!(reached(&mut rig, a), 0);
+    rig.bind(a, "amq.topic", "q", "a");
+    assert_eq!(reached(&mut rig, a), 1);
+    let b = rig.attach(2);
+    rig.open(b, "b", true, ClientExpiry::WithConnection);
+    assert_eq!(reached(&mut rig, a), 1);
+    rig.topic(b, "+", SubscriptionOptions::default());
+    assert_eq!((reached(&mut rig, a), reached(&mut rig, b)), (2, 2));
+    assert_eq!(rig.deliveries(b).len(), 4);
+    // Who publishes makes a difference from now on.
+    let no_local = SubscriptionOptions {
+        no_local: true,
+        ..SubscriptionOptions::default()
+    };
+    rig.topic(b, "+", no_local);
+    for (from, delivered) in [(a, 2), (b, 0), (a, 2)] {
+        assert_eq!(reached(&mut rig, from), 2);
+        assert_eq!(rig.deliveries(b).len(), delivered);
+    }
+    rig.topic(b, "+", SubscriptionOptions::default());
+    assert_eq!(reached(&mut rig, a), 2);
+    rig.detach(b);
+    assert_eq!(reached(&mut rig, a), 1);
+    rig.declare(
+        a,
+        Declare::DeleteQueue {
+            name: "q".into(),
+            if_unused: false,
+            if_empty: false,
+        },
+    );
+    assert_eq!(reached(&mut rig, a), 0);
+    rig.check_replay();
+}

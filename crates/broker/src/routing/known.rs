@@ -1,0 +1,141 @@
+//! Routes that were found before: what an address leads to until anything changes that routing looks at.
+//!
+//! ```text
+//! address --hash--> slot { address, round, what it leads to }      right while its round is the one that lasts
+//! ```
+//! A new round begins with each change that could matter; what an earlier round left is not looked at, and goes when its
+//! slot is needed. Only what is the same for every message and every publisher is remembered.
+//!
+//! Nothing depends on what is remembered: a core that has just been rebuilt finds the same again.
+
+use std::{
+    cell::{Cell, RefCell},
+    hash::Hasher,
+    sync::Arc,
+};
+
+use message::Address;
+use rustc_hash::FxHasher;
+
+/// Addresses that are remembered at a time.
+const SLOTS: usize = 256;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Known<R> {
+    /// Empty until something is remembered.
+    slots: RefCell<Vec<Option<Slot<R>>>>,
+    round: Cell<u64>,
+}
+
+#[derive(Clone, Debug)]
+struct Slot<R> {
+    address: Address,
+    round: u64,
+    route: Arc<R>,
+}
+
+impl<R> Default for Known<R> {
+    fn default() -> Self {
+        Self {
+            slots: RefCell::default(),
+            round: Cell::default(),
+        }
+    }
+}
+
+impl<R: Clone> Known<R> {
+    /// Something that routing looks at has changed.
+    pub(crate) fn forget(&mut self) {
+        *self.round.get_mut() += 1;
+    }
+
+    /// What is remembered of an address.
+    pub(crate) fn find(&self, address: &Address) -> Option<Arc<R>> {
+        let slots = self.slots.borrow();
+        let slot = slots.get(place(address))?.as_ref()?;
+        (slot.round == self.round.get() && slot.address == *address)
+            .then(|| Arc::clone(&slot.route))
+    }
+
+    /// Remembers what an address leads to.
+    pub(crate) fn add(&self, address: &Address, route: &Arc<R>) {
+        let mut slots = self.slots.borrow_mut();
+        if slots.is_empty() {
+            slots.resize(SLOTS, None);
+        }
+        slots[place(address)] = Some(Slot {
+            // Not the read buffers that it was cut from.
+            address: Address {
+                name: bytes::Bytes::copy_from_slice(&address.name),
+                key: address.key.compact(),
+                ..*address
+            },
+            round: self.round.get(),
+            route: Arc::clone(route),
+        });
+    }
+}
+
+fn place(address: &Address) -> usize {
+    let mut hasher = FxHasher::default();
+    hasher.write_u32(address.vhost.0);
+    hasher.write(&address.name);
+    for level in address.key.iter() {
+        hasher.write(level);
+    }
+    // The upper bits are the better ones.
+    (hasher.finish() >> 32) as usize % SLOTS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use message::{Levels, VhostId};
+
+    fn topic(text: &str) -> Address {
+        let text = Bytes::copy_from_slice(text.as_bytes());
+        Address::topic(VhostId::ROOT, Levels::split(text, b'/').expect("short"))
+    }
+
+    #[test]
+    fn a_route_is_known_until_something_changes_and_never_taken_for_anothers() {
+        let mut known = Known::default();
+        assert_eq!(known.find(&topic("a/b")), None);
+        // More addresses than there are slots: some are forgotten, none is mistaken.
+        for number in 0..2 * SLOTS {
+            known.add(&topic(&format!("a/{number}")), &Arc::new(number));
+        }
+        let found = |known: &Known<usize>, number| known.find(&topic(&format!("a/{number}")));
+        let right = |number| found(&known, number).is_none_or(|it| *it == number);
+        assert!((0..2 * SLOTS).all(right));
+        let kept = (0..2 * SLOTS).filter(|number| found(&known, *number).is_some());
+        assert!((SLOTS / 2..=SLOTS).contains(&kept.count()));
+
+        let queue = Address::exchange(VhostId::ROOT, "x", topic("a/b").key);
+        known.add(&queue, &Arc::new(1));
+        assert_eq!(known.find(&queue).as_deref(), Some(&1));
+        for other in [
+            topic("a/b"),
+            Address {
+                vhost: VhostId(1),
+                ..queue.clone()
+            },
+            Address {
+                name: Bytes::from_static(b"y"),
+                ..queue.clone()
+            },
+            Address {
+                key: topic("ab").key,
+                ..queue.clone()
+            },
+        ] {
+            assert_eq!(known.find(&other), None, "{other:?}");
+        }
+        known.forget();
+        assert_eq!(known.find(&queue), None);
+        known.add(&queue, &Arc::new(2));
+        assert_eq!(known.find(&queue).as_deref(), Some(&2));
+    }
+}
