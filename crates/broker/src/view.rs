@@ -193,10 +193,13 @@ impl Broker {
 
     /// Entries available or delayed, and their bytes: what length limits count.
     pub(crate) fn held(&self, id: QueueId) -> (u64, u64) {
+        self.held_in(id, self.soft_queue(id))
+    }
+
+    fn held_in(&self, id: QueueId, soft: &SoftQueue) -> (u64, u64) {
         let Some(queue) = self.queue(id) else {
             return (0, 0);
         };
-        let soft = self.soft_queue(id);
         let entries = queue.entries.len() + soft.messages.len() as u64;
         let bytes = queue.entries.bytes() + soft.message_bytes;
         (
@@ -213,8 +216,13 @@ impl Broker {
 
     /// Entries that could be delivered now.
     pub(crate) fn ready(&self, id: QueueId) -> u64 {
-        let soft = self.soft_queue(id);
-        self.held(id).0.saturating_sub(soft.hidden.len() as u64)
+        self.ready_in(id, self.soft_queue(id))
+    }
+
+    /// The same, where the soft side of the queue is at hand.
+    pub(crate) fn ready_in(&self, id: QueueId, soft: &SoftQueue) -> u64 {
+        let (held, _) = self.held_in(id, soft);
+        held.saturating_sub(soft.hidden.len() as u64)
     }
 
     /// The first entry at or behind `from` in the order of arrival, ready or not.

@@ -9,7 +9,10 @@ use session::QueueId;
 use super::Applying;
 use crate::{
     Broker, Effect,
-    change::{Delivered, Enqueued, Entrant, Published, RetainedGone, Settled, Settlement, is_soft},
+    change::{
+        Delivered, Enqueued, Entrant, HandedOut, Published, RetainedGone, Settled, Settlement,
+        is_soft,
+    },
     durable::{Attempt, Large, Prepared, Queue, Retained, Seen},
     queue::{Entry, Order, Rare, Runs, flag},
     soft::{Out, Place, SoftEntry, Timer},
@@ -370,7 +373,7 @@ impl Broker {
             return;
         };
         let (len, priority, group) = (view.len, view.priority, view.group());
-        self.unlease(id, qseq, len, &group);
+        let out = self.take_back(id, qseq, len, &group);
         let soft = self
             .soft
             .queues
@@ -417,20 +420,39 @@ impl Broker {
             }
         }
         self.counters.transient_bytes = self.soft.transient_bytes;
+        // Not before it is gone: until then the queue would seem to have one that is ready.
+        if let Some(out) = out {
+            self.give_credit(out);
+        }
         self.touch(id);
         self.made_room(id);
     }
 
     /// An entry is out no longer: its group and its receiver's credit are free. Counted as ready again.
     fn unlease(&mut self, id: QueueId, qseq: u64, len: u32, group: &Bytes) -> bool {
+        let out = self.take_back(id, qseq, len, group);
+        if let Some(out) = out {
+            self.give_credit(out);
+        }
+        out.is_some()
+    }
+
+    /// The same but for the credit, which [`Broker::give_credit`] frees.
+    fn take_back(&mut self, id: QueueId, qseq: u64, len: u32, group: &Bytes) -> Option<Out> {
         let soft = self
             .soft
             .queues
             .get_mut(&id)
             .expect("every queue has a soft side");
-        let Some(out) = soft.out.remove(&qseq) else {
-            return false;
-        };
+        // Most have not been out before, and lie behind all that are.
+        if soft
+            .out
+            .last_key_value()
+            .is_none_or(|(last, _)| *last < qseq)
+        {
+            return None;
+        }
+        let out = soft.out.remove(&qseq)?;
         soft.out_bytes -= u64::from(len);
         soft.order.returned(group);
         fell(&mut self.counters.messages_unacked);
@@ -438,10 +460,13 @@ impl Broker {
         if let Some(receiver) = out.receiver {
             self.let_go(receiver, id, qseq);
         }
+        Some(out)
+    }
+
+    fn give_credit(&mut self, out: Out) {
         if let (Some(credited), Some(receiver)) = (out.credited, out.receiver) {
             self.return_credit(receiver, credited);
         }
-        true
     }
 
     pub(super) fn apply_delivered(&mut self, it: &Delivered, at: &mut Applying<'_>) {
@@ -472,19 +497,8 @@ impl Broker {
                 self.remove_entry(it.queue, item.qseq, at);
                 continue;
             }
-            if it.attempt.is_none() && !item.soft {
-                self.void_attempts(it.queue, item.qseq);
-            }
-            self.set_count(it.queue, item.qseq, item.count);
-            self.mark_leased(it.queue, item.qseq, it.visible_at.is_some());
+            self.mark_delivered(it, item);
             let leased = it.visible_at.is_some() || it.link.is_some();
-            if let Some(link) = &it.link
-                && !link.soft
-                && let Some(queue) = self.queue_mut(it.queue)
-                && let Some(entry) = queue.entries.get_mut(item.qseq)
-            {
-                entry.flags |= flag::LINKED;
-            }
             if item.receiver.is_none() && !leased {
                 // A replay: the connection is not there, so the entry is available.
                 continue;
@@ -558,14 +572,26 @@ impl Broker {
         }
     }
 
-    fn set_count(&mut self, id: QueueId, qseq: u64, count: u32) {
-        if let Some(entry) = self
-            .queue_mut(id)
-            .and_then(|queue| queue.entries.get_mut(qseq))
-        {
-            entry.set_count(count);
-        } else if let Some(entry) = self.soft_queue_mut(id).messages.get_mut(&qseq) {
-            entry.count = count;
+    /// Writes down in an entry that it was delivered, how often, and how it is held.
+    fn mark_delivered(&mut self, it: &Delivered, item: &HandedOut) {
+        if let Some(queue) = self.queue_mut(it.queue) {
+            if it.attempt.is_none() && !item.soft {
+                queue.attempts.void(item.qseq);
+            }
+            if let Some(entry) = queue.entries.get_mut(item.qseq) {
+                entry.set_count(item.count);
+                entry.flags &= !flag::LEASED;
+                if it.visible_at.is_some() {
+                    entry.flags |= flag::LEASED;
+                }
+                if it.link.as_ref().is_some_and(|link| !link.soft) {
+                    entry.flags |= flag::LINKED;
+                }
+                return;
+            }
+        }
+        if let Some(entry) = self.soft_queue_mut(it.queue).messages.get_mut(&item.qseq) {
+            entry.count = item.count;
         }
     }
 

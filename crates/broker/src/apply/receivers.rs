@@ -311,11 +311,12 @@ impl Broker {
                         (group.window != 0 && group.out >= group.window).then_some(consumer.group);
                 }
             }
-            if let Some(at) = consumer.active_at.take() {
-                let priority = consumer.priority;
-                self.soft_queue_mut(queue)
-                    .active
-                    .remove(&(Reverse(priority), at));
+            // Who is alone is at the end of the round where it is.
+            if let (Some(at), Some(soft)) = (consumer.active_at, self.soft.queues.get_mut(&queue))
+                && soft.active.len() > 1
+            {
+                soft.active.remove(&(Reverse(consumer.priority), at));
+                consumer.active_at = None;
             }
         }
         if let Some(group) = full_group {
@@ -483,8 +484,11 @@ impl Broker {
         let wanted = !(soft.active.is_empty() && soft.pulls.is_empty())
             && match &soft.reader {
                 Some(reader) => self.reader_wants(reader),
-                None => self.ready(id) > 0,
+                None => self.ready_in(id, soft) > 0,
             };
+        if wanted == soft.pump_at.is_some() {
+            return;
+        }
         let soft = self.soft.queues.get_mut(&id).expect("seen above");
         match (wanted, soft.pump_at) {
             (true, None) => {

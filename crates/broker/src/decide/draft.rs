@@ -14,6 +14,7 @@ use crate::{
     Broker, Context, Decision, Effect, OutLane, Wait,
     change::{Change, ClientNo, Kind, SOFT_BIT},
     counters::Tally,
+    queue::Runs,
     topic::TopicNo,
 };
 
@@ -39,7 +40,7 @@ pub(crate) struct Draft<'a> {
     /// Where the queues of `added` are, once there are more than a few.
     added_at: FxHashMap<QueueId, usize>,
     /// Entries that an earlier change of this decision takes away.
-    gone: BTreeSet<(QueueId, u64)>,
+    gone: BTreeMap<QueueId, Runs>,
     dedups: BTreeSet<(QueueId, bytes::Bytes)>,
     /// Queues that this decision makes, by name.
     made: SmallVec<[(VhostId, Name, QueueId); 1]>,
@@ -72,7 +73,7 @@ impl<'a> Draft<'a> {
             bodies: &[],
             added: SmallVec::new(),
             added_at: FxHashMap::default(),
-            gone: BTreeSet::new(),
+            gone: BTreeMap::new(),
             dedups: BTreeSet::new(),
             made: SmallVec::new(),
             records: SmallVec::new(),
@@ -229,9 +230,11 @@ impl<'a> Draft<'a> {
         qseq: u64,
         len: u32,
     ) -> bool {
-        if !self.gone.insert((queue, qseq)) {
+        let gone = self.gone.entry(queue).or_default();
+        if gone.contains(qseq) {
             return false;
         }
+        gone.add(qseq);
         if !broker.is_held(queue, qseq) {
             // Limits do not count what is out.
             return true;
@@ -243,7 +246,9 @@ impl<'a> Draft<'a> {
     }
 
     pub(crate) fn goes(&self, queue: QueueId, qseq: u64) -> bool {
-        self.gone.contains(&(queue, qseq))
+        self.gone
+            .get(&queue)
+            .is_some_and(|gone| gone.contains(qseq))
     }
 
     /// Entries held by a queue, and their bytes, this decision included.

@@ -174,6 +174,11 @@ impl Broker {
         let mut used = Used::default();
         let mut items: SmallVec<[HandedOut; 4]> = SmallVec::new();
         let mut walk = self.ready_from_start(id);
+        // Nothing leaves the queue before this call is over.
+        let oldest = match queue.declared.client {
+            Some(_) => self.next_entry(id, 0),
+            None => None,
+        };
         let mut handed = 0;
         while handed < limit {
             candidates.retain(|candidate| self.has_room(candidate, &used));
@@ -199,11 +204,7 @@ impl Broker {
                 handed += 1;
                 continue;
             }
-            if queue.declared.client.is_some()
-                && self
-                    .next_entry(id, 0)
-                    .is_some_and(|oldest| qseq - oldest >= SPAN_MAX)
-            {
+            if oldest.is_some_and(|oldest| qseq - oldest >= SPAN_MAX) {
                 break;
             }
             let receiver = candidates[at].receiver;

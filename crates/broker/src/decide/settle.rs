@@ -7,6 +7,7 @@ use crate::{
     Broker, Wait,
     change::{Kind, Ranges, Settled, Settlement},
     queue::flag,
+    view::View,
 };
 
 impl Broker {
@@ -53,11 +54,14 @@ impl Broker {
                     continue;
                 }
                 known += 1;
-                if self.settle_link(id, *qseq, settle.outcome, draft) {
+                let Some(view) = self.entry(id, *qseq) else {
+                    continue;
+                };
+                if self.settle_link(id, *qseq, &view, settle.outcome, draft) {
                     continue;
                 }
-                if !self.settle_apart(id, *qseq, settle.outcome, draft) {
-                    all_soft &= self.entry(id, *qseq).is_none_or(|view| view.soft);
+                if !self.settle_apart(id, *qseq, &view, settle.outcome, draft) {
+                    all_soft &= view.soft;
                     timed |= out.receiver.is_none();
                     kept.push(*qseq);
                 }
@@ -90,12 +94,10 @@ impl Broker {
         &self,
         id: QueueId,
         qseq: u64,
+        view: &View<'_>,
         outcome: Outcome,
         draft: &mut Draft<'_>,
     ) -> bool {
-        let Some(view) = self.entry(id, qseq) else {
-            return true;
-        };
         match outcome {
             Outcome::Reject => {
                 self.dead_letter(id, qseq, DeathReason::Rejected, draft);
@@ -116,10 +118,14 @@ impl Broker {
     }
 
     /// Settles an entry of a client session's queue that refers to an entry of another: both, in one decision.
-    fn settle_link(&self, id: QueueId, qseq: u64, outcome: Outcome, draft: &mut Draft<'_>) -> bool {
-        let Some(view) = self.entry(id, qseq) else {
-            return false;
-        };
+    fn settle_link(
+        &self,
+        id: QueueId,
+        qseq: u64,
+        view: &View<'_>,
+        outcome: Outcome,
+        draft: &mut Draft<'_>,
+    ) -> bool {
         let Some((origin, place)) = view.rare.and_then(|rare| rare.origin) else {
             return false;
         };
