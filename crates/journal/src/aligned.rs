@@ -21,6 +21,20 @@ impl Aligned {
         Self { all, start, len }
     }
 
+    /// What `fill` appends, and zeros behind it up to `len`: only they are written twice.
+    pub(crate) fn filled(len: usize, fill: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let mut all: Vec<u8> = Vec::with_capacity(len + BLOCK);
+        let start = all.as_ptr().align_offset(BLOCK);
+        assert!(start <= BLOCK, "a byte pointer can always be aligned");
+        all.resize(start, 0);
+        let place = all.as_ptr();
+        fill(&mut all);
+        assert!(all.len() <= start + len, "the length was counted before");
+        all.resize(start + len, 0);
+        assert_eq!(all.as_ptr(), place, "what fits the capacity is not moved");
+        Self { all, start, len }
+    }
+
     /// The same bytes, shared; nothing is copied.
     pub(crate) fn freeze(self) -> Bytes {
         Bytes::from(self.all).slice(self.start..self.start + self.len)

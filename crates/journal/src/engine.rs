@@ -82,8 +82,10 @@ impl Engine {
         if self.segment.end() + len as u64 > data_end(self.segment.header.len) {
             self.roll()?;
         }
-        let mut buffer = Aligned::zeroed(len);
-        open.gather(&mut buffer[HEADER_LEN..HEADER_LEN + open.len]);
+        let mut buffer = Aligned::filled(len, |out| {
+            out.resize(out.len() + HEADER_LEN, 0);
+            open.gather(out);
+        });
         let header = Header {
             flags: 0,
             epoch: self.shared.epoch(),

@@ -60,18 +60,21 @@ impl OpenBatch {
     }
 
     /// Writes the plaintext payload: the one copy of a body that is to be durable.
-    pub(crate) fn gather(&self, out: &mut [u8]) {
+    pub(crate) fn gather(&self, out: &mut Vec<u8>) {
         let mut inline = &self.inline[..];
+        let start = out.len();
         let mut at = 0;
         for frame in &self.frames {
             let (head, rest) = inline.split_at(frame.inline);
             inline = rest;
             let len = head.len() + frame.body.len();
-            let place = &mut out[at..at + FRAME_LEN + len];
-            place[FRAME_LEN..FRAME_LEN + head.len()].copy_from_slice(head);
-            place[FRAME_LEN + head.len()..].copy_from_slice(&frame.body);
+            out.extend_from_slice(&[0; FRAME_LEN]);
+            out.extend_from_slice(head);
+            out.extend_from_slice(&frame.body);
+            let place = &mut out[start + at..];
             batch::finish_frame(place, id::pack(self.seq, at), len, frame.kind, frame.flags);
             at += batch::framed_len(len);
+            out.resize(start + at, 0);
         }
         assert_eq!(at, self.len, "the length was counted as frames were staged");
     }
