@@ -50,9 +50,13 @@ use crate::{
 
 /// Bytes waiting at which a write does not wait for more work to be taken in.
 const WRITE_LEN: usize = 64 * 1024;
-/// The work of one poll: bytes in and out, and events.
+/// The work of one poll: bytes in and out, events, commands. What commands cause lies in memory until those whom it is for
+/// have their turn.
 const WORK_BYTES_MAX: usize = 512 * 1024;
 const WORK_EVENTS_MAX: usize = 1024;
+const WORK_COMMANDS_MAX: u32 = 512;
+/// How often the core may leave commands in one poll: it may want others to have their turn.
+const WORK_LEFT_MAX: u32 = 2;
 /// Bytes read and thrown away behind our last words. A client that closes right after a burst has its publishes still on
 /// the way (of other channels, in its own buffers); a socket closed over them is reset, and the last words with it.
 const LINGER_LEN_MAX: usize = 16 * 1024 * 1024;
@@ -103,6 +107,8 @@ where
         stage: Stage::Open,
         left: false,
         unread: false,
+        submitted: 0,
+        lefts: 0,
         unflushed: false,
         undrained: false,
         told: false,
@@ -142,6 +148,9 @@ struct Connection<I, S: ?Sized> {
     left: bool,
     /// Nothing has been read for want of room since the session was last told so.
     unread: bool,
+    /// Commands handed in since this poll began, and how often some were left.
+    submitted: u32,
+    lefts: u32,
     /// Bytes were written and perhaps not flushed.
     unflushed: bool,
     /// Events were taken since the last `drained`.
@@ -239,6 +248,7 @@ where
             return Err(Ending::Stalled);
         }
         let (mut bytes, mut events) = (0, 0);
+        (self.submitted, self.lefts) = (0, 0);
         let (mut unfolded, mut timed) = (true, false);
         loop {
             // Bytes first: what needs no waiting is answered in the same round.
@@ -262,7 +272,10 @@ where
             unfolded |= moved;
             // All events were taken and gave nothing to do: there is hardly more behind a read that was not full.
             let settled = heard && !asked && bytes - read_before < READ_LEN_MIN;
-            let busy = bytes >= WORK_BYTES_MAX || events >= WORK_EVENTS_MAX;
+            let busy = bytes >= WORK_BYTES_MAX
+                || events >= WORK_EVENTS_MAX
+                || self.submitted >= WORK_COMMANDS_MAX
+                || self.lefts >= WORK_LEFT_MAX;
             if !moved || settled || busy || self.out.wire.remaining() >= WRITE_LEN {
                 if std::mem::take(&mut unfolded) {
                     moved |= self.fold(now)?;
@@ -414,8 +427,13 @@ where
         {
             self.protocol = Some(asked.protocol);
         }
-        self.left = !self.out.commands.is_empty()
-            && self.link.submit(&mut self.out.commands) == Submitted::Left;
+        let count = self.out.commands.len();
+        self.left = count > 0 && self.link.submit(&mut self.out.commands) == Submitted::Left;
+        let taken = count - self.out.commands.len();
+        self.submitted = self
+            .submitted
+            .saturating_add(u32::try_from(taken).unwrap_or(u32::MAX));
+        self.lefts += u32::from(self.left);
     }
 
     /// Writes; true if the room of events was given back, so that there may be more of them.

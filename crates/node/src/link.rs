@@ -23,6 +23,9 @@ use crate::{
 
 /// Commands taken in one hold of the lock.
 const COMMANDS_MAX: usize = 256;
+/// Deliveries that no queue knows of, and that the publishes of one call may cause before those whom they are for have their
+/// turn.
+const DIRECT_MAX: usize = 2048;
 
 /// See the module.
 pub(crate) struct NodeLink {
@@ -59,6 +62,7 @@ impl NodeLink {
         commands: &mut VecDeque<Command>,
         left: &mut VecDeque<Command>,
         scratch: &mut Scratch,
+        direct: &mut usize,
     ) -> bool {
         scratch.heads.clear();
         for command in commands.iter().take(COMMANDS_MAX) {
@@ -81,6 +85,7 @@ impl NodeLink {
         );
         let mut taken = 0;
         while taken < COMMANDS_MAX
+            && *direct + step.direct < DIRECT_MAX
             && let Some(command) = commands.pop_front()
         {
             taken += 1;
@@ -101,6 +106,7 @@ impl NodeLink {
             self.outbox.left();
             step.stage.on_commit(Waker::from(Arc::clone(&self.outbox)));
         }
+        *direct += step.direct;
         scratch.wakers = shared.finish(core, step);
         wake_all(&mut scratch.wakers);
         for authenticate in verify {
@@ -135,9 +141,20 @@ impl Link for NodeLink {
         }
         let mut left = VecDeque::new();
         let mut scratch = SCRATCH.take();
-        while self.take(commands, &mut left, &mut scratch) {}
+        let mut direct = 0;
+        while self.take(commands, &mut left, &mut scratch, &mut direct) {
+            // What is always taken is taken here too.
+            if direct >= DIRECT_MAX {
+                if commands.iter().all(Command::may_be_left) && !commands.is_empty() {
+                    self.outbox.left();
+                    break;
+                }
+                direct = 0;
+            }
+        }
         scratch.heads.trim();
         SCRATCH.set(scratch);
+        left.append(commands);
         if left.is_empty() {
             return Submitted::All;
         }

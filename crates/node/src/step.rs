@@ -589,6 +589,7 @@ impl Core {
                 bytes,
             } => {
                 let wait = step.wait(wait);
+                step.direct += usize::from(delivery.id().is_none());
                 let item = match delivery {
                     Outgoing::Whole(delivery) => Item::Delivery { delivery, bytes },
                     Outgoing::Without(delivery, id, _) => Item::Stored {
@@ -779,6 +780,8 @@ pub(crate) struct Step<'journal, 'heads> {
     pub(crate) unconfirmed_refused: u64,
     /// What was not permitted, to be counted and logged once the lock is free.
     pub(crate) refused: Vec<Refused>,
+    /// Deliveries that no queue knows of.
+    pub(crate) direct: usize,
     delivered: usize,
 }
 
@@ -802,6 +805,7 @@ impl<'journal, 'heads> Step<'journal, 'heads> {
             keeper_wanted: false,
             unconfirmed_refused: 0,
             refused: Vec::new(),
+            direct: 0,
             delivered: 0,
         }
     }

@@ -26,11 +26,11 @@ use bytes::Bytes;
 use message::{Address, Filter, Levels, Message, VhostId};
 use node::{Clocks, Config, Host, Machine, Manners, Node, Reason, Role, Standby, Turn};
 use session::{
-    Authenticate, CloseReason, Command, ConsumerId, Credentials, Credit, Declare, DeliveryRange,
-    Event, Lane, Link, NewSubscription, Outcome, Peer, Port, Publish, PublishOutcome, ReadStream,
-    RefusalKind, Secret, Settle, ShardNo, Source, StreamAttributes, StreamStart, StreamTo,
-    Submitted, Subscribe, SubscriptionId, SubscriptionOptions, SubscriptionSettings,
-    SubscriptionTarget, SubscriptionTo, Token,
+    Authenticate, ClientExpiry, CloseReason, Command, ConsumerId, Credentials, Credit, Declare,
+    DeliveryRange, Event, Lane, Link, NewSubscription, OpenClient, Outcome, Peer, Port, Publish,
+    PublishOutcome, ReadStream, RefusalKind, Secret, Settle, ShardNo, Source, StreamAttributes,
+    StreamStart, StreamTo, Submitted, Subscribe, SubscriptionId, SubscriptionOptions,
+    SubscriptionSettings, SubscriptionTarget, SubscriptionTo, Token,
 };
 
 /// A test that waits so long hangs.
@@ -451,6 +451,92 @@ fn rules_c12_publishers_that_find_no_room_go_on_by_themselves() {
         .sum();
     assert!(left > 0, "room was short");
     node.shutdown();
+}
+
+/// A session that reads a topic at QoS 0.
+fn reads(user: &mut User, topic: &'static str) {
+    let open = OpenClient {
+        token: Token(1),
+        client_id: Bytes::new(),
+        clean_start: true,
+        expiry: ClientExpiry::WithConnection,
+        window: 10,
+        message_len_max: None,
+        will: None,
+    };
+    let subscribe = Subscribe {
+        token: Token(2),
+        lane: Lane(0),
+        consumer: ConsumerId::CLIENT,
+        source: Source::Topic {
+            filter: Filter::Exact(Levels::one(Bytes::from_static(topic.as_bytes()))),
+        },
+        credit: Credit::Window(0),
+        group: 0,
+        exclusive: false,
+        priority: 0,
+        through_client: false,
+        options: SubscriptionOptions::default(),
+    };
+    user.submit([
+        Command::OpenClient(Box::new(open)),
+        Command::Subscribe(Box::new(subscribe)),
+    ]);
+    assert!(matches!(user.next(), Event::Opened { .. }));
+    assert!(matches!(user.next(), Event::Subscribed { .. }));
+}
+
+#[test]
+fn who_publishes_to_many_lets_them_have_their_turn_and_what_is_always_taken_is_taken() {
+    const READERS: usize = 50;
+    const MESSAGES: usize = 200;
+    let node = start(small(&directory("turns")));
+    let mut readers: Vec<_> = (0..READERS).map(|_| User::attach(&node)).collect();
+    readers.iter_mut().for_each(|reader| reads(reader, "news"));
+    let mut publisher = User::attach(&node);
+    let message = |number: usize| {
+        let key = Levels::one(Bytes::from_static(b"news"));
+        let body = Bytes::from((number as u64).to_le_bytes().to_vec());
+        Command::Publish(Publish {
+            token: None,
+            lane: Lane(0),
+            message: Arc::new(Message::new(Address::topic(VhostId::ROOT, key), body)),
+            mandatory: false,
+            create: false,
+            inbound_id: None,
+            or_stream: false,
+            hash_key: None,
+        })
+    };
+    publisher.submit((0..MESSAGES).map(message));
+    let left = publisher.commands.len();
+    assert!(
+        left > MESSAGES / 2,
+        "{left} of {MESSAGES} wait for their turn"
+    );
+    // They are asked for at once, though nothing else happens.
+    let fence = Command::Fence {
+        token: Token(3),
+        lane: Lane(0),
+    };
+    let mut calls = 0;
+    while !publisher.commands.is_empty() {
+        assert!(publisher.next_within(Duration::ZERO).is_none());
+        calls += 1;
+        assert!(calls < MESSAGES, "each call takes some");
+    }
+    publisher.submit((MESSAGES..2 * MESSAGES).map(message).chain([fence]));
+    assert!(publisher.commands.is_empty(), "a fence is not left");
+    assert!(matches!(publisher.next(), Event::Reached { .. }));
+    for reader in &mut readers {
+        for number in 0..2 * MESSAGES {
+            let event = reader.next();
+            let Event::Delivery(delivery) = event else {
+                panic!("{event:?}");
+            };
+            assert_eq!(number_of(&delivery.message.body), number as u64);
+        }
+    }
 }
 
 struct Woken(AtomicBool);

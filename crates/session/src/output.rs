@@ -211,7 +211,8 @@ pub struct Peer {
 pub enum Submitted {
     /// Everything was taken.
     All,
-    /// Some commands are left at the front for want of room: stop reading; `poll_events` wakes the connection when to try again.
+    /// Some commands are left at the front, for want of room or so that others have their turn: stop reading; `poll_events`
+    /// wakes the connection when to try again.
     Left,
 }
 

@@ -1,7 +1,10 @@
 //! One connection over an in-memory pipe. The clock is paused: it moves only when every task rests.
 
 use std::{
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -431,6 +434,65 @@ async fn a_busy_connection_lets_others_have_their_turn() {
         assert!(peer.read(&mut sink).await.expect("open") > 0);
     }
     busy.abort();
+}
+
+/// A core that counts how often it is given commands; or one that always leaves one and asks for it again at once.
+struct Counting {
+    submits: Arc<AtomicUsize>,
+    leaves: bool,
+}
+
+impl Link for Counting {
+    fn id(&self) -> SessionId {
+        SessionId(3)
+    }
+    fn submit(&self, commands: &mut std::collections::VecDeque<Command>) -> Submitted {
+        self.submits.fetch_add(1, Relaxed);
+        commands.truncate(usize::from(self.leaves));
+        if self.leaves {
+            Submitted::Left
+        } else {
+            Submitted::All
+        }
+    }
+    fn poll_events(&self, _: &mut Context<'_>, _: &mut Vec<Event>) -> Poll<()> {
+        if self.leaves {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+    fn drained(&self) {}
+    fn detach(&self) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn commands_are_handed_in_a_few_at_a_time_between_the_turns_of_others() {
+    for (leaves, submits_max) in [(false, 1), (true, 2)] {
+        let server = Server::new(ToyPort::new(10), Limits::default());
+        let (mut peer, ours) = tokio::io::duplex(1 << 20);
+        peer.write_all("fence\n".repeat(40_000).as_bytes())
+            .await
+            .expect("there is room");
+        let submits = Arc::new(AtomicUsize::new(0));
+        let link = Counting {
+            submits: Arc::clone(&submits),
+            leaves,
+        };
+        let toy = Box::new(Toy::new());
+        let seat = seat(&server, &Arc::default());
+        let task = serve_connection(ours, BytesMut::new(), toy, Arc::new(link), seat);
+        let busy = tokio::spawn(task);
+        let mut before = 0;
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+            let now = submits.load(Relaxed);
+            assert!(now - before <= submits_max, "{leaves}: {now} - {before}");
+            before = now;
+        }
+        assert!(before >= 2, "it goes on by itself");
+        busy.abort();
+    }
 }
 
 #[tokio::test]
