@@ -1,4 +1,4 @@
-//! Development commands: `cargo xtask ci | tidy | spec | conversions | sim | chaos | conformance | bench | memory | restart | hostile`.
+//! Development commands: `cargo xtask ci | tidy | spec | conversions | sim | chaos | conformance | counts | bench | memory | restart | hostile`.
 //!
 //! What needs Python says what is missing and is skipped only where the command says so.
 #![forbid(unsafe_code)]
@@ -12,6 +12,7 @@ mod bench;
 mod chaos;
 mod ci;
 mod conformance;
+mod counts;
 mod fuzz;
 mod hostile;
 mod load;
@@ -39,7 +40,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Everything that the gate holds: format, lints, tests, docs, tidiness, random and crash tests with more cases, a short fuzz run, quick conformance, a short chaos run.
+    /// Everything that the gate holds: format, lints, tests, docs, tidiness, random and crash tests with more cases, a short fuzz run, counts against what was recorded, quick conformance, a short chaos run.
     Ci,
     /// Import directions, file sizes, headers, unsafe, names that must not be in the project.
     Tidy,
@@ -64,6 +65,8 @@ enum Task {
     Conformance(conformance::Arguments),
     /// Random bytes and random operations against every decoder, guided by coverage.
     Fuzz(fuzz::Arguments),
+    /// Instructions, system calls, wake-ups, syncs, allocations and copied bytes a message, against what was recorded.
+    Counts(counts::Arguments),
     /// Throughput and CPU per message of a release server, by our own load generator.
     Bench {
         /// Seconds a workload.
@@ -148,6 +151,7 @@ fn main() -> anyhow::Result<()> {
             only,
             standby,
         } => release().and_then(|()| bench::run(seconds, &data, only.as_deref(), standby)),
+        Task::Counts(arguments) => counts::run(&arguments),
         Task::Chaos(arguments) => chaos::run(&arguments),
         Task::Tied { parent, words } => tied::run(parent, &words),
         Task::Sim(arguments) => sim::run(&arguments),

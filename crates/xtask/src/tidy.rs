@@ -51,6 +51,13 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "websocket",
         ],
     ),
+    (
+        "counts",
+        &[
+            "amqp091", "auth", "aws", "journal", "kinesis", "message", "mqtt", "net", "node",
+            "session", "sqs",
+        ],
+    ),
     ("xtask", &["amqp091", "message", "mqtt", "session", "stomp"]),
     (
         "conversions",
@@ -63,9 +70,9 @@ const IMPORTS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that may use tokio.
-const TOKIO: &[&str] = &["net", "bascule", "e2e"];
+const TOKIO: &[&str] = &["net", "bascule", "counts", "e2e"];
 /// Crates whose root need not forbid unsafe code.
-const UNSAFE: &[&str] = &["journal"];
+const UNSAFE: &[&str] = &["journal", "counts"];
 /// Words that name nothing.
 const EMPTY_NAMES: &[&str] = &[
     "manager", "handler", "helper", "helpers", "util", "utils", "common", "misc", "base", "wrapper",

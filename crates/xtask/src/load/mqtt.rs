@@ -138,6 +138,14 @@ impl Mqtt {
         Ok((id, first & 8 != 0, payload.split_off(at + 2)))
     }
 
+    /// The next PUBLISH at QoS 0, whole.
+    pub(crate) fn plain(&mut self) -> anyhow::Result<Vec<u8>> {
+        match self.packet()? {
+            (0x30, payload) => Ok(payload),
+            (first, _) => bail!("expected PUBLISH at QoS 0, got {first:#x}"),
+        }
+    }
+
     /// Acknowledges it.
     pub(crate) fn ack(&mut self, id: u16) -> anyhow::Result<()> {
         let mut out = Vec::new();
@@ -153,10 +161,7 @@ impl Mqtt {
     /// Sends a packet that comes back to it.
     pub(crate) fn echo(&mut self, packet: &[u8]) -> anyhow::Result<()> {
         self.socket.write(packet)?;
-        match self.packet()? {
-            (0x30, _) => Ok(()),
-            (first, _) => bail!("expected PUBLISH, got {first:#x}"),
-        }
+        self.plain().map(drop)
     }
 
     /// Publishes `count` messages, at QoS 1 with at most `window` unconfirmed. At QoS 0 `window` is how far it may be ahead of `confirmed`.
