@@ -43,6 +43,8 @@ pub struct Config {
     /// in ms. It is renewed four times as often; a standby takes over once it has stood still for five quarters of this.
     /// 100 to 60,000.
     pub lease_ms: u64,
+    /// What is damaged is passed over, and written down as given up, instead of refused: an operator said so, for this start.
+    pub accept_loss: bool,
     /// What the other nodes read of this one in its lease, or its standby file: at most 3 KiB.
     pub note: Vec<u8>,
 }
@@ -64,6 +66,7 @@ impl Default for Config {
             sparse_percent: 30,
             direct: Direct::Auto,
             lease_ms: 560,
+            accept_loss: false,
             note: Vec::new(),
         }
     }

@@ -12,6 +12,7 @@ use message::StoredId;
 use crate::batch;
 use crate::error::{Failure, ReadError, SnapshotError};
 use crate::lease::{self, StandbySeen};
+use crate::loss::Loss;
 use crate::replay::Replay;
 use crate::segment::{Segment, SegmentId};
 use crate::shared::Shared;
@@ -158,6 +159,12 @@ impl Journal {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         wakers.remove(&who);
+    }
+
+    /// What was given up of this journal, at this start or earlier ones.
+    #[must_use]
+    pub fn given_up(&self) -> &[Loss] {
+        &self.shared().given_up
     }
 
     /// The standbys that are near, as of the last look.

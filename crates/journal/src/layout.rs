@@ -9,6 +9,7 @@
 //! seg/<e>-<n>-<salt>         segments (segment.rs)
 //! snap/<seq>-<writer>        snapshots (snapshot.rs)
 //! streams/<e>-<n>-<writer>   stream files (stream_file.rs)
+//! lost/<batch>-<n>-<writer>  what an operator gave up (loss.rs)
 //! reserve-<writer>           zeros, given up when the disk is full
 //! ```
 //! Each of the small files is one block whose last field is an XXH3-64 over the rest of what is used of it.
@@ -75,6 +76,9 @@ impl Paths {
     }
     pub(crate) fn streams(&self) -> PathBuf {
         self.root.join("streams")
+    }
+    pub(crate) fn lost(&self) -> PathBuf {
+        self.root.join("lost")
     }
     pub(crate) fn segments(&self) -> PathBuf {
         self.root.join("seg")

@@ -28,6 +28,7 @@
 //! | `stage.rs`, `engine.rs`, `threads.rs` | staging, the commit step, the two threads |
 //! | `lease.rs` | whether the holder of an epoch lives; standbys that are near |
 //! | `spares.rs` | segments prepared ahead, the reserve |
+//! | `loss.rs` | what an operator gave up |
 //! | `probe.rs` | whether a directory keeps the promises that all this rests on |
 //! | `survey.rs`, `recovery.rs`, `claim.rs` | reading a directory, opening it, becoming the next epoch |
 //! | `standby.rs`, `standby/follow.rs`, `standby/takeover.rs` | following another process, and taking its place |
@@ -71,6 +72,7 @@ mod inspect;
 mod journal;
 mod layout;
 mod lease;
+mod loss;
 #[cfg(feature = "mutations")]
 mod mutation;
 mod probe;
@@ -98,10 +100,11 @@ pub use id::batch_of;
 pub use inspect::{DumpRecord, Report, dump, verify};
 pub use journal::{Journal, Space, Stats};
 pub use lease::{Registrar, StandbySeen, boot_ms};
+pub use loss::Loss;
 #[cfg(feature = "mutations")]
 pub use mutation::{Mutation, mutate};
 pub use probe::probe;
-pub use recovery::{Opened, open, open_stepped};
+pub use recovery::{Assessed, Opened, assess, open, open_stepped};
 pub use replay::Replay;
 pub use segment::SegmentId;
 pub use snapshot::SnapshotSource;

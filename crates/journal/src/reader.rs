@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::aligned::Aligned;
 use crate::batch::{self, ADOPTED, BLOCK, HEADER_LEN, Header};
 use crate::layout::Position;
+use crate::loss::Gap;
 use crate::segment::{Place, SegmentHeader};
 use crate::vfs::VfsFile;
 
@@ -59,6 +60,8 @@ pub(crate) struct BatchReader {
     chunk_at: u64,
     /// How much is read at once.
     ahead: usize,
+    /// What was given up: it is passed over.
+    gaps: Arc<[Gap]>,
 }
 
 impl BatchReader {
@@ -67,8 +70,9 @@ impl BatchReader {
         path: &Path,
         header: &SegmentHeader,
         limit: u64,
+        gaps: Arc<[Gap]>,
     ) -> Self {
-        Self {
+        let mut reader = Self {
             file,
             path: path.to_owned(),
             salt: header.salt,
@@ -79,7 +83,84 @@ impl BatchReader {
             chunk: Bytes::new(),
             chunk_at: 0,
             ahead: CHUNK,
+            gaps,
+        };
+        reader.pass_gaps();
+        reader
+    }
+
+    /// Where a gap begins here, goes on behind it.
+    pub(crate) fn pass_gaps(&mut self) {
+        let here = |gap: &&Gap| gap.offset == self.offset && gap.before.seq == self.position.seq;
+        if let Some(gap) = self.gaps.iter().find(here) {
+            self.offset = gap.to;
+            self.position = gap.after;
+            // The next one may begin there.
+            self.pass_gaps();
         }
+    }
+
+    /// Goes to the batch behind `seq`, where the gap ends in which that lies. `false`: it lies in none.
+    pub(crate) fn enter_gap(&mut self, seq: u64) -> bool {
+        let Some(gap) = self.gaps.iter().find(|gap| gap.follows(seq)) else {
+            return false;
+        };
+        self.offset = gap.to;
+        self.position = gap.after;
+        self.pass_gaps();
+        true
+    }
+
+    /// Goes to a batch of this segment with a sequence above `seq` and, if it is known, up to `last`, that lies at `offset` or
+    /// behind it and is whole, whatever lies in front of it. `None`: there is none. Blocks that cannot be read are
+    /// passed over.
+    pub(crate) fn find_whole(
+        &mut self,
+        mut offset: u64,
+        seq: u64,
+        last: Option<u64>,
+    ) -> Option<Gap> {
+        let from = (self.position, self.offset);
+        self.refresh(BLOCK);
+        while offset + BLOCK as u64 <= self.limit {
+            let header = self
+                .bytes(offset, BLOCK)
+                .ok()
+                .and_then(|block| Header::decode(&block, self.salt))
+                .filter(|header| {
+                    header.epoch == self.epoch
+                        && header.seq > seq
+                        && last.is_none_or(|last| header.seq <= last)
+                });
+            if let Some(header) = header {
+                let after = Position {
+                    seq: header.seq - 1,
+                    lsn: header.first_lsn,
+                    chain: header.chain_before,
+                };
+                (self.position, self.offset) = (after, offset);
+                let whole = self.next_batch().is_ok();
+                (self.position, self.offset) = (after, offset);
+                if whole {
+                    self.refresh(CHUNK);
+                    return Some(Gap {
+                        before: from.0,
+                        after,
+                        offset: from.1,
+                        to: offset,
+                    });
+                }
+            }
+            offset += BLOCK as u64;
+        }
+        (self.position, self.offset) = from;
+        self.refresh(CHUNK);
+        None
+    }
+
+    /// Where batches end at the latest.
+    pub(crate) const fn limit(&self) -> u64 {
+        self.limit
     }
 
     /// Forgets what it has read ahead: it may have been written since. `ahead` bytes are read at once from here on.
@@ -105,6 +186,7 @@ impl BatchReader {
 
     /// The next batch, or why there is none.
     pub(crate) fn next_batch(&mut self) -> Result<Batch, Stop> {
+        self.pass_gaps();
         let offset = self.offset;
         let invalid = |what: String| Stop::Invalid { offset, what };
         if offset + BLOCK as u64 > self.limit {
@@ -159,6 +241,7 @@ impl BatchReader {
             lsn: batch.header.first_lsn + u64::from(batch.header.records),
             chain: batch.header.chain_after(),
         };
+        self.pass_gaps();
         Ok(batch)
     }
 

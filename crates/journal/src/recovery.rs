@@ -25,6 +25,8 @@
 //! | the fence is set by another | the running journal commits nothing more |
 //! | a snapshot that is not whole, or whose chain hash is not the journal's | the older one is used |
 //! | no usable snapshot and the first batches are reclaimed | refused: damage |
+//! | damage, and the operator gives up what it costs ([`Config::accept_loss`]) | every byte is read; what is not whole is written down (loss.rs), and passed over from here on |
+//! | damage that was given up at an earlier start | passed over |
 
 use std::io;
 use std::path::Path;
@@ -41,9 +43,10 @@ use crate::id;
 use crate::journal::{Journal, Space};
 use crate::layout::{FORMAT_LEVEL, Format, LeaseSlot, Paths, Uuid, fenced_block, hex};
 use crate::lease;
+use crate::loss::{self, Loss};
 use crate::probe;
 use crate::replay::Replay;
-use crate::segment::data_end;
+use crate::segment::{SegmentId, data_end};
 use crate::shared::{Counters, Kept, Shared};
 use crate::snapshot::{self, SnapshotSource};
 use crate::spares::Spares;
@@ -114,7 +117,10 @@ pub fn open_stepped(
     }
     let early = mutated!(TailBeforeFence).then(|| survey::survey(&*vfs, &paths, direct));
     let fenced = set_fence(&*vfs, &paths)?;
-    let survey = early.unwrap_or_else(|| survey::survey(&*vfs, &paths, direct))?;
+    let survey = early.unwrap_or_else(|| match config.accept_loss {
+        true => survey::survey_damaged(&*vfs, &paths, direct),
+        false => survey::survey(&*vfs, &paths, direct),
+    })?;
     let last = survey.last.as_ref().map_or(0, |last| last.epoch);
     if last != fenced {
         // Somebody was faster. Its fence is not set, so its tail may still grow: it must not be read.
@@ -123,7 +129,13 @@ pub fn open_stepped(
             epoch: last,
         });
     }
-    let (snapshot, snapshots) = choose_snapshot(&*vfs, &paths, &survey)?;
+    let mut damage = survey.damage.clone();
+    let accepted = config.accept_loss.then_some(&mut damage);
+    let (snapshot, snapshots) = choose_snapshot(&*vfs, &paths, &survey, accepted)?;
+    for loss in &mut damage {
+        loss.given_up_ms = wall_now_ms.max(1);
+        tracing::error!(%loss, "given up, as the operator said");
+    }
     let epoch = last + 1;
     let claim = Claim {
         vfs: &*vfs,
@@ -147,16 +159,20 @@ pub fn open_stepped(
     };
     // Tries that fail for want of room must not leave less of it each time.
     let (segment, file, fence, lease, lock) = prepare().inspect_err(|_| claim.withdraw())?;
+    // Before anyone can see the epoch that goes on behind it.
+    loss::write_all(&*vfs, &paths, &damage, &uuid)?;
     claim.publish(
         wall_now_ms,
         snapshot.as_ref().map_or(0, SnapshotSource::batch),
     )?;
     claim.sweep(snapshot.as_ref().map_or(0, SnapshotSource::batch));
+    let given_up = [&survey.given_up[..], &damage[..]].concat();
     let shared = share(
         Arc::clone(&vfs),
         paths,
         config,
         &survey,
+        given_up,
         lock,
         (epoch, uuid, format.store, direct),
     );
@@ -203,9 +219,69 @@ pub fn open_stepped(
     ))
 }
 
+/// A damaged journal as far as it can be read, by whoever does not open it.
+pub struct Assessed {
+    /// What cannot be read, in no particular order.
+    pub damage: Vec<Loss>,
+    /// The rest of the history, to be read once.
+    pub replay: Replay,
+    /// To read single records with.
+    pub journal: Journal,
+}
+
+/// Reads a damaged journal that nobody serves, every byte of it, and changes nothing: what would be left of it.
+///
+/// # Errors
+/// If there is more wrong than can be passed over: FORMAT, an epoch record, a file that belongs to another journal.
+pub fn assess(
+    vfs: Arc<dyn Vfs>,
+    dir: &Path,
+    config: Config,
+    uuid: [u8; 16],
+) -> Result<Assessed, OpenError> {
+    let config = config.bounded();
+    let paths = Paths::new(dir);
+    let direct = config.direct == Direct::Auto && vfs.direct_works(dir);
+    let survey = survey::survey_damaged(&*vfs, &paths, direct)?;
+    let mut damage = survey.damage.clone();
+    let (snapshot, snapshots) = choose_snapshot(&*vfs, &paths, &survey, Some(&mut damage))?;
+    let given_up = [&survey.given_up[..], &damage[..]].concat();
+    let shared = share(
+        vfs,
+        paths,
+        config,
+        &survey,
+        given_up,
+        None,
+        (0, uuid, survey.format.store, direct),
+    );
+    if let Some(segment) = survey.segments.last() {
+        shared.table.fill_gaps(segment);
+    }
+    *shared
+        .snapshots
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner) = snapshots;
+    for &(old, new) in snapshot.iter().flat_map(|snapshot| &snapshot.forwards) {
+        shared
+            .table
+            .forward(message::StoredId(old), message::StoredId(new));
+    }
+    // What is whole and not proven would be adopted: it is no loss, and not told here.
+    shared
+        .committed
+        .store(survey.tail.proven.seq, Ordering::Release);
+    let replay = Replay::new(&shared, snapshot, true);
+    Ok(Assessed {
+        damage,
+        replay,
+        journal: Journal::of(shared),
+    })
+}
+
 /// Names that a journal directory may hold before its FORMAT is there.
-const EARLY: [&str; 7] = [
-    "epochs", "fence", "lease", "standby", "seg", "snap", "streams",
+const EARLY: [&str; 8] = [
+    "epochs", "fence", "lease", "lost", "standby", "seg", "snap", "streams",
 ];
 
 /// A FORMAT file that has not got its name yet, and by whom.
@@ -311,6 +387,7 @@ pub(crate) fn choose_snapshot(
     vfs: &dyn Vfs,
     paths: &Paths,
     survey: &Survey,
+    mut damage: Option<&mut Vec<Loss>>,
 ) -> Result<(Option<SnapshotSource>, Vec<Kept>), OpenError> {
     let mut kept = survey.snapshots.clone();
     while let Some(newest) = kept.last() {
@@ -320,7 +397,7 @@ pub(crate) fn choose_snapshot(
                 let fits =
                     snapshot::fits(vfs, source.position, &survey.segments, survey.tail.proven);
                 if fits.map_err(read_failed)? {
-                    covers(paths, survey, source.batch())?;
+                    covers(paths, survey, source.batch(), damage.as_deref_mut())?;
                     return Ok((Some(source), kept));
                 }
                 tracing::error!(path = %path.display(), "the snapshot does not belong to this history; an older one is used");
@@ -331,24 +408,44 @@ pub(crate) fn choose_snapshot(
         }
         kept.pop();
     }
-    covers(paths, survey, 0)?;
+    covers(paths, survey, 0, damage)?;
     Ok((None, kept))
 }
 
-/// Every batch behind `from` is there.
-fn covers(paths: &Paths, survey: &Survey, from: u64) -> Result<(), OpenError> {
+/// Every batch behind `from` is there, or was given up; else that is an error, or added to `damage`.
+fn covers(
+    paths: &Paths,
+    survey: &Survey,
+    from: u64,
+    mut damage: Option<&mut Vec<Loss>>,
+) -> Result<(), OpenError> {
     let mut have = from;
-    for segment in &survey.segments {
-        if segment.last_seq() <= have {
+    let mut segments = survey.segments.iter();
+    let upto = survey.tail.proven;
+    while have < upto.seq {
+        let next = segments.find(|segment| segment.last_seq() > have);
+        let base = next.map_or(upto, |segment| segment.header.base);
+        let known = |loss: &Loss| {
+            let gap = loss.gap.filter(|gap| gap.offset == 0);
+            gap.is_some_and(|gap| gap.follows(have) && gap.after == base)
+        };
+        let last = next.map_or(upto.seq, |segment| segment.last_seq());
+        if base.seq <= have || survey.given_up.iter().any(known) {
+            have = last;
             continue;
         }
-        if segment.header.base.seq > have {
-            break;
+        if let Some(damage) = damage.as_deref_mut() {
+            let last_id = survey.segments.last().map(|segment| segment.id());
+            let near = next.map(|segment| segment.id()).or(last_id);
+            let near = near.unwrap_or_else(|| SegmentId {
+                epoch: survey.last.as_ref().map_or(0, |last| last.epoch),
+                number: 1,
+            });
+            damage.push(loss::between(&paths.segments(), have, base, near));
+            have = last;
+            continue;
         }
-        have = segment.last_seq();
-    }
-    let upto = survey.tail.proven.seq;
-    if have < upto {
+        let upto = upto.seq;
         let what = format!(
             "batches {} to {upto} are neither in a segment nor in a usable snapshot",
             have + 1
@@ -363,6 +460,7 @@ pub(crate) fn share(
     paths: Paths,
     config: Config,
     survey: &Survey,
+    given_up: Vec<Loss>,
     lock: Option<Lock>,
     (epoch, writer, store, direct): (u64, Uuid, Uuid, bool),
 ) -> Arc<Shared> {
@@ -401,6 +499,7 @@ pub(crate) fn share(
         evacuations: Mutex::default(),
         space: Mutex::new(Space::Ok(Free { free: 0, total: 0 })),
         lock: Mutex::new(lock),
+        given_up,
         lease_until: AtomicU64::new(0),
         lease_wakers: Mutex::default(),
         standby_near: AtomicBool::new(false),

@@ -12,6 +12,7 @@ use message::StoredId;
 use crate::batch;
 use crate::error::{Corruption, ReadError, ReplayError};
 use crate::layout::Position;
+use crate::loss::Loss;
 use crate::reader::{Batch, BatchReader, Stop};
 use crate::segment::Segment;
 use crate::shared::Shared;
@@ -74,6 +75,17 @@ impl Replay {
         self.from.seq
     }
 
+    /// What was given up of the batches behind the snapshot: the first and the last of each gap, in order.
+    #[must_use]
+    pub fn lost(&self) -> Vec<(u64, u64)> {
+        let gaps = self.shared.given_up.iter().filter_map(Loss::batches);
+        let mut gaps: Vec<_> = gaps
+            .filter(|(_, last)| *last > self.from.seq && *last <= self.upto)
+            .collect();
+        gaps.sort_unstable();
+        gaps
+    }
+
     /// The last batch that [`Replay::for_each`] reads.
     #[must_use]
     pub fn last_batch(&self) -> u64 {
@@ -96,6 +108,7 @@ impl Replay {
             if last <= position.seq || segment.gone.load(Ordering::Acquire) {
                 continue;
             }
+            position = self.pass_gap(position, Some(&segment));
             let mut reader = self.reader(&segment, position)?;
             while reader.position.seq < last {
                 let batch = committed_batch(&mut reader)?;
@@ -118,6 +131,7 @@ impl Replay {
             }
             position = reader.position;
         }
+        position = self.pass_gap(position, None);
         if position.seq < self.upto {
             let missing = Corruption::new(
                 &shared.paths.segments(),
@@ -129,10 +143,24 @@ impl Replay {
         Ok(self.upto)
     }
 
+    /// Where it goes on behind a gap between two segments, or behind the last, if there is one.
+    fn pass_gap(&self, position: Position, next: Option<&Segment>) -> Position {
+        let gaps = self.shared.given_up.iter().filter_map(|loss| loss.gap);
+        let mut between = gaps.filter(|gap| gap.offset == 0 && gap.follows(position.seq));
+        let passed = between.find(|gap| match next {
+            Some(next) => next.header.base == gap.after,
+            None => gap.after.seq <= self.upto,
+        });
+        passed.map_or(position, |gap| gap.after)
+    }
+
     /// A reader at the batch behind `position`.
     fn reader(&self, segment: &Arc<Segment>, position: Position) -> Result<BatchReader, ReadError> {
         let vfs = &*self.shared.vfs;
         let mut reader = segment.reader(vfs)?;
+        if position.seq >= segment.header.base.seq && reader.enter_gap(position.seq) {
+            return Ok(reader);
+        }
         if position.seq > segment.header.base.seq {
             reader.offset = segment.place(vfs, position.seq + 1)?.offset();
         } else if position != segment.header.base {

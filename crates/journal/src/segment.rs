@@ -22,6 +22,7 @@ use crate::aligned::Aligned;
 use crate::batch::{ADOPTED, BLOCK, HEADER_LEN, Header, u32_at, u64_at, u128_at};
 use crate::error::{Corruption, ReadError};
 use crate::layout::{FORMAT_LEVEL, Position, Uuid};
+use crate::loss::Gap;
 use crate::reader::BatchReader;
 use crate::vfs::{Access, Vfs, VfsFile};
 
@@ -127,6 +128,9 @@ pub(crate) fn salt_of(writer: &Uuid, epoch: u64, number: u64) -> u64 {
 pub(crate) struct Place(u32);
 
 impl Place {
+    /// Of a batch that was given up: no batch lies where the segment's header does.
+    pub(crate) const LOST: Self = Self(0);
+
     pub(crate) fn new(offset: u64, adopted: bool) -> Self {
         let block = u32::try_from(offset / BLOCK as u64).expect("a segment has at most 256 MiB");
         Self(block << 1 | u32::from(adopted))
@@ -173,6 +177,8 @@ pub(crate) struct Segment {
     pub(crate) used: AtomicBool,
     /// The number of references at which it was found to be too dense to be moved.
     pub(crate) dense_at: AtomicI64,
+    /// What was given up in it, in order.
+    gaps: RwLock<Arc<[Gap]>>,
 }
 
 impl Segment {
@@ -196,7 +202,18 @@ impl Segment {
             gone: AtomicBool::new(false),
             used: AtomicBool::new(false),
             dense_at: AtomicI64::new(i64::MAX),
+            gaps: RwLock::default(),
         }
+    }
+
+    /// What was given up in it.
+    pub(crate) fn gaps(&self) -> Arc<[Gap]> {
+        Arc::clone(&self.gaps.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set_gaps(&self, mut gaps: Vec<Gap>) {
+        gaps.sort_by_key(|gap| gap.offset);
+        *self.gaps.write().unwrap_or_else(PoisonError::into_inner) = gaps.into();
     }
 
     /// An entry for batches whose file is gone: it only names records.
@@ -305,10 +322,11 @@ impl Segment {
     pub(crate) fn place(&self, vfs: &dyn Vfs, seq: u64) -> Result<Place, ReadError> {
         let nth = usize::try_from(seq - self.first_seq()).expect("a segment has few batches");
         let places = self.places(vfs)?;
-        places
-            .get(nth)
-            .copied()
-            .ok_or_else(|| self.corrupt(self.end(), format!("batch {seq} is missing")))
+        match places.get(nth).copied() {
+            Some(Place::LOST) => Err(self.corrupt(0, format!("batch {seq} was given up"))),
+            Some(place) => Ok(place),
+            None => Err(self.corrupt(self.end(), format!("batch {seq} is missing"))),
+        }
     }
 
     /// Where all batches lie: from memory, the trailer, or the batch headers.
@@ -317,7 +335,9 @@ impl Segment {
             return Ok(Arc::clone(places));
         }
         let places = Arc::new(match self.read_trailer(vfs)? {
-            Some(trailer) if trailer.last_seq >= self.last_seq() => trailer.places,
+            Some(trailer) if trailer.last_seq >= self.last_seq() => {
+                trailer.places_from(self.first_seq())
+            }
             _ => self.scan_places(vfs)?,
         });
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
@@ -334,7 +354,17 @@ impl Segment {
         let mut places = Vec::new();
         let mut at = BLOCK as u64;
         let mut block = Aligned::zeroed(BLOCK);
-        for seq in self.first_seq()..=self.last_seq() {
+        let gaps = self.gaps();
+        let mut next = self.first_seq();
+        while next <= self.last_seq() {
+            let seq = next;
+            if let Some(gap) = gaps.iter().find(|gap| gap.offset == at) {
+                places.extend((seq..=gap.after.seq).map(|_| Place::LOST));
+                at = gap.to;
+                next = gap.after.seq + 1;
+                continue;
+            }
+            next += 1;
             let n = file.read_at(&mut block, at).map_err(|e| self.io(e))?;
             let header = Header::decode(&block[..n], self.header.salt)
                 .filter(|header| header.seq == seq)
@@ -374,6 +404,7 @@ impl Segment {
             &self.path,
             &self.header,
             data_end(self.header.len),
+            self.gaps(),
         ))
     }
 }
@@ -387,6 +418,14 @@ pub(crate) struct Trailer {
 }
 
 impl Trailer {
+    /// Where batches lie from this one on: a segment whose header was given up may begin later than it did.
+    pub(crate) fn places_from(mut self, first_seq: u64) -> Vec<Place> {
+        let first = (self.last_seq + 1).saturating_sub(self.places.len() as u64);
+        let before = usize::try_from(first_seq.saturating_sub(first)).unwrap_or(usize::MAX);
+        self.places.drain(..before.min(self.places.len()));
+        self.places
+    }
+
     pub(crate) fn encode(&self, salt: u64) -> Aligned {
         let used = TRAILER_FIXED + 4 * self.places.len();
         let mut out = Aligned::zeroed((used + 8).next_multiple_of(BLOCK));

@@ -16,6 +16,7 @@ use crate::id;
 use crate::journal::Space;
 use crate::layout::{Paths, Uuid};
 use crate::lease::Watched;
+use crate::loss::Loss;
 use crate::segment::{Segment, SegmentId};
 use crate::spares::Spares;
 use crate::stage::Staging;
@@ -80,6 +81,8 @@ pub(crate) struct Shared {
     pub(crate) space: Mutex<Space>,
     /// The lock on one's own lease: it goes with the process.
     pub(crate) lock: Mutex<Option<Lock>>,
+    /// What was given up, at this start or earlier ones.
+    pub(crate) given_up: Vec<Loss>,
     /// Until when this node may show anything to anyone, by [`crate::boot_ms`].
     pub(crate) lease_until: AtomicU64,
     /// Who waits for it to be renewed, each once.

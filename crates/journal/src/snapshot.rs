@@ -159,6 +159,10 @@ fn position_behind(shared: &Shared, seq: u64) -> Result<Position, ReadError> {
     }
     let segment = shared.table.of_seq(seq).ok_or_else(unknown)?;
     let vfs = &*shared.vfs;
+    let gaps = segment.gaps();
+    if let Some(gap) = gaps.iter().find(|gap| gap.after.seq == seq) {
+        return Ok(gap.after);
+    }
     let place = segment.place(vfs, seq)?;
     read_position(vfs, &segment, place.offset())
 }
@@ -485,6 +489,11 @@ pub(crate) fn fits(
     for segment in segments {
         if segment.header.base.seq == position.seq {
             return Ok(segment.header.base == position);
+        }
+        let gaps = segment.gaps();
+        if let Some(gap) = gaps.iter().find(|gap| gap.follows(position.seq)) {
+            // Of what was given up nobody knows the chain.
+            return Ok(gap.before.seq != position.seq || gap.before == position);
         }
         if segment.first_seq() <= next && next <= segment.last_seq() {
             let mut reader: BatchReader = segment.reader(vfs)?;

@@ -163,12 +163,13 @@ impl Standby {
         };
         let record = survey.last.clone().ok_or_else(absent)?;
         let segment = survey.segments.last().cloned().ok_or_else(absent)?;
-        let (snapshot, snapshots) = recovery::choose_snapshot(&*vfs, &paths, &survey)?;
+        let (snapshot, snapshots) = recovery::choose_snapshot(&*vfs, &paths, &survey, None)?;
         let shared = recovery::share(
             Arc::clone(&vfs),
             paths,
             config,
             &survey,
+            survey.given_up.clone(),
             None,
             (0, uuid, survey.format.store, direct),
         );

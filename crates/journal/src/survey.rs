@@ -3,6 +3,7 @@
 //! The result says which segments are part of the journal, where its history ends, what of the tail is proven durable, and
 //! what lies about that belongs to nobody. The rows of the recovery table (recovery.rs) are decided here.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,8 +15,9 @@ use crate::error::{Corruption, OpenError, ReadError};
 use crate::layout::{
     EpochRecord, FORMAT_LEVEL, Format, LeaseSlot, Paths, Position, parse_segment_name,
 };
+use crate::loss::{self, Gap, LOSSES_MAX, Loss, StandIn};
 use crate::reader::{Batch, Stop};
-use crate::segment::{Segment, SegmentHeader, SegmentId};
+use crate::segment::{Place, Segment, SegmentHeader, SegmentId};
 use crate::shared::Kept;
 use crate::snapshot;
 use crate::vfs::{Access, Vfs};
@@ -45,6 +47,10 @@ pub(crate) struct Survey {
     pub(crate) snapshots: Vec<Kept>,
     /// Segment files that belong to nobody.
     pub(crate) garbage: Vec<PathBuf>,
+    /// What was given up at earlier starts.
+    pub(crate) given_up: Vec<Loss>,
+    /// What would have to be given up now. Only [`survey_damaged`] finds it; others refuse at the first.
+    pub(crate) damage: Vec<Loss>,
 }
 
 /// Reads a small file; `None` if it is not there.
@@ -136,12 +142,24 @@ enum Found {
     Damaged,
 }
 
+/// How a directory is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    /// Nobody writes any more. The first damage ends it.
+    Whole,
+    /// Somebody may be writing: what follows the proven part is not judged, and not part of the result.
+    Live,
+    /// Nobody writes any more. Every byte is read, and damage is passed over and told.
+    Damaged,
+}
+
 struct Surveyor<'a> {
     vfs: &'a dyn Vfs,
     paths: &'a Paths,
     direct: bool,
-    /// Somebody may be writing: what follows the proven part is not judged, and not part of the result.
-    live: bool,
+    manner: Manner,
+    given_up: Vec<Loss>,
+    damage: RefCell<Vec<Loss>>,
     format: Format,
     records: BTreeMap<u64, EpochRecord>,
     garbage: Vec<PathBuf>,
@@ -151,16 +169,30 @@ struct Surveyor<'a> {
 
 /// Reads the whole layout of a journal that nobody writes any more.
 pub(crate) fn survey(vfs: &dyn Vfs, paths: &Paths, direct: bool) -> Result<Survey, OpenError> {
-    surveyed(vfs, paths, direct, false)
+    surveyed(vfs, paths, direct, Manner::Whole)
 }
 
 /// The same of one that is being written: its tail ends with what is proven durable, and more may follow. Files may go while
 /// it is read, which shows as an error: then it is to be read again.
 pub(crate) fn survey_live(vfs: &dyn Vfs, paths: &Paths, direct: bool) -> Result<Survey, OpenError> {
-    surveyed(vfs, paths, direct, true)
+    surveyed(vfs, paths, direct, Manner::Live)
 }
 
-fn surveyed(vfs: &dyn Vfs, paths: &Paths, direct: bool, live: bool) -> Result<Survey, OpenError> {
+/// The same of one that is damaged and that nobody writes: what can be read, and what cannot. Reads every byte.
+pub(crate) fn survey_damaged(
+    vfs: &dyn Vfs,
+    paths: &Paths,
+    direct: bool,
+) -> Result<Survey, OpenError> {
+    surveyed(vfs, paths, direct, Manner::Damaged)
+}
+
+fn surveyed(
+    vfs: &dyn Vfs,
+    paths: &Paths,
+    direct: bool,
+    manner: Manner,
+) -> Result<Survey, OpenError> {
     let Some(format) = read_format(vfs, paths)? else {
         return Err(OpenError::Absent {
             dir: paths.root.clone(),
@@ -173,7 +205,9 @@ fn surveyed(vfs: &dyn Vfs, paths: &Paths, direct: bool, live: bool) -> Result<Su
         vfs,
         paths,
         direct,
-        live,
+        manner,
+        given_up: loss::read_all(vfs, paths)?,
+        damage: RefCell::default(),
         format,
         records: BTreeMap::new(),
         garbage: Vec::new(),
@@ -190,6 +224,8 @@ fn surveyed(vfs: &dyn Vfs, paths: &Paths, direct: bool, live: bool) -> Result<Su
             tail: Tail::default(),
             snapshots,
             garbage,
+            given_up: surveyor.given_up,
+            damage: Vec::new(),
         });
     };
     surveyor.read_records(last_epoch)?;
@@ -206,6 +242,8 @@ fn surveyed(vfs: &dyn Vfs, paths: &Paths, direct: bool, live: bool) -> Result<Su
         tail,
         snapshots,
         garbage: surveyor.garbage,
+        given_up: surveyor.given_up,
+        damage: surveyor.damage.into_inner(),
     })
 }
 
@@ -254,9 +292,20 @@ impl Surveyor<'_> {
             .open(path, Access::Read, self.direct)
             .map_err(OpenError::io("open", path))?;
         let mut block = Aligned::zeroed(BLOCK);
-        let n = file
-            .read_at(&mut block, 0)
-            .map_err(OpenError::io("read", path))?;
+        let n = match file.read_at(&mut block, 0) {
+            Ok(n) => n,
+            Err(_) if self.tolerates() => {
+                // As good as anything else that is not a header.
+                block.fill(0xFF);
+                BLOCK
+            }
+            Err(error) => return Err(OpenError::io("read", path)(error)),
+        };
+        let noted = |loss: &&Loss| loss.segment == id && loss.salt == salt;
+        let noted = self.given_up.iter().filter(noted);
+        if let Some(header) = noted.filter_map(|loss| loss.header).next_back() {
+            return Ok(Found::Part(self.stand_in(id, salt, header, record)));
+        }
         if block[..n].iter().all(|&b| b == 0) {
             return Ok(Found::Nobodys);
         }
@@ -282,18 +331,194 @@ impl Surveyor<'_> {
         }
         let len = file.len().map_err(OpenError::io("read", path))?;
         if len < header.len {
-            return Err(Corruption::new(
-                path,
-                len,
-                format!("it is cut short: {} bytes are expected", header.len),
-            )
-            .into());
+            let what = format!("it is cut short: {} bytes are expected", header.len);
+            let instead = StandIn {
+                base: header.base,
+                len: header.len,
+            };
+            self.damaged(&header, path, len, what, Some(instead), None)?;
         }
         Ok(Found::Part(header))
     }
 
     fn part(&self, header: SegmentHeader, path: &Path) -> Arc<Segment> {
-        Arc::new(Segment::new(header, path.to_owned(), self.direct, false))
+        let segment = Segment::new(header, path.to_owned(), self.direct, false);
+        let here = |loss: &&Loss| {
+            loss.segment == segment.id() && loss.salt == segment.header.salt && loss.salt != 0
+        };
+        let gaps = self
+            .given_up
+            .iter()
+            .filter(here)
+            .filter_map(|loss| loss.gap);
+        segment.set_gaps(gaps.collect());
+        Arc::new(segment)
+    }
+
+    fn stand_in(
+        &self,
+        id: SegmentId,
+        salt: u64,
+        header: StandIn,
+        record: &EpochRecord,
+    ) -> SegmentHeader {
+        SegmentHeader {
+            level: record.level,
+            store: self.format.store,
+            writer: record.writer,
+            id,
+            salt,
+            base: header.base,
+            len: header.len,
+        }
+    }
+
+    /// Damage is passed over.
+    fn tolerates(&self) -> bool {
+        self.manner == Manner::Damaged
+    }
+
+    /// A segment is damaged: an error, or something to pass over.
+    fn damaged(
+        &self,
+        segment: &SegmentHeader,
+        path: &Path,
+        offset: u64,
+        what: impl Into<String>,
+        header: Option<StandIn>,
+        gap: Option<Gap>,
+    ) -> Result<(), OpenError> {
+        let corruption = Corruption::new(path, offset, what);
+        if !self.tolerates() || self.damage.borrow().len() == LOSSES_MAX {
+            return Err(corruption.into());
+        }
+        self.damage.borrow_mut().push(Loss {
+            path: corruption.path,
+            segment: segment.id,
+            offset,
+            what: corruption.what,
+            given_up_ms: 0,
+            salt: segment.salt,
+            header,
+            gap,
+        });
+        Ok(())
+    }
+
+    /// A segment whose header is damaged, from what its batches say of where it begins. `None`: there is none in it.
+    fn rebuilt(
+        &self,
+        id: SegmentId,
+        path: &Path,
+        salt: u64,
+    ) -> Result<Option<Arc<Segment>>, OpenError> {
+        let record = &self.records[&id.epoch];
+        let file = self
+            .vfs
+            .open(path, Access::Read, self.direct)
+            .map_err(OpenError::io("open", path))?;
+        let len = file.len().map_err(OpenError::io("read", path))?;
+        let len = len - len % BLOCK as u64;
+        let nowhere = StandIn {
+            base: Position::default(),
+            len,
+        };
+        let what = "the segment header does not match its checksum";
+        let trial = self.part(self.stand_in(id, salt, nowhere, record), path);
+        let mut reader = trial.reader(self.vfs).map_err(read_failed)?;
+        let Some(found) = reader.find_whole(BLOCK as u64, 0, None) else {
+            self.damaged(&trial.header, path, 0, what, None, None)?;
+            return Ok(None);
+        };
+        let instead = StandIn {
+            base: found.after,
+            len,
+        };
+        // What lies in front of the first whole batch is lost too, but belongs to the gap behind the segment before.
+        let gap = (found.to > BLOCK as u64).then_some(Gap {
+            before: found.after,
+            ..found
+        });
+        let header = self.stand_in(id, salt, instead, record);
+        self.damaged(&header, path, 0, what, Some(instead), gap)?;
+        let segment = self.part(header, path);
+        segment.set_gaps(gap.into_iter().collect());
+        Ok(Some(segment))
+    }
+
+    /// Reads a segment to where it ends, passing over what cannot be read. `end`: where the next one goes on, if that is
+    /// known; `durable`: up to where batches are known to have been. Returns what lies where, the end and its offset.
+    fn walk(
+        &self,
+        segment: &Segment,
+        end: Option<Position>,
+        durable: u64,
+        mut receive: impl FnMut(Position, Batch),
+    ) -> Result<(Position, u64, String), OpenError> {
+        let mut reader = segment.reader(self.vfs).map_err(read_failed)?;
+        let mut gaps = segment.gaps().to_vec();
+        let mut places = Vec::new();
+        let last = end.map(|end| end.seq);
+        let what = loop {
+            if end.is_some_and(|end| reader.position.seq >= end.seq) {
+                break String::new();
+            }
+            let (before, offset) = (reader.position, reader.offset);
+            let what = match reader.next_batch() {
+                Ok(batch) => {
+                    put_place(&mut places, segment, &batch);
+                    receive(before, batch);
+                    continue;
+                }
+                Err(Stop::Invalid { what, .. }) => what,
+                Err(Stop::Io(error)) => format!("it cannot be read: {error}"),
+            };
+            let next = offset + BLOCK as u64;
+            let gap = reader.find_whole(next, before.seq, last).or_else(|| {
+                let after = end.or_else(|| {
+                    (durable > before.seq).then_some(Position {
+                        seq: durable,
+                        ..before
+                    })
+                })?;
+                Some(Gap {
+                    before,
+                    after,
+                    offset,
+                    to: reader.limit(),
+                })
+            });
+            let Some(gap) = gap else { break what };
+            let what = match end {
+                Some(end) if gap.to == reader.limit() => {
+                    format!(
+                        "{what}, and the next segment begins behind batch {}",
+                        end.seq
+                    )
+                }
+                _ => what,
+            };
+            self.damaged(
+                &segment.header,
+                &segment.path,
+                offset,
+                what,
+                None,
+                Some(gap),
+            )?;
+            gaps.push(gap);
+            if gap.to == reader.limit() {
+                (reader.position, reader.offset) = (gap.after, gap.offset);
+                break String::new();
+            }
+        };
+        let (position, offset) = (reader.position, reader.offset);
+        pad_places(&mut places, segment, position.seq);
+        segment.set_gaps(gaps);
+        let records = position.lsn.saturating_sub(segment.header.base.lsn);
+        segment.set_end(position.seq, offset, records);
+        segment.set_index(places);
+        Ok((position, offset, what))
     }
 
     /// The segments of closed epochs, up to the cut of each: what was written behind it came too late.
@@ -317,6 +542,9 @@ impl Surveyor<'_> {
             match self.examine(id, &path, salt)? {
                 Found::Part(header) => segments.push(self.part(header, &path)),
                 Found::Nobodys => self.garbage.push(path),
+                Found::Damaged if self.tolerates() => {
+                    segments.extend(self.rebuilt(id, &path, salt)?);
+                }
                 Found::Damaged => {
                     return Err(Corruption::new(
                         &path,
@@ -333,7 +561,13 @@ impl Surveyor<'_> {
             let next = segments.get(i + 1).filter(|next| {
                 next.id().epoch == segment.id().epoch && next.id().number == segment.id().number + 1
             });
-            if segment.id().number == cut.cut_segment {
+            if self.tolerates() {
+                let base = next.map(|next| next.header.base);
+                let ends = (segment.id().number == cut.cut_segment).then_some(cut.cut);
+                let said = segment.read_trailer(self.vfs).ok().flatten();
+                let said = said.map_or(0, |trailer| trailer.last_seq);
+                self.walk(&segment, ends.or(base), said, |_, _| ())?;
+            } else if segment.id().number == cut.cut_segment {
                 segment.set_end(
                     cut.cut.seq,
                     cut.cut_offset,
@@ -355,12 +589,13 @@ impl Surveyor<'_> {
         match segment.read_trailer(self.vfs).map_err(read_failed)? {
             Some(trailer) if trailer.last_seq == base.seq => {
                 segment.set_end(base.seq, trailer.end, records);
-                segment.set_index(trailer.places);
+                segment.set_index(trailer.places_from(segment.first_seq()));
             }
             _ => {
                 segment.set_end(base.seq, segment.header.len, records);
                 let places = segment.places(self.vfs).map_err(read_failed)?;
-                if let Some(last) = places.last() {
+                let whole = places.iter().rev().find(|place| **place != Place::LOST);
+                if let Some(last) = whole {
                     segment.set_end(
                         base.seq,
                         last_end(self.vfs, segment, last.offset())?,
@@ -376,15 +611,16 @@ impl Surveyor<'_> {
     fn find_end(&self, segment: &Segment) -> Result<(), OpenError> {
         if let Some(trailer) = segment.read_trailer(self.vfs).map_err(read_failed)? {
             segment.set_end(trailer.last_seq, trailer.end, trailer.records);
-            segment.set_index(trailer.places);
+            segment.set_index(trailer.places_from(segment.first_seq()));
             return Ok(());
         }
         let mut reader = segment.reader(self.vfs).map_err(read_failed)?;
         let mut places = Vec::new();
         while let Ok(batch) = reader.next_batch() {
-            places.push(batch.place());
+            put_place(&mut places, segment, &batch);
         }
         let end = reader.position;
+        pad_places(&mut places, segment, end.seq);
         segment.set_end(end.seq, reader.offset, end.lsn - segment.header.base.lsn);
         segment.set_index(places);
         Ok(())
@@ -407,7 +643,25 @@ impl Surveyor<'_> {
                 Found::Damaged => damaged.push((id, path, salt)),
             }
         }
+        if self.tolerates() && !damaged.is_empty() {
+            let last = segments.last().map_or(0, |last| last.id().number);
+            for (id, path, salt) in std::mem::take(&mut damaged) {
+                match self.rebuilt(id, &path, salt)? {
+                    Some(segment) => segments.push(segment),
+                    // It was about to be used.
+                    None if id.number > last => {
+                        self.damage.borrow_mut().pop();
+                        self.garbage.push(path);
+                    }
+                    None => {}
+                }
+            }
+            segments.sort_by_key(|segment| segment.id());
+        }
         let Some(last) = segments.last() else {
+            if self.tolerates() {
+                return Ok(segments);
+            }
             let path = self.paths.segment(record.epoch, 1, record.first_salt);
             return Err(Corruption::new(
                 &path,
@@ -417,7 +671,7 @@ impl Surveyor<'_> {
             .into());
         };
         for (id, path, salt) in damaged {
-            if self.live {
+            if self.manner == Manner::Live {
                 continue;
             }
             self.torn_header(last, id, &path, salt)?;
@@ -425,7 +679,13 @@ impl Surveyor<'_> {
         }
         for i in 0..segments.len() - 1 {
             let (segment, next) = (&segments[i], &segments[i + 1]);
-            if next.id().number == segment.id().number + 1 {
+            if self.tolerates() {
+                let follows = next.id().number == segment.id().number + 1;
+                let said = segment.read_trailer(self.vfs).ok().flatten();
+                let said = said.map_or(0, |trailer| trailer.last_seq);
+                let end = follows.then_some(next.header.base);
+                self.walk(segment, end, said, |_, _| ())?;
+            } else if next.id().number == segment.id().number + 1 {
                 self.end_at(segment, next.header.base)?;
             } else {
                 self.find_end(segment)?;
@@ -469,6 +729,61 @@ impl Surveyor<'_> {
         Ok(())
     }
 
+    /// The last epoch has no segment that can be read.
+    fn nothing_left(&self, record: &EpochRecord, durable: u64) -> Result<Tail, OpenError> {
+        let proven = Position {
+            seq: durable.max(record.cut.seq),
+            ..record.cut
+        };
+        let id = SegmentId {
+            epoch: record.epoch,
+            number: 1,
+        };
+        let path = self.paths.segment(record.epoch, 1, record.first_salt);
+        let header = self.stand_in(
+            id,
+            record.first_salt,
+            StandIn {
+                base: record.cut,
+                len: 0,
+            },
+            record,
+        );
+        let known = self.damage.borrow();
+        let told = known.iter().any(|loss| loss.segment.epoch == record.epoch);
+        drop(known);
+        if !told {
+            let what = "the first segment of the last epoch is missing";
+            self.damaged(&header, &path, 0, what, None, None)?;
+        }
+        Ok(Tail {
+            proven,
+            end: proven,
+            ..Tail::default()
+        })
+    }
+
+    /// The last segment that is there says that there is another one.
+    fn sealed_in_vain(&self, segment: &Segment, offset: u64, what: &str) -> Result<(), OpenError> {
+        let id = segment.id();
+        let next = SegmentId {
+            number: id.number + 1,
+            ..id
+        };
+        let sealed = segment
+            .read_trailer(self.vfs)
+            .map_err(read_failed)?
+            .is_some();
+        if sealed && !self.files.contains_key(&next) {
+            let what = format!(
+                "{what}, but segment {}-{} is missing",
+                next.epoch, next.number
+            );
+            self.damaged(&segment.header, &segment.path, offset, what, None, None)?;
+        }
+        Ok(())
+    }
+
     /// Reads the last segment to its end, and decides what is proven, what is not, and whether an end there is possible.
     fn tail(
         &self,
@@ -476,8 +791,9 @@ impl Surveyor<'_> {
         segments: &mut Vec<Arc<Segment>>,
         snapshot: u64,
     ) -> Result<Tail, OpenError> {
-        let segment = Arc::clone(segments.last().expect("the last epoch has a segment"));
-        let base = segment.header.base;
+        let base = segments
+            .last()
+            .map_or(record.cut, |segment| segment.header.base);
         let lease = read_small(self.vfs, &self.paths.lease(record.epoch, &record.writer))?;
         let lease = lease
             .and_then(|file| LeaseSlot::newest(&file))
@@ -488,28 +804,47 @@ impl Surveyor<'_> {
             .max(lease.durable_upto)
             .max(record.adopted_upto)
             .max(snapshot);
-        let mut reader = segment.reader(self.vfs).map_err(read_failed)?;
-        let mut places = Vec::new();
-        let mut recent: Vec<(Position, Batch)> = Vec::new();
-        let (offset, what) = loop {
-            let before = reader.position;
-            match reader.next_batch() {
-                Ok(batch) => {
-                    durable = durable.max(batch.outer.durable_upto);
-                    places.push(batch.place());
-                    recent.retain(|(_, batch)| batch.header.seq > durable);
-                    recent.push((before, batch));
-                }
-                Err(Stop::Invalid { offset, what }) => break (offset, what),
-                Err(Stop::Io(error)) => return Err(OpenError::io("read", &segment.path)(error)),
-            }
+        let Some(segment) = segments.last().map(Arc::clone) else {
+            return self.nothing_left(record, durable);
         };
-        let end = reader.position;
-        if !self.live {
-            torn_not_damaged(self.vfs, &segment, &mut reader, durable, &what, |next| {
-                self.files.contains_key(&next)
+        let mut recent: Vec<(Position, Batch)> = Vec::new();
+        let mut keep = |before: Position, batch: Batch, durable: &mut u64| {
+            *durable = (*durable).max(batch.outer.durable_upto);
+            recent.retain(|(_, batch)| batch.header.seq > *durable);
+            recent.push((before, batch));
+        };
+        let (end, offset) = if self.tolerates() {
+            let known = durable;
+            let (end, offset, what) = self.walk(&segment, None, known, |before, batch| {
+                keep(before, batch, &mut durable);
             })?;
-        }
+            self.sealed_in_vain(&segment, offset, &what)?;
+            (end, offset)
+        } else {
+            let mut reader = segment.reader(self.vfs).map_err(read_failed)?;
+            let mut places = Vec::new();
+            let (offset, what) = loop {
+                let before = reader.position;
+                match reader.next_batch() {
+                    Ok(batch) => {
+                        put_place(&mut places, &segment, &batch);
+                        keep(before, batch, &mut durable);
+                    }
+                    Err(Stop::Invalid { offset, what }) => break (offset, what),
+                    Err(Stop::Io(error)) => {
+                        return Err(OpenError::io("read", &segment.path)(error));
+                    }
+                }
+            };
+            if self.manner == Manner::Whole {
+                torn_not_damaged(self.vfs, &segment, &mut reader, durable, &what, |next| {
+                    self.files.contains_key(&next)
+                })?;
+            }
+            pad_places(&mut places, &segment, reader.position.seq);
+            segment.set_index(places);
+            (reader.position, offset)
+        };
         if mutated!(AdoptByReference) {
             durable = durable.max(end.seq);
         }
@@ -518,10 +853,14 @@ impl Surveyor<'_> {
             Some((before, batch)) => (*before, batch.offset),
             None => (end, offset),
         };
-        places.truncate(usize::try_from(proven.seq - base.seq).expect("a segment has few batches"));
-        segment.set_end(proven.seq, proven_end, proven.lsn - base.lsn);
-        segment.set_index(places);
-        segment.sealed.store(!self.live, Ordering::Release);
+        let places = segment.places(self.vfs).map_err(read_failed)?;
+        let count = usize::try_from(proven.seq - base.seq).expect("a segment has few batches");
+        let proven_places = places[..count].to_vec();
+        segment.set_end(proven.seq, proven_end, proven.lsn.saturating_sub(base.lsn));
+        segment.set_index(proven_places);
+        segment
+            .sealed
+            .store(self.manner != Manner::Live, Ordering::Release);
         let mut tail = Tail {
             proven,
             segment: segment.id().number,
@@ -533,7 +872,7 @@ impl Surveyor<'_> {
             tail.unproven.clear();
             tail.end = tail.proven;
         }
-        if self.live {
+        if self.manner == Manner::Live {
             tail.unproven = Vec::new();
             tail.end = proven;
         } else if proven.seq == base.seq {
@@ -547,6 +886,19 @@ impl Surveyor<'_> {
         }
         Ok(tail)
     }
+}
+
+/// Notes where a batch lies, and that those in front of it that were not read are lost.
+fn put_place(places: &mut Vec<Place>, segment: &Segment, batch: &Batch) {
+    pad_places(places, segment, batch.header.seq - 1);
+    places.push(batch.place());
+}
+
+/// What was not read up to this batch is lost.
+fn pad_places(places: &mut Vec<Place>, segment: &Segment, upto: u64) {
+    let count = upto.saturating_sub(segment.header.base.seq);
+    let count = usize::try_from(count).expect("a segment has few batches");
+    places.resize(count.max(places.len()), Place::LOST);
 }
 
 /// The place at which the reader stopped is a torn tail only if nothing says that it was durable. `is_there` knows whether a

@@ -13,6 +13,7 @@ use crate::batch::{self, BLOCK};
 use crate::error::{Corruption, OpenError, StandbyError};
 use crate::journal::Journal;
 use crate::layout::{EpochRecord, LeaseSlot, Uuid};
+use crate::loss;
 use crate::reader::{Batch, Stop};
 use crate::segment::{Segment, SegmentHeader, SegmentId, salt_of};
 use crate::survey;
@@ -169,6 +170,11 @@ impl Standby {
                 cut.seq
             );
             return Err(OpenError::from(Corruption::new(&path, 0, what)).into());
+        }
+        // What that writer gave up, this standby may have.
+        let (vfs, paths) = (self.vfs(), self.paths());
+        if loss::read_all(&*vfs, &paths)?.len() != self.journal.given_up().len() {
+            return Ok(Some(Polled::Behind));
         }
         let id = SegmentId {
             epoch: next.epoch,

@@ -268,6 +268,8 @@ impl Standby {
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone(),
             garbage,
+            given_up: Vec::new(),
+            damage: Vec::new(),
         })
     }
 }

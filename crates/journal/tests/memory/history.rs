@@ -93,7 +93,12 @@ pub(crate) struct Running {
 }
 
 /// Reads a replay into the ids that are live at its end.
-pub(crate) fn live_ids(mut replay: Replay) -> Vec<StoredId> {
+pub(crate) fn live_ids(replay: Replay) -> Vec<StoredId> {
+    try_live_ids(replay).expect("the history is whole")
+}
+
+/// The same of a history that may be damaged.
+pub(crate) fn try_live_ids(mut replay: Replay) -> Result<Vec<StoredId>, String> {
     let mut live = std::collections::BTreeSet::new();
     if let Some(mut snapshot) = replay.snapshot() {
         let mut bytes = Vec::new();
@@ -111,8 +116,8 @@ pub(crate) fn live_ids(mut replay: Replay) -> Vec<StoredId> {
             };
             Ok::<_, Infallible>(())
         })
-        .expect("the history is whole");
-    live.into_iter().collect()
+        .map_err(|error| error.to_string())?;
+    Ok(live.into_iter().collect())
 }
 
 fn word(bytes: &[u8]) -> u64 {

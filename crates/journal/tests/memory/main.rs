@@ -1,5 +1,6 @@
 //! The journal on a file system in memory, stepped by hand: recovery, crashes, moving, space.
 
+mod accept;
 mod crash;
 mod fences;
 mod history;
