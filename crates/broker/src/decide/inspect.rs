@@ -91,10 +91,7 @@ impl Broker {
                 return draft.reply(from, lane, Wait::Durable, event);
             }
         }
-        let first = match &list.after {
-            Some(after) if *after >= list.prefix => Bound::Excluded((vhost, after.clone())),
-            _ => Bound::Included((vhost, list.prefix.clone())),
-        };
+        let first = list_from(list).map(|name| (vhost, name));
         let mut names = Vec::new();
         let mut more = false;
         let mut last = None;
@@ -213,6 +210,30 @@ impl Broker {
         })));
         Ok((name.clone(), self.ready(id), 0))
     }
+}
+
+/// Where a list begins.
+pub(super) fn list_from(list: &List) -> Bound<Name> {
+    match &list.after {
+        Some(after) if *after >= list.prefix => Bound::Excluded(after.clone()),
+        _ => Bound::Included(list.prefix.clone()),
+    }
+}
+
+/// Those names, in order, that have the list's prefix, at most so many, and whether there are more.
+pub(super) fn list_page<'a>(
+    names: impl Iterator<Item = &'a Name>,
+    list: &List,
+    limit: usize,
+) -> (Vec<Name>, bool) {
+    let mut names: Vec<Name> = names
+        .take_while(|name| name.starts_with(&list.prefix))
+        .take(limit + 1)
+        .cloned()
+        .collect();
+    let more = names.len() > limit;
+    names.truncate(limit);
+    (names, more)
 }
 
 /// Notes in memory of their own: they outlive the request that they came in.

@@ -21,7 +21,10 @@ use super::{Draft, no_stream, read::since_of, reader::start_of};
 use crate::{
     Broker, Wait,
     change::Kind,
-    decide::{refusal, shown},
+    decide::{
+        inspect::{list_from, list_page},
+        refusal, shown,
+    },
     stream::{
         Assigned, Checkpointed, Group, GroupGone, GroupLeased, GroupMade, Reads, Shard, Stream,
     },
@@ -418,20 +421,8 @@ impl Broker {
         list: &session::List,
         limit: usize,
     ) -> (Vec<Name>, bool) {
-        let first = match &list.after {
-            Some(after) if *after >= list.prefix => Bound::Excluded(after.clone()),
-            _ => Bound::Included(list.prefix.clone()),
-        };
-        let mut names: Vec<Name> = stream
-            .groups
-            .range((first, Bound::Unbounded))
-            .map(|(name, _)| name.clone())
-            .take_while(|name| name.starts_with(&list.prefix))
-            .take(limit + 1)
-            .collect();
-        let more = names.len() > limit;
-        names.truncate(limit);
-        (names, more)
+        let known = stream.groups.range((list_from(list), Bound::Unbounded));
+        list_page(known.map(|(name, _)| name), list, limit)
     }
 }
 

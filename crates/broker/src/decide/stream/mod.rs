@@ -28,7 +28,11 @@ use session::{
     StreamTo, Token,
 };
 
-use super::{draft::Draft, inspect::own, refusal, shown};
+use super::{
+    draft::Draft,
+    inspect::{list_from, list_page, own},
+    refusal, shown,
+};
 use crate::{
     Broker, Wait,
     change::Kind,
@@ -255,22 +259,10 @@ impl Broker {
         list: &session::List,
         limit: usize,
     ) -> (Vec<Name>, bool) {
-        let first = match &list.after {
-            Some(after) if *after >= list.prefix => Bound::Excluded((vhost, after.clone())),
-            _ => Bound::Included((vhost, list.prefix.clone())),
-        };
-        let mut names: Vec<Name> = self
-            .soft
-            .stream_names
-            .range((first, Bound::Unbounded))
-            .map(|(key, _)| key)
-            .take_while(|(at, name)| *at == vhost && name.starts_with(&list.prefix))
-            .map(|(_, name)| name.clone())
-            .take(limit + 1)
-            .collect();
-        let more = names.len() > limit;
-        names.truncate(limit);
-        (names, more)
+        let first = list_from(list).map(|name| (vhost, name));
+        let known = self.soft.stream_names.range((first, Bound::Unbounded));
+        let here = known.map(|(key, _)| key).take_while(|(at, _)| *at == vhost);
+        list_page(here.map(|(_, name)| name), list, limit)
     }
 }
 

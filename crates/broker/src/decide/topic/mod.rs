@@ -9,8 +9,6 @@
 mod pass;
 mod subscription;
 
-use std::ops::Bound;
-
 use bytes::Bytes;
 use message::{Levels, Name, VhostId};
 use session::{
@@ -20,7 +18,13 @@ use session::{
 pub(in crate::decide) use pass::Through;
 pub use subscription::SubscriptionPlace;
 
-use super::{draft::Draft, inspect::own, refusal, route::is_reserved, shown};
+use super::{
+    draft::Draft,
+    inspect::{list_from, list_page, own},
+    refusal,
+    route::is_reserved,
+    shown,
+};
 use crate::{
     Broker, Wait,
     change::Kind,
@@ -193,21 +197,10 @@ impl Broker {
         list: &session::List,
         limit: usize,
     ) -> (Vec<Name>, bool) {
-        let first = match &list.after {
-            Some(after) if *after >= list.prefix => Bound::Excluded((vhost, after.clone())),
-            _ => Bound::Included((vhost, list.prefix.clone())),
-        };
-        let mut names: Vec<Name> = self
-            .durable
-            .topics
-            .names_from(first)
-            .take_while(|(at, name, _)| *at == vhost && name.starts_with(&list.prefix))
-            .map(|(_, name, _)| name.clone())
-            .take(limit + 1)
-            .collect();
-        let more = names.len() > limit;
-        names.truncate(limit);
-        (names, more)
+        let first = list_from(list).map(|name| (vhost, name));
+        let known = self.durable.topics.names_from(first);
+        let here = known.take_while(|(at, ..)| *at == vhost);
+        list_page(here.map(|(_, name, _)| name), list, limit)
     }
 }
 
