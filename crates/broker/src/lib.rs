@@ -17,6 +17,7 @@
 //! | `record/` | changes as records, numbered fields |
 //! | `durable.rs`, `soft.rs` | the two kinds of state, never mixed |
 //! | `queue/` | entries and their order |
+//! | `pulls.rs` | pulls that wait at a queue |
 //! | `stream/` | records of streams and their shards |
 //! | `topic/` | topic objects and subscriptions |
 //! | `decide/` | one file a subject: publish, declare, subscribe, settle, client, transact, tick, pump |
@@ -37,6 +38,7 @@ mod decide;
 mod durable;
 mod effect;
 mod few;
+mod pulls;
 mod queue;
 mod record;
 mod routing;

@@ -20,6 +20,7 @@ use crate::{
     decide::Routed,
     durable::{Client, Dedup, Queue},
     few::Few,
+    pulls::Pulls,
     queue::{Order, Rare, Receiver, Runs},
     routing::{Exchange, Known},
     stream::{ReadAt, Reader, SoftStream},
@@ -131,7 +132,7 @@ pub(crate) struct SoftQueue {
     pub(crate) single: Option<Receiver>,
     pub(crate) exclusive: bool,
     /// Pulls that wait, in the order in which they came.
-    pub(crate) pulls: BTreeMap<u64, Waiting>,
+    pub(crate) pulls: Pulls,
     /// It is being emptied, in slices.
     pub(crate) emptying: Option<Box<Emptying>>,
     /// Place in the round of queues that may have something to deliver.
@@ -165,7 +166,7 @@ impl SoftQueue {
             active: Few::default(),
             single: None,
             exclusive: false,
-            pulls: BTreeMap::new(),
+            pulls: Pulls::default(),
             emptying: None,
             pump_at: None,
             owner: None,

@@ -223,7 +223,7 @@ impl Broker {
         soft.active.clear();
         soft.single = None;
         let owner = soft.owner.take();
-        let pulls: Vec<_> = soft.pulls.values().cloned().collect();
+        let pulls: Vec<_> = soft.pulls.iter().cloned().collect();
         for receiver in consumers.values() {
             if let Some(session) = self.soft.sessions.get_mut(&receiver.0)
                 && session.consumers.remove(&receiver.1).is_some()

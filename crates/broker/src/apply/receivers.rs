@@ -114,7 +114,7 @@ impl Broker {
             .timers
             .remove(&(at.until, Timer::Pull(session, token)));
         if let Some(queue) = self.soft.queues.get_mut(&at.queue) {
-            queue.pulls.remove(&at.place);
+            queue.pulls.remove(at.place);
             self.touch(at.queue);
         }
     }

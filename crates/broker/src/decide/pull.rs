@@ -117,7 +117,7 @@ impl Broker {
         let waiting = self
             .attached(session)
             .and_then(|attached| attached.pulls.get(&token))
-            .and_then(|place| self.soft_queue(place.queue).pulls.get(&place.place));
+            .and_then(|place| self.soft_queue(place.queue).pulls.get(place.place));
         let Some(waiting) = waiting else { return };
         draft.change(Kind::PullEnds { session, token });
         let nothing = Taken {
@@ -131,7 +131,7 @@ impl Broker {
 
     /// Serves the pull that has waited longest in a queue. Whether it could be.
     pub(super) fn serve_pull(&self, id: QueueId, draft: &mut Draft<'_>) -> bool {
-        let Some(waiting) = self.soft_queue(id).pulls.values().next() else {
+        let Some(waiting) = self.soft_queue(id).pulls.first() else {
             return false;
         };
         if self.is_out_full(id, waiting) {
@@ -142,13 +142,10 @@ impl Broker {
             return false;
         }
         // A client that lost patience and asks again gets the same: the answer to the first may find nobody.
-        let pulls = self.soft_queue(id).pulls.values().skip(1);
-        let same = |pull: &&Waiting| pull.attempt == waiting.attempt;
-        let others = waiting
-            .attempt
-            .iter()
-            .flat_map(|_| pulls.clone().filter(same));
-        for again in others {
+        let pulls = &self.soft_queue(id).pulls;
+        let same = waiting.attempt.iter();
+        let same = same.flat_map(|name| pulls.of_attempt(name).skip(1));
+        for again in same {
             self.serve_waiting(again, taken.clone(), draft);
         }
         self.serve_waiting(waiting, taken, draft);
@@ -165,7 +162,7 @@ impl Broker {
 
     /// The queue is about to go: its pulls are refused.
     pub(super) fn refuse_pulls(&self, id: QueueId, draft: &mut Draft<'_>) {
-        for waiting in self.soft_queue(id).pulls.values() {
+        for waiting in self.soft_queue(id).pulls.iter() {
             let gone = refusal(RefusalKind::NotFound, "the queue was deleted");
             draft.reply(
                 waiting.session,

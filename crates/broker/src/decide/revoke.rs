@@ -129,7 +129,7 @@ impl Broker {
         for (token, at) in &attached.pulls {
             let (Some(queue), Some(waiting)) = (
                 self.queue(at.queue),
-                self.soft_queue(at.queue).pulls.get(&at.place),
+                self.soft_queue(at.queue).pulls.get(at.place),
             ) else {
                 continue;
             };
