@@ -48,7 +48,8 @@ impl Broker {
         left == 0 || !timers.has_come_to(cx.now)
     }
 
-    /// Decides what one deadline comes to, and says how many entries that took.
+    /// Decides what one deadline comes to, and says how many entries that took. A will is the last of its decision: what the
+    /// next one drops from a full queue may be what this one put there.
     fn due(&self, timer: (Timestamp, Timer), left: usize, draft: &mut Draft<'_>) -> usize {
         match timer.1 {
             Timer::Visible(queue, qseq) => self.due_visible(timer, queue, qseq, draft),
@@ -79,6 +80,9 @@ impl Broker {
                         self.publish_will(number, will, draft);
                     }
                     self.end_client(number, draft);
+                    if client.will.is_some() {
+                        return left;
+                    }
                 } else {
                     postpone(timer, None, draft);
                 }
@@ -97,10 +101,14 @@ impl Broker {
                 if let Some(will) = &client.will {
                     self.publish_will(number, will, draft);
                 }
+                let published = client.will.is_some();
                 draft.change(Kind::WillDone(ClientEnded {
                     client: number,
                     doomed: false,
                 }));
+                if published {
+                    return left;
+                }
             }
         }
         1

@@ -347,6 +347,44 @@ fn a_will_is_published_once_after_its_delay_or_when_the_session_ends() {
     rig.check_replay();
 }
 
+#[test]
+fn wills_that_are_due_together_fill_no_queue_beyond_its_limit() {
+    let mut rig = Rig::new();
+    let reader = rig.attach(9);
+    let short = QueueAttributes {
+        length_max: Some(1),
+        ..QueueAttributes::default()
+    };
+    rig.durable_queue(reader, "q", short);
+    // Once their delay is over, and once their sessions are.
+    for delay_ms in [50, 5000] {
+        let mut gone = Vec::new();
+        for (number, name) in (1..).zip(["first", "second", "third"]) {
+            let from = rig.attach(number);
+            let will = Will {
+                message: Arc::new(to_queue("q", name)),
+                delay_ms,
+                ttl_ms: None,
+            };
+            rig.open_with(from, name, true, ClientExpiry::AfterMs(100), 10, Some(will));
+            gone.push(from);
+        }
+        for from in gone {
+            rig.detach(from);
+        }
+        rig.tick(100);
+        let all = crate::pulls::pull(&mut rig, 10, 1000, 0);
+        let taken = crate::receives::take(&mut rig, reader, all);
+        assert_eq!(taken.iter().map(body).collect::<Vec<_>>(), ["third"]);
+        for delivery in &taken {
+            let receipt = rig.receipt(delivery);
+            let deleted = crate::pulls::used(&mut rig, reader, receipt, ReceiptUse::Delete);
+            assert_eq!(deleted, Ok(1));
+        }
+    }
+    rig.check_replay();
+}
+
 /// [MQTT-3.1.2-10], [MQTT-3.14.4-3].
 #[test]
 fn a_will_that_waits_is_dropped_when_its_client_starts_anew() {
