@@ -328,6 +328,8 @@ pub(crate) struct ClientSource {
 
 /// Tasks of one queue that are remembered.
 pub(crate) const MOVES_KEPT: usize = 10;
+/// Tasks of one virtual host that run.
+pub(crate) const MOVES_RUNNING_MAX: usize = 100;
 /// Messages that a task moves in one go, at most: all their records lie in one batch.
 const MOVE_SLICE: u64 = 256;
 /// How long after one slice of a task without a rate the next comes, in ms: others' work has its turn in between.

@@ -4,13 +4,13 @@
 
 use std::sync::Arc;
 
-use aws::{Answer, Call, Input, Value, digest, seal};
+use aws::{Answer, ApiError, Call, Input, Value, digest, seal};
 use message::Name;
 use session::{Command, Event, Flow, List, Listed, MoveState, MoveTask, MoveTo, RefusalKind};
 
 use crate::{
-    asked::{LANE, TOKEN, done, failed, look, unexpected},
-    queue, words,
+    asked::{LANE, Made, TOKEN, done, failed, look, unexpected},
+    attributes, queue, words,
 };
 
 /// Most messages a second that can be asked for.
@@ -93,10 +93,25 @@ fn check_is_target(
     call: &Call,
     then: impl FnOnce() -> Flow<Answer> + Send + 'static,
 ) -> Flow<Answer> {
-    let arn = queue::arn(call, &source);
+    let refused = words::invalid(
+        "SourceArn",
+        queue::arn(call, &source),
+        "Source queue must be configured as a Dead Letter Queue.",
+    );
+    feeds(source, None, refused, Box::new(then))
+}
+
+/// Whether any queue behind that one feeds the target.
+fn feeds(
+    target: Name,
+    after: Option<Name>,
+    refused: ApiError,
+    then: Box<dyn FnOnce() -> Flow<Answer> + Send>,
+) -> Flow<Answer> {
     let list = List {
         of: Listed::Queues,
-        feeding: Some(source),
+        feeding: Some(target.clone()),
+        after,
         limit: 1,
         ..List::default()
     };
@@ -105,14 +120,27 @@ fn check_is_target(
         lane: LANE,
         list: Box::new(list),
     };
-    Flow::ask(command, move |event, _| match event {
-        Event::Listed { names, .. } if names.is_empty() => failed(words::invalid(
-            "SourceArn",
-            arn,
-            "Source queue must be configured as a Dead Letter Queue.",
-        )),
-        Event::Listed { .. } => then(),
-        other => failed(unexpected(&other)),
+    Flow::ask(command, move |event, _| {
+        let Event::Listed { names, more, .. } = event else {
+            return failed(unexpected(&event));
+        };
+        let Some(last) = names.into_iter().next_back() else {
+            return failed(refused);
+        };
+        if !more {
+            return then();
+        }
+        // It may stand for names that were only looked at.
+        look(last.clone(), move |found, _| {
+            let feeds_it = found.is_some_and(|found| {
+                attributes::redrive_target(&Made::of(&found)) == Some(&target)
+            });
+            if feeds_it {
+                then()
+            } else {
+                feeds(target, Some(last), refused, then)
+            }
+        })
     })
 }
 
@@ -155,6 +183,9 @@ fn begin(
             failed(words::invalid_parameter(
                 "There is already a task running. Only one active task is allowed for a source queue arn at a given time.",
             ))
+        }
+        Event::Refused { refusal, .. } if refusal.kind == RefusalKind::QuotaExceeded => {
+            failed(words::too_many_tasks())
         }
         other => failed(unexpected(&other)),
     })

@@ -126,6 +126,14 @@ pub(crate) fn too_many_in_flight() -> ApiError {
     .with_status(403)
 }
 
+pub(crate) fn too_many_tasks() -> ApiError {
+    ApiError::sender(
+        "OverLimit",
+        "Too many message move tasks of this account are active. The maximum is 100.",
+    )
+    .with_status(403)
+}
+
 pub(crate) fn too_many_actions(count: usize) -> ApiError {
     ApiError::sender(
         "OverLimit",

@@ -18,7 +18,7 @@ use super::{draft::Draft, refusal, shown, tick::postpone};
 use crate::{
     Broker, Wait,
     change::{Kind, MoveStarted, Moved},
-    durable::{MOVES_KEPT, Move},
+    durable::{MOVES_KEPT, MOVES_RUNNING_MAX, Move},
     queue::{Order, Rare},
     soft::Timer,
     view::View,
@@ -73,10 +73,7 @@ impl Broker {
                     tasks
                 }),
             MoveTo::Cancel { id } => {
-                let mut all = self.durable.moves.iter();
-                let found = all.find(|(_, task)| {
-                    task.id == *id && task.vhost == vhost && task.state == MoveState::Running
-                });
+                let found = self.running_moves(vhost).find(|(_, task)| task.id == *id);
                 found
                     .map(|((queue, number), task)| {
                         draft.change(Kind::Moved(Box::new(Moved {
@@ -149,6 +146,12 @@ impl Broker {
                 "another task moves messages out of that queue",
             ));
         }
+        if self.running_moves(vhost).count() >= MOVES_RUNNING_MAX {
+            return Err(refusal(
+                RefusalKind::QuotaExceeded,
+                format!("{MOVES_RUNNING_MAX} tasks move messages already"),
+            ));
+        }
         Ok((
             id,
             Move {
@@ -161,6 +164,13 @@ impl Broker {
                 ..Move::default()
             },
         ))
+    }
+
+    /// The tasks of a virtual host that run.
+    fn running_moves(&self, vhost: VhostId) -> impl Iterator<Item = (&(QueueId, u64), &Move)> {
+        let all = self.soft.moving.keys();
+        let all = all.filter_map(|key| self.durable.moves.get_key_value(key));
+        all.filter(move |(_, task)| task.vhost == vhost)
     }
 
     /// The tasks of a queue that are remembered, the oldest first.

@@ -301,3 +301,49 @@ fn what_cannot_be_is_refused_and_a_queue_that_goes_takes_its_tasks_along() {
     assert!(listed(&mut rig, by).is_empty());
     rig.check_replay();
 }
+
+#[test]
+fn a_virtual_host_has_a_hundred_tasks_that_run() {
+    let mut rig = Rig::new();
+    let by = rig.attach(1);
+    rig.durable_queue(by, "to", QueueAttributes::default());
+    let begin = |rig: &mut Rig, number: u8| {
+        let start = MoveTo::Start {
+            id: [number; 16],
+            source: format!("q{number}").into(),
+            target: Some("to".into()),
+            per_second: Some(1),
+        };
+        ask(rig, by, start)
+    };
+    for number in 0..=100 {
+        rig.durable_queue(by, &format!("q{number}"), QueueAttributes::default());
+        for text in ["1", "2", "3"] {
+            rig.send(by, &format!("q{number}"), text);
+        }
+        let begun = begin(&mut rig, number);
+        match number {
+            100 => assert_eq!(begun, Err(RefusalKind::QuotaExceeded)),
+            _ => assert!(begun.is_ok(), "{begun:?}"),
+        }
+    }
+    // One that is over makes room, and those that go on after a kill count.
+    rig.restart();
+    let by = rig.attach(2);
+    let start = |rig: &mut Rig| {
+        let start = MoveTo::Start {
+            id: [100; 16],
+            source: "q100".into(),
+            target: Some("to".into()),
+            per_second: Some(1),
+        };
+        ask(rig, by, start)
+    };
+    assert_eq!(start(&mut rig), Err(RefusalKind::QuotaExceeded));
+    ask(&mut rig, by, MoveTo::Cancel { id: [7; 16] }).expect("it runs");
+    assert_eq!(
+        ask(&mut rig, by, MoveTo::Cancel { id: [7; 16] }),
+        Err(RefusalKind::NotFound)
+    );
+    start(&mut rig).expect("there is room");
+}

@@ -345,3 +345,46 @@ fn dead_letters_are_moved_back_by_tasks() {
         "InvalidParameterValue"
     );
 }
+
+#[test]
+fn a_queue_is_a_target_only_if_another_one_says_so_and_tasks_are_limited() {
+    let client = Client::default();
+    let dead_queue = queue("dead", QueueAttributes::default());
+    let source = QueueAttributes {
+        redrive: Some(session::Redrive {
+            target: "dead".into(),
+        }),
+        ..QueueAttributes::default()
+    };
+    let listed =
+        |dialogue: &mut Dialogue, wanted: Option<&str>, names: Vec<message::Name>, more| {
+            dialogue.answer(|command| {
+                let Command::List { list, .. } = command else {
+                    panic!("{command:?}");
+                };
+                assert_eq!(list.after.as_deref(), wanted.map(str::as_bytes));
+                Event::Listed {
+                    token: TOKEN,
+                    names,
+                    more,
+                }
+            });
+        };
+    // A list of many stops at a name that it has only looked at.
+    let mut dialogue = client.call("StartMessageMoveTask", dead());
+    dialogue.look(&dead_queue);
+    listed(&mut dialogue, None, vec!["a".into()], true);
+    dialogue.look(&queue("a", QueueAttributes::default()));
+    listed(&mut dialogue, Some("a"), vec![], false);
+    assert_eq!(dialogue.error().code, "InvalidParameterValue");
+    let mut dialogue = client.call("StartMessageMoveTask", dead());
+    dialogue.look(&dead_queue);
+    listed(&mut dialogue, None, vec!["b".into()], true);
+    dialogue.look(&queue("b", source));
+    dialogue.answer(|command| {
+        assert!(matches!(command, Command::MoveTask { .. }));
+        refused(RefusalKind::QuotaExceeded)
+    });
+    let error = dialogue.error();
+    assert_eq!((&*error.code, error.status), ("OverLimit", 403));
+}
