@@ -61,6 +61,17 @@ impl Places {
         self.made
     }
 
+    /// The account and the region that a virtual host stands for. `None`: for none.
+    #[must_use]
+    pub fn of_vhost(&self, vhost: &str) -> Option<Placed> {
+        let known = self.places.iter().find(|place| &*place.vhost == vhost);
+        known.cloned().or_else(|| {
+            let (account, region) = vhost.split_once('/')?;
+            let place = self.find(account, region)?;
+            (&*place.vhost == vhost).then_some(place)
+        })
+    }
+
     /// The place of an account and a region. `None`: there is none.
     #[must_use]
     pub fn find(&self, account: &str, region: &str) -> Option<Placed> {
@@ -151,5 +162,32 @@ mod tests {
             vhost(&places(true, true), "222222222222", "us-west-2").as_deref(),
             Some("222222222222/us-east-1")
         );
+    }
+
+    #[test]
+    fn doors_7_a_virtual_host_is_an_account_and_a_region() {
+        let place = |places: &Places, vhost: &str| {
+            let found = places.of_vhost(vhost)?;
+            Some(format!("{}:{}", found.account, found.region))
+        };
+        let listed = places(false, false);
+        assert_eq!(
+            place(&listed, "/").as_deref(),
+            Some("000000000000:us-east-1")
+        );
+        assert_eq!(
+            place(&listed, "billing").as_deref(),
+            Some("111111111111:eu-west-1")
+        );
+        assert_eq!(place(&listed, "222222222222/us-west-2"), None);
+        assert_eq!(place(&listed, "elsewhere"), None);
+        let made = places(false, true);
+        assert_eq!(
+            place(&made, "222222222222/us-west-2").as_deref(),
+            Some("222222222222:us-west-2")
+        );
+        // That place is another virtual host.
+        assert_eq!(place(&made, "111111111111/eu-west-1"), None);
+        assert_eq!(place(&made, "x/us-west-2"), None);
     }
 }

@@ -415,14 +415,15 @@ impl View<'_> {
         notification.to_json(signature.as_ref())
     }
 
-    /// Account and region of a virtual host: the caller's own, or what its name says.
-    fn place<'b>(&'b self, vhost: &'b str) -> (&'b str, &'b str) {
+    /// Account and region of a virtual host that a topic is in.
+    fn place(&self, vhost: &str) -> (Arc<str>, Arc<str>) {
         let call = self.call;
-        match vhost.split_once('/') {
-            Some((account, region)) if vhost != &call.vhost_name[..] && account.len() == 12 => {
-                (account, region)
-            }
-            _ => (&call.account, &call.region),
+        let elsewhere = (vhost != &call.vhost_name[..])
+            .then(|| call.settings.places.of_vhost(vhost))
+            .flatten();
+        match elsewhere {
+            Some(place) => (place.account, place.region),
+            None => (Arc::clone(&call.account), Arc::clone(&call.region)),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aws::{Signature, Signer, Value, digest};
+use aws::{Placed, Places, Signature, Signer, Value, digest};
 use bytes::Bytes;
 use message::{Address, Message, Timestamp, Value as Property, VhostId};
 use session::{
@@ -330,11 +330,21 @@ fn what_came_through_a_topic_is_in_its_envelope() {
     let mut it = delivery(message);
     it.via = Some(Arc::new(Via {
         subscription: SubscriptionId([0x33; 16]),
-        vhost: "111111111111/eu-west-1".into(),
+        vhost: "billing".into(),
         topic: "t".into(),
         sequence: 4,
     }));
     let mut client = Client::default();
+    let place = |account: &str, region: &str, vhost: &str| Placed {
+        account: account.into(),
+        region: region.into(),
+        vhost: vhost.into(),
+    };
+    let places = vec![
+        place("000000000000", "us-east-1", "/"),
+        place("111111111111", "eu-west-1", "billing"),
+    ];
+    client.settings.places = Places::new(places, false, false);
     client.settings.signer = Some(Signer {
         sign: Arc::new(|_, text, base| {
             assert!(text.starts_with("Message\n{\"a\":1}\n"));
