@@ -424,7 +424,7 @@ impl Incoming {
             protocol: served.label,
             client: Bytes::new(),
         };
-        let base_url = format!("http://{}", self.host()).into();
+        let base_url = format!("{}://{}", self.scheme(), self.host()).into();
         let path = self.head.uri.path().into();
         let Chance { request_id, random } = self.chance.clone();
         let form = self.route.form;
@@ -472,6 +472,15 @@ impl Incoming {
             then: Box::new(then),
             refuse: Box::new(refuse),
         })
+    }
+
+    /// How the client reached us: a proxy that ends TLS says so. Whoever lies gets URLs that do not work for him.
+    fn scheme(&self) -> &'static str {
+        let told = self.head.headers.get("x-forwarded-proto");
+        match told {
+            Some(told) if told.as_bytes().eq_ignore_ascii_case(b"https") => "https",
+            _ => "http",
+        }
     }
 
     /// What the client calls us.

@@ -319,6 +319,23 @@ fn an_operation_in_each_form() {
 }
 
 #[test]
+fn behind_a_proxy_that_ends_tls_urls_are_https() {
+    let endpoint = endpoint(false, false);
+    for (told, scheme) in [
+        ("https", "https"),
+        ("HTTPS", "https"),
+        ("http", "http"),
+        ("gopher", "http"),
+    ] {
+        let mut asking = json("Echo", r#"{"Text":"a"}"#);
+        asking.head = asking.head.header("X-Forwarded-Proto", told);
+        let answer = ask(&endpoint, asking.right());
+        let url = format!("\"Url\":\"{scheme}://broker.example:4566/\"");
+        assert!(answer.text().contains(&url), "{}", answer.text());
+    }
+}
+
+#[test]
 fn doors_7_the_key_and_the_region_choose_the_virtual_host() {
     let verified = endpoint(false, false);
     let who = |answer: &Answered| {
