@@ -1,6 +1,10 @@
 //! Configured routes: what MQTT and AMQP publish comes into queues and streams, from the start on, after SIGHUP, after a crash.
 
 use ::mqtt::codec::{ReasonCode, Version as MqttVersion};
+use ::stomp::{
+    Version as StompVersion,
+    codec::{Frame, Verb},
+};
 use anyhow::ensure;
 use lapin::{
     options::{BasicConsumeOptions, BasicQosOptions},
@@ -8,7 +12,7 @@ use lapin::{
 };
 
 use crate::{
-    client::{Amqp, Mqtt, Transport, table, text, wait},
+    client::{Amqp, Mqtt, Stomp, Transport, table, text, wait},
     server::Server,
 };
 
@@ -103,6 +107,51 @@ fn what_mqtt_publishes_comes_into_queues_and_streams() -> anyhow::Result<()> {
         ensure!(records(&client, "telemetry", 3).await? == ["21", "22", "23"]);
         anyhow::Ok(())
     })?;
+    server.stop();
+    Ok(())
+}
+
+#[test]
+fn the_key_of_a_route_is_what_stomp_publishes_by_and_is_shown() -> anyhow::Result<()> {
+    let server = Server::start_with_file(&format!("{TELEMETRY}{JOBS}"));
+    let mut stomp = Stomp::open(Transport::tcp(server.door("stomp")), StompVersion::V1_2)?;
+    for (topic, body) in [
+        ("sensors.7.temp", "21"),
+        ("sensors.7.humidity", "40"),
+        // What STOMP writes as %2E is a dot in the level, and in the key.
+        ("sensors.a%2Eb.temp", "22"),
+    ] {
+        stomp.ask(
+            Frame::new(Verb::Send)
+                .with("destination", &format!("/topic/{topic}"))
+                .with("JMSXGroupID", "not the key")
+                .with_body(body),
+        )?;
+    }
+    stomp.ask(
+        Frame::new(Verb::Subscribe)
+            .with("destination", "/stream/telemetry")
+            .with("id", "telemetry")
+            .with("ack", "client-individual")
+            .with("x-stream-offset", "first"),
+    )?;
+    let mut shown = Vec::new();
+    for _ in 0..2 {
+        let message = stomp.next()?;
+        let key = message.headers.text("JMSXGroupID").map(ToOwned::to_owned);
+        shown.push((key, String::from_utf8(message.body.to_vec())?));
+        stomp.settle(Verb::Ack, &message)?;
+    }
+    let of = |key: &str, body: &str| (Some(key.to_owned()), body.to_owned());
+    ensure!(shown == [of("7", "21"), of("a.b", "22")], "{shown:?}");
+    // A queue has no key: what the publisher said stays.
+    stomp.subscribe("/queue/jobs", "jobs", "client-individual")?;
+    for body in ["21", "40", "22"] {
+        let message = stomp.next()?;
+        ensure!(message.body == body.as_bytes(), "{message:?}, not {body}");
+        ensure!(message.headers.text("JMSXGroupID") == Some("not the key"));
+        stomp.settle(Verb::Ack, &message)?;
+    }
     server.stop();
     Ok(())
 }
