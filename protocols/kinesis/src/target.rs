@@ -42,16 +42,16 @@ pub(crate) struct Arn {
 }
 
 impl Arn {
-    /// Of this account and region. `None`: it is of another one, or not of a stream.
+    /// Of this account and region, or of others that are the same virtual host (DOORS 7). `None`: it is of another one, or
+    /// not of a stream.
     pub(crate) fn read(call: &Call, text: &str) -> Option<Self> {
-        let resource = text
-            .strip_prefix("arn:aws")?
-            .split_once(":kinesis:")?
-            .1
-            .strip_prefix(&*call.region)?
-            .strip_prefix(':')?
-            .strip_prefix(&*call.account)?
-            .strip_prefix(":stream/")?;
+        let (_, rest) = text.strip_prefix("arn:aws")?.split_once(":kinesis:")?;
+        let (region, rest) = rest.split_once(':')?;
+        let (account, resource) = rest.split_once(":stream/")?;
+        let here = account == &*call.account && region == &*call.region;
+        if !here && (call.vhost_of)(call, account, region)? != call.vhost_name {
+            return None;
+        }
         let Some((stream, consumer)) = resource.split_once('/') else {
             return Some(Self {
                 stream: resource.to_owned(),

@@ -6,10 +6,10 @@ use aws::{Answer, Call, Input, Settings, Transitions, Value, digest::md5};
 use bytes::Bytes;
 use message::{Message, Timestamp, VhostId};
 use session::{
-    Command, Event, Flow, GroupInfo, GroupShard, GroupTo, Listed, Notes, Publish, PublishOutcome,
-    ReadStream, RecordPlace, Records, Refusal, RefusalKind, Secret, ShardInfo, ShardLimits,
-    ShardNo, StreamAttributes, StreamId, StreamInfo, StreamRecord, StreamStart, StreamTo, Token,
-    partition_key,
+    Command, Event, Flow, GroupInfo, GroupShard, GroupTo, Listed, Notes, Publish,
+    PublishOutcome, ReadStream, RecordPlace, Records, Refusal, RefusalKind, Secret, ShardInfo,
+    ShardLimits, ShardNo, StreamAttributes, StreamId, StreamInfo, StreamRecord, StreamStart,
+    StreamTo, Token, partition_key,
 };
 
 /// When tests begin.
@@ -82,7 +82,11 @@ impl Core {
             region: "us-east-1".into(),
             vhost: VhostId(0),
             vhost_name: "/".into(),
-            vhost_of: |_, _, _| None,
+            // Two regions are one virtual host.
+            vhost_of: |call, account, region| {
+                let here = account == &*call.account && region == "us-west-2";
+                here.then(|| Arc::clone(&call.vhost_name))
+            },
             user: "guest".into(),
             access_key: "guest".into(),
             base_url: "http://127.0.0.1:4566".into(),
@@ -318,6 +322,7 @@ impl Core {
     }
 
     /// Publishes as another door would.
+
     pub(crate) fn publish_message(&mut self, message: Message) {
         let publish = Publish {
             token: None,

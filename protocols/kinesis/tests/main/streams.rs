@@ -386,6 +386,24 @@ fn a_tag_says_what_shards_take() {
 }
 
 #[test]
+fn doors_7_an_arn_of_another_region_that_is_the_same_virtual_host_is_of_this_stream() {
+    let mut core = Core::new();
+    core.create("orders", 1);
+    let arn = |region: &str, account: &str| json!({"StreamARN": format!("arn:aws:kinesis:{region}:{account}:stream/orders")});
+    for region in ["us-east-1", "us-west-2"] {
+        let shown = core.call("DescribeStreamSummary", arn(region, "123456789012"));
+        assert_eq!(shown["StreamDescriptionSummary"]["OpenShardCount"], 1);
+    }
+    for (region, account) in [("eu-west-1", "123456789012"), ("us-west-2", "210987654321")] {
+        assert_eq!(
+            core.refusal("DescribeStreamSummary", arn(region, account))
+                .0,
+            "ResourceNotFoundException"
+        );
+    }
+}
+
+#[test]
 fn policies_are_kept() {
     let mut core = Core::new();
     core.create("orders", 1);
