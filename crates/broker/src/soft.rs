@@ -66,6 +66,8 @@ pub(crate) enum Timer {
     Read(SessionId, Token),
     /// The oldest records of a stream may be too old.
     Trim(StreamId),
+    /// Shards of a stream may have been written to so much that they are split.
+    Grow(StreamId),
     /// A topic object that was deleted still has subscriptions.
     DoomedTopic(crate::topic::TopicNo),
     /// The lease of a shard lapses that a member of its group waits for.

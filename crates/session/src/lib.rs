@@ -60,9 +60,9 @@ pub use not_active::{FindActive, NotActive};
 pub use output::{Close, Link, Output, Peer, Port, Session, Submitted, Wire};
 pub use refusal::{Refusal, RefusalKind};
 pub use stream::{
-    GroupInfo, GroupShard, GroupTo, ReadStream, RecordPlace, Records, ShardInfo, ShardLimits,
-    ShardNo, StreamAttributes, StreamId, StreamInfo, StreamRecord, StreamStart, StreamTo,
-    partition_key,
+    GroupInfo, GroupShard, GroupTo, Growth, ReadStream, RecordPlace, Records, ShardInfo,
+    ShardLimits, ShardNo, StreamAttributes, StreamId, StreamInfo, StreamRecord, StreamStart,
+    StreamTo, partition_key,
 };
 pub use topic::{
     ListSubscriptions, NewSubscription, PolicyScope, SubscriptionId, SubscriptionInfo,

@@ -33,6 +33,18 @@ pub struct ShardLimits {
     pub read_bytes: u32,
 }
 
+/// How a stream's shards follow what is written: one that takes more than half of this for a while is split in the middle
+/// of its hashes, so that it takes twice as much as the most that has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Growth {
+    /// Records a second that a shard is made for.
+    pub write_records: u32,
+    /// Bytes of body and key a second that a shard is made for.
+    pub write_bytes: u32,
+    /// Open shards of all streams of the virtual host together from which on nothing is split.
+    pub shards_max: u32,
+}
+
 /// What a stream does with records.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StreamAttributes {
@@ -44,6 +56,8 @@ pub struct StreamAttributes {
     pub record_len_max: Option<u64>,
     /// What each shard takes and gives. `None`: no limit.
     pub limits: Option<ShardLimits>,
+    /// How its shards follow what is written. `None`: only commands split them.
+    pub growth: Option<Growth>,
 }
 
 impl Default for StreamAttributes {
@@ -53,6 +67,7 @@ impl Default for StreamAttributes {
             bytes_max: None,
             record_len_max: None,
             limits: None,
+            growth: None,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use aws::{ApiError, Call, Settings, Transitions, Value};
 use message::Timestamp;
-use session::{Notes, ShardLimits, StreamInfo};
+use session::{Growth, Notes, ShardLimits, StreamInfo};
 
 use crate::{error, notes};
 
@@ -161,6 +161,15 @@ pub(crate) fn limits(settings: &Settings, kept: &Notes) -> Result<Option<ShardLi
             ))
         }),
     }
+}
+
+/// How the shards of a stream follow what is written: those of an on-demand stream split.
+pub(crate) fn growth(settings: &Settings, mode: Mode) -> Option<Growth> {
+    (mode == Mode::OnDemand).then_some(Growth {
+        write_records: AWS_LIMITS.write_records,
+        write_bytes: AWS_LIMITS.write_bytes,
+        shards_max: settings.shards_max,
+    })
 }
 
 fn said_limits(text: &str) -> Option<ShardLimits> {

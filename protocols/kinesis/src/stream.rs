@@ -71,6 +71,7 @@ fn checked_create(call: Arc<Call>, value: &Value) -> Result<Step, ApiError> {
             value.int("MaxRecordSizeInKiB").unwrap_or(RECORD_KIB),
         )),
         limits: state::limits(&call.settings, &kept)?,
+        growth: state::growth(&call.settings, mode),
         ..StreamAttributes::default()
     };
     // The name first: that it is taken says more than that there is no room for another.
@@ -308,6 +309,7 @@ pub(crate) fn update_mode(input: Input) -> Step {
                     mode.keep(kept);
                     notes::remove(kept, notes::WARM);
                     attributes.limits = state::limits(&changing.settings, kept)?;
+                    attributes.growth = state::growth(&changing.settings, mode);
                     state::mark_updated(&changing.settings, kept, now);
                 }
                 if let Some(warm) = value.int("WarmThroughputMiBps") {

@@ -225,6 +225,9 @@ impl Broker {
                 if let crate::soft::Timer::Move(queue, number) = timer {
                     return self.move_at((queue, number), *until);
                 }
+                if let crate::soft::Timer::Grow(stream) = timer {
+                    return self.measure_anew(stream, *until);
+                }
                 if let crate::soft::Timer::Trim(stream) = timer
                     && let Some(soft) = self.soft.streams.get_mut(&stream)
                 {

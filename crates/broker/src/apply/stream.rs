@@ -8,8 +8,8 @@ use crate::{
     Broker,
     soft::Timer,
     stream::{
-        ReadAt, RecordEntrant, Resharded, Shard, Slot, SoftStream, Stream, StreamDeclared,
-        StreamDeleted, StreamFiled, Trimmed, WaitingRead,
+        Measured, ReadAt, RecordEntrant, Resharded, Shard, Slot, SoftStream, Stream,
+        StreamDeclared, StreamDeleted, StreamFiled, Trimmed, WaitingRead,
     },
 };
 
@@ -31,6 +31,7 @@ impl Broker {
             {
                 soft.buckets.clear();
             }
+            self.measure_anew(id, None);
             return self.trim_anew(id, Some(now));
         }
         self.durable.next_stream = self.durable.next_stream.max(id.0 + 1);
@@ -87,6 +88,7 @@ impl Broker {
         {
             self.soft.timers.remove(&(known, Timer::Regroup(id)));
         }
+        self.measure_anew(id, None);
         self.leave_stream_round(id);
         self.trim(id, u64::MAX, at);
         self.durable.streams.remove(&id);
@@ -162,6 +164,7 @@ impl Broker {
         }
         let declared = &stream.declared;
         let (limits, doomed) = (declared.attributes.limits, declared.doomed);
+        let grows = declared.attributes.growth.is_some() && !doomed;
         let due = at.now.plus_ms(declared.attributes.retention_ms);
         self.counters.records_written += 1;
         self.counters.stream_records += 1;
@@ -183,6 +186,10 @@ impl Broker {
                 1,
                 u64::from(slot.len()),
             );
+        }
+        if grows && let Some(due) = soft.measured.wrote(it.shard, at.now, u64::from(slot.len())) {
+            soft.grow_at = Some(due);
+            self.soft.timers.insert((due, Timer::Grow(it.stream)));
         }
         if soft.trim_at.is_none() && !doomed && due < Timestamp::MAX {
             self.trim_anew(it.stream, Some(due));
@@ -302,6 +309,21 @@ impl Broker {
         soft.trim_at = due;
         if let Some(due) = due {
             self.soft.timers.insert((due, Timer::Trim(id)));
+        }
+    }
+
+    /// Forgets what was written to a growing stream, or says when it is looked at.
+    pub(super) fn measure_anew(&mut self, id: StreamId, due: Option<Timestamp>) {
+        let Some(soft) = self.soft.streams.get_mut(&id) else {
+            return;
+        };
+        if let Some(known) = soft.grow_at.take() {
+            self.soft.timers.remove(&(known, Timer::Grow(id)));
+        }
+        soft.grow_at = due;
+        match due {
+            Some(due) => self.soft.timers.insert((due, Timer::Grow(id))),
+            None => soft.measured = Measured::default(),
         }
     }
 

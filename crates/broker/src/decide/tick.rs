@@ -68,6 +68,7 @@ impl Broker {
                 postpone(timer, None, draft);
             }
             Timer::Trim(stream) => return self.due_trim(timer, stream, left, draft),
+            Timer::Grow(stream) => self.due_grow(timer, stream, draft),
             Timer::DoomedTopic(topic) => {
                 return self.due_doomed_topic(timer, topic, left, draft);
             }

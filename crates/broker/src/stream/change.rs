@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use message::{DecodeError, Name, Reader, Timestamp, VhostId, codec::put_u64};
-use session::{Notes, ShardLimits, ShardNo, StreamAttributes, StreamId};
+use session::{Growth, Notes, ShardLimits, ShardNo, StreamAttributes, StreamId};
 use smallvec::SmallVec;
 
 use crate::record::{
@@ -33,8 +33,23 @@ impl Wire for ShardLimits {
     }
 }
 
+impl Wire for Growth {
+    fn put(&self, out: &mut Vec<u8>) {
+        for number in [self.write_records, self.write_bytes, self.shards_max] {
+            number.put(out);
+        }
+    }
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        Ok(Self {
+            write_records: Wire::read(reader)?,
+            write_bytes: Wire::read(reader)?,
+            shards_max: Wire::read(reader)?,
+        })
+    }
+}
+
 wire_fields!(StreamAttributes {
-    1 => retention_ms, 2 => bytes_max, 3 => record_len_max, 4 => limits,
+    1 => retention_ms, 2 => bytes_max, 3 => record_len_max, 4 => limits, 5 => growth,
 });
 
 /// A stream was made, or its attributes or notes changed.

@@ -7,6 +7,7 @@
 //! | `reader.rs` | consumers that records are pushed to |
 //! | `group.rs` | consumer groups |
 //! | `change.rs` | what happens to streams |
+//! | `measured.rs` | how much was written to the shards of a stream that grows |
 //! | `rate.rs` | what a shard takes and gives a second |
 //! | `store.rs` | a stream in records and snapshots |
 //!
@@ -17,6 +18,7 @@ mod change;
 mod filed;
 mod group;
 mod index;
+mod measured;
 mod rate;
 mod reader;
 mod store;
@@ -37,6 +39,7 @@ pub(crate) use group::{
     Assigned, Checkpointed, Group, GroupGone, GroupLeased, GroupMade, GroupPlace,
 };
 pub(crate) use index::{Offsets, Records, Slot};
+pub(crate) use measured::{MEASURE_MS, Measured};
 pub(crate) use rate::Buckets;
 pub(crate) use reader::{MemberShard, Reader, Reads, Window};
 pub(crate) use store::{put_records, put_stream, read_records, read_run, read_stream};
@@ -130,6 +133,15 @@ impl Stream {
     /// Open shards in the order of their hashes.
     pub(crate) fn open(&self) -> impl Iterator<Item = ShardNo> {
         self.open.iter().map(|(_, shard)| *shard)
+    }
+
+    /// Open shards of which the first hash is one of these, in the order of their hashes.
+    pub(crate) fn open_within(&self, first: u128, last: u128) -> impl Iterator<Item = ShardNo> {
+        let from = self.open.partition_point(|(hash, _)| *hash < first);
+        let within = self.open[from..]
+            .iter()
+            .take_while(move |(hash, _)| *hash <= last);
+        within.map(|(_, shard)| *shard)
     }
 
     pub(crate) fn open_len(&self) -> u32 {
@@ -247,6 +259,9 @@ pub(crate) struct SoftStream {
     pub(crate) trim_at: Option<Timestamp>,
     /// Of limited shards.
     pub(crate) buckets: BTreeMap<ShardNo, Buckets>,
+    /// Of a stream that grows, and when it is looked at.
+    pub(crate) grow_at: Option<Timestamp>,
+    pub(crate) measured: Measured,
 }
 
 impl SoftStream {

@@ -15,6 +15,7 @@ mod rig;
 mod sqs_history;
 mod stream_doors;
 mod stream_files;
+mod stream_growth;
 mod stream_history;
 mod streams;
 mod subscriptions;

@@ -6,7 +6,7 @@ use aws::{Answer, Call, Input, Settings, Transitions, Value, digest::md5};
 use bytes::Bytes;
 use message::{Message, Timestamp, VhostId};
 use session::{
-    Command, Event, Flow, GroupInfo, GroupShard, GroupTo, Listed, Notes, Publish,
+    Command, Event, Flow, GroupInfo, GroupShard, GroupTo, Growth, Listed, Notes, Publish,
     PublishOutcome, ReadStream, RecordPlace, Records, Refusal, RefusalKind, Secret, ShardInfo,
     ShardLimits, ShardNo, StreamAttributes, StreamId, StreamInfo, StreamRecord, StreamStart,
     StreamTo, Token, partition_key,
@@ -319,6 +319,11 @@ impl Core {
     /// What the shards of a stream take and give.
     pub(crate) fn limits(&self, name: &str) -> Option<ShardLimits> {
         self.streams[name.as_bytes()].info.attributes.limits
+    }
+
+    /// How the shards of a stream follow what is written.
+    pub(crate) fn growth(&self, name: &str) -> Option<Growth> {
+        self.streams[name.as_bytes()].info.attributes.growth
     }
 
     /// Publishes as another door would.

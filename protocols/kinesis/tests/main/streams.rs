@@ -2,7 +2,7 @@
 
 use aws::Transitions;
 use serde_json::json;
-use session::RefusalKind;
+use session::{Growth, RefusalKind};
 
 use crate::{
     core::{Core, START},
@@ -401,6 +401,36 @@ fn doors_7_an_arn_of_another_region_that_is_the_same_virtual_host_is_of_this_str
             "ResourceNotFoundException"
         );
     }
+}
+
+#[test]
+fn on_demand_streams_grow_while_they_are_that() {
+    let mut core = Core::new();
+    core.settings.shards_max = 77;
+    let mode = |mode: &str| json!({"StreamMode": mode});
+    core.call(
+        "CreateStream",
+        json!({"StreamName": "orders", "StreamModeDetails": mode("ON_DEMAND")}),
+    );
+    let growth = Growth {
+        write_records: 1_000,
+        write_bytes: 1 << 20,
+        shards_max: 77,
+    };
+    assert_eq!(core.growth("orders"), Some(growth));
+    let arn = "arn:aws:kinesis:us-east-1:123456789012:stream/orders";
+    let change = |to: &str| json!({"StreamARN": arn, "StreamModeDetails": mode(to)});
+    core.call("UpdateStreamMode", change("PROVISIONED"));
+    assert_eq!(core.growth("orders"), None);
+    core.settings.shards_max = 78;
+    core.call("UpdateStreamMode", change("ON_DEMAND"));
+    let growth = Growth {
+        shards_max: 78,
+        ..growth
+    };
+    assert_eq!(core.growth("orders"), Some(growth));
+    core.create("provisioned", 1);
+    assert_eq!(core.growth("provisioned"), None);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `mod.rs` | streams made, changed, looked at, listed, deleted |
 //! | `shards.rs` | shards split, merged, resized |
+//! | `grow.rs` | shards split because much is written to them |
 //! | `place.rs` | records that come: which shard, and whether it takes them |
 //! | `read.rs` | reads, and reads that wait |
 //! | `reader.rs` | records pushed to consumers |
@@ -13,6 +14,7 @@
 
 mod file;
 mod group;
+mod grow;
 mod place;
 mod read;
 mod reader;
@@ -309,6 +311,14 @@ fn check_attributes(attributes: &StreamAttributes) -> Result<(), Refusal> {
         return Err(refusal(
             RefusalKind::InvalidArgument,
             "a stream that keeps nothing",
+        ));
+    }
+    if let Some(growth) = &attributes.growth
+        && (growth.write_records == 0 || growth.write_bytes == 0)
+    {
+        return Err(refusal(
+            RefusalKind::InvalidArgument,
+            "a stream grows by what its shards are made for, which is not nothing",
         ));
     }
     Ok(())

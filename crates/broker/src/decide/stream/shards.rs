@@ -131,7 +131,8 @@ impl Broker {
         self.reshard(id, stream, closes, opens, draft)
     }
 
-    fn reshard(
+    /// Closes shards and opens others in their place.
+    pub(super) fn reshard(
         &self,
         id: StreamId,
         stream: &Stream,
