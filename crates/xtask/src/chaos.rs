@@ -33,6 +33,7 @@ mod nodes;
 mod report;
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -111,6 +112,8 @@ pub(crate) struct Round {
     /// Until a publish was confirmed that was sent after the fault: the first of any client, and of the client that waited longest.
     pub(crate) first: Option<Duration>,
     pub(crate) all: Option<Duration>,
+    /// How long each phase of the last takeover was, in us, by the node that took over.
+    pub(crate) phases_us: BTreeMap<String, u64>,
 }
 
 /// The gate's runs: one under faults, and one that shows that breaches are seen.
@@ -308,6 +311,7 @@ impl Pair {
                 tenures: 0,
                 first: None,
                 all: None,
+                phases_us: BTreeMap::new(),
             });
             let before = (active, epoch);
             let at = self.strike(*fault, active, pause, clients, chance)?;
@@ -319,6 +323,9 @@ impl Pair {
             round.at = at;
             round.tenures = epoch.saturating_sub(before.1);
             (round.first, round.all) = (Some(first), Some(all));
+            if round.tenures > 0 {
+                round.phases_us = self.nodes[active].takeover_us();
+            }
             let names = [before.0, active].map(|at| self.nodes[at].name);
             println!(
                 "round {}: {}{}, {} -> {}; epochs +{}; served again after {:.0} ms, every client after {:.0} ms ({slowest})",

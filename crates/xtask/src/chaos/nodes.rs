@@ -1,7 +1,8 @@
 //! The two processes of the pair: started, signalled, asked.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    collections::BTreeMap,
+    io::{self, BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, ExitStatus, Stdio},
@@ -44,8 +45,10 @@ pub(crate) struct Node {
 fn port(chance: &mut Chance) -> SocketAddr {
     loop {
         let port = chance.within(PORTS) as u16;
+        // A machine may have no IPv6.
+        let taken = |error: io::Error| error.kind() == io::ErrorKind::AddrInUse;
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
-            && TcpListener::bind((Ipv6Addr::LOCALHOST, port)).is_ok();
+            && !TcpListener::bind((Ipv6Addr::LOCALHOST, port)).is_err_and(taken);
         if free {
             return (Ipv4Addr::LOCALHOST, port).into();
         }
@@ -158,6 +161,16 @@ impl Node {
     pub(crate) fn cluster(&self) -> Option<Value> {
         let (status, body) = self.ask("GET /api/cluster").ok()?;
         (status == 200).then_some(body)
+    }
+
+    /// How long each phase of its last takeover was, in us.
+    pub(crate) fn takeover_us(&self) -> BTreeMap<String, u64> {
+        let known = self.cluster().unwrap_or_default();
+        let phases = known["last_takeover"]["phases_us"].as_object();
+        let phases = phases.into_iter().flatten();
+        phases
+            .filter_map(|(name, us)| Some((name.clone(), us.as_u64()?)))
+            .collect()
     }
 
     /// Begins a change of places.

@@ -1,6 +1,6 @@
 //! What came of it, by kind of fault: as a table, and as JSON.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde::Serialize;
 
@@ -33,6 +33,7 @@ struct RoundReport {
     tenures: u64,
     first_us: Option<u64>,
     all_us: Option<u64>,
+    phases_us: BTreeMap<String, u64>,
     #[serde(flatten)]
     counts: Counts,
 }
@@ -46,6 +47,8 @@ struct Kind {
     first: Quantiles,
     /// To that of the client that waited longest.
     all: Quantiles,
+    /// Of the takeovers, by phase.
+    phases: BTreeMap<String, Quantiles>,
     #[serde(flatten)]
     counts: Counts,
 }
@@ -118,6 +121,7 @@ impl Report {
                 tenures: round.tenures,
                 first_us: us(round.first),
                 all_us: us(round.all),
+                phases_us: round.phases_us.clone(),
                 counts,
             })
             .collect();
@@ -161,6 +165,15 @@ impl Report {
                 row(&kind.counts)
             );
         }
+        println!("\nphases of a takeover, ms: p50 p99 max");
+        for kind in &self.kinds {
+            let each = kind.phases.iter().map(|(name, us)| {
+                let [p50, p99, max] = [us.p50_us, us.p99_us, us.max_us].map(|us| us as f64 / 1e3);
+                format!("{name} {p50:.1} {p99:.1} {max:.1}")
+            });
+            let each: Vec<_> = each.collect();
+            println!("{:<11} | {}", kind.fault.as_str(), each.join("; "));
+        }
         println!("\n{:<11} | {HEAD}", "clients");
         for track in &self.tracks {
             println!("{:<11} | {}", track.name, row(&track.counts));
@@ -187,9 +200,22 @@ impl Kind {
             tenures: rounds.iter().map(|round| round.tenures).sum(),
             first: Quantiles::of(rounds.iter().filter_map(|round| round.first_us).collect()),
             all: Quantiles::of(rounds.iter().filter_map(|round| round.all_us).collect()),
+            phases: phases(&rounds),
             counts,
         }
     }
+}
+
+/// The phases of all takeovers.
+fn phases(rounds: &[&RoundReport]) -> BTreeMap<String, Quantiles> {
+    let mut phases: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for (name, us) in rounds.iter().flat_map(|round| &round.phases_us) {
+        phases.entry(name.clone()).or_default().push(*us);
+    }
+    let quantiles = phases.into_iter();
+    quantiles
+        .map(|(name, values)| (name, Quantiles::of(values)))
+        .collect()
 }
 
 const HEAD: &str = "confirmed  lost invented disordered duplicates  repeats (marked)";
