@@ -7,79 +7,108 @@ mod aws;
 
 use std::{
     path::Path,
+    process::Command,
     sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 
 use crate::load::{Confirmed, Ledger, amqp::Amqp, mqtt::Mqtt, server::Server, stomp::Stomp};
 
 struct Workload {
     name: &'static str,
+    /// Deliveries of one message.
+    deliveries: u64,
     run: fn(&Server, u64) -> anyhow::Result<Ledger>,
 }
+
+/// Subscribers of the fan-out.
+const SUBSCRIBERS: u64 = 100;
 
 const WORKLOADS: &[Workload] = &[
     Workload {
         name: "MQTT QoS 0, 16 B, 1 to 1",
+        deliveries: 1,
         run: |server, count| mqtt(server, count, 0, 16, 2000, false),
     },
     Workload {
+        name: "MQTT QoS 0, 16 B, 1 to 100, a delivery",
+        deliveries: SUBSCRIBERS,
+        run: fan_out,
+    },
+    Workload {
         name: "MQTT QoS 1, 16 B, soft session, window 100",
+        deliveries: 1,
         run: |server, count| mqtt(server, count, 1, 16, 100, false),
     },
     Workload {
         name: "MQTT QoS 1, 16 B, durable session, synced, window 100",
+        deliveries: 1,
         run: |server, count| mqtt(server, count, 1, 16, 100, true),
     },
     Workload {
         name: "AMQP 0-9-1, 1 KiB persistent, confirms, window 100",
+        deliveries: 1,
         run: |server, count| amqp(server, count, 100),
     },
     Workload {
         name: "AMQP 0-9-1, 1 KiB persistent, confirms, window 1000",
+        deliveries: 1,
         run: |server, count| amqp(server, count, 1000),
     },
     Workload {
         name: "AMQP 0-9-1, 1 KiB persistent, confirms, window 1",
+        deliveries: 1,
         run: |server, count| amqp(server, count, 1),
     },
     Workload {
         name: "STOMP 1.2, 1 KiB persistent, receipts, window 100",
+        deliveries: 1,
         run: |server, count| stomp(server, count),
     },
     Workload {
         name: "SQS SendMessage, 100 B, synced, 64 connections",
+        deliveries: 1,
         run: |server, count| aws::send(server.aws, count, 1),
     },
     Workload {
         name: "SQS SendMessageBatch of 10, 100 B, synced",
+        deliveries: 1,
         run: |server, count| aws::send(server.aws, count, 10),
     },
     Workload {
         name: "SQS send, receive and delete, batches of 10",
+        deliveries: 1,
         run: |server, count| aws::through(server.aws, count),
     },
     Workload {
         name: "Kinesis PutRecords of 500, 100 B, 4 shards, synced",
+        deliveries: 1,
         run: |server, count| aws::put(server.aws, count),
     },
     Workload {
         name: "Kinesis PutRecords and GetRecords",
+        deliveries: 1,
         run: |server, count| aws::put_and_get(server.aws, count),
     },
 ];
 
 /// Runs every workload, or those whose name contains `only`, for about `seconds`. `standby`: each a second time, with one.
+/// `pinned`: server and clients share one CPU, so that no wake-up crosses to another: the figure that repeats best.
 pub(crate) fn run(
     seconds: u64,
     data: &Path,
     only: Option<&str>,
     standby: bool,
+    pinned: bool,
 ) -> anyhow::Result<()> {
     // A shard's limits are those of AWS otherwise: a megabyte a second.
     let server = Server::fresh(data, &["aws.shard_limits=false"])?;
+    if pinned {
+        pin(std::process::id())?;
+        pin(server.pid())?;
+    }
     println!("| workload | msg/s | server CPU us/msg | lost | repeated |\n|---|---|---|---|---|");
     let wanted = |workload: &&Workload| only.is_none_or(|part| workload.name.contains(part));
     for workload in WORKLOADS.iter().filter(wanted) {
@@ -92,6 +121,20 @@ pub(crate) fn run(
         }
     }
     println!("resident memory at the end: {} MiB", server.rss()? >> 20);
+    Ok(())
+}
+
+/// Keeps all threads of a process, and those that they start, on the first CPU.
+fn pin(pid: u32) -> anyhow::Result<()> {
+    let output = Command::new("taskset")
+        .args(["-a", "-c", "-p", "0", &pid.to_string()])
+        .output()
+        .context("failed to start taskset (of util-linux)")?;
+    ensure!(
+        output.status.success(),
+        "failed to pin process {pid}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(())
 }
 
@@ -116,6 +159,7 @@ fn measured(server: &Server, workload: &Workload, seconds: u64, how: &str) -> an
         }
         count = (count as f64 * seconds as f64 / took.as_secs_f64().max(0.01)) as u64;
     }
+    let count = count * workload.deliveries;
     ensure!(
         ledger.received == count,
         "{}: {} of {count} arrived",
@@ -163,6 +207,43 @@ fn mqtt(
     Mqtt::connect(server.mqtt, "bench-publisher", false)?
         .publish(topic, qos, count, len, window, &confirmed)?;
     receiving.join().expect("the consumer does not panic")
+}
+
+fn fan_out(server: &Server, count: u64) -> anyhow::Result<Ledger> {
+    let confirmed = Arc::new(Confirmed::default());
+    let mut threads = Vec::new();
+    for number in 0..SUBSCRIBERS {
+        let mut consumer = Mqtt::connect(server.mqtt, &format!("bench-{number}"), false)?;
+        consumer.subscribe("bench/fan-out", 0)?;
+        // One of them, no faster than the others, keeps the publisher from running away.
+        let counted = (number == 0).then(|| Arc::clone(&confirmed));
+        let receive = move || -> anyhow::Result<Ledger> {
+            let mut ledger = Ledger::default();
+            consumer.receive(count, &mut ledger, |received| {
+                if let Some(counted) = &counted {
+                    counted.set(received);
+                }
+            })?;
+            Ok(ledger)
+        };
+        threads.push(std::thread::Builder::new().spawn(receive)?);
+    }
+    Mqtt::connect(server.mqtt, "bench-publisher", false)?.publish(
+        "bench/fan-out",
+        0,
+        count,
+        16,
+        500,
+        &confirmed,
+    )?;
+    let (mut received, mut gaps, mut repeats) = (0, 0, 0);
+    for thread in threads {
+        let ledger = thread.join().expect("a consumer does not panic")?;
+        received += ledger.received;
+        gaps += ledger.gaps;
+        repeats += ledger.repeats;
+    }
+    Ok(Ledger::counted(received, gaps, repeats))
 }
 
 fn amqp(server: &Server, count: u64, window: u64) -> anyhow::Result<Ledger> {

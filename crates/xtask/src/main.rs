@@ -81,6 +81,9 @@ enum Task {
         /// Runs each workload once more with a standby attached, and says how much of the rate is left.
         #[arg(long)]
         standby: bool,
+        /// Server and clients on one CPU: the CPU time a message then repeats within a few percent.
+        #[arg(long)]
+        pinned: bool,
     },
     /// A queue many times larger than memory: fill, drain in order, watch the memory.
     Memory {
@@ -150,7 +153,8 @@ fn main() -> anyhow::Result<()> {
             data,
             only,
             standby,
-        } => release().and_then(|()| bench::run(seconds, &data, only.as_deref(), standby)),
+            pinned,
+        } => release().and_then(|()| bench::run(seconds, &data, only.as_deref(), standby, pinned)),
         Task::Counts(arguments) => counts::run(&arguments),
         Task::Chaos(arguments) => chaos::run(&arguments),
         Task::Tied { parent, words } => tied::run(parent, &words),
