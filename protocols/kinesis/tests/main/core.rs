@@ -327,7 +327,6 @@ impl Core {
     }
 
     /// Publishes as another door would.
-
     pub(crate) fn publish_message(&mut self, message: Message) {
         let publish = Publish {
             token: None,
