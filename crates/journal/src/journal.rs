@@ -197,6 +197,11 @@ impl Journal {
         self.shared().table.count(stored, 1);
     }
 
+    /// The same for every reference of a restored state, that `each` shows.
+    pub fn add_refs(&self, each: impl FnOnce(&mut dyn FnMut(StoredId))) {
+        self.shared().table.count_all(each);
+    }
+
     /// One reference less.
     pub fn drop_ref(&self, stored: StoredId) {
         self.shared().table.count(stored, -1);

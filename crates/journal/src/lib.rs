@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! DIR/FORMAT  epochs/1 2 3 ..   fence/<e>-<writer>   lease/<e>-<writer>   seg/<e>-<n>-<salt>   snap/<batch>-<writer>
-//!     standby/<node>
+//!     standby/<node>  lost/<batch>-<n>-<writer>
 //!
 //! segment: | header 4 KiB | batch | batch | batch ...                    | zeros | trailer (index) |
 //! batch:            | header 128 B | frame | frame | frame ... | zeros to 4 KiB |
@@ -34,6 +34,7 @@
 //! | `standby.rs`, `standby/follow.rs`, `standby/takeover.rs` | following another process, and taking its place |
 //! | `reader.rs`, `replay.rs` | batches in order, the history |
 //! | `table.rs`, `cache.rs` | where records lie and how long, reading back |
+//! | `scrub.rs` | reading again what is sealed |
 //! | `journal.rs`, `shared.rs` | the handle, and what is behind it |
 //! | `vfs.rs` | the port to the file system: the real one, and a recorder for crash tests |
 //! | `mutation.rs` | parts taken out, for the simulator's gate |
@@ -79,6 +80,7 @@ mod probe;
 mod reader;
 mod recovery;
 mod replay;
+mod scrub;
 mod segment;
 mod shared;
 mod snapshot;
@@ -106,6 +108,7 @@ pub use mutation::{Mutation, mutate};
 pub use probe::probe;
 pub use recovery::{Assessed, Opened, assess, open, open_stepped};
 pub use replay::Replay;
+pub use scrub::{Found, Health, Scrubber};
 pub use segment::SegmentId;
 pub use snapshot::SnapshotSource;
 pub use stage::Stage;

@@ -499,6 +499,7 @@ pub(crate) fn share(
         evacuations: Mutex::default(),
         space: Mutex::new(Space::Ok(Free { free: 0, total: 0 })),
         lock: Mutex::new(lock),
+        health: Mutex::default(),
         given_up,
         lease_until: AtomicU64::new(0),
         lease_wakers: Mutex::default(),

@@ -12,7 +12,6 @@ use message::StoredId;
 use crate::batch;
 use crate::error::{Corruption, ReadError, ReplayError};
 use crate::layout::Position;
-use crate::loss::Loss;
 use crate::reader::{Batch, BatchReader, Stop};
 use crate::segment::Segment;
 use crate::shared::Shared;
@@ -75,12 +74,16 @@ impl Replay {
         self.from.seq
     }
 
-    /// What was given up of the batches behind the snapshot: the first and the last of each gap, in order.
+    /// What was given up of the batches behind the snapshot, in order: the last of each gap, and how many records were lost, or
+    /// batches where that is not known.
     #[must_use]
     pub fn lost(&self) -> Vec<(u64, u64)> {
-        let gaps = self.shared.given_up.iter().filter_map(Loss::batches);
+        let gaps = self.shared.given_up.iter().filter_map(|loss| {
+            let (first, last) = loss.batches()?;
+            Some((last, loss.records().max(last + 1 - first)))
+        });
         let mut gaps: Vec<_> = gaps
-            .filter(|(_, last)| *last > self.from.seq && *last <= self.upto)
+            .filter(|(last, _)| *last > self.from.seq && *last <= self.upto)
             .collect();
         gaps.sort_unstable();
         gaps

@@ -17,6 +17,7 @@ use crate::journal::Space;
 use crate::layout::{Paths, Uuid};
 use crate::lease::Watched;
 use crate::loss::Loss;
+use crate::scrub::Health;
 use crate::segment::{Segment, SegmentId};
 use crate::spares::Spares;
 use crate::stage::Staging;
@@ -81,6 +82,8 @@ pub(crate) struct Shared {
     pub(crate) space: Mutex<Space>,
     /// The lock on one's own lease: it goes with the process.
     pub(crate) lock: Mutex<Option<Lock>>,
+    /// What scrubbing has found.
+    pub(crate) health: Mutex<Health>,
     /// What was given up, at this start or earlier ones.
     pub(crate) given_up: Vec<Loss>,
     /// Until when this node may show anything to anyone, by [`crate::boot_ms`].
@@ -222,6 +225,31 @@ impl Shared {
             record.payload
         };
         Ok((record.kind, payload))
+    }
+
+    /// Where the frames of a batch begin in its payload, as far as their lengths lead.
+    pub(crate) fn frames_of(&self, seq: u64) -> Result<Vec<usize>, ReadError> {
+        let vfs = &*self.vfs;
+        let unknown = || ReadError::Gone(id::pack(seq, 0));
+        let segment = self.table.of_seq(seq).ok_or_else(unknown)?;
+        let start = segment.place(vfs, seq)?.payload();
+        let end = match seq < segment.last_seq() {
+            true => segment.place(vfs, seq + 1)?.offset(),
+            false => segment.end(),
+        };
+        let mut frames = Vec::new();
+        let mut offset = 0;
+        while start + offset + FRAME_LEN as u64 <= end {
+            let header = self
+                .windows
+                .read(vfs, &segment, start + offset, FRAME_LEN)?;
+            let Some(frame) = Frame::decode(&header) else {
+                break;
+            };
+            frames.push(usize::try_from(offset).expect("a batch is shorter than 2 MiB"));
+            offset += batch::framed_len(frame.len) as u64;
+        }
+        Ok(frames)
     }
 
     pub(crate) fn cached(&self, stored: StoredId) -> Option<(u8, Bytes)> {

@@ -345,7 +345,7 @@ pub struct SnapshotSource {
 }
 
 impl SnapshotSource {
-    fn open(vfs: &dyn Vfs, path: &Path, store: &Uuid) -> io::Result<Self> {
+    pub(crate) fn open(vfs: &dyn Vfs, path: &Path, store: &Uuid) -> io::Result<Self> {
         let damaged = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
         let file = vfs.open(path, Access::Read, false)?;
         let mut header = [0; HEADER];
@@ -388,8 +388,13 @@ impl SnapshotSource {
         self.position.seq
     }
 
+    /// Where the next piece begins.
+    pub(crate) const fn offset(&self) -> u64 {
+        self.at
+    }
+
     /// Reads the next piece; false at the end.
-    fn next_piece(&mut self) -> io::Result<bool> {
+    pub(crate) fn next_piece(&mut self) -> io::Result<bool> {
         if self.ended {
             return Ok(false);
         }

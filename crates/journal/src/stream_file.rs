@@ -319,7 +319,7 @@ pub struct StreamFile {
 }
 
 impl StreamFile {
-    fn open(journal: &Journal, id: &StreamFileId) -> Result<Self, ReadError> {
+    pub(crate) fn open(journal: &Journal, id: &StreamFileId) -> Result<Self, ReadError> {
         let shared = journal.shared();
         let path = shared.paths.streams().join(id.name());
         let failed = |source| ReadError::Io {
@@ -421,6 +421,12 @@ impl StreamFile {
             from,
             since,
         }
+    }
+
+    /// Reads and checks one of its blocks: how many bytes that is. `None`: there is none of that number.
+    pub(crate) fn verify_block(&self, number: usize) -> Option<Result<u64, ReadError>> {
+        let entry = self.index.get(number)?;
+        Some(self.read_block(entry).map(|_| entry.len))
     }
 
     fn read_block(&self, entry: &Entry) -> Result<Bytes, ReadError> {

@@ -126,6 +126,34 @@ impl Table {
         }
     }
 
+    /// Counts many references up, most of them to neighbours: the segment is looked up once for each run of them.
+    pub(crate) fn count_all(&self, each: impl FnOnce(&mut dyn FnMut(StoredId))) {
+        let mut run: Option<(Arc<Segment>, i64)> = None;
+        let flush = |run: &mut Option<(Arc<Segment>, i64)>| {
+            if let Some((segment, count)) = run.take() {
+                segment.named.fetch_add(count, Ordering::AcqRel);
+                segment.dead_at.store(0, Ordering::Release);
+            }
+        };
+        each(&mut |stored| {
+            let seq = id::seq(stored);
+            if let Some((segment, count)) = &mut run
+                && (segment.first_seq()..=segment.last_seq()).contains(&seq)
+            {
+                *count += 1;
+                return;
+            }
+            flush(&mut run);
+            let known = seq <= self.placed.load(Ordering::Acquire);
+            let found = known.then(|| self.of_seq(seq)).flatten();
+            match found.filter(|segment| !segment.gone.load(Ordering::Acquire)) {
+                Some(segment) => run = Some((segment, 1)),
+                None => self.count(stored, 1),
+            }
+        });
+        flush(&mut run);
+    }
+
     /// A batch was committed into this segment: references that waited for it are counted there.
     pub(crate) fn place(&self, seq: u64, segment: &Segment) {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);

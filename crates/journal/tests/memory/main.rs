@@ -7,6 +7,7 @@ mod history;
 mod interleaved;
 mod probe;
 mod recovery;
+mod scrub;
 mod space;
 mod standby;
 mod stream_files;

@@ -698,3 +698,53 @@ fn a_segment_is_kept_until_what_let_its_last_record_go_is_committed() {
     running.journal.reclaim();
     assert_eq!(running.journal.stats().segments, before - 1);
 }
+
+/// References that are counted all at once are counted as one by one: where nothing is referred to, and only there, space is given back.
+#[test]
+fn references_counted_all_at_once_keep_what_they_name() {
+    let counts = |at_once: bool| {
+        let vfs = MemVfs::new(false);
+        let mut model = Model::default();
+        let mut running = start(&vfs, 1).expect("opens");
+        for n in 0..60 {
+            running.put(&mut model, payload(n, 3000));
+            running.step_all();
+        }
+        // Some stay in every other segment.
+        let kept: Vec<_> = running
+            .live
+            .iter()
+            .copied()
+            .filter(|id| journal::batch_of(*id) % 40 < 15)
+            .collect();
+        running.live.clone_from(&kept);
+        running.snapshot();
+        running.snapshot();
+        running.journal.shutdown();
+        drop(running);
+        let (opened, mut engine) =
+            journal::open_stepped(std::sync::Arc::new(vfs), dir(), config(), 1, [2; 16])
+                .expect("opens");
+        let ids = live_ids(opened.replay);
+        assert_eq!(ids, kept);
+        let journal = opened.journal;
+        if at_once {
+            journal.add_refs(|count| ids.iter().for_each(|id| count(*id)));
+        } else {
+            ids.iter().for_each(|id| journal.add_ref(*id));
+        }
+        journal
+            .stage()
+            .push(crate::history::DEL, &0_u64.to_le_bytes(), None);
+        while let Step::Committed(_) = engine.step() {}
+        journal.reclaim();
+        for id in &ids {
+            assert!(journal.read(*id).is_ok());
+        }
+        let stats = journal.stats();
+        (stats.live, stats.dangling, stats.segments, stats.unlinked)
+    };
+    let at_once = counts(true);
+    assert_eq!(at_once, counts(false));
+    assert!(at_once.3 > 0, "something was given back: {at_once:?}");
+}

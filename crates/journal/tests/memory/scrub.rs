@@ -1,0 +1,134 @@
+//! What rots while it lies there is found before it is needed, told once, and copied forward where that can be.
+
+use journal::vfs::{MemVfs, Vfs};
+use journal::{Config, Found, Scrubber};
+
+use crate::history::{Model, Running, config, dir, payload, start, start_with};
+
+fn pass(running: &Running) -> Vec<Found> {
+    let mut scrubber = Scrubber::new(running.journal.clone());
+    let mut found = Vec::new();
+    while let Some((_, more)) = scrubber.turn() {
+        found.extend(more);
+    }
+    found
+}
+
+/// Three segments of batches of three records, with two snapshots, and what is in memory of them.
+fn filled(cache_bytes_max: usize) -> (MemVfs, Model, Running) {
+    let vfs = MemVfs::new(false);
+    let mut model = Model::default();
+    let config = Config {
+        cache_bytes_max,
+        ..config()
+    };
+    let mut running = start_with(&vfs, 1, config).expect("opens");
+    for n in 0..40 {
+        for k in 0..3 {
+            running.put(&mut model, payload(n * 3 + k, 900));
+        }
+        running.step_all();
+        if n % 15 == 14 {
+            running.snapshot();
+        }
+    }
+    (vfs, model, running)
+}
+
+#[test]
+fn a_whole_journal_has_no_damage() {
+    let (_, _, running) = filled(1 << 20);
+    assert_eq!(pass(&running), []);
+    let health = running.journal.health();
+    assert_eq!((health.damages, health.passes), (0, 1));
+    assert!(
+        health.scrubbed_bytes > 100 << 10,
+        "{}",
+        health.scrubbed_bytes
+    );
+}
+
+#[test]
+fn a_flipped_bit_is_found_and_told_once() {
+    let (vfs, _, running) = filled(0);
+    let mut names = vfs.list(&dir().join("seg")).expect("listed");
+    names.sort_by_key(|name| name.split('-').nth(1).and_then(|n| n.parse::<u64>().ok()));
+    let first = dir().join("seg").join(&names[0]);
+    vfs.flip(&first, 4096 * 3 + 1500);
+    vfs.flip(&first, 70);
+    let snapshots = vfs.list(&dir().join("snap")).expect("listed");
+    vfs.flip(&dir().join("snap").join(&snapshots[0]), 80);
+    let found = pass(&running);
+    let mut told: Vec<_> = found
+        .iter()
+        .map(|found| {
+            (
+                found.path.clone(),
+                found.offset,
+                found.batches,
+                found.is_snapshot,
+            )
+        })
+        .collect();
+    told.sort();
+    assert_eq!(
+        told,
+        [
+            (first.clone(), 0, None, false),
+            (first, 4096 * 3, Some((3, 3)), false),
+            (dir().join("snap").join(&snapshots[0]), 72, None, true),
+        ]
+    );
+    assert_eq!(running.journal.health().damages, 3);
+    assert_eq!(pass(&running), [], "it is known");
+    assert_eq!(running.journal.health().damages, 3);
+}
+
+#[test]
+fn what_can_be_read_of_a_damaged_batch_is_copied_forward() {
+    for (cache, salvaged) in [(1 << 20, 3), (0, 2)] {
+        let (vfs, model, mut running) = filled(cache);
+        let mut names = vfs.list(&dir().join("seg")).expect("listed");
+        names.sort_by_key(|name| name.split('-').nth(1).and_then(|n| n.parse::<u64>().ok()));
+        let path = dir().join("seg").join(&names[0]);
+        // In the second record of the third batch.
+        vfs.flip(&path, 4096 * 3 + 128 + 1_000);
+        assert_eq!(pass(&running).len(), 1);
+        let records = running.journal.salvage(3);
+        assert_eq!(records.len(), salvaged, "with {cache} bytes in memory");
+        for (id, kind, payload) in records {
+            running.journal.stage().push_moved(id, kind, payload);
+        }
+        running.step_all();
+        running.journal.shutdown();
+        drop(running);
+        // Behind a snapshot nobody reads the damaged batch.
+        let mut lost = 0;
+        let running = start(&vfs, 2).expect("opens");
+        for (id, payload) in model.live(u64::MAX) {
+            match running.journal.read(id) {
+                Ok((_, read)) => assert_eq!(read, payload),
+                Err(_) => lost += 1,
+            }
+        }
+        assert_eq!(lost, 3 - salvaged);
+    }
+}
+
+#[test]
+fn a_snapshot_that_was_given_up_is_made_anew() {
+    let (vfs, model, mut running) = filled(0);
+    let mut names = vfs.list(&dir().join("snap")).expect("listed");
+    names.sort_by_key(|name| name.split('-').next().and_then(|n| n.parse::<u64>().ok()));
+    let newest = dir().join("snap").join(names.last().expect("two"));
+    vfs.flip(&newest, 80);
+    let found = pass(&running);
+    assert_eq!(found.len(), 1);
+    running.journal.give_up_snapshot(&found[0].path);
+    assert!(running.journal.snapshot_due());
+    running.snapshot();
+    assert_eq!(pass(&running), []);
+    running.journal.shutdown();
+    drop(running);
+    start(&vfs, 2).expect("opens").check(&model);
+}
