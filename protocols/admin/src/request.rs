@@ -28,13 +28,18 @@ impl Request {
     /// The parts of the path behind the prefix.
     pub(crate) fn segments(&self) -> Result<Vec<String>, Reply> {
         let rest = self.path.strip_prefix(crate::PREFIX).unwrap_or_default();
-        let text = |part: &str| decode(part, false);
-        rest.split('/')
-            .map(|part| text(part).filter(|part| !part.is_empty()))
-            .collect::<Option<_>>()
-            .ok_or_else(|| {
-                Reply::error(400, "bad_request", "the path is not percent-encoded UTF-8")
-            })
+        let parts: Option<Vec<String>> = rest.split('/').map(|part| decode(part, false)).collect();
+        let parts = parts.ok_or_else(|| {
+            Reply::error(400, "bad_request", "the path is not percent-encoded UTF-8")
+        })?;
+        if parts.iter().any(String::is_empty) {
+            return Err(Reply::error(
+                400,
+                "bad_request",
+                "a part of the path is empty",
+            ));
+        }
+        Ok(parts)
     }
 
     pub(crate) fn parameter(&self, name: &str) -> Option<String> {

@@ -241,6 +241,28 @@ fn a_method_that_there_is_not_is_answered_with_those_that_there_are() {
 }
 
 #[test]
+fn an_empty_part_of_a_path_is_called_so() {
+    for (line, reason) in [
+        ("GET /api/", "a part of the path is empty"),
+        ("GET /api/streams/", "a part of the path is empty"),
+        (
+            "GET /api/streams/%zz",
+            "the path is not percent-encoded UTF-8",
+        ),
+    ] {
+        let Flow::Done(reply) = answer(&request(line, "")) else {
+            panic!("{line} is asked of the core")
+        };
+        let body = reply.body.expect("an error has a body");
+        assert_eq!(
+            (reply.status, &body["reason"]),
+            (400, &reason.into()),
+            "{line}"
+        );
+    }
+}
+
+#[test]
 fn what_is_malformed_is_refused_before_the_core_is_asked() {
     let cases = [
         ("GET /api/nothing", "", 404, "not_found"),
