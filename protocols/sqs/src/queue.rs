@@ -1,7 +1,7 @@
 //! Names, URLs and ARNs of queues.
 //!
-//! A queue's URL is `BASE/ACCOUNT/NAME`; in requests any host will do, and the name alone (DOORS 7: the account chooses the virtual
-//! host). Queues whose names the alphabet of SQS has not, which other doors have made or CreateQueue with `bascule.address`, are
+//! A queue's URL is `BASE/ACCOUNT/NAME`; in requests any host will do, `queue` for the account, and the name alone (DOORS 7: the
+//! account chooses the virtual host). Queues whose names the alphabet of SQS has not, which other doors have made or CreateQueue with `bascule.address`, are
 //! reached by such a URL too, with `%XX` for what a URL cannot hold, but are not listed (DOORS 8).
 
 use aws::{ApiError, Call, Input};
@@ -11,6 +11,8 @@ use crate::words;
 
 /// How the names of FIFO queues end.
 pub(crate) const FIFO_SUFFIX: &str = ".fifo";
+/// What stands for the account in URLs of ElasticMQ, which has none: `http://HOST/queue/NAME`.
+const NO_ACCOUNT: &str = "queue";
 /// The longest name.
 const NAME_LEN_MAX: usize = 80;
 
@@ -126,7 +128,7 @@ fn of_url(call: &Call, url: &str) -> Option<Name> {
         None => (None, path),
     };
     let account = before.map(|before| before.rsplit('/').next().unwrap_or(before));
-    let own = account.is_none_or(|account| is_own_account(call, account));
+    let own = account.is_none_or(|it| it == NO_ACCOUNT || is_own_account(call, it));
     let name = unescaped(name)?;
     (own && !name.is_empty()).then(|| Name::from(name))
 }
