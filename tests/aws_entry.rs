@@ -113,6 +113,57 @@ fn only_who_has_a_key_is_let_in() -> anyhow::Result<()> {
 }
 
 #[test]
+fn who_may_not_is_told_which_right_is_missing_and_who_may_read_may_purge() -> anyhow::Result<()> {
+    let server = Server::start_with(&[
+        "users=[{name='eve',password='x',rules=[{allow=['subscribe'],queue='in'},{allow=['declare'],queue='out'}]}]",
+        "aws.keys=[{id='EVE',secret='t',user='eve'}]",
+    ]);
+    let door = server.door("aws");
+    let mut guest = Aws::guest(door);
+    for name in ["in", "out", "none"] {
+        url_of(&mut guest, name)?;
+        guest.done(
+            SEND,
+            &format!("{{\"QueueUrl\":\"{name}\",\"MessageBody\":\"x\"}}"),
+        )?;
+    }
+    let one = |name: &str| format!("{{\"QueueUrl\":\"{name}\"}}");
+    let mut eve = Aws::with(door, ("EVE", "t"), "us-east-1");
+    for (operation, name, said) in [
+        (RECEIVE, "none", "\"read access to queue 'none'"),
+        (RECEIVE, "out", "\"read access to queue 'out'"),
+        (
+            "AmazonSQS.GetQueueAttributes",
+            "none",
+            "\"access to queue 'none'",
+        ),
+        (
+            "AmazonSQS.DeleteQueue",
+            "in",
+            "\"configure access to queue 'in'",
+        ),
+        (
+            "AmazonSQS.PurgeQueue",
+            "out",
+            "\"read access to queue 'out'",
+        ),
+    ] {
+        let answer = eve.json(operation, &one(name))?;
+        let told = answer.status == 403 && answer.body.contains(said);
+        assert!(told, "{operation} {name}: {answer:?}");
+    }
+    eve.done("AmazonSQS.PurgeQueue", &one("in"))?;
+    let answer = eve.done(RECEIVE, &one("in"))?;
+    assert_eq!(answer.body, "{}");
+    let answer = eve.json("AmazonSQS.PurgeQueue", &one("in"))?;
+    assert!(answer.body.contains("PurgeQueueInProgress"), "{answer:?}");
+    // A purge that was refused is none.
+    guest.done("AmazonSQS.PurgeQueue", &one("out"))?;
+    server.stop();
+    Ok(())
+}
+
+#[test]
 fn the_test_profile_lets_anybody_in_and_makes_accounts_on_first_use() -> anyhow::Result<()> {
     let server = Server::start_with(&[
         "aws.signatures=accept",

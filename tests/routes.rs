@@ -123,7 +123,7 @@ fn the_key_of_a_route_is_what_stomp_publishes_by_and_is_shown() -> anyhow::Resul
     ] {
         stomp.ask(
             Frame::new(Verb::Send)
-                .with("destination", &format!("/topic/{topic}"))
+                .with("destination", format!("/topic/{topic}"))
                 .with("JMSXGroupID", "not the key")
                 .with_body(body),
         )?;

@@ -9,7 +9,7 @@ use std::{
 
 use ::mqtt::codec::Version as MqttVersion;
 use ::stomp::Version as StompVersion;
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use serde_json::Value as Json;
 
 use crate::{
@@ -431,14 +431,18 @@ fn endpoints_that_the_operator_does_not_allow_get_nothing() -> anyhow::Result<()
     let aws = Query(server.door("aws"));
     let endpoint = Endpoint::open();
     let topic = aws.topic("news")?;
+    let Err(refused) = aws.subscribe(&topic, "http", &endpoint.url, &[]) else {
+        bail!("{} was taken", endpoint.url);
+    };
+    ensure!(
+        format!("{refused:#}").contains("sns.endpoints"),
+        "{refused:#}"
+    );
+    // A name says only when it is looked up where it leads.
+    let leads_here = endpoint.url.replace("127.0.0.1", "127.1");
     let (dead, dead_arn) = aws.queue("dead")?;
     let redrive = format!("{{\"deadLetterTargetArn\":\"{dead_arn}\"}}");
-    aws.subscribe(
-        &topic,
-        "http",
-        &endpoint.url,
-        &[("RedrivePolicy", &redrive)],
-    )?;
+    aws.subscribe(&topic, "http", &leads_here, &[("RedrivePolicy", &redrive)])?;
     aws.publish(&topic, "secret")?;
     let body: Json = serde_json::from_str(&aws.receive(&dead)?)?;
     ensure!(body["Message"] == "secret", "{body}");
@@ -446,5 +450,37 @@ fn endpoints_that_the_operator_does_not_allow_get_nothing() -> anyhow::Result<()
         endpoint.posts.try_recv().is_err(),
         "the endpoint was sent something"
     );
+    Ok(())
+}
+
+#[test]
+fn the_repeat_of_a_publish_to_a_fifo_topic_is_answered_as_the_first_one() -> anyhow::Result<()> {
+    let server = Server::start_with(&SETTINGS);
+    let aws = Query(server.door("aws"));
+    let fifo = [
+        ("Name", "orders.fifo"),
+        ("Attributes.entry.1.key", "FifoTopic"),
+        ("Attributes.entry.1.value", "true"),
+    ];
+    let xml = aws.sns("CreateTopic", &fifo)?;
+    let topic = element(&xml, "TopicArn").context(xml)?;
+    let publish = |dedup: &str| -> anyhow::Result<(String, String)> {
+        let members = [
+            ("TopicArn", &*topic),
+            ("Message", "hello"),
+            ("MessageGroupId", "g"),
+            ("MessageDeduplicationId", dedup),
+        ];
+        let xml = aws.sns("Publish", &members)?;
+        let id = element(&xml, "MessageId").context(xml.clone())?;
+        let number =
+            element(&xml, "SequenceNumber").with_context(|| format!("no number: {xml}"))?;
+        Ok((id, number))
+    };
+    let first = publish("one")?;
+    let second = publish("two")?;
+    ensure!(first != second, "{first:?} {second:?}");
+    let repeat = publish("one")?;
+    ensure!(repeat == first, "{repeat:?} is not {first:?}");
     Ok(())
 }

@@ -73,6 +73,44 @@ fn start(more: &[&str]) -> Server {
     Server::start_with(&settings)
 }
 
+#[test]
+fn endpoints_that_the_operator_does_not_allow_cannot_be_subscribed() -> anyhow::Result<()> {
+    let server = Server::start_with(&[
+        "aws.signatures=accept",
+        "sns.endpoints=['http://127.0.0.1:*','https://*','https://10.1.2.3']",
+    ]);
+    let aws = Query(server.door("aws"));
+    let topic = aws.topic("orders")?;
+    let subscribe = |url: &str| aws.subscribe(&topic, &url[..url.find(':').unwrap_or(0)], url, &[]);
+    for bad in [
+        "http://localhost:9/",
+        "http://example.org/",
+        "http://127.0.0.2/",
+        "https://10.1.2.4/",
+        "https://[::1]/",
+        "https://user:word@169.254.169.254/",
+    ] {
+        let refused = subscribe(bad).expect_err(bad).to_string();
+        assert!(
+            refused.contains(": 400 ") && refused.contains("sns.endpoints"),
+            "{bad}: {refused}"
+        );
+    }
+    for bad in ["http://127.0.0.1:99999/", "https://a:b:c/", "https:///x"] {
+        let refused = subscribe(bad).expect_err(bad).to_string();
+        assert!(refused.contains("not a URL"), "{bad}: {refused}");
+    }
+    for good in [
+        "http://user:word@127.0.0.1:9/x?y",
+        "https://10.1.2.3/",
+        "https://name.invalid/",
+    ] {
+        subscribe(good)?;
+    }
+    server.stop();
+    Ok(())
+}
+
 /// The key in a certificate: the modulus and the exponent, behind the name of the algorithm (RFC 3279, 2.3.1). And whether
 /// that key has signed the certificate.
 fn key_of(pem: &str) -> anyhow::Result<PublicKey> {

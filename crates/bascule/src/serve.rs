@@ -159,7 +159,11 @@ impl Life<'_> {
                 tracing::info!("ended");
                 return Ok(());
             };
-            let tasks = self.serve(&node).await?;
+            // One that is deposed before it serves would wait for its routes for ever.
+            let tasks = tokio::select! {
+                tasks = self.serve(&node) => tasks?,
+                () = failure(&node) => Vec::new(),
+            };
             let ended = self.active(&node).await;
             for task in tasks {
                 task.abort();

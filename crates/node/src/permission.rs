@@ -154,29 +154,31 @@ impl<'a> Asker<'a> {
     }
 
     fn ask(&self, action: Action, what: What<'_>) -> Result<(), Box<Forbidden>> {
-        let denied = match self.rights().ask(action, what) {
-            Ok(()) => return Ok(()),
-            Err(denied) => denied,
+        // RabbitMQ's words, which its users search for.
+        let access = match action {
+            Action::Publish => "write access",
+            Action::Subscribe => "read access",
+            Action::Declare => "configure access",
         };
-        Err(Box::new(self.forbidden(denied, action, what)))
+        let denied = self.rights().ask(action, what);
+        denied.map_err(|denied| Box::new(self.forbidden(denied, (action, access), what)))
     }
 
-    fn forbidden(&self, denied: Denied, action: Action, what: What<'_>) -> Forbidden {
+    fn forbidden(
+        &self,
+        denied: Denied,
+        (action, access): (Action, &str),
+        what: What<'_>,
+    ) -> Forbidden {
         let mut target = what.to_string();
         target.truncate(target.floor_char_boundary(SHOWN_LEN_MAX));
         let refusal = if denied.withheld {
             Refusal::new(RefusalKind::Unexplained, "refused")
         } else {
-            // RabbitMQ's words, which its users search for.
-            let access = match action {
-                Action::Publish => "write",
-                Action::Subscribe => "read",
-                Action::Declare => "configure",
-            };
             let Principal { user, vhost, .. } = self.principal;
             Refusal::new(
                 RefusalKind::AccessDenied,
-                format!("{access} access to {target} in vhost '{vhost}' refused for user '{user}'"),
+                format!("{access} to {target} in vhost '{vhost}' refused for user '{user}'"),
             )
         };
         Forbidden {
@@ -242,12 +244,10 @@ impl<'a> Asker<'a> {
 
     /// Whether a queue's attributes may be seen: by whoever may do anything with it.
     fn inspect(&self, name: &Name) -> Result<(), Box<Forbidden>> {
-        let what = What::Queue(name);
-        let may = |action| self.rights().permits(action, what);
-        if self.is_own(name) || may(Action::Subscribe) || may(Action::Publish) {
+        if self.is_own(name) {
             return Ok(());
         }
-        self.ask(Action::Declare, what)
+        self.look(What::Queue(name))
     }
 
     /// Whether a stream's attributes may be seen: by whoever may do anything with it.
@@ -272,13 +272,16 @@ impl<'a> Asker<'a> {
         }
     }
 
-    /// Whether something may be seen: by whoever may do anything with it.
+    /// Whether something may be seen: by whoever may do anything with it. A refusal names no right, as each of them would do; it is
+    /// counted as one to read.
     fn look(&self, what: What<'_>) -> Result<(), Box<Forbidden>> {
         let may = |action| self.rights().permits(action, what);
-        if may(Action::Subscribe) || may(Action::Publish) {
+        if may(Action::Publish) || may(Action::Declare) {
             return Ok(());
         }
-        self.ask(Action::Declare, what)
+        let asked = (Action::Subscribe, "access");
+        let denied = self.rights().ask(asked.0, what);
+        denied.map_err(|denied| Box::new(self.forbidden(denied, asked, what)))
     }
 
     fn subscription(&self, to: &SubscriptionTo) -> Result<(), Box<Forbidden>> {
@@ -404,7 +407,7 @@ impl<'a> Asker<'a> {
             }
             Declare::DeleteQueue { name, .. } if self.is_own(name) => Ok(()),
             Declare::DeleteQueue { name, .. } => self.ask(Action::Declare, What::Queue(name)),
-            Declare::Purge { name } | Declare::PurgeAll { name } => self.read(name),
+            Declare::Purge { name } | Declare::PurgeAll { name, .. } => self.read(name),
             Declare::Exchange { name, options, .. } => {
                 if name.is_empty() || name.starts_with(b"amq.") {
                     return Ok(());

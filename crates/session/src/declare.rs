@@ -241,6 +241,9 @@ pub enum Declare {
     PurgeAll {
         /// The name.
         name: Name,
+        /// What the door keeps with the queue from now on, and the [`QueueInfo::version`] that it was read with; `Inequivalent`
+        /// when the queue changed since, and nothing is dropped. `None`: what it keeps stays.
+        noted: Option<(u64, Notes)>,
     },
     /// An exchange.
     Exchange {

@@ -55,8 +55,10 @@ pub struct Settings {
 }
 
 /// What SNS may deliver to beyond queues, and what the operator knows of phone numbers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnsSettings {
+    /// The rules of which HTTP endpoints may be reached (`sns.endpoints`).
+    pub endpoints: Arc<[String]>,
     /// Whether there is something that sends mail (`sns.email`).
     pub email: bool,
     /// Whether there is something that sends text messages (`sns.sms`).
@@ -67,6 +69,19 @@ pub struct SnsSettings {
     pub push_discarded: bool,
     /// Numbers that have opted out of text messages, until they opt in again (`sns.opted_out`).
     pub opted_out: Arc<[String]>,
+}
+
+impl Default for SnsSettings {
+    fn default() -> Self {
+        Self {
+            endpoints: ["http://*".to_owned(), "https://*".to_owned()].into(),
+            email: false,
+            sms: false,
+            push: false,
+            push_discarded: false,
+            opted_out: Arc::default(),
+        }
+    }
 }
 
 impl Default for Settings {

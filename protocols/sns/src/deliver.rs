@@ -21,7 +21,7 @@ use crate::{
     attributes,
     control::{self, Control},
     delivery_policy::{Backoff, DeliveryPolicy, Retries},
-    json,
+    egress, json,
     mail::{self, Mail},
     names::{self, subscribe_url, subscription_arn, unsubscribe_url},
     platform, sms,
@@ -383,14 +383,10 @@ fn post(
             "Amazon Simple Notification Service Agent".to_owned(),
         ),
     ];
-    let mut url = endpoint.to_owned();
-    if let Some((scheme, rest)) = endpoint.split_once("://") {
-        let authority = rest.find(['/', '?', '#']).map_or(rest, |end| &rest[..end]);
-        if let Some((user, host)) = authority.rsplit_once('@') {
-            let basic = base64::encode(&percent_decoded(user));
-            headers.push(("authorization", format!("Basic {basic}")));
-            url = format!("{scheme}://{host}{}", &rest[authority.len()..]);
-        }
+    let (url, login) = egress::without_login(endpoint);
+    if let Some(login) = login {
+        let basic = base64::encode(&percent_decoded(login));
+        headers.push(("authorization", format!("Basic {basic}")));
     }
     Send::Http {
         url,

@@ -69,6 +69,20 @@ impl Target {
     }
 }
 
+/// A URL without the user and the password in it, and these as they stand there.
+pub(crate) fn without_login(url: &str) -> (String, Option<&str>) {
+    let parted = url.split_once("://").and_then(|(scheme, rest)| {
+        let authority = rest.find(['/', '?', '#']).map_or(rest, |end| &rest[..end]);
+        let (login, host) = authority.rsplit_once('@')?;
+        let behind = &rest[authority.len()..];
+        Some((format!("{scheme}://{host}{behind}"), login))
+    });
+    match parted {
+        Some((url, login)) => (url, Some(login)),
+        None => (url.to_owned(), None),
+    }
+}
+
 /// Host and port of an authority, the port as text.
 fn host_and_port(authority: &str) -> Option<(&str, Option<&str>)> {
     if let Some(rest) = authority.strip_prefix('[') {
@@ -153,10 +167,13 @@ impl Egress {
         Ok(Self(rules.collect::<Result<_, _>>()?))
     }
 
-    /// Whether any rule could allow a target, whatever its address turns out to be.
+    /// Whether a target may be reached as far as its text tells: what a name leads to is known when it is connected to.
     #[must_use]
     pub fn may_allow(&self, target: &Target) -> bool {
-        self.0.iter().any(|rule| rule.matches(target))
+        match target.host.parse() {
+            Ok(address) => self.allows(target, address),
+            Err(_) => self.0.iter().any(|rule| rule.matches(target)),
+        }
     }
 
     /// Whether a target may be reached at an address.

@@ -255,7 +255,7 @@ fn published(
         PublishOutcome::Accepted { sequence, .. } => Ok((id, *sequence)),
         PublishOutcome::Duplicate { of } => {
             let first = of.and_then(|it| it.message_id);
-            Ok((first.unwrap_or(id), None))
+            Ok((first.unwrap_or(id), of.map(|it| it.place.qseq)))
         }
         PublishOutcome::Refused(refusal) => Err(refusal),
     }

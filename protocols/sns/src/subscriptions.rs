@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use aws::{ApiError, Call, Input, Transitions, Value, digest};
+use aws::{ApiError, Call, Input, SnsSettings, Transitions, Value, digest};
 use bytes::Bytes;
 use message::Name;
 use session::{
@@ -22,6 +22,7 @@ use session::{
 use crate::{
     attributes::{self, Own},
     control,
+    egress::{self, Egress, Target},
     faults::{self, invalid, no_subscription, no_topic, plain},
     names::{self, Arn, subscription_arn},
     platform,
@@ -131,16 +132,22 @@ impl Protocol {
     }
 
     /// Checks an endpoint as far as its text tells.
-    fn check(self, endpoint: &str) -> Result<(), ApiError> {
+    fn check(self, endpoint: &str, on: &SnsSettings) -> Result<(), ApiError> {
         let mismatch = || invalid("Endpoint must match the specified protocol");
         match self {
             Self::Http if !endpoint.starts_with("http://") => Err(mismatch()),
             Self::Https if !endpoint.starts_with("https://") => Err(mismatch()),
             Self::Http | Self::Https => {
-                let legal = |byte: u8| byte.is_ascii_graphic();
-                let rest = endpoint.split_once("://").map_or("", |(_, rest)| rest);
-                if rest.is_empty() || rest.starts_with('/') || !endpoint.bytes().all(legal) {
+                let (url, _) = egress::without_login(endpoint);
+                let legal = endpoint.bytes().all(|byte| byte.is_ascii_graphic());
+                let Some(target) = Target::read(&url).filter(|_| legal) else {
                     return Err(invalid("Endpoint Reason: not a URL"));
+                };
+                let rules = Egress::read(on.endpoints.iter().map(String::as_str));
+                if !rules.is_ok_and(|rules| rules.may_allow(&target)) {
+                    return Err(invalid(
+                        "Endpoint Reason: sns.endpoints of the operator does not allow it",
+                    ));
                 }
                 Ok(())
             }
@@ -251,7 +258,7 @@ impl NewOne {
         if endpoint.is_empty() {
             return Err(invalid("Endpoint Reason: Endpoint is required"));
         }
-        protocol.check(endpoint)?;
+        protocol.check(endpoint, &call.settings.sns)?;
         let target = if protocol == Protocol::Sqs {
             let Some((vhost, name)) = queue_of(call, endpoint) else {
                 return Err(invalid("SQS endpoint ARN"));

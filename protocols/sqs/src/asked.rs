@@ -165,22 +165,35 @@ pub(crate) fn alter<F>(name: Name, edit: F) -> Flow<Answer>
 where
     F: FnMut(&QueueInfo, &mut Made, Timestamp) -> Result<(), ApiError> + Send + 'static,
 {
-    alter_then(name, edit, |_| done(Ok(Value::empty())))
+    let change = |name, version, made: Made| Declare::Alter {
+        name,
+        version,
+        notes: made.notes(),
+        attributes: Box::new(made.attributes),
+    };
+    change_try(name, edit, change, TRIES)
 }
 
-/// The same, and goes on.
-pub(crate) fn alter_then<F, T>(name: Name, edit: F, then: T) -> Flow<Answer>
+/// Purges a queue, and keeps with it what `edit` makes of the notes in the same step.
+pub(crate) fn purge_noting<F>(name: Name, edit: F) -> Flow<Answer>
 where
     F: FnMut(&QueueInfo, &mut Made, Timestamp) -> Result<(), ApiError> + Send + 'static,
-    T: FnOnce(Timestamp) -> Flow<Answer> + Send + 'static,
 {
-    alter_try(name, edit, then, TRIES)
+    let change = |name, version, made: Made| Declare::PurgeAll {
+        name,
+        noted: Some((version, made.notes())),
+    };
+    change_try(name, edit, change, TRIES)
 }
 
-fn alter_try<F, T>(name: Name, mut edit: F, then: T, tries: u32) -> Flow<Answer>
+fn change_try<F>(
+    name: Name,
+    mut edit: F,
+    change: fn(Name, u64, Made) -> Declare,
+    tries: u32,
+) -> Flow<Answer>
 where
     F: FnMut(&QueueInfo, &mut Made, Timestamp) -> Result<(), ApiError> + Send + 'static,
-    T: FnOnce(Timestamp) -> Flow<Answer> + Send + 'static,
 {
     look_at(name.clone(), move |queue, now| {
         let known = Made::of(&queue);
@@ -189,19 +202,13 @@ where
             return failed(error);
         }
         if made == known {
-            return then(now);
+            return done(Ok(Value::empty()));
         }
-        let notes = made.notes();
-        let altered = Declare::Alter {
-            name: name.clone(),
-            version: queue.version,
-            attributes: Box::new(made.attributes),
-            notes,
-        };
-        declare(altered, move |answer, now| match answer {
-            Ok(()) => then(now),
+        let changed = change(name.clone(), queue.version, made);
+        declare(changed, move |answer, _| match answer {
+            Ok(()) => done(Ok(Value::empty())),
             Err(refusal) if refusal.kind == RefusalKind::Inequivalent && tries > 1 => {
-                alter_try(name, edit, then, tries - 1)
+                change_try(name, edit, change, tries - 1)
             }
             Err(refusal) if refusal.kind == RefusalKind::Inequivalent => {
                 failed(ApiError::receiver(

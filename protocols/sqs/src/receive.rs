@@ -188,7 +188,9 @@ pub(crate) fn receive(input: Input) -> Flow<Answer> {
             unreachable!("two answers to two commands");
         };
         let Event::Inspected { queue, .. } = looked else {
-            return failed(unexpected(&looked));
+            // Who may neither look nor receive is told of what was asked for.
+            let refused = matches!(pulled, Event::Refused { .. });
+            return failed(unexpected(if refused { &pulled } else { &looked }));
         };
         let made = Made::of(&queue);
         let shower = Shower {

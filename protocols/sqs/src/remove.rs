@@ -4,10 +4,10 @@
 //! restarted.
 
 use aws::{Answer, Input, Value};
-use session::{Declare, Flow, RefusalKind};
+use session::{Declare, Flow};
 
 use crate::{
-    asked::{alter_then, declare, done, failed, look_at},
+    asked::{declare, done, failed, look_at, purge_noting},
     queue, words,
 };
 
@@ -39,30 +39,22 @@ pub(crate) fn purge(input: Input) -> Flow<Answer> {
         Ok(name) => name,
         Err(error) => return failed(error),
     };
-    let purging = {
-        let name = name.clone();
-        move || {
-            declare(Declare::PurgeAll { name }, |answer, _| match answer {
+    if !input.call.settings.minute_rules {
+        return look_at(name.clone(), move |_, _| {
+            let purged = Declare::PurgeAll { name, noted: None };
+            declare(purged, |answer, _| match answer {
                 Ok(()) => done(Ok(Value::empty())),
-                Err(refusal) if refusal.kind == RefusalKind::NotFound => failed(words::no_queue()),
                 Err(refusal) => failed(words::refused(&refusal)),
             })
-        }
-    };
-    if !input.call.settings.minute_rules {
-        return look_at(name, move |_, _| purging());
+        });
     }
     let shown = String::from_utf8_lossy(&name).into_owned();
-    alter_then(
-        name,
-        move |_, made, now| {
-            let last = made.note(PURGED).and_then(|text| text.parse().ok());
-            if last.is_some_and(|last| now.since(message::Timestamp(last)) < REMEMBERED_MS) {
-                return Err(words::purge_in_progress(&shown));
-            }
-            made.keep(PURGED, Some(&now.0.to_string()));
-            Ok(())
-        },
-        move |_| purging(),
-    )
+    purge_noting(name, move |_, made, now| {
+        let last = made.note(PURGED).and_then(|text| text.parse().ok());
+        if last.is_some_and(|last| now.since(message::Timestamp(last)) < REMEMBERED_MS) {
+            return Err(words::purge_in_progress(&shown));
+        }
+        made.keep(PURGED, Some(&now.0.to_string()));
+        Ok(())
+    })
 }

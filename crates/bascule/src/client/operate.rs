@@ -154,12 +154,16 @@ fn shown(endpoint: &Endpoint, said: &anyhow::Result<Value>) -> String {
         other => other.to_string(),
     };
     let mut out = format!(
-        "{endpoint}: {}, epoch {}, {} batches, node {}\n",
+        "{endpoint}: {}, epoch {}, {} batches",
         word(&cluster["role"]),
         cluster["epoch"],
         cluster["committed"],
-        word(&cluster["node"]),
     );
+    // One that starts has no name yet.
+    match word(&cluster["node"]) {
+        node if node.is_empty() => out.push('\n'),
+        node => out.push_str(&format!(", node {node}\n")),
+    }
     let mut line = |text: String| writeln!(out, "  {text}").expect("writing to a string succeeds");
     if let lag @ Value::Object(_) = &cluster["lag"] {
         line(format!(
@@ -402,6 +406,13 @@ mod tests {
         assert_eq!(error.to_string(), "not now (409)");
         let error = change_places(vec![second], LIMIT).expect_err("no active node");
         assert_eq!(error.to_string(), "no active node has answered");
+    }
+
+    #[test]
+    fn a_node_that_starts_has_no_name() {
+        let [first, _] = pair(202);
+        let starting = json!({ "role": "starting", "node": "", "epoch": 0, "committed": 0 });
+        assert!(shown(&first, &Ok(starting)).ends_with(": starting, epoch 0, 0 batches\n"));
     }
 
     #[test]

@@ -222,6 +222,7 @@ impl Config {
     /// What the operations of SNS know of it.
     pub(crate) fn for_sns(&self) -> aws::SnsSettings {
         aws::SnsSettings {
+            endpoints: self.sns.endpoints.clone().into(),
             email: self.sns.email != Email::Off,
             sms: self.sns.sms != Gateway::Off,
             push: self.sns.push != Gateway::Off,

@@ -36,13 +36,18 @@ fn declare_len(declare: &Declare) -> usize {
             };
             binding.arguments.len() + levels + filter
         }
-        Declare::NewQueue { notes, .. } | Declare::Alter { notes, .. } => notes
+        Declare::NewQueue { notes, .. }
+        | Declare::Alter { notes, .. }
+        | Declare::PurgeAll {
+            noted: Some((_, notes)),
+            ..
+        } => notes
             .iter()
             .map(|(name, note)| name.len() + note.len())
             .sum(),
         Declare::DeleteQueue { .. }
         | Declare::Purge { .. }
-        | Declare::PurgeAll { .. }
+        | Declare::PurgeAll { noted: None, .. }
         | Declare::DeleteExchange { .. } => 0,
     }
 }
@@ -137,10 +142,18 @@ impl Broker {
                 attributes,
                 notes,
             } => self.declare_altered(from, vhost, name, *version, attributes, notes, draft),
-            Declare::Purge { name } | Declare::PurgeAll { name } => {
+            Declare::Purge { name } | Declare::PurgeAll { name, .. } => {
                 let all = matches!(declare, Declare::PurgeAll { .. });
+                let noted = match declare {
+                    Declare::PurgeAll {
+                        noted: Some(noted), ..
+                    } => self.declare_noted(from, vhost, name, noted, draft),
+                    _ => Ok(()),
+                };
                 // Answered when it is done.
-                let purged = self.declare_purged(from, (lane, token), vhost, (name, all), draft);
+                let purged = noted.and_then(|()| {
+                    self.declare_purged(from, (lane, token), vhost, (name, all), draft)
+                });
                 if let Err(refusal) = purged {
                     self.refuse(from, lane, token, refusal, draft);
                 }

@@ -210,6 +210,24 @@ impl Broker {
         })));
         Ok((name.clone(), self.ready(id), 0))
     }
+
+    /// Changes what a door keeps with a queue, and nothing that the queue does.
+    pub(super) fn declare_noted(
+        &self,
+        from: SessionId,
+        vhost: VhostId,
+        name: &Name,
+        (version, notes): &(u64, Notes),
+        draft: &mut Draft<'_>,
+    ) -> Result<(), Refusal> {
+        let found = self.named(vhost, name).and_then(|id| self.queue(id));
+        let Some(queue) = found else {
+            return Err(missing(name));
+        };
+        let attributes = queue.attributes();
+        self.declare_altered(from, vhost, name, *version, attributes, notes, draft)?;
+        Ok(())
+    }
 }
 
 /// Where a list begins.

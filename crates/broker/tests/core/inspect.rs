@@ -184,6 +184,44 @@ fn altering_names_the_version_that_was_read_and_survives_a_restart() {
 }
 
 #[test]
+fn a_purge_that_is_noted_does_both_or_nothing() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    let attributes = QueueAttributes {
+        delay_ms: 1,
+        ..QueueAttributes::default()
+    };
+    let made = new_queue("q", attributes.clone(), vec![note("tag:a", "1")]);
+    assert_eq!(declared(&mut rig, a, made), Ok(()));
+    rig.send(a, "q", "old");
+    rig.tick(5);
+    let purge = |version, notes: Notes| Declare::PurgeAll {
+        name: "q".into(),
+        noted: Some((version, notes)),
+    };
+    let notes = vec![note("purged", "5"), note("tag:a", "1")];
+    let stale = declared(&mut rig, a, purge(7, notes.clone()));
+    assert_eq!(stale, Err(RefusalKind::Inequivalent));
+    let info = look(&mut rig, a, "q").expect("it is there");
+    assert_eq!((info.available, info.notes.len()), (1, 1));
+    assert_eq!(declared(&mut rig, a, purge(0, notes.clone())), Ok(()));
+    rig.check_replay();
+    rig.restart();
+    let b = rig.attach(2);
+    let info = look(&mut rig, b, "q").expect("it is there");
+    assert_eq!((info.available, info.version), (0, 1));
+    assert_eq!(
+        (info.notes, info.options.attributes.clone()),
+        (notes, attributes)
+    );
+    let mut other = purge(0, Vec::new());
+    if let Declare::PurgeAll { name, .. } = &mut other {
+        *name = "none".into();
+    }
+    assert_eq!(declared(&mut rig, b, other), Err(RefusalKind::NotFound));
+}
+
+#[test]
 fn lists_are_in_order_in_pages_and_leave_out_what_does_not_stay() {
     let mut rig = Rig::new();
     let a = rig.attach(1);

@@ -326,7 +326,11 @@ fn a_purge_of_everything_drops_what_is_leased_and_not_what_a_connection_holds() 
     }
     let held = rig.pull(a, "q", 1, Lease::Connection);
     let (_, leased) = receive(&mut rig, a, 4, 1000).remove(0);
-    rig.declare(a, Declare::PurgeAll { name: "q".into() });
+    let all = Declare::PurgeAll {
+        name: "q".into(),
+        noted: None,
+    };
+    rig.declare(a, all);
     assert_eq!(rig.broker.counters().messages_ready, 0);
     assert_eq!(rig.broker.counters().messages_unacked, held.len() as u64);
     let later = ReceiptUse::Visibility { ms: 10 };

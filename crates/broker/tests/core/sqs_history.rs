@@ -245,7 +245,9 @@ impl Both {
             Step::Alter(alter) => self.alter(&alter)?,
             Step::Purge => {
                 let name = "q".into();
-                self.rig.declare(self.session, Declare::PurgeAll { name });
+                let noted = None;
+                self.rig
+                    .declare(self.session, Declare::PurgeAll { name, noted });
                 self.naive.remove(|_| true);
             }
             Step::Move { back, per_second } => {

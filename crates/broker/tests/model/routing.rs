@@ -212,7 +212,7 @@ impl Model {
                 Ok((messages, 0))
             }
             Declare::NewQueue { .. } | Declare::Alter { .. } => unreachable!("no step asks for it"),
-            Declare::Purge { name } | Declare::PurgeAll { name } => {
+            Declare::Purge { name } | Declare::PurgeAll { name, .. } => {
                 let number = self.named(name).ok_or(RefusalKind::NotFound)?;
                 self.check_owner(number, from)?;
                 let entries = &mut self.queue(number).expect("named").entries;

@@ -274,7 +274,7 @@ fn declare(one: &Declare) -> String {
         ),
         Declare::NewQueue { .. } | Declare::Alter { .. } => unreachable!("no method asks for it"),
         Declare::Purge { name } => format!("purge {}", text(name)),
-        Declare::PurgeAll { name } => format!("purge-all {}", text(name)),
+        Declare::PurgeAll { name, .. } => format!("purge-all {}", text(name)),
         Declare::Exchange {
             name,
             passive: true,

@@ -363,6 +363,30 @@ fn doors_b11_create_queue_compares_only_the_attributes_that_it_names() {
 }
 
 #[test]
+fn a_queue_is_found_by_its_url_whoever_made_that_up() {
+    let client = Client::default();
+    for url in [
+        "jobs",
+        "http://127.0.0.1:4566/000000000000/jobs",
+        "https://sqs.us-east-1.amazonaws.com/000000000000/jobs",
+        "http://localhost:4566/queue/us-east-1/000000000000/jobs",
+        "http://localhost:9324/queue/jobs",
+    ] {
+        let mut dialogue = client.call("DeleteQueue", map([("QueueUrl", url.into())]));
+        dialogue.look(&queue("jobs", QueueAttributes::default()));
+        let declared = dialogue.declares();
+        assert!(
+            matches!(&declared, Declare::DeleteQueue { name, .. } if name == "jobs"),
+            "{url}: {declared:?}"
+        );
+        dialogue.output();
+    }
+    let other = "http://127.0.0.1:4566/queues/jobs";
+    let dialogue = client.call("DeleteQueue", map([("QueueUrl", other.into())]));
+    assert_eq!(dialogue.error().code, "QueueDoesNotExist");
+}
+
+#[test]
 fn the_rules_of_a_minute_can_be_off() {
     let mut client = Client::default();
     let mut dialogue = client.call("CreateQueue", create("q", map([])));
@@ -376,8 +400,20 @@ fn the_rules_of_a_minute_can_be_off() {
     let purge = || map([("QueueUrl", "q".into())]);
     let mut dialogue = client.call("PurgeQueue", purge());
     dialogue.look(&queue("q", QueueAttributes::default()));
-    let marked = made(&dialogue.declares());
-    assert!(matches!(dialogue.declares(), Declare::PurgeAll { name } if name == "q"));
+    // Somebody tags it meanwhile.
+    dialogue.refuse(RefusalKind::Inequivalent);
+    let mut marked = queue("q", QueueAttributes::default());
+    marked.version = 9;
+    dialogue.look(&marked);
+    let Declare::PurgeAll {
+        name,
+        noted: Some((9, notes)),
+    } = dialogue.declares()
+    else {
+        panic!("a purge with its note");
+    };
+    assert_eq!(name, "q");
+    marked.notes = notes;
     dialogue.output();
     client.now = NOW.plus_ms(59_999);
     let mut dialogue = client.call("PurgeQueue", purge());
@@ -387,13 +423,13 @@ fn the_rules_of_a_minute_can_be_off() {
     let mut dialogue = client.call("PurgeQueue", purge());
     dialogue.look(&marked);
     dialogue.declares();
-    dialogue.declares();
     dialogue.output();
 
     client.settings.minute_rules = false;
     let mut dialogue = client.call("PurgeQueue", purge());
     dialogue.look(&marked);
-    assert!(matches!(dialogue.declares(), Declare::PurgeAll { .. }));
+    let declared = dialogue.declares();
+    assert!(matches!(declared, Declare::PurgeAll { noted: None, .. }));
     dialogue.output();
     let mut dialogue = client.call("CreateQueue", create("q", map([])));
     let declared = dialogue.declares();
