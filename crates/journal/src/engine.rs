@@ -13,7 +13,7 @@ use std::sync::{Arc, PoisonError};
 use crate::aligned::Aligned;
 use crate::batch::{self, BLOCK, HEADER_LEN, Header};
 use crate::error::Failure;
-use crate::layout::{FORMAT_LEVEL, LeaseSlot, Position, fence_is_clear};
+use crate::layout::{FORMAT_LEVEL, LeaseSlot, Mark, Position, fence_is_clear};
 use crate::segment::{Place, Segment, SegmentHeader, SegmentId, data_end};
 use crate::shared::Shared;
 use crate::spares;
@@ -62,6 +62,12 @@ impl Engine {
         batch.map_or(Step::Idle, |batch| self.commit(batch))
     }
 
+    /// The history that is committed.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        self.position.mark()
+    }
+
     pub(crate) fn commit(&mut self, batch: OpenBatch) -> Step {
         match self.write(&batch) {
             Ok(()) => Step::Committed(batch.seq),
@@ -94,7 +100,11 @@ impl Engine {
             payload_len: u32::try_from(open.len).expect("a batch is shorter than 2 MiB"),
             records: u32::try_from(open.records()).expect("a batch holds few records"),
             // RULES 21: only what was committed behind a clear fence read.
-            durable_upto: self.position.seq,
+            durable_upto: if mutated!(StampBeforeWrite) {
+                open.seq
+            } else {
+                self.position.seq
+            },
             chain_before: self.position.chain,
             digest: batch::digest(&buffer[HEADER_LEN..HEADER_LEN + open.len]),
             wall_ms: self.wall_ms,
@@ -109,6 +119,10 @@ impl Engine {
             self.lease_slot.counter += 1;
             self.lease_slot.durable_upto = open.seq;
             self.put_lease_slot()?;
+        }
+        if mutated!(ConfirmBeforeFence) {
+            self.publish(open, &header, offset, buffer);
+            return self.check_fence();
         }
         if !mutated!(CheckBeforeWrite) {
             self.check_fence()?;
@@ -235,22 +249,35 @@ impl Engine {
     }
 
     /// Says in the lease that this node lives and can write, and what is committed; then reads the fence. Until the lease is
-    /// over, counted from `now_ms`, the node may show things.
-    pub fn renew_lease(&mut self, now_ms: u64) {
-        self.write_lease(now_ms, false);
+    /// over, the node may show things: counted by the boot clock `now_ms` from before the write, as whoever watches the lease may see
+    /// it as soon as that has begun.
+    pub fn renew_lease(&mut self, now_ms: impl Fn() -> u64) {
+        let mut from = now_ms();
+        let lasts_ms = self.shared.lease_lasts_ms();
+        // One that is shorter than the last one counts from before anyone can read it.
+        self.shared
+            .lease_until
+            .fetch_min(from + lasts_ms, Ordering::AcqRel);
+        if !self.write_lease(lasts_ms, false) {
+            return;
+        }
+        if mutated!(LeaseFromEndOfWrite) {
+            from = now_ms();
+        }
+        self.shared.renewed(from + lasts_ms);
     }
 
     /// Says in the lease that this node confirms and shows nothing more: whoever waits need wait no longer.
     pub fn end_lease(&mut self) {
         self.shared.renewed(0);
-        self.write_lease(0, true);
+        self.write_lease(self.shared.lease_lasts_ms(), true);
     }
 
-    fn write_lease(&mut self, now_ms: u64, ended: bool) {
+    /// Writes the next slot, and reads the fence. False if the journal has failed.
+    fn write_lease(&mut self, lasts_ms: u64, ended: bool) -> bool {
         if self.shared.failure.get().is_some() {
-            return;
+            return false;
         }
-        let lasts_ms = self.shared.lease_lasts_ms();
         self.lease_slot = LeaseSlot {
             counter: self.lease_slot.counter + 1,
             durable_upto: self.shared.committed.load(Ordering::Acquire),
@@ -259,16 +286,15 @@ impl Engine {
             pid: std::process::id(),
             note: self.shared.config.note.clone(),
         };
-        let mut renewed = self.put_lease_slot();
-        if !ended {
-            // After the end a successor may have set the fence, as it should.
-            renewed = renewed.and_then(|()| self.check_fence());
-        }
-        match renewed {
-            Ok(()) if ended => {}
-            Ok(()) => self.shared.renewed(now_ms + lasts_ms),
-            Err(failure) => self.shared.fail(failure),
-        }
+        let renewed = if ended {
+            // A successor may have set the fence, as it should.
+            self.put_lease_slot()
+        } else if mutated!(BlindRenewal) {
+            self.check_fence().and_then(|()| self.put_lease_slot())
+        } else {
+            self.put_lease_slot().and_then(|()| self.check_fence())
+        };
+        renewed.map_err(|failure| self.shared.fail(failure)).is_ok()
     }
 
     fn put_lease_slot(&self) -> Result<(), Failure> {

@@ -175,6 +175,24 @@ pub(crate) struct Position {
     pub(crate) chain: u128,
 }
 
+impl Position {
+    pub(crate) const fn mark(self) -> Mark {
+        Mark {
+            batch: self.seq,
+            chain: self.chain,
+        }
+    }
+}
+
+/// A history up to a batch. Two with the same mark are the same, batch for batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Its last batch.
+    pub batch: u64,
+    /// The hash over all of it.
+    pub chain: u128,
+}
+
 /// What `epochs/<e>` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EpochRecord {

@@ -101,6 +101,7 @@ pub use error::{
 pub use id::batch_of;
 pub use inspect::{DumpRecord, Report, dump, verify};
 pub use journal::{Journal, Space, Stats};
+pub use layout::Mark;
 pub use lease::{Registrar, StandbySeen, boot_ms};
 pub use loss::Loss;
 #[cfg(feature = "mutations")]

@@ -79,11 +79,9 @@ pub fn open(
     wall_now_ms: u64,
     uuid: [u8; 16],
 ) -> Result<Opened, OpenError> {
-    // Nobody can have seen the new epoch's lease before now.
-    let before = lease::boot_ms();
     let (opened, mut engine) = open_stepped(vfs, dir, config, wall_now_ms, uuid)?;
     // Before anyone is told that it is open: who comes now reads there whose it is.
-    engine.renew_lease(before);
+    engine.renew_lease(lease::boot_ms);
     let threads = threads::start(engine).map_err(OpenError::io("start a thread for", dir))?;
     *opened
         .journal
@@ -110,24 +108,23 @@ pub fn open_stepped(
     vfs.create_dir(dir).map_err(OpenError::io("create", dir))?;
     check_not_foreign(&*vfs, &paths)?;
     let format = make_format(&*vfs, &paths, uuid)?;
-    lease::refuse_if_held(&*vfs, &paths)?;
     let direct = config.direct == Direct::Auto && vfs.direct_works(dir);
+    let early = mutated!(TailBeforeWait).then(|| survey::survey(&*vfs, &paths, direct));
+    let gone = lease::refuse_if_held(&*vfs, &paths)?;
     if !direct {
         tracing::info!(dir = %dir.display(), "the journal goes through the page cache, with fdatasync");
     }
-    let early = mutated!(TailBeforeFence).then(|| survey::survey(&*vfs, &paths, direct));
-    let fenced = set_fence(&*vfs, &paths)?;
+    let early =
+        early.or_else(|| mutated!(TailBeforeFence).then(|| survey::survey(&*vfs, &paths, direct)));
+    set_fence(&*vfs, &paths, gone)?;
     let survey = early.unwrap_or_else(|| match config.accept_loss {
         true => survey::survey_damaged(&*vfs, &paths, direct),
         false => survey::survey(&*vfs, &paths, direct),
     })?;
     let last = survey.last.as_ref().map_or(0, |last| last.epoch);
-    if last != fenced {
+    if last != gone {
         // Somebody was faster. Its fence is not set, so its tail may still grow: it must not be read.
-        return Err(OpenError::Lost {
-            dir: dir.to_owned(),
-            epoch: last,
-        });
+        return Err(lost(&paths, last));
     }
     let mut damage = survey.damage.clone();
     let accepted = config.accept_loss.then_some(&mut damage);
@@ -150,8 +147,8 @@ pub fn open_stepped(
     };
     let prepare = || -> Result<_, OpenError> {
         let (segment, file) = claim.first_segment()?;
-        let fence =
-            claim.signal_file(&paths.fence(epoch, &uuid), 1, direct && vfs.is_remote(dir))?;
+        let past_cache = direct && vfs.is_remote(dir) && !mutated!(FenceThroughCache);
+        let fence = claim.signal_file(&paths.fence(epoch, &uuid), 1, past_cache)?;
         let lease = claim.signal_file(&paths.lease(epoch, &uuid), 2, direct)?;
         let lock = claim.lock_lease()?;
         claim.sync_dirs()?;
@@ -352,15 +349,28 @@ fn make_format(vfs: &dyn Vfs, paths: &Paths, uuid: Uuid) -> Result<Format, OpenE
         .ok_or_else(|| Corruption::new(&path, 0, "it is gone as soon as it was made").into())
 }
 
+pub(crate) fn lost(paths: &Paths, epoch: u64) -> OpenError {
+    OpenError::Lost {
+        dir: paths.root.clone(),
+        epoch,
+    }
+}
+
 /// Sets the fence of the last epoch, whoever its writer was: from here on that epoch confirms nothing more. Only then may
-/// its tail be read. Returns that epoch, 0 in a new journal.
-fn set_fence(vfs: &dyn Vfs, paths: &Paths) -> Result<u64, OpenError> {
-    let Some(&last) = survey::read_epochs(vfs, paths)?.last() else {
-        return Ok(0);
-    };
-    let record = survey::read_epoch(vfs, paths, last)?;
-    fence(vfs, paths, last, &record.writer)?;
-    Ok(last)
+/// its tail be read. It must be the one whose holder is `gone`: of another one that began meanwhile, nobody has watched the lease.
+fn set_fence(vfs: &dyn Vfs, paths: &Paths, gone: u64) -> Result<(), OpenError> {
+    let last = survey::read_epochs(vfs, paths)?
+        .last()
+        .copied()
+        .unwrap_or(0);
+    if last != gone {
+        return Err(lost(paths, last));
+    }
+    if gone == 0 {
+        return Ok(());
+    }
+    let record = survey::read_epoch(vfs, paths, gone)?;
+    fence(vfs, paths, gone, &record.writer)
 }
 
 /// Sets the fence of one epoch.

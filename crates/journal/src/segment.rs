@@ -19,7 +19,7 @@ use message::StoredId;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::aligned::Aligned;
-use crate::batch::{ADOPTED, BLOCK, HEADER_LEN, Header, u32_at, u64_at, u128_at};
+use crate::batch::{self, ADOPTED, BLOCK, HEADER_LEN, Header, u32_at, u64_at, u128_at};
 use crate::error::{Corruption, ReadError};
 use crate::layout::{FORMAT_LEVEL, Position, Uuid};
 use crate::loss::Gap;
@@ -438,7 +438,7 @@ impl Trailer {
             let at = TRAILER_FIXED + 4 * i;
             out[at..at + 4].copy_from_slice(&place.0.to_le_bytes());
         }
-        let check = xxh3_64_with_seed(&out[..used], salt);
+        let check = xxh3_64_with_seed(&out[..used], batch::seed(salt));
         out[used..used + 8].copy_from_slice(&check.to_le_bytes());
         out
     }
@@ -450,7 +450,7 @@ impl Trailer {
         let count = usize::try_from(u64_at(bytes.get(..TRAILER_FIXED)?, 8)).ok()?;
         let used = TRAILER_FIXED.checked_add(count.checked_mul(4)?)?;
         let check = bytes.get(used..used.checked_add(8)?)?;
-        if xxh3_64_with_seed(&bytes[..used], salt) != u64_at(check, 0) {
+        if xxh3_64_with_seed(&bytes[..used], batch::seed(salt)) != u64_at(check, 0) {
             return None;
         }
         Some(Self {

@@ -26,7 +26,7 @@ use crate::claim::Claim;
 use crate::config::{Config, Direct};
 use crate::error::{OpenError, SnapshotError, StandbyError};
 use crate::journal::Journal;
-use crate::layout::{EpochRecord, Format, LeaseSlot, Paths, Position, Uuid};
+use crate::layout::{EpochRecord, Format, LeaseSlot, Mark, Paths, Position, Uuid};
 use crate::lease::{self, Registrar};
 use crate::reader::{Batch, BatchReader};
 use crate::recovery;
@@ -34,7 +34,7 @@ use crate::replay::Replay;
 use crate::segment::Segment;
 use crate::snapshot::{self, SnapshotSource};
 use crate::survey;
-use crate::vfs::Vfs;
+use crate::vfs::{Access, Vfs};
 
 pub use takeover::Taken;
 
@@ -236,6 +236,12 @@ impl Standby {
         self.applied.seq
     }
 
+    /// The history that was applied.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        self.applied.mark()
+    }
+
     /// How many batches are known to be durable and are not applied.
     #[must_use]
     pub fn lag(&self) -> u64 {
@@ -391,8 +397,16 @@ impl Standby {
             .unapplied
             .front()
             .map_or(&self.segment, |first| &first.segment);
+        // A machine may go by an old list of the directory: what is not in it is looked for by its name.
+        let is_gone = |path: &Path| {
+            !there.contains(path)
+                && shared
+                    .vfs
+                    .open(path, Access::Read, shared.direct)
+                    .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        };
         for segment in shared.table.all() {
-            if segment.first_seq() < first.first_seq() && !there.contains(&segment.path) {
+            if segment.first_seq() < first.first_seq() && is_gone(&segment.path) {
                 segment.gone.store(true, Ordering::Release);
                 segment.close_file();
                 segment.drop_index();

@@ -198,9 +198,10 @@ fn surveyed(
             dir: paths.root.clone(),
         });
     };
-    let epochs = read_epochs(vfs, paths)?;
+    // In this order: a snapshot that is found is then of an epoch that is found.
     let snapshots =
         snapshot::list(vfs, paths).map_err(OpenError::io("list", &paths.snapshots()))?;
+    let epochs = read_epochs(vfs, paths)?;
     let mut surveyor = Surveyor {
         vfs,
         paths,
@@ -232,7 +233,10 @@ fn surveyed(
     let mut segments = surveyor.closed_segments(last_epoch)?;
     let record = surveyor.records[&last_epoch].clone();
     let mut own = surveyor.last_segments(&record)?;
-    let evidence = snapshots.last().map_or(0, |kept| kept.seq);
+    // That there is a snapshot proves batches of the last epoch; but while somebody may be writing, there may be another epoch by now, and
+    // what is read here may have come too late for it.
+    let newest = snapshots.last().filter(|_| manner != Manner::Live);
+    let evidence = newest.map_or(0, |kept| kept.seq);
     let tail = surveyor.tail(&record, &mut own, evidence)?;
     segments.append(&mut own);
     Ok(Survey {
@@ -845,7 +849,8 @@ impl Surveyor<'_> {
             segment.set_index(places);
             (reader.position, offset)
         };
-        if mutated!(AdoptByReference) {
+        #[cfg(feature = "mutations")]
+        if mutated!(AdoptByReference) || mutated!(AdoptAfterSync) && synced(self.vfs, &segment) {
             durable = durable.max(end.seq);
         }
         recent.retain(|(_, batch)| batch.header.seq > durable);
@@ -943,6 +948,14 @@ fn last_end(vfs: &dyn Vfs, segment: &Segment, offset: u64) -> Result<u64, OpenEr
     let header = crate::batch::Header::decode(&block, segment.header.salt)
         .ok_or_else(|| Corruption::new(&segment.path, offset, "no batch header"))?;
     Ok(offset + header.padded_len() as u64)
+}
+
+/// The file is synced, or the mutation is none.
+#[cfg(feature = "mutations")]
+pub(crate) fn synced(vfs: &dyn Vfs, segment: &Segment) -> bool {
+    vfs.open(&segment.path, Access::Write, false)
+        .and_then(|file| file.sync())
+        .is_ok()
 }
 
 /// A read error while surveying is an error of opening.

@@ -50,7 +50,7 @@ fn commit(engine: &mut Engine, shared: &Shared) {
     let started = Instant::now();
     let wall_ms = engine.wall_ms;
     let mut renewed = started;
-    engine.renew_lease(boot_ms());
+    engine.renew_lease(boot_ms);
     loop {
         let batch = {
             let mut staging = shared
@@ -76,7 +76,7 @@ fn commit(engine: &mut Engine, shared: &Shared) {
                 if renewed.elapsed() >= period {
                     drop(staging);
                     renewed = Instant::now();
-                    engine.renew_lease(boot_ms());
+                    engine.renew_lease(boot_ms);
                     staging = shared
                         .staging
                         .lock()
@@ -98,7 +98,7 @@ fn commit(engine: &mut Engine, shared: &Shared) {
             .fetch_add(micros, Ordering::Relaxed);
         if renewed.elapsed() >= Duration::from_millis(engine.renewal_ms()) {
             renewed = Instant::now();
-            engine.renew_lease(boot_ms());
+            engine.renew_lease(boot_ms);
         }
     }
     engine.end_lease();

@@ -385,7 +385,7 @@ impl Node {
         host: Arc<dyn Host>,
     ) -> (Self, Steps) {
         let mut engine = recovered.engine.take().expect("a stepped journal has one");
-        engine.renew_lease(host.clocks().boot_ms);
+        engine.renew_lease(|| host.clocks().boot_ms);
         let clock = Arc::new(Clock::starting_after(recovered.last, host));
         let work = Work::of(recovered, config, users, clock);
         let node = work.node(config, Vec::new());

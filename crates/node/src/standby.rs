@@ -200,6 +200,12 @@ impl Standby {
         self.follower.applied()
     }
 
+    /// The history that was applied.
+    #[must_use]
+    pub fn mark(&self) -> journal::Mark {
+        self.follower.mark()
+    }
+
     /// How far it is behind.
     #[must_use]
     pub fn lag(&self) -> Lag {

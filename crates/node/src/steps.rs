@@ -39,10 +39,16 @@ impl Steps {
         self.engine.step()
     }
 
+    /// The history that is committed.
+    #[must_use]
+    pub fn mark(&self) -> journal::Mark {
+        self.engine.mark()
+    }
+
     /// The journal thread: renews the lease. Returns after how many ms to do so again.
     pub fn renew_lease(&mut self) -> u64 {
-        let now_ms = self.shared().clock.boot_ms();
-        self.engine.renew_lease(now_ms);
+        let clock = &self.work.shared.clock;
+        self.engine.renew_lease(|| clock.boot_ms());
         self.engine.renewal_ms()
     }
 

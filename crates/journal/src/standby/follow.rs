@@ -141,15 +141,20 @@ impl Standby {
     ) -> Result<Option<Polled>, StandbyError<E>> {
         let cut = next.cut;
         // What lies behind the cut came too late, or was written anew in the next epoch.
-        while self
-            .unapplied
-            .back()
-            .is_some_and(|one| one.after.seq > cut.seq)
+        while !mutated!(ApplyPastFence)
+            && self
+                .unapplied
+                .back()
+                .is_some_and(|one| one.after.seq > cut.seq)
         {
             let dropped = self.unapplied.pop_back().expect("there is a back");
             self.unapplied_bytes -= dropped.batch.payload.len();
         }
-        self.durable = cut.seq;
+        self.durable = if mutated!(ApplyPastFence) {
+            u64::MAX
+        } else {
+            cut.seq
+        };
         self.apply_durable(receive)?;
         if self.applied.seq > cut.seq {
             return Ok(Some(Polled::Behind));

@@ -78,11 +78,16 @@ impl Standby {
     ) -> Result<(Engine, Taken), StandbyError<E>> {
         let (vfs, paths) = (self.vfs(), self.paths());
         let mut watch = threads::Watch::start();
-        recovery::fence(&*vfs, &paths, self.record.epoch, &self.record.writer)?;
+        if !mutated!(TailBeforeFence) {
+            recovery::fence(&*vfs, &paths, self.record.epoch, &self.record.writer)?;
+        }
         let fence_us = watch.lap();
         // Only now: what is confirmed from here on saw the fence, and is not.
         self.refuse_if_lost()?;
         let tail = self.read_tail(&mut receive)?;
+        if mutated!(TailBeforeFence) {
+            recovery::fence(&*vfs, &paths, self.record.epoch, &self.record.writer)?;
+        }
         self.tidy()?;
         let tail_us = watch.lap();
         let survey = self.as_survey(tail)?;
@@ -103,7 +108,7 @@ impl Standby {
         let fence = claim.signal_file(
             &paths.fence(epoch, &shared.writer),
             1,
-            shared.direct && remote,
+            shared.direct && remote && !mutated!(FenceThroughCache),
         )?;
         let lease = claim.signal_file(&paths.lease(epoch, &shared.writer), 2, shared.direct)?;
         let lock = claim.lock_lease()?;
@@ -162,10 +167,7 @@ impl Standby {
         let last = survey::read_epochs(&*vfs, &paths)?.last().copied();
         match last {
             Some(last) if last == self.record.epoch => Ok(()),
-            last => Err(OpenError::Lost {
-                dir: paths.root,
-                epoch: last.unwrap_or(0),
-            }),
+            last => Err(recovery::lost(&paths, last.unwrap_or(0))),
         }
     }
 
@@ -213,7 +215,16 @@ impl Standby {
             let path = paths.segment(next.epoch, next.number, salt);
             vfs.open(&path, Access::Read, direct).is_ok()
         })?;
+        #[cfg(feature = "mutations")]
+        if mutated!(AdoptByReference) || mutated!(AdoptAfterSync) && survey::synced(&*vfs, &segment)
+        {
+            self.durable = self.durable.max(self.reader.position.seq);
+        }
         self.apply_durable(receive)?;
+        if mutated!(DropTail) {
+            self.unapplied.clear();
+            self.reader.position = self.applied;
+        }
         let end = self.reader.position;
         let unproven: Vec<Batch> = self.unapplied.drain(..).map(|batch| batch.batch).collect();
         self.unapplied_bytes = 0;

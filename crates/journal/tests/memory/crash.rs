@@ -189,7 +189,7 @@ fn a_failed_write_anywhere_loses_nothing_confirmed() {
                     running.delete(&mut model, 2);
                 }
                 running.step_all();
-                running.engine.renew_lease(0);
+                running.engine.renew_lease(|| 0);
             }
             confirmed = running.journal.committed();
             running.journal.shutdown();

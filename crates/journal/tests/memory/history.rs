@@ -276,7 +276,7 @@ pub(crate) fn record(seed: u64, turns: u64) -> Recorded {
             17 => {
                 running.compact();
             }
-            18 => running.engine.renew_lease(0),
+            18 => running.engine.renew_lease(|| 0),
             _ => {
                 running.step_all();
                 confirmed.push((vfs.ops_len(), running.journal.committed()));

@@ -1,12 +1,16 @@
 //! The flag principle at every interleaving of two processes on one store: between any two file operations
 //! of one, the other does everything it wants to do.
 
+use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use journal::vfs::{Access, Free, Lock, MemVfs, Vfs, VfsFile};
-use journal::{Config, OpenError, Step};
+use journal::{Config, OpenError, Standby, Step};
+use message::StoredId;
 
 use crate::history::{Model, Running, config, dir, live_ids, payload, start};
 
@@ -46,7 +50,13 @@ impl Pause {
 struct Paused {
     inner: MemVfs,
     pause: Pause,
+    /// Counts how often a lease is waited for.
+    wait: Pause,
+    /// A directory, and what the next look at it shows: an old list.
+    listed: Listed,
 }
+
+type Listed = Arc<Mutex<Option<(&'static str, Vec<String>)>>>;
 
 struct PausedFile {
     inner: Arc<dyn VfsFile>,
@@ -60,6 +70,10 @@ impl Vfs for Paused {
     }
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         self.pause.operation();
+        let mut listed = self.listed.lock().expect("not poisoned");
+        if let Some((_, names)) = listed.take_if(|(name, _)| dir.ends_with(name)) {
+            return Ok(names);
+        }
         self.inner.list(dir)
     }
     fn open(&self, path: &Path, access: Access, direct: bool) -> io::Result<Arc<dyn VfsFile>> {
@@ -100,6 +114,9 @@ impl Vfs for Paused {
     fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
         self.inner.lock(path)
     }
+    fn wait(&self, _long: Duration) {
+        self.wait.operation();
+    }
     fn direct_works(&self, dir: &Path) -> bool {
         self.inner.direct_works(dir)
     }
@@ -135,6 +152,8 @@ fn start_paused(vfs: &MemVfs, pause: &Pause, uuid: u128) -> Result<Running, Open
     let paused = Paused {
         inner: vfs.without_locks(),
         pause: pause.clone(),
+        wait: Pause::default(),
+        listed: Arc::default(),
     };
     let config = Config {
         segments_ahead: 1,
@@ -305,4 +324,147 @@ fn of_two_claimants_one_wins_at_every_interleaving() {
         last.check(&model);
         operations += 1;
     }
+}
+
+#[test]
+fn rules_17_who_waited_for_a_lease_does_not_end_the_epoch_that_began_meanwhile() {
+    let vfs = MemVfs::new(false).elsewhere();
+    let mut model = Model::default();
+    let mut old = start(&vfs, 1).expect("opens");
+    old.put(&mut model, payload(1, 100));
+    old.step_all();
+    let wait = Pause::default();
+    let faster = Arc::new(Mutex::new(None));
+    let (store, keep) = (vfs.clone(), Arc::clone(&faster));
+    wait.arm(0, move || {
+        *keep.lock().expect("free") = Some(start(&store, 2).expect("a takeover succeeds"));
+    });
+    let slower = Paused {
+        inner: vfs,
+        pause: Pause::default(),
+        wait,
+        listed: Arc::default(),
+    };
+    let opened = journal::open_stepped(Arc::new(slower), dir(), config(), 1, [3; 16]);
+    assert!(
+        matches!(opened, Err(OpenError::Lost { epoch: 2, .. })),
+        "nobody has watched the lease of epoch 2"
+    );
+    let mut faster = faster.lock().expect("free").take().expect("it ran");
+    faster.put(&mut model, payload(2, 100));
+    assert!(
+        matches!(faster.engine.step(), Step::Committed(_)),
+        "it goes on"
+    );
+    faster.check(&model);
+}
+
+/// Follows the journal from a machine whose lists of directories may be old.
+fn follow(vfs: &MemVfs, listed: &Listed) -> (Standby, Vec<StoredId>) {
+    let careless = Paused {
+        inner: vfs.without_locks(),
+        pause: Pause::default(),
+        wait: Pause::default(),
+        listed: Arc::clone(listed),
+    };
+    let (standby, replay) = Standby::open(Arc::new(careless), dir(), config(), [7; 16], 0)
+        .expect("the journal is in order");
+    let live = live_ids(replay);
+    for &id in &live {
+        standby.journal().add_ref(id);
+    }
+    (standby, live)
+}
+
+#[test]
+fn a_segment_that_an_old_list_does_not_show_is_not_taken_for_gone() {
+    let vfs = MemVfs::new(false);
+    let mut model = Model::default();
+    let mut active = start(&vfs, 1).expect("opens");
+    for n in 0..100 {
+        active.put(&mut model, payload(n, 3000));
+        active.step_all();
+    }
+    // Nothing in the first ones is needed any more, but what went on in them is, as long as there is no snapshot.
+    for _ in 0..60 {
+        active.delete(&mut model, 0);
+    }
+    active.put(&mut model, payload(100, 3000));
+    active.step_all();
+    active.put(&mut model, payload(101, 3000));
+    active.step_all();
+    let segments = vfs.list(&dir().join("seg")).expect("listed");
+    assert!(segments.len() > 3, "several are in use");
+    let listed = Listed::default();
+    let (standby, live) = follow(&vfs, &listed);
+    *listed.lock().expect("free") = Some(("seg", Vec::new()));
+    let journal = standby.journal().clone();
+    let mut live: BTreeSet<StoredId> = live.into_iter().collect();
+    let taken = standby.take_over_stepped(2, |id, _, _| {
+        live.insert(id);
+        journal.add_ref(id);
+        Ok::<_, Infallible>(())
+    });
+    taken.expect("nobody else claims");
+    assert!(listed.lock().expect("free").is_none(), "it was looked at");
+    start(&vfs.without_locks(), 3)
+        .expect("nothing is missing")
+        .check(&model);
+}
+
+#[test]
+fn rules_21_a_snapshot_proves_nothing_of_an_epoch_that_it_is_not_of() {
+    let vfs = MemVfs::new(false);
+    let mut model = Model::default();
+    let mut old = start(&vfs, 1).expect("opens");
+    for n in 0..2 {
+        old.put(&mut model, payload(n, 100));
+        old.step_all();
+    }
+    let mut new = start(&vfs.without_locks(), 2).expect("a takeover succeeds");
+    for n in 2..5 {
+        new.put(&mut model, payload(n, 100));
+        new.step_all();
+    }
+    new.snapshot();
+    // Too late: nobody is told that it is there.
+    old.put(&mut Model::default(), payload(9, 100));
+    assert_eq!(old.engine.step(), Step::Failed);
+    let listed = Listed::default();
+    *listed.lock().expect("free") = Some(("epochs", vec!["1".to_owned()]));
+    let (standby, _) = follow(&vfs, &listed);
+    assert_eq!(standby.epoch(), 1, "it has yet to hear of epoch 2");
+    assert!(
+        standby.applied() <= 2,
+        "batch 3 of epoch 1 is no part of the history"
+    );
+}
+
+#[test]
+fn a_lease_that_gets_shorter_is_shorter_before_anyone_can_read_so() {
+    let vfs = MemVfs::new(false);
+    let pause = Pause::default();
+    let mut active = start_paused(&vfs, &pause, 1).expect("opens");
+    active.engine.renew_lease(|| 0);
+    assert_eq!(active.journal.lease_until(), 4_000, "it is alone");
+    let (standby, _) = follow(&vfs, &Listed::default());
+    for now_ms in [1_000, 2_000] {
+        standby.registrar().write().expect("written");
+        active.engine.look_at_standbys(now_ms);
+    }
+    let seen = Arc::new(Mutex::new(0));
+    let (journal, keep) = (active.journal.clone(), Arc::clone(&seen));
+    // Between the write of the lease and the look at the fence.
+    pause.arm(1, move || {
+        *keep.lock().expect("free") = journal.lease_until();
+    });
+    active.engine.renew_lease(|| 2_000);
+    assert!(pause.is_over());
+    let until = active.journal.lease_until();
+    assert!(until < 4_000, "a standby is near");
+    assert_eq!(
+        *seen.lock().expect("free"),
+        until,
+        "whoever has read the new lease may take over as soon as that is over"
+    );
 }

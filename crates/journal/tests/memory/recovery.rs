@@ -98,7 +98,7 @@ fn a_bad_batch_that_the_lease_knows_to_be_durable_is_damage() {
     let mut running = start(&vfs, 1).expect("opens");
     running.put(&mut model, payload(1, 100));
     running.step_all();
-    running.engine.renew_lease(0);
+    running.engine.renew_lease(|| 0);
     running.journal.shutdown();
     vfs.flip(&segments(&vfs)[0], 4096 + 200);
     assert!(

@@ -118,7 +118,7 @@ fn it_applies_what_is_proven_durable_and_adopts_the_rest() {
         assert_eq!(follower.standby.applied(), n);
         follower.check(&model);
     }
-    active.engine.renew_lease(0);
+    active.engine.renew_lease(|| 0);
     assert!(follower.poll());
     assert_eq!((follower.standby.applied(), follower.standby.lag()), (5, 0));
     active.put(&mut model, payload(9, 300));
@@ -136,10 +136,10 @@ fn it_applies_what_is_proven_durable_and_adopts_the_rest() {
 fn a_frozen_holder_that_renews_its_lease_sees_that_it_was_deposed() {
     let vfs = MemVfs::new(false);
     let mut active = start(&vfs, 1).expect("opens");
-    active.engine.renew_lease(1_000);
+    active.engine.renew_lease(|| 1_000);
     assert_eq!(active.journal.lease_until(), 5_000, "alone");
     Follower::open(&vfs, 2).take_over();
-    active.engine.renew_lease(2_000);
+    active.engine.renew_lease(|| 2_000);
     assert_eq!(active.journal.lease_until(), 5_000, "not renewed");
     assert!(matches!(active.journal.failure(), Some(Failure::Fenced(_))));
 }
@@ -148,7 +148,7 @@ fn a_frozen_holder_that_renews_its_lease_sees_that_it_was_deposed() {
 fn whether_the_holder_lives_is_told_by_its_lock_its_lease_and_its_end() {
     let vfs = MemVfs::new(false);
     let mut active = start(&vfs, 1).expect("opens");
-    active.engine.renew_lease(0);
+    active.engine.renew_lease(|| 0);
     let look = |follower: &mut Follower, now| {
         follower
             .standby
@@ -159,7 +159,7 @@ fn whether_the_holder_lives_is_told_by_its_lock_its_lease_and_its_end() {
     assert_eq!(look(&mut follower, 0), Holder::Alive);
     assert_eq!(look(&mut follower, 5_000), Holder::Alive);
     assert_eq!(look(&mut follower, 5_001), Holder::Silent);
-    active.engine.renew_lease(0);
+    active.engine.renew_lease(|| 0);
     assert_eq!(look(&mut follower, 5_002), Holder::Alive);
     // With a standby near, the lease is shorter.
     follower.standby.report(true);
@@ -168,7 +168,7 @@ fn whether_the_holder_lives_is_told_by_its_lock_its_lease_and_its_end() {
     follower.standby.report(true);
     follower.standby.registrar().write().expect("written");
     active.engine.look_at_standbys(0);
-    active.engine.renew_lease(6_000);
+    active.engine.renew_lease(|| 6_000);
     assert_eq!(active.journal.lease_until(), 6_400);
     assert_eq!(look(&mut follower, 6_000), Holder::Alive);
     assert_eq!(look(&mut follower, 6_500), Holder::Alive);
@@ -234,7 +234,7 @@ fn a_standby_that_fell_behind_what_was_given_back_starts_anew() {
         active.snapshot();
         active.compact();
     }
-    active.engine.renew_lease(0);
+    active.engine.renew_lease(|| 0);
     let journal = follower.standby.journal().clone();
     let mut now = 0;
     let behind = loop {
@@ -315,7 +315,7 @@ fn changing_places(seed: u64) {
             15 => {
                 active.compact();
             }
-            16 => active.engine.renew_lease(0),
+            16 => active.engine.renew_lease(|| 0),
             17 => {
                 // The standby makes the snapshot.
                 let live: Vec<_> = follower.live.iter().copied().collect();
