@@ -169,6 +169,8 @@ pub struct Stage<'a> {
     /// Always there until the guard is dropped.
     staging: Option<MutexGuard<'a, Staging>>,
     wakers: Vec<Waker>,
+    /// The length of the open batch up to which it is kept open for the records of this command, also above the usual length.
+    reserved: usize,
 }
 
 impl<'a> Stage<'a> {
@@ -181,6 +183,7 @@ impl<'a> Stage<'a> {
             shared,
             staging: Some(staging),
             wakers: Vec::new(),
+            reserved: 0,
         }
     }
 
@@ -205,7 +208,13 @@ impl<'a> Stage<'a> {
     pub fn reserve(&mut self, payload_lens: &[usize]) -> bool {
         let len: usize = payload_lens.iter().map(|&len| batch::framed_len(len)).sum();
         self.make_room(len);
-        len <= self.shared.batch_len_hard
+        let fits = len <= self.shared.batch_len_hard;
+        self.reserved = if fits {
+            self.staged().open.len + len
+        } else {
+            0
+        };
+        fits
     }
 
     fn make_room(&mut self, len: usize) {
@@ -256,7 +265,10 @@ impl<'a> Stage<'a> {
             framed <= self.shared.batch_len_hard,
             "a record fits a batch"
         );
-        self.make_room(framed);
+        if self.staged().open.len + framed > self.reserved {
+            self.make_room(framed);
+            self.reserved = 0;
+        }
         let id = self.next_id();
         let shared = self.shared;
         let staging = self.staging();

@@ -85,6 +85,8 @@ struct Unapplied {
 struct LeaseSeen {
     slot: LeaseSlot,
     moved_at: u64,
+    /// The lease of this epoch was read.
+    was_read: bool,
 }
 
 /// Follows the journal of another process. See the module.
@@ -205,8 +207,8 @@ impl Standby {
             applied: survey.tail.proven,
             durable: survey.tail.proven.seq,
             lease: LeaseSeen {
-                slot: LeaseSlot::default(),
                 moved_at: now_ms,
+                ..LeaseSeen::default()
             },
             lost_since: None,
             caught_up_at: now_ms,
@@ -281,18 +283,23 @@ impl Standby {
 
     /// Reads the lease, and says what is known of its holder. On a local file system a free lock is the proof of a death.
     ///
+    /// A lease that has moved counts by the boot clock `now_ms` from after it was read: this process may have stood still in front of that, and
+    /// the holder's time only began when it wrote.
+    ///
     /// # Errors
     /// If the lease cannot be read.
-    pub fn look_at_holder(&mut self, now_ms: u64) -> Result<Holder, OpenError> {
+    pub fn look_at_holder(&mut self, now_ms: impl Fn() -> u64) -> Result<Holder, OpenError> {
         let (vfs, paths) = (self.vfs(), self.paths());
         let (epoch, writer) = (self.record.epoch, self.record.writer);
         let direct = self.journal.shared().direct;
         let slot = lease::read_slot(&*vfs, &paths, epoch, &writer, direct)?.unwrap_or_default();
-        if slot.counter != self.lease.slot.counter {
+        let now_ms = now_ms();
+        if slot.counter != self.lease.slot.counter || !self.lease.was_read {
             self.durable = self.durable.max(slot.durable_upto);
             self.lease = LeaseSeen {
                 slot,
                 moved_at: now_ms,
+                was_read: true,
             };
         }
         if self.lease.slot.ended {

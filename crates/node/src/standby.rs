@@ -275,7 +275,7 @@ impl Standby {
         }
         if now_ms.saturating_sub(self.looked_at) >= LOOK_EVERY_MS {
             self.looked_at = now_ms;
-            if let Some(reason) = self.look(now_ms)? {
+            if let Some(reason) = self.look()? {
                 return Ok(Turn::TakeOver(reason));
             }
         }
@@ -300,8 +300,11 @@ impl Standby {
     }
 
     /// Whether the active node is gone, and this one is fit to take its place.
-    fn look(&mut self, now_ms: u64) -> Result<Option<Reason>, StartError> {
-        let reason = match self.follower.look_at_holder(now_ms)? {
+    fn look(&mut self) -> Result<Option<Reason>, StartError> {
+        let host = Arc::clone(&self.host);
+        let holder = self.follower.look_at_holder(|| host.clocks().boot_ms)?;
+        let now_ms = self.host.clocks().boot_ms;
+        let reason = match holder {
             Holder::Alive => {
                 self.silent_since = None;
                 self.quiet_since = now_ms;

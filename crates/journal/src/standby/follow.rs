@@ -195,8 +195,8 @@ impl Standby {
         self.journal.shared().table.cut(cut.seq);
         self.durable = cut.seq.max(next.adopted_upto);
         self.lease = LeaseSeen {
-            slot: LeaseSlot::default(),
             moved_at: now_ms,
+            ..LeaseSeen::default()
         };
         self.record = next;
         self.enter(first)?;

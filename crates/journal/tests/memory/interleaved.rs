@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use journal::vfs::{Access, Free, Lock, MemVfs, Vfs, VfsFile};
-use journal::{Config, OpenError, Standby, Step};
+use journal::{Config, Holder, OpenError, Standby, Step};
 use message::StoredId;
 
 use crate::history::{Model, Running, config, dir, live_ids, payload, start};
@@ -360,10 +361,10 @@ fn rules_17_who_waited_for_a_lease_does_not_end_the_epoch_that_began_meanwhile()
 }
 
 /// Follows the journal from a machine whose lists of directories may be old.
-fn follow(vfs: &MemVfs, listed: &Listed) -> (Standby, Vec<StoredId>) {
+fn follow(vfs: &MemVfs, listed: &Listed, pause: &Pause) -> (Standby, Vec<StoredId>) {
     let careless = Paused {
         inner: vfs.without_locks(),
-        pause: Pause::default(),
+        pause: pause.clone(),
         wait: Pause::default(),
         listed: Arc::clone(listed),
     };
@@ -396,7 +397,7 @@ fn a_segment_that_an_old_list_does_not_show_is_not_taken_for_gone() {
     let segments = vfs.list(&dir().join("seg")).expect("listed");
     assert!(segments.len() > 3, "several are in use");
     let listed = Listed::default();
-    let (standby, live) = follow(&vfs, &listed);
+    let (standby, live) = follow(&vfs, &listed, &Pause::default());
     *listed.lock().expect("free") = Some(("seg", Vec::new()));
     let journal = standby.journal().clone();
     let mut live: BTreeSet<StoredId> = live.into_iter().collect();
@@ -432,7 +433,7 @@ fn rules_21_a_snapshot_proves_nothing_of_an_epoch_that_it_is_not_of() {
     assert_eq!(old.engine.step(), Step::Failed);
     let listed = Listed::default();
     *listed.lock().expect("free") = Some(("epochs", vec!["1".to_owned()]));
-    let (standby, _) = follow(&vfs, &listed);
+    let (standby, _) = follow(&vfs, &listed, &Pause::default());
     assert_eq!(standby.epoch(), 1, "it has yet to hear of epoch 2");
     assert!(
         standby.applied() <= 2,
@@ -447,7 +448,7 @@ fn a_lease_that_gets_shorter_is_shorter_before_anyone_can_read_so() {
     let mut active = start_paused(&vfs, &pause, 1).expect("opens");
     active.engine.renew_lease(|| 0);
     assert_eq!(active.journal.lease_until(), 4_000, "it is alone");
-    let (standby, _) = follow(&vfs, &Listed::default());
+    let (standby, _) = follow(&vfs, &Listed::default(), &Pause::default());
     for now_ms in [1_000, 2_000] {
         standby.registrar().write().expect("written");
         active.engine.look_at_standbys(now_ms);
@@ -467,4 +468,25 @@ fn a_lease_that_gets_shorter_is_shorter_before_anyone_can_read_so() {
         until,
         "whoever has read the new lease may take over as soon as that is over"
     );
+}
+
+#[test]
+fn a_standby_that_stood_still_counts_from_when_it_has_read_the_lease() {
+    let vfs = MemVfs::new(false).elsewhere();
+    let pause = Pause::default();
+    let mut active = start(&vfs, 1).expect("opens");
+    let (mut standby, _) = follow(&vfs, &Listed::default(), &pause);
+    let clock = Arc::new(AtomicU64::new(1_000));
+    let now_ms = || clock.load(Ordering::Relaxed);
+    active.engine.renew_lease(now_ms);
+    let seen = standby.look_at_holder(now_ms).expect("readable");
+    assert_eq!(seen, Holder::Alive);
+    active.engine.renew_lease(|| 9_900);
+    // It stands still while it looks.
+    let later = Arc::clone(&clock);
+    pause.arm(1, move || later.store(10_000, Ordering::Relaxed));
+    standby.look_at_holder(now_ms).expect("readable");
+    clock.store(10_010, Ordering::Relaxed);
+    let seen = standby.look_at_holder(now_ms).expect("readable");
+    assert_eq!(seen, Holder::Alive, "its lease is good for seconds yet");
 }

@@ -224,6 +224,34 @@ fn rules_18_the_records_of_one_command_lie_in_one_batch() {
 }
 
 #[test]
+fn rules_18_also_records_that_are_together_longer_than_a_batch_usually_is() {
+    let vfs = MemVfs::new(false);
+    let mut running = start(&vfs, 1).expect("opens");
+    let body = payload(1, config().batch_len_max / 3);
+    let lens = [body.len(); 4];
+    let mut stage = running.journal.stage();
+    stage.push(1, &payload(2, 100), None);
+    assert!(stage.reserve(&lens), "a batch could hold them");
+    let batches: Vec<u64> = lens
+        .iter()
+        .map(|_| {
+            let announced = stage.next_id();
+            let pushed = stage.push(1, &body, None);
+            assert_eq!(pushed, announced);
+            journal::batch_of(pushed)
+        })
+        .collect();
+    assert_eq!(batches, [2; 4]);
+    let next = stage.push(1, &payload(3, 100), None);
+    assert_eq!(journal::batch_of(next), 3, "then it is full");
+    drop(stage);
+    for batch in 1..=3 {
+        assert_eq!(running.engine.step(), Step::Committed(batch));
+    }
+    start(&vfs.without_locks(), 2).expect("such a batch is read like any other");
+}
+
+#[test]
 fn staging_is_bounded() {
     let vfs = MemVfs::new(false);
     let config = journal::Config {

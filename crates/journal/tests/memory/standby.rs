@@ -63,7 +63,7 @@ impl Follower {
     fn poll(&mut self) -> bool {
         let journal = self.standby.journal().clone();
         self.standby
-            .look_at_holder(self.now)
+            .look_at_holder(|| self.now)
             .expect("the lease is readable");
         loop {
             let polled = self
@@ -152,7 +152,7 @@ fn whether_the_holder_lives_is_told_by_its_lock_its_lease_and_its_end() {
     let look = |follower: &mut Follower, now| {
         follower
             .standby
-            .look_at_holder(now)
+            .look_at_holder(|| now)
             .expect("the lease is readable")
     };
     let mut follower = Follower::open(&vfs, 2);
@@ -241,7 +241,7 @@ fn a_standby_that_fell_behind_what_was_given_back_starts_anew() {
         now += 500;
         follower
             .standby
-            .look_at_holder(now)
+            .look_at_holder(|| now)
             .expect("the lease is readable");
         match follower
             .standby
