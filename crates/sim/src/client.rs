@@ -8,15 +8,16 @@ use bytes::Bytes;
 use message::{Address, Filter, FilterLevel, Levels, Message, Pattern, VhostId};
 use session::{
     Authenticate, ClientExpiry, Command, ConsumerId, Credentials, Credit, Declare, Delivery,
-    DeliveryRange, Event, Fifo, Lane, Lease, Link, OpenClient, Outcome, Peer, Port as _, Publish,
-    PublishOutcome, Pull, QueueAttributes, QueueOptions, ReadStream, Receipt, ReceiptUse, Settle,
-    ShardNo, Source, StreamAttributes, StreamStart, StreamTo, Submitted, Subscribe,
-    SubscriptionOptions, Token, UseReceipt,
+    DeliveryRange, Event, Fifo, Lane, Lease, Link, OpenClient, Operation, Outcome, Peer, Port as _,
+    Publish, PublishOutcome, Pull, QueueAttributes, QueueOptions, ReadStream, Receipt, ReceiptUse,
+    Settle, ShardNo, Source, StreamAttributes, StreamStart, StreamTo, Submitted, Subscribe,
+    SubscriptionOptions, Token, Transact, UseReceipt,
 };
 use smallvec::smallvec;
 
 use crate::history::{self, History, Origin, Target};
 use crate::random::Random;
+use crate::rates::Place;
 use crate::world::{Serving, World};
 
 /// What a client is for.
@@ -37,6 +38,7 @@ enum Asked {
     Login,
     Setup,
     Publish(u64),
+    Transact(Vec<u64>),
     Pull(u64),
     Settle(u64),
     Read,
@@ -46,6 +48,9 @@ enum Asked {
 const PATIENCE: u64 = 700_000;
 /// For how long a repeat with the same dedup id is safe, in µs: less than the broker remembers, by as much as clocks go wrong.
 const REPEATS_MAX: u64 = 200_000_000;
+
+/// How long a message is delayed at most, in ms.
+const DELAY_MAX: u64 = 8_000;
 
 struct Connection {
     serving: Serving,
@@ -336,6 +341,10 @@ impl Client {
         {
             let token = event.token().map_or(0, |token| token.0);
             let mut inner = turn.world.lock();
+            let waits = inner.rates.place != Place::Reckless && !inner.rates.clocks_stop;
+            if waits && !matches!(event, Event::Closing { .. }) {
+                turn.history.hear(origin)?;
+            }
             inner.trace(
                 || {
                     let mut text = format!("{event:?}");
@@ -373,6 +382,11 @@ impl Client {
                 }
                 for delivery in deliveries {
                     self.pulled(&delivery, at, origin, turn)?;
+                }
+            }
+            (Event::Committed { .. }, Some(Asked::Transact(messages))) => {
+                for message in messages {
+                    turn.history.confirm(message, origin, turn.now)?;
                 }
             }
             (Event::Settled { known, .. }, Some(Asked::Settle(message))) if known > 0 => {
@@ -541,9 +555,20 @@ impl Client {
             }
             Role::Sends(target) => {
                 if self.sends_more(turn) && waits < 20 {
-                    for _ in 0..self.random.between(1, 3) {
-                        let number = self.fresh(target, turn);
-                        self.publish(number, turn.history);
+                    let waits_for_all = matches!(target, Target::Plain | Target::Pushed);
+                    let numbers: Vec<u64> = (0..self.random.between(1, 3))
+                        .map(|_| self.fresh(target, turn))
+                        .collect();
+                    if waits_for_all && self.random.percent(15) {
+                        self.transact(numbers, turn.history);
+                    } else {
+                        for number in numbers {
+                            if waits_for_all && self.random.percent(10) {
+                                let delay_ms = self.random.spread(10, DELAY_MAX);
+                                turn.history.delay(number, delay_ms);
+                            }
+                            self.publish(number, turn.history);
+                        }
                     }
                 }
             }
@@ -603,6 +628,26 @@ impl Client {
     }
 
     fn publish(&mut self, number: u64, history: &History) {
+        let token = self.ask(Asked::Publish(number));
+        let publish = self.message(Some(token), number, history);
+        self.push(Command::Publish(publish));
+    }
+
+    fn transact(&mut self, numbers: Vec<u64>, history: &mut History) {
+        history.together(&numbers);
+        let operations = numbers
+            .iter()
+            .map(|&number| Operation::Publish(self.message(None, number, history)))
+            .collect();
+        let token = self.ask(Asked::Transact(numbers));
+        self.push(Command::Transact(Box::new(Transact {
+            token,
+            lane: Lane(0),
+            operations,
+        })));
+    }
+
+    fn message(&self, token: Option<Token>, number: u64, history: &History) -> Publish {
         let sent = history.message(number);
         let address = match sent.target {
             Target::Plain | Target::Pushed | Target::Fifo => {
@@ -614,14 +659,14 @@ impl Client {
         let mut message = Message::new(address, history::body(number, history.len_of(number)));
         message.durable = true;
         message.qos = 1;
+        message.delay_ms = sent.delay_ms;
         if sent.target == Target::Fifo {
             let fields = message.fields_mut();
             fields.group = Some(format!("group-{}", self.number).into());
             fields.dedup_id = Some(format!("dedup-{number}").into());
         }
-        let token = self.ask(Asked::Publish(number));
-        self.push(Command::Publish(Publish {
-            token: Some(token),
+        Publish {
+            token,
             lane: Lane(0),
             message: Arc::new(message),
             mandatory: false,
@@ -629,7 +674,7 @@ impl Client {
             or_stream: false,
             inbound_id: None,
             hash_key: None,
-        }));
+        }
     }
 
     fn published(
@@ -689,7 +734,9 @@ impl Client {
         origin: Origin,
         turn: &mut Turn<'_>,
     ) -> Result<(), String> {
-        let number = turn.history.receive(delivery, 0, origin, asked)?;
+        let number = turn
+            .history
+            .receive(delivery, 0, origin, (asked, turn.now))?;
         let Some(id) = delivery.id else {
             return Ok(());
         };
@@ -717,7 +764,9 @@ impl Client {
         turn: &mut Turn<'_>,
     ) -> Result<(), String> {
         let by = self.number + 1;
-        let number = turn.history.receive(delivery, by, origin, turn.now)?;
+        let number = turn
+            .history
+            .receive(delivery, by, origin, (turn.now, turn.now))?;
         let Some(id) = delivery.id else {
             return Ok(());
         };

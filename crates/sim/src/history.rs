@@ -6,6 +6,9 @@
 //! | *nothing from nowhere* | what is received was sent, byte for byte |
 //! | *order* | in a FIFO group, and from one sender to one session, nothing confirmed is overtaken by what was sent after it |
 //! | *one active* | in one epoch one process confirms |
+//! | *one voice* | once a node has shown anything to anyone, no node of an epoch before it does; where leases are waited for |
+//! | *all or nothing* | of messages that one transaction sent, all are there or none |
+//! | *not early* | a delayed message is not received before its time, as far as clocks agree |
 //! | *once* | a message has one place in a queue; a repeat with the same dedup id makes no second one |
 //! | *dense* | an offset of a stream shows one record for ever, and none is missing |
 //! | *counts* | no two receives of a message have the same number, in one epoch, or at all in a FIFO queue |
@@ -46,7 +49,14 @@ pub(crate) struct Sent {
     /// When and in which epoch it was confirmed that it is settled.
     settled: Option<(u64, u64)>,
     len: usize,
+    /// The first message of the transaction that it was sent in.
+    together: Option<u64>,
+    /// How long it is to wait before it is received, in ms.
+    pub(crate) delay_ms: u64,
 }
+
+/// By how much the clocks of two nodes differ at most where none is set, in µs.
+const CLOCKS_DIFFER_MAX: u64 = 2_000_000;
 
 /// In which connection something happened.
 #[derive(Clone, Copy, Debug)]
@@ -61,10 +71,14 @@ pub(crate) struct Origin {
 pub(crate) struct History {
     pub(crate) sent: Vec<Sent>,
     actives: BTreeMap<u64, (usize, u64)>,
+    /// The last epoch that was heard of by anyone.
+    heard: u64,
     /// What a stream shows at each offset.
     stream: BTreeMap<u64, u64>,
     /// When each session was there for sure, and in which epoch.
     sessions: BTreeMap<usize, (u64, u64)>,
+    /// Somebody sets wall clocks: nobody knows how long anything takes.
+    clocks_are_set: bool,
     pub(crate) confirmed: u64,
     pub(crate) received: u64,
     pub(crate) last_confirmed_at: u64,
@@ -79,6 +93,13 @@ pub(crate) fn body(number: u64, len: usize) -> Bytes {
 }
 
 impl History {
+    pub(crate) fn new(clocks_are_set: bool) -> Self {
+        Self {
+            clocks_are_set,
+            ..Self::default()
+        }
+    }
+
     /// A message is sent for the first time.
     pub(crate) fn send(&mut self, target: Target, sender: usize, at: u64, len: usize) -> u64 {
         self.sent.push(Sent {
@@ -91,8 +112,36 @@ impl History {
             counts: BTreeSet::new(),
             settled: None,
             len,
+            together: None,
+            delay_ms: 0,
         });
         self.sent.len() as u64 - 1
+    }
+
+    /// These are sent in one transaction.
+    pub(crate) fn together(&mut self, numbers: &[u64]) {
+        for &number in numbers {
+            self.sent[number as usize].together = numbers.first().copied();
+        }
+    }
+
+    /// The message is to wait.
+    pub(crate) fn delay(&mut self, number: u64, delay_ms: u64) {
+        self.sent[number as usize].delay_ms = delay_ms;
+    }
+
+    /// *Not early*: clocks run by a tenth too fast at most, and lean by as much.
+    fn is_due(&self, number: u64, now: u64) -> Result<(), String> {
+        let sent = self.message(number);
+        let least = (sent.delay_ms * 1000 * 3 / 4).saturating_sub(CLOCKS_DIFFER_MAX);
+        if self.clocks_are_set || now - sent.at >= least {
+            return Ok(());
+        }
+        Err(format!(
+            "not early: {number} was to wait for {} ms, and is received after {} us",
+            sent.delay_ms,
+            now - sent.at
+        ))
     }
 
     pub(crate) fn message(&self, number: u64) -> &Sent {
@@ -112,6 +161,18 @@ impl History {
                 from.epoch
             ));
         }
+        Ok(())
+    }
+
+    /// Something was shown to a client, other than a goodbye.
+    pub(crate) fn hear(&mut self, from: Origin) -> Result<(), String> {
+        if from.epoch < self.heard {
+            return Err(format!(
+                "one voice: node {} of epoch {} shows something after epoch {} did",
+                from.node, from.epoch, self.heard
+            ));
+        }
+        self.heard = from.epoch;
         Ok(())
     }
 
@@ -184,9 +245,10 @@ impl History {
         delivery: &Delivery,
         by: usize,
         from: Origin,
-        asked: u64,
+        (asked, now): (u64, u64),
     ) -> Result<u64, String> {
         let number = self.number(&delivery.message.body)?;
+        self.is_due(number, now)?;
         let target = self.message(number).target;
         let by = if target == Target::Topic { by } else { 0 };
         self.received += 1;
@@ -261,9 +323,19 @@ impl History {
         self.at_offset(offset, number)
     }
 
-    /// Confirmed messages that nobody, or not everybody, has received.
+    /// Confirmed messages that nobody, or not everybody, has received, and what else must be there.
     pub(crate) fn missing(&self) -> Vec<u64> {
+        // Where one of a transaction is there, all must be.
+        let there: BTreeSet<u64> = self
+            .sent
+            .iter()
+            .filter(|sent| !sent.received.is_empty())
+            .filter_map(|sent| sent.together)
+            .collect();
         let missing = |(_, sent): &(usize, &Sent)| {
+            if sent.together.is_some_and(|first| there.contains(&first)) {
+                return sent.received.is_empty();
+            }
             let Some((_, epoch)) = sent.confirmed else {
                 return false;
             };

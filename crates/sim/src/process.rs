@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use journal::{Step, Vfs};
-use node::{Clocks, Config, Host, Manners, Node, Role, Standby, Steps, Turn};
+use node::{Clocks, Config, Host, Manners, Node, REGISTER_EVERY, Role, Standby, Steps, Turn};
 
 use crate::random::Random;
 use crate::rates::Place;
@@ -29,10 +29,9 @@ impl Host for Machine {
     fn clocks(&self) -> Clocks {
         let inner = self.process.world.lock();
         let state = &inner.nodes[self.process.node];
-        let ms = inner.now / 1000;
         Clocks {
-            boot_ms: state.boot_ms + ms,
-            wall_ms: (BEGAN_MS + ms).saturating_add_signed(state.wall_ms),
+            boot_ms: state.clock_ms(inner.now),
+            wall_ms: (BEGAN_MS + inner.now / 1000).saturating_add_signed(state.wall_ms),
         }
     }
 
@@ -102,6 +101,7 @@ fn serve(process: &Process, config: &Config) -> String {
         Ok(begun) => begun,
         Err(error) => return format!("failed to start: {error}"),
     };
+    process.has(steps.mark());
     let node = Arc::new(node);
     {
         let mut inner = process.world.lock();
@@ -123,7 +123,7 @@ fn serve(process: &Process, config: &Config) -> String {
         let now = process.world.lock().now;
         // What the threads of a node would do side by side comes in any order.
         if random.percent(50) {
-            work(&mut steps);
+            work(process, &mut steps);
         }
         if now >= renew_at {
             renew_at = now + steps.renew_lease() * 1000;
@@ -131,9 +131,10 @@ fn serve(process: &Process, config: &Config) -> String {
         if now >= house_at {
             steps.prepare();
             steps.keep_house();
+            process.has(steps.mark());
             house_at = now + house_every;
         }
-        let busy = work(&mut steps);
+        let busy = work(process, &mut steps);
         if node.role() != Role::Active {
             return node.failure().unwrap_or_default();
         }
@@ -165,24 +166,36 @@ fn stand_by(
     let open = || Standby::open(config, host(), Manners::default()).map_err(told);
     let reckless = process.world.lock().rates.place == Place::Reckless;
     let mut standby = open()?;
+    let mut register_at = 0;
     loop {
-        let us = match standby.turn().map_err(told)? {
-            Turn::TakeOver(_) => break,
-            Turn::Idle => random.between(1_000, 5_000),
-            Turn::More => 0,
-            Turn::Behind => {
-                standby = open()?;
-                0
-            }
-        };
+        let now = process.world.lock().now;
+        if now >= register_at {
+            // It may fail as the disk does: then nobody knows of this one.
+            let _ = standby.registrar().write();
+            register_at = now + REGISTER_EVERY.as_micros() as u64;
+        }
+        let turn = standby.turn();
+        let applied = standby.applied();
         let calm = {
             let mut inner = process.world.lock();
-            let (at, applied) = (process.node, standby.applied());
+            let at = process.node;
             inner.trace(
                 || format!("node {at} follows, at batch {applied}"),
                 &[15, at as u64, applied],
             );
+            inner.has(at, standby.mark());
+            inner.nodes[at].follows = Some(applied);
             !inner.chaos
+        };
+        let us = match turn.map_err(told)? {
+            Turn::TakeOver(_) => break,
+            Turn::Idle => random.between(1_000, 5_000),
+            Turn::More => 0,
+            Turn::Behind => {
+                standby.leave();
+                standby = open()?;
+                0
+            }
         };
         if reckless && !calm && random.chance(3_000) {
             break;
@@ -191,16 +204,21 @@ fn stand_by(
             return Err("killed while it followed".to_owned());
         }
     }
-    Node::take_over_stepped(standby, config, users(), host()).map_err(told)
+    let taken = Node::take_over_stepped(standby, config, users(), host()).map_err(told)?;
+    process.world.lock().takeovers += 1;
+    Ok(taken)
 }
 
 /// What the threads of a node would do now. False if there was nothing.
-fn work(steps: &mut Steps) -> bool {
+fn work(process: &Process, steps: &mut Steps) -> bool {
     let mut busy = false;
     while steps.verify() {
         busy = true;
     }
-    busy |= matches!(steps.commit(), Step::Committed(_));
+    if matches!(steps.commit(), Step::Committed(_)) {
+        process.has(steps.mark());
+        busy = true;
+    }
     busy |= steps.keep();
     while steps.read() {
         busy = true;

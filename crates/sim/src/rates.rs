@@ -45,6 +45,24 @@ pub(crate) struct Rates {
     /// How wrong a wall clock is at most, in ms. Far ahead, the time for which dedup ids are remembered is over at the next start.
     pub(crate) clock_jump_max: u64,
     pub(crate) disk_full: u32,
+    /// The store's machine starts anew; where that is another one.
+    pub(crate) store_restart: u32,
+    /// Of a durable write: everyone sees it before it is durable.
+    pub(crate) early_sight: u32,
+    /// Of a write that its process did not see the end of, in percent: it is still on its way.
+    pub(crate) late_percent: u32,
+    /// Of a renewal of a lease: it arrives a second time, later.
+    pub(crate) late_renewal: u32,
+    /// Of a read of what another machine may have written: what a cache has is as good as a close and an open allow.
+    pub(crate) stale: u32,
+    /// Of a write of a batch, at most once in a run: a copy of it lands in front of where it belongs.
+    pub(crate) stray: u32,
+    /// A sector that is being written when power fails may hold anything.
+    pub(crate) shorn: bool,
+    /// How wrong the nodes' clocks run at most, in parts per thousand.
+    pub(crate) clock_rate_max: u64,
+    /// A machine that stands still has no clock that goes on: a virtual one.
+    pub(crate) clocks_stop: bool,
     /// A bit of a file at rest turns, at most once in a run.
     pub(crate) rot: u32,
     /// How long things go wrong, in µs.
@@ -71,14 +89,23 @@ impl Rates {
         let clock_jump = maybe(30, 10_000, 200_000);
         let disk_full = maybe(15, 10_000, 100_000);
         let rot = maybe(8, 20_000, 100_000);
+        let store_restart = maybe(40, 10_000, 200_000);
+        let early_sight = maybe(60, 20_000, 500_000);
+        let late_percent = maybe(60, 10, 90);
+        let late_renewal = maybe(30, 10_000, 300_000);
+        let stale = maybe(30, 10_000, 500_000);
+        let stray = maybe(10, 2_000, 50_000);
+        let shorn = random.percent(30);
+        let clock_rate_max = random.below(3) * 50;
+        let clocks_stop = random.percent(15);
         Self {
-            nodes: random.between(1, 3) as usize,
+            nodes: *random.pick(&[1, 2, 2, 3, 3]),
             place: match random.below(4) {
                 0 => Place::Local,
                 1 => Place::Remote,
                 _ => Place::Reckless,
             },
-            stands_by: *random.pick(&[0, 50, 90]),
+            stands_by: *random.pick(&[0, 40, 70, 95]),
             latency_max: random.spread(20, 20_000),
             pause,
             stall,
@@ -96,6 +123,15 @@ impl Rates {
                 3_600_000
             },
             disk_full,
+            store_restart,
+            early_sight,
+            late_percent,
+            late_renewal,
+            stale,
+            stray,
+            shorn,
+            clock_rate_max,
+            clocks_stop,
             rot,
             chaos: random.spread(2_000_000, 30_000_000),
         }

@@ -1,5 +1,6 @@
 //! One run: nodes and clients over one store while things go wrong, then a calm time in which everything must come right.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -48,6 +49,10 @@ pub struct Report {
     pub epochs: u64,
     /// File operations.
     pub operations: u64,
+    /// Takeovers by a node that followed.
+    pub takeovers: u64,
+    /// What went wrong how often.
+    pub faults: BTreeMap<&'static str, u64>,
     /// Messages that were confirmed.
     pub confirmed: u64,
     /// Messages that were received, repeats included.
@@ -82,6 +87,7 @@ pub fn run(seed: u64, story: bool) -> Report {
         inner.trace(|| format!("{rates:?}"), &[]);
         (random, rates.nodes, rates.chaos, inner.store.capacity)
     };
+    let clocks_are_set = world.lock().rates.clock_jump > 0;
     let config = process::config(&mut random);
     let mut simulation = Simulation {
         seed,
@@ -89,7 +95,7 @@ pub fn run(seed: u64, story: bool) -> Report {
         world,
         random,
         config,
-        history: History::default(),
+        history: History::new(clocks_are_set),
         threads: (0..nodes).map(|_| None).collect(),
         hangups: Vec::new(),
         incarnations: 0,
@@ -184,7 +190,7 @@ impl Simulation {
         let calm = !inner.chaos;
         let alone = inner.nodes.iter().all(|node| !node.runs);
         // Somebody starts it again, unless others serve by then.
-        if alone || !calm && self.random.percent(40) {
+        if alone || !calm && self.random.percent(60) {
             let us = if calm {
                 self.random.between(1_000, 50_000)
             } else {
@@ -203,15 +209,16 @@ impl Simulation {
             let mut inner = self.world.lock();
             let others = inner.nodes.iter().any(|node| node.runs);
             let calm = !inner.chaos;
-            let state = &mut inner.nodes[node];
-            if state.runs || calm && others {
+            if inner.nodes[node].runs || calm && others {
                 return;
             }
+            inner.go_on(node);
+            let state = &mut inner.nodes[node];
             self.incarnations += 1;
             state.incarnation = self.incarnations;
             state.runs = true;
             state.killed = false;
-            state.paused_until = 0;
+            state.follows = None;
             (self.incarnations, calm)
         };
         let process = Process {
@@ -312,12 +319,14 @@ impl Simulation {
         };
         let nodes = rates.nodes as u64;
         if self.random.chance(rates.kill_all) {
-            for node in 0..rates.nodes {
-                self.kill(node);
-            }
+            self.world.lock().fault("kill of all");
+            self.kill_all();
         }
         if self.random.chance(rates.power_loss) {
             self.fail_power();
+        }
+        if rates.place != Place::Local && self.random.chance(rates.store_restart) {
+            self.restart_store();
         }
         if self.random.chance(rates.takeover) {
             let node = self.random.below(nodes) as usize;
@@ -328,6 +337,7 @@ impl Simulation {
             let by = self.random.spread(1, rates.clock_jump_max) as i64;
             let by = if self.random.percent(50) { by } else { -by };
             let mut inner = self.world.lock();
+            inner.fault("clock jump");
             inner.nodes[node].wall_ms = by;
             inner.trace(
                 || format!("the wall clock of node {node} is {by} ms wrong"),
@@ -339,32 +349,56 @@ impl Simulation {
         let mut inner = self.world.lock();
         inner.store.capacity = self.capacity;
         if full {
+            inner.fault("disk full");
             inner.store.capacity = self.capacity - inner.store.free() + room;
             inner.trace(|| format!("the disk has {room} bytes left"), &[11, room]);
         }
-        if inner.rotten.is_none() && self.random.chance(rates.rot) {
+        if inner.damaged.is_none() && self.random.chance(rates.rot) {
             let under = *self.random.pick(&["seg", "snap", "epochs"]);
             if let Some((path, at)) = inner.store.rot(&mut self.random, under) {
-                let path = path.display().to_string();
-                inner.trace(|| format!("a bit of {path} turns at {at}"), &[12, at]);
-                inner.rotten = Some(path);
+                inner.damage("turned bit", format!("{} at {at}", path.display()));
             }
         }
     }
 
-    fn fail_power(&mut self) {
-        let nodes = self.threads.len();
-        for node in 0..nodes {
+    fn kill_all(&mut self) {
+        for node in 0..self.threads.len() {
             self.kill(node);
         }
+    }
+
+    fn fail_power(&mut self) {
+        self.kill_all();
         let mut inner = self.world.lock();
+        inner.fault("power failure");
         inner.trace(|| "power fails".to_owned(), &[13]);
-        inner.store.fail_power(&mut self.random);
+        let shorn = inner.rates.shorn;
+        inner.store.fail_power(shorn, &mut self.random);
         inner.late.iter_mut().for_each(|late| *late = None);
     }
 
-    /// From here on nothing goes wrong.
+    fn restart_store(&self) {
+        let mut inner = self.world.lock();
+        inner.fault("store restart");
+        inner.trace(|| "the store starts anew".to_owned(), &[17]);
+        let alive: Vec<u64> = inner
+            .nodes
+            .iter()
+            .filter(|node| node.runs && !node.killed)
+            .map(|node| node.incarnation)
+            .collect();
+        inner.store.restart(|by| alive.contains(&by));
+    }
+
+    /// From here on nothing goes wrong. What is on its way arrives; at times everyone starts anew then, from what the store has.
     fn calm(&mut self) {
+        let late = self.world.lock().late.len();
+        for number in 0..late {
+            self.arrive(number);
+        }
+        if self.random.percent(40) {
+            self.kill_all();
+        }
         let mut inner = self.world.lock();
         let now = inner.now;
         inner.chaos = false;
@@ -377,8 +411,7 @@ impl Simulation {
         let mut anyone = false;
         for node in 0..inner.nodes.len() {
             // Who stands still goes on, whatever it is in the middle of.
-            inner.nodes[node].paused_until = now;
-            inner.awaken(node);
+            inner.go_on(node);
             anyone |= inner.nodes[node].runs;
         }
         if !anyone {
@@ -387,6 +420,9 @@ impl Simulation {
     }
 
     fn is_done(&mut self) -> bool {
+        if self.world.lock().lost_the_last {
+            return true;
+        }
         let Some(calm_at) = self.calm_at else {
             return false;
         };
@@ -406,7 +442,11 @@ impl Simulation {
             } else {
                 PROGRESS_MAX
             };
-            if inner.now > calm_at + limit && inner.rotten.is_none() {
+            if inner.now > calm_at + limit {
+                if inner.damaged.is_some() {
+                    // It is refused, as it should be.
+                    return true;
+                }
                 let ended: Vec<_> = inner.nodes.iter().map(|node| node.ended.clone()).collect();
                 inner.violate(format!(
                     "nothing was confirmed within {limit} us after the last fault; nodes ended so: {ended:?}"
@@ -425,7 +465,7 @@ impl Simulation {
         {
             let mut inner = self.world.lock();
             let missing = self.history.missing();
-            if inner.violation.is_none() && inner.rotten.is_none() && !missing.is_empty() {
+            if inner.violation.is_none() && inner.damaged.is_none() && !missing.is_empty() {
                 let some: Vec<_> = missing.iter().take(5).collect();
                 let first = self.history.message(missing[0]);
                 inner.violate(format!(
@@ -434,9 +474,7 @@ impl Simulation {
                 ));
             }
         }
-        for node in 0..self.threads.len() {
-            self.kill(node);
-        }
+        self.kill_all();
         self.clients.clear();
         self.hangups.clear();
         let mut inner = self.world.lock();
@@ -449,6 +487,8 @@ impl Simulation {
             incarnations: self.incarnations,
             epochs: self.epochs,
             operations: inner.operations,
+            takeovers: inner.takeovers,
+            faults: std::mem::take(&mut inner.faults),
             confirmed: self.history.confirmed,
             received: self.history.received,
         }

@@ -2,7 +2,8 @@
 //!
 //! What was written is seen at once by everyone who reads past caches. It lasts once it was synced; of the rest any subset
 //! may be there after power failed, by sectors. Changes of a directory last once that was synced, and each by itself.
-//! A sync that failed leaves pages that look clean and that no later sync writes.
+//! A sync that failed leaves pages that look clean and that no later sync writes. A store on a machine of its own may start anew by itself:
+//! what was not synced is gone then, unless whoever wrote it is still there and writes it again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -15,6 +16,8 @@ const SECTOR: usize = 512;
 struct Write {
     offset: usize,
     bytes: Vec<u8>,
+    /// The process whose machine still has it, and writes it again should the store forget it.
+    by: Option<u64>,
     /// A sync of it has failed.
     lost: bool,
 }
@@ -144,7 +147,7 @@ impl Store {
     }
 
     /// Makes the file so long, with zeros that last.
-    pub(crate) fn fill(&mut self, inode: usize, len: u64) -> io::Result<()> {
+    fn fill(&mut self, inode: usize, len: u64) -> io::Result<()> {
         if self.free() < len {
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -153,6 +156,15 @@ impl Store {
         inode.seen = vec![0; len];
         inode.durable = vec![0; len];
         Ok(())
+    }
+
+    /// Creates a file of so many zeros that last. Returns its length.
+    pub(crate) fn create_filled(&mut self, path: &Path, len: u64) -> io::Result<u64> {
+        let inode = self.create(path)?;
+        self.fill(inode, len).inspect_err(|_| {
+            let _ = self.unlink(path);
+        })?;
+        Ok(len)
     }
 
     pub(crate) fn link(&mut self, from: &Path, to: &Path) -> io::Result<()> {
@@ -208,7 +220,14 @@ impl Store {
         Ok(())
     }
 
-    pub(crate) fn write(&mut self, inode: usize, bytes: &[u8], offset: u64) -> io::Result<()> {
+    /// Writes what everyone sees and a power failure may undo; also a new start of the store, unless `by` would write it again.
+    pub(crate) fn write(
+        &mut self,
+        inode: usize,
+        bytes: &[u8],
+        offset: u64,
+        by: Option<u64>,
+    ) -> io::Result<()> {
         let offset = usize::try_from(offset).expect("files here fit memory");
         self.room(inode, offset + bytes.len())?;
         let inode = &mut self.inodes[inode];
@@ -216,6 +235,7 @@ impl Store {
         inode.unsynced.push(Write {
             offset,
             bytes: bytes.to_vec(),
+            by,
             lost: false,
         });
         Ok(())
@@ -249,7 +269,7 @@ impl Store {
     ) {
         if random.percent(40) {
             // All of it is seen, and nothing durable: it did not get further than a cache.
-            let _ = self.write(inode, bytes, offset);
+            let _ = self.write(inode, bytes, offset, None);
             return;
         }
         for (number, sector) in bytes.chunks(SECTOR).enumerate() {
@@ -258,7 +278,7 @@ impl Store {
                 let written = if random.percent(50) {
                     self.write_durable(inode, sector, offset)
                 } else {
-                    self.write(inode, sector, offset)
+                    self.write(inode, sector, offset, None)
                 };
                 if written.is_err() {
                     return;
@@ -285,15 +305,18 @@ impl Store {
         }
     }
 
-    /// Power fails: what was not synced is there or not, by sectors.
-    pub(crate) fn fail_power(&mut self, random: &mut Random) {
+    /// Power fails: what was not synced is there or not, by sectors. `shorn`: one that was just being written may hold anything.
+    pub(crate) fn fail_power(&mut self, shorn: bool, random: &mut Random) {
         for inode in &mut self.inodes {
             for write in std::mem::take(&mut inode.unsynced) {
                 let whole = random.below(3);
                 for (number, sector) in write.bytes.chunks(SECTOR).enumerate() {
+                    let at = write.offset + number * SECTOR;
                     if !write.lost && (whole == 0 || whole == 1 && random.percent(50)) {
-                        let at = write.offset + number * SECTOR;
                         Inode::put(&mut inode.durable, at, sector);
+                    } else if shorn && whole == 1 && random.percent(20) {
+                        let garbage: Vec<u8> = sector.iter().map(|_| random.next() as u8).collect();
+                        Inode::put(&mut inode.durable, at, &garbage);
                     }
                 }
             }
@@ -307,6 +330,39 @@ impl Store {
             }
         }
         self.names.clone_from(&self.durable_names);
+    }
+
+    /// The store's machine starts anew: what was not synced is gone, but for what `alive` processes write again. Directories last:
+    /// such stores answer once a change of them does.
+    pub(crate) fn restart(&mut self, alive: impl Fn(u64) -> bool) {
+        for inode in &mut self.inodes {
+            let before = inode.unsynced.len();
+            inode
+                .unsynced
+                .retain(|write| !write.lost && write.by.is_some_and(&alive));
+            if inode.unsynced.len() < before {
+                inode.seen.clone_from(&inode.durable);
+                for write in &inode.unsynced {
+                    Inode::put(&mut inode.seen, write.offset, &write.bytes);
+                }
+            }
+        }
+    }
+
+    /// Where in a file something is that no write of so many bytes at `offset` would touch; `None` if there is no such place.
+    pub(crate) fn elsewhere(
+        &self,
+        inode: usize,
+        (offset, len): (u64, u64),
+        align: u64,
+        random: &mut Random,
+    ) -> Option<u64> {
+        let before = offset / align;
+        if before < 2 || self.len(inode) < offset + len {
+            return None;
+        }
+        let at = random.between(1, before - 1) * align;
+        (at + len <= offset).then_some(at)
     }
 
     /// Turns a bit of a file that is at rest, behind everyone's back. Returns the path.

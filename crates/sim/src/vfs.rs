@@ -1,14 +1,22 @@
 //! A node's view of the one store: each call takes its time, and may be where the process is held up, or dies.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use journal::Mark;
 use journal::vfs::{Access, Free, Lock, Vfs, VfsFile};
 
 use crate::rates::Place;
-use crate::world::{Event, Inner, LateWrite, World};
+use crate::world::{Inner, World};
+
+/// For how long a machine believes what it knows of a directory, and of a file that it has open, in µs.
+const DIRECTORY_STALE_MAX: u64 = 30_000_000;
+const FILE_STALE_MAX: u64 = 60_000_000;
+/// Batches begin at multiples of this.
+const BLOCK: u64 = 4096;
 
 /// One process of a node, to the store.
 #[derive(Clone)]
@@ -48,10 +56,23 @@ struct Call<'a> {
     write: Option<(&'a [u8], u64)>,
 }
 
+impl Call<'_> {
+    fn is_in(&self, directory: &str) -> bool {
+        self.path
+            .parent()
+            .is_some_and(|parent| parent.ends_with(directory))
+    }
+}
+
 impl Process {
     fn is_dead(&self, inner: &Inner) -> bool {
         let state = &inner.nodes[self.node];
         state.killed || state.incarnation != self.incarnation
+    }
+
+    /// The node says what it has committed or applied.
+    pub(crate) fn has(&self, mark: Mark) {
+        self.world.lock().has(self.node, mark);
     }
 
     /// How long something takes; at times the process stands still, or dies.
@@ -61,28 +82,28 @@ impl Process {
             if self.is_dead(&inner) {
                 return Err(dead());
             }
-            let rates = inner.rates.clone();
+            let latency_max = inner.rates.latency_max;
             let mut us = match inner.random.below(4) {
                 0 => 0,
-                1 => inner.random.spread(1, rates.latency_max),
-                _ => inner.random.spread(1, 1 + rates.latency_max / 20),
+                1 => inner.random.spread(1, latency_max),
+                _ => inner.random.spread(1, 1 + latency_max / 20),
             };
             if inner.chaos {
-                if inner.random.chance(rates.stall) {
-                    us += inner.random.spread(1_000, rates.pause_max);
+                let (stall, pause, kill, pause_max) = {
+                    let rates = &inner.rates;
+                    (rates.stall, rates.pause, rates.kill, rates.pause_max)
+                };
+                if inner.random.chance(stall) {
+                    inner.fault("stall");
+                    us += inner.random.spread(1_000, pause_max);
                 }
-                if inner.random.chance(rates.pause) {
-                    let long = inner.random.spread(1_000, rates.pause_max);
-                    let until = inner.now + long;
-                    inner.nodes[self.node].paused_until = until;
-                    let node = self.node;
-                    inner.trace(
-                        || format!("node {node} stands still for {long} us"),
-                        &[1, long],
-                    );
+                if inner.random.chance(pause) {
+                    let long = inner.random.spread(1_000, pause_max);
+                    inner.pause(self.node, long);
                 }
-                if inner.random.chance(rates.kill) {
+                if inner.random.chance(kill) {
                     let node = self.node;
+                    inner.fault("kill in a call");
                     inner.nodes[node].killed = true;
                     inner.trace(
                         || format!("node {node} is killed in a call"),
@@ -109,24 +130,21 @@ impl Process {
         if inner.nodes[self.node].incarnation != self.incarnation {
             return dead();
         }
-        let choice = inner.random.below(4);
+        let late = inner.rates.late_percent;
+        let is_late = inner.rates.place != Place::Local && inner.random.percent(late);
+        let choice = inner.random.below(3);
         match (choice, call.write) {
+            (_, Some((bytes, offset))) if is_late => {
+                inner.fault("late write");
+                let us = inner.random.spread(1_000, 40_000_000);
+                inner.arrives_later(us, call.inode, bytes, offset);
+            }
             (0, _) => {}
             (1, Some((bytes, offset))) => {
                 let mut random = inner.random.fork();
                 inner
                     .store
                     .write_torn(call.inode, bytes, offset, &mut random);
-            }
-            (2, Some((bytes, offset))) if inner.rates.place != Place::Local => {
-                let us = inner.random.spread(1_000, 40_000_000);
-                let number = inner.late.len();
-                inner.late.push(Some(LateWrite {
-                    inode: call.inode,
-                    bytes: bytes.to_vec(),
-                    offset,
-                }));
-                inner.after(us, Event::Late(number));
             }
             _ => {
                 let _ = effect(&mut inner);
@@ -135,7 +153,7 @@ impl Process {
         let (node, kind) = (self.node, call.kind);
         let name = call.path.display().to_string();
         inner.trace(
-            || format!("node {node} died in {kind:?} of {name}: {choice}"),
+            || format!("node {node} died in {kind:?} of {name}: {choice}, late: {is_late}"),
             &[3, choice],
         );
         dead()
@@ -152,31 +170,16 @@ impl Process {
                 return Err(dead());
             }
         }
-        if self.linger().is_err() {
+        if self.linger().is_err() || self.is_seen_early(call).is_err() {
             return Err(self.die(call, effect));
         }
         let done = {
             let mut inner = self.world.lock();
             inner.operations += 1;
-            let mut done = None;
-            if inner.chaos {
-                let rates = inner.rates.clone();
-                let writes = matches!(call.kind, Kind::WriteDurable | Kind::Sync | Kind::Write);
-                if writes && inner.random.chance(rates.write_fails) {
-                    if let Some((bytes, offset)) = call.write
-                        && inner.random.percent(50)
-                    {
-                        let mut random = inner.random.fork();
-                        inner
-                            .store
-                            .write_torn(call.inode, bytes, offset, &mut random);
-                    }
-                    // Its pages look clean from here on, and are not on the disk.
-                    inner.store.fail_sync(call.inode);
-                    done = Some(Err(io::Error::other("injected: the device failed")));
-                }
-            }
-            let done = done.unwrap_or_else(|| effect(&mut inner));
+            let done = match self.fails(call, &mut inner) {
+                Some(error) => Err(error),
+                None => effect(&mut inner),
+            };
             let (node, kind) = (self.node, call.kind);
             let told = done.as_ref().map_or(u64::MAX, |&n| n);
             let name = call
@@ -188,18 +191,100 @@ impl Process {
                 || format!("node {node} {kind:?} {name:?} {offset:?} -> {done:?}"),
                 &[4, node as u64, kind as u64, told, offset.unwrap_or(0)],
             );
-            if call.kind == Kind::Link && inner.chaos {
-                let rate = inner.rates.link_reply_lost;
-                if inner.random.chance(rate) {
-                    Err(io::ErrorKind::AlreadyExists.into())
-                } else {
-                    done
-                }
-            } else {
-                done
-            }
+            self.goes_wrong_after(call, &mut inner, done)
         };
         self.linger()?;
+        done
+    }
+
+    /// At times everyone sees a durable write while it is not durable yet.
+    fn is_seen_early(&self, call: &Call<'_>) -> io::Result<()> {
+        let Some((bytes, offset)) = call.write.filter(|_| call.kind == Kind::WriteDurable) else {
+            return Ok(());
+        };
+        {
+            let mut inner = self.world.lock();
+            let rate = inner.rates.early_sight;
+            if !inner.chaos || !inner.random.chance(rate) {
+                return Ok(());
+            }
+            if inner.store.write(call.inode, bytes, offset, None).is_err() {
+                return Ok(());
+            }
+            inner.fault("write seen early");
+            let node = self.node;
+            let name = call.path.display().to_string();
+            inner.trace(
+                || format!("a write of node {node} to {name} at {offset} is seen"),
+                &[16, node as u64, offset],
+            );
+        }
+        self.linger()
+    }
+
+    /// At times the device fails.
+    fn fails(&self, call: &Call<'_>, inner: &mut Inner) -> Option<io::Error> {
+        let writes = matches!(call.kind, Kind::WriteDurable | Kind::Sync | Kind::Write);
+        let rate = inner.rates.write_fails;
+        if !inner.chaos || !writes || !inner.random.chance(rate) {
+            return None;
+        }
+        inner.fault("write or sync fails");
+        if let Some((bytes, offset)) = call.write
+            && inner.random.percent(50)
+        {
+            let mut random = inner.random.fork();
+            inner
+                .store
+                .write_torn(call.inode, bytes, offset, &mut random);
+        }
+        // Its pages look clean from here on, and are not on the disk.
+        inner.store.fail_sync(call.inode);
+        Some(io::Error::other("injected: the device failed"))
+    }
+
+    /// What else may come of a call that was done.
+    fn goes_wrong_after(
+        &self,
+        call: &Call<'_>,
+        inner: &mut Inner,
+        done: io::Result<u64>,
+    ) -> io::Result<u64> {
+        if !inner.chaos {
+            return done;
+        }
+        if call.kind == Kind::Link {
+            let rate = inner.rates.link_reply_lost;
+            if inner.random.chance(rate) {
+                inner.fault("answer to a link lost");
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+        }
+        let Some((bytes, offset)) = call.write.filter(|_| done.is_ok()) else {
+            return done;
+        };
+        let (late_renewal, stray) = (inner.rates.late_renewal, inner.rates.stray);
+        if call.is_in("lease")
+            && inner.rates.place != Place::Local
+            && inner.random.chance(late_renewal)
+        {
+            inner.fault("renewal sent twice");
+            let us = inner.random.spread(1_000, 5_000_000);
+            inner.arrives_later(us, call.inode, bytes, offset);
+        }
+        if call.is_in("seg")
+            && call.kind == Kind::WriteDurable
+            && inner.damaged.is_none()
+            && inner.random.chance(stray)
+        {
+            let mut random = inner.random.fork();
+            let here = (offset, bytes.len() as u64);
+            if let Some(at) = inner.store.elsewhere(call.inode, here, BLOCK, &mut random) {
+                let _ = inner.store.write_durable(call.inode, bytes, at);
+                let name = call.path.display().to_string();
+                inner.damage("stray write", format!("{name} at {at}, of {offset}"));
+            }
+        }
         done
     }
 
@@ -216,6 +301,42 @@ impl Process {
             write: None,
         };
         self.call(&call, effect)
+    }
+
+    /// A call that changes a directory: what this machine knows of it is not believed any more.
+    fn on_name(
+        &self,
+        kind: Kind,
+        path: &Path,
+        effect: impl FnOnce(&mut Inner) -> io::Result<u64>,
+    ) -> io::Result<u64> {
+        self.on_path(kind, path, |inner| {
+            if let Some(dir) = path.parent() {
+                inner.nodes[self.node].known.forget(dir);
+            }
+            effect(inner)
+        })
+    }
+
+    /// Whether the machine goes by what it knows, this time, rather than ask the store.
+    fn believes_cache(&self, inner: &mut Inner) -> bool {
+        let rate = inner.rates.stale;
+        inner.chaos && inner.rates.place != Place::Local && inner.random.chance(rate)
+    }
+}
+
+/// What a machine knows of directories, and when it heard of it.
+#[derive(Default)]
+pub(crate) struct Known {
+    lists: BTreeMap<PathBuf, (u64, Vec<String>)>,
+    /// Names that were not there.
+    absent: BTreeMap<PathBuf, u64>,
+}
+
+impl Known {
+    fn forget(&mut self, dir: &Path) {
+        self.lists.remove(dir);
+        self.absent.retain(|path, _| path.parent() != Some(dir));
     }
 }
 
@@ -246,65 +367,91 @@ impl Vfs for Process {
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         self.on_path(Kind::List, dir, |inner| {
-            names = inner.store.list(dir)?;
+            let oldest = inner.now.saturating_sub(DIRECTORY_STALE_MAX);
+            let known = inner.nodes[self.node].known.lists.get(dir).cloned();
+            let known = known.filter(|(at, _)| *at >= oldest);
+            names = match known {
+                Some((_, known)) if self.believes_cache(inner) => {
+                    inner.fault("stale directory");
+                    known
+                }
+                _ => {
+                    let names = inner.store.list(dir)?;
+                    if inner.rates.stale > 0 {
+                        let heard = (inner.now, names.clone());
+                        let known = &mut inner.nodes[self.node].known;
+                        known.lists.insert(dir.to_owned(), heard);
+                    }
+                    names
+                }
+            };
             Ok(names.len() as u64)
         })?;
         Ok(names)
     }
 
-    fn open(&self, path: &Path, access: Access, _direct: bool) -> io::Result<Arc<dyn VfsFile>> {
+    fn open(&self, path: &Path, access: Access, direct: bool) -> io::Result<Arc<dyn VfsFile>> {
         let inode = self.on_path(Kind::Open, path, |inner| {
-            let inode = match access {
-                Access::Read | Access::Write => inner.store.find(path)?,
-                Access::Create => inner.store.create(path)?,
+            if access == Access::Create {
+                if let Some(dir) = path.parent() {
+                    inner.nodes[self.node].known.forget(dir);
+                }
+                return Ok(inner.store.create(path)? as u64);
+            }
+            let oldest = inner.now.saturating_sub(DIRECTORY_STALE_MAX);
+            let absent = inner.nodes[self.node].known.absent.get(path).copied();
+            if absent.is_some_and(|at| at >= oldest) && self.believes_cache(inner) {
+                inner.fault("stale directory");
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            let found = inner.store.find(path);
+            let now = inner.now;
+            let known = &mut inner.nodes[self.node].known;
+            match &found {
+                Ok(_) => known.absent.remove(path),
+                Err(_) => known.absent.insert(path.to_owned(), now),
             };
-            Ok(inode as u64)
+            Ok(found? as u64)
         })?;
         Ok(Arc::new(OpenFile {
             process: self.clone(),
             path: path.to_owned(),
             inode: inode as usize,
+            direct,
+            cache: Mutex::default(),
         }))
     }
 
     fn create_zeroed(&self, path: &Path, len: u64, _direct: bool) -> io::Result<()> {
-        let made = self.on_path(Kind::Zero, path, |inner| {
-            let inode = inner.store.create(path)?;
-            inner.store.fill(inode, len).inspect_err(|_| {
-                let _ = inner.store.unlink(path);
-            })?;
-            Ok(len)
-        });
-        made.map(drop)
+        self.on_name(Kind::Zero, path, |inner| {
+            inner.store.create_filled(path, len)
+        })
+        .map(drop)
     }
 
     fn allocate(&self, path: &Path, len: u64) -> io::Result<()> {
-        let made = self.on_path(Kind::Allocate, path, |inner| {
-            let inode = inner.store.create(path)?;
-            inner.store.fill(inode, len).inspect_err(|_| {
-                let _ = inner.store.unlink(path);
-            })?;
-            Ok(len)
-        });
-        made.map(drop)
+        self.on_name(Kind::Allocate, path, |inner| {
+            inner.store.create_filled(path, len)
+        })
+        .map(drop)
     }
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.on_path(Kind::Link, to, |inner| {
+        self.on_name(Kind::Link, to, |inner| {
             inner.store.link(from, to).map(|()| 0)
         })
         .map(drop)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.on_path(Kind::Rename, to, |inner| {
+        self.on_name(Kind::Rename, to, |inner| {
             inner.store.rename(from, to).map(|()| 0)
         })
         .map(drop)
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
-        self.on_path(Kind::Unlink, path, |inner| {
+        self.on_name(Kind::Unlink, path, |inner| {
             inner.store.unlink(path).map(|()| 0)
         })
         .map(drop)
@@ -348,10 +495,14 @@ impl Vfs for Process {
     }
 
     fn wait(&self, long: Duration) {
-        if self.world.lock().rates.place == Place::Reckless {
-            return;
-        }
-        let us = u64::try_from(long.as_micros()).unwrap_or(u64::MAX);
+        let us = {
+            let inner = self.world.lock();
+            if inner.rates.place == Place::Reckless {
+                return;
+            }
+            let us = u64::try_from(long.as_micros()).unwrap_or(u64::MAX);
+            inner.nodes[self.node].real_us(us)
+        };
         // Whoever dies meanwhile hears of it at the next call.
         let _ = self.world.sleep(self.node, us, false);
     }
@@ -369,44 +520,74 @@ struct OpenFile {
     process: Process,
     path: PathBuf,
     inode: usize,
+    /// Past the machine's cache.
+    direct: bool,
+    /// What was read by offset and length, and when: a cache that was made sure of when the file was opened.
+    cache: Mutex<Cache>,
+}
+
+type Cache = BTreeMap<(u64, usize), (u64, Vec<u8>)>;
+
+impl OpenFile {
+    fn cached(&self, buf: &mut [u8], offset: u64, inner: &mut Inner) -> Option<usize> {
+        let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, bytes) = cache.get(&(offset, buf.len()))?;
+        if at + FILE_STALE_MAX < inner.now || !self.process.believes_cache(inner) {
+            return None;
+        }
+        inner.fault("stale read");
+        buf[..bytes.len()].copy_from_slice(bytes);
+        Some(bytes.len())
+    }
+
+    fn write(&self, kind: Kind, buf: &[u8], offset: u64) -> io::Result<()> {
+        let call = Call {
+            kind,
+            path: &self.path,
+            inode: self.inode,
+            write: Some((buf, offset)),
+        };
+        let (inode, by) = (self.inode, Some(self.process.incarnation));
+        self.cache
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+        self.process
+            .call(&call, |inner| {
+                match kind {
+                    Kind::WriteDurable => inner.store.write_durable(inode, buf, offset)?,
+                    _ => inner.store.write(inode, buf, offset, by)?,
+                }
+                Ok(buf.len() as u64)
+            })
+            .map(drop)
+    }
 }
 
 impl VfsFile for OpenFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let n = self.process.on_path(Kind::Read, &self.path, |inner| {
-            Ok(inner.store.read(self.inode, buf, offset) as u64)
+            if !self.direct
+                && let Some(n) = self.cached(buf, offset, inner)
+            {
+                return Ok(n as u64);
+            }
+            let n = inner.store.read(self.inode, buf, offset);
+            if !self.direct && inner.rates.stale > 0 {
+                let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+                cache.insert((offset, buf.len()), (inner.now, buf[..n].to_vec()));
+            }
+            Ok(n as u64)
         })?;
         Ok(n as usize)
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        let call = Call {
-            kind: Kind::Write,
-            path: &self.path,
-            inode: self.inode,
-            write: Some((buf, offset)),
-        };
-        self.process
-            .call(&call, |inner| {
-                inner.store.write(self.inode, buf, offset)?;
-                Ok(buf.len() as u64)
-            })
-            .map(drop)
+        self.write(Kind::Write, buf, offset)
     }
 
     fn write_durable(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        let call = Call {
-            kind: Kind::WriteDurable,
-            path: &self.path,
-            inode: self.inode,
-            write: Some((buf, offset)),
-        };
-        self.process
-            .call(&call, |inner| {
-                inner.store.write_durable(self.inode, buf, offset)?;
-                Ok(buf.len() as u64)
-            })
-            .map(drop)
+        self.write(Kind::WriteDurable, buf, offset)
     }
 
     fn sync(&self) -> io::Result<()> {

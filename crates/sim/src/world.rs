@@ -5,14 +5,17 @@
 //! Nothing here depends on the machine's clock, or on which thread the machine would rather run.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use journal::Mark;
 use node::Node;
 
 use crate::random::Random;
 use crate::rates::Rates;
 use crate::store::Store;
+use crate::vfs::Known;
 
 /// What happens next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,8 +63,30 @@ pub(crate) struct NodeState {
     /// Its clocks: since when it runs, and how wrong they are, in ms.
     pub(crate) boot_ms: u64,
     pub(crate) wall_ms: i64,
+    /// How much faster they run, in parts per thousand.
+    pub(crate) clock_rate: i64,
+    /// For how long they stood still, in µs.
+    stood_us: u64,
+    /// What its machine knows of directories.
+    pub(crate) known: Known,
+    /// How far it has come, if it follows.
+    pub(crate) follows: Option<u64>,
     /// Why its last incarnation ended.
     pub(crate) ended: String,
+}
+
+impl NodeState {
+    /// The time since its machine started, by its own clock, in ms.
+    pub(crate) fn clock_ms(&self, now: u64) -> u64 {
+        let us = now.saturating_sub(self.stood_us);
+        let faster = us as i64 * self.clock_rate / 1000;
+        self.boot_ms + us.saturating_add_signed(faster) / 1000
+    }
+
+    /// How long it really takes until its clock has gone on by so much, in µs.
+    pub(crate) const fn real_us(&self, us: u64) -> u64 {
+        us * 1000 / (1000 + self.clock_rate) as u64 + 1
+    }
 }
 
 /// A write that is on its way though whoever asked for it is gone.
@@ -83,9 +108,15 @@ pub(crate) struct Inner {
     pub(crate) chaos: bool,
     pub(crate) late: Vec<Option<LateWrite>>,
     /// Paths that are locked, and by which node; where locks count.
-    pub(crate) locks: std::collections::BTreeMap<std::path::PathBuf, (usize, u64)>,
-    /// A bit was turned: a node may refuse to start.
-    pub(crate) rotten: Option<String>,
+    pub(crate) locks: BTreeMap<PathBuf, (usize, u64)>,
+    /// What was damaged behind everyone's back, once: a node may refuse to start.
+    pub(crate) damaged: Option<String>,
+    /// That was the last batch, which nothing said to be durable: nobody can tell, and it is gone.
+    pub(crate) lost_the_last: bool,
+    /// What went wrong how often.
+    pub(crate) faults: BTreeMap<&'static str, u64>,
+    /// The hash over the history behind each batch, by whoever said so first.
+    chains: BTreeMap<u64, u128>,
     pub(crate) violation: Option<String>,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     numbers: u64,
@@ -93,6 +124,8 @@ pub(crate) struct Inner {
     /// The story so far, if it is wanted.
     pub(crate) story: Option<Vec<String>>,
     pub(crate) operations: u64,
+    /// Of nodes that followed.
+    pub(crate) takeovers: u64,
 }
 
 impl Inner {
@@ -130,6 +163,73 @@ impl Inner {
         self.hash
     }
 
+    /// Something goes wrong.
+    pub(crate) fn fault(&mut self, what: &'static str) {
+        *self.faults.entry(what).or_default() += 1;
+    }
+
+    /// Something is damaged behind everyone's back.
+    pub(crate) fn damage(&mut self, kind: &'static str, what: String) {
+        self.fault(kind);
+        self.trace(|| format!("{kind}: {what}"), &[12]);
+        self.damaged = Some(format!("{kind}: {what}"));
+    }
+
+    /// A node stands still for so long, in µs.
+    pub(crate) fn pause(&mut self, node: usize, long: u64) {
+        self.fault("pause");
+        let (now, stops) = (self.now, self.rates.clocks_stop);
+        let state = &mut self.nodes[node];
+        let until = now + long;
+        if stops {
+            state.stood_us += until - state.paused_until.clamp(now, until);
+        }
+        state.paused_until = state.paused_until.max(until);
+        self.trace(
+            || format!("node {node} stands still for {long} us"),
+            &[1, long],
+        );
+    }
+
+    /// It goes on before its time.
+    pub(crate) fn go_on(&mut self, node: usize) {
+        let (now, stops) = (self.now, self.rates.clocks_stop);
+        let state = &mut self.nodes[node];
+        if stops {
+            state.stood_us -= state.paused_until.saturating_sub(now);
+        }
+        state.paused_until = state.paused_until.min(now);
+        self.awaken(node);
+    }
+
+    /// A write is on its way.
+    pub(crate) fn arrives_later(&mut self, us: u64, inode: usize, bytes: &[u8], offset: u64) {
+        let number = self.late.len();
+        self.late.push(Some(LateWrite {
+            inode,
+            bytes: bytes.to_vec(),
+            offset,
+        }));
+        self.after(us, Event::Late(number));
+    }
+
+    /// *One history*: a node says what it has committed or applied. The one exception: the last batch of all was damaged before anything said
+    /// that it was durable, and looks like one that was never whole.
+    pub(crate) fn has(&mut self, node: usize, mark: Mark) {
+        let known = *self.chains.entry(mark.batch).or_insert(mark.chain);
+        if known == mark.chain {
+            return;
+        }
+        if self.damaged.is_some() {
+            self.lost_the_last = true;
+            return;
+        }
+        self.violate(format!(
+            "one history: node {node} has another batch {} than one before it",
+            mark.batch
+        ));
+    }
+
     /// What must not be; the first one counts.
     pub(crate) fn violate(&mut self, what: String) {
         if self.violation.is_none() {
@@ -148,7 +248,7 @@ impl Inner {
     }
 
     /// A node that stood still goes on.
-    pub(crate) fn awaken(&mut self, node: usize) {
+    fn awaken(&mut self, node: usize) {
         if self.nodes[node].runs {
             let sleep = self.nodes[node].sleep;
             self.after(1, Event::Wake { node, sleep });
@@ -218,14 +318,18 @@ impl World {
             nodes: Vec::new(),
             chaos: true,
             late: Vec::new(),
-            locks: std::collections::BTreeMap::new(),
-            rotten: None,
+            locks: BTreeMap::new(),
+            damaged: None,
+            lost_the_last: false,
+            faults: BTreeMap::new(),
+            chains: BTreeMap::new(),
             violation: None,
             events: BinaryHeap::new(),
             numbers: 0,
             hash: seed,
             story: story.then(Vec::new),
             operations: 0,
+            takeovers: 0,
         };
         let world = Self {
             inner: Mutex::new(inner),
@@ -237,9 +341,12 @@ impl World {
         for _ in 0..nodes {
             let boot_ms = inner.random.below(1_000_000);
             let wall_ms = inner.random.below(2_000) as i64;
+            let wrong = inner.rates.clock_rate_max;
+            let clock_rate = inner.random.between(0, 2 * wrong) as i64 - wrong as i64;
             inner.nodes.push(NodeState {
                 boot_ms,
                 wall_ms,
+                clock_rate,
                 ..NodeState::default()
             });
         }

@@ -31,3 +31,20 @@ fn a_run_that_is_told_of_is_the_same_run() {
     assert_eq!(silent.hash, told.hash);
     assert!(!told.story.is_empty());
 }
+
+/// Each of these has shown a mistake once.
+#[test]
+fn seeds_that_found_something_hold() {
+    let found = [
+        // The fence was set on an epoch whose lease nobody had watched.
+        30, 756, 1573,
+        // A snapshot of the next epoch proved a batch that came too late for it.
+        2630, 9364,
+        // A takeover unlinked a segment that an old list of the directory did not show.
+        4506,
+    ];
+    for seed in found {
+        let report = sim::run(seed, false);
+        assert_eq!(report.violation, None, "SEED={seed} cargo xtask sim");
+    }
+}

@@ -12,7 +12,7 @@ use crate::aligned::Aligned;
 use crate::batch::{self, BLOCK};
 use crate::error::{Corruption, OpenError, StandbyError};
 use crate::journal::Journal;
-use crate::layout::{EpochRecord, LeaseSlot, Uuid};
+use crate::layout::{EpochRecord, Uuid};
 use crate::loss;
 use crate::reader::{Batch, Stop};
 use crate::segment::{Segment, SegmentHeader, SegmentId, salt_of};

@@ -228,7 +228,7 @@ fn what_only_a_lease_or_a_snapshot_knows_of_is_lost_by_number() {
         running.put(&mut model, payload(n, 100));
         running.step_all();
     }
-    running.engine.renew_lease(0);
+    running.engine.renew_lease(|| 0);
     running.journal.shutdown();
     vfs.flip(&segments(&vfs)[0], 4096 * 3 + 200);
     gives_up(&vfs, &model, &[3], "batch 3");
@@ -241,7 +241,7 @@ fn what_only_a_lease_or_a_snapshot_knows_of_is_lost_by_number() {
         running.put(&mut model, payload(n, 100));
         running.step_all();
     }
-    running.engine.renew_lease(0);
+    running.engine.renew_lease(|| 0);
     running.journal.shutdown();
     vfs.unlink(&segments(&vfs)[0]).expect("unlinked");
     gives_up(

@@ -161,7 +161,7 @@ fn whoever_asks_again_and_again_for_a_renewal_is_kept_and_woken_once() {
         }
     }
     running.journal.forget_renewal(2);
-    running.engine.renew_lease(1);
+    running.engine.renew_lease(|| 1);
     let counts = woken.map(|woken| woken.0.load(std::sync::atomic::Ordering::SeqCst));
     assert_eq!(counts, [1, 1, 0]);
 }
