@@ -1,0 +1,213 @@
+//! Who may do what: users and rules, judged where commands are taken (DOORS 29).
+
+use super::*;
+
+fn is_denied(event: &Event) -> bool {
+    matches!(event, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::AccessDenied)
+}
+
+/// Ada may do what the rules say, here and in the virtual host `b`; into `c` she may not come.
+fn ada(rules: Vec<Rule>) -> Arc<auth::Users> {
+    let config = auth::Config {
+        vhosts: vec!["/".to_owned(), "b".to_owned(), "c".to_owned()],
+        users: vec![auth::User {
+            name: "ada".to_owned(),
+            password: Some("x".to_owned()),
+            vhosts: Some(vec!["/".to_owned(), "b".to_owned()]),
+            rules,
+            ..auth::User::default()
+        }],
+        ..auth::Config::default()
+    };
+    Arc::new(auth::Users::new(&config, [7; auth::KEY_LEN]).expect("the users are right"))
+}
+
+fn publishes(vhost: &str, queue: &str) -> Rule {
+    Rule {
+        vhosts: Some(vec![vhost.to_owned()]),
+        allow: vec![Action::Publish],
+        queue: Some(queue.to_owned()),
+        ..Rule::default()
+    }
+}
+
+fn subscription(
+    number: u8,
+    to: (Option<&str>, &'static str),
+    dead_letter: Option<(Option<&str>, &'static str)>,
+) -> Command {
+    let topic = Levels::split(Bytes::from_static(b"t"), b'/').expect("a short topic");
+    Command::Subscription {
+        token: Token(u64::from(number)),
+        lane: Lane(0),
+        to: Box::new(SubscriptionTo::Create(Box::new(NewSubscription {
+            id: SubscriptionId([number; 16]),
+            topic: None,
+            filter: Some(Filter::Exact(topic)),
+            target: SubscriptionTarget::Queue {
+                vhost: to.0.map(Arc::from),
+                name: to.1.into(),
+            },
+            settings: SubscriptionSettings {
+                raw: true,
+                dead_letter: dead_letter.map(|(vhost, name)| (vhost.map(Arc::from), name.into())),
+                ..SubscriptionSettings::default()
+            },
+            confirmed: true,
+            identity: Bytes::from(vec![number]),
+            notes: Vec::new(),
+        }))),
+    }
+}
+
+#[test]
+fn doors_29_a_subscription_delivers_where_its_maker_may_publish_and_outlives_the_right() {
+    let dir = directory("elsewhere");
+    let topic = Rule {
+        allow: vec![Action::Subscribe],
+        topic: Some("t".to_owned()),
+        ..Rule::default()
+    };
+    let rules = vec![topic, publishes("/", "here"), publishes("b", "there")];
+    let node = Node::start(small(&dir), ada(rules)).expect("the node starts");
+    let mut guest = User::attach(&node);
+    let here = Declare::NewQueue {
+        name: "here".into(),
+        unless_deleted_ms: 0,
+        attributes: Box::default(),
+        notes: Vec::new(),
+    };
+    guest.submit([Command::Declare {
+        token: Token(1),
+        lane: Lane(0),
+        declare: here,
+    }]);
+    assert!(matches!(guest.next(), Event::Declared { .. }));
+    let mut user = User::attach_as(&node, "ada", "x");
+    let cases = [
+        ((None, "here"), None, true),
+        ((None, "there"), None, false),
+        ((Some("b"), "there"), None, true),
+        ((Some("b"), "here"), None, false),
+        ((Some("c"), "there"), None, false),
+        ((None, "here"), Some((Some("b"), "there")), true),
+        ((None, "here"), Some((Some("b"), "here")), false),
+        ((None, "here"), Some((None, "there")), false),
+        ((None, "here"), Some((Some("c"), "there")), false),
+    ];
+    for (number, (to, dead_letter, may)) in (1..).zip(cases) {
+        user.submit([subscription(number, to, dead_letter)]);
+        let answer = user.next();
+        assert_eq!(
+            !is_denied(&answer),
+            may,
+            "{to:?} {dead_letter:?}: {answer:?}"
+        );
+        if may {
+            assert!(matches!(answer, Event::Subscription { .. }), "{answer:?}");
+        }
+    }
+    // Without the right no more are made; those that are there belong to their topic.
+    node.reload(ada(vec![publishes("/", "none")]));
+    user.submit([subscription(20, (None, "here"), None)]);
+    assert!(is_denied(&user.next()));
+    let topic = Levels::split(Bytes::from_static(b"t"), b'/').expect("a short topic");
+    let mut message = Message::new(Address::topic(VhostId::ROOT, topic), "m".into());
+    message.durable = true;
+    guest.submit([
+        consume("here", Credit::Window(5)),
+        Command::Publish(Publish {
+            token: Some(Token(3)),
+            lane: Lane(0),
+            message: Arc::new(message),
+            mandatory: false,
+            create: false,
+            inbound_id: None,
+            or_stream: false,
+            hash_key: None,
+        }),
+    ]);
+    let mut delivered = 0;
+    while delivered < 2 {
+        delivered += usize::from(matches!(guest.next(), Event::Delivery(_)));
+    }
+}
+
+#[test]
+fn doors_29_streams_have_rules_of_their_own() {
+    let dir = directory("stream-rules");
+    let rule = |action, stream: &str| Rule {
+        allow: vec![action],
+        stream: Some(stream.to_owned()),
+        ..Rule::default()
+    };
+    let rules = vec![rule(Action::Publish, "in"), rule(Action::Subscribe, "out")];
+    let node = Node::start(small(&dir), ada(rules)).expect("the node starts");
+    let make = |name: &'static str| Command::Stream {
+        token: Token(1),
+        lane: Lane(0),
+        name: name.into(),
+        to: Box::new(StreamTo::Create {
+            attributes: StreamAttributes::default(),
+            shards: 1,
+            notes: Vec::new(),
+        }),
+    };
+    let mut guest = User::attach(&node);
+    for name in ["in", "out"] {
+        guest.submit([make(name)]);
+        assert!(!matches!(guest.next(), Event::Refused { .. }));
+    }
+    let mut user = User::attach_as(&node, "ada", "x");
+    user.submit([make("in")]);
+    assert!(is_denied(&user.next()));
+    for (name, may_publish) in [("in", true), ("out", false)] {
+        let look = Command::Stream {
+            token: Token(2),
+            lane: Lane(0),
+            name: name.into(),
+            to: Box::new(StreamTo::Inspect),
+        };
+        user.submit([look]);
+        // Who may do anything with it may look at it.
+        assert!(!matches!(user.next(), Event::Refused { .. }));
+        let mut message = Message::new(
+            Address {
+                kind: message::Kind::Stream,
+                ..Address::queue(VhostId::ROOT, name)
+            },
+            "m".into(),
+        );
+        message.durable = true;
+        user.submit([
+            Command::Publish(Publish {
+                token: Some(Token(3)),
+                lane: Lane(0),
+                message: Arc::new(message),
+                mandatory: false,
+                create: false,
+                inbound_id: None,
+                or_stream: false,
+                hash_key: None,
+            }),
+            Command::ReadStream(Box::new(ReadStream {
+                token: Token(4),
+                lane: Lane(0),
+                stream: name.into(),
+                id: None,
+                shard: ShardNo(0),
+                from: StreamStart::First,
+                count: 1,
+                bytes_max: 1 << 20,
+                wait_ms: 0,
+                limited: false,
+            })),
+        ]);
+        let (published, read) = (user.next(), user.next());
+        let refused = matches!(&published, Event::Published {
+            outcome: PublishOutcome::Refused(refusal), ..
+        } if refusal.kind == RefusalKind::AccessDenied);
+        assert_eq!(!refused, may_publish, "{name}: {published:?}");
+        assert_eq!(is_denied(&read), may_publish, "{name}: {read:?}");
+    }
+}
