@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::{chaos, conformance, counts, fuzz, run as shell, run_with, sim, tidy};
+use crate::{chaos, conformance, counts, fuzz, run as shell, run_with, tidy};
 
 pub(crate) fn run() -> anyhow::Result<()> {
     shell("cargo", &["fmt", "--all", "--check"])?;
@@ -47,7 +47,6 @@ pub(crate) fn run() -> anyhow::Result<()> {
             .env("PROPTEST_CASES", "1000"),
     )?;
     counts::all()?;
-    sim::gate()?;
     fuzz::briefly()?;
     chaos::briefly()?;
     conformance::quick()

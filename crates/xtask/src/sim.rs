@@ -18,18 +18,6 @@ pub(crate) struct Arguments {
     mutations: bool,
 }
 
-/// How many seeds the gate runs: some minutes.
-const GATE_SEEDS: u64 = 10_000;
-
-/// Seeds in which everything must hold.
-pub(crate) fn gate() -> anyhow::Result<()> {
-    run(&Arguments {
-        seeds: Some(GATE_SEEDS),
-        from: 0,
-        mutations: false,
-    })
-}
-
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut command = Command::new("cargo");
     command.args(["run", "-q", "-p", "sim", "--profile", "sim"]);
