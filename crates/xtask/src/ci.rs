@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::{chaos, conformance, counts, fuzz, run as shell, run_with, tidy};
+use crate::{chaos, conformance, counts, fuzz, run as shell, run_with, sim, tidy};
 
 pub(crate) fn run() -> anyhow::Result<()> {
     shell("cargo", &["fmt", "--all", "--check"])?;
@@ -46,6 +46,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
             .env("BASCULE_SEEDS", "100")
             .env("PROPTEST_CASES", "1000"),
     )?;
+    sim::briefly()?;
     counts::all()?;
     fuzz::briefly()?;
     chaos::briefly()?;

@@ -8,7 +8,6 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, CWD, FallocateFlags, FlockOperation, Mode, OFlags};
 
@@ -22,6 +21,8 @@ const SMB2_MAGIC: u64 = 0xFE53_4D42;
 const FUSE_MAGIC: u64 = 0x6573_5546;
 const NINE_P_MAGIC: u64 = 0x0102_1997;
 const ZERO_CHUNK: usize = 1 << 20;
+/// Names that are tried for the file by which O_DIRECT is found out.
+const TRIAL_NAMES: u32 = 64;
 
 /// The operating system's file system.
 #[derive(Clone, Copy, Debug, Default)]
@@ -151,27 +152,30 @@ impl Vfs for RealVfs {
     }
 
     fn direct_works(&self, dir: &Path) -> bool {
-        // Nobody else's name: other nodes may try at the same time.
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let moment = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_nsec;
-        let path = dir.join(format!(
-            "{}{}-{number}-{moment}",
-            crate::probe::PREFIX,
-            std::process::id()
-        ));
-        let _ = fs::remove_file(&path);
-        let tried = || -> io::Result<bool> {
-            let file = self.open(&path, Access::Create, true)?;
-            let mut block = Aligned::zeroed(BLOCK);
-            block.fill(0x5A);
-            file.write_durable(&block, 0)?;
-            let mut back = Aligned::zeroed(BLOCK);
-            Ok(file.read_at(&mut back, 0)? == BLOCK && back[..] == block[..])
-        };
-        let works = tried().unwrap_or(false);
-        let _ = fs::remove_file(&path);
-        works
+        for number in 0..TRIAL_NAMES {
+            let path = dir.join(format!(
+                "{}{}-{number}",
+                crate::probe::PREFIX,
+                std::process::id()
+            ));
+            let file = match self.open(&path, Access::Create, true) {
+                // Another node's, which tries at the same time, or what a crash has left.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                made => made,
+            };
+            let tried = || -> io::Result<bool> {
+                let file = file?;
+                let mut block = Aligned::zeroed(BLOCK);
+                block.fill(0x5A);
+                file.write_durable(&block, 0)?;
+                let mut back = Aligned::zeroed(BLOCK);
+                Ok(file.read_at(&mut back, 0)? == BLOCK && back[..] == block[..])
+            };
+            let works = tried().unwrap_or(false);
+            let _ = fs::remove_file(&path);
+            return works;
+        }
+        false
     }
 
     fn is_remote(&self, dir: &Path) -> bool {
