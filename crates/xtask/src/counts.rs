@@ -25,7 +25,7 @@ use crate::{root, run as shell, target};
 /// By how much a number may be above what was recorded.
 const GROWTH: f64 = 0.05;
 /// The same of a whole server.
-const GROWTH_WHOLE: f64 = 0.25;
+const GROWTH_WHOLE: f64 = 0.5;
 /// What is less than this a message is nothing, however much it grew: of the one kind, and of a whole server.
 const NOTHING: f64 = 0.001;
 const NOTHING_WHOLE: f64 = 0.5;
@@ -224,7 +224,7 @@ fn compare(measured: &Table, recorded: &Table) -> Vec<String> {
 fn record(path: &PathBuf, table: &Table) -> anyhow::Result<()> {
     let mut text = String::from(
         "# What a message costs, written by `cargo xtask counts --record` and held by `cargo xtask counts`: nothing here may grow\n\
-         # by more than 5 % (system calls and wake-ups of a whole server: 25 %). Instructions are those of x86-64 under callgrind.\n",
+         # by more than 5 % (system calls and wake-ups of a whole server: 50 %). Instructions are those of x86-64 under callgrind.\n",
     );
     for (workload, counts) in table {
         text.push_str(&format!("\n[{workload}]\n"));
@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn a_whole_server_may_vary() {
         let before = table("system_calls", 10.0);
-        assert!(compare(&table("system_calls", 12.9), &before).is_empty());
-        assert_eq!(compare(&table("system_calls", 13.1), &before).len(), 1);
+        assert!(compare(&table("system_calls", 15.4), &before).is_empty());
+        assert_eq!(compare(&table("system_calls", 15.6), &before).len(), 1);
     }
 }
