@@ -288,6 +288,16 @@ pub(crate) fn check_not_foreign(vfs: &dyn Vfs, paths: &Paths) -> Result<(), Open
     if survey::read_format(vfs, paths)?.is_some() {
         return Ok(());
     }
+    let looked = look_for_foreign(vfs, paths);
+    // Another node that starts at the same time may have made it a journal meanwhile.
+    if looked.is_err() && survey::read_format(vfs, paths)?.is_some() {
+        return Ok(());
+    }
+    looked
+}
+
+/// Whether a directory without FORMAT holds what is not ours, or has lost it.
+fn look_for_foreign(vfs: &dyn Vfs, paths: &Paths) -> Result<(), OpenError> {
     let dir = &paths.root;
     let mut names = vfs.list(dir).map_err(OpenError::io("list", dir))?;
     names.sort_unstable();

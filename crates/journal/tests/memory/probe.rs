@@ -41,6 +41,8 @@ enum Lie {
     Locks,
     /// A lock is nobody's.
     NeverLocks,
+    /// No lie: another node makes it a journal between two looks.
+    Neighbour,
 }
 
 struct Lying {
@@ -123,6 +125,9 @@ impl Vfs for Lying {
         self.inner.create_dir(dir)
     }
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        if self.lie == Lie::Neighbour && self.inner.list(crate::history::dir())?.is_empty() {
+            start(&self.inner, 1).expect("opens").journal.shutdown();
+        }
         let mut names = self.inner.list(dir)?;
         match self.lie {
             Lie::Unlisted => names.retain(|name| !name.ends_with("-name")),
@@ -278,6 +283,11 @@ fn a_shared_directory_is_not_read_through_the_page_cache() {
     let said = tried(&MemVfs::new(false).elsewhere(), Lie::None, &never).expect_err("refused");
     assert!(said.contains("journal.direct is \"never\""), "{said}");
     tried(&MemVfs::new(false), Lie::None, &never).expect("fit for one machine");
+}
+
+#[test]
+fn a_directory_that_another_node_makes_a_journal_meanwhile_is_one() {
+    tried(&MemVfs::new(false), Lie::Neighbour, &config()).expect("fit");
 }
 
 #[test]
