@@ -44,6 +44,7 @@ pub struct Config {
     /// 100 to 60,000.
     pub lease_ms: u64,
     /// What is damaged is passed over, and written down as given up, instead of refused: an operator said so, for this start.
+    /// The binary does not offer it yet.
     pub accept_loss: bool,
     /// What the other nodes read of this one in its lease, or its standby file: at most 3 KiB.
     pub note: Vec<u8>,
