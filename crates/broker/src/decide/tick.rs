@@ -38,7 +38,7 @@ impl Broker {
             }
             // What becomes available this instant still serves a pull whose time is over.
             let pull = matches!(timer.1, Timer::Pull(..) | Timer::Read(..));
-            if pull && others {
+            if others && (pull || self.may_publish(timer.1)) {
                 return true;
             }
             others |= !pull;
@@ -46,6 +46,16 @@ impl Broker {
         }
         // Everything known was due; what this decision leaves behind shows in the next deadline.
         left == 0 || !timers.has_come_to(cx.now)
+    }
+
+    /// Whether that deadline can come to a will. What came back to a queue at the same time counts when the will asks for room.
+    fn may_publish(&self, timer: Timer) -> bool {
+        match timer {
+            Timer::Will(number) | Timer::ClientEnd(number) => {
+                self.client(number).is_some_and(|it| it.will.is_some())
+            }
+            _ => false,
+        }
     }
 
     /// Decides what one deadline comes to, and says how many entries that took. A will is the last of its decision: what the

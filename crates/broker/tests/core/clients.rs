@@ -385,6 +385,33 @@ fn wills_that_are_due_together_fill_no_queue_beyond_its_limit() {
     rig.check_replay();
 }
 
+#[test]
+fn a_will_counts_what_comes_back_to_the_queue_at_its_own_time() {
+    let mut rig = Rig::new();
+    let reader = rig.attach(9);
+    let short = QueueAttributes {
+        length_max: Some(1),
+        ..QueueAttributes::default()
+    };
+    rig.durable_queue(reader, "q", short);
+    rig.publish(reader, to_queue("q", "taken"));
+    let all = crate::pulls::pull(&mut rig, 10, 50, 0);
+    assert_eq!(crate::receives::take(&mut rig, reader, all).len(), 1);
+    let from = rig.attach(1);
+    let will = Will {
+        message: Arc::new(to_queue("q", "will")),
+        delay_ms: 50,
+        ttl_ms: None,
+    };
+    rig.open_with(from, "a", true, ClientExpiry::Never, 10, Some(will));
+    rig.detach(from);
+    rig.tick(50);
+    let all = crate::pulls::pull(&mut rig, 10, 1000, 0);
+    let taken = crate::receives::take(&mut rig, reader, all);
+    assert_eq!(taken.iter().map(body).collect::<Vec<_>>(), ["will"]);
+    rig.check_replay();
+}
+
 /// [MQTT-3.1.2-10], [MQTT-3.14.4-3].
 #[test]
 fn a_will_that_waits_is_dropped_when_its_client_starts_anew() {
