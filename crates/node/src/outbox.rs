@@ -20,6 +20,9 @@ use message::{Message, StoredId};
 use rustc_hash::FxHashMap;
 use session::{CloseReason, Delivery, Event, Token};
 
+/// Room for so many items is given back when there is nothing to do: most connections hear a few words and are silent then.
+/// What has grown beyond it belongs to a connection that is used, and stays.
+const IDLE_ITEMS_KEPT: usize = 4;
 /// Lanes whose last wait is remembered before those that wait no more are looked for.
 const LANES_KEPT: usize = 1024;
 
@@ -328,6 +331,9 @@ impl Outbox {
         }
         let nothing = events.len() == before;
         if nothing {
+            if state.ready.capacity() <= IDLE_ITEMS_KEPT {
+                state.ready = VecDeque::new();
+            }
             match &mut state.waker {
                 Some(waker) => waker.clone_from(cx.waker()),
                 none => *none = Some(cx.waker().clone()),
