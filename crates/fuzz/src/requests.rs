@@ -151,7 +151,7 @@ impl Script<'_> {
             }
             Shape::Map { of, .. } => {
                 let count = if depth > 4 { 0 } else { self.next() % 5 };
-                let entries = (0..count).map(|_| (self.text(), self.value(of, now, depth + 1)));
+                let entries = (0..count).map(|_| (self.text().into(), self.value(of, now, depth + 1)));
                 Value::Map(entries.collect())
             }
             Shape::Structure(members) => {
@@ -165,7 +165,7 @@ impl Script<'_> {
                     let there = chosen >> (at % 8) & 1 == 1;
                     if there || member.required && chosen != 0xfe {
                         let value = self.value(member.shape, now, depth + 1);
-                        known.push((member.name.to_owned(), value));
+                        known.push((member.name.into(), value));
                     }
                 }
                 Value::Map(known)

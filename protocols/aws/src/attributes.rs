@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use message::{Message, Native, NativeForm, Reader, Value as Property, codec};
 
-use crate::{SignatureVersion, Value, body, digest, fields};
+use crate::{MemberName, SignatureVersion, Value, body, digest, fields};
 
 /// The longest name and the longest type, in characters.
 const NAME_LEN_MAX: usize = 256;
@@ -101,7 +101,7 @@ pub struct Extras {
 
 impl Attributes {
     /// Reads `MessageAttributes`. `reserved`: names that begin with `AWS.` and `Amazon.` are refused.
-    pub fn read(entries: &[(String, Value)], reserved: bool) -> Result<Self, AttributeFault> {
+    pub fn read(entries: &[(MemberName, Value)], reserved: bool) -> Result<Self, AttributeFault> {
         let attributes = entries
             .iter()
             .map(|(name, value)| Attribute::read(name, value, reserved));
@@ -149,7 +149,7 @@ impl Attributes {
                 Content::Binary(bytes) => ("BinaryValue", Value::from(bytes.clone())),
             };
             let kind = ("DataType", Value::from(&it.data_type[..]));
-            (it.name.clone(), Value::from([value, kind]))
+            (it.name.clone().into(), Value::from([value, kind]))
         };
         Value::Map(self.0.iter().map(entry).collect())
     }

@@ -13,7 +13,7 @@ const ELEMENTS_MAX: usize = 100_000;
 /// Entries of a map among which repeated keys are looked for.
 const REPEATS_MAX: usize = 64;
 
-use crate::Value;
+use crate::{MemberName, Value};
 
 /// What is wrong with an input's bytes: a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,14 +26,18 @@ impl Malformed {
 }
 
 /// Puts a member or an entry; of repeated ones the last counts.
-fn put(members: &mut Vec<(String, Value)>, name: &str, value: Value) {
+fn put(
+    members: &mut Vec<(MemberName, Value)>,
+    name: impl AsRef<str> + Into<MemberName>,
+    value: Value,
+) {
     if members.len() <= REPEATS_MAX
-        && let Some((_, known)) = members.iter_mut().find(|(known, _)| known == name)
+        && let Some((_, known)) = members.iter_mut().find(|(known, _)| known == name.as_ref())
     {
         *known = value;
         return;
     }
-    members.push((name.to_owned(), value));
+    members.push((name.into(), value));
 }
 
 /// How many elements of a list are kept: one more than there may be shows that there are too many.

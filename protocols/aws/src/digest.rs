@@ -18,36 +18,61 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
 /// HMAC with SHA-256 (RFC 2104) over the parts, one behind the other.
 #[must_use]
 pub fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
-    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(key).expect("a key may have any length");
+    let mut mac = Mac::new(key);
     for part in parts {
         mac.update(part);
     }
-    mac.finalize().into_bytes().into()
+    mac.finish()
+}
+
+/// The same bit by bit, with a key that was taken in.
+#[derive(Clone)]
+pub(crate) struct Mac(Hmac<sha2::Sha256>);
+
+impl Mac {
+    pub(crate) fn new(key: &[u8]) -> Self {
+        Self(Hmac::new_from_slice(key).expect("a key may have any length"))
+    }
+
+    pub(crate) fn update(&mut self, part: &[u8]) {
+        self.0.update(part);
+    }
+
+    pub(crate) fn finish(self) -> [u8; 32] {
+        self.0.finalize().into_bytes().into()
+    }
 }
 
 /// Lower-case hexadecimal digits.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
+    let mut digits = vec![0; 2 * bytes.len()];
+    for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(bytes) {
+        *pair = hex_pair(*byte);
+    }
+    ascii(digits)
+}
+
+const fn hex_pair(byte: u8) -> [u8; 2] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = bytes
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .map(|digit| char::from(DIGITS[usize::from(digit)]));
-    digits.collect()
+    [DIGITS[byte as usize >> 4], DIGITS[byte as usize & 15]]
+}
+
+fn ascii(digits: Vec<u8>) -> String {
+    String::from_utf8(digits).expect("digits are ASCII")
 }
 
 /// A UUID as text.
 #[must_use]
 pub fn uuid_text(id: &[u8; 16]) -> String {
-    let digits = hex(id);
-    format!(
-        "{}-{}-{}-{}-{}",
-        &digits[..8],
-        &digits[8..12],
-        &digits[12..16],
-        &digits[16..20],
-        &digits[20..]
-    )
+    let mut out = Vec::with_capacity(36);
+    for (at, byte) in id.iter().enumerate() {
+        if matches!(at, 4 | 6 | 8 | 10) {
+            out.push(b'-');
+        }
+        out.extend_from_slice(&hex_pair(*byte));
+    }
+    ascii(out)
 }
 
 /// A UUID of version 4 out of random bytes.

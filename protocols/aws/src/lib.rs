@@ -62,4 +62,4 @@ pub use service::{Answer, Call, Input, Operation, Page, Place, Service};
 pub use settings::{Manners, Settings, SnsSettings, Transitions};
 pub use shape::{Checked, Member, Shape};
 pub use signature::Key;
-pub use value::Value;
+pub use value::{MemberName, Value};

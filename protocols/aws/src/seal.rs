@@ -7,40 +7,70 @@
 use message::base64;
 use session::Secret;
 
-use crate::digest::hmac_sha256;
+use crate::digest::Mac;
 
 /// Bytes of the tag.
 const TAG_LEN: usize = 16;
 
-fn tag(secret: &Secret, purpose: &[&[u8]], content: &[u8]) -> [u8; TAG_LEN] {
-    // Each part with its length, so that no two purposes run together.
-    let mut head = Vec::new();
-    for part in purpose {
-        message::codec::put_bytes(&mut head, part);
+/// What seals and opens texts for one purpose. Made once for many of them: taking the key in costs more than a short text.
+pub struct Sealer(Mac);
+
+impl Sealer {
+    /// With this secret, for this purpose.
+    #[must_use]
+    pub fn new(secret: &Secret, purpose: &[&[u8]]) -> Self {
+        // Each part with its length, so that no two purposes run together.
+        let mut head = Vec::new();
+        for part in purpose {
+            message::codec::put_bytes(&mut head, part);
+        }
+        let mut mac = Mac::new(&secret.0);
+        mac.update(&head);
+        mac.update(b"\0");
+        Self(mac)
     }
-    let mac = hmac_sha256(&secret.0, &[&head, b"\0", content]);
-    mac[..TAG_LEN].try_into().expect("a part of 32 bytes")
+
+    fn tag(&self, content: &[u8]) -> [u8; TAG_LEN] {
+        let mut mac = self.0.clone();
+        mac.update(content);
+        mac.finish()[..TAG_LEN]
+            .try_into()
+            .expect("a part of 32 bytes")
+    }
+
+    /// The sealed text of `content`.
+    #[must_use]
+    pub fn seal(&self, content: &[u8]) -> String {
+        base64::encode(&[content, &self.tag(content)].concat())
+    }
+
+    /// The content of a text that was sealed so.
+    #[must_use]
+    pub fn open(&self, text: &str) -> Option<Vec<u8>> {
+        let mut bytes = base64::decode(text.as_bytes())?;
+        let content_len = bytes.len().checked_sub(TAG_LEN)?;
+        let (content, shown) = bytes.split_at(content_len);
+        // Every byte is looked at, so that the time tells nothing.
+        let wrong = self
+            .tag(content)
+            .iter()
+            .zip(shown)
+            .fold(0, |wrong, (a, b)| wrong | (a ^ b));
+        bytes.truncate(content_len);
+        (wrong == 0).then_some(bytes)
+    }
 }
 
-/// The sealed text of `content`.
+/// One text, sealed.
 #[must_use]
 pub fn seal(secret: &Secret, purpose: &[&[u8]], content: &[u8]) -> String {
-    let tag = tag(secret, purpose, content);
-    base64::encode(&[content, &tag].concat())
+    Sealer::new(secret, purpose).seal(content)
 }
 
-/// The content of a text that was sealed with this secret for this purpose.
+/// One text, opened.
 #[must_use]
 pub fn open(secret: &Secret, purpose: &[&[u8]], text: &str) -> Option<Vec<u8>> {
-    let mut bytes = base64::decode(text.as_bytes())?;
-    let content_len = bytes.len().checked_sub(TAG_LEN)?;
-    let shown = bytes.split_off(content_len);
-    // Every byte is looked at, so that the time tells nothing.
-    let wrong = tag(secret, purpose, &bytes)
-        .iter()
-        .zip(&shown)
-        .fold(0, |wrong, (a, b)| wrong | (a ^ b));
-    (wrong == 0).then_some(bytes)
+    Sealer::new(secret, purpose).open(text)
 }
 
 #[cfg(test)]

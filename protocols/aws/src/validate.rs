@@ -28,53 +28,71 @@ pub(crate) fn validate(value: &Value, members: &[Member]) -> Faults {
     validator.faults
 }
 
-#[derive(Default)]
-struct Validator {
-    faults: Faults,
-    /// As AWS shows it.
-    path: Vec<String>,
+/// A part of the path to a value.
+#[derive(Clone, Copy)]
+enum Part<'a> {
+    Name(&'a str),
+    Number(usize),
 }
 
-impl Validator {
-    fn within(&mut self, parts: &[&str], work: impl FnOnce(&mut Self)) {
+/// What stands between a list or map and what is in its elements.
+const MEMBER: Part<'_> = Part::Name("member");
+
+#[derive(Default)]
+struct Validator<'a> {
+    faults: Faults,
+    /// As AWS shows it. It becomes text only when something is wrong.
+    path: Vec<Part<'a>>,
+}
+
+impl<'a> Validator<'a> {
+    fn within(&mut self, parts: &[Part<'a>], work: impl FnOnce(&mut Self)) {
         let before = self.path.len();
-        self.path
-            .extend(parts.iter().map(|part| (*part).to_owned()));
+        self.path.extend_from_slice(parts);
         work(self);
         self.path.truncate(before);
+    }
+
+    fn texts(&self) -> impl Iterator<Item = String> {
+        self.path.iter().map(|part| match part {
+            Part::Name(name) => (*name).to_owned(),
+            Part::Number(number) => number.to_string(),
+        })
     }
 
     fn fault(&mut self, value: &str, constraint: &str) {
         if self.faults.all.len() >= FAULTS_MAX {
             return;
         }
-        let path: Vec<String> = self.path.iter().map(|part| uncapitalised(part)).collect();
+        let path: Vec<String> = self.texts().map(|part| uncapitalised(&part)).collect();
         let path = path.join(".");
         self.faults.all.push(format!(
             "Value {value} at '{path}' failed to satisfy constraint: {constraint}"
         ));
     }
 
-    fn members(&mut self, value: &Value, members: &[Member]) {
+    fn members(&mut self, value: &'a Value, members: &'a [Member]) {
         for member in members {
-            self.within(&[member.name], |this| match value.member(member.name) {
-                Some(value) => this.value(value, member.shape),
-                None if member.required => this.missing(),
-                None => {}
+            self.within(&[Part::Name(member.name)], |this| {
+                match value.member(member.name) {
+                    Some(value) => this.value(value, member.shape),
+                    None if member.required => this.missing(),
+                    None => {}
+                }
             });
         }
     }
 
     fn missing(&mut self) {
         if self.faults.missing.is_none() {
-            let parts: Vec<&str> = self.path.iter().map(String::as_str).collect();
+            let parts: Vec<String> = self.texts().collect();
             let parts = parts.split(|part| *part == "member").map(|it| it.join("."));
             self.faults.missing = Some(parts.collect::<Vec<_>>().join("."));
         }
         self.fault("null", "Member must not be null");
     }
 
-    fn value(&mut self, value: &Value, shape: &Shape) {
+    fn value(&mut self, value: &'a Value, shape: &'a Shape) {
         match (shape, value) {
             (_, Value::Null) => self.missing(),
             (Shape::Structure(members), value) => self.members(value, members),
@@ -85,8 +103,7 @@ impl Validator {
                     return;
                 }
                 for (number, element) in (1..).zip(list) {
-                    let number: u32 = number;
-                    self.within(&[&number.to_string(), "member"], |this| {
+                    self.within(&[Part::Number(number), MEMBER], |this| {
                         this.value(element, of);
                     });
                 }
@@ -98,7 +115,7 @@ impl Validator {
                     return;
                 }
                 for (name, entry) in entries {
-                    self.within(&[name, "member"], |this| this.value(entry, of));
+                    self.within(&[Part::Name(name), MEMBER], |this| this.value(entry, of));
                 }
             }
             (shape, value) => {
@@ -118,10 +135,10 @@ impl Validator {
     }
 
     /// Of texts and numbers in a list or map, all constraints are told if any element breaks one.
-    fn elements<'a>(
+    fn elements<'b>(
         &mut self,
         whole: &Value,
-        mut values: impl Iterator<Item = &'a Value>,
+        mut values: impl Iterator<Item = &'b Value>,
         of: &Shape,
         what: &str,
     ) {
@@ -329,7 +346,11 @@ mod tests {
 
     fn faults(members: &[(&str, Value)]) -> Faults {
         let members = members.iter().cloned();
-        let value = Value::Map(members.map(|(name, it)| (name.to_owned(), it)).collect());
+        let value = Value::Map(
+            members
+                .map(|(name, it)| (name.to_owned().into(), it))
+                .collect(),
+        );
         validate(&value, MEMBERS)
     }
 

@@ -1,7 +1,12 @@
 //! Inputs and outputs of operations, whatever they are written in.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use message::Timestamp;
+
+/// The name of a member or the key of an entry: most are words of the program's own.
+pub type MemberName = Cow<'static, str>;
 
 /// A value of an input or an output.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,7 +28,7 @@ pub enum Value {
     /// A list.
     List(Vec<Self>),
     /// A structure or a map, in the order of its writing.
-    Map(Vec<(String, Self)>),
+    Map(Vec<(MemberName, Self)>),
 }
 
 impl Value {
@@ -39,10 +44,27 @@ impl Value {
         match self {
             Self::Map(members) => members
                 .iter()
-                .find(|(known, value)| known == name && *value != Self::Null)
+                .find(|(known, value)| known == name && !value.is_null())
                 .map(|(_, value)| value),
             _ => None,
         }
+    }
+
+    /// Whether it is absent.
+    #[must_use]
+    pub const fn is_null(&self) -> bool {
+        matches!(self, Self::Null)
+    }
+
+    /// Takes that member out; absent is `Null`.
+    pub fn take(&mut self, name: &str) -> Self {
+        let Self::Map(members) = self else {
+            return Self::Null;
+        };
+        let found = members.iter_mut().find(|(known, _)| known == name);
+        found.map_or(Self::Null, |(_, value)| {
+            std::mem::replace(value, Self::Null)
+        })
     }
 
     /// The text of that member.
@@ -98,7 +120,7 @@ impl Value {
 
     /// The entries of that member; absent is none.
     #[must_use]
-    pub fn map(&self, name: &str) -> &[(String, Self)] {
+    pub fn map(&self, name: &str) -> &[(MemberName, Self)] {
         match self.member(name) {
             Some(Self::Map(map)) => map,
             _ => &[],
@@ -147,13 +169,8 @@ impl<T: Into<Self>> From<Option<T>> for Value {
     }
 }
 /// A structure from its members.
-impl<const N: usize> From<[(&str, Self); N]> for Value {
-    fn from(members: [(&str, Self); N]) -> Self {
-        Self::Map(
-            members
-                .into_iter()
-                .map(|(name, value)| (name.to_owned(), value))
-                .collect(),
-        )
+impl<const N: usize> From<[(&'static str, Self); N]> for Value {
+    fn from(members: [(&'static str, Self); N]) -> Self {
+        Self::Map(members.map(|(name, value)| (name.into(), value)).into())
     }
 }

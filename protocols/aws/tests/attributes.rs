@@ -1,30 +1,30 @@
 //! Message attributes: what SQS and SNS take, and how they meet the properties of other protocols (DOORS 9, 22, 23).
 
-use aws::{Attribute, AttributeFault, Attributes, Content, Shown, Value};
+use aws::{Attribute, AttributeFault, Attributes, Content, MemberName, Shown, Value};
 use bytes::Bytes;
 use message::{Address, Levels, Message, Value as Property, VhostId};
 
 const ID: [u8; 16] = [7; 16];
 
-fn text(name: &str, data_type: &str, value: &str) -> (String, Value) {
+fn text(name: &str, data_type: &str, value: &str) -> (MemberName, Value) {
     let it = [
         ("DataType", data_type.into()),
         ("StringValue", value.into()),
     ];
-    (name.to_owned(), Value::from(it))
+    (name.to_owned().into(), Value::from(it))
 }
 
-fn binary(name: &str, data_type: &str, value: &'static [u8]) -> (String, Value) {
+fn binary(name: &str, data_type: &str, value: &'static [u8]) -> (MemberName, Value) {
     let value = Bytes::from_static(value).into();
     let it = [("DataType", data_type.into()), ("BinaryValue", value)];
-    (name.to_owned(), Value::from(it))
+    (name.to_owned().into(), Value::from(it))
 }
 
-fn read(entries: &[(String, Value)]) -> Attributes {
+fn read(entries: &[(MemberName, Value)]) -> Attributes {
     Attributes::read(entries, true).expect("legal attributes")
 }
 
-fn sent(entries: &[(String, Value)]) -> Message {
+fn sent(entries: &[(MemberName, Value)]) -> Message {
     let mut message = Message::new(Address::queue(VhostId::ROOT, "q"), Bytes::new());
     read(entries).put_into(&mut message, "me", ID);
     message

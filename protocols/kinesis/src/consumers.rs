@@ -236,7 +236,7 @@ pub(crate) fn describe(input: Input) -> Step {
                 let of = state::name(&stream);
                 let mut shown = consumer.show(&call, &of);
                 if let Value::Map(members) = &mut shown {
-                    members.push(("StreamARN".to_owned(), state::arn(&call, &of).into()));
+                    members.push(("StreamARN".into(), state::arn(&call, &of).into()));
                 }
                 Ok(done(Ok(Value::from([("ConsumerDescription", shown)]))))
             })

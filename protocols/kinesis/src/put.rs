@@ -47,7 +47,7 @@ impl Put {
             return Ok(put);
         };
         for (name, value) in members {
-            match (name.as_str(), value) {
+            match (&*name, value) {
                 ("Data", Value::Blob(data)) => put.data = data,
                 ("PartitionKey", Value::Text(key)) => put.key = key,
                 ("ExplicitHashKey", Value::Text(hash)) => {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aws::{ApiError, Call, Input, Value};
+use aws::{ApiError, Call, Input, MemberName, Value};
 use message::Timestamp;
 use session::{Event, Flow, Notes, RefusalKind, StreamAttributes, StreamInfo, StreamTo};
 
@@ -181,15 +181,12 @@ fn record_kib(stream: &StreamInfo) -> i64 {
         .min(RECORD_KIB_MAX)
 }
 
-fn members<const N: usize>(members: [(&str, Value); N]) -> Vec<(String, Value)> {
-    members
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect()
+fn members<const N: usize>(members: [(&'static str, Value); N]) -> Vec<(MemberName, Value)> {
+    members.map(|(name, value)| (name.into(), value)).into()
 }
 
 /// What both descriptions show.
-fn common(call: &Call, stream: &StreamInfo, now: Timestamp) -> Vec<(String, Value)> {
+fn common(call: &Call, stream: &StreamInfo, now: Timestamp) -> Vec<(MemberName, Value)> {
     let name = state::name(stream);
     let key = notes::read(&stream.notes, notes::KEY);
     members([

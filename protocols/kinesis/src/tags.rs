@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aws::{ApiError, Call, Input, Value};
+use aws::{ApiError, Call, Input, MemberName, Value};
 use session::{Notes, StreamInfo};
 
 use crate::{
@@ -185,7 +185,7 @@ pub(crate) fn put(
     stream: &str,
     kept: &mut Notes,
     prefix: &str,
-    tags: &[(String, Value)],
+    tags: &[(MemberName, Value)],
 ) -> Result<(), ApiError> {
     for (key, value) in tags {
         let Value::Text(value) = value else { continue };
@@ -195,7 +195,7 @@ pub(crate) fn put(
                 "Tag keys have 1 to {KEY_LEN_MAX} characters and tag values at most {VALUE_LEN_MAX}."
             )));
         }
-        if ![key, value]
+        if ![&**key, value]
             .into_iter()
             .all(|text| text.chars().all(is_tag))
         {

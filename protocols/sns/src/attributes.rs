@@ -292,6 +292,6 @@ pub(crate) fn shown(
     }
     let entries = shown
         .into_iter()
-        .map(|(name, value)| (name.to_owned(), Value::from(value)));
+        .map(|(name, value)| (name.into(), Value::from(value)));
     Value::Map(entries.collect())
 }

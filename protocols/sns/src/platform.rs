@@ -169,7 +169,7 @@ fn set_application(notes: &mut Notes, attributes: &[(String, String)]) -> Result
 fn shown(notes: &Notes) -> Value {
     let entry = |(name, value): &(Bytes, Bytes)| {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        (text(name), Value::from(text(value)))
+        (text(name).into(), Value::from(text(value)))
     };
     Value::Map(notes.iter().map(entry).collect())
 }

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use aws::{
-    ApiError, AttributeFault, Attributes, Call, Content, Extras, Input, Manners, SignatureVersion,
-    Value, body, digest,
+    ApiError, AttributeFault, Attributes, Call, Content, Extras, Input, Manners, MemberName,
+    SignatureVersion, Value, body, digest,
 };
 use bytes::Bytes;
 use message::{Address, Levels, Message};
@@ -167,7 +167,7 @@ impl Written {
         };
         let is_base64 = self.attributes.0.iter().any(encoded);
         let content_id = fifo.then(|| digest::hex(&digest::sha256(self.text.as_bytes())));
-        let Some((body, kind)) = body::read(self.text, is_base64) else {
+        let Some((body, kind)) = body::read(self.text.into(), is_base64) else {
             return Err(invalid(
                 "Message Reason: bascule.body is base64 and the message is not",
             ));
@@ -261,11 +261,11 @@ fn published(
     }
 }
 
-fn members((id, sequence): ([u8; 16], Option<u64>)) -> Vec<(String, Value)> {
-    let mut members = vec![("MessageId".to_owned(), Value::from(digest::uuid_text(&id)))];
+fn members((id, sequence): ([u8; 16], Option<u64>)) -> Vec<(MemberName, Value)> {
+    let mut members = vec![("MessageId".into(), Value::from(digest::uuid_text(&id)))];
     if let Some(sequence) = sequence {
         members.push((
-            "SequenceNumber".to_owned(),
+            "SequenceNumber".into(),
             Value::from(format!("{sequence:020}")),
         ));
     }
@@ -503,7 +503,7 @@ fn batch(call: Arc<Call>, arn: String, topic: &TopicInfo, entries: &[Value]) -> 
             };
             match outcome {
                 Ok(published) => {
-                    let mut shown = vec![("Id".to_owned(), Value::from(&name[..]))];
+                    let mut shown = vec![("Id".into(), Value::from(&name[..]))];
                     shown.extend(members(published));
                     successful.push(Value::Map(shown));
                 }

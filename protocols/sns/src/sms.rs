@@ -126,7 +126,7 @@ pub(crate) fn get_attributes(input: Input) -> Run {
         let shown = attributes(&notes)
             .into_iter()
             .filter(|(name, _)| is_wanted(name))
-            .map(|(name, value)| (name, Value::from(value)));
+            .map(|(name, value)| (name.into(), Value::from(value)));
         done([("attributes", Value::Map(shown.collect()))].into())
     })
 }

@@ -611,9 +611,9 @@ fn answer(_: Arc<Call>, found: Vec<SubscriptionInfo>, next: Option<String>) -> R
         } else {
             "PendingConfirmation".to_owned()
         };
-        let mut members = vec![("SubscriptionArn".to_owned(), Value::from(arn))];
+        let mut members = vec![("SubscriptionArn".into(), Value::from(arn))];
         for name in ["Owner", "Protocol", "Endpoint", "TopicArn"] {
-            members.push((name.to_owned(), Value::from(note(name))));
+            members.push((name.into(), Value::from(note(name))));
         }
         Value::Map(members)
     });

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use aws::{Call, Input, Manners, SignatureVersion, Value};
+use aws::{Call, Input, Manners, MemberName, SignatureVersion, Value};
 use bytes::Bytes;
 use message::{Levels, escape_level};
 use session::{
@@ -198,12 +198,12 @@ fn sorted(mut tags: Vec<(String, String)>) -> Vec<(String, String)> {
 }
 
 /// The text of each entry.
-pub(crate) fn texts(entries: &[(String, Value)]) -> Vec<(String, String)> {
-    let text = |(name, value): &(String, Value)| {
+pub(crate) fn texts(entries: &[(MemberName, Value)]) -> Vec<(String, String)> {
+    let text = |(name, value): &(MemberName, Value)| {
         let Value::Text(text) = value else {
             return None;
         };
-        Some((name.clone(), text.clone()))
+        Some((name.to_string(), text.clone()))
     };
     entries.iter().filter_map(text).collect()
 }
@@ -399,7 +399,7 @@ pub(crate) fn get_attributes(input: Input) -> Run {
             }
             let entries = shown
                 .into_iter()
-                .map(|(name, value)| (name, Value::from(value)));
+                .map(|(name, value)| (name.into(), Value::from(value)));
             done([("Attributes", Value::Map(entries.collect()))].into())
         },
     )

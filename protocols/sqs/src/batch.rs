@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use aws::{ApiError, Input, Value};
+use aws::{ApiError, Input, MemberName, Value};
 
 use crate::words;
 
@@ -12,15 +12,14 @@ pub(crate) const ENTRIES_MAX: usize = 10;
 const ID_LEN_MAX: usize = 80;
 
 /// The entries of a batch, if their ids are legal and distinct. `entry` is what the query protocol calls one.
-pub(crate) fn entries(input: &Input, entry: &str) -> Result<Vec<(String, Value)>, ApiError> {
-    let entries = input.value.list("Entries");
-    if entries.is_empty() {
-        return Err(words::empty_batch(entry));
-    }
+pub(crate) fn entries(input: &mut Input, entry: &str) -> Result<Vec<(String, Value)>, ApiError> {
+    let entries = match input.value.take("Entries") {
+        Value::List(entries) if !entries.is_empty() => entries,
+        _ => return Err(words::empty_batch(entry)),
+    };
     let mut seen = BTreeSet::new();
     let mut repeated = None;
-    let mut all = Vec::with_capacity(entries.len());
-    for entry in entries {
+    for entry in &entries {
         let id = entry.text("Id").unwrap_or_default();
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         if !(1..=ID_LEN_MAX).contains(&id.len()) || !id.bytes().all(legal) {
@@ -29,7 +28,6 @@ pub(crate) fn entries(input: &Input, entry: &str) -> Result<Vec<(String, Value)>
         if !seen.insert(id) {
             repeated.get_or_insert(id);
         }
-        all.push((id.to_owned(), entry.clone()));
     }
     if let Some(id) = repeated {
         return Err(words::repeated_entry(id));
@@ -37,7 +35,11 @@ pub(crate) fn entries(input: &Input, entry: &str) -> Result<Vec<(String, Value)>
     if entries.len() > ENTRIES_MAX {
         return Err(words::too_many_entries(entries.len()));
     }
-    Ok(all)
+    let named = |mut entry: Value| match entry.take("Id") {
+        Value::Text(id) => (id, entry),
+        _ => unreachable!("each has a legal id"),
+    };
+    Ok(entries.into_iter().map(named).collect())
 }
 
 /// The answer of a batch.
@@ -49,10 +51,10 @@ pub(crate) struct Results {
 
 impl Results {
     /// The result of one entry; `members` stand beside its id.
-    pub(crate) fn put(&mut self, id: String, result: Result<Vec<(String, Value)>, ApiError>) {
+    pub(crate) fn put(&mut self, id: String, result: Result<Vec<(MemberName, Value)>, ApiError>) {
         match result {
             Ok(members) => {
-                let mut entry = vec![("Id".to_owned(), id.into())];
+                let mut entry = vec![("Id".into(), id.into())];
                 entry.extend(members);
                 self.successful.push(Value::Map(entry));
             }

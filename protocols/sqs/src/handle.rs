@@ -6,7 +6,7 @@
 //! The seal covers the virtual host and the queue's name too, so a handle is good at its own queue only, and one that opens
 //! needs no look at the queue.
 
-use aws::{Call, seal};
+use aws::{Call, seal::Sealer};
 use message::Timestamp;
 use session::{QueueId, Receipt};
 
@@ -21,13 +21,15 @@ pub(crate) struct Handle {
     pub(crate) received: Timestamp,
 }
 
-fn purpose<'a>(call: &'a Call, queue: &'a [u8]) -> [&'a [u8]; 3] {
-    [b"sqs receipt", call.vhost_name.as_bytes(), queue]
+/// What seals and opens the handles of a queue.
+pub(crate) fn sealer(call: &Call, queue: &[u8]) -> Sealer {
+    let purpose = [b"sqs receipt", call.vhost_name.as_bytes(), queue];
+    Sealer::new(&call.secret, &purpose)
 }
 
 impl Handle {
     /// The handle's text.
-    pub(crate) fn seal(&self, call: &Call, queue: &[u8]) -> String {
+    pub(crate) fn seal(&self, call: &Call, sealer: &Sealer) -> String {
         let mut content = Vec::with_capacity(LEN);
         content.push(VERSION);
         content.extend_from_slice(&self.receipt.queue.0.to_be_bytes());
@@ -36,12 +38,12 @@ impl Handle {
         content.extend_from_slice(&self.received.0.to_be_bytes());
         content.extend_from_slice(&self.receipt.epoch.to_be_bytes());
         content.extend_from_slice(&call.random[..8]);
-        seal::seal(&call.secret, &purpose(call, queue), &content)
+        sealer.seal(&content)
     }
 
     /// Reads a handle of that queue.
-    pub(crate) fn open(call: &Call, queue: &[u8], text: &str) -> Option<Self> {
-        let content = seal::open(&call.secret, &purpose(call, queue), text)?;
+    pub(crate) fn open(sealer: &Sealer, text: &str) -> Option<Self> {
+        let content = sealer.open(text)?;
         if content.len() != LEN || content[0] != VERSION {
             return None;
         }

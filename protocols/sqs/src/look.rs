@@ -41,7 +41,7 @@ pub(crate) fn attributes(input: Input) -> Flow<Answer> {
         };
         let shown = names.into_iter().filter_map(|name| {
             let text = attributes::show(&queue, &made, name, &input.call)?;
-            Some((name.to_owned(), Value::from(text)))
+            Some((name.into(), Value::from(text)))
         });
         let shown: Vec<_> = shown.collect();
         if shown.is_empty() {
@@ -187,11 +187,11 @@ impl Paging {
         let urls: Vec<Value> = urls.collect();
         let mut members = Vec::new();
         if self.always || !urls.is_empty() {
-            members.push((self.member.to_owned(), Value::List(urls)));
+            members.push((self.member.into(), Value::List(urls)));
         }
         if let (Some(after), Some(_)) = (after, self.limit) {
             let token = seal::seal(&self.call.secret, &self.purpose(), &after);
-            members.push(("NextToken".to_owned(), token.into()));
+            members.push(("NextToken".into(), token.into()));
         }
         done(Ok(Value::Map(members)))
     }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use aws::{
-    Answer, ApiError, Attributes, Call, Envelope, Input, Notification, Shown, Value,
+    Answer, ApiError, Attributes, Call, Envelope, Input, MemberName, Notification, Shown, Value,
     body::{self, Showing},
     digest,
+    seal::Sealer,
 };
 use bytes::Bytes;
 use message::{Name, Timestamp};
@@ -14,7 +15,7 @@ use session::{Command, Delivery, Event, Flow, Lease, Pull, Receipt, RefusalKind,
 use crate::{
     asked::{LANE, Made, TOKEN, done, failed, look_at, unexpected},
     attributes::{self, VISIBILITY_MAX, WAIT_MAX},
-    handle::Handle,
+    handle::{self, Handle},
     queue,
     send::{TRACE_HEADER, sequence},
     words,
@@ -236,7 +237,7 @@ impl Shower {
         };
         let view = View {
             call: &self.call,
-            queue: &self.queue,
+            sealer: &handle::sealer(&self.call, &self.queue),
             fifo: self.fifo,
             wanted: &self.wanted,
             showing: self.showing,
@@ -254,7 +255,7 @@ impl Shower {
 /// How deliveries are shown.
 struct View<'a> {
     call: &'a Call,
-    queue: &'a Name,
+    sealer: &'a Sealer,
     fifo: bool,
     wanted: &'a Wanted,
     showing: Showing,
@@ -305,12 +306,12 @@ impl View<'_> {
             },
             received: self.now,
         };
-        let system: Vec<(String, Value)> = SYSTEM
+        let system: Vec<(MemberName, Value)> = SYSTEM
             .iter()
             .filter(|name| self.wanted.system.contains(name))
             .filter_map(|name| {
                 let text = self.system(name, delivery, &shown, trace)?;
-                Some(((*name).to_owned(), text.into()))
+                Some(((*name).into(), text.into()))
             })
             .collect();
         let md5 = digest::hex(&digest::md5(body.as_bytes()));
@@ -321,7 +322,7 @@ impl View<'_> {
         };
         Value::from([
             ("MessageId", digest::uuid_text(&id).into()),
-            ("ReceiptHandle", handle.seal(self.call, self.queue).into()),
+            ("ReceiptHandle", handle.seal(self.call, self.sealer).into()),
             ("MD5OfBody", md5.into()),
             ("Body", body.into()),
             ("Attributes", system),

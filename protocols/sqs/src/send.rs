@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use aws::{
-    Answer, ApiError, AttributeFault, Attributes, Call, Content, Input, Manners, Value, body,
-    digest,
+    Answer, ApiError, AttributeFault, Attributes, Call, Content, Input, Manners, MemberName, Value,
+    body, digest,
 };
 use bytes::Bytes;
 use message::{Address, Message, Name, Value as Property};
@@ -29,7 +29,8 @@ const ID_LEN_MAX: usize = 128;
 
 /// A message as it is to be sent.
 struct Sent {
-    text: String,
+    /// The body as it was sent.
+    text: Bytes,
     body: Bytes,
     kind: message::BodyKind,
     attributes: Attributes,
@@ -63,11 +64,11 @@ fn check_id(parameter: &str, id: &str) -> Result<(), ApiError> {
 
 impl Sent {
     /// Reads a message, or an entry of a batch: the `nth`.
-    fn read(value: &Value, call: &Call, nth: u8) -> Result<Self, ApiError> {
-        let text = value.text("MessageBody").unwrap_or_default().to_owned();
-        if text.is_empty() {
-            return Err(words::missing("MessageBody"));
-        }
+    fn read(mut value: Value, call: &Call, nth: u8) -> Result<Self, ApiError> {
+        let text = match value.take("MessageBody") {
+            Value::Text(text) if !text.is_empty() => text,
+            _ => return Err(words::missing("MessageBody")),
+        };
         if !body::is_legal_text(&text) {
             return Err(words::invalid_contents());
         }
@@ -82,6 +83,7 @@ impl Sent {
         let is_base64 = attributes.0.iter().any(|it| {
             it.name == body::ENCODING && it.content == Content::Text("base64".to_owned())
         });
+        let text = Bytes::from(text);
         let Some((body, kind)) = body::read(text.clone(), is_base64) else {
             return Err(words::invalid(
                 "MessageBody",
@@ -110,7 +112,7 @@ impl Sent {
             Ok(Some(id.to_owned()))
         };
         Ok(Self {
-            trace: trace_header(value)?,
+            trace: trace_header(&value)?,
             text,
             body,
             kind,
@@ -173,7 +175,7 @@ impl Sent {
         fields.dedup_id = match &self.dedup {
             Some(id) => Some(owned(id)),
             // The SHA-256 of the body, not of the attributes.
-            None if fifo => Some(digest::hex(&digest::sha256(self.text.as_bytes())).into()),
+            None if fifo => Some(digest::hex(&digest::sha256(&self.text)).into()),
             None => None,
         };
         self.attributes.put_into(&mut message, &call.user, self.id);
@@ -195,7 +197,7 @@ impl Sent {
     }
 
     /// What is answered of the publish.
-    fn answer(&self, event: Event, fifo: bool) -> Result<Vec<(String, Value)>, ApiError> {
+    fn answer(&self, event: Event, fifo: bool) -> Result<Vec<(MemberName, Value)>, ApiError> {
         let Event::Published { outcome, .. } = event else {
             return Err(unexpected(&event));
         };
@@ -217,7 +219,7 @@ impl Sent {
             };
             Attributes(vec![attribute]).md5()
         });
-        let md5 = digest::hex(&digest::md5(self.text.as_bytes()));
+        let md5 = digest::hex(&digest::md5(&self.text));
         let members = [
             ("MessageId", digest::uuid_text(&id).into()),
             ("MD5OfMessageBody", md5.into()),
@@ -225,10 +227,7 @@ impl Sent {
             ("MD5OfMessageSystemAttributes", trace_md5.into()),
             ("SequenceNumber", sequence.into()),
         ];
-        let members = members.into_iter();
-        Ok(members
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect())
+        Ok(members.map(|(name, value)| (name.into(), value)).into())
     }
 }
 
@@ -306,8 +305,8 @@ pub(crate) fn send(input: Input) -> Flow<Answer> {
         Ok(name) => name,
         Err(error) => return failed(error),
     };
-    let call = Arc::clone(&input.call);
-    let sent = match Sent::read(&input.value, &call, 0) {
+    let call = input.call;
+    let sent = match Sent::read(input.value, &call, 0) {
         Ok(sent) => sent,
         Err(error) => return failed(error),
     };
@@ -345,13 +344,13 @@ fn publish_one(name: Name, sent: Sent, judge: Judge, call: &Call) -> Flow<Answer
 /// An entry of a batch: a message, or why it is none.
 type Entry = (String, Result<Sent, ApiError>);
 
-pub(crate) fn send_batch(input: Input) -> Flow<Answer> {
+pub(crate) fn send_batch(mut input: Input) -> Flow<Answer> {
     let name = match queue::of_input(&input) {
         Ok(name) => name,
         Err(error) => return failed(error),
     };
     let call = Arc::clone(&input.call);
-    let entries = match batch::entries(&input, "SendMessageBatchRequestEntry") {
+    let entries = match batch::entries(&mut input, "SendMessageBatchRequestEntry") {
         Ok(entries) => entries,
         // That there is no such queue is told first.
         Err(error) => return look_at(name, |_, _| failed(error)),
@@ -359,7 +358,7 @@ pub(crate) fn send_batch(input: Input) -> Flow<Answer> {
     let entries: Vec<Entry> = entries
         .into_iter()
         .enumerate()
-        .map(|(nth, (id, value))| (id, Sent::read(&value, &call, nth as u8)))
+        .map(|(nth, (id, value))| (id, Sent::read(value, &call, nth as u8)))
         .collect();
     let sent = |(_, entry): &Entry| entry.as_ref().map_or(0, Sent::len);
     let total: u64 = entries.iter().map(sent).sum();

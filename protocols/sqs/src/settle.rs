@@ -5,15 +5,14 @@
 
 use std::sync::Arc;
 
-use aws::{Answer, ApiError, Call, Input, Value};
-use message::Name;
+use aws::{Answer, ApiError, Call, Input, Value, seal::Sealer};
 use session::{Command, Event, Flow, ReceiptUse, RefusalKind, UseReceipt};
 
 use crate::{
     asked::{LANE, TOKEN, ask_each, done, failed, look_at, unexpected},
     attributes::VISIBILITY_MAX,
     batch,
-    handle::Handle,
+    handle::{self, Handle},
     queue, words,
 };
 
@@ -33,8 +32,8 @@ struct Use {
 }
 
 impl Use {
-    fn of(call: &Call, queue: &Name, text: &str, act: Act) -> Result<Self, ApiError> {
-        let Some(handle) = Handle::open(call, queue, text) else {
+    fn of(call: &Call, sealer: &Sealer, text: &str, act: Act) -> Result<Self, ApiError> {
+        let Some(handle) = Handle::open(sealer, text) else {
             return Err(words::invalid_handle());
         };
         let held_s = call.now.since(handle.received) / 1000;
@@ -119,8 +118,9 @@ fn one(input: &Input, visibility: bool) -> Flow<Answer> {
         Err(error) => return failed(error),
     };
     let text = input.value.text("ReceiptHandle").unwrap_or_default();
+    let sealer = handle::sealer(&input.call, &name);
     let used =
-        act_of(&input.value, visibility).and_then(|act| Use::of(&input.call, &name, text, act));
+        act_of(&input.value, visibility).and_then(|act| Use::of(&input.call, &sealer, text, act));
     match used {
         Ok(used) => Flow::ask(used.command(), move |event, _| {
             done(used.answer(&event).map(|()| Value::empty()))
@@ -137,22 +137,23 @@ pub(crate) fn visibility(input: Input) -> Flow<Answer> {
     one(&input, true)
 }
 
-fn many(input: &Input, visibility: bool, entry: &str) -> Flow<Answer> {
-    let name = match queue::of_input(input) {
+fn many(mut input: Input, visibility: bool, entry: &str) -> Flow<Answer> {
+    let name = match queue::of_input(&input) {
         Ok(name) => name,
         Err(error) => return failed(error),
     };
-    let entries = match batch::entries(input, entry) {
+    let entries = match batch::entries(&mut input, entry) {
         Ok(entries) => entries,
         Err(error) => return look_at(name, |_, _| failed(error)),
     };
     let call = Arc::clone(&input.call);
+    let sealer = handle::sealer(&call, &name);
     let uses: Vec<(String, Result<Use, ApiError>)> = entries
         .into_iter()
         .map(|(id, value)| {
             let text = value.text("ReceiptHandle").unwrap_or_default();
             let used = act_of(&value, visibility)
-                .and_then(|act| Use::of(&call, &name, text, act))
+                .and_then(|act| Use::of(&call, &sealer, text, act))
                 .map_err(|error| match &error.code[..] {
                     "ReceiptHandleIsInvalid" => words::invalid_handle_of(text),
                     _ => error,
@@ -184,9 +185,9 @@ fn use_all(uses: Vec<(String, Result<Use, ApiError>)>) -> Flow<Answer> {
 }
 
 pub(crate) fn delete_batch(input: Input) -> Flow<Answer> {
-    many(&input, false, "DeleteMessageBatchRequestEntry")
+    many(input, false, "DeleteMessageBatchRequestEntry")
 }
 
 pub(crate) fn visibility_batch(input: Input) -> Flow<Answer> {
-    many(&input, true, "ChangeMessageVisibilityBatchRequestEntry")
+    many(input, true, "ChangeMessageVisibilityBatchRequestEntry")
 }

@@ -1,6 +1,6 @@
 //! Tags: notes of the queue, one each.
 
-use aws::{Answer, ApiError, Input, Value};
+use aws::{Answer, ApiError, Input, MemberName, Value};
 use session::Flow;
 
 use crate::{
@@ -17,7 +17,11 @@ const KEY_LEN_MAX: usize = 128;
 const VALUE_LEN_MAX: usize = 256;
 
 /// Adds tags to a queue; `shown` is its name in messages.
-pub(crate) fn add(made: &mut Made, tags: &[(String, Value)], shown: &str) -> Result<(), ApiError> {
+pub(crate) fn add(
+    made: &mut Made,
+    tags: &[(MemberName, Value)],
+    shown: &str,
+) -> Result<(), ApiError> {
     for (key, value) in tags {
         let Value::Text(value) = value else { continue };
         if !(1..=KEY_LEN_MAX).contains(&key.chars().count()) {
@@ -87,9 +91,9 @@ pub(crate) fn list(input: Input) -> Flow<Answer> {
     };
     look_at(name, |queue, _| {
         let made = Made::of(&queue);
-        let tags: Vec<(String, Value)> = made
+        let tags: Vec<(MemberName, Value)> = made
             .notes_with(NOTE)
-            .map(|(key, value)| (key.to_owned(), value.into()))
+            .map(|(key, value)| (key.to_owned().into(), value.into()))
             .collect();
         if tags.is_empty() {
             return done(Ok(Value::empty()));

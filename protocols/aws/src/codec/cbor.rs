@@ -238,7 +238,7 @@ impl Reader<'_> {
                     let name = this.name()?;
                     if entries.len() < kept(*max) {
                         let value = this.value(of, depth + 1)?;
-                        put(&mut entries, &name, value);
+                        put(&mut entries, name, value);
                         return Ok(());
                     }
                     if entries.len() >= ELEMENTS_MAX {

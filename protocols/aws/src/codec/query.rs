@@ -160,7 +160,7 @@ impl<'a> Node<'a> {
                 let mut known = Vec::new();
                 for member in *members {
                     if let Some(value) = self.member(member)? {
-                        known.push((member.name.to_owned(), value));
+                        known.push((member.name.into(), value));
                     }
                 }
                 Value::Map(known)
@@ -196,7 +196,7 @@ impl<'a> Node<'a> {
                         Some(node) => node.decode(of)?,
                         None => None,
                     };
-                    super::put(&mut entries, name, entry.unwrap_or(Value::Null));
+                    super::put(&mut entries, name.to_owned(), entry.unwrap_or(Value::Null));
                 }
                 Value::Map(entries)
             }
@@ -306,6 +306,7 @@ pub(crate) fn decode_percent(text: &[u8]) -> Result<Cow<'_, str>, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::MemberName;
 
     static ENTRY: Shape = Shape::Structure(&[
         Member::new("Id", &Shape::TEXT),
@@ -362,10 +363,13 @@ mod tests {
         assert_eq!(first.int("Delay"), Some(5));
         assert_eq!(
             first.map("Attributes"),
-            [("n".to_owned(), Value::from("v"))]
+            [(MemberName::from("n"), Value::from("v"))]
         );
         assert_eq!(value.list("Tags"), [Value::from("x"), Value::from("y")]);
-        assert_eq!(value.map("Map"), [("k".to_owned(), Value::from("w"))]);
+        assert_eq!(
+            value.map("Map"),
+            [(MemberName::from("k"), Value::from("w"))]
+        );
         assert!(value.flag("Flag"));
         assert_eq!(value.blob("Data").map(|blob| &blob[..]), Some(&[0, 1][..]));
         assert_eq!(value.time("Time"), Some(Timestamp(1_577_934_245_000)));
@@ -389,7 +393,7 @@ mod tests {
         let value = Form::default().decode(&NEEDED).expect("right");
         assert_eq!(
             value,
-            Value::Map(vec![("Attributes".to_owned(), Value::empty())])
+            Value::Map(vec![("Attributes".into(), Value::empty())])
         );
     }
 

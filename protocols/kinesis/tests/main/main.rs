@@ -30,7 +30,7 @@ fn named(name: &str, json: &Json) -> Value {
         Json::Object(members) => Value::Map(
             members
                 .iter()
-                .map(|(name, value)| (name.clone(), named(name, value)))
+                .map(|(name, value)| (name.clone().into(), named(name, value)))
                 .collect(),
         ),
     }
@@ -50,7 +50,7 @@ fn output(value: &Value) -> Json {
         Value::Map(members) => members
             .iter()
             .filter(|(_, value)| *value != Value::Null)
-            .map(|(name, value)| (name.clone(), output(value)))
+            .map(|(name, value)| (name.to_string(), output(value)))
             .collect(),
     }
 }

@@ -32,7 +32,7 @@ impl Default for Client {
 }
 
 /// A structure.
-pub(crate) fn map<const N: usize>(members: [(&str, Value); N]) -> Value {
+pub(crate) fn map<const N: usize>(members: [(&'static str, Value); N]) -> Value {
     Value::from(members)
 }
 
@@ -47,7 +47,7 @@ impl With for Value {
         let Self::Map(mut members) = self else {
             panic!("not a structure");
         };
-        members.push((name.to_owned(), value.into()));
+        members.push((name.to_owned().into(), value.into()));
         Self::Map(members)
     }
 }

@@ -159,7 +159,7 @@ fn doors_b12_a_queue_without_retention_shows_the_longest_and_says_unlimited() {
 #[test]
 fn what_an_attribute_may_not_be_is_refused() {
     let client = Client::default();
-    let code = |name: &str, value: &str| {
+    let code = |name: &'static str, value: &str| {
         let input = create("q", map([(name, value.into())]));
         client.error("CreateQueue", input).code.into_owned()
     };
@@ -786,7 +786,11 @@ fn a_queue_has_at_most_fifty_tags() {
     dialogue.look(&tagged);
     let left = made(&dialogue.declares());
     assert_eq!(left.notes, [("sqs.tag.b".into(), "".into())]);
-    let many = Value::Map((0..50).map(|n| (format!("k{n}"), "v".into())).collect());
+    let many = Value::Map(
+        (0..50)
+            .map(|n| (format!("k{n}").into(), "v".into()))
+            .collect(),
+    );
     let mut dialogue = client.call("TagQueue", q().with("Tags", many));
     dialogue.look(&left);
     assert_eq!(dialogue.error().message, "Too many tags added for queue q.");

@@ -216,7 +216,7 @@ fn only_what_is_asked_for_is_shown() {
         let names: Vec<String> = shown
             .map("MessageAttributes")
             .iter()
-            .map(|(name, _)| name.clone())
+            .map(|(name, _)| name.to_string())
             .collect();
         assert_eq!(
             shown.text("MD5OfMessageAttributes").is_some(),

@@ -164,7 +164,11 @@ fn a_delay_of_none_is_not_no_delay() {
 fn what_is_no_message_is_refused() {
     assert_eq!(error(one("")).code, "MissingParameter");
     assert_eq!(error(one("a\u{1}")).code, "InvalidMessageContents");
-    let many = Value::Map((0..11).map(|n| (format!("a{n}"), text("v"))).collect());
+    let many = Value::Map(
+        (0..11)
+            .map(|n| (format!("a{n}").into(), text("v")))
+            .collect(),
+    );
     assert!(
         error(one("m").with("MessageAttributes", many))
             .message
