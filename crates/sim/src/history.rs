@@ -79,6 +79,8 @@ pub(crate) struct History {
     sessions: BTreeMap<usize, (u64, u64)>,
     /// Somebody sets wall clocks: nobody knows how long anything takes.
     clocks_are_set: bool,
+    /// For how long the clock of some node stood still so far, in µs: another one that takes over is ahead by as much.
+    pub(crate) clocks_stood: u64,
     pub(crate) confirmed: u64,
     pub(crate) received: u64,
     pub(crate) last_confirmed_at: u64,
@@ -130,10 +132,12 @@ impl History {
         self.sent[number as usize].delay_ms = delay_ms;
     }
 
-    /// *Not early*: clocks run by a tenth too fast at most, and lean by as much.
+    /// *Not early*: clocks run by a tenth too fast at most, and lean by as much; and what one did not count while it stood
+    /// still passes at once where another node takes over.
     fn is_due(&self, number: u64, now: u64) -> Result<(), String> {
         let sent = self.message(number);
-        let least = (sent.delay_ms * 1000 * 3 / 4).saturating_sub(CLOCKS_DIFFER_MAX);
+        let least =
+            (sent.delay_ms * 1000 * 3 / 4).saturating_sub(CLOCKS_DIFFER_MAX + self.clocks_stood);
         if self.clocks_are_set || now - sent.at >= least {
             return Ok(());
         }

@@ -253,7 +253,12 @@ impl Simulation {
     }
 
     fn turn(&mut self, client: usize) {
-        let now = self.world.lock().now;
+        let now = {
+            let inner = self.world.lock();
+            let stood = inner.nodes.iter().map(|node| node.stood_us).max();
+            self.history.clocks_stood = stood.unwrap_or(0);
+            inner.now
+        };
         let mut turn = Turn {
             world: &self.world,
             history: &mut self.history,

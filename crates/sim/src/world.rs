@@ -66,7 +66,7 @@ pub(crate) struct NodeState {
     /// How much faster they run, in parts per thousand.
     pub(crate) clock_rate: i64,
     /// For how long they stood still, in µs.
-    stood_us: u64,
+    pub(crate) stood_us: u64,
     /// What its machine knows of directories.
     pub(crate) known: Known,
     /// How far it has come, if it follows.
