@@ -17,6 +17,7 @@
 //! | `codec/*.rs` | JSON, CBOR, the query protocol and its XML, event streams |
 //! | `validate.rs` | constraints, in AWS's words |
 //! | `signature.rs` | Signature Version 4, [`Key`] |
+//! | `policy.rs`, `policy/*.rs` | resource policies: [`policy::Policy`] |
 //! | `places.rs` | [`Places`]: accounts and regions as virtual hosts |
 //! | `error.rs` | [`ApiError`] |
 //! | `settings.rs` | [`Settings`]: what the operator chooses |
@@ -42,6 +43,7 @@ mod error;
 mod fields;
 mod notification;
 mod places;
+pub mod policy;
 pub mod seal;
 mod service;
 mod settings;
