@@ -273,26 +273,10 @@ impl BatchReader {
         })
     }
 
-    /// How long the batch would be that the block at `offset` begins, if it is a header: at least a block.
-    pub(crate) fn claimed_len(&mut self, offset: u64) -> io::Result<u64> {
-        if offset + BLOCK as u64 > self.limit {
-            return Ok(BLOCK as u64);
-        }
-        let header = Header::decode(&self.bytes(offset, BLOCK)?, self.salt);
-        let len = header.map_or(0, |header| header.padded_len() as u64);
-        Ok(len.max(BLOCK as u64))
-    }
-
-    /// Whether any block from `offset` on, and up to `until` of the file, starts a batch of this segment with a sequence
-    /// above `seq`: then what is invalid in front of it was durable once.
-    pub(crate) fn later_batch(
-        &mut self,
-        mut offset: u64,
-        until: u64,
-        seq: u64,
-    ) -> io::Result<Option<u64>> {
-        let until = until.min(self.limit);
-        while offset + BLOCK as u64 <= until {
+    /// Whether any block from `offset` on starts a batch of this segment with a sequence above `seq`: then what is
+    /// invalid in front of it was durable once.
+    pub(crate) fn later_batch(&mut self, mut offset: u64, seq: u64) -> io::Result<Option<u64>> {
+        while offset + BLOCK as u64 <= self.limit {
             let block = self.bytes(offset, BLOCK)?;
             let header = Header::decode(&block, self.salt);
             if header.is_some_and(|header| header.epoch == self.epoch && header.seq > seq) {

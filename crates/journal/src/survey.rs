@@ -725,7 +725,7 @@ impl Surveyor<'_> {
         let segment = Segment::new(header, path.to_owned(), self.direct, false);
         let mut reader = segment.reader(self.vfs).map_err(read_failed)?;
         let batch = reader
-            .later_batch(BLOCK as u64, u64::MAX, 0)
+            .later_batch(BLOCK as u64, 0)
             .map_err(OpenError::io("read", path))?;
         if batch.is_some() {
             return Err(damage().into());
@@ -841,9 +841,9 @@ impl Surveyor<'_> {
                 }
             };
             if self.manner == Manner::Whole {
-                let there = |next| self.files.contains_key(&next);
-                let look = u64::MAX;
-                torn_not_damaged(self.vfs, &segment, &mut reader, durable, &what, look, there)?;
+                torn_not_damaged(self.vfs, &segment, &mut reader, durable, &what, |next| {
+                    self.files.contains_key(&next)
+                })?;
             }
             pad_places(&mut places, &segment, reader.position.seq);
             segment.set_index(places);
@@ -906,15 +906,14 @@ fn pad_places(places: &mut Vec<Place>, segment: &Segment, upto: u64) {
     places.resize(count.max(places.len()), Place::LOST);
 }
 
-/// The place at which the reader stopped is a torn tail only if nothing says that it was durable: no later batch in the
-/// `look` bytes behind the one that is torn, for one. `is_there` knows whether a segment has a file.
+/// The place at which the reader stopped is a torn tail only if nothing says that it was durable. `is_there` knows whether a
+/// segment has a file.
 pub(crate) fn torn_not_damaged(
     vfs: &dyn Vfs,
     segment: &Segment,
     reader: &mut crate::reader::BatchReader,
     durable: u64,
     what: &str,
-    look: u64,
     is_there: impl FnOnce(SegmentId) -> bool,
 ) -> Result<(), OpenError> {
     let (last, offset) = (reader.position.seq, reader.offset);
@@ -924,9 +923,7 @@ pub(crate) fn torn_not_damaged(
         return Err(damaged(format!("batch {durable} is known to be durable")).into());
     }
     let later = reader
-        .claimed_len(offset)
-        .map(|len| offset.saturating_add(len).saturating_add(look))
-        .and_then(|until| reader.later_batch(offset + BLOCK as u64, until, last))
+        .later_batch(offset + BLOCK as u64, last)
         .map_err(OpenError::io("read", &segment.path))?;
     if let Some(later) = later {
         return Err(damaged(format!("a later batch is at offset {later}")).into());

@@ -20,20 +20,12 @@ use crate::layout::{LeaseSlot, parse_segment_name};
 use crate::lease;
 use crate::reader::{Batch, Stop};
 use crate::recovery;
-use crate::segment::{SegmentId, salt_of};
+use crate::segment::salt_of;
 use crate::snapshot;
 use crate::stage::Staging;
 use crate::survey::{self, Survey, Tail};
 use crate::threads;
 use crate::vfs::Access;
-
-/// Bytes behind a torn batch in which a takeover looks for a later one, which would say that it is damaged instead.
-///
-/// A start looks at the whole segment; that takes a tenth of a second and more, for which nobody would be served. Here less
-/// is enough: batches are written one by one, each right behind the one in front of it, and this standby has read up to the
-/// torn one. If that was whole once, the next one begins where it ends. More than this has to be damaged in a row, all of
-/// it written since the lease last said what is durable, to be taken for a torn tail.
-const LOOK_LEN: u64 = 8 << 20;
 
 /// How long the parts of a takeover took, in microseconds, and what was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -218,20 +210,11 @@ impl Standby {
             }
         };
         let (segment, durable) = (Arc::clone(&self.segment), self.durable);
-        let is_there = |next: SegmentId| {
+        survey::torn_not_damaged(&*vfs, &segment, &mut self.reader, durable, &what, |next| {
             let salt = salt_of(&self.record.writer, next.epoch, next.number);
             let path = paths.segment(next.epoch, next.number, salt);
             vfs.open(&path, Access::Read, direct).is_ok()
-        };
-        survey::torn_not_damaged(
-            &*vfs,
-            &segment,
-            &mut self.reader,
-            durable,
-            &what,
-            LOOK_LEN,
-            is_there,
-        )?;
+        })?;
         #[cfg(feature = "mutations")]
         if mutated!(AdoptByReference) || mutated!(AdoptAfterSync) && survey::synced(&*vfs, &segment)
         {

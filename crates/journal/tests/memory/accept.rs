@@ -48,7 +48,7 @@ fn journal_of(batches: u64) -> (MemVfs, Model) {
     (vfs, model)
 }
 
-pub(crate) fn segments(vfs: &MemVfs) -> Vec<PathBuf> {
+fn segments(vfs: &MemVfs) -> Vec<PathBuf> {
     let mut names = vfs.list(&dir().join("seg")).expect("listed");
     names.sort_by_key(|name| {
         let mut parts = name.split('-').map(|part| part.parse::<u64>().unwrap_or(0));

@@ -132,35 +132,6 @@ fn it_applies_what_is_proven_durable_and_adopts_the_rest() {
     assert!(matches!(active.journal.failure(), Some(Failure::Fenced(_))));
 }
 
-/// Batches that nobody says are durable are a tail to be adopted; one of them that another follows was whole once.
-#[test]
-fn a_damaged_batch_with_a_later_one_behind_it_is_no_torn_tail() {
-    // The length and the digest of the next batch are in its header; behind 128 bytes is its payload.
-    for at in [20, 200] {
-        let vfs = MemVfs::new(false);
-        let mut model = Model::default();
-        let mut active = start(&vfs, 1).expect("opens");
-        let mut follower = Follower::open(&vfs, 2);
-        active.put(&mut model, payload(1, 300));
-        active.step_all();
-        assert!(follower.poll());
-        for n in 2..4 {
-            active.put(&mut model, payload(n, 300));
-            active.step_all();
-        }
-        vfs.flip(&crate::accept::segments(&vfs)[0], 4096 * 2 + at);
-        let Follower {
-            standby, mut live, ..
-        } = follower;
-        let journal = standby.journal().clone();
-        let refused = standby.take_over_stepped(2, applying(&journal, &mut live));
-        assert!(
-            matches!(refused, Err(StandbyError::Open(OpenError::Corrupt(_)))),
-            "bit at {at}"
-        );
-    }
-}
-
 #[test]
 fn a_frozen_holder_that_renews_its_lease_sees_that_it_was_deposed() {
     let vfs = MemVfs::new(false);
