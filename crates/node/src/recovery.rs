@@ -60,7 +60,9 @@ pub(crate) fn recover(
         &AtomicBool::new(false),
     )
     .map_err(replay_error)?;
-    broker.for_each_stored(|id| opened.journal.add_ref(id));
+    opened
+        .journal
+        .add_refs(|count| broker.for_each_stored(count));
     let dangling = opened.journal.stats().dangling;
     if dangling > 0 {
         return Err(replay_error(format!(

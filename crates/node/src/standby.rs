@@ -165,7 +165,9 @@ impl Standby {
                     what,
                 },
             )?;
-        broker.for_each_stored(|id| follower.journal().add_ref(id));
+        follower
+            .journal()
+            .add_refs(|count| broker.for_each_stored(count));
         tracing::info!(
             epoch = follower.epoch(),
             batch = follower.applied(),
