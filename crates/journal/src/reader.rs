@@ -273,10 +273,16 @@ impl BatchReader {
         })
     }
 
-    /// Whether any block from `offset` on starts a batch of this segment with a sequence above `seq`: then what is
+    /// Whether any block from `offset` up to `end` starts a batch of this segment with a sequence above `seq`: then what is
     /// invalid in front of it was durable once.
-    pub(crate) fn later_batch(&mut self, mut offset: u64, seq: u64) -> io::Result<Option<u64>> {
-        while offset + BLOCK as u64 <= self.limit {
+    pub(crate) fn later_batch(
+        &mut self,
+        mut offset: u64,
+        end: u64,
+        seq: u64,
+    ) -> io::Result<Option<u64>> {
+        self.refresh(CHUNK);
+        while offset < end && offset + BLOCK as u64 <= self.limit {
             let block = self.bytes(offset, BLOCK)?;
             let header = Header::decode(&block, self.salt);
             if header.is_some_and(|header| header.epoch == self.epoch && header.seq > seq) {

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use crate::aligned::Aligned;
 use crate::batch::BLOCK;
 use crate::error::{Corruption, OpenError, ReadError};
+use crate::id;
 use crate::layout::{
     EpochRecord, FORMAT_LEVEL, Format, LeaseSlot, Paths, Position, parse_segment_name,
 };
@@ -725,7 +726,7 @@ impl Surveyor<'_> {
         let segment = Segment::new(header, path.to_owned(), self.direct, false);
         let mut reader = segment.reader(self.vfs).map_err(read_failed)?;
         let batch = reader
-            .later_batch(BLOCK as u64, 0)
+            .later_batch(BLOCK as u64, u64::MAX, 0)
             .map_err(OpenError::io("read", path))?;
         if batch.is_some() {
             return Err(damage().into());
@@ -841,9 +842,14 @@ impl Surveyor<'_> {
                 }
             };
             if self.manner == Manner::Whole {
-                torn_not_damaged(self.vfs, &segment, &mut reader, durable, &what, |next| {
-                    self.files.contains_key(&next)
-                })?;
+                torn_not_damaged(
+                    self.vfs,
+                    &segment,
+                    &mut reader,
+                    (durable, ANYWHERE),
+                    &what,
+                    |next| self.files.contains_key(&next),
+                )?;
             }
             pad_places(&mut places, &segment, reader.position.seq);
             segment.set_index(places);
@@ -906,13 +912,25 @@ fn pad_places(places: &mut Vec<Place>, segment: &Segment, upto: u64) {
     places.resize(count.max(places.len()), Place::LOST);
 }
 
-/// The place at which the reader stopped is a torn tail only if nothing says that it was durable. `is_there` knows whether a
-/// segment has a file.
+/// How far behind a batch that cannot be read the header of a later one is looked for by who followed the writer.
+///
+/// The writer puts a batch right behind the one in front of it, and only once that one is durable. So the first later batch, if
+/// there ever was one, begins within the longest batch ([`id::REACH`]) of the place, and the one after that within twice as much.
+/// A later one still would have to be found only where all in front of it are lost, and whatever was written longer ago than
+/// the lease was last renewed is known to be durable from there: a standby that cannot read it is not fit to take over.
+/// What is written in one such moment is all that this could miss, and all of more than 4 MiB of it lost but for its end. A start,
+/// which may know much less, reads all.
+pub(crate) const LATER_WITHIN: u64 = 2 * id::REACH as u64;
+/// The rest of the segment, however long.
+const ANYWHERE: u64 = u64::MAX;
+
+/// The place at which the reader stopped is a torn tail only if nothing says that it was durable: a later batch `within` so many
+/// bytes does. `is_there` knows whether a segment has a file.
 pub(crate) fn torn_not_damaged(
     vfs: &dyn Vfs,
     segment: &Segment,
     reader: &mut crate::reader::BatchReader,
-    durable: u64,
+    (durable, within): (u64, u64),
     what: &str,
     is_there: impl FnOnce(SegmentId) -> bool,
 ) -> Result<(), OpenError> {
@@ -923,7 +941,7 @@ pub(crate) fn torn_not_damaged(
         return Err(damaged(format!("batch {durable} is known to be durable")).into());
     }
     let later = reader
-        .later_batch(offset + BLOCK as u64, last)
+        .later_batch(offset + BLOCK as u64, offset.saturating_add(within), last)
         .map_err(OpenError::io("read", &segment.path))?;
     if let Some(later) = later {
         return Err(damaged(format!("a later batch is at offset {later}")).into());

@@ -57,14 +57,19 @@ impl Standby {
         Ok(read)
     }
 
-    /// Goes on in the next segment of this epoch, if it is there and begins where this one was read to.
-    fn roll(&mut self) -> Result<bool, OpenError> {
+    /// The segment of this epoch behind the one that is read, if it is in use.
+    pub(super) fn next_segment(&self) -> Result<Option<Arc<Segment>>, OpenError> {
         let id = SegmentId {
             number: self.segment.id().number + 1,
             ..self.segment.id()
         };
         let salt = salt_of(&self.record.writer, id.epoch, id.number);
-        let Some(segment) = self.open_segment(id, salt, self.record.writer)? else {
+        self.open_segment(id, salt, self.record.writer)
+    }
+
+    /// Goes on in the next segment of this epoch, if it is there and begins where this one was read to.
+    fn roll(&mut self) -> Result<bool, OpenError> {
+        let Some(segment) = self.next_segment()? else {
             return Ok(false);
         };
         if segment.header.base != self.reader.position {

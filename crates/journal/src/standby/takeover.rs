@@ -209,8 +209,13 @@ impl Standby {
                 Ok(_) => (self.reader.offset, self.reader.position) = before,
             }
         };
-        let (segment, durable) = (Arc::clone(&self.segment), self.durable);
-        survey::torn_not_damaged(&*vfs, &segment, &mut self.reader, durable, &what, |next| {
+        if let Some(next) = self.next_segment()? {
+            // Its header was written once everything in front of it was committed.
+            self.durable = self.durable.max(next.header.base.seq);
+        }
+        let segment = Arc::clone(&self.segment);
+        let known = (self.durable, survey::LATER_WITHIN);
+        survey::torn_not_damaged(&*vfs, &segment, &mut self.reader, known, &what, |next| {
             let salt = salt_of(&self.record.writer, next.epoch, next.number);
             let path = paths.segment(next.epoch, next.number, salt);
             vfs.open(&path, Access::Read, direct).is_ok()

@@ -67,6 +67,8 @@ struct Disk {
     free: Option<u64>,
     /// Durable writes and syncs that still succeed; then all fail.
     good_writes: Option<u64>,
+    /// Bytes that were read of files.
+    bytes_read: u64,
 }
 
 /// A file system in memory that records.
@@ -136,6 +138,7 @@ impl MemVfs {
                 recording,
                 free: None,
                 good_writes: None,
+                bytes_read: 0,
             })),
         }
     }
@@ -175,6 +178,12 @@ impl MemVfs {
     #[must_use]
     pub fn op(&self, index: usize) -> Option<Op> {
         held(&self.disk).ops.get(index).cloned()
+    }
+
+    /// How many bytes were read of files.
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        held(&self.disk).bytes_read
     }
 
     /// Says how many bytes are free: larger files cannot be made.
@@ -505,13 +514,14 @@ impl Vfs for MemVfs {
 
 impl VfsFile for MemFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let disk = held(&self.disk);
+        let mut disk = held(&self.disk);
         let content = &disk.now.contents[self.inode];
         let start = usize::try_from(offset)
             .unwrap_or(usize::MAX)
             .min(content.len());
         let n = buf.len().min(content.len() - start);
         buf[..n].copy_from_slice(&content[start..start + n]);
+        disk.bytes_read += n as u64;
         Ok(n)
     }
 

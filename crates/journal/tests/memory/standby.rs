@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use journal::vfs::Vfs;
-use journal::{Failure, Holder, MemVfs, OpenError, Polled, Standby, StandbyError, Step};
+use journal::vfs::{Access, Vfs};
+use journal::{Config, Failure, Holder, MemVfs, OpenError, Polled, Standby, StandbyError, Step};
 use message::StoredId;
 
 use crate::history::{
@@ -130,6 +131,115 @@ fn it_applies_what_is_proven_durable_and_adopts_the_rest() {
     active.put(&mut lost, payload(10, 10));
     assert_eq!(active.engine.step(), Step::Failed);
     assert!(matches!(active.journal.failure(), Some(Failure::Fenced(_))));
+}
+
+/// A segment in which there is room for the longest batches.
+fn roomy(vfs: &MemVfs) -> Running {
+    let sizes = Config {
+        segment_len: 32 << 20,
+        first_segment_len: 32 << 20,
+        batch_len_max: 1 << 20,
+        ..config()
+    };
+    start_with(vfs, 1, sizes).expect("opens")
+}
+
+/// The file of the segment with this number, counted from 0.
+fn segment_path(vfs: &MemVfs, nth: usize) -> PathBuf {
+    let mut names = vfs
+        .list(&dir().join("seg"))
+        .expect("the directory is there");
+    names.sort();
+    dir().join("seg").join(&names[nth])
+}
+
+/// The second segment is in use: it has a header.
+fn rolled(vfs: &MemVfs) -> bool {
+    let names = vfs
+        .list(&dir().join("seg"))
+        .expect("the directory is there");
+    let mut magic = [0; 8];
+    names.len() > 1 && {
+        let file = vfs.open(&segment_path(vfs, 1), Access::Read, false);
+        let read = file.expect("it is there").read_at(&mut magic, 0);
+        read.is_ok() && magic != [0; 8]
+    }
+}
+
+fn refused(follower: Follower) -> String {
+    let Follower {
+        standby, mut live, ..
+    } = follower;
+    let journal = standby.journal().clone();
+    match standby.take_over_stepped(2, applying(&journal, &mut live)) {
+        Err(StandbyError::Open(error)) => error.to_string(),
+        Err(error) => panic!("the records can be applied: {error}"),
+        Ok((_, taken)) => panic!("it took over and lost what was confirmed: {taken:?}"),
+    }
+}
+
+#[test]
+fn a_takeover_reads_what_may_have_been_written_and_not_the_rest_of_the_segment() {
+    let vfs = MemVfs::new(false);
+    let mut model = Model::default();
+    let mut active = roomy(&vfs);
+    let mut follower = Follower::open(&vfs, 2);
+    active.put(&mut model, payload(1, 300));
+    active.step_all();
+    assert!(follower.poll());
+    active.put(&mut model, payload(2, 300));
+    active.step_all();
+    let before = vfs.bytes_read();
+    let new = follower.take_over();
+    let read = vfs.bytes_read() - before;
+    assert!(read < 6 << 20, "{read} bytes of 32 MiB were read");
+    new.check(&model);
+}
+
+#[test]
+fn behind_the_longest_batch_a_later_one_proves_that_it_was_durable() {
+    let vfs = MemVfs::new(false);
+    let mut model = Model::default();
+    let mut active = roomy(&vfs);
+    let mut follower = Follower::open(&vfs, 2);
+    assert!(follower.poll());
+    // As long as can be reserved together.
+    let mut stage = active.journal.stage();
+    let lens = [200 << 10; 10];
+    assert!(stage.reserve(&lens), "below the longest that there can be");
+    for (n, len) in (0u64..).zip(lens) {
+        stage.push(PUT, &payload(n, len)[..len], None);
+    }
+    drop(stage);
+    active.step_all();
+    active.put(&mut model, payload(11, 300));
+    active.step_all();
+    assert_eq!(active.journal.committed(), 2);
+    vfs.flip(&segment_path(&vfs, 0), 4096 + 300);
+    let why = refused(follower);
+    assert!(why.contains("a later batch is at offset"), "{why}");
+}
+
+#[test]
+fn the_next_segment_proves_that_the_end_of_the_last_one_was_durable() {
+    let vfs = MemVfs::new(false);
+    let mut model = Model::default();
+    let mut active = start(&vfs, 1).expect("opens");
+    let mut follower = Follower::open(&vfs, 2);
+    assert!(follower.poll());
+    // Each batch takes a block. The first one of the second segment:
+    let first = (1..)
+        .find(|&n| {
+            active.put(&mut model, payload(n, 3_000));
+            active.step_all();
+            assert_eq!(active.journal.committed(), n);
+            rolled(&vfs)
+        })
+        .expect("a segment is full in the end");
+    let last = usize::try_from(first - 1).expect("a segment has few batches");
+    vfs.flip(&segment_path(&vfs, 0), 4096 * last + 200);
+    let why = refused(follower);
+    assert!(why.contains("is known to be durable"), "{why}");
 }
 
 #[test]
