@@ -114,16 +114,20 @@ impl Signature {
     fn of_header(value: &str, headers: &HeaderMap) -> Result<Self, Fault> {
         let (algorithm, rest) = value.split_once(' ').unwrap_or((value, ""));
         check_algorithm(algorithm)?;
-        let field = |name: &str| {
-            rest.split(',')
-                .filter_map(|field| field.trim().split_once('='))
-                .find(|(known, _)| *known == name)
-                .map(|(_, value)| value)
-        };
+        const NAMES: [&str; 3] = ["Credential", "Signature", "SignedHeaders"];
+        let mut fields = [None; NAMES.len()];
+        for field in rest.split(',') {
+            if let Some((name, value)) = field.trim().split_once('=')
+                && let Some(place) = NAMES.iter().position(|known| *known == name)
+            {
+                fields[place].get_or_insert(value);
+            }
+        }
+        let fields = fields.map(Option::unwrap_or_default);
         let at = time_of(headers);
         let mut faults = String::new();
-        for name in ["Credential", "Signature", "SignedHeaders"] {
-            if field(name).is_none_or(str::is_empty) {
+        for (name, field) in NAMES.iter().zip(fields) {
+            if field.is_empty() {
                 write!(faults, "Authorization header requires '{name}' parameter. ")
                     .expect("writing to a string");
             }
@@ -139,14 +143,9 @@ impl Signature {
             faults.push_str(algorithm);
             return Err(Fault::Incomplete(faults));
         }
-        let field = |name| field(name).unwrap_or_default();
-        Self::of_parts(
-            field("Credential"),
-            field("SignedHeaders"),
-            field("Signature"),
-            &at.unwrap_or_default(),
-            None,
-        )
+        let [credential, signature, signed_headers] = fields;
+        let at = at.unwrap_or_default();
+        Self::of_parts(credential, signed_headers, signature, &at, None)
     }
 
     fn of_query(query: &str) -> Result<Option<Self>, Fault> {

@@ -89,7 +89,7 @@ impl Names {
             && let Some(text) = plain_topic(levels)
         {
             out.extend_from_slice(text);
-            return keep_if_text(out, start);
+            return true;
         }
         for (at, level) in levels.iter().enumerate() {
             if at > 0 {
@@ -354,12 +354,16 @@ fn is_bridge_state(text: &[u8]) -> bool {
     matches!(levels[..], [b"$SYS", b"broker", b"connection", _, b"state"])
 }
 
-/// The text that a client published to, if it is the topic as it stands: what nearly every topic is.
+/// The text that a client published to, if it is the topic as it stands, in ASCII: what nearly every topic is.
 fn plain_topic(levels: &Levels) -> Option<&[u8]> {
     let text = levels.joined_by(b'/')?;
-    let is_odd = |byte: &u8| matches!(byte, b'%' | b'+' | b'#');
-    let separators = text.iter().filter(|byte| **byte == b'/').count();
-    (separators + 1 == levels.len() && !text.iter().any(is_odd)).then_some(text)
+    // Each delivery comes here, so all of it is one look at the text, without a branch within.
+    let (mut odd, mut separators) = (text.is_empty(), 0);
+    for byte in text {
+        odd |= (*byte == b'%') | (*byte == b'+') | (*byte == b'#') | !(0x01..=0x7f).contains(byte);
+        separators += usize::from(*byte == b'/');
+    }
+    (!odd && separators + 1 == levels.len()).then_some(text)
 }
 
 fn unescaped(text: &Bytes, special: &[u8]) -> Bytes {
