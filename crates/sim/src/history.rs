@@ -360,3 +360,20 @@ impl History {
 fn is_for(sent: &Sent, (since, since_epoch): (u64, u64), epoch: u64) -> bool {
     sent.at > since && epoch >= since_epoch
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delay_is_cut_short_by_no_more_than_what_clocks_explain() {
+        let mut history = History::new(false);
+        let number = history.send(Target::Plain, 0, 1_000_000, 8);
+        history.delay(number, 8_000);
+        assert!(history.is_due(number, 5_000_000).is_ok());
+        assert!(history.is_due(number, 4_840_000).is_err(), "too early");
+        history.clocks_stood = 1_000_000;
+        assert!(history.is_due(number, 4_840_000).is_ok());
+        assert!(history.is_due(number, 3_990_000).is_err(), "for that too");
+    }
+}
