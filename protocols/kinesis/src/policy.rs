@@ -1,7 +1,7 @@
-//! Resource policies: kept and shown. Who may do what is decided by the rules of the configuration, so a policy neither
+//! Resource policies: checked, kept and shown. Who may do what is decided by the rules of the configuration, so a policy neither
 //! opens nor closes anything.
 
-use aws::{ApiError, Input, Value};
+use aws::{ApiError, Input, Value, policy::Policy};
 
 use crate::{
     error, notes,
@@ -36,18 +36,9 @@ fn check(policy: &str) -> Result<(), ApiError> {
             "The policy is longer than {POLICY_LEN_MAX} bytes."
         )));
     }
-    let document: Option<serde_json::Value> = serde_json::from_str(policy).ok();
-    let has_statements = document.is_some_and(|document| {
-        document
-            .get("Statement")
-            .is_some_and(|statement| statement.is_array() || statement.is_object())
-    });
-    if has_statements {
-        Ok(())
-    } else {
-        Err(error::invalid(
-            "The policy is not a JSON policy document with a Statement.",
-        ))
+    match Policy::read(policy, "kinesis") {
+        Ok(_) => Ok(()),
+        Err(fault) => Err(error::invalid(format!("Invalid resource policy: {fault}."))),
     }
 }
 

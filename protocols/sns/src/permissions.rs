@@ -1,9 +1,12 @@
 //! The policy of a topic: AddPermission and RemovePermission work on its statements.
 //!
-//! It is kept and shown as tools expect it; who may do what is decided by the broker's own rules, which hold for every
+//! It is checked, kept and shown as tools expect it; who may do what is decided by the broker's own rules, which hold for every
 //! protocol (`[[users.rules]]`).
 
-use aws::{Input, Value};
+use aws::{
+    ApiError, Input, Manners, Value,
+    policy::{Policy, PolicyFault},
+};
 use message::Value as Json;
 use session::Notes;
 
@@ -13,6 +16,9 @@ use crate::{
     steps::{Run, fail, note, set_note},
     topics,
 };
+
+/// The longest policy, in bytes.
+const LEN_MAX: usize = 30_720;
 
 /// What a statement may allow.
 const ACTIONS: [&str; 9] = [
@@ -48,9 +54,18 @@ fn one_or_list(mut values: Vec<Json>) -> Json {
     }
 }
 
-/// A policy in its shortest form. `None`: it is no JSON object.
-pub(crate) fn compact(policy: &str) -> Option<String> {
-    topics::compact(policy)
+/// A policy in its shortest form, if it is one: see [`Policy::read`]. With the manners of moto any JSON object is.
+pub(crate) fn checked(policy: &str, manners: Manners) -> Result<String, ApiError> {
+    let short = topics::compact(policy).filter(|it| it.len() <= LEN_MAX);
+    let short = short.ok_or_else(|| invalid("Policy Error: null"))?;
+    match Policy::read(&short, "sns") {
+        Err(_) if manners == Manners::Moto => Ok(short),
+        Ok(_) => Ok(short),
+        Err(PolicyFault::OutOfScope(_)) => {
+            Err(invalid("Policy statement action out of service scope!"))
+        }
+        Err(fault) => Err(invalid(format!("Policy Error: {fault}"))),
+    }
 }
 
 /// Gives a topic that has no policy the one that AWS gives it: its owner may do everything.
@@ -180,4 +195,48 @@ pub(crate) fn remove(input: Input) -> Run {
         set_note(&mut notes, "Policy", &close(rest, statements));
         Ok(Some((found.fifo, notes)))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(policy: &str) -> String {
+        let error = checked(policy, Manners::Standard).expect_err(policy);
+        assert_eq!(error.code, "InvalidParameter");
+        error.message.into_owned()
+    }
+
+    #[test]
+    fn a_policy_that_could_not_be_judged_is_refused() {
+        let mut notes = Notes::new();
+        fill_in(&mut notes, "arn:aws:sns:us-east-1:111111111111:news");
+        let default = note(&notes, "Policy").expect("filled in");
+        assert_eq!(
+            checked(default, Manners::Standard).ok().as_deref(),
+            Some(default)
+        );
+        assert_eq!(
+            checked(r#"{ "Statement": [] }"#, Manners::Standard).ok(),
+            Some(r#"{"Statement":[]}"#.to_owned())
+        );
+        assert_eq!(refusal("[]"), "Invalid parameter: Policy Error: null");
+        assert_eq!(
+            refusal(r#"{"foo":"bar"}"#),
+            "Invalid parameter: Policy Error: unknown or repeated element foo"
+        );
+        assert_eq!(
+            refusal(
+                r#"{"Statement":{"Effect":"Deny","Principal":"*","Action":"sqs:SendMessage"}}"#
+            ),
+            "Invalid parameter: Policy statement action out of service scope!"
+        );
+        let long = "x".repeat(LEN_MAX);
+        assert_eq!(
+            refusal(&format!(r#"{{"Id":"{long}","Statement":[]}}"#)),
+            "Invalid parameter: Policy Error: null"
+        );
+        assert!(checked(r#"{"foo":"bar"}"#, Manners::Moto).is_ok());
+        assert!(checked("[]", Manners::Moto).is_err());
+    }
 }

@@ -27,8 +27,6 @@ pub(crate) const PAGE: u32 = 100;
 const PAGE_TOKEN: &str = "after:";
 /// The longest display name, in characters.
 const DISPLAY_NAME_LEN_MAX: usize = 100;
-/// The longest policy, in bytes.
-const POLICY_LEN_MAX: usize = 30_720;
 
 /// The topic of a call, looked at. `then` gets it with its ARN as the caller gave it.
 pub(crate) fn with_topic(
@@ -143,8 +141,14 @@ impl NewTopic {
                     })?;
                     new.addressed = true;
                 }
-                _ => set(&mut new.fifo, &mut new.notes, &name, &value)
-                    .map_err(|error| attribute_error(error, "Attributes", &name))?,
+                _ => set(
+                    call.settings.manners,
+                    &mut new.fifo,
+                    &mut new.notes,
+                    &name,
+                    &value,
+                )
+                .map_err(|error| attribute_error(error, "Attributes", &name))?,
             }
             new.said.push((name, value));
         }
@@ -248,6 +252,7 @@ impl From<aws::ApiError> for AttributeError {
 
 /// Sets an attribute that may change.
 fn set(
+    manners: Manners,
     fifo: &mut Option<Fifo>,
     notes: &mut Notes,
     name: &str,
@@ -261,11 +266,7 @@ fn set(
             }
         }
         "Policy" => {
-            let policy = permissions::compact(value).filter(|it| it.len() <= POLICY_LEN_MAX);
-            let Some(policy) = policy else {
-                return Err(invalid("Policy Error: null").into());
-            };
-            set_note(notes, name, &policy);
+            set_note(notes, name, &permissions::checked(value, manners)?);
             return Ok(());
         }
         "DeliveryPolicy" => {
@@ -420,6 +421,7 @@ pub(crate) fn set_attributes(input: Input) -> Run {
     let arn = value.text("TopicArn").unwrap_or_default().to_owned();
     let name = value.text("AttributeName").unwrap_or_default().to_owned();
     let new = value.text("AttributeValue").unwrap_or_default().to_owned();
+    let manners = call.settings.manners;
     alter(&call, "SetTopicAttributes", &arn.clone(), move |found| {
         let (mut fifo, mut notes) = (found.fifo, found.notes.clone());
         match (&name[..], &new[..]) {
@@ -430,7 +432,7 @@ pub(crate) fn set_attributes(input: Input) -> Run {
             }
             // An empty policy is the one that a topic begins with.
             ("Policy", "") => set_note(&mut notes, "Policy", ""),
-            _ => set(&mut fifo, &mut notes, &name, &new).map_err(|error| match error {
+            _ => set(manners, &mut fifo, &mut notes, &name, &new).map_err(|error| match error {
                 AttributeError::Unknown => invalid("AttributeName"),
                 AttributeError::Invalid(error) => error,
             })?,

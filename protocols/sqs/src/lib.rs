@@ -17,7 +17,7 @@
 //!
 //! Other than in AWS, and on purpose:
 //!
-//! - A queue's `Policy` is kept and shown; who may do what is decided by users and rules. Queues of another account are not there.
+//! - A queue's `Policy` is checked, kept and shown; who may do what is decided by users and rules. Queues of another account are not there.
 //! - The encryption attributes are kept and shown; nothing is encrypted because of them.
 //! - With `aws.manners = "moto"`: see [`aws::Manners`].
 //! - `bascule.*` attributes: see `attributes.rs` for queues, `create.rs` for `bascule.address`, [`aws::Attributes`] for messages.

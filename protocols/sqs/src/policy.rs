@@ -1,7 +1,7 @@
-//! AddPermission and RemovePermission: statements of the queue's `Policy`, which is kept and shown. Who may do what is decided by
-//! users and rules (DOORS 29), not by it.
+//! AddPermission and RemovePermission: statements of the queue's `Policy`, which is checked, kept and shown. Who may do what is
+//! decided by users and rules (DOORS 29), not by it.
 
-use aws::{Answer, ApiError, Input};
+use aws::{Answer, ApiError, Input, policy::Policy};
 use message::Value;
 use session::Flow;
 
@@ -31,11 +31,21 @@ const ACTIONS: &[&str] = &[
     "PurgeQueue",
 ];
 
-/// Whether a text can be a policy: a JSON object.
+/// The longest policy, in bytes.
+const LEN_MAX: usize = 8192;
+
+/// Whether a text can be a policy: see [`Policy::read`].
 pub(crate) fn check(text: &str) -> Result<(), ApiError> {
-    match Value::from_json(text.as_bytes()) {
-        Some(Value::Map(_)) => Ok(()),
-        _ => Err(words::invalid_attribute(NAME)),
+    let wrong = |reason: String| Err(words::invalid_attribute_because(NAME, &reason));
+    if text.len() > LEN_MAX {
+        return wrong(format!("the policy is longer than {LEN_MAX} bytes."));
+    }
+    match Policy::read(text, "sqs") {
+        Ok(policy) if policy.len() > STATEMENTS_MAX => wrong(format!(
+            "the policy has more than {STATEMENTS_MAX} statements."
+        )),
+        Ok(_) => Ok(()),
+        Err(fault) => wrong(format!("{fault}.")),
     }
 }
 

@@ -472,14 +472,22 @@ fn policies_are_kept() {
             )
         );
     }
-    assert_eq!(
-        core.refusal(
-            "PutResourcePolicy",
-            json!({"ResourceARN": arn, "Policy": "no"})
-        )
-        .0,
-        "InvalidArgumentException"
-    );
+    for policy in [
+        "no",
+        r#"{"Version":"2012-10-17"}"#,
+        r#"{"Statement":{"Effect":"Allow","Principal":"*","Action":"sqs:SendMessage"}}"#,
+        r#"{"Statement":{"Effect":"Allow","Principal":{"Federated":"x"},"Action":"kinesis:*"}}"#,
+    ] {
+        assert_eq!(
+            core.refusal(
+                "PutResourcePolicy",
+                json!({"ResourceARN": arn, "Policy": policy})
+            )
+            .0,
+            "InvalidArgumentException",
+            "{policy}"
+        );
+    }
 }
 
 #[test]

@@ -107,3 +107,57 @@ fn what_cannot_be_permitted_is_refused() {
     assert_eq!(many.message, "8 Actions were found, maximum allowed is 7.");
     assert!(message(add("two", &["111111111111"], &["Fly"])).contains("SQS:Fly"));
 }
+
+#[test]
+fn a_policy_that_could_not_be_judged_is_refused() {
+    let client = Client::default();
+    let set = |policy: &str| {
+        let attributes = map([("Policy", policy.into())]);
+        map([("QueueUrl", "q".into()), ("Attributes", attributes)])
+    };
+    let statement = |rest: &str| {
+        format!(
+            r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Deny","Principal":"*","Action":"sqs:*"{rest}}}]}}"#
+        )
+    };
+    let mut dialogue = client.call("SetQueueAttributes", set(&statement("")));
+    dialogue.look(&queue("q", QueueAttributes::default()));
+    assert_eq!(
+        policy(&made(&dialogue.declares())),
+        Some(&statement("")[..])
+    );
+    dialogue.output();
+
+    let many: Vec<&str> = [r#"{"Effect":"Deny","Principal":"*","Action":"*"}"#; 21].into();
+    for (text, reason) in [
+        (
+            "{",
+            "the policy is not a JSON object, or is nested deeper than 64.",
+        ),
+        (
+            &statement(r#","Condition":{"StringEquals":{"aws:PrincipalOrgID":"o-1"}}"#),
+            "Condition key aws:PrincipalOrgID is not supported.",
+        ),
+        (
+            r#"{"Statement":{"Effect":"Deny","Principal":"*","Action":"sns:Publish"}}"#,
+            "policy statement action out of service scope: sns:Publish.",
+        ),
+        (
+            &format!(r#"{{"Statement":[{}]}}"#, many.join(",")),
+            "the policy has more than 20 statements.",
+        ),
+        (
+            &statement(&format!(r#","Sid":"{}""#, "x".repeat(8192))),
+            "the policy is longer than 8192 bytes.",
+        ),
+    ] {
+        let mut dialogue = client.call("SetQueueAttributes", set(text));
+        dialogue.look(&queue("q", QueueAttributes::default()));
+        let error = dialogue.error();
+        assert_eq!(error.code, "InvalidAttributeValue");
+        assert_eq!(
+            error.message,
+            format!("Invalid value for the parameter Policy. Reason: {reason}")
+        );
+    }
+}
