@@ -4,17 +4,20 @@
 //! workloads are synced before each confirmation; nothing is relaxed.
 
 mod aws;
+mod chart;
+mod direct;
+mod pairs;
+mod peers;
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
-    sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, ensure};
 
-use crate::load::{Confirmed, Ledger, amqp::Amqp, mqtt::Mqtt, server::Server, stomp::Stomp};
+use crate::load::{Ledger, server::Server};
 
 struct Workload {
     name: &'static str,
@@ -23,49 +26,46 @@ struct Workload {
     run: fn(&Server, u64) -> anyhow::Result<Ledger>,
 }
 
-/// Subscribers of the fan-out.
-const SUBSCRIBERS: u64 = 100;
-
 const WORKLOADS: &[Workload] = &[
     Workload {
         name: "MQTT QoS 0, 16 B, 1 to 1",
         deliveries: 1,
-        run: |server, count| mqtt(server, count, 0, 16, 2000, false),
+        run: |server, count| direct::mqtt(server.mqtt, 0, count, 0, 16, 2000, false),
     },
     Workload {
         name: "MQTT QoS 0, 16 B, 1 to 100, a delivery",
-        deliveries: SUBSCRIBERS,
-        run: fan_out,
+        deliveries: direct::SUBSCRIBERS,
+        run: |server, count| direct::fan_out(server.mqtt, count),
     },
     Workload {
         name: "MQTT QoS 1, 16 B, soft session, window 100",
         deliveries: 1,
-        run: |server, count| mqtt(server, count, 1, 16, 100, false),
+        run: |server, count| direct::mqtt(server.mqtt, 0, count, 1, 16, 100, false),
     },
     Workload {
         name: "MQTT QoS 1, 16 B, durable session, synced, window 100",
         deliveries: 1,
-        run: |server, count| mqtt(server, count, 1, 16, 100, true),
+        run: |server, count| direct::mqtt(server.mqtt, 0, count, 1, 16, 100, true),
     },
     Workload {
         name: "AMQP 0-9-1, 1 KiB persistent, confirms, window 100",
         deliveries: 1,
-        run: |server, count| amqp(server, count, 100),
+        run: |server, count| direct::amqp(server.amqp, None, 0, count, 100),
     },
     Workload {
         name: "AMQP 0-9-1, 1 KiB persistent, confirms, window 1000",
         deliveries: 1,
-        run: |server, count| amqp(server, count, 1000),
+        run: |server, count| direct::amqp(server.amqp, None, 0, count, 1000),
     },
     Workload {
         name: "AMQP 0-9-1, 1 KiB persistent, confirms, window 1",
         deliveries: 1,
-        run: |server, count| amqp(server, count, 1),
+        run: |server, count| direct::amqp(server.amqp, None, 0, count, 1),
     },
     Workload {
         name: "STOMP 1.2, 1 KiB persistent, receipts, window 100",
         deliveries: 1,
-        run: |server, count| stomp(server, count),
+        run: |server, count| direct::stomp(server.stomp, count),
     },
     Workload {
         name: "SQS SendMessage, 100 B, synced, 64 connections",
@@ -94,9 +94,57 @@ const WORKLOADS: &[Workload] = &[
     },
 ];
 
+/// What to measure, and how.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Seconds a workload.
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// Where the server keeps its journal; emptied first and removed after.
+    #[arg(long, default_value = "target/bench-data")]
+    data: PathBuf,
+    /// Only the workloads whose name contains this.
+    #[arg(long)]
+    only: Option<String>,
+    /// Runs each workload once more with a standby attached, and says how much of the rate is left.
+    #[arg(long, conflicts_with = "peers")]
+    standby: bool,
+    /// Servers and clients on one CPU: the CPU time a message then repeats within a few percent.
+    #[arg(long)]
+    pinned: bool,
+    /// In pairs with other brokers, as far as they are installed: `all`, or some of `mosquitto,rabbitmq,nats,activemq`.
+    #[arg(long, value_delimiter = ',')]
+    peers: Vec<String>,
+    /// Pairs a workload; the figures are medians.
+    #[arg(long, default_value_t = 3, requires = "peers")]
+    rounds: usize,
+    /// Writes the figures of the pairs, and what they were taken on.
+    #[arg(long, requires = "peers")]
+    json: Option<PathBuf>,
+    /// Draws them.
+    #[arg(long, requires = "peers")]
+    svg: Option<PathBuf>,
+}
+
+/// Runs what was asked for.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    if !arguments.peers.is_empty() {
+        return pairs::run(arguments);
+    }
+    let Arguments {
+        seconds,
+        data,
+        only,
+        standby,
+        pinned,
+        ..
+    } = arguments;
+    alone(*seconds, data, only.as_deref(), *standby, *pinned)
+}
+
 /// Runs every workload, or those whose name contains `only`, for about `seconds`. `standby`: each a second time, with one.
 /// `pinned`: server and clients share one CPU, so that no wake-up crosses to another: the figure that repeats best.
-pub(crate) fn run(
+fn alone(
     seconds: u64,
     data: &Path,
     only: Option<&str>,
@@ -175,114 +223,4 @@ fn measured(server: &Server, workload: &Workload, seconds: u64, how: &str) -> an
         ledger.repeats
     );
     Ok(rate)
-}
-
-fn mqtt(
-    server: &Server,
-    count: u64,
-    qos: u8,
-    len: usize,
-    window: u64,
-    durable: bool,
-) -> anyhow::Result<Ledger> {
-    let (topic, id) = if durable {
-        ("bench/durable", "bench-durable")
-    } else {
-        ("bench/soft", "bench-soft")
-    };
-    let mut consumer = Mqtt::connect(server.mqtt, id, durable)?;
-    consumer.subscribe(topic, qos)?;
-    let confirmed = Arc::new(Confirmed::default());
-    // At QoS 0 nothing confirms: the consumer's own count keeps the publisher from running away.
-    let counted = (qos == 0).then(|| Arc::clone(&confirmed));
-    let receiving = std::thread::Builder::new().spawn(move || -> anyhow::Result<Ledger> {
-        let mut ledger = Ledger::default();
-        consumer.receive(count, &mut ledger, |received| {
-            if let Some(counted) = &counted {
-                counted.set(received);
-            }
-        })?;
-        Ok(ledger)
-    })?;
-    Mqtt::connect(server.mqtt, "bench-publisher", false)?
-        .publish(topic, qos, count, len, window, &confirmed)?;
-    receiving.join().expect("the consumer does not panic")
-}
-
-fn fan_out(server: &Server, count: u64) -> anyhow::Result<Ledger> {
-    let confirmed = Arc::new(Confirmed::default());
-    let mut threads = Vec::new();
-    for number in 0..SUBSCRIBERS {
-        let mut consumer = Mqtt::connect(server.mqtt, &format!("bench-{number}"), false)?;
-        consumer.subscribe("bench/fan-out", 0)?;
-        // One of them, no faster than the others, keeps the publisher from running away.
-        let counted = (number == 0).then(|| Arc::clone(&confirmed));
-        let receive = move || -> anyhow::Result<Ledger> {
-            let mut ledger = Ledger::default();
-            consumer.receive(count, &mut ledger, |received| {
-                if let Some(counted) = &counted {
-                    counted.set(received);
-                }
-            })?;
-            Ok(ledger)
-        };
-        threads.push(std::thread::Builder::new().spawn(receive)?);
-    }
-    Mqtt::connect(server.mqtt, "bench-publisher", false)?.publish(
-        "bench/fan-out",
-        0,
-        count,
-        16,
-        500,
-        &confirmed,
-    )?;
-    let (mut received, mut gaps, mut repeats) = (0, 0, 0);
-    for thread in threads {
-        let ledger = thread.join().expect("a consumer does not panic")?;
-        received += ledger.received;
-        gaps += ledger.gaps;
-        repeats += ledger.repeats;
-    }
-    Ok(Ledger::counted(received, gaps, repeats))
-}
-
-fn amqp(server: &Server, count: u64, window: u64) -> anyhow::Result<Ledger> {
-    let mut consumer = Amqp::connect(server.amqp)?;
-    consumer.declare("bench")?;
-    consumer.purge("bench")?;
-    let receiving = std::thread::Builder::new().spawn(move || -> anyhow::Result<Ledger> {
-        let mut ledger = Ledger::default();
-        consumer.consume("bench", count, 200, 1, &mut ledger, |_| {})?;
-        Ok(ledger)
-    })?;
-    Amqp::connect(server.amqp)?.publish(
-        "bench",
-        0,
-        count,
-        1024,
-        window,
-        &Arc::new(Confirmed::default()),
-    )?;
-    receiving.join().expect("the consumer does not panic")
-}
-
-fn stomp(server: &Server, count: u64) -> anyhow::Result<Ledger> {
-    let consumer = Stomp::connect(server.stomp)?;
-    let (ready, is_ready) = mpsc::channel();
-    let receiving = std::thread::Builder::new().spawn(move || -> anyhow::Result<Ledger> {
-        let mut ledger = Ledger::default();
-        consumer.receive("/queue/bench-stomp", count, &mut ledger, || {
-            ready.send(()).ok();
-        })?;
-        Ok(ledger)
-    })?;
-    is_ready.recv()?;
-    Stomp::connect(server.stomp)?.publish(
-        "/queue/bench-stomp",
-        count,
-        1024,
-        100,
-        &Arc::new(Confirmed::default()),
-    )?;
-    receiving.join().expect("the consumer does not panic")
 }

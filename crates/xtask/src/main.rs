@@ -67,24 +67,8 @@ enum Task {
     Fuzz(fuzz::Arguments),
     /// Instructions, system calls, wake-ups, syncs, allocations and copied bytes a message, against what was recorded.
     Counts(counts::Arguments),
-    /// Throughput and CPU per message of a release server, by our own load generator.
-    Bench {
-        /// Seconds a workload.
-        #[arg(long, default_value_t = 5)]
-        seconds: u64,
-        /// Where the server keeps its journal; emptied first and removed after.
-        #[arg(long, default_value = "target/bench-data")]
-        data: PathBuf,
-        /// Only the workloads whose name contains this.
-        #[arg(long)]
-        only: Option<String>,
-        /// Runs each workload once more with a standby attached, and says how much of the rate is left.
-        #[arg(long)]
-        standby: bool,
-        /// Server and clients on one CPU: the CPU time a message then repeats within a few percent.
-        #[arg(long)]
-        pinned: bool,
-    },
+    /// Throughput and CPU per message of a release server, by our own load generator; also in pairs with other brokers.
+    Bench(bench::Arguments),
     /// A queue many times larger than memory: fill, drain in order, watch the memory.
     Memory {
         /// Messages of 1 KiB.
@@ -148,13 +132,7 @@ fn main() -> anyhow::Result<()> {
         Task::Conversions => conversions(),
         Task::Conformance(arguments) => conformance::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
-        Task::Bench {
-            seconds,
-            data,
-            only,
-            standby,
-            pinned,
-        } => release().and_then(|()| bench::run(seconds, &data, only.as_deref(), standby, pinned)),
+        Task::Bench(arguments) => release().and_then(|()| bench::run(&arguments)),
         Task::Counts(arguments) => counts::run(&arguments),
         Task::Chaos(arguments) => chaos::run(&arguments),
         Task::Tied { parent, words } => tied::run(parent, &words),

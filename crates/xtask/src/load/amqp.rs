@@ -135,10 +135,23 @@ impl Amqp {
 
     /// Declares a durable queue; returns how many messages are in it.
     pub(crate) fn declare(&mut self, queue: &str) -> anyhow::Result<u32> {
+        self.declare_as(queue, None)
+    }
+
+    /// The same with an `x-queue-type`, as RabbitMQ knows it.
+    pub(crate) fn declare_as(&mut self, queue: &str, kind: Option<&str>) -> anyhow::Result<u32> {
+        let mut table = Vec::new();
+        if let Some(kind) = kind {
+            table.extend(short("x-queue-type"));
+            table.push(b'S');
+            table.extend_from_slice(&(kind.len() as u32).to_be_bytes());
+            table.extend_from_slice(kind.as_bytes());
+        }
         let mut arguments = vec![0, 0];
         arguments.extend(short(queue));
         arguments.push(0b10);
-        arguments.extend_from_slice(&[0; 4]);
+        arguments.extend_from_slice(&(table.len() as u32).to_be_bytes());
+        arguments.extend_from_slice(&table);
         self.call(1, 50, 10, &arguments)?;
         let reply = self.expect(50, 11)?;
         let at = 1 + reply[0] as usize;

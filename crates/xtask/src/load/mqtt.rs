@@ -178,22 +178,10 @@ impl Mqtt {
         let reader = (qos > 0)
             .then(|| {
                 let acks = Arc::clone(confirmed);
-                std::thread::Builder::new().spawn(move || -> anyhow::Result<()> {
-                    let mut done = 0;
-                    while done < count {
-                        loop {
-                            let (first, _) = self.packet()?;
-                            if first != 0x40 {
-                                bail!("expected PUBACK, got {first:#x}");
-                            }
-                            done += 1;
-                            if self.socket.unread().len() < 4 {
-                                break;
-                            }
-                        }
-                        acks.set(done);
-                    }
-                    Ok(())
+                std::thread::Builder::new().spawn(move || {
+                    let result = self.count_acks(count, &acks);
+                    acks.end();
+                    result
                 })
             })
             .transpose()?;
@@ -219,6 +207,24 @@ impl Mqtt {
             Some(reader) => reader.join().expect("the reader does not panic"),
             None => Ok(()),
         }
+    }
+
+    fn count_acks(&mut self, count: u64, confirmed: &Confirmed) -> anyhow::Result<()> {
+        let mut done = 0;
+        while done < count {
+            loop {
+                let (first, _) = self.packet()?;
+                if first != 0x40 {
+                    bail!("expected PUBACK, got {first:#x}");
+                }
+                done += 1;
+                if self.socket.unread().len() < 4 {
+                    break;
+                }
+            }
+            confirmed.set(done);
+        }
+        Ok(())
     }
 
     /// Receives `count` messages, acknowledging QoS 1. `seen` is told the count now and then.

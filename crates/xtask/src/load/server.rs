@@ -30,7 +30,8 @@ pub(crate) struct Server {
     pub(crate) started_in: Duration,
 }
 
-fn free() -> anyhow::Result<SocketAddr> {
+/// A port that nobody listens on, for now.
+pub(crate) fn free() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 

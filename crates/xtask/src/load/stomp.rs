@@ -1,6 +1,6 @@
 //! STOMP 1.2 by hand: SEND with receipts, SUBSCRIBE with ack:auto.
 
-use std::{io::Write, net::SocketAddr, sync::Arc};
+use std::{io::Write, sync::Arc};
 
 use anyhow::{Context, bail};
 
@@ -19,11 +19,7 @@ pub(crate) struct Stomp {
 }
 
 impl Stomp {
-    pub(crate) fn connect(address: SocketAddr) -> anyhow::Result<Self> {
-        Self::over(Socket::connect(address)?)
-    }
-
-    /// The same on a socket of the caller's.
+    /// Connects on a socket of the caller's.
     pub(crate) fn over(socket: Socket) -> anyhow::Result<Self> {
         let mut this = Self { socket };
         this.socket
@@ -143,22 +139,10 @@ impl Stomp {
     ) -> anyhow::Result<()> {
         let mut writer = self.socket.writer()?;
         let acks = Arc::clone(confirmed);
-        let reader = std::thread::Builder::new().spawn(move || -> anyhow::Result<()> {
-            let mut done = 0;
-            while done < count {
-                loop {
-                    let (command, _) = self.frame()?;
-                    if command != "RECEIPT" {
-                        bail!("expected RECEIPT, got {command}");
-                    }
-                    done += 1;
-                    if self.socket.unread().len() < 24 {
-                        break;
-                    }
-                }
-                acks.set(done);
-            }
-            Ok(())
+        let reader = std::thread::Builder::new().spawn(move || {
+            let result = self.count_receipts(count, &acks);
+            acks.end();
+            result
         })?;
         let (mut sent, mut out, mut text) = (0u64, Vec::new(), Vec::new());
         while sent < count {
@@ -181,6 +165,24 @@ impl Stomp {
         }
         confirmed.wait(count)?;
         reader.join().expect("the reader does not panic")
+    }
+
+    fn count_receipts(&mut self, count: u64, confirmed: &Confirmed) -> anyhow::Result<()> {
+        let mut done = 0;
+        while done < count {
+            loop {
+                let (command, _) = self.frame()?;
+                if command != "RECEIPT" {
+                    bail!("expected RECEIPT, got {command}");
+                }
+                done += 1;
+                if self.socket.unread().len() < 24 {
+                    break;
+                }
+            }
+            confirmed.set(done);
+        }
+        Ok(())
     }
 
     /// Receives `count` messages with ack:auto.
