@@ -34,6 +34,10 @@ pub(super) fn mqtt(
     let kind = if durable { "durable" } else { "soft" };
     let topic = format!("bench/{kind}/{number}");
     let id = format!("bench-{kind}-{number}");
+    if durable {
+        // The last acknowledgements of the run before may not have been read: its session goes, with what is left in it.
+        drop(Mqtt::over(patient(address)?, &id, false)?);
+    }
     let mut consumer = Mqtt::over(patient(address)?, &id, durable)?;
     consumer.subscribe(&topic, qos)?;
     let confirmed = Arc::new(Confirmed::default());

@@ -51,7 +51,7 @@ const SOFT: &[(Kind, Option<&str>, &str)] = &[
     (
         Kind::Nats,
         None,
-        "QoS 1 through JetStream, confirmed before it is synced",
+        "nothing to keep; at QoS 1 written, not synced",
     ),
     (Kind::RabbitMq, None, NOTHING),
     (Kind::ActiveMq, None, NOTHING),
