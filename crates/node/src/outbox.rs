@@ -20,9 +20,9 @@ use message::{Message, StoredId};
 use rustc_hash::FxHashMap;
 use session::{CloseReason, Delivery, Event, Token};
 
-/// Room for so many items is given back when there is nothing to do: most connections hear a few words and are silent then.
-/// What has grown beyond it belongs to a connection that is used, and stays.
-const IDLE_ITEMS_KEPT: usize = 4;
+/// A connection that has been told no more than so much gives the room for it back when there is nothing to do: most hear the
+/// few words of a login and are silent then. Who hears more keeps its room, and allocates nothing for the next item.
+const FEW_EVENTS: u32 = 8;
 /// Lanes whose last wait is remembered before those that wait no more are looked for.
 const LANES_KEPT: usize = 1024;
 
@@ -228,6 +228,8 @@ struct State {
     /// What lanes let go when their reads were done: ahead of what is behind in them.
     released: Vec<Event>,
     waker: Option<Waker>,
+    /// Events that it was told so far, or the most that can be counted.
+    told: u32,
     /// Commands were left; submit again.
     retry: bool,
     /// Bytes of deliveries handed out since the last `drained`.
@@ -329,9 +331,11 @@ impl Outbox {
                 state.release(lane, item, messages, events, &mut wanted);
             }
         }
-        let nothing = events.len() == before;
+        let told = events.len() - before;
+        let nothing = told == 0;
+        state.told = state.told.saturating_add(told as u32);
         if nothing {
-            if state.ready.capacity() <= IDLE_ITEMS_KEPT {
+            if state.told <= FEW_EVENTS {
                 state.ready = VecDeque::new();
             }
             match &mut state.waker {

@@ -11,6 +11,8 @@
 //! | `Resource`, `NotResource` | patterns; neither: the resource that has the policy |
 //! | `Condition` | see `policy/condition.rs` |
 //!
+//! Services read policies to refuse what could not be judged. None judges by them yet: what a policy says is not enforced.
+//!
 //! Policy variables (`${aws:username}`) are refused. What a verdict means is the service's: see [`Verdict`].
 
 mod condition;

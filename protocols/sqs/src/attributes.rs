@@ -13,8 +13,9 @@
 //! | KmsMasterKeyId, KmsDataKeyReusePeriodSeconds, SqsManagedSseEnabled | note | SqsManagedSseEnabled: `false` |
 //! | `bascule.body` | note: how bodies are shown (DOORS 22) | `auto` |
 //!
-//! Policies say who may do what in AWS; here users and rules do (DOORS 29), and a policy is checked, kept and shown. RedriveAllowPolicy is enforced. The encryption
-//! attributes are kept, so that tools that set them find them again; they encrypt nothing.
+//! Policies say who may do what in AWS; here users and rules do (DOORS 29), and a policy is checked, kept and shown.
+//! RedriveAllowPolicy is enforced. The encryption attributes are kept, so that tools that set them find them again; they
+//! encrypt nothing.
 
 use aws::{ApiError, Call, Manners, body::Showing};
 use message::Name;

@@ -233,7 +233,12 @@ pub(crate) fn add(input: Input) -> Flow<Answer> {
             return Err(words::invalid("Label", &permission.label, reason));
         }
         statements.push(permission.statement(&arn));
-        made.keep(NAME, Some(&policy.to_json()));
+        let policy = policy.to_json();
+        if policy.len() > LEN_MAX {
+            let reason = format!("the policy would be longer than {LEN_MAX} bytes.");
+            return Err(words::invalid("Label", &permission.label, reason));
+        }
+        made.keep(NAME, Some(&policy));
         Ok(())
     })
 }

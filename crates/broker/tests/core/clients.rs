@@ -347,15 +347,20 @@ fn a_will_is_published_once_after_its_delay_or_when_the_session_ends() {
     rig.check_replay();
 }
 
-#[test]
-fn wills_that_are_due_together_fill_no_queue_beyond_its_limit() {
-    let mut rig = Rig::new();
-    let reader = rig.attach(9);
+/// The queue `q`, in which there is room for one message.
+fn one_place(rig: &mut Rig, from: SessionId) {
     let short = QueueAttributes {
         length_max: Some(1),
         ..QueueAttributes::default()
     };
-    rig.durable_queue(reader, "q", short);
+    rig.durable_queue(from, "q", short);
+}
+
+#[test]
+fn wills_that_are_due_together_fill_no_queue_beyond_its_limit() {
+    let mut rig = Rig::new();
+    let reader = rig.attach(9);
+    one_place(&mut rig, reader);
     // Once their delay is over, and once their sessions are.
     for delay_ms in [50, 5000] {
         let mut gone = Vec::new();
@@ -389,11 +394,7 @@ fn wills_that_are_due_together_fill_no_queue_beyond_its_limit() {
 fn a_will_counts_what_comes_back_to_the_queue_at_its_own_time() {
     let mut rig = Rig::new();
     let reader = rig.attach(9);
-    let short = QueueAttributes {
-        length_max: Some(1),
-        ..QueueAttributes::default()
-    };
-    rig.durable_queue(reader, "q", short);
+    one_place(&mut rig, reader);
     rig.publish(reader, to_queue("q", "taken"));
     let all = crate::pulls::pull(&mut rig, 10, 50, 0);
     assert_eq!(crate::receives::take(&mut rig, reader, all).len(), 1);

@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, mpsc},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -19,6 +20,26 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 fn patient(address: SocketAddr) -> anyhow::Result<Socket> {
     Socket::connect_within(address, PATIENCE)
+}
+
+/// Receives so many in a thread of its own; how far it has come is told to `counted`.
+fn receiving(
+    consumer: Mqtt,
+    count: u64,
+    counted: Option<Arc<Confirmed>>,
+) -> std::io::Result<JoinHandle<anyhow::Result<Ledger>>> {
+    std::thread::Builder::new().spawn(move || {
+        let mut ledger = Ledger::default();
+        let result = consumer.receive(count, &mut ledger, |received| {
+            if let Some(counted) = &counted {
+                counted.set(received);
+            }
+        });
+        if let Some(counted) = &counted {
+            counted.end();
+        }
+        result.map(|()| ledger)
+    })
 }
 
 /// `number` keeps the topics of several at once apart.
@@ -43,18 +64,7 @@ pub(super) fn mqtt(
     let confirmed = Arc::new(Confirmed::default());
     // At QoS 0 nothing confirms: the consumer's own count keeps the publisher from running away.
     let counted = (qos == 0).then(|| Arc::clone(&confirmed));
-    let receiving = std::thread::Builder::new().spawn(move || -> anyhow::Result<Ledger> {
-        let mut ledger = Ledger::default();
-        let result = consumer.receive(count, &mut ledger, |received| {
-            if let Some(counted) = &counted {
-                counted.set(received);
-            }
-        });
-        if let Some(counted) = &counted {
-            counted.end();
-        }
-        result.map(|()| ledger)
-    })?;
+    let receiving = receiving(consumer, count, counted)?;
     Mqtt::over(
         patient(address)?,
         &format!("bench-publisher-{number}"),
@@ -72,19 +82,7 @@ pub(super) fn fan_out(address: SocketAddr, count: u64) -> anyhow::Result<Ledger>
         consumer.subscribe("bench/fan-out", 0)?;
         // One of them, no faster than the others, keeps the publisher from running away.
         let counted = (number == 0).then(|| Arc::clone(&confirmed));
-        let receive = move || -> anyhow::Result<Ledger> {
-            let mut ledger = Ledger::default();
-            let result = consumer.receive(count, &mut ledger, |received| {
-                if let Some(counted) = &counted {
-                    counted.set(received);
-                }
-            });
-            if let Some(counted) = &counted {
-                counted.end();
-            }
-            result.map(|()| ledger)
-        };
-        threads.push(std::thread::Builder::new().spawn(receive)?);
+        threads.push(receiving(consumer, count, counted)?);
     }
     Mqtt::over(patient(address)?, "bench-publisher", false)?.publish(
         "bench/fan-out",
@@ -97,7 +95,7 @@ pub(super) fn fan_out(address: SocketAddr, count: u64) -> anyhow::Result<Ledger>
     sum(threads)
 }
 
-fn sum(threads: Vec<std::thread::JoinHandle<anyhow::Result<Ledger>>>) -> anyhow::Result<Ledger> {
+fn sum(threads: Vec<JoinHandle<anyhow::Result<Ledger>>>) -> anyhow::Result<Ledger> {
     let (mut received, mut gaps, mut repeats) = (0, 0, 0);
     for thread in threads {
         let ledger = thread.join().expect("a consumer does not panic")?;

@@ -161,3 +161,15 @@ fn a_policy_that_could_not_be_judged_is_refused() {
         );
     }
 }
+
+#[test]
+fn a_permission_makes_no_policy_longer_than_one_may_be() {
+    let accounts: Vec<String> = (0..100).map(|n| format!("{n:012}")).collect();
+    let accounts: Vec<&str> = accounts.iter().map(String::as_str).collect();
+    let plain = queue("q", QueueAttributes::default());
+    let one = added(&plain, add("one", &accounts, &["SendMessage"]));
+    let two = added(&one, add("two", &accounts, &["SendMessage"]));
+    let error = refused(&two, add("three", &accounts, &["SendMessage"]));
+    assert_eq!(error.code, "InvalidParameterValue");
+    assert!(error.message.contains("8192 bytes"), "{}", error.message);
+}
