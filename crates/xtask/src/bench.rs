@@ -17,6 +17,8 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 
+use pairs::median;
+
 use crate::load::{Ledger, server::Server};
 
 struct Workload {
@@ -106,7 +108,7 @@ pub(crate) struct Arguments {
     /// Only the workloads whose name contains this.
     #[arg(long)]
     only: Option<String>,
-    /// Runs each workload once more with a standby attached, and says how much of the rate is left.
+    /// Runs each workload without and with a standby attached, in turns, and says how much of the rate is left.
     #[arg(long, conflicts_with = "peers")]
     standby: bool,
     /// Servers and clients on one CPU: the CPU time a message then repeats within a few percent.
@@ -115,8 +117,8 @@ pub(crate) struct Arguments {
     /// In pairs with other brokers, as far as they are installed: `all`, or some of `mosquitto,rabbitmq,nats,activemq`.
     #[arg(long, value_delimiter = ',')]
     peers: Vec<String>,
-    /// Pairs a workload; the figures are medians.
-    #[arg(long, default_value_t = 3, requires = "peers")]
+    /// With `--peers` or `--standby`: turns a workload; the figures are medians.
+    #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Writes the figures of the pairs, and what they were taken on.
     #[arg(long, requires = "peers")]
@@ -137,18 +139,20 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         only,
         standby,
         pinned,
+        rounds,
         ..
     } = arguments;
-    alone(*seconds, data, only.as_deref(), *standby, *pinned)
+    let turns = standby.then_some(*rounds);
+    alone(*seconds, data, only.as_deref(), turns, *pinned)
 }
 
-/// Runs every workload, or those whose name contains `only`, for about `seconds`. `standby`: each a second time, with one.
-/// `pinned`: server and clients share one CPU, so that no wake-up crosses to another: the figure that repeats best.
+/// Runs every workload, or those whose name contains `only`, for about `seconds`. `turns`: each as often without and with
+/// a standby, in turns. `pinned`: server and clients share one CPU, so that no wake-up crosses to another: the figure that repeats best.
 fn alone(
     seconds: u64,
     data: &Path,
     only: Option<&str>,
-    standby: bool,
+    turns: Option<usize>,
     pinned: bool,
 ) -> anyhow::Result<()> {
     // A shard's limits are those of AWS otherwise: a megabyte a second.
@@ -160,13 +164,19 @@ fn alone(
     println!("| workload | msg/s | server CPU us/msg | lost | repeated |\n|---|---|---|---|---|");
     let wanted = |workload: &&Workload| only.is_none_or(|part| workload.name.contains(part));
     for workload in WORKLOADS.iter().filter(wanted) {
-        let alone = measured(&server, workload, seconds, "")?;
-        if standby {
+        let Some(turns) = turns else {
+            measured(&server, workload, seconds, "")?;
+            continue;
+        };
+        let (mut alone, mut paired) = (Vec::new(), Vec::new());
+        for _ in 0..turns {
+            alone.push(measured(&server, workload, seconds, "")?);
             let beside = server.stand_by()?;
-            let left = measured(&server, workload, seconds, ", with a standby")? / alone;
-            println!("| | {:.0} % of the rate | | | |", left * 100.0);
+            paired.push(measured(&server, workload, seconds, ", with a standby")?);
             drop(beside);
         }
+        let left = median(paired.into_iter()) / median(alone.into_iter());
+        println!("| | {:.0} % of the rate | | | |", left * 100.0);
     }
     println!("resident memory at the end: {} MiB", server.rss()? >> 20);
     Ok(())
