@@ -1,8 +1,6 @@
 //! What the gate holds, in the order in which it fails fastest.
 
-use std::process::Command;
-
-use crate::{chaos, conformance, counts, fuzz, run as shell, run_with, sim, tidy};
+use crate::{cargo, chaos, conformance, counts, fuzz, run as shell, run_with, sim, tidy};
 
 pub(crate) fn run() -> anyhow::Result<()> {
     shell("cargo", &["fmt", "--all", "--check"])?;
@@ -19,7 +17,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         ],
     )?;
     run_with(
-        Command::new("cargo")
+        cargo()
             .args([
                 "doc",
                 "--workspace",
@@ -31,7 +29,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     // The tests whose inputs are random, with more cases than an ordinary `cargo test` runs: bytes against the codecs,
     // histories against the core and its model, crashes and interleavings against the journal.
     run_with(
-        Command::new("cargo")
+        cargo()
             .args([
                 "test",
                 "--workspace",

@@ -20,7 +20,7 @@ use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context, bail};
 
-use crate::{binary, root, run as shell, run_with, target};
+use crate::{binary, cargo, root, run as shell, run_with, target};
 use suite::{Origin, SUITES, Suite};
 
 /// Scripts of ours with real clients, and the arguments of a quick run.
@@ -152,7 +152,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 fn oracle() -> anyhow::Result<()> {
     let built = target().join("oracle");
     run_with(
-        Command::new("cargo")
+        cargo()
             .args(["build", "--quiet", "--target-dir"])
             .arg(&built)
             .current_dir(root().join("conformance/oracle")),

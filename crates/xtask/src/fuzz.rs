@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::bail;
 
-use crate::{root, run_with, target};
+use crate::{cargo, root, run_with, target};
 
 /// Edge counters, the table of edges, and comparisons, which guide the mutations.
 const FLAGS: &[&str] = &[
@@ -68,7 +68,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // A target triple, so that build scripts and macros are built without the flags.
     let triple = host()?;
     run_with(
-        Command::new("cargo")
+        cargo()
             .args(["build", "--locked", "--release", "--target", &triple])
             .arg("--target-dir")
             .arg(&built)

@@ -155,7 +155,7 @@ fn main() -> anyhow::Result<()> {
 
 /// The tests that compare the tables write them instead.
 fn conversions() -> anyhow::Result<()> {
-    let status = Command::new("cargo")
+    let status = cargo()
         .args(["test", "--package", "conversions"])
         .env("CONVERSIONS_WRITE", "1")
         .status()
@@ -191,9 +191,27 @@ fn release() -> anyhow::Result<()> {
     run("cargo", &["build", "--release", "--package", "bascule"])
 }
 
+/// Cargo as a person would run it. `cargo run`, which runs this, sets variables that say what it runs; a build script that
+/// reads some (ring's) would be run anew, and all that rests on it built again, each time that a plain `cargo build`, which
+/// has none, comes between.
+fn cargo() -> Command {
+    let mut command = Command::new("cargo");
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&*name);
+        }
+    }
+    command
+}
+
 /// Runs a command, shows its output, and fails when it does.
 fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
-    run_with(Command::new(program).args(arguments))
+    let mut command = match program {
+        "cargo" => cargo(),
+        _ => Command::new(program),
+    };
+    run_with(command.args(arguments))
 }
 
 fn run_with(command: &mut Command) -> anyhow::Result<()> {

@@ -1,8 +1,6 @@
 //! `cargo xtask sim`: simulated runs of whole nodes, in the profile that is made for them.
 
-use std::process::Command;
-
-use crate::run_with;
+use crate::{cargo, run_with};
 
 /// What to simulate.
 #[derive(clap::Args)]
@@ -31,7 +29,7 @@ pub(crate) fn briefly() -> anyhow::Result<()> {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let mut command = Command::new("cargo");
+    let mut command = cargo();
     command.args(["run", "-q", "-p", "sim", "--profile", "sim"]);
     if arguments.mutations {
         command.args(["--features", "mutations", "--", "--mutations"]);

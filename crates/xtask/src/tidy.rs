@@ -8,6 +8,8 @@ use std::{
 
 use anyhow::{Context, bail};
 
+use crate::cargo;
+
 /// Which of our crates a crate may import. Arrows never turn back; protocols and the core never meet.
 const IMPORTS: &[(&str, &[&str])] = &[
     ("message", &[]),
@@ -95,7 +97,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
 }
 
 fn imports(faults: &mut Vec<String>) -> anyhow::Result<()> {
-    let output = Command::new("cargo")
+    let output = cargo()
         .args([
             "metadata",
             "--no-deps",
