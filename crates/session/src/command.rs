@@ -318,7 +318,8 @@ pub struct Pull {
     pub lease: Lease,
     /// How long to wait for the first message, in ms (long polling). 0: the answer comes at once.
     pub wait_ms: u64,
-    /// Refused with `QuotaExceeded` while so many messages of the queue are out (SQS `OverLimit`).
+    /// At most so many messages of the queue are out with what is taken. While they are, a pull that does not wait is refused with
+    /// `QuotaExceeded` (SQS `OverLimit`), and one that waits does so until there is room.
     pub out_max: Option<u64>,
     /// Most bytes of bodies; one message always fits.
     pub bytes_max: Option<u64>,

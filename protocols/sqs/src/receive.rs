@@ -201,7 +201,12 @@ pub(crate) fn receive(input: Input) -> Flow<Answer> {
             showing: attributes::showing(&made),
             wanted,
         };
-        let nothing = matches!(&pulled, Event::Pulled { deliveries, .. } if deliveries.is_empty());
+        let nothing = match &pulled {
+            Event::Pulled { deliveries, .. } => deliveries.is_empty(),
+            // Who waits is not told that so many are in flight.
+            Event::Refused { refusal, .. } => refusal.kind == RefusalKind::QuotaExceeded,
+            _ => false,
+        };
         let wait_ms = attributes::wait_ms(&made);
         if nothing && shower.wanted.wait_ms.is_none() && wait_ms > 0 {
             let pull = shower.wanted.pull(&shower.queue, wait_ms);

@@ -63,7 +63,7 @@ impl Broker {
             self.note_use(id, draft);
             return answer(&waiting, taken, self.durable.epoch, draft);
         }
-        if self.is_out_full(id, &waiting) {
+        if pull.wait_ms == 0 && self.room_out(id, &waiting) == 0 {
             let full = refusal(
                 RefusalKind::QuotaExceeded,
                 format!(
@@ -134,9 +134,6 @@ impl Broker {
         let Some(waiting) = self.soft_queue(id).pulls.first() else {
             return false;
         };
-        if self.is_out_full(id, waiting) {
-            return false;
-        }
         let taken = self.take(id, waiting, draft);
         if taken.deliveries.is_empty() {
             return false;
@@ -176,9 +173,12 @@ impl Broker {
         }
     }
 
-    fn is_out_full(&self, id: QueueId, waiting: &Waiting) -> bool {
+    /// How many more messages of the queue may be out.
+    fn room_out(&self, id: QueueId, waiting: &Waiting) -> u64 {
         let out = self.soft_queue(id).out.len() as u64;
-        waiting.out_max.is_some_and(|max| out >= max)
+        waiting
+            .out_max
+            .map_or(u64::MAX, |max| max.saturating_sub(out))
     }
 
     /// For how long: a pull may leave that to the queue.
@@ -277,7 +277,8 @@ impl Broker {
         let mut wait = Wait::Nothing;
         let mut left_instead = 0u64;
         let mut bytes = 0u64;
-        while (deliveries.len() as u32) < waiting.count {
+        let count = u64::from(waiting.count).min(self.room_out(id, waiting));
+        while (deliveries.len() as u64) < count {
             let next = if let Some(fair) = &mut fair {
                 fair.next()
             } else if !groups {

@@ -208,9 +208,47 @@ fn no_more_than_the_named_number_are_out() {
         rig.last_event(a),
         Event::Refused { refusal, .. } if refusal.kind == RefusalKind::QuotaExceeded
     ));
+    // One that waits gets what there is room for as soon as there is some, and no more than that.
+    let waits = Pull {
+        out_max: Some(3),
+        ..pull(&mut rig, 10, 1000, 20_000)
+    };
+    let token = waits.token;
+    for text in ["4", "5"] {
+        rig.send(a, "q", text);
+    }
+    assert_eq!(receive(&mut rig, a, 1, 100).len(), 1);
+    rig.command(a, Command::Pull(waits.clone()));
+    assert_eq!(answer(&rig, a, token), None);
+    rig.tick(99);
+    assert_eq!(answer(&rig, a, token), None);
+    rig.tick(1);
+    let got = answer(&rig, a, token).expect("there is room for one");
+    assert_eq!(got.iter().map(|it| &*it.0).collect::<Vec<_>>(), ["3"]);
+    // What is settled makes room too; if nothing is, the wait ends with nothing.
+    let settles = Pull {
+        token: rig.token(),
+        ..waits.clone()
+    };
+    let token = settles.token;
+    rig.command(a, Command::Pull(settles));
+    assert_eq!(answer(&rig, a, token), None);
+    assert_eq!(used(&mut rig, a, got[0].1, ReceiptUse::Delete), Ok(1));
+    let got = answer(&rig, a, token).expect("there is room for one again");
+    assert_eq!(got.iter().map(|it| &*it.0).collect::<Vec<_>>(), ["4"]);
+    let fails = Pull {
+        token: rig.token(),
+        wait_ms: 10,
+        ..waits
+    };
+    let token = fails.token;
+    rig.command(a, Command::Pull(fails));
+    rig.tick(10);
+    assert_eq!(answer(&rig, a, token), Some(Vec::new()));
     rig.tick(1000);
     rig.command(a, Command::Pull(full));
     assert!(matches!(rig.last_event(a), Event::Pulled { deliveries, .. } if deliveries.len() == 1));
+    rig.check_replay();
 }
 
 #[test]

@@ -198,6 +198,15 @@ fn what_a_receive_may_not_ask_for_is_refused() {
     };
     assert_eq!(full(&plain()).error().code, "OverLimit");
     assert_eq!(full(&fifo).output(), Value::empty());
+    // Who waits because the queue says so is not told either.
+    let mut set = plain();
+    set.notes = vec![("sqs.ReceiveMessageWaitTimeSeconds".into(), "20".into())];
+    let mut dialogue = full(&set);
+    dialogue.answer(|command| {
+        assert!(matches!(command, Command::Pull(pull) if pull.wait_ms == 20_000));
+        pulled(vec![])
+    });
+    assert_eq!(dialogue.output(), Value::empty());
 }
 
 #[test]
