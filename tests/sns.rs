@@ -80,17 +80,26 @@ impl Query {
         Ok((status, body.to_owned()))
     }
 
+    fn ask(
+        &self,
+        version: &str,
+        action: &str,
+        members: &[(&str, &str)],
+    ) -> anyhow::Result<(u16, String)> {
+        let mut body = format!("Action={action}&Version={version}");
+        for (name, value) in members {
+            body.push_str(&format!("&{name}={}", escaped(value)));
+        }
+        self.exchange("POST /", &body)
+    }
+
     fn call(
         &self,
         version: &str,
         action: &str,
         members: &[(&str, &str)],
     ) -> anyhow::Result<String> {
-        let mut body = format!("Action={action}&Version={version}");
-        for (name, value) in members {
-            body.push_str(&format!("&{name}={}", escaped(value)));
-        }
-        let (status, xml) = self.exchange("POST /", &body)?;
+        let (status, xml) = self.ask(version, action, members)?;
         ensure!(status == 200, "{action} {members:?}: {status} {xml}");
         Ok(xml)
     }
@@ -482,5 +491,69 @@ fn the_repeat_of_a_publish_to_a_fifo_topic_is_answered_as_the_first_one() -> any
     ensure!(first != second, "{first:?} {second:?}");
     let repeat = publish("one")?;
     ensure!(repeat == first, "{repeat:?} is not {first:?}");
+    Ok(())
+}
+
+/// The numbers that AWS sets for an account are the operator's to set, and are told in its words.
+#[test]
+fn fifo_topics_and_filter_policies_are_as_many_as_the_operator_says() -> anyhow::Result<()> {
+    let limits = [
+        "sns.fifo_topics_max=1",
+        "sns.fifo_subscriptions_max=1",
+        "sns.topic_filter_policies_max=1",
+    ];
+    let server = Server::start_with(&[&SETTINGS[..], &limits[..]].concat());
+    let aws = Query(server.door("aws"));
+    let refused = |action: &str, members: &[(&str, &str)], code: &str| -> anyhow::Result<()> {
+        let (status, xml) = aws.ask("2010-03-31", action, members)?;
+        let told = element(&xml, "Code");
+        ensure!(
+            (status, told.as_deref()) == (403, Some(code)),
+            "{action} {members:?}: {status} {xml}"
+        );
+        Ok(())
+    };
+    let fifo = |name: &'static str| {
+        [
+            ("Name", name),
+            ("Attributes.entry.1.key", "FifoTopic"),
+            ("Attributes.entry.1.value", "true"),
+        ]
+    };
+    let xml = aws.sns("CreateTopic", &fifo("one.fifo"))?;
+    let one = element(&xml, "TopicArn").context(xml)?;
+    aws.sns("CreateTopic", &fifo("one.fifo"))?;
+    refused("CreateTopic", &fifo("two.fifo"), "TopicLimitExceeded")?;
+
+    let (_, first) = aws.queue("first")?;
+    let (_, second) = aws.queue("second")?;
+    let subscribe = |topic, endpoint| {
+        [
+            ("TopicArn", topic),
+            ("Protocol", "sqs"),
+            ("Endpoint", endpoint),
+            ("Attributes.entry.1.key", "FilterPolicy"),
+            ("Attributes.entry.1.value", r#"{"a":["b"]}"#),
+        ]
+    };
+    aws.sns("Subscribe", &subscribe(&one, &first)[..3])?;
+    let another = subscribe(&one, &second);
+    refused("Subscribe", &another[..3], "SubscriptionLimitExceeded")?;
+
+    let plain = aws.topic("plain")?;
+    aws.sns("Subscribe", &subscribe(&plain, &first))?;
+    let another = subscribe(&plain, &second);
+    refused("Subscribe", &another, "FilterPolicyLimitExceeded")?;
+    let unfiltered = aws.subscribe(&plain, "sqs", &second, &[])?;
+    let set = [
+        ("SubscriptionArn", &*unfiltered),
+        ("AttributeName", "FilterPolicy"),
+        ("AttributeValue", r#"{"a":["b"]}"#),
+    ];
+    refused(
+        "SetSubscriptionAttributes",
+        &set,
+        "FilterPolicyLimitExceeded",
+    )?;
     Ok(())
 }

@@ -56,6 +56,14 @@ pub struct Config {
     pub topics_max: u64,
     /// Subscriptions of topic objects, and routes. Default 20,000,000.
     pub subscriptions_max: u64,
+    /// FIFO topic objects of one virtual host. Default 1,000.
+    pub fifo_topics_max: u64,
+    /// Subscriptions of one FIFO topic object. Default 100.
+    pub fifo_subscriptions_max: u64,
+    /// Subscriptions of one topic object that have filter policies. Default 200.
+    pub topic_policies_max: u64,
+    /// The same, of all topic objects of one virtual host. Default 10,000.
+    pub policies_max: u64,
     /// Consumer groups of one stream. Default 1,000.
     pub stream_groups_max: u64,
     /// Records that one read may take. Default 10,000.
@@ -107,6 +115,10 @@ impl Default for Config {
             streams_max: 100_000,
             topics_max: 1_000_000,
             subscriptions_max: 20_000_000,
+            fifo_topics_max: 1000,
+            fifo_subscriptions_max: 100,
+            topic_policies_max: 200,
+            policies_max: 10_000,
             stream_groups_max: 1000,
             read_count_max: 10_000,
             read_bytes_max: 16 << 20,

@@ -75,13 +75,17 @@ pub struct Refusal {
     /// What a person reads.
     pub detail: Cow<'static, str>,
     /// For `Inequivalent`, and for `Locked` where it is another's queue: the declaration that is there, as the protocol gave it (`QueueOptions::declaration`), so that it
-    /// can say what differs in its own words. For `RateExceeded` of a publish: the number of the shard, in decimal.
+    /// can say what differs in its own words. For `RateExceeded` of a publish: the number of the shard, in decimal. For
+    /// `QuotaExceeded` of a subscription: [`Refusal::POLICIES`] if it is its filter policy that is one too many.
     pub known: Option<Bytes>,
     /// For `NotActive`: where the active node is, if that is known. Each protocol names its own door of it.
     pub active: Option<Arc<Active>>,
 }
 
 impl Refusal {
+    /// What [`Refusal::known`] says where there are too many filter policies.
+    pub const POLICIES: &'static [u8] = b"policies";
+
     /// Makes one.
     pub fn new(kind: RefusalKind, detail: impl Into<Cow<'static, str>>) -> Self {
         Self {

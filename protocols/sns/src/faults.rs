@@ -82,6 +82,9 @@ pub(crate) fn refused(call: &Call, operation: &str, resource: &str, refusal: &Re
         RefusalKind::InvalidName | RefusalKind::InvalidArgument | RefusalKind::NotImplemented => {
             invalid(format!("{operation} Reason: {}", refusal.detail))
         }
+        RefusalKind::QuotaExceeded if has_too_many_policies(refusal) => {
+            ApiError::sender("FilterPolicyLimitExceeded", refusal.detail.clone()).with_status(403)
+        }
         RefusalKind::QuotaExceeded | RefusalKind::RateExceeded | RefusalKind::QueueFull => {
             ApiError::sender("Throttled", refusal.detail.clone()).with_status(429)
         }
@@ -97,6 +100,11 @@ pub(crate) fn refused(call: &Call, operation: &str, resource: &str, refusal: &Re
         | RefusalKind::NotOut
         | RefusalKind::Internal => internal(refusal.detail.clone()),
     }
+}
+
+/// Whether it is filter policies that there are too many of.
+pub(crate) fn has_too_many_policies(refusal: &Refusal) -> bool {
+    refusal.known.as_deref() == Some(Refusal::POLICIES)
 }
 
 /// Our fault.

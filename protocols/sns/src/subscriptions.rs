@@ -343,7 +343,10 @@ fn create(call: Arc<Call>, new: NewOne) -> Run {
     subscription(SubscriptionTo::Create(Box::new(wanted)), move |made| {
         let made = match made {
             Ok(made) => made,
-            Err(refusal) if refusal.kind == RefusalKind::QuotaExceeded => {
+            Err(refusal)
+                if refusal.kind == RefusalKind::QuotaExceeded
+                    && !faults::has_too_many_policies(&refusal) =>
+            {
                 return fail(
                     ApiError::sender("SubscriptionLimitExceeded", refusal.detail).with_status(403),
                 );

@@ -253,6 +253,22 @@ impl Config {
             ),
             ("sns.lane_concurrency", sns.lane_concurrency, 1..=1_000),
             ("sns.lane_waiting_max", sns.lane_waiting_max, 1..=1_000),
+            ("sns.fifo_topics_max", sns.fifo_topics_max, 1..=1_000_000),
+            (
+                "sns.fifo_subscriptions_max",
+                sns.fifo_subscriptions_max,
+                1..=20_000_000,
+            ),
+            (
+                "sns.topic_filter_policies_max",
+                sns.topic_filter_policies_max,
+                1..=20_000_000,
+            ),
+            (
+                "sns.filter_policies_max",
+                sns.filter_policies_max,
+                1..=20_000_000,
+            ),
         ]
     }
 }

@@ -31,6 +31,10 @@ impl Config {
                 client_subscriptions_max: self.limits.subscriptions_max,
                 client_queue_length_max: self.limits.client_queue_length_max,
                 retained_max: self.limits.retained_max,
+                fifo_topics_max: self.sns.fifo_topics_max,
+                fifo_subscriptions_max: self.sns.fifo_subscriptions_max,
+                topic_policies_max: self.sns.topic_filter_policies_max,
+                policies_max: self.sns.filter_policies_max,
                 ..broker::Config::default()
             },
             journal: journal::Config {

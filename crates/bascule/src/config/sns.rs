@@ -20,6 +20,14 @@ pub(crate) struct Sns {
     pub(crate) lane_concurrency: u64,
     /// Messages for one endpoint that wait in memory.
     pub(crate) lane_waiting_max: u64,
+    /// FIFO topics of one virtual host.
+    pub(crate) fifo_topics_max: u64,
+    /// Subscriptions of one FIFO topic.
+    pub(crate) fifo_subscriptions_max: u64,
+    /// Filter policies of one topic.
+    pub(crate) topic_filter_policies_max: u64,
+    /// Filter policies of one virtual host.
+    pub(crate) filter_policies_max: u64,
     /// Where mail goes.
     pub(crate) email: Email,
     /// Its sender.
@@ -46,6 +54,10 @@ impl Default for Sns {
             request_timeout_ms: 15_000,
             lane_concurrency: 8,
             lane_waiting_max: 64,
+            fifo_topics_max: 1_000,
+            fifo_subscriptions_max: 100,
+            topic_filter_policies_max: 200,
+            filter_policies_max: 10_000,
             email: Email::Off,
             email_from: "sns@localhost".to_owned(),
             email_user: String::new(),

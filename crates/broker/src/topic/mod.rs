@@ -44,6 +44,8 @@ pub(crate) struct Topic {
     /// Subscriptions that are confirmed, and that are not. Not in snapshots: counted anew.
     pub(crate) confirmed: u64,
     pub(crate) pending: u64,
+    /// Those with filter policies. The same.
+    pub(crate) policies: u64,
 }
 
 /// Where a subscription delivers.
@@ -134,8 +136,24 @@ pub(crate) struct Topics {
     tries: BTreeMap<VhostId, Trie<SubscriptionId>>,
     /// Subscriptions with policies that look at bodies.
     pub(crate) of_bodies: u64,
+    /// How many FIFO topics that are found each virtual host has, and how many subscriptions with policies.
+    fifo: BTreeMap<VhostId, u64>,
+    policies: BTreeMap<VhostId, u64>,
     /// Topics that are deleted and still have subscriptions.
     doomed: BTreeSet<TopicNo>,
+}
+
+/// Counts one more, or one less.
+fn count(counts: &mut BTreeMap<VhostId, u64>, vhost: VhostId, comes: bool) {
+    let known = counts.entry(vhost).or_default();
+    if comes {
+        *known += 1;
+        return;
+    }
+    *known -= 1;
+    if *known == 0 {
+        counts.remove(&vhost);
+    }
 }
 
 fn identity_hash(identity: &[u8]) -> u64 {
@@ -164,6 +182,16 @@ impl Topics {
 
     pub(crate) fn len(&self) -> u64 {
         self.topics.len() as u64
+    }
+
+    /// FIFO topics of a virtual host.
+    pub(crate) fn fifo_len(&self, vhost: VhostId) -> u64 {
+        self.fifo.get(&vhost).copied().unwrap_or_default()
+    }
+
+    /// Subscriptions of a virtual host that have filter policies.
+    pub(crate) fn policies_len(&self, vhost: VhostId) -> u64 {
+        self.policies.get(&vhost).copied().unwrap_or_default()
     }
 
     pub(crate) fn subscriptions_len(&self) -> u64 {
@@ -313,6 +341,9 @@ impl Topics {
             self.doomed.insert(it.topic);
             return;
         }
+        if it.fifo.is_some() {
+            count(&mut self.fifo, it.vhost, true);
+        }
         self.names.insert((it.vhost, it.name.clone()), it.topic);
         self.addresses
             .insert((it.vhost, it.address.clone()), it.topic);
@@ -327,6 +358,9 @@ impl Topics {
             return;
         }
         let it = &topic.declared;
+        if it.fifo.is_some() {
+            count(&mut self.fifo, it.vhost, false);
+        }
         let name = (it.vhost, it.name.clone());
         self.names.remove(&name);
         self.subscribed.remove(&name);
@@ -389,6 +423,10 @@ impl Topics {
                 &mut topic.pending
             };
             *count += 1;
+            topic.policies += u64::from(it.settings.policy.is_some());
+        }
+        if it.settings.policy.is_some() {
+            count(&mut self.policies, it.vhost, true);
         }
         match it.topic {
             Some(topic) => {
@@ -460,6 +498,10 @@ impl Topics {
             self.of_bodies -= 1;
         }
         let it = known.whole();
+        let has_policy = it.settings.policy.is_some();
+        if has_policy {
+            count(&mut self.policies, known.vhost, false);
+        }
         if let Some(number) = known.topic {
             if let Some(topic) = self.topics.get_mut(&number) {
                 let count = if known.confirmed {
@@ -468,6 +510,7 @@ impl Topics {
                     &mut topic.pending
                 };
                 *count -= 1;
+                topic.policies -= u64::from(has_policy);
             }
             if let Some(ids) = self.of_topic.get_mut(&number) {
                 ids.remove(&id);

@@ -128,6 +128,9 @@ impl Broker {
         if self.durable.topics.len() >= self.config.topics_max {
             return Err(refusal(RefusalKind::QuotaExceeded, "too many topics"));
         }
+        if fifo.is_some() && self.durable.topics.fifo_len(vhost) >= self.config.fifo_topics_max {
+            return Err(refusal(RefusalKind::QuotaExceeded, "too many FIFO topics"));
+        }
         let declared = TopicDeclared {
             topic: TopicNo(self.durable.topics.next),
             vhost,

@@ -1,7 +1,7 @@
 //! Subscriptions: made, changed, looked at, listed, deleted.
 
 use bytes::Bytes;
-use message::{Filter, Name, Policy};
+use message::{Filter, Name, Policy, VhostId};
 use session::{
     Event, Lane, ListSubscriptions, NewSubscription, PolicyScope, Refusal, RefusalKind, SessionId,
     SubscriptionId, SubscriptionInfo, SubscriptionSettings, SubscriptionTarget, SubscriptionTo,
@@ -37,7 +37,7 @@ impl Broker {
     #[must_use]
     pub fn subscription_place(
         &self,
-        vhost: message::VhostId,
+        vhost: VhostId,
         id: SubscriptionId,
     ) -> Option<SubscriptionPlace> {
         let found = self.durable.topics.subscription(id);
@@ -70,6 +70,9 @@ impl Broker {
             } => self.seen(attached, *id).and_then(|known| {
                 let known = known.whole();
                 check_settings(settings)?;
+                if known.settings.policy.is_none() {
+                    self.check_policies(known.vhost, known.topic, settings)?;
+                }
                 if known.version != *version {
                     return Err(refusal(
                         RefusalKind::Inequivalent,
@@ -164,6 +167,7 @@ impl Broker {
             ));
         }
         self.check_new(topic, new)?;
+        self.check_policies(attached.vhost, topic, &new.settings)?;
         let it = compact(&Subscribed {
             id: new.id,
             vhost: attached.vhost,
@@ -211,7 +215,39 @@ impl Broker {
                 "too many subscriptions",
             ));
         }
+        let of = topic.and_then(|topic| self.durable.topics.topic(topic));
+        let fifo = of.filter(|it| it.declared.fifo.is_some());
+        let max = self.config.fifo_subscriptions_max;
+        if fifo.is_some_and(|it| it.confirmed + it.pending >= max) {
+            return Err(refusal(
+                RefusalKind::QuotaExceeded,
+                "too many subscriptions of a FIFO topic",
+            ));
+        }
         Ok(())
+    }
+
+    /// Whether there may be one more filter policy, if there is one in the settings.
+    fn check_policies(
+        &self,
+        vhost: VhostId,
+        topic: Option<TopicNo>,
+        settings: &SubscriptionSettings,
+    ) -> Result<(), Refusal> {
+        let topics = &self.durable.topics;
+        if settings.policy.is_none() {
+            return Ok(());
+        }
+        let of_topic = topic.and_then(|topic| topics.topic(topic));
+        let many = if of_topic.is_some_and(|it| it.policies >= self.config.topic_policies_max) {
+            "too many filter policies of the topic"
+        } else if topics.policies_len(vhost) >= self.config.policies_max {
+            "too many filter policies"
+        } else {
+            return Ok(());
+        };
+        Err(refusal(RefusalKind::QuotaExceeded, many)
+            .but_known(Some(Bytes::from_static(Refusal::POLICIES))))
     }
 
     fn subscription_info(&self, it: &Subscribed) -> SubscriptionInfo {
