@@ -30,6 +30,8 @@ use crate::{MemberName, SignatureVersion, Value, body, digest, fields};
 
 /// The longest name and the longest type, in characters.
 const NAME_LEN_MAX: usize = 256;
+/// Most digits of a number.
+const DIGITS_MAX: usize = 38;
 /// How many of a message's attributes are not shown.
 const OMITTED: &str = "bascule.omitted";
 
@@ -481,8 +483,15 @@ impl Attribute {
     }
 }
 
+/// Whether it is a number of AWS: at most 38 digits, zeros at either end aside, and 0 or from 10^-128 to 10^126.
 fn is_number(text: &str) -> bool {
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.' | b'e' | b'E'))
-        && text.parse::<f64>().is_ok_and(f64::is_finite)
+    let (mantissa, _) = text.split_once(['e', 'E']).unwrap_or((text, ""));
+    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+    let digits = digits.trim_matches('0').len();
+    let legal = |byte: u8| byte.is_ascii_digit() || b"+-.eE".contains(&byte);
+    text.bytes().all(legal)
+        && text.parse::<f64>().is_ok_and(|number| {
+            let fits = digits <= DIGITS_MAX && (1e-128..=1e126).contains(&number.abs());
+            fits || digits == 0
+        })
 }

@@ -106,6 +106,23 @@ fn what_is_not_legal_is_refused_in_the_words_of_the_service() {
         message(text("n", "Number", "12a")),
         "Could not cast message attribute 'n' value to number."
     );
+    for (number, is_one) in [
+        ("0", true),
+        ("-0.00", true),
+        ("12345678901234567890123456789012345678", true),
+        ("123456789012345678901234567890123456789", false),
+        // Zeros at either end are no digits of it.
+        ("0.0012345678901234567890123456789012345678000", true),
+        ("1e126", true),
+        ("1.01e126", false),
+        ("-1E-128", true),
+        ("9e-129", false),
+        ("1e-400", false),
+        ("1e400", false),
+    ] {
+        let read = Attributes::read(&[text("n", "Number", number)], true);
+        assert_eq!(read.is_ok(), is_one, "{number}");
+    }
     assert!(message(text("AWS.x", "String", "a")).contains("reserved"));
     assert!(message(binary("n", "String", b"a")).contains("non-empty"));
     assert!(message(text("n", "", "a")).contains("message attribute type"));

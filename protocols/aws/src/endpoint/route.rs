@@ -127,8 +127,13 @@ impl Route {
     ) -> Result<(usize, &'static Operation), ApiError> {
         let name = self.operation.as_deref().unwrap_or_default();
         let found = self.served.and_then(|at| {
-            let operations = services[at].service.operations;
-            let found = operations.iter().find(|it| it.name == name)?;
+            let service = services[at].service;
+            let known = |version: &str| service.query.is_some_and(|(it, _)| it == version);
+            // Who names no version means the one that there is.
+            if self.version.as_deref().is_some_and(|it| !known(it)) {
+                return None;
+            }
+            let found = service.operations.iter().find(|it| it.name == name)?;
             Some((at, found))
         });
         found.ok_or_else(|| match self.form {

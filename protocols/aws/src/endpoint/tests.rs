@@ -424,7 +424,7 @@ fn errors_are_in_the_words_of_the_form() {
             "<Type>Sender</Type><Code>Old.Nothing</Code><Message>&lt;nothing&gt;</Message>"
         )
     );
-    let cases: [(&str, (Parts, Bytes), u16, &str); 14] = [
+    let cases: [(&str, (Parts, Bytes), u16, &str); 15] = [
         (
             "too long a text",
             json("Echo", r#"{"Text":"abcdef"}"#).right(),
@@ -460,6 +460,12 @@ fn errors_are_in_the_words_of_the_form() {
             form("Action=Nix&Version=2020-01-01").right(),
             400,
             "<Code>InvalidAction</Code><Message>Could not find operation Nix for version 2020-01-01</Message>",
+        ),
+        (
+            "no such version",
+            form("Action=Echo&Version=2019-01-01&Text=a").right(),
+            400,
+            "<Code>InvalidAction</Code><Message>Could not find operation Echo for version 2019-01-01</Message>",
         ),
         (
             "nothing",
