@@ -3,25 +3,28 @@
 //! DOORS 7, 8, 11 to 15, 20 to 23. What crosses in general is in `crossings.rs` and in `conformance/`.
 
 use anyhow::Context as _;
-use aws_sdk_kinesis::{primitives::Blob, types::PutRecordsRequestEntry};
+use aws_sdk_kinesis::{
+    primitives::Blob,
+    types::{PutRecordsRequestEntry, ShardIteratorType},
+};
 use aws_sdk_sqs::types::{
     MessageAttributeValue, MessageSystemAttributeName, QueueAttributeName as Attribute,
 };
 use lapin::{
     BasicProperties,
     options::{
-        BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicQosOptions,
+        BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicQosOptions,
         BasicRejectOptions, QueueDeclareOptions,
     },
     types::{AMQPValue, FieldTable},
 };
-use mqtt::codec::Version;
+use mqtt::codec::{Property, Version};
 
 use crate::{
     client::{
-        Amqp, Mqtt, Transport,
+        Amqp, Mqtt, Stomp, Transport,
         aws::{Sqs, bodies, kinesis, sns, string},
-        durable, persistent, table, text, wait,
+        connect, durable, persistent, table, text, wait,
     },
     server::Server,
 };
@@ -84,6 +87,36 @@ fn doors_7_account_and_region_choose_the_virtual_host() -> anyhow::Result<()> {
         anyhow::Ok(())
     })?;
     server.stop();
+    Ok(())
+}
+
+/// With `aws.regions = "merge"` all regions are the one that is configured; else a pair that nobody configured is refused.
+#[test]
+fn doors_7_regions_may_be_one_and_unknown_ones_are_refused() -> anyhow::Result<()> {
+    for merged in [true, false] {
+        let regions = if merged { "merge" } else { "separate" };
+        let server = Server::start_with(&[&format!("aws.regions={regions}")]);
+        let (home, other) = (
+            Sqs::of(&server),
+            Sqs::of_account(&server, "guest", "eu-west-1"),
+        );
+        wait(async {
+            let url = home.make("jobs", &[]).await?;
+            let found = other.url("jobs").await;
+            if !merged {
+                let refused = format!("{:?}", found.expect_err("nobody configured it"));
+                assert!(refused.contains("SignatureDoesNotMatch"), "{refused}");
+                return Ok(());
+            }
+            assert_eq!(found?, url);
+            other.send(&url, "from another region").await?;
+            assert_eq!(bodies(&home.receive(&url).await?), ["from another region"]);
+            let arn = other.attribute(&url, "QueueArn").await?;
+            assert_eq!(arn, "arn:aws:sqs:us-east-1:000000000000:jobs");
+            anyhow::Ok(())
+        })?;
+        server.stop();
+    }
     Ok(())
 }
 
@@ -228,6 +261,41 @@ fn doors_12_retention_and_ttl_are_two_attributes() -> anyhow::Result<()> {
 }
 
 /// maxReceiveCount N and `x-delivery-limit` N - 1 are one number; one counts from 1 and the other from 0.
+/// What expires is a dead letter, whoever published it; what is kept for too long is dropped, whatever the target of dead letters.
+#[test]
+fn doors_12_what_expires_is_a_dead_letter_and_what_is_too_old_is_not() -> anyhow::Result<()> {
+    // So that a message can be too old before this test is.
+    let server = Server::start_with(&["aws.manners=moto"]);
+    let sqs = Sqs::of(&server);
+    wait(async {
+        let amqp = Amqp::open(server.door("amqp")).await?;
+        amqp.declare("dead", &[]).await?;
+        let dead = sqs.url("dead").await?;
+        let to_dead = [
+            ("x-dead-letter-exchange", text("")),
+            ("x-dead-letter-routing-key", text("dead")),
+        ];
+        let second = [(Attribute::MessageRetentionPeriod, "1")];
+        let short = sqs.make("short", &second).await?;
+        amqp.declare("short", &to_dead).await?;
+        let [exchange, key] = to_dead;
+        let ttl = ("x-message-ttl", AMQPValue::LongInt(1000));
+        amqp.declare("brief", &[exchange, key, ttl]).await?;
+        let brief = sqs.url("brief").await?;
+        sqs.send(&short, "too old").await?;
+        sqs.send(&brief, "expired").await?;
+        let letters = sqs.receive(&dead).await?;
+        assert_eq!(bodies(&letters), ["expired"]);
+        sqs.delete(&dead, &letters[0]).await?;
+        // The time of the other was over before.
+        assert!(sqs.receive_within(&short, 0).await?.is_empty());
+        assert!(sqs.receive_within(&dead, 1).await?.is_empty());
+        anyhow::Ok(())
+    })?;
+    server.stop();
+    Ok(())
+}
+
 #[test]
 fn doors_13_deliveries_are_counted_once_for_all_doors() -> anyhow::Result<()> {
     on_both(async |sqs, amqp| {
@@ -314,6 +382,43 @@ fn doors_14_the_reason_chooses_the_dead_letter_target() -> anyhow::Result<()> {
 }
 
 #[test]
+fn doors_14_expiry_and_overflow_know_no_redrive_policy() -> anyhow::Result<()> {
+    on_both(async |sqs, amqp| {
+        amqp.declare("by-exchange", &[]).await?;
+        let by_policy = sqs.make("by-policy", &[]).await?;
+        let arn = sqs.attribute(&by_policy, "QueueArn").await?;
+        let policy = format!(r#"{{"deadLetterTargetArn":"{arn}","maxReceiveCount":"1"}}"#);
+        let rows = [
+            ("x-dead-letter-exchange", text("")),
+            ("x-dead-letter-routing-key", text("by-exchange")),
+            ("x-max-length", AMQPValue::LongInt(1)),
+        ];
+        amqp.declare("both", &rows).await?;
+        let both = sqs.url("both").await?;
+        let request = sqs.0.set_queue_attributes().queue_url(&both);
+        let request = request.attributes(Attribute::RedrivePolicy, &policy);
+        request.send().await?;
+        let mut by_exchange = amqp.consume("by-exchange").await?;
+        let brief = || persistent().with_expiration("1".into());
+        amqp.publish_with("", "both", b"expired", brief()).await?;
+        assert_eq!(by_exchange.accept().await?.data, b"expired");
+        for body in ["one too many", "the last"] {
+            sqs.send(&both, body).await?;
+        }
+        assert_eq!(by_exchange.accept().await?.data, b"one too many");
+        assert_eq!(bodies(&sqs.receive(&both).await?), ["the last"]);
+
+        // Where there is a policy alone, what expires goes nowhere.
+        let alone = [(Attribute::RedrivePolicy, policy.as_str())];
+        let alone = sqs.make("alone", &alone).await?;
+        amqp.publish_with("", "alone", b"gone", brief()).await?;
+        assert!(sqs.receive_within(&by_policy, 1).await?.is_empty());
+        assert!(sqs.receive_within(&alone, 0).await?.is_empty());
+        Ok(())
+    })
+}
+
+#[test]
 fn doors_15_the_size_of_sqs_binds_sqs() -> anyhow::Result<()> {
     on_both(async |sqs, amqp| {
         let small = [(Attribute::MaximumMessageSize, "1024")];
@@ -334,6 +439,65 @@ fn doors_15_the_size_of_sqs_binds_sqs() -> anyhow::Result<()> {
         }
         Ok(())
     })
+}
+
+#[test]
+fn doors_15_the_size_of_a_queue_and_of_a_client_bind_every_door() -> anyhow::Result<()> {
+    let server = Server::start();
+    let sqs = Sqs::of(&server);
+    wait(async {
+        let amqp = Amqp::open(server.door("amqp")).await?;
+        let bound = [("x-max-message-bytes", AMQPValue::LongInt(1000))];
+        amqp.declare("bounded", &bound).await?;
+        let url = sqs.url("bounded").await?;
+        let transport = || Transport::tcp(server.door("mqtt"));
+        let mut mqtt = Mqtt::clean(transport(), Version::V5, "doors-15")?;
+        let stomp = || {
+            let transport = Transport::tcp(server.door("stomp"));
+            Stomp::open(transport, stomp::Version::V1_2)
+        };
+        let (fits, long) = ("x".repeat(1000), "x".repeat(1001));
+        // As with RabbitMQ, that closes the channel.
+        let strict = Amqp::open(server.door("amqp")).await?;
+        let refused = strict.publish_with("", "bounded", long.as_bytes(), persistent());
+        let refused = refused.await.expect_err("it is too long").to_string();
+        assert!(refused.contains("PRECONDITION"), "{refused}");
+        assert!(sqs.send(&url, &long).await.is_err());
+        let refused = mqtt.publish("$queue/bounded", long.clone(), 1)?;
+        assert!(refused.is_failure(), "{refused:?}");
+        assert!(stomp()?.publish("/queue/bounded", long).is_err());
+        amqp.publish("", "bounded", fits.as_bytes()).await?;
+        sqs.send(&url, &fits).await?;
+        assert!(
+            !mqtt
+                .publish("$queue/bounded", fits.clone(), 1)?
+                .is_failure()
+        );
+        stomp()?.publish("/queue/bounded", fits)?;
+        let count = sqs.attribute(&url, "ApproximateNumberOfMessages").await?;
+        assert_eq!(count, "4");
+
+        // What a client of MQTT does not take out of a queue is a dead letter.
+        amqp.declare("dead", &[]).await?;
+        let to_dead = [
+            ("x-dead-letter-exchange", text("")),
+            ("x-dead-letter-routing-key", text("dead")),
+        ];
+        amqp.declare("large", &to_dead).await?;
+        let mut small = connect(Version::V5, "doors-15-small", true);
+        small.properties.0.push(Property::MaximumPacketSize(200));
+        let (mut mqtt, _) = Mqtt::open(transport(), small)?;
+        mqtt.subscribe("$queue/large", 1)?;
+        let (url, dead) = (sqs.url("large").await?, sqs.url("dead").await?);
+        let long = "y".repeat(500);
+        sqs.send(&url, &long).await?;
+        assert_eq!(bodies(&sqs.receive(&dead).await?), [long.as_str()]);
+        sqs.send(&url, "short").await?;
+        assert_eq!(&mqtt.next()?.payload[..], b"short");
+        anyhow::Ok(())
+    })?;
+    server.stop();
+    Ok(())
 }
 
 #[test]
@@ -366,6 +530,50 @@ fn doors_20_a_door_without_groups_has_one_group() -> anyhow::Result<()> {
         amqp.publish("", "ordered.fifo", b"5").await?;
         for body in ["4", "5"] {
             assert_eq!(deliveries.accept().await?.data, body.as_bytes());
+        }
+        Ok(())
+    })
+}
+
+/// Ten of a group at a time, all to one consumer, in order; what it releases comes to it again, first.
+#[test]
+fn doors_20_a_group_is_of_one_consumer_and_what_it_releases_comes_first() -> anyhow::Result<()> {
+    on_both(async |sqs, amqp| {
+        let url = sqs.make("ordered.fifo", &[]).await?;
+        for number in 0..12 {
+            let request = sqs.0.send_message().queue_url(&url);
+            let request = request
+                .message_body(number.to_string())
+                .message_group_id("g");
+            let request = request.message_deduplication_id(number.to_string());
+            request.send().await?;
+        }
+        let mut deliveries = amqp.consume("ordered.fifo").await?;
+        let mut held = Vec::new();
+        for number in 0..10 {
+            let delivery = deliveries.next().await?;
+            assert_eq!(delivery.data, number.to_string().as_bytes());
+            held.push(delivery);
+        }
+        // The group is held, so nobody else gets any of it.
+        assert!(sqs.receive_within(&url, 0).await?.is_empty());
+        let again = BasicNackOptions {
+            requeue: true,
+            ..BasicNackOptions::default()
+        };
+        held[0].nack(again).await?;
+        let delivery = deliveries.next().await?;
+        assert_eq!(
+            (&delivery.data[..], delivery.redelivered),
+            (&b"0"[..], true)
+        );
+        held[0] = delivery;
+        for delivery in held {
+            delivery.ack(BasicAckOptions::default()).await?;
+        }
+        for number in 10..12 {
+            let delivery = deliveries.accept().await?;
+            assert_eq!(delivery.data, number.to_string().as_bytes());
         }
         Ok(())
     })
@@ -417,6 +625,48 @@ fn doors_21_offsets_are_dense_across_the_shards_of_kinesis() -> anyhow::Result<(
     Ok(())
 }
 
+/// A stream made through AMQP has one shard for Kinesis; its numbers grow with the offsets that AMQP shows, whoever wrote.
+#[test]
+fn doors_21_a_stream_of_amqp_is_one_shard_and_its_numbers_grow() -> anyhow::Result<()> {
+    let server = Server::start_with(&["aws.transitions=instant"]);
+    let kinesis = kinesis(&server);
+    wait(async {
+        let amqp = Amqp::open(server.door("amqp")).await?;
+        amqp.declare("log", &[("x-queue-type", text("stream"))])
+            .await?;
+        let mut told = Vec::new();
+        for number in 0..3 {
+            let request = kinesis.put_record().stream_name("log").partition_key("k");
+            let answer = request.data(Blob::new(format!("k{number}"))).send().await?;
+            told.push(answer.sequence_number);
+            amqp.publish("", "log", format!("a{number}").as_bytes())
+                .await?;
+        }
+        let shards = kinesis.list_shards().stream_name("log").send().await?;
+        let [shard] = shards.shards() else {
+            anyhow::bail!("{:?}", shards.shards());
+        };
+        let request = kinesis.get_shard_iterator().stream_name("log");
+        let request = request.shard_id(&shard.shard_id);
+        let request = request.shard_iterator_type(ShardIteratorType::TrimHorizon);
+        let from = request.send().await?.shard_iterator;
+        let request = kinesis.get_records().set_shard_iterator(from);
+        let records = request.send().await?.records;
+        let read: Vec<&[u8]> = records.iter().map(|it| it.data.as_ref()).collect();
+        assert_eq!(read, [b"k0", b"a0", b"k1", b"a1", b"k2", b"a2"]);
+        let numbers = records.iter().map(|it| &it.sequence_number);
+        assert!(
+            numbers.is_sorted_by(|a, b| a.len() == b.len() && a < b),
+            "{records:?}"
+        );
+        let of_kinesis = records.iter().step_by(2).map(|it| &it.sequence_number);
+        assert!(of_kinesis.eq(&told), "{told:?}");
+        anyhow::Ok(())
+    })?;
+    server.stop();
+    Ok(())
+}
+
 #[test]
 fn doors_22_what_sqs_cannot_write_is_base64() -> anyhow::Result<()> {
     on_both(async |sqs, amqp| {
@@ -445,6 +695,45 @@ fn doors_22_what_sqs_cannot_write_is_base64() -> anyhow::Result<()> {
         );
         Ok(())
     })
+}
+
+#[test]
+fn doors_22_a_queue_says_how_bodies_are_shown_and_sns_reads_them_back() -> anyhow::Result<()> {
+    let server = Server::start();
+    let (sqs, sns) = (Sqs::of(&server), sns(&server));
+    wait(async {
+        let amqp = Amqp::open(server.door("amqp")).await?;
+        let shown = |value| [(Attribute::from("bascule.body"), value)];
+        for (way, body, expected) in [
+            ("base64", &b"text"[..], "dGV4dA=="),
+            ("text", &b"a\xffb"[..], "a\u{fffd}b"),
+            ("auto", &b"text"[..], "text"),
+            ("auto", &b""[..], ""),
+        ] {
+            let url = sqs.make(way, &shown(way)).await?;
+            amqp.publish("", way, body).await?;
+            let messages = sqs.receive(&url).await?;
+            assert_eq!(bodies(&messages), [expected], "{way}");
+            sqs.delete(&url, &messages[0]).await?;
+        }
+        assert!(sqs.make("other", &shown("other")).await.is_err());
+
+        amqp.declare("bytes", &[]).await?;
+        amqp.bind("bytes", "amq.topic", "photos").await?;
+        let topic = sns.create_topic().name("photos").send().await?.topic_arn;
+        let mark = aws_sdk_sns::types::MessageAttributeValue::builder();
+        let mark = mark.data_type("String").string_value("base64").build()?;
+        let request = sns.publish().set_topic_arn(topic).message("AP8B");
+        request
+            .message_attributes("bascule.body", mark)
+            .send()
+            .await?;
+        let delivery = amqp.get("bytes").await?.context("a message")?;
+        assert_eq!(delivery.data, [0, 0xff, 1]);
+        anyhow::Ok(())
+    })?;
+    server.stop();
+    Ok(())
 }
 
 #[test]
@@ -516,4 +805,68 @@ fn doors_23_headers_are_attributes_of_their_type() -> anyhow::Result<()> {
         assert_eq!(attributes.len(), 12);
         Ok(())
     })
+}
+
+/// A name that MQTT repeats is a list to all others, and a filter policy is satisfied by any of its values; a map is JSON.
+#[test]
+fn doors_23_a_repeated_name_is_a_list_and_a_map_is_json() -> anyhow::Result<()> {
+    let server = Server::start();
+    let (sqs, sns) = (Sqs::of(&server), sns(&server));
+    wait(async {
+        let amqp = Amqp::open(server.door("amqp")).await?;
+        let url = sqs.make("reds", &[]).await?;
+        let topic = sns.create_topic().name("paint").send().await?.topic_arn;
+        let request = sns.subscribe().set_topic_arn(topic).protocol("sqs");
+        let request = request.endpoint(sqs.attribute(&url, "QueueArn").await?);
+        let request = request.attributes("RawMessageDelivery", "true");
+        let request = request.attributes("FilterPolicy", r#"{"colour":["red"]}"#);
+        request.send().await?;
+        amqp.declare("all", &[]).await?;
+        amqp.bind("all", "amq.topic", "paint").await?;
+        let transport = Transport::tcp(server.door("mqtt"));
+        let mut mqtt = Mqtt::clean(transport, Version::V5, "doors-23")?;
+        let colours = |colours: &[&'static str]| {
+            let colours = colours.iter();
+            colours
+                .map(|colour| Property::UserProperty("colour".into(), (*colour).into()))
+                .collect()
+        };
+        mqtt.publish_with("paint", "not this", 1, false, colours(&["blue", "green"]))?;
+        mqtt.publish_with("paint", "this", 1, false, colours(&["blue", "red"]))?;
+        let messages = sqs.receive(&url).await?;
+        assert_eq!(bodies(&messages), ["this"]);
+        let attributes = messages[0].message_attributes().context("attributes")?;
+        let colour = &attributes["colour"];
+        assert_eq!(colour.data_type, "String.Array");
+        assert_eq!(colour.string_value(), Some(r#"["blue","red"]"#));
+        for expected in [["blue", "green"], ["blue", "red"]] {
+            let delivery = amqp.get("all").await?.context("a message")?;
+            let headers = delivery.properties.headers().clone().context("headers")?;
+            let Some(AMQPValue::FieldArray(list)) = headers.inner().get("colour") else {
+                anyhow::bail!("{headers:?}");
+            };
+            assert_eq!(list.as_slice(), expected.map(text));
+        }
+
+        // A filter of SNS reads the list of its own clients in the same way, and AMQP's map is JSON.
+        let inner = table(&[
+            ("deep", AMQPValue::Boolean(true)),
+            ("n", AMQPValue::LongInt(1)),
+        ]);
+        let headers = table(&[
+            ("map", AMQPValue::FieldTable(inner)),
+            ("colour", text("red")),
+        ]);
+        let properties = persistent().with_headers(headers);
+        amqp.publish_with("amq.topic", "paint", b"mapped", properties)
+            .await?;
+        sqs.delete(&url, &messages[0]).await?;
+        let messages = sqs.receive(&url).await?;
+        assert_eq!(bodies(&messages), ["mapped"]);
+        let attributes = messages[0].message_attributes().context("attributes")?;
+        assert_eq!(attributes["map"], string(r#"{"deep":true,"n":1}"#)?);
+        anyhow::Ok(())
+    })?;
+    server.stop();
+    Ok(())
 }
