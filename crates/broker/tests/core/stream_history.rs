@@ -1,7 +1,7 @@
 //! Random histories of one stream against a naive one: a list of everything that was written.
 //!
 //! In virtual time, across restarts (from the journal, and from a snapshot): every read gives exactly what the naive stream
-//! has there, retention is exact, a shard's limits hold; a consumer gets every record in the order of offsets; members of a
+//! has there, retention is exact, a shard's limits hold; one that grows splits the shard that is hot, and none else; a consumer gets every record in the order of offsets; members of a
 //! group lose nothing, share nothing, and see no child before its parents have been worked on.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +18,13 @@ use crate::{
 };
 
 const WRITES_MAX: u32 = 4;
+const MINUTE: u64 = 60_000;
+/// Of a stream that grows: a shard that took more than thirty bytes in a minute is split.
+const GROWTH: Growth = Growth {
+    write_records: 1,
+    write_bytes: 1,
+    shards_max: 8,
+};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -58,6 +65,12 @@ enum Step {
     Limit {
         on: bool,
     },
+    Grow {
+        on: bool,
+    },
+    Burst {
+        hash: u8,
+    },
     Reader {
         start: u8,
         at: u8,
@@ -96,6 +109,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => (0..700u16).prop_map(|ms| Step::Tick { ms }),
         1 => (500..3000u16, any::<u8>()).prop_map(|(ms, bytes)| Step::Keep { ms, bytes }),
         1 => any::<bool>().prop_map(|on| Step::Limit { on }),
+        1 => (0..4u8).prop_map(|on| Step::Grow { on: on > 0 }),
+        1 => any::<u8>().prop_map(|hash| Step::Burst { hash }),
         2 => (0..5u8, any::<u8>(), 0..4u8).prop_map(|(start, at, window)| Step::Reader { start, at, window }),
         3 => (0..3u8, 1..5u8).prop_map(|(slot, window)| Step::Join { slot, window }),
         1 => (0..3u8).prop_map(|slot| Step::Leave { slot }),
@@ -155,6 +170,7 @@ struct Play {
     keep_ms: u64,
     bytes_max: Option<u64>,
     limited: bool,
+    grows: bool,
     /// It keeps less from this step on: what went with it may just have been delivered.
     shrinks: bool,
     waiting: Vec<Waiting>,
@@ -197,6 +213,7 @@ impl Play {
             keep_ms: 2000,
             bytes_max: None,
             limited: false,
+            grows: false,
             shrinks: false,
             waiting: Vec::new(),
             readers: Vec::new(),
@@ -225,6 +242,61 @@ impl Play {
         (0..self.end())
             .filter(|offset| self.records[*offset as usize].shard == shard && self.is_kept(*offset))
             .collect()
+    }
+
+    fn tick(&mut self, ms: u64) {
+        self.rig.tick(ms);
+        self.grown();
+    }
+
+    /// Takes up the splits that what was written has made.
+    fn grown(&mut self) {
+        let admin = self.admin;
+        let info = self.rig.info(admin, "s", StreamTo::Inspect);
+        let known = self.shards.len();
+        let new = info.shards.iter().filter(|it| it.shard.0 as usize >= known);
+        let new: Vec<&ShardInfo> = new.collect();
+        for halves in new.chunks(2) {
+            let [low, high] = halves else {
+                panic!("{halves:?} are no halves");
+            };
+            let [parent] = low.parents[..] else {
+                panic!("{low:?} comes from no split");
+            };
+            assert_eq!(low.parents, high.parents);
+            let parent = parent.0 as usize;
+            assert!(self.grows && !self.shards[parent].closed);
+            self.shards[parent].closed = true;
+            let lately =
+                |it: &&Record| it.shard == parent && it.time.plus_ms(3 * MINUTE) > self.rig.now;
+            let bytes: u64 = self.records.iter().filter(lately).map(|it| it.len).sum();
+            assert!(bytes > 30, "shard {parent} took {bytes} bytes only");
+            let (first, last) = self.shards[parent].range;
+            let middle = first + (last - first) / 2;
+            for (half, range) in [(low, (first, middle)), (high, (middle + 1, last))] {
+                assert_eq!((half.first_hash, half.last_hash), range);
+                assert_eq!(half.first_offset, self.end());
+                self.shards.push(Shard {
+                    range,
+                    parents: vec![parent],
+                    closed: false,
+                    taken: Vec::new(),
+                });
+            }
+        }
+        assert!(new.is_empty() || self.open().len() <= GROWTH.shards_max as usize);
+    }
+
+    /// The open shard that owns a hash.
+    fn owner(&self, of: u128) -> usize {
+        let owns = |shard: &usize| {
+            let (first, last) = self.shards[*shard].range;
+            (first..=last).contains(&of)
+        };
+        self.open()
+            .into_iter()
+            .find(owns)
+            .expect("the open shards own everything")
     }
 
     fn open(&self) -> Vec<usize> {
@@ -266,11 +338,7 @@ impl Play {
         );
         let hash_key = hash_key.map(|it| u128::from(it) << 120);
         let of = hash_key.unwrap_or_else(|| hash(&key));
-        let shard = self
-            .open()
-            .into_iter()
-            .find(|shard| (self.shards[*shard].range.0..=self.shards[*shard].range.1).contains(&of))
-            .expect("the open shards own everything");
+        let shard = self.owner(of);
         let token = self.rig.token();
         self.rig.command(
             self.admin,
@@ -315,7 +383,7 @@ impl Play {
             text,
         });
         if self.filed {
-            self.rig.tick(0);
+            self.tick(0);
             let admin = self.admin;
             let first = self.rig.info(admin, "s", StreamTo::Inspect).first_offset;
             self.trimmed = self.trimmed.max(first);
@@ -330,6 +398,7 @@ impl Play {
             let admin = self.admin;
             let first = self.rig.info(admin, "s", StreamTo::Inspect).first_offset;
             assert!(bytes(first) <= max || first + 1 >= self.end());
+            self.grown();
         }
     }
 
@@ -615,7 +684,7 @@ impl Play {
         self.readers.clear();
         self.members.clear();
         // Whether a restart remembers what was just written depends on where its snapshot was.
-        self.rig.tick(1000);
+        self.tick(1000);
     }
 
     fn step(&mut self, step: &Step) {
@@ -696,11 +765,11 @@ impl Play {
                     until: self.rig.now.plus_ms(u64::from(*ms)),
                 });
             }
-            Step::Tick { ms } => self.rig.tick(u64::from(*ms)),
+            Step::Tick { ms } => self.tick(u64::from(*ms)),
             Step::Keep { ms, bytes } => {
                 self.shrinks = true;
                 // What has gone does not come back when more is to be kept.
-                self.rig.tick(0);
+                self.tick(0);
                 let admin = self.admin;
                 self.trimmed = self.rig.info(admin, "s", StreamTo::Inspect).first_offset;
                 let hidden = self.rig.now.0 + 1 - self.keep_ms;
@@ -712,7 +781,7 @@ impl Play {
                     it.retention_ms = keep;
                     it.bytes_max = max;
                 });
-                self.rig.tick(0);
+                self.tick(0);
                 let first = self.rig.info(admin, "s", StreamTo::Inspect).first_offset;
                 assert!(first >= self.trimmed, "what had gone came back");
                 self.trimmed = first;
@@ -731,6 +800,25 @@ impl Play {
                 let admin = self.admin;
                 self.rig.alter(admin, "s", |it| it.limits = limits);
                 self.shards.iter_mut().for_each(|shard| shard.taken.clear());
+            }
+            Step::Grow { on } => {
+                self.grows = *on;
+                let admin = self.admin;
+                self.rig
+                    .alter(admin, "s", |it| it.growth = on.then_some(GROWTH));
+            }
+            Step::Burst { hash } => {
+                // What came before is not measured any more.
+                self.tick(2 * MINUTE);
+                let hot = self.owner(u128::from(*hash) << 120);
+                let has_room = self.open().len() < GROWTH.shards_max as usize;
+                for nth in 0..WRITES_MAX {
+                    self.write(nth as u8, 19, Some(*hash));
+                    self.settle_waiting();
+                    self.settle_deliveries();
+                }
+                self.tick(MINUTE);
+                assert_eq!(self.shards[hot].closed, self.grows && has_room);
             }
             Step::Reader { start, at, window } => {
                 let (start, cursor) = self.start(None, *start, *at);
