@@ -228,6 +228,7 @@ impl Inner {
         if keys.find(&signature.key_id).is_none() {
             return Err(Fault::UnknownKey);
         }
+        signature.check_covers(&head.headers)?;
         signature.check_time(now)?;
         Ok(Some(signature))
     }

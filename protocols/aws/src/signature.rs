@@ -5,7 +5,8 @@
 //! method, path, query, headers, body ─SHA-256─► canonical request ─► text to sign ─HMAC─► signature
 //! ```
 //! Two requests that mean the same are signed alike: the query is sorted, header values are trimmed, the path is normalised. A
-//! time may differ from ours by 15 minutes. Signatures are compared in constant time.
+//! time may differ from ours by 15 minutes. Signatures are compared in constant time. A header that says the operation must be
+//! covered: else who was given a URL that was signed for one operation could have another done.
 //!
 //! Deliberately absent: session tokens (the keys are the operator's own, so a token adds nothing; where one is sent it is
 //! covered by the signature like any other header), Signature Version 2, and 4A, which are refused with their names.
@@ -33,6 +34,8 @@ const SIGNED_HEADERS_MAX: usize = 100;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 const TERMINATOR: &str = "aws4_request";
+/// The header that says the operation.
+const TARGET: &str = "x-amz-target";
 
 /// An access key.
 #[derive(Clone, PartialEq, Eq)]
@@ -234,6 +237,16 @@ impl Signature {
             at: at.to_owned(),
             expires_s,
         })
+    }
+
+    /// Whether it covers what says the operation.
+    pub(crate) fn check_covers(&self, headers: &HeaderMap) -> Result<(), Fault> {
+        if headers.contains_key(TARGET) && !self.signed_headers.iter().any(|it| it == TARGET) {
+            return Err(Fault::Mismatch(
+                "'X-Amz-Target' must be a 'SignedHeader' in the AWS Authorization.".to_owned(),
+            ));
+        }
+        Ok(())
     }
 
     /// Whether its time is near ours.

@@ -158,9 +158,14 @@ impl Asking {
         head.headers
             .insert("x-amz-date", at.parse().expect("visible ASCII"));
         let scope = format!("{id}/{}/{region}/toys/aws4_request", &at[..8]);
-        let made = crate::signature::sign(&head, &body, &scope, "host;x-amz-date", at, "secret");
+        let covered = if head.headers.contains_key("x-amz-target") {
+            "host;x-amz-date;x-amz-target"
+        } else {
+            "host;x-amz-date"
+        };
+        let made = crate::signature::sign(&head, &body, &scope, covered, at, "secret");
         let value = format!(
-            "AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host;x-amz-date, Signature={made}"
+            "AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders={covered}, Signature={made}"
         );
         head.headers
             .insert("authorization", value.parse().expect("visible ASCII"));
@@ -573,6 +578,10 @@ fn nothing_may_be_changed_once_it_is_signed() {
         "'Host' or ':authority' must be",
     );
     refused(
+        with(";x-amz-target", ""),
+        "'X-Amz-Target' must be a 'SignedHeader'",
+    );
+    refused(
         with("SignedHeaders", "Signed"),
         "requires 'SignedHeaders' parameter",
     );
@@ -598,9 +607,10 @@ fn a_request_may_say_its_time_in_the_header_date_alone() {
         head.headers
             .insert("date", date.parse().expect("visible ASCII"));
         let scope = format!("ID1/{}/us-east-1/toys/aws4_request", &at[..8]);
-        let made = crate::signature::sign(&head, &body, &scope, "date;host", at, "secret");
+        let covered = "date;host;x-amz-target";
+        let made = crate::signature::sign(&head, &body, &scope, covered, at, "secret");
         let value = format!(
-            "AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=date;host, Signature={made}"
+            "AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders={covered}, Signature={made}"
         );
         head.headers
             .insert("authorization", value.parse().expect("visible ASCII"));
@@ -631,27 +641,28 @@ fn a_request_may_say_its_time_in_the_header_date_alone() {
 #[test]
 fn a_url_that_was_signed_beforehand() {
     let endpoint = endpoint(false, false);
-    let url = |expires: u64, at: &str| {
+    let signed = |method: &str, expires: u64, at: &str| {
         let scope = format!("ID1/{}/us-east-1/toys/aws4_request", &at[..8]);
         let query = format!(
             "/?Action=Echo&Version=2020-01-01&Text=a%20b&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={}&X-Amz-Date={at}&X-Amz-Expires={expires}&X-Amz-SignedHeaders=host",
             scope.replace('/', "%2F")
         );
-        let head = http::Request::get(&query).header("Host", "x");
+        let request = |uri: &str| http::Request::builder().method(method).uri(uri);
+        let head = request(&query).header("Host", "x");
         let (head, _) = Asking {
             head,
             body: Vec::new(),
         }
         .parts();
         let made = crate::signature::sign(&head, b"", &scope, "host", at, "secret");
-        let head =
-            http::Request::get(format!("{query}&X-Amz-Signature={made}")).header("Host", "x");
+        let head = request(&format!("{query}&X-Amz-Signature={made}")).header("Host", "x");
         Asking {
             head,
             body: Vec::new(),
         }
         .parts()
     };
+    let url = |expires, at| signed("GET", expires, at);
     let answer = ask(&endpoint, url(60, NOW));
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert!(answer.text().contains("<Text>a b</Text>"));
@@ -676,6 +687,16 @@ fn a_url_that_was_signed_beforehand() {
         ask(&endpoint, (head, body))
             .text()
             .contains("<Code>SignatureDoesNotMatch</Code>")
+    );
+    // Who was given the URL has no other operation done with it.
+    let (mut head, body) = signed("POST", 60, NOW);
+    assert_eq!(ask(&endpoint, (head.clone(), body.clone())).status, 200);
+    let target = "Toys_1.Fail".parse().expect("visible ASCII");
+    head.headers.insert("x-amz-target", target);
+    let text = ask(&endpoint, (head, body)).text().to_owned();
+    assert!(
+        text.contains("'X-Amz-Target' must be a 'SignedHeader'"),
+        "{text}"
     );
 }
 
