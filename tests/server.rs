@@ -257,7 +257,8 @@ impl Server {
         });
     }
 
-    fn start_in(dir: Arc<Dir>, settings: Vec<String>) -> Self {
+    /// In a directory that an earlier one used.
+    pub(crate) fn start_in(dir: Arc<Dir>, settings: Vec<String>) -> Self {
         Self::start_as(serve(&dir.data(), &settings), dir, settings)
     }
 
@@ -337,7 +338,7 @@ impl Server {
         self.doors[name]
     }
 
-    pub(crate) fn dir(&self) -> &Dir {
+    pub(crate) fn dir(&self) -> &Arc<Dir> {
         &self.dir
     }
 

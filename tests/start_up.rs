@@ -1,8 +1,14 @@
 //! A start that cannot succeed: exit code 2 and one clear line. What serves already goes on.
 
-use std::{fs, net::TcpListener, path::Path};
+use std::{
+    fs,
+    net::TcpListener,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use crate::server::{Dir, serve_to_end};
+use crate::server::{Dir, Server, serve_to_end, until};
 
 /// It ends with 2, and its one line on stderr says all of this.
 fn refused(data: &Path, settings: &[&str], words: &[&str]) {
@@ -71,5 +77,29 @@ fn a_directory_that_is_not_ours_is_left_alone() -> anyhow::Result<()> {
     let file = dir.file("plain");
     fs::write(&file, "")?;
     refused(&file, &[], &["plain"]);
+    Ok(())
+}
+
+#[test]
+fn a_clock_that_is_far_from_what_the_journal_has_seen_is_told() -> anyhow::Result<()> {
+    let server = Server::start_with(&["journal.clock_off_max_s=1"]);
+    let (dir, data) = (Arc::clone(server.dir()), server.dir().data());
+    server.stop();
+    // To the journal, that more time has passed than may is the same as a clock that was set.
+    let ended = Instant::now();
+    until("more than a second passes", || {
+        (ended.elapsed() > Duration::from_millis(2_200)).then_some(())
+    });
+    refused(
+        &data,
+        &["journal.clock_off_max_s=1"],
+        &[
+            "clock of this machine",
+            "s after the last sign of life",
+            "journal.clock_off_max_s",
+        ],
+    );
+    let server = Server::start_in(dir, vec!["journal.clock_off_max_s=86400".to_owned()]);
+    server.stop();
     Ok(())
 }

@@ -291,6 +291,7 @@ mod tests {
             lag: Some(session::Lag::default()),
             active: Some(Arc::clone(active)),
             standbys: Vec::new(),
+            clock_ahead_ms: 0,
             takeovers: 0,
             last_takeover: None,
         }

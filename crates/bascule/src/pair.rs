@@ -119,6 +119,14 @@ pub(crate) fn write_metrics(cluster: &Cluster, text: &mut String) {
     }
     family(
         text,
+        "clock_ahead_seconds",
+        "gauge",
+        "How far the machine's clock is ahead of the broker's time; negative: behind.",
+    );
+    let seconds = cluster.clock_ahead_ms as f64 / 1e3;
+    sample(text, "clock_ahead_seconds", &[], seconds);
+    family(
+        text,
         "takeovers_total",
         "counter",
         "Takeovers by this process.",
@@ -234,6 +242,7 @@ mod tests {
             }),
             active: None,
             standbys: Vec::new(),
+            clock_ahead_ms: -2_500,
             takeovers: 1,
             last_takeover: Some(Takeover {
                 at: Timestamp(1),
@@ -254,6 +263,7 @@ mod tests {
             "bascule_standby_lag_batches{standby=\"aa\"} 2",
             "bascule_standby_lag_bytes{standby=\"aa\"} 8192",
             "bascule_standby_lag_seconds{standby=\"aa\"} 1.5",
+            "bascule_clock_ahead_seconds -2.5",
             "bascule_takeovers_total 1",
             "bascule_takeover_seconds{phase=\"detect\"} 1.5",
             "bascule_takeover_seconds{phase=\"fence\"} 0.000002",

@@ -10,6 +10,9 @@ pub enum Direct {
     Never,
 }
 
+/// A day, in ms.
+const DAY_MS: u64 = 86_400_000;
+
 /// How the journal uses memory and disk.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -43,6 +46,9 @@ pub struct Config {
     /// in ms. It is renewed four times as often; a standby takes over once it has stood still for five quarters of this.
     /// 100 to 60,000.
     pub lease_ms: u64,
+    /// A start is refused if the clock is ahead of the last sign of life in the journal by more than this, or behind it, in ms: the
+    /// clock is more likely wrong than right, and if it is ahead everything with a time to live would be over.
+    pub clock_off_max_ms: u64,
     /// What is damaged is passed over, and written down as given up, instead of refused: an operator said so, for this start.
     /// The binary does not offer it yet.
     pub accept_loss: bool,
@@ -67,6 +73,7 @@ impl Default for Config {
             sparse_percent: 30,
             direct: Direct::Auto,
             lease_ms: 560,
+            clock_off_max_ms: 31 * DAY_MS,
             accept_loss: false,
             note: Vec::new(),
         }

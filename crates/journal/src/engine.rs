@@ -258,6 +258,7 @@ impl Engine {
         self.shared
             .lease_until
             .fetch_min(from + lasts_ms, Ordering::AcqRel);
+        self.lease_slot.time_ms = self.shared.told.at(from);
         if !self.write_lease(lasts_ms, false) {
             return;
         }
@@ -284,6 +285,7 @@ impl Engine {
             lasts_ms,
             ended,
             pid: std::process::id(),
+            time_ms: self.lease_slot.time_ms,
             note: self.shared.config.note.clone(),
         };
         let renewed = if ended {

@@ -1,9 +1,10 @@
 //! What can go wrong, by who must act: the operator ([`OpenError`]), the node ([`Failure`], [`ReadError`]).
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use message::StoredId;
+use message::{StoredId, Timestamp};
 
 /// Why a journal could not be opened. Every line says what and where.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +62,20 @@ pub enum OpenError {
     /// It is damaged; nothing is guessed, skipped or cut.
     #[error(transparent)]
     Corrupt(#[from] Corruption),
+    /// The clock is so far from the last sign of life in the journal that it is more likely wrong than right.
+    #[error(
+        "the clock of this machine is at {}, {} {} the last sign of life in {} ({}): set it right, or, if it is, start with a greater journal.clock_off_max_s",
+        Timestamp(*clock_ms).date_time(), Apart(*clock_ms, *seen_ms), if clock_ms > seen_ms { "after" } else { "before" },
+        dir.display(), Timestamp(*seen_ms).date_time()
+    )]
+    Clock {
+        /// The directory.
+        dir: PathBuf,
+        /// What the clock says, in ms since the Unix epoch.
+        clock_ms: u64,
+        /// When the last holder of the journal last said that it lived, by its time.
+        seen_ms: u64,
+    },
     /// Another process published the next epoch first.
     #[error("another process took over {} (epoch {epoch})", dir.display())]
     Lost {
@@ -69,6 +84,20 @@ pub enum OpenError {
         /// The epoch that it published.
         epoch: u64,
     },
+}
+
+/// How far two times are from each other, for people.
+struct Apart(u64, u64);
+
+impl fmt::Display for Apart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.abs_diff(self.1) / 1000;
+        match seconds / 86_400 {
+            0 => write!(f, "{seconds} s"),
+            1 => write!(f, "a day"),
+            days => write!(f, "{days} days"),
+        }
+    }
 }
 
 impl OpenError {

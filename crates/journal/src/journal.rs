@@ -131,6 +131,12 @@ impl Journal {
         self.shared().lease_until.load(Ordering::Acquire)
     }
 
+    /// Tells the node's time and what [`crate::boot_ms`] was then. To be called every second or so: the lease says it, so that a standby goes
+    /// by it, and the next start knows until when this node lived.
+    pub fn tell_time(&self, now_ms: u64, boot_ms: u64) {
+        self.shared().told.tell(now_ms, boot_ms);
+    }
+
     /// Wakes `waker` once when the lease is renewed, or the journal fails; at once if it has failed. Of each `who` the last
     /// one counts: whoever asks again and again while the lease is over is kept once.
     pub fn on_renewal(&self, who: u64, waker: Waker) {

@@ -12,7 +12,13 @@
 //! lost/<batch>-<n>-<writer>  what an operator gave up (loss.rs)
 //! reserve-<writer>           zeros, given up when the disk is full
 //! ```
-//! Each of the small files is one block whose last field is an XXH3-64 over the rest of what is used of it.
+//! Each of the small files is one block whose last field is an XXH3-64 over the rest of what is used of it:
+//!
+//! ```text
+//! 0       8             10       16           16 + length
+//! magic | length of body | time | body       | checksum
+//! ```
+//! The time is that of a lease, and 0 elsewhere and in slots of versions that wrote none.
 
 use std::path::{Path, PathBuf};
 
@@ -120,15 +126,24 @@ pub(crate) fn parse_numbered_name(name: &str) -> Option<u64> {
 }
 
 fn sealed_block(magic: [u8; 8], body: &[u8]) -> Vec<u8> {
+    timed_block(magic, 0, body)
+}
+
+fn timed_block(magic: [u8; 8], time_ms: u64, body: &[u8]) -> Vec<u8> {
     let mut block = vec![0; BLOCK];
     block[..8].copy_from_slice(&magic);
     block[8..10].copy_from_slice(&(body.len() as u16).to_le_bytes());
+    let time = time_ms.min(TIME_MAX).to_le_bytes();
+    block[10..16].copy_from_slice(&time[..6]);
     block[16..16 + body.len()].copy_from_slice(body);
     let end = 16 + body.len();
     let check = xxh3_64(&block[..end]);
     block[end..end + 8].copy_from_slice(&check.to_le_bytes());
     block
 }
+
+/// The latest time that a block can tell, in ms since the Unix epoch: in the year 10889.
+const TIME_MAX: u64 = (1 << 48) - 1;
 
 fn opened_block(magic: [u8; 8], block: &[u8]) -> Option<&[u8]> {
     if block.get(..8)? != magic {
@@ -283,6 +298,8 @@ pub(crate) struct LeaseSlot {
     pub(crate) ended: bool,
     /// The holder's process id, for people.
     pub(crate) pid: u32,
+    /// The holder's time when it wrote this, in ms since the Unix epoch; 0 in slots of holders that did not say.
+    pub(crate) time_ms: u64,
     /// What the node wants the others to know of it.
     pub(crate) note: Vec<u8>,
 }
@@ -299,7 +316,7 @@ impl LeaseSlot {
         body.extend_from_slice(&u32::from(self.ended).to_le_bytes());
         body.extend_from_slice(&self.pid.to_le_bytes());
         body.extend_from_slice(&self.note[..self.note.len().min(NOTE_MAX)]);
-        sealed_block(LEASE_MAGIC, &body)
+        timed_block(LEASE_MAGIC, self.time_ms, &body)
     }
 
     /// The newest valid slot of a lease file. A slot that was torn is no evidence.
@@ -308,6 +325,8 @@ impl LeaseSlot {
             .filter_map(|slot| {
                 let body = opened_block(LEASE_MAGIC, slot)?;
                 let fixed = body.get(..16)?;
+                let mut time = [0; 8];
+                time[..6].copy_from_slice(&slot[10..16]);
                 // Earlier versions end here.
                 let more = body.get(16..32).unwrap_or(&[0; 16]);
                 Some(Self {
@@ -316,6 +335,7 @@ impl LeaseSlot {
                     lasts_ms: u64_at(more, 0),
                     ended: u32_at(more, 8) & 1 == 1,
                     pid: u32_at(more, 12),
+                    time_ms: u64::from_le_bytes(time),
                     note: body.get(32..).unwrap_or_default().to_vec(),
                 })
             })
@@ -416,6 +436,7 @@ mod tests {
             lasts_ms: 400,
             ended,
             pid: 77,
+            time_ms: 1_700_000_000_000 + counter,
             note: b"a note".to_vec(),
         };
         let mut file = slot(4, false).encode();

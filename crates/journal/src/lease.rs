@@ -13,8 +13,9 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::aligned::Aligned;
 use crate::batch::BLOCK;
+use crate::config::Config;
 use crate::error::OpenError;
-use crate::layout::{LeaseSlot, Paths, StandbySlot, Uuid};
+use crate::layout::{EpochRecord, LeaseSlot, Paths, StandbySlot, Uuid};
 use crate::shared::Shared;
 use crate::survey;
 use crate::vfs::{Access, Vfs};
@@ -67,19 +68,60 @@ pub(crate) fn read_slot(
     Ok(LeaseSlot::newest(&bytes[..n]))
 }
 
+/// The last epoch, whose holder is gone.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Gone {
+    /// 0 in a new journal. It is this one, and no later one, that may be taken over from.
+    pub(crate) epoch: u64,
+    /// When its holder last said that it lived, by its own time; 0 if nobody knows.
+    pub(crate) seen_ms: u64,
+}
+
+/// When the holder of an epoch last said that it lived, by its own time; 0 if that is not known.
+pub(crate) const fn seen_ms(slot: &LeaseSlot, record: &EpochRecord) -> u64 {
+    if slot.counter == 0 {
+        // It ended before its first renewal.
+        record.wall_ms
+    } else {
+        slot.time_ms
+    }
+}
+
+/// Refuses a clock that is too far from when the last holder of the journal lived. Ahead of it everything with a time to live would
+/// be over; behind it the node's time would go on from there, slowly, and be another one than the clock's for long.
+pub(crate) fn check_clock(
+    paths: &Paths,
+    config: &Config,
+    clock_ms: u64,
+    seen_ms: u64,
+) -> Result<(), OpenError> {
+    if seen_ms == 0 || clock_ms.abs_diff(seen_ms) <= config.clock_off_max_ms {
+        return Ok(());
+    }
+    Err(OpenError::Clock {
+        dir: paths.root.clone(),
+        clock_ms,
+        seen_ms,
+    })
+}
+
 /// Refuses to go on while the holder of the last epoch lives. On a local file system its lock says so at once; elsewhere a
-/// lock proves nothing, and the lease must stand still first: this waits for it. Returns that epoch, 0 in a new journal: it is this one,
-/// and no later one, that may be taken over from.
-pub(crate) fn refuse_if_held(vfs: &dyn Vfs, paths: &Paths) -> Result<u64, OpenError> {
+/// lock proves nothing, and the lease must stand still first: this waits for it.
+pub(crate) fn refuse_if_held(vfs: &dyn Vfs, paths: &Paths) -> Result<Gone, OpenError> {
     let Some(&last) = survey::read_epochs(vfs, paths)?.last() else {
-        return Ok(0);
+        return Ok(Gone::default());
     };
-    let writer = survey::read_epoch(vfs, paths, last)?.writer;
+    let record = survey::read_epoch(vfs, paths, last)?;
+    let writer = record.writer;
     let remote = vfs.is_remote(&paths.root);
     let read = || read_slot(vfs, paths, last, &writer, remote);
     let slot = read()?.unwrap_or_default();
+    let gone = Gone {
+        epoch: last,
+        seen_ms: seen_ms(&slot, &record),
+    };
     if slot.ended {
-        return Ok(last);
+        return Ok(gone);
     }
     let held = if remote {
         vfs.wait(Duration::from_millis(patience_ms(&slot)));
@@ -101,7 +143,7 @@ pub(crate) fn refuse_if_held(vfs: &dyn Vfs, paths: &Paths) -> Result<u64, OpenEr
             holder,
         });
     }
-    Ok(last)
+    Ok(gone)
 }
 
 /// A standby as the holder of the lease sees it.

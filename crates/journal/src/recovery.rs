@@ -10,6 +10,7 @@
 //! | other files and no FORMAT | refused: foreign |
 //! | FORMAT, an epoch record or a segment of a higher level | refused: newer version |
 //! | held by another process | refused, with its pid if known |
+//! | the clock is far from the last sign of life | refused: the clock ([`Config::clock_off_max_ms`]) |
 //! | torn tail: the last batch is not whole and nothing says that it was durable | cut there |
 //! | whole batches behind the last proof of durability | copied into the new epoch (adopted), then confirmed by it |
 //! | a bad batch, but a later one in the segment, or a lease, a snapshot or a header that says it was durable | refused: damage |
@@ -47,7 +48,7 @@ use crate::loss::{self, Loss};
 use crate::probe;
 use crate::replay::Replay;
 use crate::segment::{SegmentId, data_end};
-use crate::shared::{Counters, Kept, Shared};
+use crate::shared::{Counters, Kept, Shared, ToldTime};
 use crate::snapshot::{self, SnapshotSource};
 use crate::spares::Spares;
 use crate::stage::Staging;
@@ -64,11 +65,13 @@ pub struct Opened {
     pub replay: Replay,
     /// The epoch that was opened.
     pub epoch: u64,
+    /// When the last holder of the journal last said that it lived, by its time; 0 if that is not known.
+    pub seen_ms: u64,
 }
 
 /// Opens the journal in `dir`, making it if there is none, and starts its threads.
 ///
-/// `uuid` is random and new at every start; `wall_now_ms` is for information only.
+/// `uuid` is random and new at every start; `now_ms` is the time, since the Unix epoch.
 ///
 /// # Errors
 /// See [`OpenError`]: what and where. Nothing is damaged by an error.
@@ -76,10 +79,10 @@ pub fn open(
     vfs: Arc<dyn Vfs>,
     dir: &Path,
     config: Config,
-    wall_now_ms: u64,
+    now_ms: u64,
     uuid: [u8; 16],
 ) -> Result<Opened, OpenError> {
-    let (opened, mut engine) = open_stepped(vfs, dir, config, wall_now_ms, uuid)?;
+    let (opened, mut engine) = open_stepped(vfs, dir, config, now_ms, uuid)?;
     // Before anyone is told that it is open: who comes now reads there whose it is.
     engine.renew_lease(lease::boot_ms);
     let threads = threads::start(engine).map_err(OpenError::io("start a thread for", dir))?;
@@ -100,7 +103,7 @@ pub fn open_stepped(
     vfs: Arc<dyn Vfs>,
     dir: &Path,
     config: Config,
-    wall_now_ms: u64,
+    now_ms: u64,
     uuid: [u8; 16],
 ) -> Result<(Opened, Engine), OpenError> {
     let config = config.bounded();
@@ -111,18 +114,19 @@ pub fn open_stepped(
     let direct = config.direct == Direct::Auto && vfs.direct_works(dir);
     let early = mutated!(TailBeforeWait).then(|| survey::survey(&*vfs, &paths, direct));
     let gone = lease::refuse_if_held(&*vfs, &paths)?;
+    lease::check_clock(&paths, &config, now_ms, gone.seen_ms)?;
     if !direct {
         tracing::info!(dir = %dir.display(), "the journal goes through the page cache, with fdatasync");
     }
     let early =
         early.or_else(|| mutated!(TailBeforeFence).then(|| survey::survey(&*vfs, &paths, direct)));
-    set_fence(&*vfs, &paths, gone)?;
+    set_fence(&*vfs, &paths, gone.epoch)?;
     let survey = early.unwrap_or_else(|| match config.accept_loss {
         true => survey::survey_damaged(&*vfs, &paths, direct),
         false => survey::survey(&*vfs, &paths, direct),
     })?;
     let last = survey.last.as_ref().map_or(0, |last| last.epoch);
-    if last != gone {
+    if last != gone.epoch {
         // Somebody was faster. Its fence is not set, so its tail may still grow: it must not be read.
         return Err(lost(&paths, last));
     }
@@ -130,7 +134,7 @@ pub fn open_stepped(
     let accepted = config.accept_loss.then_some(&mut damage);
     let (snapshot, snapshots) = choose_snapshot(&*vfs, &paths, &survey, accepted)?;
     for loss in &mut damage {
-        loss.given_up_ms = wall_now_ms.max(1);
+        loss.given_up_ms = now_ms.max(1);
         tracing::error!(%loss, "given up, as the operator said");
     }
     let epoch = last + 1;
@@ -159,7 +163,7 @@ pub fn open_stepped(
     // Before anyone can see the epoch that goes on behind it.
     loss::write_all(&*vfs, &paths, &damage, &uuid)?;
     claim.publish(
-        wall_now_ms,
+        now_ms.max(gone.seen_ms),
         snapshot.as_ref().map_or(0, SnapshotSource::batch),
     )?;
     claim.sweep(snapshot.as_ref().map_or(0, SnapshotSource::batch));
@@ -173,6 +177,7 @@ pub fn open_stepped(
         lock,
         (epoch, uuid, format.store, direct),
     );
+    shared.told.claimed(now_ms.max(gone.seen_ms));
     shared.table.insert(Arc::clone(&segment));
     shared.table.fill_gaps(&segment);
     *shared
@@ -204,13 +209,14 @@ pub fn open_stepped(
         file,
         position,
         lease_slot: LeaseSlot::default(),
-        wall_ms: wall_now_ms,
+        wall_ms: now_ms,
     };
     Ok((
         Opened {
             journal: Journal::of(shared),
             replay,
             epoch,
+            seen_ms: gone.seen_ms,
         },
         engine,
     ))
@@ -528,5 +534,6 @@ pub(crate) fn share(
         stopping: AtomicBool::new(false),
         closing: AtomicBool::new(false),
         opened_at: AtomicU64::new(committed),
+        told: ToldTime::default(),
     })
 }

@@ -98,6 +98,36 @@ pub(crate) struct Shared {
     pub(crate) closing: AtomicBool,
     /// The last batch that was there when the epoch was opened.
     pub(crate) opened_at: AtomicU64,
+    /// What the node's time is.
+    pub(crate) told: ToldTime,
+}
+
+/// The node's time, which is said in the lease.
+#[derive(Default)]
+pub(crate) struct ToldTime {
+    /// When the epoch was claimed, in ms since the Unix epoch.
+    claimed_ms: AtomicU64,
+    /// From the boot clock to the node's time, in ms, as it was last told; 0 before.
+    from_boot_ms: AtomicU64,
+}
+
+impl ToldTime {
+    pub(crate) fn claimed(&self, now_ms: u64) {
+        self.claimed_ms.store(now_ms, Ordering::Release);
+    }
+
+    pub(crate) fn tell(&self, now_ms: u64, boot_ms: u64) {
+        let from_boot = now_ms.saturating_sub(boot_ms);
+        self.from_boot_ms.store(from_boot, Ordering::Release);
+    }
+
+    /// The node's time at a time of the boot clock, in ms; 0 if the node never said.
+    pub(crate) fn at(&self, boot_ms: u64) -> u64 {
+        match self.from_boot_ms.load(Ordering::Acquire) {
+            0 => self.claimed_ms.load(Ordering::Acquire),
+            from_boot => from_boot + boot_ms,
+        }
+    }
 }
 
 impl Shared {

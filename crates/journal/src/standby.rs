@@ -85,6 +85,10 @@ struct Unapplied {
 struct LeaseSeen {
     slot: LeaseSlot,
     moved_at: u64,
+    /// When this slot was first read.
+    read_at: u64,
+    /// It is not the first one that was read of its epoch.
+    was_renewed: bool,
     /// The lease of this epoch was read.
     was_read: bool,
 }
@@ -299,6 +303,8 @@ impl Standby {
             self.lease = LeaseSeen {
                 slot,
                 moved_at: now_ms,
+                read_at: now_ms,
+                was_renewed: self.lease.was_read,
                 was_read: true,
             };
         }
@@ -326,6 +332,35 @@ impl Standby {
     #[must_use]
     pub const fn still_ms(&self, now_ms: u64) -> u64 {
         now_ms.saturating_sub(self.lease.moved_at)
+    }
+
+    /// The holder's time, in ms since the Unix epoch, and when it was that by the boot clock `look_at_holder` was given; as the lease says that was
+    /// last seen to be renewed. `None`: none was, or its holder does not tell.
+    #[must_use]
+    pub const fn holder_time(&self) -> Option<(u64, u64)> {
+        if self.lease.was_renewed && self.lease.slot.time_ms > 0 {
+            return Some((self.lease.slot.time_ms, self.lease.read_at));
+        }
+        None
+    }
+
+    /// When the holder last said that it lived, by its own time; 0 if that is not known. That may be long ago.
+    #[must_use]
+    pub const fn seen_ms(&self) -> u64 {
+        lease::seen_ms(&self.lease.slot, &self.record)
+    }
+
+    /// Refuses a clock that is too far from when the holder last lived ([`Config::clock_off_max_ms`]).
+    ///
+    /// # Errors
+    /// [`OpenError::Clock`].
+    pub fn check_clock(&self, clock_ms: u64) -> Result<(), OpenError> {
+        lease::check_clock(
+            &self.paths(),
+            &self.journal.shared().config,
+            clock_ms,
+            self.seen_ms(),
+        )
     }
 
     /// What writes that this standby is there, and how far it has come.

@@ -2,14 +2,28 @@
 //!
 //! It starts at the later of the wall clock and the last time in the journal, advances with `CLOCK_BOOTTIME` (which does
 //! not stop in suspend and is not set by anyone), and leans towards the wall clock by at most a tenth of what has passed.
+//!
+//! ```text
+//! a start          the wall clock is believed, unless it is too far from the last sign of life (the journal refuses it then)
+//! while active     leans towards its own wall clock, however far that is set
+//! while standby    is the active node's time, as the lease says it: leans towards that, not towards its own wall clock
+//! a takeover       goes on from there
+//! ```
+//! So a clock that is wrong counts once, at a start, and within bounds.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use message::Timestamp;
 
 use crate::host::Host;
 
-#[derive(Debug)]
+/// How far a wall clock is off before that is worth a line in the log, in ms.
+const OFF_MS: u64 = 5_000;
+
+#[derive(Debug, Default)]
 struct State {
     /// `CLOCK_BOOTTIME` at the last reading, in ms.
     boot: u64,
@@ -17,32 +31,87 @@ struct State {
     told: u64,
     /// Time that has passed and has not yet been leant against, in ms: a tenth of it may be used.
     unleant: u64,
+    /// The active node's time, and what `CLOCK_BOOTTIME` was then, in ms: what is leant towards instead of the wall.
+    towards: Option<(u64, u64)>,
+    /// It was held against another node's time, or against what the journal has.
+    confirmed: bool,
+    /// Somebody goes by it: no more jumps.
+    shown: bool,
 }
 
 /// The core's clock.
 pub(crate) struct Clock {
     host: Arc<dyn Host>,
     state: Mutex<State>,
+    /// That the wall clock is off was said.
+    off: AtomicBool,
 }
 
 impl Clock {
-    /// Starts no earlier than `last`, the last time in the journal.
-    pub(crate) fn starting_after(last: Timestamp, host: Arc<dyn Host>) -> Self {
+    /// Starts with the wall clock.
+    pub(crate) fn start(host: Arc<dyn Host>) -> Self {
         let clocks = host.clocks();
         Self {
             host,
             state: Mutex::new(State {
                 boot: clocks.boot_ms,
-                told: clocks.wall_ms.max(last.0),
-                unleant: 0,
+                told: clocks.wall_ms,
+                ..State::default()
             }),
+            off: AtomicBool::new(false),
         }
     }
 
-    /// From here on no earlier than `last`.
-    pub(crate) fn come_to(&self, last: Timestamp) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.told = state.told.max(last.0);
+    fn held<T>(&self, of: impl FnOnce(&mut State) -> T) -> T {
+        of(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// This node is the active one. `last`: the last time in the journal, which was held against this clock.
+    pub(crate) fn lead(&self, last: Timestamp) {
+        self.held(|state| {
+            state.told = state.told.max(last.0);
+            state.towards = None;
+            state.confirmed = true;
+            state.shown = true;
+        });
+    }
+
+    /// This node follows another one, whose clock showed `time` when the boot clock was at `boot_ms`. The first time this clock is set by
+    /// that, if nobody goes by it yet; else it leans.
+    pub(crate) fn follow(&self, time: u64, boot_ms: u64) {
+        self.held(|state| {
+            if !state.shown {
+                state.told = time + state.boot.saturating_sub(boot_ms);
+                state.shown = true;
+            }
+            state.towards = Some((time, boot_ms));
+            state.confirmed = true;
+        });
+    }
+
+    /// The last that is known of the active node's time is `seen_ms`, however old: if that is now, this clock is right.
+    pub(crate) fn compare(&self, seen_ms: u64) {
+        if self.now().0.abs_diff(seen_ms) <= OFF_MS {
+            self.held(|state| {
+                state.confirmed = true;
+                state.shown = true;
+            });
+        }
+    }
+
+    /// Somebody goes by it from here on.
+    pub(crate) fn show(&self) {
+        self.held(|state| state.shown = true);
+    }
+
+    /// Whether it needs no more setting.
+    pub(crate) fn is_shown(&self) -> bool {
+        self.held(|state| state.shown)
+    }
+
+    /// Whether it was held against another node's time, or against what the journal has.
+    pub(crate) fn is_confirmed(&self) -> bool {
+        self.held(|state| state.confirmed)
     }
 
     /// Time that nobody sets and that does not stop in suspend, in ms.
@@ -58,8 +127,33 @@ impl Clock {
     /// The time now.
     pub(crate) fn now(&self) -> Timestamp {
         let clocks = self.host.clocks();
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        Timestamp(state.advance(clocks.boot_ms, clocks.wall_ms))
+        self.held(|state| Timestamp(state.advance(clocks.boot_ms, clocks.wall_ms)))
+    }
+
+    /// How far the machine's wall clock is ahead of this one, in ms; negative: behind.
+    pub(crate) fn wall_ahead_ms(&self) -> i64 {
+        let now = self.now();
+        let wall = self.host.clocks().wall_ms;
+        i64::try_from(i128::from(wall) - i128::from(now.0)).unwrap_or(i64::MAX)
+    }
+
+    /// Says in the log that the wall clock went off, or came back. To be called every second or so.
+    pub(crate) fn watch(&self) {
+        let ahead_ms = self.wall_ahead_ms();
+        let off = self.off.load(Ordering::Relaxed);
+        if !off && ahead_ms.unsigned_abs() > OFF_MS {
+            self.off.store(true, Ordering::Relaxed);
+            tracing::warn!(
+                ahead_ms,
+                "this machine's clock is off the broker's time, which comes nearer by a tenth of what passes at most"
+            );
+        } else if off && ahead_ms.unsigned_abs() < OFF_MS / 2 {
+            self.off.store(false, Ordering::Relaxed);
+            tracing::info!(
+                ahead_ms,
+                "this machine's clock agrees with the broker's time again"
+            );
+        }
     }
 }
 
@@ -68,19 +162,23 @@ impl State {
         let passed = boot.saturating_sub(self.boot);
         self.boot = self.boot.max(boot);
         self.unleant += passed;
+        let towards = match self.towards {
+            Some((time, then)) => time + self.boot.saturating_sub(then),
+            None => wall,
+        };
         let next = self.told + passed;
         let lean_max = self.unleant / 10;
-        let leant = if wall >= next {
-            let lean = lean_max.min(wall - next);
+        let leant = if towards >= next {
+            let lean = lean_max.min(towards - next);
             self.unleant -= lean * 10;
             next + lean
         } else {
-            // Ahead of the wall: go slower, never back.
-            let lean = lean_max.min(next - wall).min(passed);
+            // Ahead of it: go slower, never back.
+            let lean = lean_max.min(next - towards).min(passed);
             self.unleant -= lean * 10;
             next - lean
         };
-        // What the wall agrees with needs no leaning later.
+        // What it agrees with needs no leaning later.
         self.unleant = self.unleant.min(10_000);
         self.told = self.told.max(leant);
         self.told
@@ -97,7 +195,7 @@ mod tests {
         let mut state = State {
             boot: 1_000,
             told: 50_000,
-            unleant: 0,
+            ..State::default()
         };
         // The wall jumps an hour ahead: ten seconds of real time give at most eleven.
         let mut last = 50_000;
@@ -125,6 +223,8 @@ mod tests {
     #[test]
     fn rules_b8_time_starts_after_the_last_journaled_time() {
         let far = Timestamp(Machine.clocks().wall_ms + 1_000_000);
-        assert!(Clock::starting_after(far, Arc::new(Machine)).now() >= far);
+        let clock = Clock::start(Arc::new(Machine));
+        clock.lead(far);
+        assert!(clock.now() >= far);
     }
 }

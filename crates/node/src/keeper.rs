@@ -152,6 +152,9 @@ fn work(shared: &Shared, space_at: &mut Timestamp) {
     let now = shared.clock.now();
     if now >= *space_at {
         *space_at = now.plus_ms(SPACE_EVERY_MS);
+        let boot_ms = shared.clock.boot_ms();
+        shared.journal.tell_time(shared.clock.now().0, boot_ms);
+        shared.clock.watch();
         watch_space(shared);
     }
     tick(shared);

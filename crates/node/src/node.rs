@@ -202,7 +202,10 @@ impl Work {
         users: Arc<auth::Users>,
         clock: Arc<Clock>,
     ) -> Self {
-        clock.come_to(recovered.last);
+        clock.lead(recovered.last);
+        recovered
+            .journal
+            .tell_time(clock.now().0, clock.boot_ms());
         let (verify, jobs) = VerifyPool::new(config.verify_queue_max);
         let (stored, reads) = Stored::new(recovered.journal.clone());
         let shared = Arc::new(Shared {
@@ -318,7 +321,7 @@ impl Node {
     /// # Errors
     /// See [`StartError`]; nothing is left running.
     pub fn start(config: Config, users: Arc<auth::Users>) -> Result<Self, StartError> {
-        let clock = Arc::new(Clock::starting_after(Timestamp(0), Arc::new(Machine)));
+        let clock = Arc::new(Clock::start(Arc::new(Machine)));
         Self::start_by(&config, users, clock)
     }
 
@@ -328,7 +331,7 @@ impl Node {
         users: Arc<auth::Users>,
         clock: Arc<Clock>,
     ) -> Result<Self, StartError> {
-        let recovered = recovery::recover(config, &**clock.host(), false)?;
+        let recovered = recovery::recover(config, &clock, false)?;
         let work = Work::of(recovered, config, users, clock);
         work.start_threads(config)
     }
@@ -342,8 +345,9 @@ impl Node {
         users: Arc<auth::Users>,
         host: Arc<dyn Host>,
     ) -> Result<(Self, Steps), StartError> {
-        let recovered = recovery::recover(config, &*host, true)?;
-        Ok(Self::stepped(recovered, config, users, host))
+        let clock = Arc::new(Clock::start(host));
+        let recovered = recovery::recover(config, &clock, true)?;
+        Ok(Self::stepped(recovered, config, users, clock))
     }
 
     /// Takes the place of the node that a standby follows, which confirms nothing more from here on, whatever it is doing.
@@ -355,8 +359,8 @@ impl Node {
         reason: Reason,
         config: &Config,
         users: Arc<auth::Users>,
-        clock: Arc<Clock>,
     ) -> Result<(Self, session::Takeover), StartError> {
+        let clock = Arc::clone(standby.clock());
         let (recovered, takeover) = standby.take_over(false)?;
         let at = recovered.last;
         let work = Work::of(recovered, config, users, clock);
@@ -372,21 +376,20 @@ impl Node {
         standby: Standby,
         config: &Config,
         users: Arc<auth::Users>,
-        host: Arc<dyn Host>,
     ) -> Result<(Self, Steps), StartError> {
+        let clock = Arc::clone(standby.clock());
         let (recovered, _) = standby.take_over(true)?;
-        Ok(Self::stepped(recovered, config, users, host))
+        Ok(Self::stepped(recovered, config, users, clock))
     }
 
     fn stepped(
         mut recovered: Recovered,
         config: &Config,
         users: Arc<auth::Users>,
-        host: Arc<dyn Host>,
+        clock: Arc<Clock>,
     ) -> (Self, Steps) {
         let mut engine = recovered.engine.take().expect("a stepped journal has one");
-        engine.renew_lease(|| host.clocks().boot_ms);
-        let clock = Arc::new(Clock::starting_after(recovered.last, host));
+        engine.renew_lease(|| clock.boot_ms());
         let work = Work::of(recovered, config, users, clock);
         let node = work.node(config, Vec::new());
         let steps = Steps::new(work, engine, config.broker.clone());

@@ -33,6 +33,8 @@ use crate::{
 const REST: Duration = Duration::from_millis(5);
 /// Batches that may have come meanwhile.
 const BEHIND: u64 = 64;
+/// How long a standby whose clock does not agree with what it finds keeps its doors shut, until it knows the active node's time, in ms.
+const SHUT_MS: u64 = 6_000;
 /// How long it waits before it opens anew, when that failed.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -95,7 +97,7 @@ impl Pair {
         config.journal.note = encode(&own);
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
-            clock: Arc::new(Clock::starting_after(Timestamp(0), Arc::new(Machine))),
+            clock: Arc::new(Clock::start(Arc::new(Machine))),
             users: Mutex::new(users),
             vhosts: Mutex::new(config.vhosts.clone()),
             config,
@@ -141,13 +143,17 @@ impl Pair {
                 ))) => {}
                 Err(Some(error)) => return Err(error),
             }
-            if !std::mem::replace(&mut told, true) {
-                follows();
-            }
-            match self.follow() {
+            let mut now_shown = || {
+                self.clock.show();
+                if !std::mem::replace(&mut told, true) {
+                    follows();
+                }
+            };
+            match self.follow(&mut now_shown) {
                 Ok(Some(change)) => return Ok(change),
                 Ok(None) => {}
                 Err(error) => {
+                    now_shown();
                     tracing::warn!(%error, "the journal cannot be followed; the next try follows");
                     std::thread::park_timeout(RETRY);
                 }
@@ -174,11 +180,13 @@ impl Pair {
         }
     }
 
-    /// Follows the active node. `None`: open anew.
-    fn follow(&self) -> Result<Option<Change>, StartError> {
+    /// Follows the active node. `None`: open anew. `shown` is called again and again once the clock goes by that of the active node, or nobody knows
+    /// that one: the doors may be open from there on.
+    fn follow(&self, shown: &mut impl FnMut()) -> Result<Option<Change>, StartError> {
         let manners = held(&self.manners).clone();
-        let host = Arc::clone(self.clock.host());
-        let mut standby = Standby::open(&self.config(), host, manners)?;
+        let clock = Arc::clone(&self.clock);
+        let mut standby = Standby::open_by(&self.config(), clock, manners)?;
+        let opened_at = self.clock.boot_ms();
         let registering = Registering::start(standby.registrar())?;
         let mut note: (Vec<u8>, Option<Arc<Active>>) = (Vec::new(), None);
         let reason = loop {
@@ -192,6 +200,9 @@ impl Pair {
                     standby.note().to_vec(),
                     decode(standby.note()).map(Arc::new),
                 );
+            }
+            if self.clock.is_shown() || self.clock.boot_ms() - opened_at > SHUT_MS {
+                shown();
             }
             self.epoch.fetch_max(standby.epoch(), Ordering::Relaxed);
             *held(&self.state) = State::Standby(Following {
@@ -226,8 +237,7 @@ impl Pair {
         *held(&self.state) = State::Starting;
         tracing::info!(reason = reason.as_str(), "taking over");
         let began = self.clock.boot_ms();
-        let clock = Arc::clone(&self.clock);
-        let taken = Node::take_over(standby, reason, &self.config(), self.users(), clock);
+        let taken = Node::take_over(standby, reason, &self.config(), self.users());
         match taken {
             Ok((node, takeover)) => {
                 held(&self.manners).took_over();
@@ -336,6 +346,7 @@ impl Pair {
             lag: None,
             active: None,
             standbys: Vec::new(),
+            clock_ahead_ms: self.clock.wall_ahead_ms(),
             takeovers: self.takeovers.load(Ordering::Relaxed),
             last_takeover: held(&self.last_takeover)
                 .as_ref()

@@ -10,7 +10,7 @@ use journal::{Engine, Journal, Replay};
 use message::Timestamp;
 use session::Secret;
 
-use crate::{Config, Host, node::StartError, step::BODY_PART};
+use crate::{Config, Host, clock::Clock, node::StartError, step::BODY_PART};
 
 /// The least that a segment must take, in bytes: half of it is the longest record, a part of a body or a long head among them.
 const SEGMENT_LEN_MIN: u64 = 1 << 20;
@@ -22,7 +22,7 @@ pub(crate) struct Recovered {
     pub(crate) engine: Option<Engine>,
     pub(crate) broker: Broker,
     pub(crate) epoch: u64,
-    /// The latest time in the journal.
+    /// The latest time in the journal, its leases included.
     pub(crate) last: Timestamp,
     /// This process: sixteen random bytes.
     pub(crate) uuid: [u8; 16],
@@ -35,19 +35,20 @@ pub(crate) struct Recovered {
 /// Opens the journal and replays it. `stepped`: the caller commits.
 pub(crate) fn recover(
     config: &Config,
-    host: &dyn Host,
+    clock: &Clock,
     stepped: bool,
 ) -> Result<Recovered, StartError> {
+    let host = &**clock.host();
     let uuid = fresh_uuid(host);
-    let wall_ms = host.clocks().wall_ms;
+    let now_ms = clock.now().0;
     let (opened, engine) = if stepped {
         let sizes = config.journal.clone();
         let (opened, engine) =
-            journal::open_stepped(host.vfs(), &config.data_dir, sizes, wall_ms, uuid)?;
+            journal::open_stepped(host.vfs(), &config.data_dir, sizes, now_ms, uuid)?;
         (opened, Some(engine))
     } else {
         let sizes = sizes(config);
-        let opened = journal::open(host.vfs(), &config.data_dir, sizes, wall_ms, uuid)?;
+        let opened = journal::open(host.vfs(), &config.data_dir, sizes, now_ms, uuid)?;
         (opened, None)
     };
     let replay_error = |what| StartError::Replay {
@@ -78,6 +79,7 @@ pub(crate) fn recover(
         retained = counters.retained,
         "recovered from the journal"
     );
+    let last = last.max(Timestamp(opened.seen_ms));
     Recovered::of(opened.journal, engine, broker, last, uuid, host)
 }
 

@@ -17,6 +17,7 @@ use session::Lag;
 
 use crate::{
     Config, Host,
+    clock::Clock,
     node::StartError,
     recovery::{self, Recovered},
     step::BODY_PART,
@@ -132,6 +133,8 @@ pub struct Standby {
     last: Timestamp,
     effects: Vec<Effect>,
     host: Arc<dyn Host>,
+    /// Which goes by that of the active node.
+    clock: Arc<Clock>,
     config: Config,
     manners: Manners,
     uuid: [u8; 16],
@@ -154,6 +157,16 @@ impl Standby {
         host: Arc<dyn Host>,
         manners: Manners,
     ) -> Result<Self, StartError> {
+        Self::open_by(config, Arc::new(Clock::start(host)), manners)
+    }
+
+    /// The same, by a clock that others read too.
+    pub(crate) fn open_by(
+        config: &Config,
+        clock: Arc<Clock>,
+        manners: Manners,
+    ) -> Result<Self, StartError> {
+        let host = Arc::clone(clock.host());
         let uuid = recovery::fresh_uuid(&*host);
         let now_ms = host.clocks().boot_ms;
         let sizes = recovery::sizes(config);
@@ -179,6 +192,7 @@ impl Standby {
             last,
             effects: Vec::new(),
             host,
+            clock,
             config: config.clone(),
             manners,
             uuid,
@@ -223,6 +237,11 @@ impl Standby {
     #[must_use]
     pub const fn quiet_ms(&self, now_ms: u64) -> u64 {
         now_ms.saturating_sub(self.quiet_since)
+    }
+
+    /// The clock that it goes by.
+    pub(crate) const fn clock(&self) -> &Arc<Clock> {
+        &self.clock
     }
 
     /// What the active node says of itself.
@@ -305,6 +324,11 @@ impl Standby {
     fn look(&mut self) -> Result<Option<Reason>, StartError> {
         let host = Arc::clone(&self.host);
         let holder = self.follower.look_at_holder(|| host.clocks().boot_ms)?;
+        match self.follower.holder_time() {
+            Some((time, boot_ms)) => self.clock.follow(time, boot_ms),
+            None if self.clock.is_shown() => {}
+            None => self.clock.compare(self.follower.seen_ms()),
+        }
         let now_ms = self.host.clocks().boot_ms;
         let reason = match holder {
             Holder::Alive => {
@@ -356,6 +380,7 @@ impl Standby {
         let due = |at: u64, every: u64| now_ms.saturating_sub(at) >= every;
         if due(self.tidied_at, TIDY_EVERY_MS) {
             self.tidied_at = now_ms;
+            self.clock.watch();
             if let Err(error) = self.follower.tidy() {
                 tracing::warn!(%error, "failed to look what the active node has given back");
             }
@@ -375,8 +400,12 @@ impl Standby {
 
     /// Takes the place of the active node, which confirms nothing more from here on, whatever it is doing.
     pub(crate) fn take_over(mut self, stepped: bool) -> Result<(Recovered, Takeover), StartError> {
-        let began = self.host.clocks();
-        let detect_us = self.quiet_ms(began.boot_ms) * 1000;
+        let detect_us = self.quiet_ms(self.host.clocks().boot_ms) * 1000;
+        let now_ms = self.clock.now().0;
+        if !self.clock.is_confirmed() {
+            // The active one was silent from before this one came: then it is as a start.
+            self.follower.check_clock(now_ms)?;
+        }
         let journal = self.follower.journal().clone();
         let mut apply = applying(
             &journal,
@@ -387,13 +416,13 @@ impl Standby {
         let (engine, taken) = if stepped {
             let (engine, taken) = self
                 .follower
-                .take_over_stepped(began.wall_ms, &mut apply)
+                .take_over_stepped(now_ms, &mut apply)
                 .map_err(|error| failed(&self.config, error))?;
             (Some(engine), taken)
         } else {
             let (_, taken) = self
                 .follower
-                .take_over(began.wall_ms, &mut apply)
+                .take_over(now_ms, &mut apply)
                 .map_err(|error| failed(&self.config, error))?;
             (None, taken)
         };

@@ -4,6 +4,8 @@
     reason = "several connections at a time, and a limit to how long a test may hang"
 )]
 
+#[path = "node/clocks.rs"]
+mod clocks;
 #[path = "node/pair.rs"]
 mod pair;
 #[path = "node/rights.rs"]

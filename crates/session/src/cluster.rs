@@ -78,6 +78,8 @@ pub struct Cluster {
     pub active: Option<Arc<Active>>,
     /// The standbys, as the active one sees them.
     pub standbys: Vec<StandbyView>,
+    /// How far the wall clock of its machine is ahead of the broker's time, in ms; negative: behind.
+    pub clock_ahead_ms: i64,
     /// Takeovers by this process.
     pub takeovers: u64,
     /// The last one that it knows of.

@@ -8,6 +8,7 @@
 //! | *one active* | in one epoch one process confirms |
 //! | *one voice* | once a node has shown anything to anyone, no node of an epoch before it does; where leases are waited for |
 //! | *all or nothing* | of messages that one transaction sent, all are there or none |
+//! | *no leaps* | the time that nodes serve by goes on as time does, but for what a start may believe of its clock (`world.rs`) |
 //! | *not early* | a delayed message is not received before its time, as far as clocks agree |
 //! | *once* | a message has one place in a queue; a repeat with the same dedup id makes no second one |
 //! | *dense* | an offset of a stream shows one record for ever, and none is missing |

@@ -103,8 +103,11 @@ fn serve(process: &Process, config: &Config) -> String {
     };
     process.has(steps.mark());
     let node = Arc::new(node);
+    let mut leap_max_ms = config.journal.clock_off_max_ms;
     {
+        let time = session::Port::now(&*node).0;
         let mut inner = process.world.lock();
+        inner.serves_by(process.node, time, leap_max_ms);
         let (at, epoch) = (process.node, node.epoch());
         let took = inner.now - now;
         inner.trace(
@@ -119,8 +122,14 @@ fn serve(process: &Process, config: &Config) -> String {
     }
     let mut renew_at = now;
     let mut house_at = now;
+    leap_max_ms = 0;
     loop {
-        let now = process.world.lock().now;
+        let time = session::Port::now(&*node).0;
+        let now = {
+            let mut inner = process.world.lock();
+            inner.serves_by(process.node, time, leap_max_ms);
+            inner.now
+        };
         // What the threads of a node would do side by side comes in any order.
         if random.percent(50) {
             work(process, &mut steps);
@@ -204,7 +213,7 @@ fn stand_by(
             return Err("killed while it followed".to_owned());
         }
     }
-    let taken = Node::take_over_stepped(standby, config, users(), host()).map_err(told)?;
+    let taken = Node::take_over_stepped(standby, config, users()).map_err(told)?;
     process.world.lock().takeovers += 1;
     Ok(taken)
 }
@@ -248,6 +257,8 @@ pub(crate) fn config(random: &mut Random) -> Config {
             space_low_percent: random.below(2) * 5,
             space_low_bytes: 0,
             sparse_percent: random.between(20, 60),
+            // What is kept in streams is not over at a blow, and clocks that are years off are refused.
+            clock_off_max_ms: 7_200_000,
             ..journal::Config::default()
         },
         broker: broker::Config {

@@ -3,6 +3,8 @@
 
 use crate::random::Random;
 
+const YEAR_MS: u64 = 31_536_000_000;
+
 /// Where the store is, and what that makes of locks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -42,7 +44,8 @@ pub(crate) struct Rates {
     pub(crate) takeover: u32,
     pub(crate) kill_all: u32,
     pub(crate) clock_jump: u32,
-    /// How wrong a wall clock is at most, in ms. Far ahead, the time for which dedup ids are remembered is over at the next start.
+    /// How wrong a wall clock is at most, in ms. Far ahead, the time for which dedup ids are remembered is over at the next start; still
+    /// further off, a start is refused.
     pub(crate) clock_jump_max: u64,
     pub(crate) disk_full: u32,
     /// The store's machine starts anew; where that is another one.
@@ -117,10 +120,10 @@ impl Rates {
             takeover,
             kill_all,
             clock_jump,
-            clock_jump_max: if random.percent(50) {
-                30_000
-            } else {
-                3_600_000
+            clock_jump_max: match random.below(1_000_000) {
+                0..500_000 => 30_000,
+                500_000..750_000 => 3_600_000,
+                _ => 10 * YEAR_MS,
             },
             disk_full,
             store_restart,

@@ -27,6 +27,9 @@ const DRAINED_MAX: u64 = 90_000_000;
 /// How often there is a look at whether everything has been received, in µs.
 const CHECK_EVERY: u64 = 50_000;
 
+/// How wrong a wall clock is at most while nothing goes wrong, in ms.
+const CLOCK_OFF_MAX: i64 = 3_600_000;
+
 /// Bytes of the disk while nothing goes wrong.
 const CALM_CAPACITY: u64 = 1 << 30;
 
@@ -228,6 +231,8 @@ impl Simulation {
         };
         let mut config = self.config.clone();
         if calm {
+            // What an operator does who knows that it is the journal that was led astray.
+            config.journal.clock_off_max_ms = u64::MAX;
             config.journal.staged_bytes_max = config.journal.staged_bytes_max.max(256 << 10);
         }
         let thread = std::thread::Builder::new()
@@ -415,6 +420,7 @@ impl Simulation {
         self.calm_at = Some(now);
         let mut anyone = false;
         for node in 0..inner.nodes.len() {
+            inner.nodes[node].wall_ms %= CLOCK_OFF_MAX;
             // Who stands still goes on, whatever it is in the middle of.
             inner.go_on(node);
             anyone |= inner.nodes[node].runs;

@@ -124,6 +124,8 @@ pub(crate) struct Inner {
     /// The story so far, if it is wanted.
     pub(crate) story: Option<Vec<String>>,
     pub(crate) operations: u64,
+    /// The latest time that a node served by, in ms, and when that was.
+    pub(crate) served_at: Option<(u64, u64)>,
     /// Of nodes that followed.
     pub(crate) takeovers: u64,
 }
@@ -230,6 +232,23 @@ impl Inner {
         ));
     }
 
+    /// *No leaps*: a node serves by a time. It goes on as time does, but for what a start believes of its clock, up to `leap_max_ms`.
+    pub(crate) fn serves_by(&mut self, node: usize, time_ms: u64, leap_max_ms: u64) {
+        if let Some((last, then)) = self.served_at {
+            // Clocks run by a tenth too fast, and lean by as much.
+            let passed = (self.now - then) / 1000 * 5 / 4;
+            let leap = time_ms.saturating_sub(last + passed + CLOCKS_DIFFER_MAX_MS);
+            if leap > leap_max_ms && self.chaos {
+                self.violate(format!(
+                    "no leaps: node {node} serves by a time that is {leap} ms ahead of the last one"
+                ));
+            }
+        }
+        if self.served_at.is_none_or(|(last, _)| last <= time_ms) {
+            self.served_at = Some((time_ms, self.now));
+        }
+    }
+
     /// What must not be; the first one counts.
     pub(crate) fn violate(&mut self, what: String) {
         if self.violation.is_none() {
@@ -266,6 +285,9 @@ impl Inner {
         }
     }
 }
+
+/// By how much the clocks of two nodes differ at most where nobody sets them, in ms.
+const CLOCKS_DIFFER_MAX_MS: u64 = 2_000;
 
 /// A baton that somebody waits for.
 #[derive(Default)]
@@ -329,6 +351,7 @@ impl World {
             hash: seed,
             story: story.then(Vec::new),
             operations: 0,
+            served_at: None,
             takeovers: 0,
         };
         let world = Self {

@@ -112,6 +112,7 @@ pub fn show(cluster: &Cluster) -> Value {
         })),
         "active": cluster.active.as_deref().map(addresses),
         "standbys": standbys,
+        "clock_ahead_ms": cluster.clock_ahead_ms,
         "takeovers": cluster.takeovers,
         "last_takeover": cluster.last_takeover.as_ref().map(takeover),
     })

@@ -350,6 +350,7 @@ fn cluster(role: Role) -> Cluster {
             .then_some(standby)
             .into_iter()
             .collect(),
+        clock_ahead_ms: -7,
         takeovers: 1,
         last_takeover: Some(Takeover {
             at: Timestamp(1_234),
@@ -453,6 +454,7 @@ fn the_pair_as_either_node_sees_it() {
                 "can_take_over": true,
                 "addresses": addresses,
             }],
+            "clock_ahead_ms": -7,
             "takeovers": 1,
             "last_takeover": takeover,
         })

@@ -4,23 +4,6 @@ use message::Timestamp;
 
 const DAY_MS: u64 = 86_400_000;
 
-/// Year, month and day of a day since 1970-01-01.
-const fn date(day: u64) -> (u64, u64, u64) {
-    // The civil calendar in eras of 400 years that begin with March.
-    let day = day + 719_468;
-    let (era, in_era) = (day / 146_097, day % 146_097);
-    let year = (in_era - in_era / 1_460 + in_era / 36_524 - in_era / 146_096) / 365;
-    let in_year = in_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * in_year + 2) / 153;
-    let first = (153 * month + 2) / 5;
-    let (month, next) = if month < 10 {
-        (month + 3, 0)
-    } else {
-        (month - 9, 1)
-    };
-    (era * 400 + year + next, month, in_year - first + 1)
-}
-
 /// The day since 1970-01-01. `None`: there is no such date, or it is before.
 fn day(year: u64, month: u64, day_of_month: u64) -> Option<u64> {
     if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) {
@@ -33,25 +16,17 @@ fn day(year: u64, month: u64, day_of_month: u64) -> Option<u64> {
         + (153 * from_march + 2) / 5
         + day_of_month.checked_sub(1)?;
     let day = day.checked_sub(719_468)?;
-    (date(day) == (year, month, day_of_month)).then_some(day)
+    (Timestamp(day * DAY_MS).date() == (year, month, day_of_month)).then_some(day)
 }
 
 /// `2020-01-02T03:04:05.006Z`.
 pub(crate) fn iso(at: Timestamp) -> String {
-    let (year, month, day) = date(at.0 / DAY_MS);
-    let ms = at.0 % DAY_MS;
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
-        ms / 3_600_000,
-        ms / 60_000 % 60,
-        ms / 1000 % 60,
-        ms % 1000
-    )
+    at.date_time()
 }
 
 /// `20200102T030405Z`.
 pub(crate) fn basic(at: Timestamp) -> String {
-    let (year, month, day) = date(at.0 / DAY_MS);
+    let (year, month, day) = at.date();
     let ms = at.0 % DAY_MS;
     format!(
         "{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z",

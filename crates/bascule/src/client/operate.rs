@@ -143,6 +143,9 @@ pub(crate) fn status(args: StatusArgs) -> Result<(), Failure> {
     Err(Failure::work(anyhow!("no active node has answered")))
 }
 
+/// How far a clock is off before that is shown, in ms.
+const CLOCK_OFF_MS: i64 = 1_000;
+
 /// A node in lines for people.
 fn shown(endpoint: &Endpoint, said: &anyhow::Result<Value>) -> String {
     let cluster = match said {
@@ -191,6 +194,15 @@ fn shown(endpoint: &Endpoint, said: &anyhow::Result<Value>) -> String {
             } else {
                 "cannot take over"
             }
+        ));
+    }
+    if let Some(ahead) = cluster["clock_ahead_ms"].as_i64()
+        && ahead.abs() >= CLOCK_OFF_MS
+    {
+        let way = if ahead > 0 { "ahead of" } else { "behind" };
+        let ms = ahead.unsigned_abs();
+        line(format!(
+            "its machine's clock is {ms} ms {way} the broker's time"
         ));
     }
     if let takeover @ Value::Object(_) = &cluster["last_takeover"] {
@@ -323,6 +335,7 @@ mod tests {
                 "epoch": 7, "committed": 1000,
                 "lag": (!is_active).then(|| json!({ "batches": 1, "bytes": 4096, "ms": 2 })),
                 "active": { "mqtt": "a:1883" },
+                "clock_ahead_ms": if is_active { 999 } else { -2000 },
                 "standbys": standbys, "takeovers": 0,
                 "last_takeover": {
                     "at_ms": 1, "reason": "asked for", "phases_us": { "detect": 1500, "fence": 500 },
@@ -430,6 +443,7 @@ mod tests {
         for part in [
             ": standby, epoch 7, 1000 batches, node node2\n",
             "  1 batches (4096 bytes) behind, for 2 ms\n",
+            "  its machine's clock is 2000 ms behind the broker's time\n",
             "  the active node: mqtt a:1883\n",
         ] {
             assert!(text.contains(part), "{part} in {text}");

@@ -215,6 +215,11 @@ impl Config {
                 journal.stream_file_bytes,
                 MIB..=GIB,
             ),
+            (
+                "journal.clock_off_max_s",
+                journal.clock_off_max_s,
+                1..=u64::from(u32::MAX),
+            ),
             ("pair.failover_ms", pair.failover_ms, 200..=60_000),
             (
                 "mqtt.session_expiry_max_s",

@@ -44,6 +44,7 @@ impl Config {
                 snapshot_every_bytes: self.journal.snapshot_every_bytes,
                 reserve_len: self.journal.reserve_bytes,
                 space_low_bytes: self.journal.free_bytes_min,
+                clock_off_max_ms: self.journal.clock_off_max_s * 1000,
                 direct: match self.journal.direct {
                     Direct::Auto => journal::Direct::Auto,
                     Direct::Never => journal::Direct::Never,

@@ -119,6 +119,8 @@ pub(crate) struct Journal {
     pub(crate) free_bytes_min: u64,
     /// Records of streams beyond this go into files of their own.
     pub(crate) stream_file_bytes: u64,
+    /// How far the clock may be ahead of the last sign of life in the journal at a start, or behind it, in seconds.
+    pub(crate) clock_off_max_s: u64,
     /// How files are written.
     pub(crate) direct: Direct,
 }
@@ -131,6 +133,7 @@ impl Default for Journal {
             reserve_bytes: 64 * MIB,
             free_bytes_min: 2048 * MIB,
             stream_file_bytes: 64 * MIB,
+            clock_off_max_s: 31 * 86_400,
             direct: Direct::Auto,
         }
     }

@@ -50,13 +50,13 @@ impl Standby {
     /// the journal anew.
     pub fn take_over<E>(
         self,
-        wall_now_ms: u64,
+        now_ms: u64,
         receive: impl FnMut(StoredId, u8, Bytes) -> Result<(), E>,
     ) -> Result<(Journal, Taken), StandbyError<E>> {
         let before = lease::boot_ms();
         let journal = self.journal.clone();
         let dir = self.paths().root;
-        let (engine, taken) = self.take_over_stepped(wall_now_ms, receive)?;
+        let (engine, taken) = self.take_over_stepped(now_ms, receive)?;
         engine.shared.renewed(before + lease::ALONE_MS);
         let threads = threads::start(engine).map_err(OpenError::io("start a thread for", &dir))?;
         *journal
@@ -73,7 +73,7 @@ impl Standby {
     /// As [`Standby::take_over`].
     pub fn take_over_stepped<E>(
         mut self,
-        wall_now_ms: u64,
+        now_ms: u64,
         mut receive: impl FnMut(StoredId, u8, Bytes) -> Result<(), E>,
     ) -> Result<(Engine, Taken), StandbyError<E>> {
         let (vfs, paths) = (self.vfs(), self.paths());
@@ -122,7 +122,7 @@ impl Standby {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         let covered = snapshots.last().map_or(0, |kept| kept.seq);
-        claim.publish(wall_now_ms, covered)?;
+        claim.publish(now_ms, covered)?;
         let publish_us = watch.lap();
         // The epoch is ours.
         self.registrar.remove();
@@ -136,6 +136,7 @@ impl Standby {
         let end = survey.tail.end;
         shared.epoch.store(epoch, Ordering::Release);
         shared.opened_at.store(end.seq, Ordering::Release);
+        shared.told.claimed(now_ms);
         *shared
             .staging
             .lock()
@@ -156,7 +157,7 @@ impl Standby {
             file,
             position: end,
             lease_slot: LeaseSlot::default(),
-            wall_ms: wall_now_ms,
+            wall_ms: now_ms,
         };
         Ok((engine, taken))
     }
