@@ -186,6 +186,7 @@ impl Broker {
             ..view.rare.cloned().unwrap_or_default()
         };
         self.move_entry((id, qseq), &view, target, rare, draft);
+        self.crowds(target, draft);
         draft.count(Tally::DeadLettered, 1);
     }
 
@@ -383,6 +384,9 @@ impl Broker {
                 PlaceRef::Resident(_) => None,
             };
             draft.count(Tally::DeadLettered, 1);
+            for target in &targets {
+                self.crowds(target.queue, draft);
+            }
             let pieces = if fits_a_record(&targets) {
                 vec![targets]
             } else {
@@ -426,7 +430,7 @@ impl Broker {
             .all(|death| death.reason != DeathReason::Rejected)
     }
 
-    /// Makes room at the head of a queue, for as long as `over` says so.
+    /// Makes room at the head of a queue, for as long as `over` says so. What this decision moved there before comes last: it is the youngest.
     pub(super) fn drop_heads(
         &self,
         id: QueueId,
@@ -445,13 +449,42 @@ impl Broker {
             }
             // When nothing is ready, what is delayed makes room: the oldest first.
             let Some(qseq) = at.next(self).or_else(|| delayed.next().copied()) else {
-                return;
+                break;
             };
             if draft.goes(id, qseq) {
                 continue;
             }
             self.dead_letter(id, qseq, DeathReason::MaxLen, draft);
         }
+        let goes_on = self
+            .queue(id)
+            .is_some_and(|queue| queue.attributes().dead_letter.is_some());
+        loop {
+            let (count, bytes) = draft.held(self, id);
+            if !over(count, bytes) {
+                return;
+            }
+            let Some((qseq, len, soft)) = draft.first_moved(id) else {
+                return;
+            };
+            draft.moved_goes(id, qseq, len);
+            // Nothing is known of it yet that it could be dead-lettered with.
+            let tally = if goes_on {
+                Tally::DroppedDeadLetter
+            } else {
+                Tally::DroppedMaxLen
+            };
+            self.drop_entry(id, qseq, soft, tally, draft);
+        }
+    }
+
+    /// Notes that a dead letter came into a queue which has no room for another one, or may not have.
+    fn crowds(&self, id: QueueId, draft: &mut Draft<'_>) {
+        let Some(queue) = self.queue(id) else { return };
+        let attributes = queue.attributes();
+        let (count, _) = draft.held(self, id);
+        draft.crowded |=
+            attributes.length_max.is_some_and(|max| count >= max) || attributes.bytes_max.is_some();
     }
 
     /// A message that was asked for is here.

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use crate::{
     Broker, Context, Decision, Effect, OutLane, Wait,
-    change::{Change, ClientNo, Kind, SOFT_BIT},
+    change::{Change, ClientNo, Entrant, Kind, SOFT_BIT},
     counters::Tally,
     queue::Runs,
     topic::TopicNo,
@@ -62,6 +62,10 @@ pub(crate) struct Draft<'a> {
     pub(crate) transaction: bool,
     /// How deep dead-lettering has gone.
     pub(crate) depth: u32,
+    /// Of the changes so far, so many move nothing into that queue which does not go again.
+    passed: Option<(QueueId, usize)>,
+    /// A dead letter filled a queue: the next one may have to make room there by what this decision put there.
+    pub(crate) crowded: bool,
 }
 
 impl<'a> Draft<'a> {
@@ -87,6 +91,8 @@ impl<'a> Draft<'a> {
             leavers: Vec::new(),
             transaction: false,
             depth: 0,
+            passed: None,
+            crowded: false,
         }
     }
 
@@ -131,11 +137,13 @@ impl<'a> Draft<'a> {
 
     /// Takes out the changes made since there were `len`.
     pub(crate) fn take_changes(&mut self, len: usize) -> Vec<Change> {
+        self.passed = None;
         self.out.changes.split_off(len)
     }
 
     /// Drops the effects made since there were `len`, and the changes.
     pub(crate) fn roll_back(&mut self, changes: usize, effects: usize) {
+        self.passed = None;
         self.out.changes.truncate(changes);
         self.out.effects.truncate(effects);
     }
@@ -243,6 +251,40 @@ impl<'a> Draft<'a> {
         added.count -= 1;
         added.bytes -= i64::from(len);
         true
+    }
+
+    /// The first entry that an earlier change of this decision moves into a queue and none takes away: its number, the length of its body,
+    /// and whether it is soft.
+    pub(crate) fn first_moved(&mut self, queue: QueueId) -> Option<(u64, u32, bool)> {
+        let from = match self.passed {
+            Some((of, passed)) if of == queue => passed,
+            _ => 0,
+        };
+        let mut changes = self.out.changes.iter().enumerate().skip(from);
+        let (at, found) = changes.find_map(|(at, change)| {
+            let Kind::Enqueued(enqueued) = &change.0 else {
+                return None;
+            };
+            let of = |to: &&Entrant| to.queue == queue && !self.goes(queue, to.qseq);
+            let to = enqueued.targets.iter().find(of)?;
+            let len = match (enqueued.stored, &enqueued.resident) {
+                (Some((_, len)), _) => len,
+                (None, Some(message)) => message.body.len() as u32,
+                (None, None) => 0,
+            };
+            Some((at, (to.qseq, len, to.soft)))
+        })?;
+        // A command that rejects thousands does not look at the first ones again each time.
+        self.passed = Some((queue, at));
+        Some(found)
+    }
+
+    /// Such an entry will be gone again.
+    pub(crate) fn moved_goes(&mut self, queue: QueueId, qseq: u64, len: u32) {
+        self.gone.entry(queue).or_default().add(qseq);
+        let added = self.added(queue);
+        added.count -= 1;
+        added.bytes -= i64::from(len);
     }
 
     pub(crate) fn goes(&self, queue: QueueId, qseq: u64) -> bool {

@@ -43,6 +43,9 @@ impl Broker {
             }
             others |= !pull;
             left = left.saturating_sub(self.due(*timer, left, &mut draft).max(1));
+            if draft.crowded {
+                return true;
+            }
         }
         // Everything known was due; what this decision leaves behind shows in the next deadline.
         left == 0 || !timers.has_come_to(cx.now)
@@ -58,8 +61,8 @@ impl Broker {
         }
     }
 
-    /// Decides what one deadline comes to, and says how many entries that took. A will is the last of its decision: what the
-    /// next one drops from a full queue may be what this one put there.
+    /// Decides what one deadline comes to, and says how many entries that took. A will is the last of its decision, and so is a dead letter
+    /// that fills a queue: what the next one drops from a full queue may be what this one put there.
     fn due(&self, timer: (Timestamp, Timer), left: usize, draft: &mut Draft<'_>) -> usize {
         match timer.1 {
             Timer::Visible(queue, qseq) => self.due_visible(timer, queue, qseq, draft),
@@ -200,7 +203,7 @@ impl Broker {
             (false, &mut in_order.into_iter()),
         ] {
             for qseq in next {
-                if done >= left {
+                if done >= left || draft.crowded {
                     return done;
                 }
                 if draft.goes(id, qseq) {

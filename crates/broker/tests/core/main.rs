@@ -1,6 +1,7 @@
 //! The core against its rules, a naive model, and its own journal.
 
 mod clients;
+mod dead_letters;
 mod empty;
 mod history;
 mod inspect;

@@ -299,7 +299,7 @@ fn doors_12_retention_drops_and_never_dead_letters() {
     rig.check_replay();
 }
 
-fn dead_letter_to(queue: &str) -> Option<DeadLetter> {
+pub(crate) fn dead_letter_to(queue: &str) -> Option<DeadLetter> {
     Some(DeadLetter {
         exchange: "".into(),
         key: Some(levels(queue)),

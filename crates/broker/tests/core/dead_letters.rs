@@ -1,0 +1,115 @@
+//! Dead letters that leave one queue together and come into another one that is full.
+
+use session::*;
+
+use crate::{queues::dead_letter_to, rig::*};
+
+/// A queue of that length, whose full head makes room, and three messages that leave another one for it in one decision.
+fn three_dead_at_once(
+    length_max: Option<u64>,
+    bytes_max: Option<u64>,
+    leave: impl FnOnce(&mut Rig, SessionId),
+) -> Vec<String> {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    let short = QueueAttributes {
+        length_max,
+        bytes_max,
+        dead_letter: dead_letter_to("last"),
+        ..QueueAttributes::default()
+    };
+    rig.durable_queue(a, "last", QueueAttributes::default());
+    rig.durable_queue(a, "dead", short);
+    rig.durable_queue(
+        a,
+        "jobs",
+        QueueAttributes {
+            dead_letter: dead_letter_to("dead"),
+            ..QueueAttributes::default()
+        },
+    );
+    rig.durable_queue(
+        a,
+        "short-lived",
+        QueueAttributes {
+            ttl_ms: Some(50),
+            dead_letter: dead_letter_to("dead"),
+            ..QueueAttributes::default()
+        },
+    );
+    rig.send(a, "dead", "zero");
+    leave(&mut rig, a);
+    let b = rig.attach(2);
+    let kept = rig.pull(b, "dead", 10, Lease::Connection);
+    let passed = rig.pull(b, "last", 10, Lease::Connection);
+    let counters = rig.broker.counters();
+    let lost = counters.dropped_dead_letter;
+    assert_eq!(kept.len() as u64 + passed.len() as u64 + lost, 4);
+    rig.check_replay();
+    let mut kept: Vec<_> = kept.iter().map(body).collect();
+    if lost == 0 {
+        let passed: Vec<_> = passed.iter().map(body).collect();
+        assert_eq!(passed, ["zero", "one", "two", "three"][..passed.len()]);
+    } else {
+        kept.insert(0, format!("{lost} lost"));
+    }
+    kept
+}
+
+#[test]
+fn what_expires_together_fills_no_dead_letter_queue_beyond_its_limit() {
+    // By their own time to live, and by the queue's.
+    let own = |rig: &mut Rig, a| {
+        for text in ["one", "two", "three"] {
+            let mut message = to_queue("jobs", text);
+            message.expiry = Some(rig.now.plus_ms(50));
+            rig.publish(a, message);
+        }
+        rig.tick(100);
+    };
+    let the_queues = |rig: &mut Rig, a| {
+        for text in ["one", "two", "three"] {
+            rig.send(a, "short-lived", text);
+        }
+        rig.tick(100);
+    };
+    for (length_max, bytes_max, left) in [
+        (Some(1), None, &["three"][..]),
+        (Some(2), None, &["two", "three"]),
+        (None, Some(6), &["three"]),
+        (None, Some(8), &["two", "three"]),
+    ] {
+        assert_eq!(three_dead_at_once(length_max, bytes_max, own), left);
+        assert_eq!(three_dead_at_once(length_max, bytes_max, the_queues), left);
+    }
+}
+
+#[test]
+fn what_is_rejected_together_fills_no_dead_letter_queue_beyond_its_limit() {
+    let reject = |rig: &mut Rig, a| {
+        for text in ["one", "two", "three"] {
+            rig.send(a, "jobs", text);
+        }
+        let out = ids(&rig.pull(a, "jobs", 3, Lease::Connection));
+        let ranges = (out[0].qseq, out[2].qseq);
+        let reject = Settle {
+            token: None,
+            lane: Lane(0),
+            deliveries: DeliveryRange {
+                queue: out[0].queue,
+                ranges: [ranges].into_iter().collect(),
+            },
+            outcome: Outcome::Reject,
+        };
+        rig.command(a, Command::Settle(reject));
+    };
+    // One command is one decision: what it moved there itself goes no further.
+    assert_eq!(
+        three_dead_at_once(Some(1), None, reject),
+        ["2 lost", "three"]
+    );
+    assert_eq!(
+        three_dead_at_once(Some(2), None, reject),
+        ["1 lost", "two", "three"]
+    );
+}
