@@ -185,6 +185,11 @@ impl Shared {
             authenticate,
         })
     }
+
+    /// A connection is gone: its logins need no verifying.
+    pub(crate) fn forget_logins(&self, session: SessionId) {
+        self.verify.forget(session);
+    }
 }
 
 /// A recovered node and what its threads work on.

@@ -64,6 +64,18 @@ impl VerifyPool {
         true
     }
 
+    /// Drops the logins of a connection that is gone: they would keep others from waiting.
+    pub(crate) fn forget(&self, session: SessionId) {
+        let mut waiting = self
+            .jobs
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        while let Some(at) = waiting.jobs.iter().position(|job| job.session == session) {
+            waiting.jobs.remove(at);
+        }
+    }
+
     pub(crate) fn stop(&self) {
         self.jobs
             .waiting

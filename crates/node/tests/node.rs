@@ -6,6 +6,8 @@
 
 #[path = "node/clocks.rs"]
 mod clocks;
+#[path = "node/logins.rs"]
+mod logins;
 #[path = "node/pair.rs"]
 mod pair;
 #[path = "node/rights.rs"]
