@@ -265,6 +265,7 @@ impl Engine {
         if mutated!(LeaseFromEndOfWrite) {
             from = now_ms();
         }
+        self.shared.alive_at.store(from, Ordering::Release);
         self.shared.renewed(from + lasts_ms);
     }
 

@@ -131,6 +131,12 @@ impl Journal {
         self.shared().lease_until.load(Ordering::Acquire)
     }
 
+    /// When the lease was last renewed, in ms of [`crate::boot_ms`].
+    #[must_use]
+    pub fn alive_at(&self) -> u64 {
+        self.shared().alive_at.load(Ordering::Acquire)
+    }
+
     /// Tells the node's time and what [`crate::boot_ms`] was then. To be called every second or so: the lease says it, so that a standby goes
     /// by it, and the next start knows until when this node lived.
     pub fn tell_time(&self, now_ms: u64, boot_ms: u64) {

@@ -528,6 +528,7 @@ pub(crate) fn share(
         health: Mutex::default(),
         given_up,
         lease_until: AtomicU64::new(0),
+        alive_at: AtomicU64::new(0),
         lease_wakers: Mutex::default(),
         standby_near: AtomicBool::new(false),
         standbys: Mutex::default(),

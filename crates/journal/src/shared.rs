@@ -88,6 +88,8 @@ pub(crate) struct Shared {
     pub(crate) given_up: Vec<Loss>,
     /// Until when this node may show anything to anyone, by [`crate::boot_ms`].
     pub(crate) lease_until: AtomicU64,
+    /// When it was last renewed.
+    pub(crate) alive_at: AtomicU64,
     /// Who waits for it to be renewed, each once.
     pub(crate) lease_wakers: Mutex<BTreeMap<u64, Waker>>,
     pub(crate) standby_near: AtomicBool,

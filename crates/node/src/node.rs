@@ -208,9 +208,7 @@ impl Work {
         clock: Arc<Clock>,
     ) -> Self {
         clock.lead(recovered.last);
-        recovered
-            .journal
-            .tell_time(clock.now().0, clock.boot_ms());
+        recovered.journal.tell_time(clock.now().0, clock.boot_ms());
         let (verify, jobs) = VerifyPool::new(config.verify_queue_max);
         let (stored, reads) = Stored::new(recovered.journal.clone());
         let shared = Arc::new(Shared {
@@ -448,6 +446,17 @@ impl Node {
         journal
             .map(|failure| format!("the journal failed: {failure}"))
             .or_else(|| self.shared.broken.get().cloned())
+    }
+
+    /// Whether this node can serve no more because another one took its place.
+    pub(crate) fn was_succeeded(&self) -> bool {
+        let failure = self.shared.journal.failure();
+        matches!(failure, Some(journal::Failure::Fenced(_)))
+    }
+
+    /// For how long it has given no sign of life, in ms of the boot clock.
+    pub(crate) fn silent_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.shared.journal.alive_at())
     }
 
     /// Puts others in the place of the users and virtual hosts that there were, and looks at each connection again. Live

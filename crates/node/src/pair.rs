@@ -25,7 +25,7 @@ use crate::{
     Config, Machine, Node, Role, StartError,
     clock::Clock,
     recovery,
-    standby::{Manners, REGISTER_EVERY, Reason, Standby, Turn},
+    standby::{Manners, REGISTER_EVERY, Standby, Turn},
 };
 
 /// How long a standby rests between two looks, unless it is behind. It is the latency of what it knows, not of anything that
@@ -229,11 +229,7 @@ impl Pair {
             }
         };
         drop(registering);
-        let mut manners = standby.manners();
-        if reason == Reason::Silent {
-            manners.changed(self.clock.boot_ms());
-        }
-        *held(&self.manners) = manners;
+        *held(&self.manners) = standby.manners();
         *held(&self.state) = State::Starting;
         tracing::info!(reason = reason.as_str(), "taking over");
         let began = self.clock.boot_ms();
@@ -279,8 +275,13 @@ impl Pair {
     /// Lets no more clients in. `in_order`: the node is well, and ends so that another one goes on, which is let go first.
     pub fn retire(&self, node: &Arc<Node>, in_order: bool) {
         *held(&self.state) = State::Starting;
+        let now_ms = self.clock.boot_ms();
         if in_order {
-            held(&self.manners).gave_up(node.epoch(), self.clock.boot_ms());
+            held(&self.manners).gave_up(node.epoch(), now_ms);
+        } else if node.was_succeeded() {
+            // As long as a standby waits for a sign of life.
+            let failover_ms = self.config.journal.lease_ms / 4 * 5;
+            held(&self.manners).succeeded(node.silent_ms(now_ms), failover_ms, now_ms);
         }
     }
 

@@ -31,10 +31,15 @@ pub const REGISTER_EVERY: Duration = Duration::from_secs(1);
 const TIDY_EVERY_MS: u64 = 5_000;
 /// Batches that it may be behind and still take over.
 const LAG_MAX: u64 = 256;
-/// After a takeover that found the other one silent, the next one waits for this much longer, in ms, twice that after the
-/// next, and so on, as long as they come within [`FLAPPING_MS`].
+/// A node that was succeeded so often within [`FLAPPING_MS`], though it had only been slow, waits for this much longer than the lease of
+/// another one that is silent, in ms; twice that once it happens again, and so on.
 const PATIENCE_MS: u64 = 500;
+const FLAPS: usize = 3;
 const FLAPPING_MS: u64 = 60_000;
+/// A write of a standby that takes longer than this tells that the disk is slow, in ms.
+const SLOW_MS: u64 = 100;
+/// For how long that does not count any more then, in ms.
+const PATIENT_AGAIN_MS: u64 = 10_000;
 
 /// Why a standby takes over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,24 +77,56 @@ pub enum Turn {
     TakeOver(Reason),
 }
 
-/// What outlives a standby that opens anew: when places changed, and whether this node should let the other one go first.
+/// What outlives a standby that opens anew: how often this node was succeeded in vain, and whether it should let the other one go first.
+///
+/// Taking over costs each client a reconnection, and is in vain if the former node was only slow: then the storage or the machines are slower than
+/// `failover_ms` allows for, and the nodes would take turns. Who was succeeded in vain knows that, and is patient with the other
+/// one. A node that hung for longer than that was rightly succeeded, however often that happens: it makes nobody slower.
 #[derive(Clone, Debug, Default)]
 pub struct Manners {
-    /// When the epoch changed because somebody was silent, in ms of the host's boot clock.
-    changes: Vec<u64>,
+    /// When this node was succeeded in vain, in ms of the host's boot clock.
+    in_vain: Vec<u64>,
     /// This node gave up that epoch in order, at that time: it takes it back only if nobody else does.
     gave_up: Option<(u64, u64)>,
+}
+
+/// A disk that may have hung for everyone.
+#[derive(Debug, Default)]
+struct Stall {
+    /// Until then the active node is waited for, though it is silent, in ms of the host's boot clock.
+    patient_until: u64,
+}
+
+impl Stall {
+    /// Whether a write took so long that the disk may have hung for everyone until now. Then the active node is about to go on, and has
+    /// `failover_ms` for that; but not again and again, as the disk may always be so slow.
+    fn may_end(&mut self, began_ms: u64, now_ms: u64, failover_ms: u64) -> bool {
+        let took_ms = now_ms.saturating_sub(began_ms);
+        let again = self.patient_until > 0 && now_ms < self.patient_until + PATIENT_AGAIN_MS;
+        if took_ms <= SLOW_MS || again {
+            return false;
+        }
+        tracing::info!(
+            took_ms,
+            "the active node is silent, and the disk was slow: it is waited for once more"
+        );
+        self.patient_until = now_ms + failover_ms;
+        true
+    }
 }
 
 /// How long a node that gave up in order lets others go first, in ms.
 const AFTER_YOU_MS: u64 = 3_000;
 
 impl Manners {
-    /// This node has taken over from a silent one, or was taken over from while silent.
-    pub fn changed(&mut self, now_ms: u64) {
-        self.changes
+    /// Another node took this one's place, which had given no sign of life for `silent_ms` when it found that; `failover_ms` is how long others
+    /// wait for one.
+    pub fn succeeded(&mut self, silent_ms: u64, failover_ms: u64, now_ms: u64) {
+        self.in_vain
             .retain(|at| now_ms.saturating_sub(*at) < FLAPPING_MS);
-        self.changes.push(now_ms);
+        if silent_ms <= failover_ms + failover_ms / 2 {
+            self.in_vain.push(now_ms);
+        }
     }
 
     /// This node ends its epoch so that another one goes on.
@@ -110,11 +147,11 @@ impl Manners {
     /// How much longer than its lease a silent node is waited for, in ms.
     fn patience_ms(&self, now_ms: u64) -> u64 {
         let recent = self
-            .changes
+            .in_vain
             .iter()
             .filter(|at| now_ms.saturating_sub(**at) < FLAPPING_MS)
             .count();
-        match recent {
+        match recent.saturating_sub(FLAPS - 1) {
             0 => 0,
             n => PATIENCE_MS << (n - 1).min(6),
         }
@@ -145,6 +182,7 @@ pub struct Standby {
     quiet_since: u64,
     /// A file could not be written: no candidate until one can.
     sick: bool,
+    stall: Stall,
 }
 
 impl Standby {
@@ -201,6 +239,7 @@ impl Standby {
             silent_since: None,
             quiet_since: now_ms,
             sick: false,
+            stall: Stall::default(),
         })
     }
 
@@ -284,9 +323,7 @@ impl Standby {
         let polled = self.poll(now_ms)?;
         if self.follower.epoch() != epoch {
             tracing::info!(epoch = self.follower.epoch(), "another node took over");
-            if self.silent_since.take().is_some() {
-                self.manners.changed(now_ms);
-            }
+            self.silent_since = None;
             self.quiet_since = now_ms;
         }
         match polled {
@@ -350,6 +387,9 @@ impl Standby {
             return Ok(None);
         }
         if reason == Reason::Silent {
+            if now_ms < self.stall.patient_until {
+                return Ok(None);
+            }
             let since = *self.silent_since.get_or_insert(now_ms);
             if now_ms.saturating_sub(since) < self.manners.patience_ms(now_ms) {
                 return Ok(None);
@@ -358,6 +398,11 @@ impl Standby {
             if let Err(error) = self.follower.registrar().write() {
                 self.sick = true;
                 tracing::warn!(%error, "the active node is silent, and this one cannot write either");
+                return Ok(None);
+            }
+            let wrote_ms = self.host.clocks().boot_ms;
+            let failover_ms = self.config.journal.lease_ms / 4 * 5;
+            if self.stall.may_end(now_ms, wrote_ms, failover_ms) {
                 return Ok(None);
             }
         }
@@ -519,5 +564,55 @@ fn failed(config: &Config, error: StandbyError<String>) -> StartError {
             dir: config.data_dir.clone(),
             what: source,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_hung_for_long_makes_nobody_patient() {
+        let mut manners = Manners::default();
+        for round in 0..40 {
+            let now = 1_000_000 + round * 3_000;
+            manners.succeeded(1_051, 700, now);
+            assert_eq!(manners.patience_ms(now), 0);
+        }
+    }
+
+    #[test]
+    fn a_disk_that_hung_is_an_excuse_once_in_a_while() {
+        let mut stall = Stall::default();
+        assert!(!stall.may_end(1_000, 1_100, 700), "that was quick enough");
+        assert_eq!(stall.patient_until, 0);
+        assert!(stall.may_end(1_000, 4_000, 700));
+        assert_eq!(stall.patient_until, 4_700);
+        assert!(
+            !stall.may_end(4_800, 6_000, 700),
+            "it is slow, and no more than that"
+        );
+        assert!(!stall.may_end(13_000, 14_699, 700));
+        assert!(stall.may_end(14_000, 14_700, 700));
+    }
+
+    #[test]
+    fn who_is_succeeded_in_vain_again_and_again_becomes_patient_and_forgets_it_in_a_minute() {
+        let mut manners = Manners::default();
+        let mut patience = Vec::new();
+        for round in 0..12 {
+            manners.succeeded(900, 700, round * 1_000);
+            patience.push(manners.patience_ms(round * 1_000));
+        }
+        assert_eq!(
+            patience,
+            [
+                0, 0, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 32_000, 32_000, 32_000
+            ]
+        );
+        assert_eq!(manners.patience_ms(60_000 + 8_999), 500);
+        assert_eq!(manners.patience_ms(60_000 + 9_000), 0);
+        manners.succeeded(900, 700, 90_000);
+        assert_eq!(manners.in_vain.len(), 1, "what is forgotten takes no room");
     }
 }
