@@ -292,7 +292,7 @@ impl Peer {
         };
         change(&mut delivery);
         let mut out = Output::default();
-        let event = Event::Delivery(Box::new(delivery));
+        let event = Event::Delivery(Arc::new(delivery));
         let done = self.session.handle_event(event, NOW, &mut out);
         self.session.flush(NOW, &mut out);
         self.take(&mut out, done);

@@ -143,7 +143,7 @@ impl PendingDelivery {
 #[derive(Debug)]
 pub enum Outgoing {
     /// All of it.
-    Whole(Box<Delivery>),
+    Whole(Arc<Delivery>),
     /// Its message is in the journal, with so many bytes of body.
     Without(Box<PendingDelivery>, StoredId, u32),
 }
@@ -151,7 +151,7 @@ pub enum Outgoing {
 impl Outgoing {
     pub(crate) fn new(delivery: PendingDelivery, content: Content) -> Self {
         match content {
-            Content::Resident(message) => Self::Whole(Box::new(delivery.into_delivery(message))),
+            Content::Resident(message) => Self::Whole(Arc::new(delivery.into_delivery(message))),
             Content::Stored(id, len) => Self::Without(Box::new(delivery), id, len),
         }
     }
@@ -161,16 +161,16 @@ impl Outgoing {
     pub fn into_delivery(
         self,
         message: impl FnOnce(StoredId, u32) -> Arc<Message>,
-    ) -> Box<Delivery> {
+    ) -> Arc<Delivery> {
         match self {
             Self::Whole(delivery) => delivery,
-            Self::Without(delivery, id, len) => Box::new(delivery.into_delivery(message(id, len))),
+            Self::Without(delivery, id, len) => Arc::new(delivery.into_delivery(message(id, len))),
         }
     }
 
     /// What to settle.
     #[must_use]
-    pub const fn id(&self) -> Option<DeliveryId> {
+    pub fn id(&self) -> Option<DeliveryId> {
         match self {
             Self::Whole(delivery) => delivery.id,
             Self::Without(delivery, ..) => delivery.id,

@@ -275,7 +275,7 @@ impl Core {
                 *more -= 1;
             }
         }
-        Some(Event::Delivery(Box::new(delivery)))
+        Some(Event::Delivery(Arc::new(delivery)))
     }
 
     /// The core takes a consumer away, as when its queue is deleted.

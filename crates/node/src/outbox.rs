@@ -31,7 +31,7 @@ pub(crate) enum Item {
     /// Ready as it is.
     Event(Event),
     /// A delivery, and its size as the core counted it.
-    Delivery { delivery: Box<Delivery>, bytes: u64 },
+    Delivery { delivery: Arc<Delivery>, bytes: u64 },
     /// The same without its message.
     Stored {
         delivery: Box<PendingDelivery>,
@@ -126,7 +126,7 @@ impl Item {
                 id: _,
                 _held: _,
             } => Self::Delivery {
-                delivery: Box::new(delivery.into_delivery(message)),
+                delivery: Arc::new(delivery.into_delivery(message)),
                 bytes,
             },
             other => other,

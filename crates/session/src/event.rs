@@ -317,7 +317,7 @@ pub enum Event {
         consumer: ConsumerId,
     },
     /// A message.
-    Delivery(Box<Delivery>),
+    Delivery(Arc<Delivery>),
     /// A settlement with a token is durable.
     Settled {
         /// From the command.

@@ -226,7 +226,7 @@ impl Memory {
                 blocked: true,
                 reason: "no room",
             },
-            "delivery" => Event::Delivery(Box::new(self.delivery(&mut words, now))),
+            "delivery" => Event::Delivery(Arc::new(self.delivery(&mut words, now))),
             other => panic!("no event {other}"),
         };
         words.end();

@@ -210,7 +210,7 @@ impl World {
         let topic = Levels::collect([&b"some"[..], &[b'a' + (self.qseq % 4) as u8]]);
         let body = Bytes::from(vec![7; (self.qseq % 90) as usize]);
         let message = Message::new(Address::topic(VhostId::ROOT, topic.expect("short")), body);
-        self.event(Event::Delivery(Box::new(Delivery {
+        self.event(Event::Delivery(Arc::new(Delivery {
             consumer: ConsumerId::CLIENT,
             id,
             message: Arc::new(message),
@@ -423,7 +423,7 @@ fn a_published_body_points_into_the_read_buffer_and_leaves_from_there() {
         via: None,
         record: None,
     };
-    world.event(Event::Delivery(Box::new(delivery)));
+    world.event(Event::Delivery(Arc::new(delivery)));
     let head = world.out.wire.chunk().len();
     world.out.wire.advance(head);
     assert_eq!(

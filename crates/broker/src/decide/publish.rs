@@ -5,8 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use message::{Kind as AddressKind, Levels, Message, Name, Timestamp, Value};
 use session::{
-    ConsumerId, DeathReason, DeliveryId, Event, Original, Overflow, Publish, PublishOutcome,
-    QueueAttributes, QueueId, QueueOptions, RecordPlace, Refusal, RefusalKind, SessionId,
+    ConsumerId, DeathReason, Delivery, DeliveryId, Event, Original, Overflow, Publish,
+    PublishOutcome, QueueAttributes, QueueId, QueueOptions, RecordPlace, Refusal, RefusalKind,
+    SessionId,
 };
 use smallvec::SmallVec;
 
@@ -736,25 +737,36 @@ impl Broker {
             if incoming.expiry.is_some_and(|expiry| expiry < draft.now) {
                 return draft.count(Tally::DroppedExpired, 1);
             }
-            let delivery = PendingDelivery {
-                consumer: ConsumerId::CLIENT,
-                id: None,
-                count: 1,
-                redelivered: false,
-                resent: false,
-                qos: 0,
-                retain,
-                subscriptions: matched.identifiers.clone(),
-                enqueued: draft.now,
-                first_delivered: None,
-                via: None,
-                record: None,
-                deaths: incoming.rare.and_then(|rare| rare.deaths.clone()),
-                readdressed: incoming.rare.and_then(|rare| rare.readdressed.clone()),
+            let identifiers = &matched.identifiers;
+            let last = direct.last().map(|direct| &direct.delivery);
+            let delivery = match last {
+                // A fan-out shows most of its subscribers the same.
+                Some(Outgoing::Whole(last)) if is_shown_by(last, incoming, retain, identifiers) => {
+                    Outgoing::Whole(Arc::clone(last))
+                }
+                _ => {
+                    let delivery = PendingDelivery {
+                        consumer: ConsumerId::CLIENT,
+                        id: None,
+                        count: 1,
+                        redelivered: false,
+                        resent: false,
+                        qos: 0,
+                        retain,
+                        subscriptions: identifiers.clone(),
+                        enqueued: draft.now,
+                        first_delivered: None,
+                        via: None,
+                        record: None,
+                        deaths: incoming.rare.and_then(|rare| rare.deaths.clone()),
+                        readdressed: incoming.rare.and_then(|rare| rare.readdressed.clone()),
+                    };
+                    Outgoing::new(delivery, Content::Resident(Arc::clone(message)))
+                }
             };
             direct.push(Direct {
                 session,
-                delivery: Outgoing::new(delivery, Content::Resident(Arc::clone(message))),
+                delivery,
                 bytes: delivery_bytes(len),
             });
             return;
@@ -829,6 +841,21 @@ fn reserved(key: &Levels) -> Refusal {
             shown(key.level(0).unwrap_or_default())
         ),
     )
+}
+
+/// Whether a delivery that no queue knows of shows a message as another subscriber is to be shown it.
+fn is_shown_by(
+    delivery: &Delivery,
+    incoming: &Incoming<'_>,
+    retain: bool,
+    identifiers: &[u32],
+) -> bool {
+    Arc::ptr_eq(&delivery.message, incoming.message)
+        && delivery.retain == retain
+        && delivery.subscriptions[..] == *identifiers
+        && incoming.rare.is_none()
+        && delivery.deaths.is_none()
+        && delivery.readdressed.is_none()
 }
 
 /// The key by which a queue or a FIFO topic knows a message again.

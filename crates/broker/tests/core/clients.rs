@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use message::Filter;
+use message::{Filter, Message};
 use session::*;
 
 use crate::rig::*;
@@ -112,6 +112,61 @@ fn qos_0_goes_straight_out_and_is_dropped_and_counted_without_a_taker() {
     rig.publish_unconfirmed(b, to_topic("t", "y", 0));
     assert_eq!(rig.broker.counters().dropped_no_room, 1);
     rig.check_replay();
+}
+
+#[test]
+fn subscribers_at_qos_0_are_shown_alike_only_what_is_alike() {
+    let mut rig = Rig::new();
+    let from = rig.attach(1);
+    let identified = |identifier| SubscriptionOptions {
+        identifier,
+        ..qos(0)
+    };
+    let as_published = SubscriptionOptions {
+        retain_as_published: true,
+        ..qos(0)
+    };
+    let wishes = [
+        qos(0),
+        qos(0),
+        identified(7),
+        identified(7),
+        identified(8),
+        as_published,
+        qos(0),
+    ];
+    let to: Vec<SessionId> = (2..).take(wishes.len()).map(|id| rig.attach(id)).collect();
+    for ((at, session), options) in to.iter().enumerate().zip(wishes) {
+        rig.open(
+            *session,
+            &format!("c{at}"),
+            true,
+            ClientExpiry::WithConnection,
+        );
+        rig.topic(*session, "t", options);
+    }
+    for (body, retain) in [("1", false), ("2", true)] {
+        let message = Message {
+            retain,
+            ..to_topic("t", body, 0)
+        };
+        rig.publish_unconfirmed(from, message);
+    }
+    for (session, options) in to.iter().zip(wishes) {
+        let got = rig.deliveries(*session);
+        let identifiers = Vec::from_iter((options.identifier > 0).then_some(options.identifier));
+        let shown = got
+            .iter()
+            .map(|it| (body(it), it.retain, it.subscriptions.to_vec()));
+        let retained = options.retain_as_published;
+        assert_eq!(
+            Vec::from_iter(shown),
+            [
+                ("1".into(), false, identifiers.clone()),
+                ("2".into(), retained, identifiers)
+            ]
+        );
+    }
 }
 
 #[test]

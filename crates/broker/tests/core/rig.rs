@@ -766,7 +766,7 @@ impl Rig {
         deliveries
             .into_iter()
             .map(|told| match told.event {
-                Event::Delivery(delivery) => *delivery,
+                Event::Delivery(delivery) => Arc::unwrap_or_clone(delivery),
                 _ => unreachable!("partitioned above"),
             })
             .collect()

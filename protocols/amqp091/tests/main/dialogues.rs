@@ -236,7 +236,7 @@ impl Stage {
             "delivery" => {
                 let number: usize = words[1][1..].parse().expect("a consumer");
                 let consumer = self.consumers[number - 1];
-                Event::Delivery(Box::new(self.delivery(consumer, &words[2..])))
+                Event::Delivery(Arc::new(self.delivery(consumer, &words[2..])))
             }
             "cancelled" => {
                 let number: usize = words[1][1..].parse().expect("a consumer");

@@ -319,7 +319,7 @@ proptest! {
                 Act::Deliver(at) => {
                     if let Some(consumer) = core.consumers.get(at).copied() {
                         let delivery = core.delivery(consumer);
-                        core.tell(Event::Delivery(Box::new(delivery)));
+                        core.tell(Event::Delivery(Arc::new(delivery)));
                     }
                 }
                 Act::Flush => core.session.flush(core.now, &mut core.out),

@@ -76,7 +76,7 @@ impl Peer {
         let Event::Delivery(mut delivery) = show::event("delivery 1 settled queue:a x") else {
             unreachable!("it is one");
         };
-        delivery.message = Arc::clone(message);
+        Arc::make_mut(&mut delivery).message = Arc::clone(message);
         let mut out = self.event(Event::Delivery(delivery));
         let mut bytes = BytesMut::from(&out.wire.copy_to_bytes(out.wire.remaining())[..]);
         let limits = Limits {

@@ -519,7 +519,7 @@ pub(crate) fn event(line: &str) -> Event {
                 other => panic!("unknown reason {other}"),
             },
         },
-        "delivery" => Event::Delivery(Box::new(delivery(&words[1..]))),
+        "delivery" => Event::Delivery(Arc::new(delivery(&words[1..]))),
         other => panic!("unknown event {other}"),
     }
 }
