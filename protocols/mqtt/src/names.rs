@@ -81,13 +81,27 @@ impl Names {
         text.split(move |b| *b == b'/' || (*b == b'.' && self.dialect == Dialect::RabbitMq))
     }
 
+    /// The text that a client published to, if it is the topic as it stands, in ASCII: what nearly every topic is.
+    pub(crate) fn plain_topic(self, levels: &Levels) -> Option<&[u8]> {
+        if self.dialect != Dialect::Levels {
+            return None;
+        }
+        let text = levels.joined_by(b'/')?;
+        // Each delivery comes here, so all of it is one look at the text, without a branch within.
+        let (mut odd, mut separators) = (text.is_empty(), 0);
+        for byte in text {
+            odd |=
+                (*byte == b'%') | (*byte == b'+') | (*byte == b'#') | !(0x01..=0x7f).contains(byte);
+            separators += usize::from(*byte == b'/');
+        }
+        (!odd && separators + 1 == levels.len()).then_some(text)
+    }
+
     /// Appends the topic that has these levels. `false`, and nothing appended: MQTT cannot write it.
     #[must_use]
     pub fn encode_topic(self, levels: &Levels, out: &mut Vec<u8>) -> bool {
         let start = out.len();
-        if self.dialect == Dialect::Levels
-            && let Some(text) = plain_topic(levels)
-        {
+        if let Some(text) = self.plain_topic(levels) {
             out.extend_from_slice(text);
             return true;
         }
@@ -352,18 +366,6 @@ impl Subject {
 fn is_bridge_state(text: &[u8]) -> bool {
     let levels: Vec<&[u8]> = text.split(|b| *b == b'/').take(6).collect();
     matches!(levels[..], [b"$SYS", b"broker", b"connection", _, b"state"])
-}
-
-/// The text that a client published to, if it is the topic as it stands, in ASCII: what nearly every topic is.
-fn plain_topic(levels: &Levels) -> Option<&[u8]> {
-    let text = levels.joined_by(b'/')?;
-    // Each delivery comes here, so all of it is one look at the text, without a branch within.
-    let (mut odd, mut separators) = (text.is_empty(), 0);
-    for byte in text {
-        odd |= (*byte == b'%') | (*byte == b'+') | (*byte == b'#') | !(0x01..=0x7f).contains(byte);
-        separators += usize::from(*byte == b'/');
-    }
-    (!odd && separators + 1 == levels.len()).then_some(text)
 }
 
 fn unescaped(text: &Bytes, special: &[u8]) -> Bytes {

@@ -16,7 +16,7 @@ use std::{
 };
 
 use bytes::{BufMut, Bytes};
-use message::{Kind, Timestamp};
+use message::{Address, Kind, Timestamp};
 use session::{
     Command, Delivery, DeliveryId, DeliveryRange, Lane, Outcome, Output, QueueId, Settle, Token,
 };
@@ -72,7 +72,10 @@ pub(super) struct Outbound {
     counters: Arc<Counters>,
     alias_max: u16,
     aliases: BTreeMap<Bytes, u16>,
+    /// The topic of the last delivery.
     topic: Vec<u8>,
+    /// Its levels, if it is their text as it stands; else 0.
+    plain_levels: usize,
     converted: Vec<u8>,
     patch: Vec<u8>,
 }
@@ -140,6 +143,7 @@ impl Outbound {
             alias_max,
             aliases: BTreeMap::new(),
             topic: Vec::new(),
+            plain_levels: 0,
             converted: Vec::new(),
             patch: Vec::new(),
         }
@@ -153,21 +157,15 @@ impl Outbound {
         now: Timestamp,
         out: &mut Output,
     ) {
-        self.topic.clear();
         let message = &delivery.message;
         let address = delivery.readdressed.as_deref().unwrap_or(&message.address);
         // DOORS rule 3: what MQTT cannot name is not delivered.
-        if !self.names.encode_address(address, &mut self.topic) {
+        if !self.put_topic(address) {
             self.counters.add_delivery_unnameable();
             if let Some(id) = delivery.id {
                 settle_one(id, Outcome::Reject, out);
             }
             return;
-        }
-        if matches!(address.kind, Kind::Topic | Kind::Exchange)
-            && self.names.is_ambiguous(&address.key)
-        {
-            self.counters.add_name_ambiguous();
         }
         // Settled already is at most once, whatever was granted.
         let qos = if delivery.id.is_some() {
@@ -229,8 +227,34 @@ impl Outbound {
         self.shrink();
     }
 
+    /// Makes `topic` that of an address, which often is there already. `false`: MQTT cannot write it.
+    fn put_topic(&mut self, address: &Address) -> bool {
+        let is_topic = matches!(address.kind, Kind::Topic | Kind::Exchange);
+        if is_topic
+            && self.plain_levels == address.key.len()
+            && address.key.joined_by(b'/') == Some(&self.topic[..])
+        {
+            return true;
+        }
+        self.topic.clear();
+        self.plain_levels = 0;
+        if is_topic && let Some(plain) = self.names.plain_topic(&address.key) {
+            self.topic.extend_from_slice(plain);
+            self.plain_levels = address.key.len();
+            return true;
+        }
+        let written = self.names.encode_address(address, &mut self.topic);
+        if written && is_topic && self.names.is_ambiguous(&address.key) {
+            self.counters.add_name_ambiguous();
+        }
+        written
+    }
+
     /// Gives back what one long topic or property list took.
     fn shrink(&mut self) {
+        if self.topic.capacity() > SCRATCH_MAX {
+            self.plain_levels = 0;
+        }
         for scratch in [&mut self.topic, &mut self.converted, &mut self.patch] {
             if scratch.capacity() > SCRATCH_MAX {
                 *scratch = Vec::new();
