@@ -21,9 +21,15 @@ impl Aligned {
         Self { all, start, len }
     }
 
-    /// What `fill` appends, and zeros behind it up to `len`: only they are written twice.
-    pub(crate) fn filled(len: usize, fill: impl FnOnce(&mut Vec<u8>)) -> Self {
-        let mut all: Vec<u8> = Vec::with_capacity(len + BLOCK);
+    /// The capacity of the memory of `len` bytes.
+    pub(crate) const fn capacity(len: usize) -> usize {
+        len + BLOCK
+    }
+
+    /// What `fill` appends, and zeros behind it up to `len`: only they are written twice. `all` is memory that may be used.
+    pub(crate) fn filled(mut all: Vec<u8>, len: usize, fill: impl FnOnce(&mut Vec<u8>)) -> Self {
+        all.clear();
+        all.reserve(Self::capacity(len));
         let start = all.as_ptr().align_offset(BLOCK);
         assert!(start <= BLOCK, "a byte pointer can always be aligned");
         all.resize(start, 0);
@@ -33,6 +39,16 @@ impl Aligned {
         all.resize(start + len, 0);
         assert_eq!(all.as_ptr(), place, "what fits the capacity is not moved");
         Self { all, start, len }
+    }
+
+    /// The bytes that its memory takes.
+    pub(crate) const fn memory(&self) -> usize {
+        self.all.capacity()
+    }
+
+    /// Its memory, with whatever is in it.
+    pub(crate) fn into_memory(self) -> Vec<u8> {
+        self.all
     }
 
     /// The same bytes, shared; nothing is copied.

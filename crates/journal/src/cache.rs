@@ -31,8 +31,16 @@ struct Ring {
 }
 
 impl BatchCache {
-    /// Adds the payload of the next batch, whose buffer takes `capacity` bytes.
-    pub(crate) fn push(&self, seq: u64, payload: Bytes, capacity: usize, bytes_max: usize) {
+    /// Adds the payload of the next batch, whose buffer takes `capacity` bytes. Those that have to go for it come back: memory
+    /// is given back outside the lock.
+    #[must_use]
+    pub(crate) fn push(
+        &self,
+        seq: u64,
+        payload: Bytes,
+        capacity: usize,
+        bytes_max: usize,
+    ) -> Vec<Bytes> {
         let mut out = Vec::new();
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
         if ring.payloads.is_empty() {
@@ -54,8 +62,7 @@ impl BatchCache {
             out.push(old);
         }
         drop(ring);
-        // Memory is given back outside the lock.
-        drop(out);
+        out
     }
 
     pub(crate) fn payload(&self, seq: u64) -> Option<Bytes> {

@@ -43,6 +43,62 @@ pub struct Engine {
     pub(crate) lease_slot: LeaseSlot,
     /// For information only.
     pub(crate) wall_ms: u64,
+    /// Memory of the last batch that was written.
+    pub(crate) spare: Option<OpenBatch>,
+    pub(crate) buffers: Buffers,
+}
+
+/// Memory that batches were written from, for the next ones: to have fresh pages costs as much as to fill them.
+#[derive(Default)]
+pub(crate) struct Buffers {
+    free: Vec<Vec<u8>>,
+    /// For the fence.
+    block: Option<Aligned>,
+}
+
+/// Buffers that are kept.
+const BUFFERS_MAX: usize = 2;
+/// A payload shorter than this is in memory that is had for little.
+const RECLAIMED_MIN: usize = 64 * 1024;
+
+impl Buffers {
+    /// One that has room for `len` bytes and wastes no more than that; else an empty one.
+    fn take(&mut self, len: usize) -> Vec<u8> {
+        let fits = |free: &Vec<u8>| free.capacity() >= len && free.capacity() <= 2 * len;
+        match self.free.iter().position(fits) {
+            Some(at) => self.free.swap_remove(at),
+            None => Vec::new(),
+        }
+    }
+
+    fn keep(&mut self, buffer: Vec<u8>) {
+        if self.free.len() == BUFFERS_MAX {
+            self.free.remove(0);
+        }
+        self.free.push(buffer);
+    }
+
+    /// What the cache keeps of a batch buffer, and what that takes: the buffer itself, or a copy where most of it is padding.
+    fn cached(&mut self, buffer: Aligned, len: usize) -> (bytes::Bytes, usize) {
+        let payload = HEADER_LEN..HEADER_LEN + len;
+        let capacity = buffer.memory();
+        if len * 2 < capacity {
+            let copy = bytes::Bytes::copy_from_slice(&buffer[payload]);
+            self.keep(buffer.into_memory());
+            return (copy, len);
+        }
+        (buffer.freeze().slice(payload), capacity)
+    }
+
+    /// Keeps the memory of a payload that has left the cache, if nobody else has a part of it.
+    fn reclaim(&mut self, payload: bytes::Bytes) {
+        if payload.len() >= RECLAIMED_MIN
+            && let Ok(mut payload) = payload.try_into_mut()
+        {
+            payload.clear();
+            self.keep(payload.into());
+        }
+    }
 }
 
 impl Engine {
@@ -57,7 +113,7 @@ impl Engine {
                 .staging
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            staging.take()
+            staging.take(&mut self.spare)
         };
         batch.map_or(Step::Idle, |batch| self.commit(batch))
     }
@@ -70,7 +126,11 @@ impl Engine {
 
     pub(crate) fn commit(&mut self, batch: OpenBatch) -> Step {
         match self.write(&batch) {
-            Ok(()) => Step::Committed(batch.seq),
+            Ok(()) => {
+                let seq = batch.seq;
+                self.spare = Some(batch.reused());
+                Step::Committed(seq)
+            }
             Err(failure) => {
                 self.shared.fail(failure);
                 Step::Failed
@@ -88,7 +148,8 @@ impl Engine {
         if self.segment.end() + len as u64 > data_end(self.segment.header.len) {
             self.roll()?;
         }
-        let mut buffer = Aligned::filled(len, |out| {
+        let buffer = self.buffers.take(Aligned::capacity(len));
+        let mut buffer = Aligned::filled(buffer, len, |out| {
             out.resize(out.len() + HEADER_LEN, 0);
             open.gather(out);
         });
@@ -154,9 +215,10 @@ impl Engine {
 
     /// The flag principle: the batch is durable, so either this read sees the fence or the challenger's read of the tail
     /// sees the batch. Any error counts as set (RULES 17).
-    fn check_fence(&self) -> Result<(), Failure> {
-        let mut block = Aligned::zeroed(BLOCK);
-        match self.fence.read_at(&mut block, 0) {
+    fn check_fence(&mut self) -> Result<(), Failure> {
+        let block = &mut self.buffers.block;
+        let block = block.get_or_insert_with(|| Aligned::zeroed(BLOCK));
+        match self.fence.read_at(block, 0) {
             Ok(n) if fence_is_clear(&block[..n]) || mutated!(SkipFenceCheck) => Ok(()),
             Ok(_) => Err(Failure::Fenced(format!(
                 "another process took over from epoch {}",
@@ -186,10 +248,12 @@ impl Engine {
         for &(old, new) in &open.moves {
             shared.table.forward(old, new);
         }
-        let (payload, capacity) = cached(buffer, open.len);
-        shared
-            .cache
-            .push(header.seq, payload, capacity, shared.config.cache_bytes_max);
+        let (payload, capacity) = self.buffers.cached(buffer, open.len);
+        let max = shared.config.cache_bytes_max;
+        let out = shared.cache.push(header.seq, payload, capacity, max);
+        for payload in out {
+            self.buffers.reclaim(payload);
+        }
         let counters = &shared.counters;
         counters.batches.fetch_add(1, Ordering::Relaxed);
         counters
@@ -329,17 +393,4 @@ impl Engine {
     pub fn prepare(&mut self) -> bool {
         spares::prepare_one(&self.shared).is_ok_and(|made| made)
     }
-}
-
-/// What the cache keeps of a batch buffer: the buffer itself, or a copy where most of it is padding.
-fn cached(buffer: Aligned, len: usize) -> (bytes::Bytes, usize) {
-    let capacity = buffer.len() + BLOCK;
-    if len * 2 < capacity {
-        let copy = bytes::Bytes::copy_from_slice(&buffer[HEADER_LEN..HEADER_LEN + len]);
-        return (copy, len);
-    }
-    (
-        buffer.freeze().slice(HEADER_LEN..HEADER_LEN + len),
-        capacity,
-    )
 }

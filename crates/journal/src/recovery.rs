@@ -38,7 +38,7 @@ use crate::batch::BLOCK;
 use crate::cache::{BatchCache, Windows};
 use crate::claim::Claim;
 use crate::config::{Config, Direct};
-use crate::engine::Engine;
+use crate::engine::{Buffers, Engine};
 use crate::error::{Corruption, OpenError};
 use crate::id;
 use crate::journal::{Journal, Space};
@@ -210,6 +210,8 @@ pub fn open_stepped(
         position,
         lease_slot: LeaseSlot::default(),
         wall_ms: now_ms,
+        spare: None,
+        buffers: Buffers::default(),
     };
     Ok((
         Opened {

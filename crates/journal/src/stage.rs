@@ -51,6 +51,16 @@ impl OpenBatch {
         }
     }
 
+    /// An empty one in the memory of this one, whose batch is written.
+    pub(crate) fn reused(mut self) -> Self {
+        self.len = 0;
+        self.frames.clear();
+        self.inline.clear();
+        self.wakers.clear();
+        self.moves.clear();
+        self
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
@@ -84,6 +94,8 @@ impl OpenBatch {
 pub(crate) struct Staging {
     pub(crate) open: OpenBatch,
     pub(crate) sealed: VecDeque<OpenBatch>,
+    /// Memory for the batch behind the open one.
+    spare: Option<OpenBatch>,
     /// Payload bytes that are not durable: open, sealed and in flight.
     pub(crate) bytes: usize,
     /// The batch being written, and who waits for it.
@@ -99,6 +111,7 @@ impl Staging {
         Self {
             open: OpenBatch::new(first_seq),
             sealed: VecDeque::new(),
+            spare: None,
             bytes: 0,
             flight: None,
             flight_wakers: Vec::new(),
@@ -108,13 +121,20 @@ impl Staging {
     }
 
     fn seal(&mut self) {
-        let next = OpenBatch::new(self.open.seq + 1);
+        let seq = self.open.seq + 1;
+        let next = match self.spare.take() {
+            Some(spare) => OpenBatch { seq, ..spare },
+            None => OpenBatch::new(seq),
+        };
         self.sealed
             .push_back(std::mem::replace(&mut self.open, next));
     }
 
-    /// The next batch to be written, if any; it is in flight then.
-    pub(crate) fn take(&mut self) -> Option<OpenBatch> {
+    /// The next batch to be written, if any; it is in flight then. `spare`: one that was written, for its memory.
+    pub(crate) fn take(&mut self, spare: &mut Option<OpenBatch>) -> Option<OpenBatch> {
+        if self.spare.is_none() {
+            self.spare = spare.take();
+        }
         if self.sealed.is_empty() {
             if self.open.is_empty() {
                 return None;

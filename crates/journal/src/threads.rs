@@ -61,7 +61,7 @@ fn commit(engine: &mut Engine, shared: &Shared) {
                 if shared.failure.get().is_some() {
                     return;
                 }
-                if let Some(batch) = staging.take() {
+                if let Some(batch) = staging.take(&mut engine.spare) {
                     break Some(batch);
                 }
                 if staging.closing {

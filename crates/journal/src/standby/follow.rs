@@ -251,9 +251,8 @@ impl Standby {
         shared.table.place(seq, segment);
         let payload = Bytes::copy_from_slice(&batch.payload);
         let len = payload.len();
-        shared
-            .cache
-            .push(seq, payload, len, shared.config.cache_bytes_max);
+        let max = shared.config.cache_bytes_max;
+        drop(shared.cache.push(seq, payload, len, max));
         shared.snapshot_bytes.fetch_add(padded, Ordering::Relaxed);
         shared.newest.store(seq, Ordering::Release);
         shared.committed.store(seq, Ordering::Release);

@@ -13,7 +13,7 @@ use message::StoredId;
 use super::follow::hand_out;
 use super::{AHEAD, Standby};
 use crate::claim::Claim;
-use crate::engine::Engine;
+use crate::engine::{Buffers, Engine};
 use crate::error::{OpenError, StandbyError};
 use crate::journal::Journal;
 use crate::layout::{LeaseSlot, parse_segment_name};
@@ -158,6 +158,8 @@ impl Standby {
             position: end,
             lease_slot: LeaseSlot::default(),
             wall_ms: now_ms,
+            spare: None,
+            buffers: Buffers::default(),
         };
         Ok((engine, taken))
     }
