@@ -85,7 +85,8 @@ pub(crate) struct Signature {
     pub(crate) date: String,
     pub(crate) region: String,
     pub(crate) service: String,
-    signed_headers: Vec<String>,
+    /// The names of headers, with `;` between them.
+    signed_headers: String,
     signature: String,
     /// `20150830T123600Z`, as it was sent; a header `Date` may have it as HTTP does.
     at: String,
@@ -212,14 +213,13 @@ impl Signature {
                 "Credential should be scoped with a valid terminator: '{TERMINATOR}'."
             )));
         }
-        let signed_headers: Vec<String> = signed_headers.split(';').map(str::to_owned).collect();
-        if signed_headers.len() > SIGNED_HEADERS_MAX {
+        if signed_headers.split(';').count() > SIGNED_HEADERS_MAX {
             return Err(Fault::Incomplete(
                 "SignedHeaders names too many headers.".to_owned(),
             ));
         }
         if !signed_headers
-            .iter()
+            .split(';')
             .any(|name| name == "host" || name == ":authority")
         {
             return Err(Fault::Mismatch(
@@ -232,7 +232,7 @@ impl Signature {
             date: date.to_owned(),
             region: region.to_owned(),
             service: service.to_owned(),
-            signed_headers,
+            signed_headers: signed_headers.to_owned(),
             signature: signature.to_owned(),
             at: at.to_owned(),
             expires_s,
@@ -300,30 +300,25 @@ impl Signature {
     }
 
     fn canonical_request(&self, head: &Parts, body: &[u8]) -> Result<String, Fault> {
-        let mut out = String::with_capacity(512);
+        let mut out = String::with_capacity(1024);
         out.push_str(head.method.as_str());
         out.push('\n');
         canonical_path(head.uri.path(), &mut out);
         out.push('\n');
         canonical_query(head.uri.query().unwrap_or_default(), &mut out);
         out.push('\n');
-        for name in &self.signed_headers {
+        for name in self.signed_headers.split(';') {
             out.push_str(name);
             out.push(':');
             self.canonical_header(name, head, &mut out)?;
             out.push('\n');
         }
         out.push('\n');
-        for (at, name) in self.signed_headers.iter().enumerate() {
-            if at > 0 {
-                out.push(';');
-            }
-            out.push_str(name);
-        }
+        out.push_str(&self.signed_headers);
         out.push('\n');
         let unsigned = self
             .signed_headers
-            .iter()
+            .split(';')
             .any(|it| it == "x-amz-content-sha256")
             && head
                 .headers

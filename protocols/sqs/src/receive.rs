@@ -275,12 +275,9 @@ impl View<'_> {
         let (queue, qseq) = delivery
             .id
             .map_or((session::QueueId(0), 0), |id| (id.queue, id.qseq));
-        let own_id = derived_id(queue.0, qseq);
         // What is in an envelope has an id of its own, and the one of the publish inside.
-        let id = match &delivery.via {
-            None => shown.message_id.unwrap_or(own_id),
-            Some(_) => own_id,
-        };
+        let id = shown.message_id.filter(|_| delivery.via.is_none());
+        let id = id.unwrap_or_else(|| derived_id(queue.0, qseq));
         // A property to everyone else: no message attribute.
         shown.attributes.0.retain(|it| it.name != TRACE_HEADER);
         let trace = message.properties.first(TRACE_HEADER.as_bytes());

@@ -1,6 +1,8 @@
 //! JSON (RFC 8259), read as a shape says: without a tree in between, blobs decoded where they stand. Members that the shape does
 //! not have are read over.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use message::{Timestamp, base64};
 
@@ -107,21 +109,20 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn name(&mut self, scratch: &'_ mut String) -> Result<(), Malformed> {
+    fn name(&mut self) -> Result<Cow<'a, str>, Malformed> {
         if self.first()? != b'"' {
             return malformed(
                 "Unexpected character: was expecting double-quote to start field name",
             );
         }
-        scratch.clear();
-        self.string(scratch)?;
+        let name = self.string()?;
         if self.first()? != b':' {
             return malformed(
                 "Unexpected character: was expecting a colon to separate field name and value",
             );
         }
         self.at += 1;
-        Ok(())
+        Ok(name)
     }
 
     fn value(&mut self, shape: &Shape, depth: usize) -> Result<Value, Malformed> {
@@ -135,9 +136,7 @@ impl<'a> Reader<'a> {
                 if first != b'"' {
                     return mistyped(first, "a String");
                 }
-                let mut text = String::new();
-                self.string(&mut text)?;
-                Ok(Value::Text(text))
+                Ok(Value::Text(self.string()?.into_owned()))
             }
             Shape::Blob { .. } => {
                 if first != b'"' {
@@ -182,10 +181,9 @@ impl<'a> Reader<'a> {
                     return mistyped(first, "a Structure");
                 }
                 let mut known = Vec::new();
-                let mut name = String::new();
                 let mut more = self.begin(b'}', depth)?;
                 while more {
-                    self.name(&mut name)?;
+                    let name = self.name()?;
                     match members.iter().find(|member| member.name == name) {
                         Some(member) => {
                             let value = self.value(member.shape, depth + 1)?;
@@ -218,13 +216,12 @@ impl<'a> Reader<'a> {
 
     fn map(&mut self, of: &Shape, max: u32, depth: usize) -> Result<Value, Malformed> {
         let mut entries = Vec::new();
-        let mut name = String::new();
         let mut more = self.begin(b'}', depth)?;
         while more {
-            self.name(&mut name)?;
+            let name = self.name()?;
             if entries.len() < kept(max) {
                 let value = self.value(of, depth + 1)?;
-                put(&mut entries, name.clone(), value);
+                put(&mut entries, name.into_owned(), value);
             } else if entries.len() >= ELEMENTS_MAX {
                 return malformed("A map has too many entries");
             } else {
@@ -238,10 +235,7 @@ impl<'a> Reader<'a> {
     /// Reads over a value that nobody asked for.
     fn skip(&mut self, depth: usize) -> Result<(), Malformed> {
         match self.first()? {
-            b'"' => {
-                let mut text = String::new();
-                self.string(&mut text)
-            }
+            b'"' => self.string().map(|_| ()),
             b'n' => self.literal("null"),
             b't' => self.literal("true"),
             b'f' => self.literal("false"),
@@ -255,10 +249,9 @@ impl<'a> Reader<'a> {
                 Ok(())
             }
             b'{' => {
-                let mut name = String::new();
                 let mut more = self.begin(b'}', depth)?;
                 while more {
-                    self.name(&mut name)?;
+                    self.name()?;
                     self.skip(depth + 1)?;
                     more = self.more(b'}')?;
                 }
@@ -289,18 +282,18 @@ impl<'a> Reader<'a> {
         Ok((&self.text[start..at], escaped))
     }
 
-    /// Appends a string.
-    fn string(&mut self, out: &mut String) -> Result<(), Malformed> {
+    /// A string: as it stands, unless something in it is escaped.
+    fn string(&mut self) -> Result<Cow<'a, str>, Malformed> {
         let (raw, escaped) = self.raw()?;
         let Ok(text) = std::str::from_utf8(raw) else {
             return malformed("Invalid UTF-8");
         };
-        if escaped {
-            unescape(text, out)
-        } else {
-            out.push_str(text);
-            Ok(())
+        if !escaped {
+            return Ok(Cow::Borrowed(text));
         }
+        let mut out = String::with_capacity(text.len());
+        unescape(text, &mut out)?;
+        Ok(Cow::Owned(out))
     }
 
     fn blob(&mut self) -> Result<Bytes, Malformed> {
