@@ -241,7 +241,8 @@ impl Signature {
 
     /// Whether it covers what says the operation.
     pub(crate) fn check_covers(&self, headers: &HeaderMap) -> Result<(), Fault> {
-        if headers.contains_key(TARGET) && !self.signed_headers.iter().any(|it| it == TARGET) {
+        let mut signed = self.signed_headers.split(';');
+        if headers.contains_key(TARGET) && !signed.any(|name| name == TARGET) {
             return Err(Fault::Mismatch(
                 "'X-Amz-Target' must be a 'SignedHeader' in the AWS Authorization.".to_owned(),
             ));
