@@ -78,6 +78,8 @@ pub enum Principal<'a> {
         /// The user's name.
         user: &'a str,
     },
+    /// An account as a whole, whichever of its users it was.
+    Account(&'a str),
     /// A service on its own behalf: `sns.amazonaws.com`.
     Service(&'a str),
 }
@@ -177,7 +179,9 @@ impl Named {
     fn is(&self, principal: Principal<'_>) -> bool {
         match (self, principal) {
             (Self::Anyone, _) => true,
-            (Self::Account(it), Principal::User { account, .. }) => it == account,
+            (Self::Account(it), Principal::User { account, .. } | Principal::Account(account)) => {
+                it == account
+            }
             (
                 Self::User {
                     account: its,
@@ -481,17 +485,28 @@ impl Listed<&Value> {
 /// Whether a text is like a pattern, in which `*` is any run of characters and `?` any one. Takes time of the product of both lengths
 /// at most.
 fn is_like(pattern: &str, text: &str) -> bool {
-    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+    let next = |mut at: usize| {
+        at += 1;
+        while !text.is_char_boundary(at) {
+            at += 1;
+        }
+        at
+    };
+    let (pattern, bytes) = (pattern.as_bytes(), text.as_bytes());
     let (mut at, mut read) = (0, 0);
-    // Where the last star stands, and what of the text it has been given.
+    // Where the last star stands, and what of the text it has been given: whole characters.
     let mut star: Option<(usize, usize)> = None;
-    while read < text.len() {
+    while read < bytes.len() {
         match pattern.get(at) {
             Some(b'*') => {
                 star = Some((at, read));
                 at += 1;
             }
-            Some(byte) if *byte == b'?' || *byte == text[read] => {
+            Some(b'?') => {
+                at += 1;
+                read = next(read);
+            }
+            Some(byte) if *byte == bytes[read] => {
                 at += 1;
                 read += 1;
             }
@@ -499,9 +514,10 @@ fn is_like(pattern: &str, text: &str) -> bool {
                 let Some((before, given)) = star else {
                     return false;
                 };
-                star = Some((before, given + 1));
+                let given = next(given);
+                star = Some((before, given));
                 at = before + 1;
-                read = given + 1;
+                read = given;
             }
         }
     }

@@ -17,29 +17,26 @@ pub(crate) fn entries(input: &mut Input, entry: &str) -> Result<Vec<(String, Val
         Value::List(entries) if !entries.is_empty() => entries,
         _ => return Err(words::empty_batch(entry)),
     };
-    let mut seen = BTreeSet::new();
-    let mut repeated = None;
-    for entry in &entries {
-        let id = entry.text("Id").unwrap_or_default();
-        let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        if !(1..=ID_LEN_MAX).contains(&id.len()) || !id.bytes().all(legal) {
-            return Err(words::invalid_entry_id());
-        }
-        if !seen.insert(id) {
-            repeated.get_or_insert(id);
+    let mut named = Vec::with_capacity(entries.len());
+    for mut entry in entries {
+        match entry.take("Id") {
+            Value::Text(id) if is_legal_id(&id) => named.push((id, entry)),
+            _ => return Err(words::invalid_entry_id()),
         }
     }
-    if let Some(id) = repeated {
+    let mut seen = BTreeSet::new();
+    if let Some((id, _)) = named.iter().find(|(id, _)| !seen.insert(&id[..])) {
         return Err(words::repeated_entry(id));
     }
-    if entries.len() > ENTRIES_MAX {
-        return Err(words::too_many_entries(entries.len()));
+    if named.len() > ENTRIES_MAX {
+        return Err(words::too_many_entries(named.len()));
     }
-    let named = |mut entry: Value| match entry.take("Id") {
-        Value::Text(id) => (id, entry),
-        _ => unreachable!("each has a legal id"),
-    };
-    Ok(entries.into_iter().map(named).collect())
+    Ok(named)
+}
+
+fn is_legal_id(id: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (1..=ID_LEN_MAX).contains(&id.len()) && id.bytes().all(legal)
 }
 
 /// The answer of a batch.

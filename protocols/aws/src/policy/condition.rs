@@ -326,13 +326,19 @@ fn value_of(key: &str, question: &Question<'_>) -> Option<String> {
     match (key, question.principal) {
         ("aws:currenttime", _) => Some(time::iso(question.now)),
         ("aws:epochtime", _) => Some((question.now.0 / 1000).to_string()),
-        ("aws:principalaccount", Principal::User { account, .. }) => owned(account),
+        (
+            "aws:principalaccount" | "aws:sourceowner",
+            Principal::User { account, .. } | Principal::Account(account),
+        ) => owned(account),
         ("aws:principalarn", Principal::User { account, user }) => {
             Some(format!("arn:aws:iam::{account}:user/{user}"))
         }
+        ("aws:principalarn", Principal::Account(account)) => {
+            Some(format!("arn:aws:iam::{account}:root"))
+        }
         ("aws:principaltype", Principal::User { .. }) => owned("User"),
+        ("aws:principaltype", Principal::Account(_)) => owned("Account"),
         ("aws:username", Principal::User { user, .. }) => owned(user),
-        ("aws:sourceowner", Principal::User { account, .. }) => owned(account),
         ("aws:principalisawsservice", principal) => {
             Some(matches!(principal, Principal::Service(_)).to_string())
         }

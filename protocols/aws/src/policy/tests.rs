@@ -14,6 +14,8 @@ const ANN: Principal<'_> = Principal::User {
     account: "222222222222",
     user: "ann",
 };
+/// Her account.
+const OF_ANN: Principal<'_> = Principal::Account("222222222222");
 const SNS: Principal<'_> = Principal::Service("sns.amazonaws.com");
 /// 2026-03-01T12:00:00Z.
 const NOW: Timestamp = Timestamp(1_772_366_400_000);
@@ -54,6 +56,13 @@ fn principals_are_told_apart() {
         (r#"{"AWS":"222222222222"}"#, SNS, Silent),
         (r#"{"AWS":"arn:aws:iam::222222222222:root"}"#, ANN, Allowed),
         (r#"{"AWS":"arn:aws:iam::333333333333:root"}"#, ANN, Silent),
+        (r#"{"AWS":"222222222222"}"#, OF_ANN, Allowed),
+        (r#"{"AWS":"333333333333"}"#, OF_ANN, Silent),
+        (
+            r#"{"AWS":"arn:aws:iam::222222222222:user/ann"}"#,
+            OF_ANN,
+            Silent,
+        ),
         (
             r#"{"AWS":"arn:aws:iam::222222222222:user/ann"}"#,
             ANN,
@@ -514,6 +523,13 @@ fn patterns() {
         ("a?c", "abc", true),
         ("a?c", "ac", false),
         ("**x**", "x", true),
+        // A character, however many bytes it has.
+        ("gr?n", "grün", true),
+        ("gr??n", "grün", false),
+        ("?", "✓", true),
+        ("*?", "ü", true),
+        ("*??", "ü", false),
+        ("*?ü", "✓ü", true),
     ] {
         assert_eq!(is_like(pattern, text), like, "{pattern} {text}");
     }
