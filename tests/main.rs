@@ -20,6 +20,7 @@
 //! | `crashes.rs` | kill -9: under load, with messages out, with bodies in parts, next to a second server |
 //! | `compaction.rs` | an old message outlives the segments around it |
 //! | `aws_entry.rs` | the AWS door: who is let in, into which virtual host, long polls, the end |
+//! | `policies.rs` | resource policies of AWS: two accounts, and two users of one |
 //! | `permissions.rs` | rules, refusals in each protocol's words, SIGHUP |
 //! | `start_up.rs` | what cannot be served says so in one line |
 //! | `aws_doors.rs` | one queue, topic or stream through Amazon's door and another |
@@ -62,6 +63,7 @@ mod mqtt_clauses;
 mod mqtt_sessions;
 mod pair;
 mod permissions;
+mod policies;
 mod requests;
 mod routes;
 mod server;

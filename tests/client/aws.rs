@@ -25,11 +25,19 @@ macro_rules! client {
 }
 
 pub(crate) fn sns(server: &Server) -> aws_sdk_sns::Client {
-    client!(aws_sdk_sns, server, "guest", "us-east-1")
+    sns_of(server, "guest")
+}
+
+pub(crate) fn sns_of(server: &Server, key: &'static str) -> aws_sdk_sns::Client {
+    client!(aws_sdk_sns, server, key, "us-east-1")
 }
 
 pub(crate) fn kinesis(server: &Server) -> aws_sdk_kinesis::Client {
-    client!(aws_sdk_kinesis, server, "guest", "us-east-1")
+    kinesis_of(server, "guest")
+}
+
+pub(crate) fn kinesis_of(server: &Server, key: &'static str) -> aws_sdk_kinesis::Client {
+    client!(aws_sdk_kinesis, server, key, "us-east-1")
 }
 
 /// A client of SQS.

@@ -12,7 +12,7 @@ use aws::{Endpoint, EndpointConfig, Served};
 use bytes::BytesMut;
 use message::Timestamp;
 use net::{Offer, UpgradeRefusal, Upgraded};
-use session::{Close, Event, Output, Session};
+use session::{Close, Event, Kept, Output, Session};
 use sns::Signing;
 use websocket::{Kind, Protocol, Sniff, WebSocket, choose_subprotocol};
 
@@ -28,7 +28,17 @@ const STREAM_REQUEST_LEN_MAX: usize = 15 << 20;
 /// The same for a message of a queue or topic, beside thrice its length: percent-encoding makes three bytes of one.
 const MESSAGE_ROOM: usize = 256 * 1024;
 
-fn aws_endpoint(config: &Config, seed: [u8; 32], signing: &Arc<Signing>) -> Endpoint {
+/// A policy that an earlier program has kept.
+pub(crate) fn unreadable(text: &str, fault: &aws::policy::PolicyFault) {
+    tracing::warn!(policy = text, %fault, "a resource policy cannot be read: it lets no other account in, and denies nothing");
+}
+
+fn aws_endpoint(
+    config: &Config,
+    seed: [u8; 32],
+    signing: &Arc<Signing>,
+    kept: Arc<dyn Kept>,
+) -> Endpoint {
     let settings = aws::Settings {
         signer: Some(signing.signer()),
         ..config.for_aws()
@@ -49,6 +59,8 @@ fn aws_endpoint(config: &Config, seed: [u8; 32], signing: &Arc<Signing>) -> Endp
         any_user: config.any_user(),
         settings: Arc::new(settings),
         seed,
+        kept,
+        unreadable,
     })
 }
 
@@ -66,8 +78,8 @@ pub(crate) struct Doors {
 }
 
 impl Doors {
-    /// `seed`: random, and of this process alone.
-    pub(crate) fn new(config: &Config, seed: [u8; 32]) -> Self {
+    /// `seed`: random, and of this process alone. `kept`: what the core keeps for the doors.
+    pub(crate) fn new(config: &Config, seed: [u8; 32], kept: Arc<dyn Kept>) -> Self {
         let signing = Arc::default();
         let len_max = config.limits.message_bytes_max as usize + HEAD_ROOM;
         Self {
@@ -79,7 +91,7 @@ impl Doors {
                 frame_len_max: len_max,
                 login_len_max: config.limits.login_bytes_max as usize,
             },
-            aws: aws_endpoint(config, seed, &signing),
+            aws: aws_endpoint(config, seed, &signing, kept),
             signing,
             sns_counters: Arc::default(),
             login_timeout_ms: config.limits.login_timeout_ms,
@@ -328,7 +340,7 @@ mod tests {
         });
         let port = Arc::new(Standby(Arc::clone(&active)));
         let server = Server::new(Arc::clone(&port) as _, Limits::default());
-        let doors = Doors::new(&Config::default(), [7; 32]);
+        let doors = Doors::new(&Config::default(), [7; 32], Arc::new(()));
         let http = Arc::new(http(&doors, &active, &port));
         let mut places = Vec::new();
         for (name, _) in Config::default().listeners.by_name() {

@@ -92,7 +92,7 @@ async fn run(config: &Config, sources: &Sources, wished: u64) -> Result<(), Fail
     let server = Server::new(Arc::clone(&pair) as _, config.for_net());
     let mut seed = [0; 32];
     fill_random(&mut seed).map_err(Failure::setup)?;
-    let doors = Doors::new(config, seed);
+    let doors = Doors::new(config, seed, Arc::clone(&pair) as _);
     // What SIGHUP compares with is what was asked for, not what the system left room for.
     let mut asked = config.clone();
     asked.limits.connections_max = wished;

@@ -52,7 +52,7 @@ mod wheel;
 use std::sync::Arc;
 
 use message::{StoredId, Timestamp, VhostId};
-use session::{QueueId, Secret, StreamId};
+use session::{Gate, QueueId, Secret, StreamId};
 
 use crate::{durable::Durable, soft::Soft};
 
@@ -74,9 +74,16 @@ pub struct Broker {
     durable: Durable,
     soft: Soft,
     counters: Counters,
+    /// Asked while deciding only (RULES 1). `None`: each queue takes everything.
+    gate: Option<Arc<dyn Gate>>,
 }
 
 impl Broker {
+    /// From here on it says which queues take what topics bring.
+    pub fn set_gate(&mut self, gate: Option<Arc<dyn Gate>>) {
+        self.gate = gate;
+    }
+
     /// The virtual host of that name.
     #[must_use]
     pub fn vhost(&self, name: &str) -> Option<VhostId> {

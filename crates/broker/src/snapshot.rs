@@ -260,6 +260,7 @@ impl Broker {
             durable: Durable::default(),
             soft: Soft::default(),
             counters: Counters::default(),
+            gate: None,
         }
     }
 

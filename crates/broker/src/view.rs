@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use message::{Message, Name, StoredId, Timestamp, VhostId};
-use session::{ExchangeOptions, QueueId, SessionId};
+use session::{ExchangeOptions, Object, QueueId, SessionId};
 
 use crate::{
     Broker, Content,
@@ -86,6 +86,18 @@ impl Broker {
 
     pub(crate) fn named(&self, vhost: VhostId, name: &Name) -> Option<QueueId> {
         self.soft.names.get(&(vhost, name.clone())).copied()
+    }
+
+    /// What a door keeps with an object, by the note's name.
+    #[must_use]
+    pub fn note(&self, vhost: VhostId, object: Object, name: &Name, note: &str) -> Option<&Bytes> {
+        let notes = match object {
+            Object::Queue => &self.queue(self.named(vhost, name)?)?.declared.notes,
+            Object::Stream => &self.stream_named(vhost, name)?.1.declared.notes,
+            Object::Topic => &self.durable.topics.named(vhost, name)?.1.declared.notes,
+        };
+        let at = notes.binary_search_by(|(known, _)| known[..].cmp(note.as_bytes()));
+        Some(&notes[at.ok()?].1)
     }
 
     pub(crate) fn exchange(&self, vhost: VhostId, name: &Name) -> Option<&ExchangeOptions> {

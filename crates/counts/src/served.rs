@@ -111,6 +111,7 @@ impl Served {
         let bind = |name| Listener::bind(name, "127.0.0.1:0").context("failed to open a door");
         let [mqtt, amqp, aws] = [bind("mqtt")?, bind("amqp")?, bind("aws")?];
         let places = [mqtt.address(), amqp.address(), aws.address()];
+        let kept = Arc::clone(&node) as _;
         let speaks = Arc::new(mqtt::Config::default());
         tokio::spawn(mqtt.serve(Arc::clone(&server), move |_| {
             mqtt::MqttSession::new(Arc::clone(&speaks), node.now()).through("mqtt")
@@ -118,7 +119,7 @@ impl Served {
         tokio::spawn(amqp.serve(Arc::clone(&server), |_| {
             amqp091::AmqpSession::new(amqp091::Config::default()).through("amqp")
         }));
-        tokio::spawn(aws.serve_exchange(server, Arc::new(endpoint())));
+        tokio::spawn(aws.serve_exchange(server, Arc::new(endpoint(kept))));
         drop(entered);
         let [mqtt, amqp, aws] = places;
         Ok(Self {
@@ -197,7 +198,7 @@ impl Drop for Served {
     }
 }
 
-fn endpoint() -> Endpoint {
+fn endpoint(kept: Arc<dyn session::Kept>) -> Endpoint {
     let serve = |service, label| Service {
         service,
         label,
@@ -220,6 +221,8 @@ fn endpoint() -> Endpoint {
             ..aws::Settings::default()
         }),
         seed: [7; 32],
+        kept,
+        unreadable: |_, _| {},
     })
 }
 

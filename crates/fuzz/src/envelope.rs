@@ -320,6 +320,8 @@ pub(crate) fn endpoint(settings: Settings) -> Endpoint {
         any_user: "guest".into(),
         settings: Arc::new(settings),
         seed: [7; 32],
+        kept: Arc::new(()),
+        unreadable: |_, _| {},
     })
 }
 

@@ -1,6 +1,8 @@
 //! What a node is started with.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
+
+use session::Gate;
 
 /// Settings of a node. Components (users) are arguments of [`crate::Node::start`], not settings.
 #[derive(Clone, Debug)]
@@ -24,6 +26,8 @@ pub struct Config {
     pub verify_queue_max: usize,
     /// Most connections. Default 100,000.
     pub connections_max: usize,
+    /// Which queues take what topics bring. Default: each takes everything.
+    pub gate: Option<Arc<dyn Gate>>,
 }
 
 impl Default for Config {
@@ -38,6 +42,7 @@ impl Default for Config {
             verify_threads: 1,
             verify_queue_max: 1024,
             connections_max: 100_000,
+            gate: None,
         }
     }
 }

@@ -12,8 +12,8 @@ use std::{
 
 use bytes::Bytes;
 use journal::Journal;
-use message::{Address, Levels, Message, Timestamp, VhostId};
-use session::{Authenticate, CloseReason, Event, Link, Peer, Port, SessionId};
+use message::{Address, Levels, Message, Name, Timestamp, VhostId};
+use session::{Authenticate, CloseReason, Event, Kept, Link, Object, Peer, Port, SessionId};
 
 use crate::{
     Config, Host, Machine, Steps,
@@ -202,11 +202,12 @@ pub(crate) struct Work {
 impl Work {
     /// Puts the node together, and opens an epoch in the core.
     fn of(
-        recovered: Recovered,
+        mut recovered: Recovered,
         config: &Config,
         users: Arc<auth::Users>,
         clock: Arc<Clock>,
     ) -> Self {
+        recovered.broker.set_gate(config.gate.clone());
         clock.lead(recovered.last);
         recovered.journal.tell_time(clock.now().0, clock.boot_ms());
         let (verify, jobs) = VerifyPool::new(config.verify_queue_max);
@@ -553,6 +554,16 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         self.shutdown();
+    }
+}
+
+impl Kept for Node {
+    fn note(&self, vhost: VhostId, object: Object, name: &Name, note: &str) -> Option<Bytes> {
+        self.shared
+            .core()
+            .broker
+            .note(vhost, object, name, note)
+            .cloned()
     }
 }
 

@@ -18,8 +18,11 @@ use std::{
     time::Duration,
 };
 
-use message::Timestamp;
-use session::{Active, Cluster, Link, NotActive, Peer, Port, SessionId, StandbyView, Takeover};
+use bytes::Bytes;
+use message::{Name, Timestamp, VhostId};
+use session::{
+    Active, Cluster, Kept, Link, NotActive, Object, Peer, Port, SessionId, StandbyView, Takeover,
+};
 
 use crate::{
     Config, Machine, Node, Role, StartError,
@@ -425,6 +428,17 @@ impl Drop for Registering {
 
 fn hex(uuid: [u8; 16]) -> String {
     format!("{:032x}", u128::from_be_bytes(uuid))
+}
+
+impl Kept for Pair {
+    /// Of the active node. There is nothing to judge by for who is not: it refuses everything.
+    fn note(&self, vhost: VhostId, object: Object, name: &Name, note: &str) -> Option<Bytes> {
+        let node = match &*held(&self.state) {
+            State::Active(node) => Arc::clone(node),
+            State::Standby(_) | State::Starting | State::Stopped => return None,
+        };
+        node.note(vhost, object, name, note)
+    }
 }
 
 impl Port for Pair {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Response, request::Parts};
-use message::{Timestamp, VhostId};
+use message::{Name, Timestamp, VhostId};
 
 use crate::{Authenticate, Flow, Peer, Refusal, Secret};
 
@@ -95,4 +95,29 @@ pub enum Reply {
     Head(Box<Response<Bytes>>),
     /// More of the body.
     More(Bytes),
+}
+
+/// What doors keep notes with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// A queue.
+    Queue,
+    /// A stream.
+    Stream,
+    /// A topic object.
+    Topic,
+}
+
+/// What doors keep with objects, looked at without a command: for what must be known before a request's first one. As with every
+/// answer of the core, what was confirmed before is seen.
+pub trait Kept: Send + Sync + 'static {
+    /// The note of that name. `None`: there is no such object, or it has no such note.
+    fn note(&self, vhost: VhostId, object: Object, name: &Name, note: &str) -> Option<Bytes>;
+}
+
+/// Nothing is kept: for who has no core, as in tests.
+impl Kept for () {
+    fn note(&self, _: VhostId, _: Object, _: &Name, _: &str) -> Option<Bytes> {
+        None
+    }
 }

@@ -53,7 +53,9 @@ pub use event::{
     CloseReason, Death, DeathReason, Delivery, DeliveryId, Event, MoveState, MoveTask, Original,
     PublishOutcome, QueueId, Secret, Via,
 };
-pub use exchange::{AfterLogin, Asked, Begun, Exchange, LoggedIn, Login, Reply, Request, Unserved};
+pub use exchange::{
+    AfterLogin, Asked, Begun, Exchange, Kept, LoggedIn, Login, Object, Reply, Request, Unserved,
+};
 pub use flow::{Flow, Later, Then};
 pub use log_rate::LogRate;
 pub use not_active::{FindActive, NotActive};
@@ -65,6 +67,6 @@ pub use stream::{
     StreamTo, partition_key,
 };
 pub use topic::{
-    ListSubscriptions, NewSubscription, PolicyScope, SubscriptionId, SubscriptionInfo,
-    SubscriptionSettings, SubscriptionTarget, SubscriptionTo, TopicInfo, TopicTo,
+    Brought, Gate, ListSubscriptions, NewSubscription, PolicyScope, SubscriptionId,
+    SubscriptionInfo, SubscriptionSettings, SubscriptionTarget, SubscriptionTo, TopicInfo, TopicTo,
 };

@@ -4,7 +4,7 @@
 //! whichever protocol; publishing neither needs nor makes one (DOORS 8). A subscription without a topic object is a
 //! configured route.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use message::{Filter, Levels, Name, Timestamp};
@@ -201,4 +201,28 @@ pub struct ListSubscriptions {
     pub after: Option<(Name, SubscriptionId)>,
     /// Most, 1 to 1,000.
     pub limit: u32,
+}
+
+/// What a subscription of a topic object brings to a queue that is there.
+#[derive(Clone, Copy, Debug)]
+pub struct Brought<'a> {
+    /// The name of the virtual host of the topic.
+    pub from: &'a str,
+    /// The topic.
+    pub topic: &'a Name,
+    /// The name of the virtual host of the queue.
+    pub to: &'a str,
+    /// The queue.
+    pub queue: &'a Name,
+    /// What doors keep with the queue.
+    pub notes: &'a Notes,
+    /// The core's time.
+    pub now: Timestamp,
+}
+
+/// Says whether a queue takes what a topic object brings it: a door's word, for the doors alone know what they keep with a queue. It is asked
+/// while the core decides, for each message and queue of another virtual host, or with notes, so it answers from memory.
+pub trait Gate: fmt::Debug + Send + Sync {
+    /// What is not taken goes where the subscription's dead letters do.
+    fn takes(&self, brought: &Brought<'_>) -> bool;
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! head ─► which form and service ─► who signed, and when ─► body ─► is the signature right ─► which operation
-//!      ─► input as its shape says ─► constraints ─► account and region: virtual host ─► login ─► the operation's flow ─► answer
+//!      ─► input as its shape says ─► constraints ─► account and region: virtual host ─► login ─► its policy ─► the operation's flow ─► answer
 //! ```
 //! What can be refused by the head alone is refused before the body is read: a key that nobody has, a time that is over, a page
 //! that is not there. Each refusal is in the words of the form and the service that were asked for.
@@ -10,25 +10,30 @@
 mod answer;
 mod route;
 
-use std::sync::{
-    Arc, PoisonError, RwLock,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
 use http::{Method, Response, header, request::Parts};
 use message::Timestamp;
 use session::{
-    Asked, Authenticate, Begun, Credentials, Exchange, Flow, LoggedIn, Login, Peer, Refusal,
+    Asked, Authenticate, Begun, Credentials, Exchange, Flow, Kept, LoggedIn, Login, Peer, Refusal,
     RefusalKind, Reply, Request, Token, Unserved,
 };
 
 use self::{answer::Form, route::Route};
 use crate::{
-    Answer, ApiError, Call, Input, Operation, Service, Settings, Shape, Value,
+    Answer, ApiError, Call, Input, Manners, Operation, Service, Settings, Shape, Value,
     codec::{Malformed, cbor, json, query},
     digest,
+    guard::Origin,
     places::Placed,
+    policy::{Known, Unreadable},
     signature::{Fault, Key, Keys, Signature},
     validate::validate,
 };
@@ -56,6 +61,10 @@ pub struct EndpointConfig {
     pub settings: Arc<Settings>,
     /// Chance of this process alone: request ids and [`Call::random`] come from it.
     pub seed: [u8; 32],
+    /// What is kept with queues, streams and topics: their policies are there.
+    pub kept: Arc<dyn Kept>,
+    /// Is told of each policy there that cannot be read.
+    pub unreadable: Unreadable,
 }
 
 /// Requests that were answered: well, refused, and not served through no fault of theirs.
@@ -74,6 +83,8 @@ struct Inner {
     settings: Arc<Settings>,
     seed: [u8; 32],
     count: AtomicU64,
+    kept: Arc<dyn Kept>,
+    policies: Known,
 }
 
 /// See the module. Cheap to clone.
@@ -90,6 +101,8 @@ impl Endpoint {
             any_user,
             settings,
             seed,
+            kept,
+            unreadable,
         } = config;
         Self(Arc::new(Inner {
             counted: services.iter().map(|_| Counted::default()).collect(),
@@ -99,6 +112,8 @@ impl Endpoint {
             settings,
             seed,
             count: AtomicU64::new(0),
+            kept,
+            policies: Known::new(unreadable),
         }))
     }
 
@@ -126,7 +141,7 @@ impl Endpoint {
 }
 
 impl Exchange for Endpoint {
-    fn begin(&self, head: Parts, _peer: &Peer, now: Timestamp) -> Result<Begun, Reply> {
+    fn begin(&self, head: Parts, peer: &Peer, now: Timestamp) -> Result<Begun, Reply> {
         if let Some(reply) = self.0.page(&head) {
             return Err(reply);
         }
@@ -160,6 +175,7 @@ impl Exchange for Endpoint {
                 keys,
                 signature,
                 chance,
+                address: peer.address.ip(),
             }),
         })
     }
@@ -263,6 +279,7 @@ struct Incoming {
     keys: Arc<Keys>,
     signature: Option<Signature>,
     chance: Chance,
+    address: IpAddr,
 }
 
 impl Request for Incoming {
@@ -283,7 +300,17 @@ struct Caller {
     credentials: Credentials,
     user: Arc<str>,
     access_key: Arc<str>,
+    /// The caller's own.
     place: Placed,
+    /// The one of what he asks about, if that is another account's.
+    other: Option<Placed>,
+}
+
+impl Caller {
+    /// It came without a signature, with a token of the service: nobody asks.
+    fn is_broker(&self) -> bool {
+        self.credentials == Credentials::Broker
+    }
 }
 
 impl Incoming {
@@ -313,7 +340,8 @@ impl Incoming {
             Form::Query => parameters.decode(operation.input),
         }
         .map_err(|malformed| unread(malformed, form))?;
-        let caller = self.caller(key, operation, &value)?;
+        let mut caller = self.caller(key, operation, &value)?;
+        caller.other = self.other(served.service, operation, &value, &caller);
         check(&value, served.service, operation)?;
         Ok(self.login((at, operation), value, caller, now))
     }
@@ -371,6 +399,7 @@ impl Incoming {
                     place: places
                         .find(&account, &region)
                         .ok_or_else(|| nowhere(&account, &region))?,
+                    other: None,
                 });
             }
             if !inner.settings.any_signature {
@@ -381,6 +410,7 @@ impl Incoming {
                 user: Arc::clone(&inner.any_user),
                 access_key: "".into(),
                 place: places.first().clone(),
+                other: None,
             });
         };
         let region = &*signature.region;
@@ -402,7 +432,25 @@ impl Incoming {
             user: Arc::clone(user),
             access_key,
             place: place.ok_or_else(|| nowhere(account, region))?,
+            other: None,
         })
+    }
+
+    /// Where the resource is that a request is about, if it is of another account than the caller.
+    fn other(
+        &self,
+        service: &Service,
+        operation: &Operation,
+        value: &Value,
+        caller: &Caller,
+    ) -> Option<Placed> {
+        let settings = &self.inner.settings;
+        if settings.manners == Manners::Moto || caller.is_broker() {
+            return None;
+        }
+        let owner = service.guard?.owner;
+        let (account, region) = owner(operation, self.head.uri.path(), value)?;
+        settings.places.across(&caller.place, account, region)
     }
 
     fn login(
@@ -414,18 +462,27 @@ impl Incoming {
     ) -> Box<Login> {
         let served = self.inner.services[at];
         let settings = Arc::clone(&self.inner.settings);
+        let place = caller.other.as_ref().unwrap_or(&caller.place).clone();
+        let (across, guarded) = (caller.other.is_some(), !caller.is_broker());
         let authenticate = Authenticate {
             token: Token(0),
             credentials: caller.credentials,
-            vhost: Some(caller.place.vhost.to_string()),
+            vhost: Some(place.vhost.to_string()),
             vhost_fallback: false,
             vhost_in_user: false,
             vhost_follows: false,
-            vhost_create: settings.places.are_made(),
+            // Asking for what is another's makes nothing.
+            vhost_create: settings.places.are_made() && !across,
             protocol: served.label,
             client: Bytes::new(),
         };
-        let base_url = format!("{}://{}", self.scheme(), self.host()).into();
+        let scheme = self.scheme();
+        let origin = Origin {
+            address: self.address,
+            secure: scheme == "https",
+            agent: self.head.headers.get(header::USER_AGENT).cloned(),
+        };
+        let base_url = format!("{scheme}://{}", self.host()).into();
         let path = self.head.uri.path().into();
         let Chance { request_id, random } = self.chance.clone();
         let form = self.route.form;
@@ -438,13 +495,14 @@ impl Incoming {
             let logged_in = match logged_in {
                 Ok(logged_in) => logged_in,
                 Err(refusal) => {
-                    let error = not_logged_in(&refusal, form);
+                    let error = not_logged_in(&refusal, form, across);
                     return Flow::Done(inner.refuse(form, Some(at), &chance, &error));
                 }
             };
             let call = Call {
-                account: caller.place.account,
-                region: caller.place.region,
+                account: place.account,
+                region: place.region,
+                caller_account: caller.place.account,
                 vhost: logged_in.vhost,
                 vhost_name: logged_in.vhost_name,
                 vhost_of: |call, account, region| {
@@ -461,10 +519,16 @@ impl Incoming {
                 secret: logged_in.secret,
                 settings,
             };
-            let flow = (operation.run)(Input {
-                call: Arc::new(call),
-                value,
-            });
+            let call = Arc::new(call);
+            let input = Input { call, value };
+            if let Some(guard) = served.service.guard.filter(|_| guarded) {
+                let by = (&*inner.kept, &inner.policies);
+                let admitted = guard.admit(served.service.name, operation, &input, &origin, by);
+                if let Err(error) = admitted {
+                    return Flow::Done(inner.refuse(form, Some(at), &chance, &error));
+                }
+            }
+            let flow = (operation.run)(input);
             let writer = answer::Writer::new(form, served.service, operation, request_id);
             written(flow, writer, Counting { inner, at })
         };
@@ -615,9 +679,14 @@ fn worded(fault: Fault, form: Form) -> ApiError {
         .with_status(status)
 }
 
-/// A login that the core refused.
-fn not_logged_in(refusal: &Refusal, form: Form) -> ApiError {
+/// A login that the core refused. `across`: it was one to another account than the caller's.
+fn not_logged_in(refusal: &Refusal, form: Form, across: bool) -> ApiError {
     match refusal.kind {
+        // Nothing has ever been there.
+        RefusalKind::NotFound if across => ApiError::refused(&Refusal::new(
+            RefusalKind::AccessDenied,
+            refusal.detail.clone(),
+        )),
         // Its user is gone.
         RefusalKind::BadCredentials => worded(Fault::UnknownKey, form),
         RefusalKind::NotFound => worded(Fault::Mismatch(refusal.detail.to_string()), form),

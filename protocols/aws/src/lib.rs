@@ -18,6 +18,7 @@
 //! | `validate.rs` | constraints, in AWS's words |
 //! | `signature.rs` | Signature Version 4, [`Key`] |
 //! | `policy.rs`, `policy/*.rs` | resource policies: [`policy::Policy`] |
+//! | `guard.rs` | [`Guard`]: what they open and close |
 //! | `places.rs` | [`Places`]: accounts and regions as virtual hosts |
 //! | `error.rs` | [`ApiError`] |
 //! | `settings.rs` | [`Settings`]: what the operator chooses |
@@ -41,6 +42,7 @@ pub mod digest;
 mod endpoint;
 mod error;
 mod fields;
+mod guard;
 mod notification;
 mod places;
 pub mod policy;
@@ -56,6 +58,7 @@ mod value;
 pub use attributes::{Attribute, AttributeFault, Attributes, Content, Extras, Shown};
 pub use endpoint::{Endpoint, EndpointConfig, Served};
 pub use error::ApiError;
+pub use guard::{Barred, Guard, Owner, Subject};
 pub use notification::{
     CertificateFn, Envelope, Notification, SignFn, Signature, SignatureVersion, Signer, iso_8601,
 };

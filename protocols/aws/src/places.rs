@@ -61,6 +61,18 @@ impl Places {
         self.made
     }
 
+    /// The place of another account's resource that a caller of a place names, in the region that he has asked. `None`: there is no such
+    /// place, or it is his own.
+    #[must_use]
+    pub fn across(&self, from: &Placed, account: &str, region: Option<&str>) -> Option<Placed> {
+        let same_region = self.merged || region.is_none_or(|region| region == &*from.region);
+        if account == &*from.account || !same_region {
+            return None;
+        }
+        self.find(account, region.unwrap_or(&from.region))
+            .filter(|place| place.vhost != from.vhost && place.account != from.account)
+    }
+
     /// The account and the region that a virtual host stands for. `None`: for none.
     #[must_use]
     pub fn of_vhost(&self, vhost: &str) -> Option<Placed> {

@@ -11,15 +11,20 @@
 //! | `Resource`, `NotResource` | patterns; neither: the resource that has the policy |
 //! | `Condition` | see `policy/condition.rs` |
 //!
-//! Services read policies to refuse what could not be judged. None judges by them yet: what a policy says is not enforced.
+//! Requests are judged by them in `guard.rs`, what a topic brings to a queue in the crate of SNS.
 //!
 //! Policy variables (`${aws:username}`) are refused. What a verdict means is the service's: see [`Verdict`].
 
 mod condition;
+mod known;
 
 use message::{Timestamp, VALUE_DEPTH_MAX, Value};
 
 use self::condition::Condition;
+pub use self::known::{Known, Unreadable};
+
+/// The note in which the policy of an SQS queue is.
+pub const QUEUE_NOTE: &str = "sqs.Policy";
 
 /// Why a text is no policy that can be judged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use message::{Timestamp, VhostId};
 use session::{Flow, Secret};
 
-use crate::{ApiError, Settings, Shape, Value};
+use crate::{ApiError, Guard, Settings, Shape, Value};
 
 /// A service.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +33,8 @@ pub struct Service {
     pub missing: fn(operation: &Operation, member: &str) -> ApiError,
     /// The operations.
     pub operations: &'static [Operation],
+    /// How policies guard its resources. `None`: they have none.
+    pub guard: Option<&'static Guard>,
     /// What is there to `GET` without a signature: its path, and what makes it from the settings. Certificates, for instance.
     pub pages: &'static [Page],
 }
@@ -104,10 +106,12 @@ pub struct Input {
 /// Who calls, where, and when.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// The account: twelve digits.
+    /// The account whose resources the call is about: twelve digits.
     pub account: Arc<str>,
     /// The region: `us-east-1`.
     pub region: Arc<str>,
+    /// The account of the caller: another one if a policy of a resource there has let him in.
+    pub caller_account: Arc<str>,
     /// The virtual host that account and region stand for.
     pub vhost: VhostId,
     /// Its name.
@@ -135,6 +139,18 @@ pub struct Call {
 }
 
 impl Call {
+    /// Whether it is about another account's resource.
+    #[must_use]
+    pub fn is_across(&self) -> bool {
+        self.caller_account != self.account
+    }
+
+    /// The ARN of the caller.
+    #[must_use]
+    pub fn caller_arn(&self) -> String {
+        format!("arn:aws:iam::{}:user/{}", self.caller_account, self.user)
+    }
+
     /// The ARN of a resource of this account and region: `arn:aws:SERVICE:REGION:ACCOUNT:RESOURCE`.
     #[must_use]
     pub fn arn(&self, service: &str, resource: &str) -> String {

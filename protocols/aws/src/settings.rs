@@ -24,7 +24,7 @@ pub enum Manners {
     /// a stream from 1, takes a sequence number with LATEST, names consumers without their time, and lists ten streams on a page;
     /// SQS keeps messages for less than a minute where it is told to, takes any `FifoQueue` that is not `true` for `false`, and a
     /// deduplication id where none is meant; SNS counts pages by what was shown, has other words for a missing group and another
-    /// form for `EffectiveDeliveryPolicy`, and takes any JSON object for a `Policy`.
+    /// form for `EffectiveDeliveryPolicy`, and takes any JSON object for a `Policy`. Resource policies neither open nor close anything.
     Moto,
 }
 

@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use aws::{ApiError, Call, Input, Manners, Value};
+use aws::{ApiError, Call, Input, Manners, Subject, Value};
 use bytes::Bytes;
 use message::Timestamp;
-use session::{Command, Flow, GroupTo, Lane, Notes, StreamInfo, Token};
+use session::{Command, Flow, GroupTo, Lane, Notes, Object, StreamInfo, Token};
 
 use crate::{
     account::{self, bad_token, open_token},
@@ -31,7 +31,7 @@ pub(crate) struct Consumer {
 }
 
 impl Consumer {
-    fn arn(&self, call: &Call, stream: &str) -> String {
+    pub(crate) fn arn(&self, call: &Call, stream: &str) -> String {
         let arn = format!("{}/consumer/{}", state::arn(call, stream), self.name);
         match call.settings.manners {
             Manners::Standard => format!("{arn}:{}", self.created.0 / 1000),
@@ -134,6 +134,15 @@ impl Named {
             created_s,
             shown: arn.to_owned(),
         })
+    }
+
+    /// It, for whom its policy lets in.
+    pub(crate) fn subject(self) -> Subject {
+        Subject {
+            object: Object::Stream,
+            name: self.target.core_name(),
+            part: Some(self.name),
+        }
     }
 
     /// The consumer, if its stream has it.

@@ -143,7 +143,7 @@ pub(crate) fn refused(call: &Call, name: &str, refusal: &Refusal) -> ApiError {
                 "AccessDeniedException",
                 format!(
                     "User: {} is not authorized to perform this on resource: {}",
-                    call.user,
+                    call.caller_arn(),
                     call.arn("kinesis", &format!("stream/{name}"))
                 ),
             )

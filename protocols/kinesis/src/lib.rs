@@ -14,6 +14,7 @@
 //! | `account.rs` | ListStreams, DescribeLimits, account settings |
 //! | `consumers.rs` | consumers with enhanced fan-out |
 //! | `tags.rs`, `policy.rs`, `monitoring.rs` | what is kept with streams and consumers |
+//! | `guard.rs` | whom the policies of streams and consumers let in |
 //! | `sequence.rs` | sequence numbers |
 //! | `seal.rs` | iterators and page tokens |
 //! | `notes.rs`, `state.rs` | what this door keeps with a stream, and what that makes of it |
@@ -27,6 +28,7 @@
 mod account;
 mod consumers;
 mod error;
+mod guard;
 mod monitoring;
 mod notes;
 mod policy;
@@ -62,6 +64,7 @@ pub static SERVICE: Service = Service {
     violations: error::violations,
     missing: error::missing,
     operations: &OPERATIONS,
+    guard: Some(&guard::GUARD),
     pages: &[],
 };
 

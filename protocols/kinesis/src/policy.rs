@@ -1,5 +1,4 @@
-//! Resource policies: checked, kept and shown. Who may do what is decided by the rules of the configuration, so a policy neither
-//! opens nor closes anything.
+//! Resource policies: checked when they are set, kept and shown. `guard.rs` asks them.
 
 use aws::{ApiError, Input, Value, policy::Policy};
 

@@ -78,6 +78,11 @@ impl Iterator {
     }
 }
 
+/// The stream that an iterator reads.
+pub(crate) fn stream_of(call: &Call, iterator: &str) -> Option<String> {
+    Iterator::open(call, iterator).map(|(_, iterator)| iterator.stream)
+}
+
 /// `GetShardIterator`.
 pub(crate) fn get_shard_iterator(input: Input) -> Step {
     let Input { call, value } = input;

@@ -172,6 +172,11 @@ impl Page {
     }
 }
 
+/// The stream that a page's token goes on with.
+pub(crate) fn stream_of(call: &Call, token: &str) -> Option<String> {
+    Page::open(call, token).ok().map(|page| page.stream)
+}
+
 /// `ListShards`.
 pub(crate) fn list(input: Input) -> Step {
     let Input { call, value } = input;

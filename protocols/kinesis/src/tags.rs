@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use aws::{ApiError, Call, Input, MemberName, Value};
-use session::{Notes, StreamInfo};
+use aws::{ApiError, Call, Input, MemberName, Subject, Value};
+use session::{Notes, Object, StreamInfo};
 
 use crate::{
     consumers, error, notes,
@@ -36,6 +36,15 @@ impl Resource {
             target: Target::shown_as(read.stream, arn),
             consumer: read.consumer,
         })
+    }
+
+    /// It, for whom its policy lets in.
+    pub(crate) fn subject(self) -> Subject {
+        Subject {
+            object: Object::Stream,
+            name: self.target.core_name(),
+            part: self.consumer.map(|(name, _)| name),
+        }
     }
 
     /// The ARN.

@@ -45,9 +45,7 @@ impl Arn {
     /// Of this account and region, or of others that are the same virtual host (DOORS 7). `None`: it is of another one, or
     /// not of a stream.
     pub(crate) fn read(call: &Call, text: &str) -> Option<Self> {
-        let (_, rest) = text.strip_prefix("arn:aws")?.split_once(":kinesis:")?;
-        let (region, rest) = rest.split_once(':')?;
-        let (account, resource) = rest.split_once(":stream/")?;
+        let (region, account, resource) = parts(text)?;
         let here = account == &*call.account && region == &*call.region;
         if !here && (call.vhost_of)(call, account, region)? != call.vhost_name {
             return None;
@@ -69,6 +67,14 @@ impl Arn {
             consumer: Some((name.to_owned(), created_s)),
         })
     }
+}
+
+/// Region, account, and what stands behind `stream/` in an ARN.
+pub(crate) fn parts(arn: &str) -> Option<(&str, &str, &str)> {
+    let (_, rest) = arn.strip_prefix("arn:aws")?.split_once(":kinesis:")?;
+    let (region, rest) = rest.split_once(':')?;
+    let (account, resource) = rest.split_once(":stream/")?;
+    Some((region, account, resource))
 }
 
 /// A stream that a request names.

@@ -68,14 +68,7 @@ pub(crate) fn missing(_: &Operation, member: &str) -> ApiError {
 pub(crate) fn refused(call: &Call, operation: &str, resource: &str, refusal: &Refusal) -> ApiError {
     match refusal.kind {
         RefusalKind::BadCredentials | RefusalKind::AccessDenied | RefusalKind::Unexplained => {
-            ApiError::sender(
-                "AuthorizationError",
-                format!(
-                    "User: arn:aws:iam::{}:user/{} is not authorized to perform: SNS:{operation} on resource: {resource}",
-                    call.account, call.user
-                ),
-            )
-            .with_status(403)
+            barred(call, &format!("SNS:{operation}"), resource, "")
         }
         RefusalKind::NotFound => no_topic(),
         RefusalKind::TooLarge => invalid("Message too long"),
@@ -105,6 +98,18 @@ pub(crate) fn refused(call: &Call, operation: &str, resource: &str, refusal: &Re
 /// Whether it is filter policies that there are too many of.
 pub(crate) fn has_too_many_policies(refusal: &Refusal) -> bool {
     refusal.known.as_deref() == Some(Refusal::POLICIES)
+}
+
+/// The caller may not do that. `because` is put behind the resource.
+pub(crate) fn barred(call: &Call, action: &str, resource: &str, because: &str) -> ApiError {
+    ApiError::sender(
+        "AuthorizationError",
+        format!(
+            "User: {} is not authorized to perform: {action} on resource: {resource}{because}",
+            call.caller_arn()
+        ),
+    )
+    .with_status(403)
 }
 
 /// Our fault.

@@ -16,6 +16,7 @@
 //! | `egress.rs` | where endpoints may be |
 //! | `mail.rs` | mails |
 //! | `signing.rs` | the signatures of notifications, and their certificate |
+//! | `guard.rs`, `gate.rs` | whom the policies of topics let in, and what those of queues do |
 //! | `names.rs`, `steps.rs`, `faults.rs`, `json.rs` | ARNs and tokens; steps that operations are made of; errors |
 //!
 //! Not here, and refused: `lambda` and `firehose` subscriptions (there is neither), data protection policies, archive and replay,
@@ -30,6 +31,8 @@ mod delivery_policy;
 pub mod egress;
 mod faults;
 mod filter;
+mod gate;
+mod guard;
 mod json;
 mod mail;
 mod names;
@@ -47,6 +50,7 @@ mod topics;
 use aws::{Input, Operation, Service};
 
 pub use delivery_policy::{Backoff, DeliveryPolicy, Retries};
+pub use gate::Gate;
 pub use mail::Mail;
 pub use names::{DELIVERY_QUEUE, DELIVERY_VHOST, unsubscribe_url};
 pub use signing::Signing;
@@ -306,5 +310,6 @@ pub static SERVICE: Service = Service {
     violations: faults::violations,
     missing: faults::missing,
     operations: &OPERATIONS,
+    guard: Some(&guard::GUARD),
     pages: &[signing::PAGE],
 };

@@ -1,7 +1,6 @@
 //! The policy of a topic: AddPermission and RemovePermission work on its statements.
 //!
-//! It is checked, kept and shown as tools expect it; who may do what is decided by the broker's own rules, which hold for every
-//! protocol (`[[users.rules]]`).
+//! It is checked when it is set, and shown as tools expect it. `guard.rs` asks it who may do what.
 
 use aws::{
     ApiError, Input, Manners, Value,
@@ -21,7 +20,7 @@ use crate::{
 const LEN_MAX: usize = 30_720;
 
 /// What a statement may allow.
-const ACTIONS: [&str; 9] = [
+pub(crate) const ACTIONS: [&str; 9] = [
     "GetTopicAttributes",
     "SetTopicAttributes",
     "AddPermission",

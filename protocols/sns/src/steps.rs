@@ -190,11 +190,14 @@ fn try_subscription(
 }
 
 /// The note of that name.
+pub(crate) fn find<'a>(notes: &'a Notes, name: &str) -> Option<&'a Bytes> {
+    let at = notes.binary_search_by(|(known, _)| known[..].cmp(name.as_bytes()));
+    Some(&notes[at.ok()?].1)
+}
+
+/// Its text.
 pub(crate) fn note<'a>(notes: &'a Notes, name: &str) -> Option<&'a str> {
-    let at = notes
-        .binary_search_by(|(known, _)| known[..].cmp(name.as_bytes()))
-        .ok()?;
-    std::str::from_utf8(&notes[at].1).ok()
+    std::str::from_utf8(find(notes, name)?).ok()
 }
 
 /// Sets a note, or with an empty value takes it away.

@@ -24,6 +24,7 @@ use crate::{
     control,
     egress::{self, Egress, Target},
     faults::{self, invalid, no_subscription, no_topic, plain},
+    guard,
     names::{self, Arn, subscription_arn},
     platform,
     steps::{
@@ -308,7 +309,7 @@ impl NewOne {
         set_note(&mut notes, "Protocol", self.protocol.name());
         set_note(&mut notes, "Endpoint", &self.endpoint);
         set_note(&mut notes, "TopicArn", &self.topic_arn);
-        set_note(&mut notes, "Owner", &call.account);
+        set_note(&mut notes, "Owner", &call.caller_account);
         // Where links in what it is sent lead to.
         set_note(&mut notes, "BaseUrl", &call.base_url);
         if confirmed {
@@ -534,6 +535,9 @@ pub(crate) fn unsubscribe(input: Input) -> Run {
                 Err(refusal) if refusal.kind == RefusalKind::NotFound => return nothing(),
                 Err(refusal) => return fail(refused(&refusal)),
             };
+            if !guard::is_of_caller(&call, &found) {
+                return fail(guard::not_of_caller(&call, "Unsubscribe", &arn));
+            }
             let locked = note(&found.notes, "AuthenticateOnUnsubscribe").is_some();
             if locked && is_unsigned(&call) {
                 return fail(
@@ -722,6 +726,10 @@ pub(crate) fn get_attributes(input: Input) -> Run {
                 Ok(_) => return fail(no_subscription()),
                 Err(refusal) => return fail(refused(&refusal)),
             };
+            if !guard::is_of_caller(&call, &found) {
+                let operation = "GetSubscriptionAttributes";
+                return fail(guard::not_of_caller(&call, operation, &arn));
+            }
             steps::topic(topic, session::TopicTo::Inspect, move |topic| match topic {
                 Ok(topic) => {
                     let shown = attributes::shown(&found, &topic, &arn, call.settings.manners);
@@ -747,6 +755,10 @@ pub(crate) fn set_attributes(input: Input) -> Run {
         let change = move |found: &SubscriptionInfo| {
             if found.topic.as_ref() != Some(&topic) {
                 return Err(no_subscription());
+            }
+            if !guard::is_of_caller(&call, found) {
+                let operation = "SetSubscriptionAttributes";
+                return Err(guard::not_of_caller(&call, operation, &arn));
             }
             let mut own = Own::of(found, topic.ends_with(b".fifo"));
             own.set(&call, &name, &new)

@@ -11,13 +11,14 @@
 //! | `asked.rs` | questions to the core; changing a queue that others may change too |
 //! | `queue.rs` | names, URLs, ARNs |
 //! | `attributes.rs`, `redrive.rs`, `policy.rs`, `tags.rs` | what is kept with a queue |
+//! | `guard.rs` | whom its policy lets in |
 //! | `create.rs`, `look.rs`, `remove.rs` | operations on queues |
 //! | `send.rs`, `receive.rs`, `settle.rs`, `batch.rs`, `handle.rs` | operations on messages |
 //! | `moves.rs` | moving dead letters back |
 //!
 //! Other than in AWS, and on purpose:
 //!
-//! - A queue's `Policy` is checked, kept and shown; who may do what is decided by users and rules. Queues of another account are not there.
+//! - What an account's own callers may do is said by users and rules; its policy may deny it, and open a queue to other accounts.
 //! - The encryption attributes are kept and shown; nothing is encrypted because of them.
 //! - With `aws.manners = "moto"`: see [`aws::Manners`].
 //! - `bascule.*` attributes: see `attributes.rs` for queues, `create.rs` for `bascule.address`, [`aws::Attributes`] for messages.
@@ -27,6 +28,7 @@ mod asked;
 mod attributes;
 mod batch;
 mod create;
+mod guard;
 mod handle;
 mod look;
 mod moves;
@@ -180,6 +182,7 @@ pub static SERVICE: Service = Service {
         Operation::new("TagQueue", shapes::TAG, shapes::NOTHING, tags::tag),
         Operation::new("UntagQueue", shapes::UNTAG, shapes::NOTHING, tags::untag),
     ],
+    guard: Some(&guard::GUARD),
     pages: &[],
 };
 

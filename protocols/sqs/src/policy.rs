@@ -1,5 +1,4 @@
-//! AddPermission and RemovePermission: statements of the queue's `Policy`, which is checked, kept and shown. Who may do what is
-//! decided by users and rules (DOORS 29), not by it.
+//! AddPermission and RemovePermission: statements of the queue's `Policy`, which is checked when it is set. `guard.rs` asks it.
 
 use aws::{Answer, ApiError, Input, policy::Policy};
 use message::Value;
@@ -19,7 +18,7 @@ const STATEMENTS_MAX: usize = 20;
 const LABEL_LEN_MAX: usize = 80;
 
 /// Actions that others than the owner can be allowed.
-const ACTIONS: &[&str] = &[
+pub(crate) const ACTIONS: &[&str] = &[
     "*",
     "SendMessage",
     "ReceiveMessage",

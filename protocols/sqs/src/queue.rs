@@ -84,7 +84,7 @@ pub(crate) fn arn(call: &Call, name: &[u8]) -> String {
     call.arn("sqs", &String::from_utf8_lossy(name))
 }
 
-/// The queue that an ARN names, if it is one of the caller's account and region, or of others that are the same virtual host.
+/// The queue that an ARN names, if it is one of the call's account and region, or of others that are the same virtual host.
 pub(crate) fn of_arn(call: &Call, arn: &str) -> Option<Name> {
     let rest = arn.strip_prefix("arn:aws:sqs:")?;
     let (region, rest) = rest.split_once(':')?;
@@ -99,8 +99,8 @@ fn is_same_place(call: &Call, account: &str, region: &str) -> bool {
     (call.vhost_of)(call, account, region).is_some_and(|vhost| vhost == call.vhost_name)
 }
 
-/// Whether the queues of an account are the caller's. A link reads and writes in one virtual host, so what is elsewhere is not there
-/// for it, as a queue of another account is not without a policy.
+/// Whether the queues of an account are those of the call. A link reads and writes in one virtual host: a call about another account's
+/// queue, which its policy has let in, is of that account (`guard.rs`).
 pub(crate) fn is_own_account(call: &Call, account: &str) -> bool {
     account == &call.account[..] || is_same_place(call, account, &call.region)
 }
@@ -118,19 +118,31 @@ pub(crate) fn of_input(input: &Input) -> Result<Name, ApiError> {
 }
 
 fn of_url(call: &Call, url: &str) -> Option<Name> {
+    let (account, name) = parts(url)?;
+    let own = account.is_none_or(|it| it == NO_ACCOUNT || is_own_account(call, it));
+    let name = unescaped(name)?;
+    (own && !name.is_empty()).then(|| Name::from(name))
+}
+
+/// The account that a URL or a path names.
+pub(crate) fn account_of(url: &str) -> Option<&str> {
+    parts(url)?.0
+}
+
+/// What a URL, or a path, has for the account, and what for the name.
+fn parts(url: &str) -> Option<(Option<&str>, &str)> {
     let path = match url.split_once("://") {
         Some((_, rest)) => rest.split_once('/')?.1,
         None => url,
     };
     let path = path.split(['?', '#']).next()?.trim_matches('/');
-    let (before, name) = match path.rsplit_once('/') {
-        Some((before, name)) => (Some(before), name),
+    Some(match path.rsplit_once('/') {
+        Some((before, name)) => {
+            let account = before.rsplit('/').next().unwrap_or(before);
+            (Some(account), name)
+        }
         None => (None, path),
-    };
-    let account = before.map(|before| before.rsplit('/').next().unwrap_or(before));
-    let own = account.is_none_or(|it| it == NO_ACCOUNT || is_own_account(call, it));
-    let name = unescaped(name)?;
-    (own && !name.is_empty()).then(|| Name::from(name))
+    })
 }
 
 /// The bytes of a part of a URL. `None`: a `%` without two digits behind it.

@@ -1,9 +1,12 @@
 //! What each crate is given: settings in its own words.
 
+use std::sync::Arc;
+
 use super::{
     Config,
     sections::{AmqpChannelFlow, Direct, MqttDialect, MqttManners, StompDialect, UnknownHost},
 };
+use crate::doors::unreadable;
 
 /// Room for topic and properties beside the longest body of an MQTT packet, in bytes.
 const MQTT_HEAD_ROOM: u64 = 128 << 10;
@@ -56,6 +59,7 @@ impl Config {
             vhosts: self.auth.vhosts.clone(),
             stream_file_bytes: self.journal.stream_file_bytes,
             connections_max: self.limits.connections_max as usize,
+            gate: Some(Arc::new(sns::Gate::new(&self.for_aws(), unreadable))),
             ..node::Config::default()
         }
     }

@@ -3,6 +3,7 @@
 mod clients;
 mod dead_letters;
 mod empty;
+mod gate;
 mod history;
 mod inspect;
 mod moves;

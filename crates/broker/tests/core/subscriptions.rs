@@ -164,7 +164,7 @@ fn refused(event: Event) -> RefusalKind {
     }
 }
 
-fn publish(topic: &str, body: &str) -> Message {
+pub(crate) fn publish(topic: &str, body: &str) -> Message {
     Message::new(
         Address::topic(VhostId::ROOT, levels(topic)),
         body.to_owned().into(),

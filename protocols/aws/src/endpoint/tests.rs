@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use session::{Active, Command, Event, Lane, Secret};
 
 use super::*;
-use crate::{Member, Page, Places, codec::json::decode as read_json, time};
+use crate::{Guard, Member, Page, Places, codec::json::decode as read_json, time};
 
 static ECHO_IN: Shape = Shape::Structure(&[
     Member::required("Text", &Shape::text(1, 5)),
@@ -63,6 +63,22 @@ fn echo(Input { call, value }: Input) -> Flow<Answer> {
     })
 }
 
+/// Links are of the account that they name, and see for themselves whom they serve.
+static GUARD: Guard = Guard {
+    owner: |_, _, value| {
+        let mut parts = value.text("Arn")?.split(':').skip(3);
+        let region = parts.next()?;
+        Some((parts.next()?, Some(region)))
+    },
+    subject: |_, _| None,
+    note: |_| "policy".into(),
+    arn: |_, _, _| "arn".to_owned(),
+    opened: &[],
+    seeing: &["Link"],
+    keys: &[],
+    barred: |_, _, _, _, _| ApiError::sender("Barred", "barred"),
+};
+
 static SERVICE: Service = Service {
     name: "toys",
     target: Some("Toys_1"),
@@ -75,6 +91,7 @@ static SERVICE: Service = Service {
     violations: |all| ApiError::sender("ValidationException", all.join("; ")),
     missing: |_, member| ApiError::sender("MissingParameter", member.to_owned()),
     operations: OPERATIONS,
+    guard: Some(&GUARD),
     pages: &[Page {
         path: "/certificate",
         content_type: "text/plain",
@@ -115,6 +132,8 @@ fn endpoint(any_signature: bool, made: bool) -> Endpoint {
             ..Settings::default()
         }),
         seed: [7; 32],
+        kept: Arc::new(()),
+        unreadable: |_, _| {},
     })
 }
 
@@ -389,6 +408,37 @@ fn doors_7_the_key_and_the_region_choose_the_virtual_host() {
         who(&answer).as_deref(),
         Some("guest 000000000000 us-east-1 /")
     );
+}
+
+#[test]
+fn what_is_of_another_account_is_asked_for_in_its_virtual_host_and_makes_none() {
+    let endpoint = endpoint(false, true);
+    let link = |account: &str, region: &str| {
+        let arn = format!(r#"{{"Arn":"arn:aws:toys:{region}:{account}:x"}}"#);
+        json("Link", &arn).signed("ID1", "eu-west-1", NOW)
+    };
+    let whose = |account: &str, region: &str| {
+        let answer = ask(&endpoint, link(account, region));
+        let value = read_json(&answer.body, &ECHO_OUT).expect("JSON");
+        let login = answer.login.expect("it asks the core");
+        assert_eq!(login.credentials, vouched("ada"));
+        let who = value.text("Who").unwrap_or_default().to_owned();
+        (who, login.vhost_create)
+    };
+    let own = "ada 000000000000 eu-west-1 000000000000/eu-west-1";
+    let other = "ada 111111111111 eu-west-1 billing";
+    assert_eq!(whose("000000000000", "eu-west-1"), (own.to_owned(), true));
+    assert_eq!(
+        whose("111111111111", "eu-west-1"),
+        (other.to_owned(), false)
+    );
+    // In another region than the one that was asked there is nothing of anybody else.
+    assert_eq!(whose("111111111111", "us-east-1"), (own.to_owned(), true));
+    assert_eq!(whose("nobody", "eu-west-1"), (own.to_owned(), true));
+    let nowhere = Refusal::new(RefusalKind::NotFound, "there is none");
+    let answer = ask_of(&endpoint, link("111111111111", "eu-west-1"), Some(nowhere));
+    assert_eq!(answer.status, 403, "{}", answer.text());
+    assert!(answer.text().contains("AccessDeniedException"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use aws::{Answer, Call, Input, Settings, Transitions, Value, digest::md5};
+use aws::{Answer, Call, Input, Operation, Settings, Transitions, Value, digest::md5};
 use bytes::Bytes;
 use message::{Message, Timestamp, VhostId};
 use session::{
@@ -80,6 +80,7 @@ impl Core {
         Arc::new(Call {
             account: "123456789012".into(),
             region: "us-east-1".into(),
+            caller_account: "123456789012".into(),
             vhost: VhostId(0),
             vhost_name: "/".into(),
             // Two regions are one virtual host.
@@ -99,13 +100,31 @@ impl Core {
         })
     }
 
+    /// What the policy of that note is asked for by an operation: account and region as the input names them, the ARN, the note.
+    pub(crate) fn about(
+        &mut self,
+        operation: &str,
+        value: Value,
+    ) -> (Option<String>, Option<(String, String)>) {
+        let guard = kinesis::SERVICE.guard.expect("streams have policies");
+        let operation = named(operation);
+        let owner = (guard.owner)(operation, "/", &value);
+        let owner = owner.map(|(account, region)| format!("{account} {}", region.unwrap_or("-")));
+        let call = self.caller();
+        let input = Input {
+            call: Arc::clone(&call),
+            value,
+        };
+        let subject = (guard.subject)(operation, &input).map(|subject| {
+            let note = (guard.note)(&subject).into_owned();
+            ((guard.arn)(&call, &subject, &()), note)
+        });
+        (owner, subject)
+    }
+
     /// Everything that an operation answers.
     pub(crate) fn answers(&mut self, operation: &str, value: Value) -> Vec<Answer> {
-        let operation = kinesis::SERVICE
-            .operations
-            .iter()
-            .find(|known| known.name == operation)
-            .unwrap_or_else(|| panic!("no operation {operation}"));
+        let operation = named(operation);
         let call = self.caller();
         let mut flow = (operation.run)(Input { call, value });
         let mut answers = Vec::new();
@@ -554,4 +573,11 @@ impl Stream {
         shard.closed = Some((now, next));
         Ok(shard.clone())
     }
+}
+
+/// An operation of the service.
+fn named(operation: &str) -> &'static Operation {
+    let mut operations = kinesis::SERVICE.operations.iter();
+    let found = operations.find(|known| known.name == operation);
+    found.unwrap_or_else(|| panic!("no operation {operation}"))
 }

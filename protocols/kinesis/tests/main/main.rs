@@ -2,6 +2,7 @@
 
 mod consumers;
 mod core;
+mod guard;
 mod records;
 mod shards;
 mod streams;

@@ -185,6 +185,7 @@ fn asked_by_subscribe() -> Vec<Message> {
     let call = Call {
         account: "000000000000".into(),
         region: "us-east-1".into(),
+        caller_account: "000000000000".into(),
         vhost: VhostId::ROOT,
         vhost_name: "/".into(),
         vhost_of: |call, _, _| Some(Arc::clone(&call.vhost_name)),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aws::{Answer, ApiError, Call, Input, Settings, Value};
+use aws::{Answer, ApiError, Call, Input, Operation, Settings, Value};
 use message::{Name, Timestamp, VhostId};
 use session::{
     Command, Declare, Event, Flow, Pull, QueueAttributes, QueueId, QueueInfo, QueueOptions,
@@ -11,6 +11,13 @@ use session::{
 
 pub(crate) const TOKEN: Token = Token(0);
 pub(crate) const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+/// An operation of the service.
+pub(crate) fn named(operation: &str) -> &'static Operation {
+    let mut operations = sqs::SERVICE.operations.iter();
+    let found = operations.find(|it| it.name == operation);
+    found.expect("an operation of the service")
+}
 
 /// Who calls.
 pub(crate) struct Client {
@@ -54,14 +61,17 @@ impl With for Value {
 
 impl Client {
     pub(crate) fn call(&self, operation: &str, value: Value) -> Dialogue {
-        let operation = sqs::SERVICE
-            .operations
-            .iter()
-            .find(|it| it.name == operation)
-            .expect("an operation of the service");
+        Dialogue {
+            flow: Some((named(operation).run)(self.input(value))),
+            now: self.now,
+        }
+    }
+
+    pub(crate) fn input(&self, value: Value) -> Input {
         let call = Call {
             account: "000000000000".into(),
             region: "us-east-1".into(),
+            caller_account: "000000000000".into(),
             vhost: VhostId::ROOT,
             vhost_name: "/".into(),
             vhost_of: |call, account, region| {
@@ -78,13 +88,9 @@ impl Client {
             secret: Secret([3; 32]),
             settings: Arc::new(self.settings.clone()),
         };
-        let input = Input {
+        Input {
             call: Arc::new(call),
             value,
-        };
-        Dialogue {
-            flow: Some((operation.run)(input)),
-            now: self.now,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Dialogues: an operation's input, what it asks of the core, what the core answers by script, and its answer.
 
 mod client;
+mod guard;
 mod handles;
 mod permissions;
 mod queues;

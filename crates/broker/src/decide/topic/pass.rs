@@ -8,9 +8,11 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use message::{Address, Kind as AddressKind, Levels, Message, PolicyBody, Value, VhostId};
+use message::{
+    Address, Kind as AddressKind, Levels, Message, PolicyBody, Timestamp, Value, VhostId,
+};
 use session::{
-    Death, DeathReason, DeliveryId, Original, QueueId, RefusalKind, SubscriptionId, Via,
+    Brought, Death, DeathReason, DeliveryId, Original, QueueId, RefusalKind, SubscriptionId, Via,
 };
 use smallvec::SmallVec;
 
@@ -137,7 +139,10 @@ impl Broker {
             };
             let refused = match &it.place {
                 Place::Queue { vhost, name } => {
-                    let queue = self.at(vhost).and_then(|vhost| self.named(vhost, name));
+                    let queue = self.at(vhost).and_then(|vhost| {
+                        let queue = self.named(vhost, name)?;
+                        self.takes(it, vhost, queue, draft.now).then_some(queue)
+                    });
                     match queue.map(|queue| self.admit(queue, &within, draft)) {
                         Some(Admission::Take(entrant)) => {
                             through.targets.push(entrant);
@@ -194,7 +199,7 @@ impl Broker {
         through: &mut Through,
         draft: &mut Draft<'_>,
     ) {
-        let found = self.dead_letter_queue(it);
+        let found = self.dead_letter_queue(it, draft.now);
         let Some((queue, address)) = found else {
             return draft.count(Tally::DroppedSubscription, 1);
         };
@@ -235,7 +240,7 @@ impl Broker {
         }
     }
 
-    fn dead_letter_queue(&self, it: &Subscription) -> Option<(QueueId, Address)> {
+    fn dead_letter_queue(&self, it: &Subscription, now: Timestamp) -> Option<(QueueId, Address)> {
         if !it.dead_letters {
             return None;
         }
@@ -245,7 +250,34 @@ impl Broker {
             None => it.vhost,
         };
         let queue = self.named(vhost, &name)?;
-        Some((queue, Address::queue(vhost, name)))
+        let taken = self.takes(it, vhost, queue, now);
+        taken.then(|| (queue, Address::queue(vhost, name)))
+    }
+
+    /// Whether a queue takes what a subscription brings. A route is the operator's, so nobody is asked.
+    fn takes(&self, it: &Subscription, vhost: VhostId, queue: QueueId, now: Timestamp) -> bool {
+        let (Some(gate), Some(topic)) = (&self.gate, it.topic) else {
+            return true;
+        };
+        let Some(queue) = self.queue(queue).map(|queue| &queue.declared) else {
+            return false;
+        };
+        if vhost == it.vhost && queue.notes.is_empty() {
+            return true;
+        }
+        let names = (self.vhost_name(it.vhost), self.vhost_name(vhost));
+        let topic = self.durable.topics.topic(topic);
+        let (Some(topic), (Some(from), Some(to))) = (topic, names) else {
+            return false;
+        };
+        gate.takes(&Brought {
+            from: &from,
+            topic: &topic.declared.name,
+            to: &to,
+            queue: &queue.name,
+            notes: &queue.notes,
+            now,
+        })
     }
 
     fn at(&self, vhost: &At) -> Option<VhostId> {
