@@ -332,21 +332,35 @@ fn doors_13_deliveries_are_counted_once_for_all_doors() -> anyhow::Result<()> {
     })
 }
 
+/// A queue with a dead-letter exchange, which leads to `by-exchange`, and a redrive policy after one receive. Returns its URL, that of
+/// the policy's queue, and the policy.
+async fn with_both_targets(
+    sqs: &Sqs,
+    amqp: &Amqp,
+    more: &[(&str, AMQPValue)],
+) -> anyhow::Result<(String, String, String)> {
+    amqp.declare("by-exchange", &[]).await?;
+    let by_policy = sqs.make("by-policy", &[]).await?;
+    let arn = sqs.attribute(&by_policy, "QueueArn").await?;
+    let policy = format!(r#"{{"deadLetterTargetArn":"{arn}","maxReceiveCount":"1"}}"#);
+    let mut rows = vec![
+        ("x-dead-letter-exchange", text("")),
+        ("x-dead-letter-routing-key", text("by-exchange")),
+    ];
+    rows.extend_from_slice(more);
+    amqp.declare("both", &rows).await?;
+    let both = sqs.url("both").await?;
+    let request = sqs.0.set_queue_attributes().queue_url(&both);
+    let request = request.attributes(Attribute::RedrivePolicy, &policy);
+    request.send().await?;
+    Ok((both, by_policy, policy))
+}
+
 #[test]
 fn doors_14_the_reason_chooses_the_dead_letter_target() -> anyhow::Result<()> {
     on_both(async |sqs, amqp| {
-        amqp.declare("by-exchange", &[]).await?;
-        let by_policy = sqs.make("by-policy", &[]).await?;
-        let arn = sqs.attribute(&by_policy, "QueueArn").await?;
-        let policy = format!(r#"{{"deadLetterTargetArn":"{arn}","maxReceiveCount":"1"}}"#);
-        let rows = [
-            ("x-dead-letter-exchange", text("")),
-            ("x-dead-letter-routing-key", text("by-exchange")),
-        ];
-        amqp.declare("both", &rows).await?;
-        let both = sqs.url("both").await?;
+        let (both, by_policy, policy) = with_both_targets(sqs, amqp, &[]).await?;
         let request = sqs.0.set_queue_attributes().queue_url(&both);
-        let request = request.attributes(Attribute::RedrivePolicy, &policy);
         request
             .attributes(Attribute::VisibilityTimeout, "0")
             .send()
@@ -384,20 +398,8 @@ fn doors_14_the_reason_chooses_the_dead_letter_target() -> anyhow::Result<()> {
 #[test]
 fn doors_14_expiry_and_overflow_know_no_redrive_policy() -> anyhow::Result<()> {
     on_both(async |sqs, amqp| {
-        amqp.declare("by-exchange", &[]).await?;
-        let by_policy = sqs.make("by-policy", &[]).await?;
-        let arn = sqs.attribute(&by_policy, "QueueArn").await?;
-        let policy = format!(r#"{{"deadLetterTargetArn":"{arn}","maxReceiveCount":"1"}}"#);
-        let rows = [
-            ("x-dead-letter-exchange", text("")),
-            ("x-dead-letter-routing-key", text("by-exchange")),
-            ("x-max-length", AMQPValue::LongInt(1)),
-        ];
-        amqp.declare("both", &rows).await?;
-        let both = sqs.url("both").await?;
-        let request = sqs.0.set_queue_attributes().queue_url(&both);
-        let request = request.attributes(Attribute::RedrivePolicy, &policy);
-        request.send().await?;
+        let length = ("x-max-length", AMQPValue::LongInt(1));
+        let (both, by_policy, policy) = with_both_targets(sqs, amqp, &[length]).await?;
         let mut by_exchange = amqp.consume("by-exchange").await?;
         let brief = || persistent().with_expiration("1".into());
         amqp.publish_with("", "both", b"expired", brief()).await?;

@@ -52,6 +52,12 @@ fn statement(effect: &str, principal: &str, action: &str, rest: &str) -> String 
     )
 }
 
+/// The URL of a queue of an earlier start, whose port was another one.
+fn url_now(url: &str, server: &Server) -> anyhow::Result<String> {
+    let host = url.split('/').nth(2).context("a host")?;
+    Ok(url.replace(host, &server.door("aws").to_string()))
+}
+
 const TO_ANN: &str = r#"{"AWS":"222222222222"}"#;
 const TO_CAL: &str = r#"{"AWS":"arn:aws:iam::000000000000:user/cal"}"#;
 
@@ -179,11 +185,7 @@ fn a_policy_opens_a_queue_to_another_account() -> anyhow::Result<()> {
     let server = server.restart();
     let home = Sqs::of(&server);
     let ann = Sqs::of_account(&server, ANN, REGION);
-    // The URL of this start: another port.
-    let url = url.replace(
-        url.split('/').nth(2).context("a host")?,
-        &server.door("aws").to_string(),
-    );
+    let url = url_now(&url, &server)?;
     wait(async {
         ann.send(&url, "after the restart").await?;
         home.guard(&url, "").await?;
@@ -350,10 +352,7 @@ fn what_a_topic_brings_is_judged_by_the_policy_of_the_queue() -> anyhow::Result<
     let server = server.restart();
     let ann = Sqs::of_account(&server, ANN, REGION);
     let topics = sns_of(&server, "guest");
-    let url = url.replace(
-        url.split('/').nth(2).context("a host")?,
-        &server.door("aws").to_string(),
-    );
+    let url = url_now(&url, &server)?;
     wait(async {
         let publish = |text: &str| topics.publish().topic_arn(&topic).message(text).send();
         publish("after the restart").await?;

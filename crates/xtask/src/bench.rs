@@ -10,6 +10,7 @@ mod pairs;
 mod peers;
 
 use std::{
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -109,17 +110,17 @@ pub(crate) struct Arguments {
     #[arg(long)]
     only: Option<String>,
     /// Runs each workload without and with a standby attached, in turns, and says how much of the rate is left.
-    #[arg(long, conflicts_with = "peers")]
+    #[arg(long, group = "turns")]
     standby: bool,
     /// Servers and clients on one CPU: the CPU time a message then repeats within a few percent.
     #[arg(long)]
     pinned: bool,
     /// In pairs with other brokers, as far as they are installed: `all`, or some of `mosquitto,rabbitmq,nats,activemq`.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', group = "turns")]
     peers: Vec<String>,
     /// With `--peers` or `--standby`: turns a workload; the figures are medians.
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
+    #[arg(long, default_value = "3", requires = "turns")]
+    rounds: NonZeroUsize,
     /// Writes the figures of the pairs, and what they were taken on.
     #[arg(long, requires = "peers")]
     json: Option<PathBuf>,
@@ -142,7 +143,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         rounds,
         ..
     } = arguments;
-    let turns = standby.then_some(*rounds);
+    let turns = standby.then_some(rounds.get());
     alone(*seconds, data, only.as_deref(), turns, *pinned)
 }
 

@@ -289,7 +289,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             .to_owned(),
         load_before,
         load_after: load(),
-        rounds: arguments.rounds,
+        rounds: arguments.rounds.get(),
         seconds: arguments.seconds,
         pinned: arguments.pinned,
         pairs,
@@ -336,7 +336,7 @@ fn pair(
         *count = calibrated(workload, doors, arguments.seconds)?;
     }
     let mut runs = [Vec::new(), Vec::new()];
-    for _ in 0..arguments.rounds {
+    for _ in 0..arguments.rounds.get() {
         for (side, (doors, id)) in sides.into_iter().enumerate() {
             runs[side].push(once(workload, doors, id, counts[side])?);
         }
