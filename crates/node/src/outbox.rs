@@ -23,6 +23,10 @@ use session::{CloseReason, Delivery, Event, Token};
 /// A connection that has been told no more than so much gives the room for it back when there is nothing to do: most hear the
 /// few words of a login and are silent then. Who hears more keeps its room, and allocates nothing for the next item.
 const FEW_EVENTS: u32 = 8;
+/// Bytes of deliveries that are with the connection at a time: when so many are handed out, the rest stays here until they have
+/// gone to the socket. Room comes back with the last byte of what was handed out, so without this bound a reader that is
+/// never behind could have its whole outbox handed out and be sent as much again meanwhile, for which there is no room.
+const HANDED_OUT_MAX: u64 = 256 * 1024;
 /// Lanes whose last wait is remembered before those that wait no more are looked for.
 const LANES_KEPT: usize = 1024;
 
@@ -234,6 +238,8 @@ struct State {
     retry: bool,
     /// Bytes of deliveries handed out since the last `drained`.
     handed_out: u64,
+    /// Something may leave and was kept back by [`HANDED_OUT_MAX`]: who drains looks again, nothing else need wake it.
+    kept_back: bool,
     closed: bool,
     /// The node serves no more: only the goodbye is left.
     expelled: bool,
@@ -250,7 +256,7 @@ impl Wake for Outbox {
         self.wake_by_ref();
     }
     fn wake_by_ref(self: &Arc<Self>) {
-        let waker = self.lock().waker.take();
+        let waker = self.lock().take_waker();
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -280,7 +286,7 @@ impl Outbox {
         if wait <= committed {
             state.ready.push_back((lane, item));
             return Pushed {
-                wake: state.waker.take(),
+                wake: state.take_waker(),
                 register: None,
             };
         }
@@ -324,18 +330,21 @@ impl Outbox {
         let committed = committed();
         state.ripen(committed);
         events.append(&mut state.released);
-        while let Some((lane, item)) = state.ready.pop_front() {
+        while state.handed_out < HANDED_OUT_MAX
+            && let Some((lane, item)) = state.ready.pop_front()
+        {
             if let Some((_, behind)) = state.reading.get_mut(&lane) {
                 behind.push_back(item);
             } else {
                 state.release(lane, item, messages, events, &mut wanted);
             }
         }
+        state.kept_back = !state.ready.is_empty();
         let told = events.len() - before;
         let nothing = told == 0;
         state.told = state.told.saturating_add(told as u32);
         if nothing {
-            if state.told <= FEW_EVENTS {
+            if state.told <= FEW_EVENTS && !state.kept_back {
                 state.ready = VecDeque::new();
             }
             match &mut state.waker {
@@ -396,8 +405,11 @@ impl Outbox {
     }
 
     /// The bytes of deliveries that have gone to the socket since the last call.
+    /// What was kept back may leave: look again.
     pub(crate) fn drained(&self) -> u64 {
-        std::mem::take(&mut self.lock().handed_out)
+        let mut state = self.lock();
+        state.kept_back = false;
+        std::mem::take(&mut state.handed_out)
     }
 
     /// The node serves no more: nothing that waits leaves, only this. The task to wake comes back.
@@ -455,6 +467,14 @@ pub(crate) struct Pushed {
 }
 
 impl State {
+    /// The task to wake for something new, unless it looks again by itself.
+    fn take_waker(&mut self) -> Option<Waker> {
+        if self.kept_back && !self.retry {
+            return None;
+        }
+        self.waker.take()
+    }
+
     /// Moves what waits for committed batches to what may leave.
     fn ripen(&mut self, committed: u64) {
         let before = self.waiting.len();
@@ -710,6 +730,42 @@ mod tests {
                 .is_pending(),
             "nothing is left any more"
         );
+    }
+
+    #[test]
+    fn rules_13_what_is_handed_out_is_bounded_and_the_rest_leaves_when_it_is_drained() {
+        let (outbox, disk, wakes) = (
+            Arc::new(Outbox::default()),
+            Disk::default(),
+            Arc::new(Counting::default()),
+        );
+        const BYTES: u64 = HANDED_OUT_MAX / 4;
+        let direct = |qseq| match delivery(qseq) {
+            Item::Stored { delivery, .. } => Item::Delivery {
+                delivery: Arc::new(delivery.into_delivery(message())),
+                bytes: BYTES,
+            },
+            _ => unreachable!(),
+        };
+        for qseq in 1..=10 {
+            outbox.push(CONSUMER, 0, 1, direct(qseq));
+        }
+        assert_eq!(poll(&outbox, 1, &disk, &wakes), [1, 2, 3, 4]);
+        assert_eq!(poll(&outbox, 1, &disk, &wakes), [0u64; 0]);
+        assert!(outbox.push(REPLY, 0, 1, reply(100)).wake.is_none());
+        Waker::from(Arc::clone(&outbox)).wake();
+        assert_eq!(
+            wakes.0.load(Ordering::Relaxed),
+            0,
+            "a reader that is behind is not woken to find that out"
+        );
+        assert_eq!(outbox.drained(), 4 * BYTES);
+        assert_eq!(poll(&outbox, 1, &disk, &wakes), [5, 6, 7, 8]);
+        assert_eq!(outbox.drained(), 4 * BYTES);
+        assert_eq!(poll(&outbox, 1, &disk, &wakes), [9, 10, 100]);
+        assert_eq!(outbox.drained(), 2 * BYTES);
+        assert_eq!(poll(&outbox, 1, &disk, &wakes), [0u64; 0]);
+        assert!(outbox.push(REPLY, 0, 1, reply(101)).wake.is_some());
     }
 
     #[test]
