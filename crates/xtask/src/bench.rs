@@ -4,8 +4,10 @@
 //! workloads are synced before each confirmation; nothing is relaxed.
 
 mod aws;
-mod chart;
-mod direct;
+pub(crate) mod chart;
+pub(crate) mod direct;
+mod large;
+mod machine;
 mod pairs;
 mod peers;
 
@@ -18,9 +20,9 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 
-use pairs::median;
-
 use crate::load::{Ledger, server::Server};
+
+pub(crate) use machine::{kernel, load, machine};
 
 struct Workload {
     name: &'static str,
@@ -68,7 +70,45 @@ const WORKLOADS: &[Workload] = &[
     Workload {
         name: "STOMP 1.2, 1 KiB persistent, receipts, window 100",
         deliveries: 1,
-        run: |server, count| direct::stomp(server.stomp, count),
+        run: |server, count| direct::stomp(server.stomp, 0, count),
+    },
+    Workload {
+        name: "MQTT QoS 0, 16 B, 8 to 8",
+        deliveries: 1,
+        run: |server, count| {
+            let at = server.mqtt;
+            direct::many(count, move |number, share| {
+                direct::mqtt(at, number, share, 0, 16, 500, false)
+            })
+        },
+    },
+    Workload {
+        name: "MQTT QoS 1, 16 B, durable session, synced, window 100, 8 to 8",
+        deliveries: 1,
+        run: |server, count| {
+            let at = server.mqtt;
+            direct::many(count, move |number, share| {
+                direct::mqtt(at, number, share, 1, 16, 100, true)
+            })
+        },
+    },
+    Workload {
+        name: "AMQP 0-9-1, 1 KiB persistent, confirms, window 100, 8 to 8",
+        deliveries: 1,
+        run: |server, count| {
+            let at = server.amqp;
+            direct::many(count, move |number, share| {
+                direct::amqp(at, None, number, share, 100)
+            })
+        },
+    },
+    Workload {
+        name: "STOMP 1.2, 1 KiB persistent, receipts, window 100, 8 to 8",
+        deliveries: 1,
+        run: |server, count| {
+            let at = server.stomp;
+            direct::many(count, move |number, share| direct::stomp(at, number, share))
+        },
     },
     Workload {
         name: "SQS SendMessage, 100 B, synced, 64 connections",
@@ -93,7 +133,12 @@ const WORKLOADS: &[Workload] = &[
     Workload {
         name: "Kinesis PutRecords and GetRecords",
         deliveries: 1,
-        run: |server, count| aws::put_and_get(server.aws, count),
+        run: |server, count| aws::put_and_get(server.aws, count, 100),
+    },
+    Workload {
+        name: "Kinesis PutRecords of 500 and GetRecords, 1 KiB, synced",
+        deliveries: 1,
+        run: |server, count| aws::put_and_get(server.aws, count, 1024),
     },
 ];
 
@@ -115,7 +160,10 @@ pub(crate) struct Arguments {
     /// Servers and clients on one CPU: the CPU time a message then repeats within a few percent.
     #[arg(long)]
     pinned: bool,
-    /// In pairs with other brokers, as far as they are installed: `all`, or some of `mosquitto,rabbitmq,nats,activemq`.
+    /// What takes minutes and gigabytes instead: `all`, or some of `idle,subscriptions,fairness`.
+    #[arg(long, value_delimiter = ',', conflicts_with_all = ["standby", "pinned", "peers", "only"])]
+    large: Vec<String>,
+    /// In pairs with other brokers, as far as they are installed: `all`, or some of `mosquitto,rabbitmq,nats,activemq`; and `rumqttd`, which is built.
     #[arg(long, value_delimiter = ',', group = "turns")]
     peers: Vec<String>,
     /// With `--peers` or `--standby`: turns a workload; the figures are medians.
@@ -133,6 +181,9 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if !arguments.peers.is_empty() {
         return pairs::run(arguments);
+    }
+    if !arguments.large.is_empty() {
+        return large::run(&arguments.large, &arguments.data, arguments.seconds);
     }
     let Arguments {
         seconds,
@@ -184,7 +235,7 @@ fn alone(
 }
 
 /// Keeps all threads of a process, and those that they start, on the first CPU.
-fn pin(pid: u32) -> anyhow::Result<()> {
+pub(crate) fn pin(pid: u32) -> anyhow::Result<()> {
     let output = Command::new("taskset")
         .args(["-a", "-c", "-p", "0", &pid.to_string()])
         .output()
@@ -234,4 +285,19 @@ fn measured(server: &Server, workload: &Workload, seconds: u64, how: &str) -> an
         ledger.repeats
     );
     Ok(rate)
+}
+
+/// The one in the middle; of an even number, the upper one.
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert!((super::median([9.0, 1.0, 5.0].into_iter()) - 5.0).abs() < 1e-9);
+    }
 }

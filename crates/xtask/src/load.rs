@@ -18,11 +18,16 @@ use std::{
 
 use anyhow::Context;
 
+/// What a read has room for at least.
+const ROOM: usize = 1 << 16;
+
 /// A socket with a read buffer that frames are cut from.
 pub(crate) struct Socket {
     stream: TcpStream,
+    /// What is unread lies between `start` and `end`.
     buffer: Vec<u8>,
     start: usize,
+    end: usize,
 }
 
 impl Socket {
@@ -30,11 +35,16 @@ impl Socket {
         let stream = TcpStream::connect(address)
             .with_context(|| format!("failed to connect to {address}"))?;
         stream.set_nodelay(true)?;
-        Ok(Self {
+        Ok(Self::of(stream))
+    }
+
+    fn of(stream: TcpStream) -> Self {
+        Self {
             stream,
-            buffer: Vec::with_capacity(1 << 18),
+            buffer: Vec::new(),
             start: 0,
-        })
+            end: 0,
+        }
     }
 
     /// One that gives up what it waits for after `patience`.
@@ -44,15 +54,16 @@ impl Socket {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(patience))?;
-        Ok(Self {
-            stream,
-            buffer: Vec::new(),
-            start: 0,
-        })
+        Ok(Self::of(stream))
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         Ok(self.stream.write_all(bytes)?)
+    }
+
+    /// The connection without its buffer, for who has nothing more to read.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
     }
 
     pub(crate) fn writer(&self) -> anyhow::Result<TcpStream> {
@@ -61,7 +72,7 @@ impl Socket {
 
     /// What has been read and not been taken.
     pub(crate) fn unread(&self) -> &[u8] {
-        &self.buffer[self.start..]
+        &self.buffer[self.start..self.end]
     }
 
     pub(crate) fn take(&mut self, len: usize) {
@@ -70,20 +81,32 @@ impl Socket {
 
     /// Reads until at least `len` bytes are unread.
     pub(crate) fn fill(&mut self, len: usize) -> anyhow::Result<()> {
-        while self.buffer.len() - self.start < len {
-            if self.start > 0 {
-                self.buffer.drain(..self.start);
-                self.start = 0;
+        while self.end - self.start < len {
+            if self.buffer.len() < (self.start + len).max(self.end + ROOM) {
+                self.make_room(len);
             }
-            let filled = self.buffer.len();
-            self.buffer.resize(filled.max(len) + (1 << 17), 0);
-            let got = self.stream.read(&mut self.buffer[filled..])?;
-            self.buffer.truncate(filled + got);
+            let got = self.stream.read(&mut self.buffer[self.end..])?;
             if got == 0 {
                 anyhow::bail!("the server closed the connection");
             }
+            self.end += got;
         }
         Ok(())
+    }
+
+    /// Has the unread begin at the front, with room for `len` bytes and for a read behind them.
+    fn make_room(&mut self, len: usize) {
+        let unread = self.end - self.start;
+        let wanted = len.max(unread) + ROOM;
+        if self.buffer.len() < wanted {
+            // Zeroed by the kernel, and only where it is used.
+            let mut larger = vec![0; wanted.next_power_of_two()];
+            larger[..unread].copy_from_slice(self.unread());
+            self.buffer = larger;
+        } else {
+            self.buffer.copy_within(self.start..self.end, 0);
+        }
+        (self.start, self.end) = (0, unread);
     }
 }
 

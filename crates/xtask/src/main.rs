@@ -1,4 +1,4 @@
-//! Development commands: `cargo xtask ci | tidy | spec | conversions | sim | chaos | conformance | counts | bench | memory | restart | hostile`.
+//! Development commands: `cargo xtask ci | tidy | spec | conversions | sim | chaos | conformance | counts | bench | curves | memory | restart | hostile`.
 //!
 //! What needs Python says what is missing and is skipped only where the command says so.
 #![forbid(unsafe_code)]
@@ -13,6 +13,7 @@ mod chaos;
 mod ci;
 mod conformance;
 mod counts;
+mod curves;
 mod fuzz;
 mod hostile;
 mod load;
@@ -69,6 +70,8 @@ enum Task {
     Counts(counts::Arguments),
     /// Throughput and CPU per message of a release server, by our own load generator; also in pairs with other brokers.
     Bench(bench::Arguments),
+    /// CPU a message and messages a second over the number of connections, queues, topics, subscriptions, waiting messages, bytes and messages under way.
+    Curves(curves::Arguments),
     /// A queue many times larger than memory: fill, drain in order, watch the memory.
     Memory {
         /// Messages of 1 KiB.
@@ -133,6 +136,7 @@ fn main() -> anyhow::Result<()> {
         Task::Conformance(arguments) => conformance::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Bench(arguments) => release().and_then(|()| bench::run(&arguments)),
+        Task::Curves(arguments) => release().and_then(|()| curves::run(&arguments)),
         Task::Counts(arguments) => counts::run(&arguments),
         Task::Chaos(arguments) => chaos::run(&arguments),
         Task::Tied { parent, words } => tied::run(parent, &words),

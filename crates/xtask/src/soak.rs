@@ -20,7 +20,7 @@ const TAKEOVER_LIMIT: Duration = Duration::from_secs(1);
 pub(crate) fn memory(count: u64, data: &Path) -> anyhow::Result<()> {
     let server = Server::fresh(data, &[])?;
     Amqp::connect(server.amqp)?.declare("soak")?;
-    let mut rss_max = 0;
+    let (mut rss_max, mut first) = (0, None);
     let began = Instant::now();
     let confirmed = Arc::new(Confirmed::default());
     let publishing = {
@@ -31,12 +31,19 @@ pub(crate) fn memory(count: u64, data: &Path) -> anyhow::Result<()> {
     let mut next = count / 10;
     while next <= count {
         confirmed.wait(next)?;
-        rss_max = rss_max.max(server.rss()?);
+        let rss = server.rss()?;
+        rss_max = rss_max.max(rss);
         println!(
             "published {next}: {:.0} msg/s, rss {} MiB",
             next as f64 / began.elapsed().as_secs_f64(),
-            server.rss()? / MIB
+            rss / MIB
         );
+        // Where the caches are full already, the rest is what a message costs.
+        let (at, then) = *first.get_or_insert((next, rss));
+        if next > at {
+            let each = rss.saturating_sub(then) as f64 / (next - at) as f64;
+            println!("a message more costs {each:.1} bytes of memory");
+        }
         next += (count / 10).max(1);
     }
     publishing.join().expect("the publisher does not panic")?;

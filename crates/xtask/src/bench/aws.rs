@@ -1,7 +1,7 @@
 //! The workloads of SQS and Kinesis, signed requests on connections that are kept.
 //!
 //! Nothing promises an order between the connections: what arrives is ticked off by number, so that loss and repetition are
-//! seen. Bodies are 100 bytes of text, or of data in Kinesis.
+//! seen. Bodies are 100 bytes of text; the data of records is 100 bytes or what is asked for.
 
 use std::{
     io::Write as _,
@@ -196,20 +196,20 @@ impl Queue {
 /// PutRecords alone, 500 at a time, to a stream of [`SHARDS`] shards.
 pub(super) fn put(address: SocketAddr, count: u64) -> anyhow::Result<Ledger> {
     let stream = Stream::new(address)?;
-    stream.put(count, None)?;
+    stream.put(count, LEN, None)?;
     stream.delete()?;
     Ok(Ledger::counted(count, 0, 0))
 }
 
-/// The same, with a reader of all shards at the same time, from the first record on.
-pub(super) fn put_and_get(address: SocketAddr, count: u64) -> anyhow::Result<Ledger> {
+/// The same with data of `len` bytes, and with a reader of all shards at the same time, from the first record on.
+pub(super) fn put_and_get(address: SocketAddr, count: u64, len: usize) -> anyhow::Result<Ledger> {
     let stream = Arc::new(Stream::new(address)?);
     let read = Arc::new(Confirmed::default());
     let reading = {
         let (stream, read) = (Arc::clone(&stream), Arc::clone(&read));
         std::thread::Builder::new().spawn(move || stream.get(count, &read))?
     };
-    stream.put(count, Some(&read))?;
+    stream.put(count, len, Some(&read))?;
     let ledger = reading.join().expect("the reader does not panic")?;
     stream.delete()?;
     Ok(ledger)
@@ -252,7 +252,10 @@ impl Stream {
         })
     }
 
-    fn put(&self, count: u64, read: Option<&Confirmed>) -> anyhow::Result<()> {
+    fn put(&self, count: u64, len: usize, read: Option<&Confirmed>) -> anyhow::Result<()> {
+        // In base64, without the padding.
+        let digits = (len * 4).div_ceil(3);
+        let padding = &"=="[..digits.next_multiple_of(4) - digits];
         let body = |first: u64, out: &mut Vec<u8>| -> anyhow::Result<()> {
             if let Some(read) = read {
                 // The reader is never more than this far behind, or the run would measure the client's backlog.
@@ -264,9 +267,8 @@ impl Stream {
                 write!(out, "{comma}{{\"PartitionKey\":\"{number}\",\"Data\":\"")?;
                 // Digits that are base64 by themselves: three characters of them are not two bytes of text, and nobody asks.
                 write!(out, "{number:0DIGITS$}")?;
-                // 100 bytes are 136 characters, the last two of them padding.
-                out.resize(out.len() + 122, b'A');
-                out.extend_from_slice(b"==\"}");
+                out.resize(out.len() + digits - DIGITS, b'A');
+                write!(out, "{padding}\"}}")?;
             }
             out.extend_from_slice(b"]}");
             Ok(())

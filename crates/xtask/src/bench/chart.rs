@@ -96,7 +96,8 @@ pub(super) fn bars(report: &Report) -> String {
     out + &rows + "</svg>\n"
 }
 
-fn text(out: &mut String, x: f64, y: f64, how: &str, what: &str) {
+/// Appends a text at that place; `how` is more attributes.
+pub(crate) fn text(out: &mut String, x: f64, y: f64, how: &str, what: &str) {
     writeln!(
         out,
         "<text x=\"{x:.0}\" y=\"{y}\" {how}>{}</text>",

@@ -23,7 +23,7 @@ fn patient(address: SocketAddr) -> anyhow::Result<Socket> {
 }
 
 /// Receives so many in a thread of its own; how far it has come is told to `counted`.
-fn receiving(
+pub(crate) fn receiving(
     consumer: Mqtt,
     count: u64,
     counted: Option<Arc<Confirmed>>,
@@ -43,7 +43,7 @@ fn receiving(
 }
 
 /// `number` keeps the topics of several at once apart.
-pub(super) fn mqtt(
+pub(crate) fn mqtt(
     address: SocketAddr,
     number: u64,
     count: u64,
@@ -210,19 +210,21 @@ pub(super) fn amqp_paced(
     receiving.join().expect("the consumer does not panic")
 }
 
-pub(super) fn stomp(address: SocketAddr, count: u64) -> anyhow::Result<Ledger> {
+pub(super) fn stomp(address: SocketAddr, number: u64, count: u64) -> anyhow::Result<Ledger> {
+    let destination = format!("/queue/bench-stomp-{number}");
+    let from = destination.clone();
     let consumer = Stomp::over(patient(address)?)?;
     let (ready, is_ready) = mpsc::channel();
     let receiving = std::thread::Builder::new().spawn(move || -> anyhow::Result<Ledger> {
         let mut ledger = Ledger::default();
-        consumer.receive("/queue/bench-stomp", count, &mut ledger, || {
+        consumer.receive(&from, count, &mut ledger, || {
             ready.send(()).ok();
         })?;
         Ok(ledger)
     })?;
     is_ready.recv()?;
     Stomp::over(patient(address)?)?.publish(
-        "/queue/bench-stomp",
+        &destination,
         count,
         1024,
         100,

@@ -4,7 +4,6 @@
 use std::{
     net::SocketAddr,
     path::Path,
-    process::Command,
     time::{Duration, Instant},
 };
 
@@ -14,6 +13,8 @@ use serde::Serialize;
 use super::{
     Arguments, chart,
     direct::{self, SUBSCRIBERS},
+    machine::{kernel, load, machine},
+    median,
     peers::{Kind, Peer, used},
     pin,
 };
@@ -55,6 +56,7 @@ const SOFT: &[(Kind, Option<&str>, &str)] = &[
     ),
     (Kind::RabbitMq, None, NOTHING),
     (Kind::ActiveMq, None, NOTHING),
+    (Kind::Rumqttd, None, NOTHING),
 ];
 const SESSIONS: &[(Kind, Option<&str>, &str)] = &[
     (
@@ -65,6 +67,7 @@ const SESSIONS: &[(Kind, Option<&str>, &str)] = &[
     (Kind::Nats, None, WRITTEN),
     (Kind::RabbitMq, None, WRITTEN),
     (Kind::ActiveMq, None, SYNCED),
+    (Kind::Rumqttd, None, "in memory only"),
 ];
 const QUEUES: &[(Kind, Option<&str>, &str)] = &[
     (Kind::RabbitMq, Some("classic"), WRITTEN),
@@ -158,7 +161,7 @@ const WORKLOADS: &[Workload] = &[
         name: "STOMP, 1 KiB persistent, receipts, window 100",
         deliveries: 1,
         durability: SYNCED,
-        run: |at, count| plain(direct::stomp(at.stomp, count)),
+        run: |at, count| plain(direct::stomp(at.stomp, 0, count)),
         peers: &[
             (Kind::RabbitMq, None, WRITTEN),
             (Kind::ActiveMq, None, SYNCED),
@@ -231,7 +234,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     println!("|---|---|---|---|---|---|---|");
     let mut pairs = Vec::new();
     for kind in kinds {
-        let Some(program) = kind.installed() else {
+        let Some(program) = kind.program_path()? else {
             println!("{} is not installed: left out", kind.name());
             continue;
         };
@@ -284,9 +287,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     ensure!(!pairs.is_empty(), "no pair was measured");
     let report = Report {
         machine: machine()?,
-        kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease")?
-            .trim()
-            .to_owned(),
+        kernel: kernel()?,
         load_before,
         load_after: load(),
         rounds: arguments.rounds.get(),
@@ -313,8 +314,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 fn wanted(names: &[String]) -> anyhow::Result<Vec<Kind>> {
-    if names == ["all"] {
-        return Ok(Kind::ALL.to_vec());
+    let all = Kind::ALL.into_iter().filter(|kind| !kind.is_built());
+    let mut kinds: Vec<Kind> = Vec::new();
+    if names.iter().any(|name| name == "all") {
+        kinds.extend(all);
     }
     let find = |name: &String| {
         let found = Kind::ALL
@@ -322,7 +325,10 @@ fn wanted(names: &[String]) -> anyhow::Result<Vec<Kind>> {
             .find(|kind| kind.name().eq_ignore_ascii_case(name));
         found.with_context(|| format!("no broker is known as {name}"))
     };
-    names.iter().map(find).collect()
+    for name in names.iter().filter(|name| *name != "all") {
+        kinds.push(find(name)?);
+    }
+    Ok(kinds)
 }
 
 /// Ours, theirs, ours, theirs, ...: the runs of each side.
@@ -397,12 +403,6 @@ fn figure(who: &str, durability: &str, runs: &[Run], id: u32) -> anyhow::Result<
     })
 }
 
-pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
-}
-
 fn line(workload: &str, figure: &Figure) {
     let waits = match (figure.p50_us, figure.p99_us) {
         (Some(p50), Some(p99)) => format!("{p50:.0}, {p99:.0}"),
@@ -421,43 +421,17 @@ fn line(workload: &str, figure: &Figure) {
     }
 }
 
-fn load() -> String {
-    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split_whitespace()
-        .take(2)
-        .collect::<Vec<_>>()
-        .join(" ")
-}
-
-/// Processors, of what kind.
-fn machine() -> anyhow::Result<String> {
-    let text = std::fs::read_to_string("/proc/cpuinfo")?;
-    let model = text
-        .lines()
-        .find(|line| line.starts_with("model name"))
-        .and_then(|line| line.split_once(": "))
-        .map_or("unknown processor", |(_, model)| model);
-    let file_system = Command::new("stat")
-        .args(["-f", "-c", "%T", "target"])
-        .output()?;
-    let file_system = String::from_utf8_lossy(&file_system.stdout);
-    let threads = std::thread::available_parallelism()?;
-    Ok(format!("{threads} x {model}, {}", file_system.trim()))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Kind, median, wanted};
-
-    #[test]
-    fn the_median_is_in_the_middle() {
-        assert!((median([9.0, 1.0, 5.0].into_iter()) - 5.0).abs() < 1e-9);
-    }
+    use super::{Kind, wanted};
 
     #[test]
     fn a_broker_that_nobody_knows_is_refused() {
         assert!(wanted(&["hermes".to_owned()]).is_err());
         assert_eq!(wanted(&["nats".to_owned()]).ok(), Some(vec![Kind::Nats]));
-        assert_eq!(wanted(&["all".to_owned()]).ok(), Some(Kind::ALL.to_vec()));
+        let all = wanted(&["all".to_owned()]).unwrap_or_default();
+        assert!(all.len() + 1 == Kind::ALL.len() && !all.contains(&Kind::Rumqttd));
+        let more = wanted(&["rumqttd".to_owned(), "all".to_owned()]).unwrap_or_default();
+        assert_eq!(more.len(), Kind::ALL.len());
     }
 }

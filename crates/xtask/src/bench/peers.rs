@@ -1,5 +1,6 @@
 //! Other brokers, as far as they are installed: started on loopback ports with a scratch directory and a configuration that we
 //! write, measured by their process group, and ended by it. Nothing is installed, and nothing ends that was not started here.
+//! One is a library of Rust: a program around it is built when it is asked for by name.
 
 use std::{
     io::Write as _,
@@ -13,8 +14,10 @@ use std::{
 use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::{load::server::free, tied};
+use crate::{cargo, load::server::free, root, run_with, target, tied};
 
+/// What ActiveMQ's MQTT rests on.
+const MQTT_CODEC: &str = "/usr/share/java/mqtt-client.jar";
 /// How long a broker may take to open its doors.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -25,10 +28,17 @@ pub(super) enum Kind {
     RabbitMq,
     Nats,
     ActiveMq,
+    Rumqttd,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 4] = [Self::Mosquitto, Self::RabbitMq, Self::Nats, Self::ActiveMq];
+    pub(super) const ALL: [Self; 5] = [
+        Self::Mosquitto,
+        Self::RabbitMq,
+        Self::Nats,
+        Self::ActiveMq,
+        Self::Rumqttd,
+    ];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -36,6 +46,7 @@ impl Kind {
             Self::RabbitMq => "RabbitMQ",
             Self::Nats => "NATS",
             Self::ActiveMq => "ActiveMQ",
+            Self::Rumqttd => "rumqttd",
         }
     }
 
@@ -46,11 +57,32 @@ impl Kind {
             Self::RabbitMq => "rabbitmq-server",
             Self::Nats => "nats-server",
             Self::ActiveMq => "activemq.jar",
+            Self::Rumqttd => "rumqttd-baseline",
         }
     }
 
-    /// Where its program is, if it is installed.
-    pub(super) fn installed(self) -> Option<PathBuf> {
+    /// Whether it is built here, and so not one of those that may be installed.
+    pub(super) fn is_built(self) -> bool {
+        self == Self::Rumqttd
+    }
+
+    /// Where its program is, if it is installed; one that is built is built here.
+    pub(super) fn program_path(self) -> anyhow::Result<Option<PathBuf>> {
+        if !self.is_built() {
+            return Ok(self.installed());
+        }
+        let folder = target().join("baseline");
+        run_with(
+            cargo()
+                .args(["build", "--locked", "--release", "--manifest-path"])
+                .arg(root().join("crates/xtask/baseline/rumqttd/Cargo.toml"))
+                .arg("--target-dir")
+                .arg(&folder),
+        )?;
+        Ok(Some(folder.join("release").join(self.program())))
+    }
+
+    fn installed(self) -> Option<PathBuf> {
         let path = std::env::var("PATH").unwrap_or_default();
         // Debian's own /usr/sbin/rabbitmq-server changes the user; the script behind it does not.
         let usual = "/usr/lib/rabbitmq/bin:/usr/share/activemq/bin:/usr/sbin:/usr/local/sbin";
@@ -66,6 +98,7 @@ impl Kind {
         let output = match self {
             Self::Mosquitto => Command::new(program).arg("-h").output(),
             Self::Nats => Command::new(program).arg("--version").output(),
+            Self::Rumqttd => return locked("rumqttd"),
             Self::RabbitMq | Self::ActiveMq => {
                 let package = match self {
                     Self::RabbitMq => "rabbitmq-server",
@@ -84,6 +117,20 @@ impl Kind {
             .unwrap_or("unknown version")
             .to_owned()
     }
+}
+
+/// The version of a library that is built in.
+fn locked(name: &str) -> String {
+    let lock = root().join("crates/xtask/baseline/rumqttd/Cargo.lock");
+    let text = std::fs::read_to_string(lock).unwrap_or_default();
+    let mut lines = text
+        .lines()
+        .skip_while(|line| *line != format!("name = \"{name}\""));
+    lines
+        .nth(1)
+        .and_then(|line| line.split('"').nth(1))
+        .unwrap_or("unknown version")
+        .to_owned()
 }
 
 /// One that runs, ended when dropped.
@@ -121,9 +168,16 @@ impl Peer {
                 peer.nats(program)?;
                 &[mqtt]
             }
+            Kind::Rumqttd => {
+                peer.spawn(tied::command(program).arg(mqtt.to_string()))?;
+                &[mqtt]
+            }
             Kind::ActiveMq => {
-                peer.activemq(program)?;
-                &[mqtt, stomp]
+                if peer.activemq(program)? {
+                    &[mqtt, stomp]
+                } else {
+                    &[stomp]
+                }
             }
             Kind::RabbitMq => {
                 peer.rabbitmq(program)?;
@@ -198,17 +252,26 @@ impl Peer {
         self.spawn(tied::command(program).arg("-c").arg(file))
     }
 
-    fn activemq(&mut self, program: &Path) -> anyhow::Result<()> {
+    /// Whether it has an MQTT door. The codec of that is a library of its own, which Debian's package does not ask for: without it
+    /// the door opens, and every connection ends.
+    fn activemq(&mut self, program: &Path) -> anyhow::Result<bool> {
         let lib = program
             .ancestors()
             .nth(2)
             .context("bin lies beside lib")?
             .join("lib");
-        let classes = format!("{0}/*:{0}/optional/*", lib.display());
+        let codec = Path::new(MQTT_CODEC);
+        let classes = format!("{0}/*:{0}/optional/*:{MQTT_CODEC}", lib.display());
+        let mqtt = match codec.exists() {
+            true => format!(",mqtt://{}", self.mqtt),
+            false => {
+                println!("ActiveMQ without {MQTT_CODEC} (libmqtt-client-java) has no MQTT");
+                String::new()
+            }
+        };
         let broker = format!(
-            "broker:(stomp://{},mqtt://{})?persistent=true&useJmx=false&dataDirectory={}",
+            "broker:(stomp://{}{mqtt})?persistent=true&useJmx=false&dataDirectory={}",
             self.stomp,
-            self.mqtt,
             self.data.display()
         );
         let java = ["/usr/bin/java", "/usr/local/bin/java"]
@@ -222,7 +285,8 @@ impl Peer {
             "org.apache.activemq.console.command.ShellCommand",
             "start",
             &broker,
-        ]))
+        ]))?;
+        Ok(codec.exists())
     }
 
     fn rabbitmq(&mut self, program: &Path) -> anyhow::Result<()> {

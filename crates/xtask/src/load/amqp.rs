@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 
 use super::{Confirmed, Ledger, Socket, body};
 
@@ -59,6 +59,9 @@ fn qos_arguments(prefetch: u16) -> Vec<u8> {
     arguments.push(0);
     arguments
 }
+
+/// Bytes of a body in one frame, as the server takes them without being asked for more.
+const PART_LEN: usize = 131_072 - 8;
 
 /// One connection with channel 1 open.
 pub(crate) struct Amqp {
@@ -226,10 +229,47 @@ impl Amqp {
         self.call(1, 60, 80, &arguments)
     }
 
+    /// Declares durable queues, all at once.
+    pub(crate) fn declare_all(&mut self, queues: &[String]) -> anyhow::Result<()> {
+        let mut out = Vec::new();
+        for queue in queues {
+            let mut arguments = vec![0, 0];
+            arguments.extend(short(queue));
+            // Durable, and not answered.
+            arguments.push(0b1_0010);
+            arguments.extend_from_slice(&[0; 4]);
+            method(&mut out, 1, 50, 10, &arguments);
+        }
+        self.socket.write(&out)?;
+        // Answered in its turn.
+        let last = queues.last().context("a queue to declare")?;
+        self.declare(last).map(drop)
+    }
+
     /// Publishes `count` persistent messages with at most `window` unconfirmed. `confirmed` may be watched from elsewhere.
     pub(crate) fn publish(
-        mut self,
+        self,
         queue: &str,
+        publisher: u32,
+        count: u64,
+        len: usize,
+        window: u64,
+        confirmed: &Arc<Confirmed>,
+    ) -> anyhow::Result<()> {
+        self.publish_to(
+            &[queue.to_owned()],
+            publisher,
+            count,
+            len,
+            window,
+            confirmed,
+        )
+    }
+
+    /// The same to several queues in turn, each with the bodies of a publisher of its own: `publisher` and the numbers after it.
+    pub(crate) fn publish_to(
+        mut self,
+        queues: &[String],
         publisher: u32,
         count: u64,
         len: usize,
@@ -244,7 +284,10 @@ impl Amqp {
             acks.end();
             result
         })?;
-        let publish = publish_arguments(queue);
+        let publishes: Vec<_> = queues
+            .iter()
+            .map(|queue| publish_arguments(queue))
+            .collect();
         let header = persistent_header(len.max(12));
         let (mut sent, mut out, mut text) = (0u64, Vec::new(), Vec::new());
         while sent < count {
@@ -252,11 +295,15 @@ impl Amqp {
             let now = (count - sent).min(done + window - sent).min(256);
             out.clear();
             for _ in 0..now {
-                method(&mut out, 1, 60, 40, &publish);
+                let at = (sent % publishes.len() as u64) as usize;
+                method(&mut out, 1, 60, 40, &publishes[at]);
                 frame(&mut out, 2, 1, &[&header]);
                 text.clear();
-                body(publisher, sent, len, &mut text);
-                frame(&mut out, 3, 1, &[&text]);
+                let sequence = sent / publishes.len() as u64;
+                body(publisher + at as u32, sequence, len, &mut text);
+                for part in text.chunks(PART_LEN) {
+                    frame(&mut out, 3, 1, &[part]);
+                }
                 sent += 1;
             }
             writer.write_all(&out)?;
@@ -307,11 +354,49 @@ impl Amqp {
         prefetch: u16,
         every: u64,
         ledger: &mut Ledger,
-        mut seen: impl FnMut(&Ledger),
+        seen: impl FnMut(&Ledger),
     ) -> anyhow::Result<()> {
         self.subscribe(queue, prefetch)?;
+        self.receive(count, every, ledger, seen)?;
+        // A synchronous method behind the last acknowledgement: when it is answered, that one has been handled.
+        self.call(1, 60, 10, &qos_arguments(prefetch))?;
+        loop {
+            let (kind, payload) = self.frame()?;
+            if kind == 1 && payload[..4] == [0, 60, 0, 11] {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Asks for the messages of all these queues, which have none yet, at most `prefetch` of each unacknowledged.
+    pub(crate) fn subscribe_all(&mut self, queues: &[String], prefetch: u16) -> anyhow::Result<()> {
+        self.call(1, 60, 10, &qos_arguments(prefetch))?;
+        self.expect(60, 11)?;
+        let mut out = Vec::new();
+        for (number, queue) in queues.iter().enumerate() {
+            let mut arguments = vec![0, 0];
+            arguments.extend(short(queue));
+            arguments.extend(short(&format!("load-{number}")));
+            // Not answered.
+            arguments.push(0b1000);
+            arguments.extend_from_slice(&[0; 4]);
+            method(&mut out, 1, 60, 20, &arguments);
+        }
+        self.socket.write(&out)?;
+        // When this is answered, those have been handled.
+        self.declare(&queues[0]).map(drop)
+    }
+
+    /// Receives until the ledger has `count` messages, acknowledging every `every` with `multiple`.
+    pub(crate) fn receive(
+        &mut self,
+        count: u64,
+        every: u64,
+        ledger: &mut Ledger,
+        mut seen: impl FnMut(&Ledger),
+    ) -> anyhow::Result<()> {
         let (mut tag, mut acked) = (0u64, 0u64);
-        let mut whole = Vec::new();
+        let (mut whole, mut len) = (Vec::new(), 0);
         while ledger.received < count {
             let (kind, payload) = self.frame()?;
             match kind {
@@ -323,8 +408,12 @@ impl Amqp {
                     tag = u64::from_be_bytes(payload[at..at + 8].try_into()?);
                     whole.clear();
                 }
+                2 => len = u64::from_be_bytes(payload[4..12].try_into()?),
                 3 => {
                     whole.extend_from_slice(&payload);
+                    if (whole.len() as u64) < len {
+                        continue;
+                    }
                     ledger.see(&whole);
                     if tag - acked >= every || ledger.received == count {
                         let mut ack = tag.to_be_bytes().to_vec();
@@ -337,13 +426,6 @@ impl Amqp {
                 _ => {}
             }
         }
-        // A synchronous method behind the last acknowledgement: when it is answered, that one has been handled.
-        self.call(1, 60, 10, &qos_arguments(prefetch))?;
-        loop {
-            let (kind, payload) = self.frame()?;
-            if kind == 1 && payload[..4] == [0, 60, 0, 11] {
-                return Ok(());
-            }
-        }
+        Ok(())
     }
 }

@@ -1,6 +1,10 @@
 //! MQTT 3.1.1 by hand: publish and receive at QoS 0 and 1; MQTT 5 to publish at QoS 1 and be told why not.
 
-use std::{io::Write, net::SocketAddr, sync::Arc};
+use std::{
+    io::Write,
+    net::{SocketAddr, TcpStream},
+    sync::Arc,
+};
 
 use anyhow::bail;
 
@@ -16,6 +20,16 @@ fn packet(out: &mut Vec<u8>, first: u8, parts: &[&[u8]]) {
     out.push(len as u8);
     for part in parts {
         out.extend_from_slice(part);
+    }
+}
+
+/// Appends a PUBLISH of MQTT 3.1.1: with a packet id at QoS 1, without at QoS 0.
+pub(crate) fn publish(out: &mut Vec<u8>, topic: &str, id: Option<u16>, body: &[u8]) {
+    let len = (topic.len() as u16).to_be_bytes();
+    let topic = topic.as_bytes();
+    match id {
+        Some(id) => packet(out, 0x32, &[&len, topic, &id.to_be_bytes(), body]),
+        None => packet(out, 0x30, &[&len, topic, body]),
     }
 }
 
@@ -65,7 +79,8 @@ impl Mqtt {
         Ok(self)
     }
 
-    fn packet(&mut self) -> anyhow::Result<(u8, Vec<u8>)> {
+    /// The next packet: its first byte, and what comes after its length.
+    pub(crate) fn packet(&mut self) -> anyhow::Result<(u8, Vec<u8>)> {
         self.socket.fill(2)?;
         let (mut len, mut digits) = (0usize, 0);
         loop {
@@ -102,6 +117,32 @@ impl Mqtt {
             bail!("SUBACK {first:#x} {payload:?}");
         }
         Ok(())
+    }
+
+    /// Subscribes at QoS 0 to all of them, a thousand a packet.
+    pub(crate) fn subscribe_all(&mut self, filters: &[String]) -> anyhow::Result<()> {
+        let mut out = Vec::new();
+        for filters in filters.chunks(1_000) {
+            let mut list = vec![0, 1];
+            for filter in filters {
+                list.extend_from_slice(&(filter.len() as u16).to_be_bytes());
+                list.extend_from_slice(filter.as_bytes());
+                list.push(0);
+            }
+            out.clear();
+            packet(&mut out, 0x82, &[&list]);
+            self.socket.write(&out)?;
+            let (first, payload) = self.packet()?;
+            if first != 0x90 || payload.len() != 2 + filters.len() || payload[2..].contains(&0x80) {
+                bail!("SUBACK {first:#x} of {} bytes", payload.len());
+            }
+        }
+        Ok(())
+    }
+
+    /// The connection, of which nothing more is asked but to be there.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.socket.into_stream()
     }
 
     /// Sends one PUBLISH at QoS 1.
@@ -166,8 +207,21 @@ impl Mqtt {
 
     /// Publishes `count` messages, at QoS 1 with at most `window` unconfirmed. At QoS 0 `window` is how far it may be ahead of `confirmed`.
     pub(crate) fn publish(
-        mut self,
+        self,
         topic: &str,
+        qos: u8,
+        count: u64,
+        len: usize,
+        window: u64,
+        confirmed: &Arc<Confirmed>,
+    ) -> anyhow::Result<()> {
+        self.publish_to(&[topic.to_owned()], qos, count, len, window, confirmed)
+    }
+
+    /// The same to several topics in turn.
+    pub(crate) fn publish_to(
+        mut self,
+        topics: &[String],
         qos: u8,
         count: u64,
         len: usize,
@@ -185,8 +239,11 @@ impl Mqtt {
                 })
             })
             .transpose()?;
-        let mut head = (topic.len() as u16).to_be_bytes().to_vec();
-        head.extend_from_slice(topic.as_bytes());
+        let heads: Vec<Vec<u8>> = topics
+            .iter()
+            .map(|topic| [&(topic.len() as u16).to_be_bytes(), topic.as_bytes()].concat())
+            .collect();
+        let mut heads = heads.iter().cycle();
         let (mut sent, mut out, mut text) = (0u64, Vec::new(), Vec::new());
         while sent < count {
             let done = confirmed.wait((sent + 1).saturating_sub(window))?;
@@ -197,7 +254,8 @@ impl Mqtt {
                 body(0, sent, len, &mut text);
                 let id = ((sent % 65_535 + 1) as u16).to_be_bytes();
                 let id: &[u8] = if qos > 0 { &id } else { &[] };
-                packet(&mut out, 0x30 | qos << 1, &[&head, id, &text]);
+                let head = heads.next().expect("there is a topic");
+                packet(&mut out, 0x30 | qos << 1, &[head, id, &text]);
                 sent += 1;
             }
             writer.write_all(&out)?;

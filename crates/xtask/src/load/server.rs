@@ -109,14 +109,32 @@ impl Server {
         })
     }
 
-    /// Whether the active one knows of a standby that could take over.
-    pub(crate) fn is_covered(&self) -> anyhow::Result<bool> {
+    /// The lines of its metrics.
+    fn metrics(&self) -> anyhow::Result<String> {
         let mut socket = TcpStream::connect(self.http)?;
         socket.set_read_timeout(Some(Duration::from_secs(30)))?;
         socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
         let mut text = String::new();
         socket.read_to_string(&mut text)?;
-        let mut lines = text.lines();
+        Ok(text)
+    }
+
+    /// A counter or gauge; `name` without the prefix `bascule_`, and with its labels as they are written.
+    pub(crate) fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let metrics = self.metrics()?;
+        let value = metrics.lines().find_map(|line| {
+            let (key, value) = line.split_once(' ')?;
+            (key.strip_prefix("bascule_")? == name).then_some(value)
+        });
+        Ok(value
+            .with_context(|| format!("there is no metric {name}"))?
+            .parse()?)
+    }
+
+    /// Whether the active one knows of a standby that could take over.
+    pub(crate) fn is_covered(&self) -> anyhow::Result<bool> {
+        let metrics = self.metrics()?;
+        let mut lines = metrics.lines();
         Ok(lines
             .any(|line| line.starts_with("bascule_standby_can_take_over{") && line.ends_with(" 1")))
     }
@@ -145,6 +163,19 @@ impl Server {
             .context("statm has two fields")?
             .parse()?;
         Ok(pages * 4096)
+    }
+
+    /// How often its threads have gone to sleep, each to be woken later.
+    pub(crate) fn sleeps(&self) -> anyhow::Result<u64> {
+        let mut sum = 0;
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            // A thread may end meanwhile.
+            let text = std::fs::read_to_string(thread?.path().join("status")).unwrap_or_default();
+            let mut lines = text.lines();
+            let count = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            sum += count.map_or(Ok(0), |count| count.trim().parse::<u64>())?;
+        }
+        Ok(sum)
     }
 
     /// User and system time, in microseconds.
