@@ -145,7 +145,8 @@ impl Claim<'_> {
         self.vfs.lock(&path).map_err(OpenError::io("lock", &path))
     }
 
-    /// Names made now, and those that a killed process left unsynced: what was seen in them must last.
+    /// Names made now, and those that a killed process left unsynced: what was seen in them must last. So must the record of the epoch in
+    /// front: of two that nobody synced a power failure may leave the later one.
     pub(crate) fn sync_dirs(&self) -> Result<(), OpenError> {
         if mutated!(SkipDirectorySync) {
             return Ok(());
@@ -155,6 +156,7 @@ impl Claim<'_> {
             self.paths.fences(),
             self.paths.leases(),
             self.paths.snapshots(),
+            self.paths.epochs(),
             self.paths.root.clone(),
         ] {
             self.vfs

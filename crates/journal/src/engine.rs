@@ -14,6 +14,7 @@ use crate::aligned::Aligned;
 use crate::batch::{self, BLOCK, HEADER_LEN, Header};
 use crate::error::Failure;
 use crate::layout::{FORMAT_LEVEL, LeaseSlot, Mark, Position, fence_is_clear};
+use crate::lease::LeaseCounts;
 use crate::segment::{Place, Segment, SegmentHeader, SegmentId, data_end};
 use crate::shared::Shared;
 use crate::spares;
@@ -41,6 +42,7 @@ pub struct Engine {
     /// Behind the last batch that was committed.
     pub(crate) position: Position,
     pub(crate) lease_slot: LeaseSlot,
+    pub(crate) lease_counts: LeaseCounts,
     /// For information only.
     pub(crate) wall_ms: u64,
     /// Memory of the last batch that was written.
@@ -315,13 +317,17 @@ impl Engine {
     /// Says in the lease that this node lives and can write, and what is committed; then reads the fence. Until the lease is
     /// over, the node may show things: counted by the boot clock `now_ms` from before the write, as whoever watches the lease may see
     /// it as soon as that has begun.
+    ///
+    /// Renewals that were sent twice may take the place of later ones in both slots, and then those say how long the lease lasts: so it
+    /// counts no longer than any renewal says that may yet arrive again.
     pub fn renew_lease(&mut self, now_ms: impl Fn() -> u64) {
         let mut from = now_ms();
         let lasts_ms = self.shared.lease_lasts_ms();
+        let counts_ms = self.lease_counts.with(lasts_ms, from);
         // One that is shorter than the last one counts from before anyone can read it.
         self.shared
             .lease_until
-            .fetch_min(from + lasts_ms, Ordering::AcqRel);
+            .fetch_min(from + counts_ms, Ordering::AcqRel);
         self.lease_slot.time_ms = self.shared.told.at(from);
         if !self.write_lease(lasts_ms, false) {
             return;
@@ -329,8 +335,11 @@ impl Engine {
         if mutated!(LeaseFromEndOfWrite) {
             from = now_ms();
         }
+        if counts_ms == lasts_ms {
+            self.lease_counts = LeaseCounts::from_now(counts_ms, now_ms());
+        }
         self.shared.alive_at.store(from, Ordering::Release);
-        self.shared.renewed(from + lasts_ms);
+        self.shared.renewed(from + counts_ms);
     }
 
     /// Says in the lease that this node confirms and shows nothing more: whoever waits need wait no longer.
@@ -381,7 +390,7 @@ impl Engine {
     /// How long from one renewal of the lease to the next, in ms.
     #[must_use]
     pub fn renewal_ms(&self) -> u64 {
-        self.shared.lease_lasts_ms() / 4
+        self.shared.lease_lasts_ms().min(self.lease_counts.ms) / 4
     }
 
     /// Looks for standbys: with one near, the lease is shorter.

@@ -3,7 +3,8 @@
 //! Safety does not rest on it (that is the fence's): it says *when* to take over, and it closes the mouth of a holder that
 //! was frozen. The holder writes its slot, then reads its fence, and from *before* the write on shows deliveries and soft
 //! traffic for as long as the slot says; whoever has watched the slot stand still for five quarters of that may take its
-//! place without two nodes talking at once. Renewed only by a completed write: a holder whose disk hangs lets it lapse.
+//! place without two nodes talking at once. Who set the fence looks once more: between the last look and the fence any time may have
+//! passed, and a lease that was renewed in it is waited for. Renewed only by a completed write: a holder whose disk hangs lets it lapse.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,6 +28,10 @@ const NEAR_MS: u64 = 4_000;
 /// After how long its file is removed, in ms.
 const FORGOTTEN_MS: u64 = 120_000;
 
+/// For how long a renewal that was answered may arrive once more and take the place of later ones, in ms. A network and a server that answer
+/// others meanwhile keep a copy for far less; and all that a longer time costs is that a lease which got longer is renewed more often for it.
+const AGAIN_MS: u64 = 30_000;
+
 /// Time that does not stop in suspend and that nobody sets, in ms since the machine started.
 pub fn boot_ms() -> u64 {
     let time = clock_gettime(ClockId::Boottime);
@@ -45,6 +50,42 @@ pub(crate) fn patience_ms(slot: &LeaseSlot) -> u64 {
         return lasts / 2;
     }
     lasts + lasts / 4
+}
+
+/// For how long a lease counts: as long as the shortest renewal says that may yet be read.
+pub(crate) struct LeaseCounts {
+    /// What that renewal says, in ms.
+    pub(crate) ms: u64,
+    /// Until then it may arrive once more, by the boot clock.
+    until_ms: u64,
+}
+
+impl Default for LeaseCounts {
+    /// There is none.
+    fn default() -> Self {
+        Self {
+            ms: u64::MAX,
+            until_ms: 0,
+        }
+    }
+}
+
+impl LeaseCounts {
+    /// For how long a renewal counts that says `lasts_ms`.
+    pub(crate) const fn with(&self, lasts_ms: u64, now_ms: u64) -> u64 {
+        if now_ms < self.until_ms && self.ms < lasts_ms {
+            return self.ms;
+        }
+        lasts_ms
+    }
+
+    /// A renewal was written that says so, and none that says less may arrive again.
+    pub(crate) const fn from_now(ms: u64, now_ms: u64) -> Self {
+        Self {
+            ms,
+            until_ms: now_ms + AGAIN_MS,
+        }
+    }
 }
 
 /// Reads the newest slot of an epoch's lease past the page cache, if `direct`.
@@ -68,11 +109,14 @@ pub(crate) fn read_slot(
     Ok(LeaseSlot::newest(&bytes[..n]))
 }
 
-/// The last epoch, whose holder is gone.
-#[derive(Clone, Copy, Debug, Default)]
+/// The last epoch, whose holder counts as gone.
+#[derive(Default)]
 pub(crate) struct Gone {
     /// 0 in a new journal. It is this one, and no later one, that may be taken over from.
     pub(crate) epoch: u64,
+    writer: Uuid,
+    /// What its lease said when that was found.
+    slot: LeaseSlot,
     /// When its holder last said that it lived, by its own time; 0 if nobody knows.
     pub(crate) seen_ms: u64,
 }
@@ -118,23 +162,21 @@ pub(crate) fn refuse_if_held(vfs: &dyn Vfs, paths: &Paths) -> Result<Gone, OpenE
     let slot = read()?.unwrap_or_default();
     let gone = Gone {
         epoch: last,
+        writer,
         seen_ms: seen_ms(&slot, &record),
+        slot,
     };
-    if slot.ended {
+    if gone.slot.ended {
         return Ok(gone);
     }
     let held = if remote {
-        vfs.wait(Duration::from_millis(patience_ms(&slot)));
-        !mutated!(NoSecondLook) && read()?.unwrap_or_default() != slot
+        vfs.wait(Duration::from_millis(patience_ms(&gone.slot)));
+        !mutated!(NoSecondLook) && read()?.unwrap_or_default() != gone.slot
     } else {
-        match vfs.lock(&paths.lease(last, &writer)) {
-            Ok(lock) => lock.is_none(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
-            Err(error) => return Err(OpenError::io("lock", &paths.lease(last, &writer))(error)),
-        }
+        is_locked(vfs, paths, (last, &writer))?
     };
     if held {
-        let holder = match slot.pid {
+        let holder = match gone.slot.pid {
             0 => String::new(),
             pid => format!(" (pid {pid})"),
         };
@@ -144,6 +186,63 @@ pub(crate) fn refuse_if_held(vfs: &dyn Vfs, paths: &Paths) -> Result<Gone, OpenE
         });
     }
     Ok(gone)
+}
+
+/// Whether the holder of an epoch has its lease locked. On a local file system it lives then, and else it does not.
+fn is_locked(
+    vfs: &dyn Vfs,
+    paths: &Paths,
+    (epoch, writer): (u64, &Uuid),
+) -> Result<bool, OpenError> {
+    let path = paths.lease(epoch, writer);
+    match vfs.lock(&path) {
+        Ok(lock) => Ok(lock.is_none()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(OpenError::io("lock", &path)(error)),
+    }
+}
+
+/// The fence of that epoch is set. Its holder may have renewed the lease after it was last looked at, however short a time ago this
+/// process thinks that was; then it is waited for.
+pub(crate) fn look_behind_fence(
+    vfs: &dyn Vfs,
+    paths: &Paths,
+    gone: &Gone,
+) -> Result<(), OpenError> {
+    // Elsewhere its lock was free.
+    if gone.epoch == 0 || !vfs.is_remote(&paths.root) || mutated!(NoSecondLook) {
+        return Ok(());
+    }
+    let slot = read_slot(vfs, paths, gone.epoch, &gone.writer, true)?.unwrap_or_default();
+    outlast(vfs, paths, (gone.epoch, &gone.writer), &gone.slot, &slot)
+}
+
+/// Waits for the end of a lease that was renewed between when it was `seen` and `now`, with the fence set in between. Nothing makes it
+/// longer any more: a renewal counts only if its holder found the fence clear behind it, and so it can be read here. (What would hide it is
+/// two renewals that arrive again, in both slots, after it and in front of this look, the newer of them being the one that was seen.)
+pub(crate) fn outlast(
+    vfs: &dyn Vfs,
+    paths: &Paths,
+    (epoch, writer): (u64, &Uuid),
+    seen: &LeaseSlot,
+    now: &LeaseSlot,
+) -> Result<(), OpenError> {
+    if now.ended || now.counter == seen.counter {
+        return Ok(());
+    }
+    if mutated!(NoLookBehindFence) {
+        return Ok(());
+    }
+    if !vfs.is_remote(&paths.root) && !is_locked(vfs, paths, (epoch, writer))? {
+        // Nobody is left who could show anything.
+        return Ok(());
+    }
+    tracing::info!(
+        epoch,
+        "the lease was renewed just before the fence was set: it is waited for"
+    );
+    vfs.wait(Duration::from_millis(patience_ms(now)));
+    Ok(())
 }
 
 /// A standby as the holder of the lease sees it.

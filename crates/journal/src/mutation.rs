@@ -81,8 +81,10 @@ mutations! {
     LeaseFromEndOfWrite,
     /// Who watches a lease is content with half of the time that it lasts.
     ShortPatience,
-    /// Who waited for a lease does not look again whether it stood still.
+    /// Who waited for a lease does not look again whether it stood still, nor once the fence is set.
     NoSecondLook,
+    /// Who has set the fence does not look whether the lease was renewed just before.
+    NoLookBehindFence,
 }
 
 /// None, to begin with.

@@ -43,7 +43,7 @@ use crate::error::{Corruption, OpenError};
 use crate::id;
 use crate::journal::{Journal, Space};
 use crate::layout::{FORMAT_LEVEL, Format, LeaseSlot, Paths, Uuid, fenced_block, hex};
-use crate::lease;
+use crate::lease::{self, LeaseCounts};
 use crate::loss::{self, Loss};
 use crate::probe;
 use crate::replay::Replay;
@@ -121,6 +121,7 @@ pub fn open_stepped(
     let early =
         early.or_else(|| mutated!(TailBeforeFence).then(|| survey::survey(&*vfs, &paths, direct)));
     set_fence(&*vfs, &paths, gone.epoch)?;
+    lease::look_behind_fence(&*vfs, &paths, &gone)?;
     let survey = early.unwrap_or_else(|| match config.accept_loss {
         true => survey::survey_damaged(&*vfs, &paths, direct),
         false => survey::survey(&*vfs, &paths, direct),
@@ -209,6 +210,7 @@ pub fn open_stepped(
         file,
         position,
         lease_slot: LeaseSlot::default(),
+        lease_counts: LeaseCounts::default(),
         wall_ms: now_ms,
         spare: None,
         buffers: Buffers::default(),

@@ -288,7 +288,7 @@ impl Standby {
     /// Reads the lease, and says what is known of its holder. On a local file system a free lock is the proof of a death.
     ///
     /// A lease that has moved counts by the boot clock `now_ms` from after it was read: this process may have stood still in front of that, and
-    /// the holder's time only began when it wrote.
+    /// the holder's time only began when it wrote. One that stands still does so up to before it was read.
     ///
     /// # Errors
     /// If the lease cannot be read.
@@ -296,6 +296,7 @@ impl Standby {
         let (vfs, paths) = (self.vfs(), self.paths());
         let (epoch, writer) = (self.record.epoch, self.record.writer);
         let direct = self.journal.shared().direct;
+        let before_ms = now_ms();
         let slot = lease::read_slot(&*vfs, &paths, epoch, &writer, direct)?.unwrap_or_default();
         let now_ms = now_ms();
         if slot.counter != self.lease.slot.counter || !self.lease.was_read {
@@ -321,7 +322,7 @@ impl Standby {
                 Err(error) => return Err(OpenError::io("lock", &path)(error)),
             }
         }
-        let still = now_ms.saturating_sub(self.lease.moved_at);
+        let still = before_ms.saturating_sub(self.lease.moved_at);
         if still > lease::patience_ms(&self.lease.slot) {
             return Ok(Holder::Silent);
         }
@@ -400,7 +401,13 @@ impl Standby {
                 made => made.map_err(OpenError::io("create", &path))?,
             }
         }
-        for dir in [paths.segments(), paths.fences(), paths.leases()] {
+        // The record of the epoch that is followed must last, too: its writer may have died before it made sure.
+        for dir in [
+            paths.segments(),
+            paths.fences(),
+            paths.leases(),
+            paths.epochs(),
+        ] {
             vfs.sync_dir(&dir).map_err(OpenError::io("sync", &dir))?;
         }
         self.prepared = epoch;

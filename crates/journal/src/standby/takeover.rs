@@ -17,7 +17,7 @@ use crate::engine::{Buffers, Engine};
 use crate::error::{OpenError, StandbyError};
 use crate::journal::Journal;
 use crate::layout::{LeaseSlot, parse_segment_name};
-use crate::lease;
+use crate::lease::{self, LeaseCounts};
 use crate::reader::{Batch, Stop};
 use crate::recovery;
 use crate::segment::salt_of;
@@ -157,6 +157,7 @@ impl Standby {
             file,
             position: end,
             lease_slot: LeaseSlot::default(),
+            lease_counts: LeaseCounts::default(),
             wall_ms: now_ms,
             spare: None,
             buffers: Buffers::default(),
@@ -189,6 +190,8 @@ impl Standby {
             direct,
         )?
         .unwrap_or_default();
+        let holder = (self.record.epoch, &self.record.writer);
+        lease::outlast(&*vfs, &paths, holder, &self.lease.slot, &slot)?;
         let snapshots =
             snapshot::list(&*vfs, &paths).map_err(OpenError::io("list", &paths.snapshots()))?;
         let snapshot = snapshots.last().map_or(0, |kept| kept.seq);

@@ -1,7 +1,7 @@
 //! Power fails at every point of a history: nothing confirmed is missing, nothing is reordered, recovery is idempotent
 //! and may itself be cut.
 
-use journal::vfs::Cut;
+use journal::vfs::{Cut, Op};
 use journal::{MemVfs, OpenError};
 
 use crate::history::{Model, Recorded, Running, record, start};
@@ -172,6 +172,27 @@ fn a_start_after_a_kill_makes_durable_what_it_shows() {
                 "cut at {at}, {cut:?}: what was shown stays"
             );
         }
+    }
+}
+
+#[test]
+fn of_two_starts_that_died_before_their_epochs_had_lasting_names_the_second_is_not_left_alone() {
+    let behind_the_link = |vfs: &MemVfs| {
+        let is_link = |at: &usize| match vfs.op(*at) {
+            Some(Op::Link(_, to)) => to.parent().is_some_and(|dir| dir.ends_with("epochs")),
+            _ => false,
+        };
+        let link = (0..vfs.ops_len()).rev().find(is_link);
+        link.expect("an epoch is published") + 1
+    };
+    let first = MemVfs::new(true);
+    start(&first, 1).expect("opens");
+    let second = first.killed(behind_the_link(&first));
+    start(&second, 2).expect("opens");
+    let at = behind_the_link(&second);
+    for cut in cuts(&second, at, 8) {
+        let image = second.image(at, cut, false);
+        start(&image, 3).unwrap_or_else(|error| panic!("{cut:?}: {error}"));
     }
 }
 

@@ -471,6 +471,67 @@ fn a_lease_that_gets_shorter_is_shorter_before_anyone_can_read_so() {
 }
 
 #[test]
+fn a_lease_that_gets_longer_counts_so_once_no_short_one_can_arrive_again() {
+    let vfs = MemVfs::new(false);
+    let mut active = start(&vfs, 1).expect("opens");
+    let (standby, _) = follow(&vfs, &Listed::default(), &Pause::default());
+    for now_ms in [1_000, 2_000] {
+        standby.registrar().write().expect("written");
+        active.engine.look_at_standbys(now_ms);
+    }
+    active.engine.renew_lease(|| 2_000);
+    let short_ms = active.journal.lease_until() - 2_000;
+    assert!(short_ms < 4_000, "a standby is near");
+    // It is near no more.
+    active.engine.look_at_standbys(10_000);
+    for now_ms in [10_000, 10_100, 31_999] {
+        active.engine.renew_lease(|| now_ms);
+        assert_eq!(active.journal.lease_until(), now_ms + short_ms);
+        assert!(
+            active.engine.renewal_ms() < short_ms,
+            "or it would lapse in between"
+        );
+    }
+    active.engine.renew_lease(|| 32_000);
+    assert_eq!(active.journal.lease_until(), 32_000 + 4_000);
+    assert_eq!(active.engine.renewal_ms(), 1_000);
+}
+
+#[test]
+fn short_renewals_that_arrive_again_in_both_slots_let_nobody_in_early() {
+    let vfs = MemVfs::new(false).elsewhere();
+    let mut active = start(&vfs, 1).expect("opens");
+    let (mut standby, _) = follow(&vfs, &Listed::default(), &Pause::default());
+    for now_ms in [1_000, 2_000] {
+        standby.registrar().write().expect("written");
+        active.engine.look_at_standbys(now_ms);
+    }
+    for now_ms in [2_000, 2_100] {
+        active.engine.renew_lease(|| now_ms);
+    }
+    let leases = dir().join("lease");
+    let names = vfs.list(&leases).expect("listed");
+    let lease = leases.join(&names[0]);
+    let file = vfs.open(&lease, Access::Write, false).expect("is there");
+    let mut short = vec![0; 8192];
+    file.read_at(&mut short, 0).expect("readable");
+    // It is near no more.
+    active.engine.look_at_standbys(10_000);
+    for now_ms in (10_000..30_000).step_by(100) {
+        active.engine.renew_lease(|| now_ms);
+    }
+    file.write_durable(&short, 0).expect("written");
+    let mut now_ms = 30_000;
+    while standby.look_at_holder(|| now_ms).expect("readable") == Holder::Alive {
+        now_ms += 50;
+    }
+    assert!(
+        now_ms > active.journal.lease_until(),
+        "it may show things yet"
+    );
+}
+
+#[test]
 fn a_standby_that_stood_still_counts_from_when_it_has_read_the_lease() {
     let vfs = MemVfs::new(false).elsewhere();
     let pause = Pause::default();
@@ -489,4 +550,79 @@ fn a_standby_that_stood_still_counts_from_when_it_has_read_the_lease() {
     clock.store(10_010, Ordering::Relaxed);
     let seen = standby.look_at_holder(now_ms).expect("readable");
     assert_eq!(seen, Holder::Alive, "its lease is good for seconds yet");
+}
+
+#[test]
+fn a_lease_stands_still_only_up_to_when_it_was_read() {
+    let vfs = MemVfs::new(false).elsewhere();
+    let pause = Pause::default();
+    let mut active = start(&vfs, 1).expect("opens");
+    let (mut standby, _) = follow(&vfs, &Listed::default(), &pause);
+    let clock = Arc::new(AtomicU64::new(1_000));
+    let now_ms = || clock.load(Ordering::Relaxed);
+    active.engine.renew_lease(now_ms);
+    standby.look_at_holder(now_ms).expect("readable");
+    clock.store(2_000, Ordering::Relaxed);
+    // It stands still while it looks: what the holder did meanwhile it does not know.
+    let later = Arc::clone(&clock);
+    pause.arm(1, move || later.store(60_000, Ordering::Relaxed));
+    let seen = standby.look_at_holder(now_ms).expect("readable");
+    assert!(pause.is_over());
+    assert_eq!(seen, Holder::Alive, "nobody has seen it stand still");
+    let seen = standby.look_at_holder(now_ms).expect("readable");
+    assert_eq!(seen, Holder::Silent);
+}
+
+/// Takes over from a holder that renews its lease after it was last looked at, or does not. How often it is waited for once the fence
+/// is set.
+fn waits_behind_the_fence(follows: bool, renews: bool) -> usize {
+    const MANY: usize = 100;
+    let vfs = MemVfs::new(false).elsewhere();
+    let mut active = start(&vfs, 1).expect("opens");
+    active.put(&mut Model::default(), payload(1, 100));
+    active.step_all();
+    active.engine.renew_lease(|| 0);
+    let (pause, wait) = (Pause::default(), Pause::default());
+    let challenger = Arc::new(Paused {
+        inner: vfs,
+        pause: pause.clone(),
+        wait: wait.clone(),
+        listed: Arc::default(),
+    });
+    let mut renew = move || {
+        if renews {
+            active.engine.renew_lease(|| 0);
+        }
+    };
+    if follows {
+        let opened = Standby::open(challenger, dir(), config(), [7; 16], 0);
+        let (mut standby, replay) = opened.expect("the journal is in order");
+        for id in live_ids(replay) {
+            standby.journal().add_ref(id);
+        }
+        standby.look_at_holder(|| 0).expect("readable");
+        renew();
+        wait.arm(MANY, || ());
+        let taken = standby.take_over_stepped(2, |_, _, _| Ok::<_, Infallible>(()));
+        taken.expect("nobody else claims");
+    } else {
+        let (second, behind) = (pause.clone(), wait.clone());
+        wait.arm(0, move || {
+            // The second look opens the lease and reads it.
+            second.arm(2, renew);
+            behind.arm(MANY, || ());
+        });
+        journal::open_stepped(challenger, dir(), config(), 1, [3; 16]).expect("it was silent");
+        assert!(pause.is_over());
+    }
+    let armed = wait.0.lock().expect("free");
+    MANY - armed.as_ref().expect("there are fewer").0
+}
+
+#[test]
+fn who_has_set_the_fence_waits_for_a_lease_that_was_renewed_just_before() {
+    for follows in [false, true] {
+        assert_eq!(waits_behind_the_fence(follows, true), 1);
+        assert_eq!(waits_behind_the_fence(follows, false), 0);
+    }
 }
