@@ -5,6 +5,7 @@
 //! Nothing of it decides; so nothing happens here that is not in the journal.
 
 use std::{
+    io,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
@@ -259,6 +260,14 @@ impl Standby {
     #[must_use]
     pub fn mark(&self) -> journal::Mark {
         self.follower.mark()
+    }
+
+    /// Writes the durable state behind [`Self::mark`], as a snapshot would have it.
+    ///
+    /// # Errors
+    /// Those of `sink`.
+    pub fn encode_state(&self, sink: &mut dyn io::Write) -> io::Result<()> {
+        self.broker.encode_snapshot(sink)
     }
 
     /// How far it is behind.

@@ -2,6 +2,8 @@
 //!
 //! Each step does what one turn of a thread's loop does, and blocks only in the file system.
 
+use std::io;
+
 use journal::Engine;
 use message::Timestamp;
 
@@ -43,6 +45,20 @@ impl Steps {
     #[must_use]
     pub fn mark(&self) -> journal::Mark {
         self.engine.mark()
+    }
+
+    /// Writes the durable state as a snapshot would have it, if nothing is staged: then it is what the history of [`Self::mark`] makes of
+    /// an empty core, on every node. False if something is staged.
+    ///
+    /// # Errors
+    /// Those of `sink`.
+    pub fn encode_state(&self, sink: &mut dyn io::Write) -> io::Result<bool> {
+        let core = self.shared().core();
+        let journal = &self.shared().journal;
+        if journal.newest() != journal.committed() {
+            return Ok(false);
+        }
+        core.broker.encode_snapshot(sink).map(|()| true)
     }
 
     /// The journal thread: renews the lease. Returns after how many ms to do so again.

@@ -17,7 +17,7 @@ use smallvec::smallvec;
 
 use crate::history::{self, History, Origin, Target};
 use crate::random::Random;
-use crate::rates::Place;
+use crate::rates::{Place, Theme};
 use crate::world::{Serving, World};
 
 /// What a client is for.
@@ -46,6 +46,8 @@ enum Asked {
 
 /// How long a client waits for an answer, in µs.
 const PATIENCE: u64 = 700_000;
+/// And one that does not mind.
+const LONG_PATIENCE: u64 = 30_000_000;
 /// For how long a repeat with the same dedup id is safe, in µs: less than the broker remembers, by as much as clocks go wrong.
 const REPEATS_MAX: u64 = 200_000_000;
 
@@ -83,6 +85,8 @@ pub(crate) struct Client {
     /// Sends nothing new any more.
     pub(crate) drains: bool,
     message_len_max: u64,
+    /// How long it waits for an answer, in µs.
+    patience: u64,
     /// How long it rests at most, in µs.
     pace: u64,
     /// What it does not know the outcome of it sends again.
@@ -131,16 +135,17 @@ fn topic() -> Levels {
 
 impl Client {
     pub(crate) fn new(world: &Arc<World>, number: usize, role: Role, mut random: Random) -> Self {
-        let (chaos, jump_max) = {
+        let (theme, chaos, jump_max) = {
             let inner = world.lock();
-            (inner.rates.chaos, inner.rates.clock_jump_max)
+            let rates = &inner.rates;
+            (rates.theme, rates.chaos, rates.clock_jump_max)
         };
         let sends = random.spread(10, 120);
         let waker = Waker::from(Arc::new(Woken {
             world: Arc::clone(world),
             client: number,
         }));
-        Self {
+        let mut client = Self {
             role,
             number,
             waker,
@@ -150,11 +155,24 @@ impl Client {
             repeats: VecDeque::new(),
             drains: false,
             message_len_max: random.spread(16, 6_000),
+            patience: PATIENCE,
             pace: (chaos / sends).clamp(10_000, 1_000_000),
             repeats_at_all: jump_max * 1000 < REPEATS_MAX,
             sends,
             random,
+        };
+        match theme {
+            Theme::Any => {}
+            Theme::Leases => {
+                client.patience = *client.random.pick(&[PATIENCE, LONG_PATIENCE]);
+                client.pace = client.random.spread(5_000, 100_000);
+            }
+            Theme::House => {
+                client.sends = client.random.between(100, 300);
+                client.pace = (chaos / client.sends).clamp(10_000, 1_000_000);
+            }
         }
+        client
     }
 
     /// One turn: the node whose process is concerned comes back, so that it may be told.
@@ -173,7 +191,7 @@ impl Client {
                 let gone = !inner.nodes[at].runs || inner.nodes[at].incarnation != incarnation;
                 (inner.reachable(at, incarnation), gone)
             };
-            let silent = turn.now - connection.heard_at > PATIENCE;
+            let silent = turn.now - connection.heard_at > self.patience;
             let waits = self.waits();
             if gone || silent && (waits || !reachable) {
                 self.hang_up(turn);

@@ -13,6 +13,7 @@
 //! | *once* | a message has one place in a queue; a repeat with the same dedup id makes no second one |
 //! | *dense* | an offset of a stream shows one record for ever, and none is missing |
 //! | *counts* | no two receives of a message have the same number, in one epoch, or at all in a FIFO queue |
+//! | *one history*, *one state* | behind the same batch every process has the same history, and the same durable state (`world.rs`) |
 //! | *gone is gone* | what was settled, and that confirmed, is not received by who asks for it later |
 
 use std::collections::{BTreeMap, BTreeSet};

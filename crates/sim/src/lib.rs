@@ -13,7 +13,8 @@
 //! | `process.rs` | a node's process |
 //! | `client.rs` | clients |
 //! | `history.rs` | what must hold |
-//! | `rates.rs`, `random.rs` | what goes wrong how often; chance |
+//! | `rates.rs`, `random.rs` | what goes wrong how often, and the themes of some runs; chance |
+//! | `caught.txt` | seeds that miss the parts of the protocol that the mutation gate takes out (`cargo xtask sim --mutations`) |
 //! | `tests/models/` | the fence protocol and the lease mode as small state machines, every interleaving of them |
 #![forbid(unsafe_code)]
 

@@ -4,16 +4,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use journal::{Step, Vfs};
+use journal::{Mark, Step, Vfs};
 use node::{Clocks, Config, Host, Manners, Node, REGISTER_EVERY, Role, Standby, Steps, Turn};
 
 use crate::random::Random;
-use crate::rates::Place;
+use crate::rates::{Place, Theme};
 use crate::vfs::Process;
 use crate::world::Serving;
 
 /// When the simulated world began, in ms since the Unix epoch.
 const BEGAN_MS: u64 = 1_700_000_000_000;
+
+/// Behind one of so many batches the durable states of processes are compared: it costs.
+const STATES_EVERY: u64 = 8;
 
 /// The machine of one node.
 struct Machine {
@@ -39,6 +42,24 @@ impl Host for Machine {
         let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
         bytes.fill_with(|| random.next() as u8);
         Ok(())
+    }
+}
+
+impl Process {
+    /// What the history up to there has made of this process, if `encode` can tell.
+    fn is_in(&self, mark: Mark, encode: impl FnOnce(&mut Vec<u8>) -> std::io::Result<bool>) {
+        let shown = (self.incarnation, mark.batch);
+        if !mark.batch.is_multiple_of(STATES_EVERY)
+            || self.world.lock().nodes[self.node].shown == shown
+        {
+            return;
+        }
+        let mut state = Vec::new();
+        if encode(&mut state).expect("memory takes it") {
+            let mut inner = self.world.lock();
+            inner.nodes[self.node].shown = shown;
+            inner.is_in(self.incarnation, mark.batch, &state);
+        }
     }
 }
 
@@ -196,7 +217,11 @@ fn stand_by(
             inner.nodes[at].follows = Some(applied);
             !inner.chaos
         };
-        let us = match turn.map_err(told)? {
+        let turn = turn.map_err(told)?;
+        process.is_in(standby.mark(), |state| {
+            standby.encode_state(state).map(|()| true)
+        });
+        let us = match turn {
             Turn::TakeOver(_) => break,
             Turn::Idle => random.between(1_000, 5_000),
             Turn::More => 0,
@@ -226,6 +251,7 @@ fn work(process: &Process, steps: &mut Steps) -> bool {
     }
     if matches!(steps.commit(), Step::Committed(_)) {
         process.has(steps.mark());
+        process.is_in(steps.mark(), |state| steps.encode_state(state));
         busy = true;
     }
     busy |= steps.keep();
@@ -236,13 +262,13 @@ fn work(process: &Process, steps: &mut Steps) -> bool {
 }
 
 /// What a node is started with.
-pub(crate) fn config(random: &mut Random) -> Config {
+pub(crate) fn config(seed: u64, random: &mut Random) -> Config {
     let segment_len = if random.percent(50) {
         64 << 10
     } else {
         random.spread(64 << 10, 256 << 10)
     };
-    Config {
+    let mut config = Config {
         data_dir: Path::new("/data").to_owned(),
         journal: journal::Config {
             segment_len,
@@ -266,5 +292,10 @@ pub(crate) fn config(random: &mut Random) -> Config {
             ..broker::Config::default()
         },
         ..Config::default()
+    };
+    if Theme::of(seed) == Theme::House {
+        config.journal.segment_len = 64 << 10;
+        config.journal.snapshot_every_bytes = Theme::random(seed).spread(16 << 10, 128 << 10);
     }
+    config
 }

@@ -1,5 +1,5 @@
 //! How often what goes wrong, chosen anew for each run: a run with everything at once finds less than many with a few things
-//! each.
+//! each. Some runs have a theme: what chance alone would bring together in one of many thousands.
 
 use crate::random::Random;
 
@@ -18,9 +18,63 @@ pub(crate) enum Place {
     Reckless,
 }
 
+/// What a run is after. The seed itself says so, and what a theme draws comes from a generator of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Theme {
+    /// Nothing in particular.
+    Any,
+    /// Leases: the way of one node to the store is slow for seconds, just as long as leases last, while others want its place and some of
+    /// its clients stay whatever it does not say.
+    Leases,
+    /// The house: little segments, many snapshots, and deaths as soon as a file is gone or has another name.
+    House,
+}
+
+impl Theme {
+    pub(crate) const fn of(seed: u64) -> Self {
+        match seed % 10 {
+            1 | 2 => Self::Leases,
+            7 => Self::House,
+            _ => Self::Any,
+        }
+    }
+
+    /// What only a theme draws comes from here.
+    pub(crate) fn random(seed: u64) -> Random {
+        Random::new(!seed)
+    }
+
+    fn bend(self, rates: &mut Rates, random: &mut Random) {
+        match self {
+            Self::Any => {}
+            Self::Leases => {
+                rates.place = Place::Remote;
+                rates.nodes = *random.pick(&[2, 2, 3]);
+                rates.slow = random.spread(50_000, 500_000) as u32;
+                rates.slow_call_max = random.spread(100_000, 5_000_000);
+                rates.slow_for_max = random.spread(1_000_000, 15_000_000);
+                rates.takeover = random.spread(100_000, 800_000) as u32;
+                rates.kill /= 10;
+                rates.write_fails = 0;
+                rates.power_loss = 0;
+                rates.kill_all = 0;
+                rates.clocks_stop = false;
+                rates.chaos = random.between(15_000_000, 40_000_000);
+            }
+            Self::House => {
+                rates.nodes = *random.pick(&[1, 1, 2]);
+                rates.kill_names = random.spread(10_000, 200_000) as u32;
+                rates.latency_max = random.spread(500, 20_000);
+                rates.chaos = random.between(5_000_000, 20_000_000);
+            }
+        }
+    }
+}
+
 /// Chances are per million file operations or clock ticks.
 #[derive(Clone, Debug)]
 pub(crate) struct Rates {
+    pub(crate) theme: Theme,
     pub(crate) nodes: usize,
     pub(crate) place: Place,
     /// Of all processes so many, in percent, begin as a standby.
@@ -33,8 +87,16 @@ pub(crate) struct Rates {
     pub(crate) stall: u32,
     /// Of a file operation: the process is killed meanwhile.
     pub(crate) kill: u32,
+    /// Of a file that got another name or is unlinked: the process is killed right after it.
+    pub(crate) kill_names: u32,
     /// The longest pause or stall, in µs.
     pub(crate) pause_max: u64,
+    /// Of every half second: the way of one node to the store gets slow.
+    pub(crate) slow: u32,
+    /// How long each second call takes there at most, in µs, before and after it has its effect.
+    pub(crate) slow_call_max: u64,
+    /// And for how long that goes on, in µs.
+    pub(crate) slow_for_max: u64,
     /// Of a write or sync.
     pub(crate) write_fails: u32,
     /// Of a link: it happens, and the answer says that it did not.
@@ -73,7 +135,16 @@ pub(crate) struct Rates {
 }
 
 impl Rates {
-    pub(crate) fn of(random: &mut Random) -> Self {
+    /// The rates of a seed, of whose generator so much is drawn.
+    pub(crate) fn of(seed: u64, random: &mut Random) -> Self {
+        let theme = Theme::of(seed);
+        let mut rates = Self::any(random);
+        rates.theme = theme;
+        theme.bend(&mut rates, &mut Theme::random(seed));
+        rates
+    }
+
+    fn any(random: &mut Random) -> Self {
         let mut maybe = |percent: u32, from: u64, to: u64| -> u32 {
             if random.percent(percent) {
                 u32::try_from(random.spread(from, to)).expect("rates are small")
@@ -102,6 +173,7 @@ impl Rates {
         let clock_rate_max = random.below(3) * 50;
         let clocks_stop = random.percent(15);
         Self {
+            theme: Theme::Any,
             nodes: *random.pick(&[1, 2, 2, 3, 3]),
             place: match random.below(4) {
                 0 => Place::Local,
@@ -113,7 +185,11 @@ impl Rates {
             pause,
             stall,
             kill,
+            kill_names: 0,
             pause_max: random.spread(10_000, 60_000_000),
+            slow: 0,
+            slow_call_max: 0,
+            slow_for_max: 0,
             write_fails,
             link_reply_lost,
             power_loss,

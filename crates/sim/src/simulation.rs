@@ -54,6 +54,8 @@ pub struct Report {
     pub operations: u64,
     /// Takeovers by a node that followed.
     pub takeovers: u64,
+    /// Durable states of two processes behind the same batch.
+    pub states_compared: u64,
     /// What went wrong how often.
     pub faults: BTreeMap<&'static str, u64>,
     /// Messages that were confirmed.
@@ -91,7 +93,7 @@ pub fn run(seed: u64, story: bool) -> Report {
         (random, rates.nodes, rates.chaos, inner.store.capacity)
     };
     let clocks_are_set = world.lock().rates.clock_jump > 0;
-    let config = process::config(&mut random);
+    let config = process::config(seed, &mut random);
     let mut simulation = Simulation {
         seed,
         clients: clients(&world, &mut random),
@@ -222,6 +224,7 @@ impl Simulation {
             state.runs = true;
             state.killed = false;
             state.follows = None;
+            state.served_at = None;
             (self.incarnations, calm)
         };
         let process = Process {
@@ -337,6 +340,18 @@ impl Simulation {
         }
         if rates.place != Place::Local && self.random.chance(rates.store_restart) {
             self.restart_store();
+        }
+        if rates.slow > 0 && self.random.chance(rates.slow) {
+            let node = self.random.below(nodes) as usize;
+            let long = self.random.spread(500_000, rates.slow_for_max);
+            let mut inner = self.world.lock();
+            inner.fault("slow way to the store");
+            let until = inner.now + long;
+            inner.nodes[node].slow_until = until;
+            inner.trace(
+                || format!("the way of node {node} to the store is slow for {long} us"),
+                &[19, node as u64, long],
+            );
         }
         if self.random.chance(rates.takeover) {
             let node = self.random.below(nodes) as usize;
@@ -499,6 +514,7 @@ impl Simulation {
             epochs: self.epochs,
             operations: inner.operations,
             takeovers: inner.takeovers,
+            states_compared: inner.states_compared,
             faults: std::mem::take(&mut inner.faults),
             confirmed: self.history.confirmed,
             received: self.history.received,

@@ -97,6 +97,10 @@ impl Process {
                     inner.fault("stall");
                     us += inner.random.spread(1_000, pause_max);
                 }
+                if inner.nodes[self.node].slow_until > inner.now && inner.random.percent(50) {
+                    let slow_call_max = inner.rates.slow_call_max;
+                    us += inner.random.spread(slow_call_max / 16, slow_call_max);
+                }
                 if inner.random.chance(pause) {
                     let long = inner.random.spread(1_000, pause_max);
                     inner.pause(self.node, long);
@@ -259,6 +263,19 @@ impl Process {
                 inner.fault("answer to a link lost");
                 return Err(io::ErrorKind::AlreadyExists.into());
             }
+        }
+        let kill_names = inner.rates.kill_names;
+        if matches!(call.kind, Kind::Rename | Kind::Unlink)
+            && kill_names > 0
+            && inner.random.chance(kill_names)
+        {
+            let node = self.node;
+            inner.fault("kill after a change of names");
+            inner.nodes[node].killed = true;
+            inner.trace(
+                || format!("node {node} is killed, with that name changed"),
+                &[18, node as u64],
+            );
         }
         let Some((bytes, offset)) = call.write.filter(|_| done.is_ok()) else {
             return done;
@@ -495,16 +512,22 @@ impl Vfs for Process {
     }
 
     fn wait(&self, long: Duration) {
-        let us = {
+        let until = {
             let inner = self.world.lock();
             if inner.rates.place == Place::Reckless {
                 return;
             }
             let us = u64::try_from(long.as_micros()).unwrap_or(u64::MAX);
-            inner.nodes[self.node].real_us(us)
+            inner.now + inner.nodes[self.node].real_us(us)
         };
-        // Whoever dies meanwhile hears of it at the next call.
-        let _ = self.world.sleep(self.node, us, false);
+        // Whoever stands still is sent on when nothing goes wrong any more, and may be woken out of a sleep for it; time is not.
+        loop {
+            let us = until.saturating_sub(self.world.lock().now);
+            // Whoever dies meanwhile hears of it at the next call.
+            if us == 0 || self.world.sleep(self.node, us, false).is_err() {
+                return;
+            }
+        }
     }
 
     fn direct_works(&self, _dir: &Path) -> bool {

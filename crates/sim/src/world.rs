@@ -6,6 +6,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::hash::{DefaultHasher, Hasher as _};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -55,6 +56,8 @@ pub(crate) struct NodeState {
     pub(crate) runs: bool,
     pub(crate) killed: bool,
     pub(crate) paused_until: u64,
+    /// Until then its way to the store is slow.
+    pub(crate) slow_until: u64,
     pub(crate) serving: Option<Serving>,
     /// The sleep that it is in.
     sleep: u64,
@@ -71,6 +74,10 @@ pub(crate) struct NodeState {
     pub(crate) known: Known,
     /// How far it has come, if it follows.
     pub(crate) follows: Option<u64>,
+    /// The time that its process served by last, in ms, and when that was.
+    pub(crate) served_at: Option<(u64, u64)>,
+    /// The process and the batch whose state it showed last.
+    pub(crate) shown: (u64, u64),
     /// Why its last incarnation ended.
     pub(crate) ended: String,
 }
@@ -117,6 +124,10 @@ pub(crate) struct Inner {
     pub(crate) faults: BTreeMap<&'static str, u64>,
     /// The hash over the history behind each batch, by whoever said so first.
     chains: BTreeMap<u64, u128>,
+    /// A hash over the durable state behind some batches, and the process that had it first.
+    states: BTreeMap<u64, (u64, u64)>,
+    /// How often another process had it too.
+    pub(crate) states_compared: u64,
     pub(crate) violation: Option<String>,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     numbers: u64,
@@ -233,11 +244,16 @@ impl Inner {
     }
 
     /// *No leaps*: a node serves by a time. It goes on as time does, but for what a start believes of its clock, up to `leap_max_ms`.
+    ///
+    /// That is the time that anyone served by last, or its own: who was silent for a while has a successor that may go by an earlier one.
     pub(crate) fn serves_by(&mut self, node: usize, time_ms: u64, leap_max_ms: u64) {
-        if let Some((last, then)) = self.served_at {
+        let own = self.nodes[node].served_at.replace((time_ms, self.now));
+        let gone_on = |(last, then): (u64, u64)| {
             // Clocks run by a tenth too fast, and lean by as much.
-            let passed = (self.now - then) / 1000 * 5 / 4;
-            let leap = time_ms.saturating_sub(last + passed + CLOCKS_DIFFER_MAX_MS);
+            last + (self.now - then) / 1000 * 5 / 4
+        };
+        if let Some(due) = self.served_at.into_iter().chain(own).map(gone_on).max() {
+            let leap = time_ms.saturating_sub(due + CLOCKS_DIFFER_MAX_MS);
             if leap > leap_max_ms && self.chaos {
                 self.violate(format!(
                     "no leaps: node {node} serves by a time that is {leap} ms ahead of the last one"
@@ -246,6 +262,23 @@ impl Inner {
         }
         if self.served_at.is_none_or(|(last, _)| last <= time_ms) {
             self.served_at = Some((time_ms, self.now));
+        }
+    }
+
+    /// *One state*: a process shows what the history up to a batch has made of it.
+    pub(crate) fn is_in(&mut self, incarnation: u64, batch: u64, state: &[u8]) {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(state);
+        let own = (incarnation, hasher.finish());
+        let first = *self.states.entry(batch).or_insert(own);
+        if first.0 != own.0 {
+            self.states_compared += 1;
+        }
+        if first.1 != own.1 && self.damaged.is_none() {
+            self.violate(format!(
+                "one state: process {incarnation} makes something else of batch {batch} and all before it than process {}",
+                first.0
+            ));
         }
     }
 
@@ -329,7 +362,7 @@ const NETWORK_MAX: u64 = 400;
 impl World {
     pub(crate) fn new(seed: u64, story: bool) -> Arc<Self> {
         let mut random = Random::new(seed);
-        let rates = Rates::of(&mut random);
+        let rates = Rates::of(seed, &mut random);
         let nodes = rates.nodes;
         let capacity = random.between(8, 64) << 20;
         let inner = Inner {
@@ -345,6 +378,8 @@ impl World {
             lost_the_last: false,
             faults: BTreeMap::new(),
             chains: BTreeMap::new(),
+            states: BTreeMap::new(),
+            states_compared: 0,
             violation: None,
             events: BinaryHeap::new(),
             numbers: 0,

@@ -44,6 +44,16 @@ fn seeds_that_found_something_hold() {
         4506,
         // The checker took the time that a machine stood still, clocks and all, for a delay cut short.
         3215,
+        // Nobody looked at the lease again once the fence was set, and it had been renewed since the last look.
+        2422, 3512, 5231, 5661, 9962,
+        // A short renewal that was sent twice took the place of the first long one; two of them did so in both slots.
+        5962, 6151, 3681,
+        // Two starts died before they had synced the names of their epochs, and power failing left the second one.
+        2107,
+        // The checker woke who waited for a lease when nothing was to go wrong any more.
+        612,
+        // The checker held the time of a node that had been silent for a while against its successor's only.
+        1072, 3261, 4324,
     ];
     for seed in found {
         let report = sim::run(seed, false);
