@@ -1,7 +1,8 @@
 //! `cargo xtask sim`: runs seeds, several at a time, and tells of those that fail.
 //!
 //! `--seed N` tells everything that happens in one. With the feature `mutations`, `--mutations` takes parts of the journal's
-//! protocol out, one after the other, and wants to see each of them missed.
+//! protocol out, one after the other, and wants to see each of them missed: by a seed in `caught.txt`, or else by any. `--record FILE`
+//! searches for all of them anew, and writes the seeds down.
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a command line tool speaks on stdout")]
 #![expect(
@@ -10,15 +11,21 @@
 )]
 
 use std::collections::BTreeMap;
+#[cfg(feature = "mutations")]
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-/// The number behind an argument of that name.
-fn number(name: &str) -> Option<u64> {
+/// What stands behind an argument of that name.
+fn text(name: &str) -> Option<String> {
     let mut arguments = std::env::args().skip_while(|argument| argument != name);
-    arguments.nth(1)?.parse().ok()
+    arguments.nth(1)
+}
+
+fn number(name: &str) -> Option<u64> {
+    text(name)?.parse().ok()
 }
 
 fn is_there(name: &str) -> bool {
@@ -36,7 +43,8 @@ fn main() -> ExitCode {
     let (from, seeds) = (number("--from").unwrap_or(0), number("--seeds"));
     #[cfg(feature = "mutations")]
     if is_there("--mutations") {
-        return gate::run(from, seeds.unwrap_or(10_000));
+        let record = text("--record").map(PathBuf::from);
+        return gate::run(from, seeds.unwrap_or(10_000), record.as_deref());
     }
     several(from, seeds.unwrap_or(100), is_there("--first"))
 }
@@ -76,10 +84,11 @@ fn several(from: u64, seeds: u64, first: bool) -> ExitCode {
         began.elapsed().as_secs_f64()
     );
     println!(
-        "{} processes, {} epochs, {} takeovers by a standby, {} file operations, {} messages confirmed, {} received",
+        "{} processes, {} epochs, {} takeovers by a standby, {} states compared, {} file operations, {} messages confirmed, {} received",
         sum(|it| it.incarnations),
         sum(|it| it.epochs),
         sum(|it| it.takeovers),
+        sum(|it| it.states_compared),
         sum(|it| it.operations),
         sum(|it| it.confirmed),
         sum(|it| it.received),
@@ -121,40 +130,56 @@ fn replay(seed: u64) -> ExitCode {
 /// Parts taken out of the protocol: each must be missed within so many seeds.
 #[cfg(feature = "mutations")]
 mod gate {
-    use std::process::{Command, ExitCode, Output};
+    use std::fmt::Write as _;
+    use std::path::Path;
+    use std::process::{Command, ExitCode};
 
     use journal::Mutation;
 
-    /// Which seed missed which part first. Any other one does as well: these are tried first, as they save the search.
+    /// Seeds that miss a part, a line each. Any other seed does as well; but these save the search.
     const CAUGHT: &str = include_str!("../caught.txt");
 
-    pub(crate) fn run(from: u64, seeds: u64) -> ExitCode {
+    /// Takes each part out. `record`: what is known already does not count, and what is found is written there.
+    pub(crate) fn run(from: u64, seeds: u64, record: Option<&Path>) -> ExitCode {
         let mut survived = Vec::new();
+        let mut found = String::new();
         for (index, &mutation) in Mutation::ALL.iter().enumerate() {
             let name = format!("{mutation:?}");
-            let caught = known(&name);
-            let tries = caught.map(|seed| (seed, 1)).into_iter();
+            let known = known(&name).filter(|_| record.is_none());
+            let tries = known.map(|seed| (seed, 1)).chain([(from, seeds)]);
             let mut missed = None;
-            for (from, seeds) in tries.chain([(from, seeds)]) {
-                match attempt(index, from, seeds) {
-                    Ok(output) if output.status.success() => {}
-                    Ok(output) => {
-                        missed = Some(said(&output));
+            for (from, seeds) in tries {
+                if seeds > 1 && record.is_none() {
+                    println!("{name}: no seed in caught.txt misses it; searching");
+                }
+                match attempt(Some(index), from, seeds).and_then(holds_otherwise) {
+                    Ok(None) => {}
+                    Ok(Some(seen)) => {
+                        missed = Some(seen);
                         break;
                     }
-                    Err(error) => {
-                        println!("failed to start a process: {error}");
+                    Err(what) => {
+                        println!("{name}: {what}");
                         return ExitCode::FAILURE;
                     }
                 }
             }
             match missed {
-                Some(what) => println!("{name}: {what}"),
+                Some((seed, what)) => {
+                    println!("{name}: {what}");
+                    let _ = writeln!(found, "{name} {seed}");
+                }
                 None => {
                     println!("{name}: NOT MISSED in {seeds} seeds");
                     survived.push(name);
                 }
             }
+        }
+        if let Some(path) = record
+            && let Err(error) = std::fs::write(path, found)
+        {
+            println!("failed to write {}: {error}", path.display());
+            return ExitCode::FAILURE;
         }
         if survived.is_empty() {
             println!("{} parts taken out, each missed", Mutation::ALL.len());
@@ -165,23 +190,56 @@ mod gate {
         }
     }
 
-    fn known(name: &str) -> Option<u64> {
-        let mut words = CAUGHT.lines().filter_map(|line| line.split_once(' '));
-        words.find(|(known, _)| *known == name)?.1.parse().ok()
+    fn known(name: &str) -> impl Iterator<Item = u64> {
+        let words = CAUGHT.lines().filter_map(|line| line.split_once(' '));
+        words
+            .filter(move |(known, _)| *known == name)
+            .filter_map(|(_, seed)| seed.parse().ok())
     }
 
-    /// In a process of its own: memory and journal may part, and then it aborts.
-    fn attempt(mutation: usize, from: u64, seeds: u64) -> std::io::Result<Output> {
-        Command::new(std::env::current_exe()?)
-            .args(["--first", "--mutation", &mutation.to_string()])
-            .args(["--from", &from.to_string(), "--seeds", &seeds.to_string()])
-            .output()
+    /// A seed that failed, and what was wrong.
+    type Seen = Option<(u64, String)>;
+
+    /// It was the part that the seed missed, if nothing is wrong with the whole protocol.
+    fn holds_otherwise(seen: Seen) -> Result<Seen, String> {
+        if let Some((seed, _)) = seen
+            && let Some((_, what)) = attempt(None, seed, 1)?
+        {
+            return Err(format!("with nothing taken out, {what}"));
+        }
+        Ok(seen)
     }
 
-    fn said(output: &Output) -> String {
+    /// Runs seeds with a part of the protocol taken out, if any, until one fails. In a process of its own: memory and journal may part, and
+    /// then it aborts.
+    fn attempt(mutation: Option<usize>, from: u64, seeds: u64) -> Result<Seen, String> {
+        let output = std::env::current_exe().and_then(|program| {
+            let mut command = Command::new(program);
+            command.arg("--first");
+            if let Some(mutation) = mutation {
+                command.args(["--mutation", &mutation.to_string()]);
+            }
+            command
+                .args(["--from", &from.to_string(), "--seeds", &seeds.to_string()])
+                .output()
+        });
+        let output = output.map_err(|error| format!("failed to start a process: {error}"))?;
+        if output.status.success() {
+            return Ok(None);
+        }
+        // A violation names the seed, and so does a thread that panics.
         let said = String::from_utf8_lossy(&output.stdout).into_owned()
             + &String::from_utf8_lossy(&output.stderr);
-        let what = said.lines().find(|line| !line.trim().is_empty());
-        what.unwrap_or("it ended without a word").to_owned()
+        let named = said.lines().find_map(|line| Some((line, seed_in(line)?)));
+        match named {
+            Some((line, seed)) => Ok(Some((seed, line.to_owned()))),
+            None => Err(format!("it ended without naming a seed: {said}")),
+        }
+    }
+
+    fn seed_in(line: &str) -> Option<u64> {
+        let (_, rest) = line.split_once("SEED=")?;
+        let end = rest.find(|c: char| !c.is_ascii_digit());
+        rest[..end.unwrap_or(rest.len())].parse().ok()
     }
 }
