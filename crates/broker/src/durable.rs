@@ -24,6 +24,7 @@ use crate::{
     record::wire::wire_fields,
     routing::RetainedTree,
     stream::Stream,
+    subscriptions::Subscriptions,
 };
 
 /// A queue: what was declared, and its stored entries.
@@ -310,7 +311,7 @@ pub(crate) struct Client {
     pub(crate) away: bool,
     pub(crate) ends_at: Option<Timestamp>,
     pub(crate) will_at: Option<Timestamp>,
-    pub(crate) subscriptions: BTreeMap<Pattern, SubscriptionOptions>,
+    pub(crate) subscriptions: Subscriptions,
     pub(crate) sources: Vec<ClientSource>,
     /// Subscriptions that are still being shown retained messages: behind which topic that goes on.
     pub(crate) replays: BTreeMap<Pattern, Levels>,

@@ -17,6 +17,7 @@
 //! | `record/` | changes as records, numbered fields |
 //! | `durable.rs`, `soft.rs` | the two kinds of state, never mixed |
 //! | `queue/` | entries and their order |
+//! | `subscriptions.rs` | what a client session subscribes to |
 //! | `pulls.rs` | pulls that wait at a queue |
 //! | `stream/` | records of streams and their shards |
 //! | `topic/` | topic objects and subscriptions |
@@ -45,6 +46,7 @@ mod routing;
 mod snapshot;
 mod soft;
 mod stream;
+mod subscriptions;
 mod topic;
 mod view;
 mod wheel;

@@ -145,9 +145,9 @@ fn put_client(number: ClientNo, client: &Client, out: &mut Vec<u8>) {
             id.put(out);
         }
     });
-    for (pattern, options) in &client.subscriptions {
+    for (pattern, options) in client.subscriptions.iter() {
         put_field(out, 12, |out| {
-            Filter::Pattern(pattern.clone()).put(out);
+            Filter::Pattern(pattern).put(out);
             options.put(out);
         });
     }
@@ -203,7 +203,7 @@ fn read_client(reader: &mut Reader) -> Result<(ClientNo, Client), DecodeError> {
                     return Err(DecodeError::Bounds("a subscription's filter"));
                 };
                 let options = SubscriptionOptions::read(part)?;
-                client.subscriptions.insert(pattern, options);
+                client.subscriptions.insert(&pattern, options);
             }
             14 => {
                 let Filter::Pattern(pattern) = Filter::read(part)? else {

@@ -32,7 +32,8 @@ use crate::{
 pub(crate) enum Target {
     Queue(QueueId),
     Stream(StreamId),
-    Exchange(Name),
+    /// Boxed, as there are few of them and of the others millions.
+    Exchange(Box<Name>),
     /// A client session's topic subscription, with what its deliveries need.
     Client {
         client: ClientNo,
@@ -42,6 +43,9 @@ pub(crate) enum Target {
         identifier: u32,
     },
 }
+
+/// Routing keeps one a subscription.
+const _: () = assert!(size_of::<Target>() == 16);
 
 /// Something that is due at a time. What is due at one instant is done in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

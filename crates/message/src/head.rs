@@ -283,7 +283,8 @@ pub fn put_filter(out: &mut Vec<u8>, filter: &Filter) {
     }
 }
 
-fn put_pattern(out: &mut Vec<u8>, pattern: &Pattern) {
+/// Appends a pattern.
+pub fn put_pattern(out: &mut Vec<u8>, pattern: &Pattern) {
     put_u64(out, pattern.0.len() as u64);
     for level in &pattern.0 {
         match level {
@@ -336,7 +337,8 @@ pub fn read_filter(reader: &mut Reader) -> Result<Filter, DecodeError> {
     })
 }
 
-fn read_pattern(reader: &mut Reader) -> Result<Pattern, DecodeError> {
+/// Reads what [`put_pattern`] wrote.
+pub fn read_pattern(reader: &mut Reader) -> Result<Pattern, DecodeError> {
     let count = reader.u64()?;
     let mut pattern = Vec::new();
     for _ in 0..count {

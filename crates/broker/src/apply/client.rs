@@ -1,7 +1,7 @@
 //! Client sessions: opened, away, ended; what they subscribe to; epochs, which end every connection.
 
 use bytes::Bytes;
-use message::{Filter, Levels, Pattern, VhostId};
+use message::{Pattern, VhostId};
 use session::{ConsumerId, Credit, QueueId, Source, SubscriptionOptions};
 
 use super::{Applying, declare::ROOT};
@@ -165,8 +165,8 @@ impl Broker {
             return;
         };
         self.counters.clients -= 1;
-        for (pattern, options) in &client.subscriptions {
-            self.route_client(client.vhost, pattern, target_of(number, options), false);
+        for (pattern, options) in client.subscriptions.iter() {
+            self.route_client(client.vhost, &pattern, target_of(number, options), false);
         }
         for source in &client.sources {
             self.leave_share(number, source);
@@ -198,11 +198,10 @@ impl Broker {
         let Some(root) = self.soft.routes.get_mut(&(vhost, Bytes::from_static(ROOT))) else {
             return;
         };
-        let filter = Filter::Pattern(pattern.clone());
         if bind {
-            root.bind(&filter, &Levels::none(), &Bytes::new(), target);
+            root.subscribe(pattern, target);
         } else {
-            root.unbind(&filter, &Levels::none(), &Bytes::new(), &target);
+            root.unsubscribe(pattern, &target);
         }
     }
 
@@ -214,8 +213,8 @@ impl Broker {
         self.soft
             .client_ids
             .insert((client.vhost, client.client_id.clone()), number);
-        for (pattern, options) in &client.subscriptions {
-            self.route_client(client.vhost, pattern, target_of(number, options), true);
+        for (pattern, options) in client.subscriptions.iter() {
+            self.route_client(client.vhost, &pattern, target_of(number, options), true);
         }
         for source in &client.sources {
             if let Source::Stream { name, .. } = &source.source {
@@ -258,7 +257,7 @@ impl Broker {
                 return;
             };
             let client = self.client_mut(it.client).expect("seen above");
-            let old = client.subscriptions.insert(pattern.clone(), it.options);
+            let old = client.subscriptions.insert(&pattern, it.options);
             if let Some(old) = old {
                 self.route_client(vhost, &pattern, target_of(it.client, &old), false);
             }

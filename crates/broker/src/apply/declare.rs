@@ -349,7 +349,7 @@ impl Broker {
                     .insert(binding_key(binding));
                 Target::Stream(stream)
             }
-            (BindTarget::Exchange(name), _) => Target::Exchange(name.clone()),
+            (BindTarget::Exchange(name), _) => Target::Exchange(Box::new(name.clone())),
             (BindTarget::Queue(_), None) => return,
         };
         if let Some(exchange) = self
@@ -402,7 +402,7 @@ impl Broker {
                 }
                 Target::Stream(stream)
             }
-            (BindTarget::Exchange(name), _) => Target::Exchange(name.clone()),
+            (BindTarget::Exchange(name), _) => Target::Exchange(Box::new(name.clone())),
             (BindTarget::Queue(_), None) => return,
         };
         let name = (vhost, binding.exchange.clone());

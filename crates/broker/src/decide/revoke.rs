@@ -260,8 +260,8 @@ impl Broker {
             })));
         };
         let mut ended = false;
-        for pattern in client.subscriptions.keys() {
-            let filter = Filter::Pattern(pattern.clone());
+        for (pattern, _) in client.subscriptions.iter() {
+            let filter = Filter::Pattern(pattern);
             if !may(Reading::Topic(&filter)) {
                 end(Source::Topic { filter }, draft);
                 ended = true;

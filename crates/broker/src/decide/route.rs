@@ -179,7 +179,7 @@ impl Broker {
                 match target {
                     Target::Queue(queue) => routed.queues.push(queue),
                     Target::Stream(stream) => streams.push(stream),
-                    Target::Exchange(next) => open.push(next),
+                    Target::Exchange(next) => open.push(*next),
                     Target::Client { .. } => clients.push(target),
                 }
             }

@@ -387,7 +387,7 @@ impl Broker {
             if let Source::Topic { filter } = &source {
                 // [MQTT-3.10.4-1], [MQTT-3.10.4-2]: the queue of the client session, with what is in it, stays [MQTT-3.10.4-3].
                 existed = pattern_of(filter)
-                    .is_some_and(|pattern| client.subscriptions.contains_key(&pattern));
+                    .is_some_and(|pattern| client.subscriptions.get(&pattern).is_some());
             } else if let Some(known) = client.sources.iter().find(|known| known.source == source) {
                 existed = true;
                 let consumer = self.attached(from).and_then(|attached| {

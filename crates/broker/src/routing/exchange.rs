@@ -150,6 +150,21 @@ impl<T: Ord + Clone> Exchange<T> {
         true
     }
 
+    /// Has a topic exchange route by a pattern to a target that has no bindings, and whose patterns are kept elsewhere, each
+    /// once: it is no binding.
+    pub(crate) fn subscribe(&mut self, pattern: &Pattern, target: T) {
+        if let Index::Topic { plain, .. } = &mut self.index {
+            plain.insert(pattern, target);
+        }
+    }
+
+    /// Takes back an [`Exchange::subscribe`].
+    pub(crate) fn unsubscribe(&mut self, pattern: &Pattern, target: &T) {
+        if let Index::Topic { plain, .. } = &mut self.index {
+            plain.remove(pattern, target);
+        }
+    }
+
     /// Removes all bindings of a target, and says how many there were.
     #[cfg(test)]
     pub(crate) fn remove_target(&mut self, target: &T) -> usize {
