@@ -115,6 +115,27 @@ pub struct PendingDelivery {
 }
 
 impl PendingDelivery {
+    /// The first showing of a message that entered then, at QoS 0, of no queue.
+    #[must_use]
+    pub fn first(consumer: ConsumerId, enqueued: Timestamp) -> Self {
+        Self {
+            consumer,
+            id: None,
+            count: 1,
+            redelivered: false,
+            resent: false,
+            qos: 0,
+            retain: false,
+            subscriptions: SmallVec::new(),
+            enqueued,
+            deaths: None,
+            readdressed: None,
+            first_delivered: None,
+            via: None,
+            record: None,
+        }
+    }
+
     /// The delivery, with its message.
     #[must_use]
     pub fn into_delivery(self, message: Arc<Message>) -> Delivery {

@@ -518,7 +518,6 @@ mod tests {
     use bytes::Bytes;
     use message::{Address, VhostId};
     use session::{ConsumerId, Lane, Token};
-    use smallvec::SmallVec;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     /// Messages that are on the disk until told otherwise.
@@ -562,23 +561,12 @@ mod tests {
 
     fn delivery(qseq: u64) -> Item {
         let delivery = PendingDelivery {
-            consumer: ConsumerId(1),
             id: Some(session::DeliveryId {
                 queue: session::QueueId(1),
                 qseq,
             }),
-            count: 1,
-            redelivered: false,
-            resent: false,
             qos: 1,
-            retain: false,
-            subscriptions: SmallVec::new(),
-            first_delivered: None,
-            via: None,
-            record: None,
-            enqueued: message::Timestamp(0),
-            deaths: None,
-            readdressed: None,
+            ..PendingDelivery::first(ConsumerId(1), message::Timestamp(0))
         };
         Item::Stored {
             delivery: Box::new(delivery),

@@ -8,14 +8,14 @@ use session::{Death, DeathReason, Overflow, QueueAttributes, QueueId, Redrive};
 use smallvec::SmallVec;
 
 use super::{
-    draft::Draft,
+    draft::{Brought, Draft},
     publish::{Admission, Incoming, fits_a_record, pieces, send_direct},
     route::{Routed, address_of, exchange_and_key, key_of_queue},
     topic::Through,
 };
 use crate::{
     Broker, Effect, Fetch, Wait,
-    change::{Enqueued, Entrant, Kind, Ranges, Settled, Settlement, is_soft},
+    change::{Enqueued, Entrant, Kind, Published, Ranges, Settled, Settlement, is_soft},
     counters::Tally,
     queue::{Rare, death_len_bound, flag},
     view::{PlaceRef, View},
@@ -430,7 +430,7 @@ impl Broker {
             .all(|death| death.reason != DeathReason::Rejected)
     }
 
-    /// Makes room at the head of a queue, for as long as `over` says so. What this decision moved there before comes last: it is the youngest.
+    /// Makes room at the head of a queue, for as long as `over` says so. What this decision brought there before comes last: it is the youngest.
     pub(super) fn drop_heads(
         &self,
         id: QueueId,
@@ -464,10 +464,17 @@ impl Broker {
             if !over(count, bytes) {
                 return;
             }
-            let Some((qseq, len, soft)) = draft.first_moved(id) else {
+            let Some(brought) = draft.first_brought(id) else {
                 return;
             };
-            draft.moved_goes(id, qseq, len);
+            let Brought {
+                qseq, len, soft, ..
+            } = brought;
+            draft.brought_goes(id, qseq, len);
+            if let Some(at) = brought.published {
+                self.leave_out((id, qseq), at, draft);
+                continue;
+            }
             // Nothing is known of it yet that it could be dead-lettered with.
             let tally = if goes_on {
                 Tally::DroppedDeadLetter
@@ -475,6 +482,36 @@ impl Broker {
                 Tally::DroppedMaxLen
             };
             self.drop_entry(id, qseq, soft, tally, draft);
+        }
+    }
+
+    /// What an earlier publish of the same transaction brings into a queue does not enter it, as it would leave at once: it goes
+    /// where its dead letters go.
+    fn leave_out(&self, entry: (QueueId, u64), at: usize, draft: &mut Draft<'_>) {
+        let Some((message, entrant)) = draft.take_back(at, entry) else {
+            return;
+        };
+        let queue = self.queue(entry.0);
+        if queue.is_none_or(|queue| queue.attributes().dead_letter.is_none()) {
+            return draft.count(Tally::DroppedMaxLen, 1);
+        }
+        let rare = entrant.rare.as_deref();
+        let incoming = Incoming {
+            message: &message,
+            durable: !entrant.soft,
+            expiry: rare.and_then(|rare| rare.expiry),
+            rare,
+        };
+        let mut targets = SmallVec::new();
+        self.dead_letter_refused(entry.0, &incoming, &mut targets, draft);
+        if !targets.is_empty() {
+            // A publish of its own, so that numbers grow from change to change.
+            draft.change(Kind::Published(Box::new(Published {
+                len: message.body.len() as u32,
+                message: Some(Arc::clone(&message)),
+                targets,
+                ..Published::default()
+            })));
         }
     }
 

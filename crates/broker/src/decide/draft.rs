@@ -29,6 +29,16 @@ struct Added {
     bytes: i64,
 }
 
+/// An entry that a change of the decision at hand brings into a queue.
+pub(crate) struct Brought {
+    pub(crate) qseq: u64,
+    /// Bytes of its body.
+    pub(crate) len: u32,
+    pub(crate) soft: bool,
+    /// The change, if it is a publish.
+    pub(crate) published: Option<usize>,
+}
+
 /// See the module.
 pub(crate) struct Draft<'a> {
     pub(crate) now: Timestamp,
@@ -62,8 +72,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) transaction: bool,
     /// How deep dead-lettering has gone.
     pub(crate) depth: u32,
-    /// Of the changes so far, so many move nothing into that queue which does not go again.
-    passed: Option<(QueueId, usize)>,
+    /// Of the changes so far, so many bring nothing into that queue which does not go again.
+    passed: BTreeMap<QueueId, usize>,
     /// A dead letter filled a queue: the next one may have to make room there by what this decision put there.
     pub(crate) crowded: bool,
 }
@@ -91,7 +101,7 @@ impl<'a> Draft<'a> {
             leavers: Vec::new(),
             transaction: false,
             depth: 0,
-            passed: None,
+            passed: BTreeMap::new(),
             crowded: false,
         }
     }
@@ -137,13 +147,13 @@ impl<'a> Draft<'a> {
 
     /// Takes out the changes made since there were `len`.
     pub(crate) fn take_changes(&mut self, len: usize) -> Vec<Change> {
-        self.passed = None;
+        self.passed.clear();
         self.out.changes.split_off(len)
     }
 
     /// Drops the effects made since there were `len`, and the changes.
     pub(crate) fn roll_back(&mut self, changes: usize, effects: usize) {
-        self.passed = None;
+        self.passed.clear();
         self.out.changes.truncate(changes);
         self.out.effects.truncate(effects);
     }
@@ -253,34 +263,55 @@ impl<'a> Draft<'a> {
         true
     }
 
-    /// The first entry that an earlier change of this decision moves into a queue and none takes away: its number, the length of its body,
-    /// and whether it is soft.
-    pub(crate) fn first_moved(&mut self, queue: QueueId) -> Option<(u64, u32, bool)> {
-        let from = match self.passed {
-            Some((of, passed)) if of == queue => passed,
-            _ => 0,
-        };
+    /// The first entry that an earlier change of this decision brings into a queue and none takes away.
+    pub(crate) fn first_brought(&mut self, queue: QueueId) -> Option<Brought> {
+        let from = self.passed.get(&queue).copied().unwrap_or_default();
         let mut changes = self.out.changes.iter().enumerate().skip(from);
         let (at, found) = changes.find_map(|(at, change)| {
-            let Kind::Enqueued(enqueued) = &change.0 else {
-                return None;
+            let (targets, len, published) = match &change.0 {
+                Kind::Enqueued(enqueued) => {
+                    let len = match (enqueued.stored, &enqueued.resident) {
+                        (Some((_, len)), _) => len,
+                        (None, Some(message)) => message.body.len() as u32,
+                        (None, None) => 0,
+                    };
+                    (&enqueued.targets, len, None)
+                }
+                Kind::Published(published) => (&published.targets, published.len, Some(at)),
+                _ => return None,
             };
             let of = |to: &&Entrant| to.queue == queue && !self.goes(queue, to.qseq);
-            let to = enqueued.targets.iter().find(of)?;
-            let len = match (enqueued.stored, &enqueued.resident) {
-                (Some((_, len)), _) => len,
-                (None, Some(message)) => message.body.len() as u32,
-                (None, None) => 0,
+            let to = targets.iter().find(of)?;
+            let brought = Brought {
+                qseq: to.qseq,
+                len,
+                soft: to.soft,
+                published,
             };
-            Some((at, (to.qseq, len, to.soft)))
+            Some((at, brought))
         })?;
-        // A command that rejects thousands does not look at the first ones again each time.
-        self.passed = Some((queue, at));
+        // A command that brings thousands does not look at the first ones again each time.
+        self.passed.insert(queue, at);
         Some(found)
     }
 
+    /// Takes an entry back from the publish drafted as that change. Gives its message, too.
+    pub(crate) fn take_back(
+        &mut self,
+        at: usize,
+        (queue, qseq): (QueueId, u64),
+    ) -> Option<(Arc<Message>, Entrant)> {
+        let Kind::Published(published) = &mut self.out.changes.get_mut(at)?.0 else {
+            return None;
+        };
+        let message = published.message.clone()?;
+        let mut targets = published.targets.iter();
+        let place = targets.position(|to| to.queue == queue && to.qseq == qseq)?;
+        Some((message, published.targets.remove(place)))
+    }
+
     /// Such an entry will be gone again.
-    pub(crate) fn moved_goes(&mut self, queue: QueueId, qseq: u64, len: u32) {
+    pub(crate) fn brought_goes(&mut self, queue: QueueId, qseq: u64, len: u32) {
         self.gone.entry(queue).or_default().add(qseq);
         let added = self.added(queue);
         added.count -= 1;

@@ -746,20 +746,11 @@ impl Broker {
                 }
                 _ => {
                     let delivery = PendingDelivery {
-                        consumer: ConsumerId::CLIENT,
-                        id: None,
-                        count: 1,
-                        redelivered: false,
-                        resent: false,
-                        qos: 0,
                         retain,
                         subscriptions: identifiers.clone(),
-                        enqueued: draft.now,
-                        first_delivered: None,
-                        via: None,
-                        record: None,
                         deaths: incoming.rare.and_then(|rare| rare.deaths.clone()),
                         readdressed: incoming.rare.and_then(|rare| rare.readdressed.clone()),
+                        ..PendingDelivery::first(ConsumerId::CLIENT, draft.now)
                     };
                     Outgoing::new(delivery, Content::Resident(Arc::clone(message)))
                 }
@@ -793,8 +784,8 @@ impl Broker {
         });
     }
 
-    /// Dead-letters a message that a full queue refused: it enters the dead-letter targets with the same publish.
-    fn dead_letter_refused(
+    /// Dead-letters a message that has no room in a full queue, which it does not enter: it enters the dead-letter targets with the same publish.
+    pub(super) fn dead_letter_refused(
         &self,
         id: QueueId,
         incoming: &Incoming<'_>,

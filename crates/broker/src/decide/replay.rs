@@ -109,20 +109,9 @@ impl Broker {
                 let bytes = delivery_bytes(retained.len);
                 room_used += bytes;
                 let delivery = PendingDelivery {
-                    consumer: ConsumerId::CLIENT,
-                    id: None,
-                    count: 1,
-                    redelivered: false,
-                    resent: false,
-                    qos: 0,
                     retain: true,
                     subscriptions: identifiers.clone(),
-                    enqueued: retained.since,
-                    first_delivered: None,
-                    via: None,
-                    record: None,
-                    deaths: None,
-                    readdressed: None,
+                    ..PendingDelivery::first(ConsumerId::CLIENT, retained.since)
                 };
                 let content = Content::Stored(retained.stored, retained.len);
                 let direct = Direct {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use session::*;
 
-use crate::rig::*;
+use crate::{queues::dead_letter_to, rig::*};
 
 fn publish(queue: &str, body: &str) -> Operation {
     Operation::Publish(Publish {
@@ -127,6 +127,44 @@ fn a_refused_step_refuses_the_whole() {
     );
     assert_eq!(rig.broker.counters().messages_ready, 0);
     rig.check_replay();
+}
+
+/// What is published in a transaction makes room at the head as what is published one by one.
+#[test]
+fn publishes_of_a_transaction_make_room_for_each_other() {
+    for (dead_letters, max, of_dead) in [
+        (false, None, &[][..]),
+        (true, None, &["0", "1", "2", "3"]),
+        (true, Some(3), &["1", "2", "3"]),
+    ] {
+        let mut rig = Rig::new();
+        let a = rig.attach(1);
+        let dead = QueueAttributes {
+            length_max: max,
+            ..QueueAttributes::default()
+        };
+        rig.durable_queue(a, "dead", dead);
+        let attributes = QueueAttributes {
+            length_max: Some(2),
+            dead_letter: dead_letter_to("dead").filter(|_| dead_letters),
+            ..QueueAttributes::default()
+        };
+        rig.durable_queue(a, "q", attributes);
+        rig.send(a, "q", "0");
+        let operations = ["1", "2", "3", "4", "5"].map(|body| publish("q", body));
+        let event = transact(&mut rig, a, operations.into());
+        assert!(
+            matches!(&event, Event::Committed { returned, .. } if returned.is_empty()),
+            "{event:?}"
+        );
+        rig.check_replay();
+        rig.restart();
+        let a = rig.attach(1);
+        rig.consume(a, 1, "q", Credit::Window(0));
+        assert_eq!(rig.bodies(a), ["4", "5"]);
+        rig.consume(a, 2, "dead", Credit::Window(0));
+        assert_eq!(rig.bodies(a), of_dead);
+    }
 }
 
 #[test]

@@ -451,7 +451,7 @@ fn step(random: &mut Random, theme: Theme, sorts: &[u8]) -> Step {
         },
         34 => Step::Transact {
             by,
-            sent: (0..random.below(3)).map(|_| sent(random, theme)).collect(),
+            sent: (0..random.below(5)).map(|_| sent(random, theme)).collect(),
             settled: (0..random.below(3))
                 .map(|nth| (nth as u8, random.below(5) as u8))
                 .collect(),

@@ -606,22 +606,14 @@ fn pending(
     time: Timestamp,
 ) -> PendingDelivery {
     PendingDelivery {
-        consumer,
         id: queue.map(|queue| DeliveryId {
             queue,
             qseq: place.0.offset,
         }),
         count: count + 1,
         redelivered: count > 0,
-        resent: false,
         qos: 1,
-        retain: false,
-        subscriptions: SmallVec::new(),
-        enqueued: time,
-        deaths: None,
-        readdressed: None,
-        first_delivered: None,
-        via: None,
         record: Some(place),
+        ..PendingDelivery::first(consumer, time)
     }
 }
