@@ -131,6 +131,62 @@ fn a_policy_denies_what_the_rules_of_ones_own_account_allow() -> anyhow::Result<
     Ok(())
 }
 
+/// A task is judged by what it does: it receives and deletes at its source, and sends where its messages go.
+#[test]
+fn a_move_task_is_judged_at_both_of_its_ends() -> anyhow::Result<()> {
+    let server = start();
+    let (home, cal) = (Sqs::of(&server), Sqs::of_account(&server, CAL, REGION));
+    let arn = |name: &str| format!("arn:aws:sqs:{REGION}:{HOME}:{name}");
+    wait(async {
+        let dead = home.make("dead", &[]).await?;
+        let redrive = format!(
+            r#"{{"deadLetterTargetArn":"{}","maxReceiveCount":1}}"#,
+            arn("dead")
+        );
+        let redrive = (QueueAttributeName::RedrivePolicy, &*redrive);
+        let jobs = home.make("jobs", &[redrive]).await?;
+        let other = home.make("other", &[]).await?;
+        for body in ["a", "b", "c", "d"] {
+            home.send(&dead, body).await?;
+        }
+        let start = |target: Option<&str>| {
+            let request = cal.0.start_message_move_task().source_arn(arn("dead"));
+            request
+                .set_destination_arn(target.map(arn))
+                .max_number_of_messages_per_second(1)
+                .send()
+        };
+        let deny = |action: &str| statement("Deny", TO_CAL, action, "");
+        for action in ["StartMessageMoveTask", "ReceiveMessage", "DeleteMessage"] {
+            home.guard(&dead, &deny(&format!("sqs:{action}"))).await?;
+            assert_eq!(refusal(start(Some("other")).await), denied(), "{action}");
+        }
+        home.guard(&dead, "").await?;
+        home.guard(&other, &deny("sqs:SendMessage")).await?;
+        assert_eq!(refusal(start(Some("other")).await), denied());
+        home.guard(&other, "").await?;
+        // Without a destination messages go back to where they came from.
+        home.guard(&jobs, &deny("sqs:SendMessage")).await?;
+        assert_eq!(refusal(start(None).await), denied());
+
+        let started = start(Some("other")).await?;
+        let handle = started.task_handle().context("it runs")?;
+        for action in ["CancelMessageMoveTask", "ReceiveMessage"] {
+            home.guard(&dead, &deny(&format!("sqs:{action}"))).await?;
+            let cancel = cal.0.cancel_message_move_task().task_handle(handle);
+            assert_eq!(refusal(cancel.send().await), denied(), "{action}");
+        }
+        home.guard(&dead, &deny("sqs:GetQueueAttributes")).await?;
+        let list = cal.0.list_message_move_tasks().source_arn(arn("dead"));
+        assert_eq!(refusal(list.send().await), denied());
+        let cancel = home.0.cancel_message_move_task().task_handle(handle);
+        cancel.send().await?;
+        anyhow::Ok(())
+    })?;
+    server.stop();
+    Ok(())
+}
+
 #[test]
 fn a_policy_opens_a_queue_to_another_account() -> anyhow::Result<()> {
     let server = start();

@@ -496,11 +496,12 @@ fn the_repeat_of_a_publish_to_a_fifo_topic_is_answered_as_the_first_one() -> any
 
 /// The numbers that AWS sets for an account are the operator's to set, and are told in its words.
 #[test]
-fn fifo_topics_and_filter_policies_are_as_many_as_the_operator_says() -> anyhow::Result<()> {
+fn topics_and_subscriptions_are_as_many_as_the_operator_says() -> anyhow::Result<()> {
     let limits = [
         "sns.fifo_topics_max=1",
         "sns.fifo_subscriptions_max=1",
         "sns.topic_filter_policies_max=1",
+        "sns.pending_subscriptions_max=1",
     ];
     let server = Server::start_with(&[&SETTINGS[..], &limits[..]].concat());
     let aws = Query(server.door("aws"));
@@ -555,5 +556,18 @@ fn fifo_topics_and_filter_policies_are_as_many_as_the_operator_says() -> anyhow:
         &set,
         "FilterPolicyLimitExceeded",
     )?;
+
+    // Nobody confirms these.
+    let hook = |endpoint| {
+        let members = &subscribe(&plain, endpoint)[..3];
+        members
+            .iter()
+            .map(|(name, value)| (*name, if *value == "sqs" { "http" } else { *value }))
+            .collect::<Vec<_>>()
+    };
+    aws.sns("Subscribe", &hook("http://127.0.0.1:1/a"))?;
+    aws.sns("Subscribe", &hook("http://127.0.0.1:1/a"))?;
+    let another = hook("http://127.0.0.1:1/b");
+    refused("Subscribe", &another, "SubscriptionLimitExceeded")?;
     Ok(())
 }

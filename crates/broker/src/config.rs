@@ -64,6 +64,8 @@ pub struct Config {
     pub topic_policies_max: u64,
     /// The same, of all topic objects of one virtual host. Default 10,000.
     pub policies_max: u64,
+    /// Subscriptions of one virtual host that are not confirmed. Default 5,000.
+    pub pending_subscriptions_max: u64,
     /// Consumer groups of one stream. Default 1,000.
     pub stream_groups_max: u64,
     /// Records that one read may take. Default 10,000.
@@ -119,6 +121,7 @@ impl Default for Config {
             fifo_subscriptions_max: 100,
             topic_policies_max: 200,
             policies_max: 10_000,
+            pending_subscriptions_max: 5000,
             stream_groups_max: 1000,
             read_count_max: 10_000,
             read_bytes_max: 16 << 20,

@@ -31,7 +31,7 @@ use crate::{
     Answer, ApiError, Call, Input, Manners, Operation, Service, Settings, Shape, Value,
     codec::{Malformed, cbor, json, query},
     digest,
-    guard::Origin,
+    guard::{Judge, Origin},
     places::Placed,
     policy::{Known, Unreadable},
     signature::{Fault, Key, Keys, Signature},
@@ -84,7 +84,7 @@ struct Inner {
     seed: [u8; 32],
     count: AtomicU64,
     kept: Arc<dyn Kept>,
-    policies: Known,
+    policies: Arc<Known>,
 }
 
 /// See the module. Cheap to clone.
@@ -113,7 +113,7 @@ impl Endpoint {
             seed,
             count: AtomicU64::new(0),
             kept,
-            policies: Known::new(unreadable),
+            policies: Arc::new(Known::new(unreadable)),
         }))
     }
 
@@ -463,7 +463,7 @@ impl Incoming {
         let served = self.inner.services[at];
         let settings = Arc::clone(&self.inner.settings);
         let place = caller.other.as_ref().unwrap_or(&caller.place).clone();
-        let (across, guarded) = (caller.other.is_some(), !caller.is_broker());
+        let (across, is_broker) = (caller.other.is_some(), caller.is_broker());
         let authenticate = Authenticate {
             token: Token(0),
             credentials: caller.credentials,
@@ -477,10 +477,15 @@ impl Incoming {
             client: Bytes::new(),
         };
         let scheme = self.scheme();
-        let origin = Origin {
-            address: self.address,
-            secure: scheme == "https",
-            agent: self.head.headers.get(header::USER_AGENT).cloned(),
+        let judge = if is_broker {
+            Judge::default()
+        } else {
+            let origin = Origin {
+                address: self.address,
+                secure: scheme == "https",
+                agent: self.head.headers.get(header::USER_AGENT).cloned(),
+            };
+            Judge::new(origin, &self.inner.kept, &self.inner.policies)
         };
         let base_url = format!("{scheme}://{}", self.host()).into();
         let path = self.head.uri.path().into();
@@ -518,15 +523,14 @@ impl Incoming {
                 random,
                 secret: logged_in.secret,
                 settings,
+                judge,
             };
             let call = Arc::new(call);
             let input = Input { call, value };
-            if let Some(guard) = served.service.guard.filter(|_| guarded) {
-                let by = (&*inner.kept, &inner.policies);
-                let admitted = guard.admit(served.service.name, operation, &input, &origin, by);
-                if let Err(error) = admitted {
-                    return Flow::Done(inner.refuse(form, Some(at), &chance, &error));
-                }
+            if let Some(guard) = served.service.guard
+                && let Err(error) = guard.admit(served.service.name, operation, &input)
+            {
+                return Flow::Done(inner.refuse(form, Some(at), &chance, &error));
             }
             let flow = (operation.run)(input);
             let writer = answer::Writer::new(form, served.service, operation, request_id);
@@ -539,11 +543,18 @@ impl Incoming {
         })
     }
 
-    /// How the client reached us: a proxy that ends TLS says so. Whoever lies gets URLs that do not work for him.
+    /// How the client reached us: a proxy that ends TLS says so. Who is no proxy is not asked.
     fn scheme(&self) -> &'static str {
+        let mut proxies = self.inner.settings.proxies.iter();
+        let address = self.address.to_canonical();
         let told = self.head.headers.get("x-forwarded-proto");
         match told {
-            Some(told) if told.as_bytes().eq_ignore_ascii_case(b"https") => "https",
+            Some(told)
+                if told.as_bytes().eq_ignore_ascii_case(b"https")
+                    && proxies.any(|proxy| proxy.has(address)) =>
+            {
+                "https"
+            }
             _ => "http",
         }
     }

@@ -8,7 +8,7 @@
 //! A request about another account's resource logs in to that account's virtual host, as the caller. A policy that cannot be read
 //! says nothing. With [`crate::Manners::Moto`] policies say nothing at all, and what is of another account is not there.
 
-use std::{borrow::Cow, net::IpAddr};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use http::HeaderValue;
 use message::Name;
@@ -64,6 +64,9 @@ impl Barred {
     }
 }
 
+/// Something that an operation does to a resource besides what its own name says: the action, and the resource.
+pub type Deed = (&'static str, Subject);
+
 /// The account that an input names, and the region if it does.
 pub type Owner =
     for<'a> fn(&Operation, path: &'a str, &'a Value) -> Option<(&'a str, Option<&'a str>)>;
@@ -75,6 +78,8 @@ pub struct Guard {
     pub owner: Owner,
     /// What an input is about. `None`: nothing that has a policy.
     pub subject: fn(&Operation, &Input) -> Option<Subject>,
+    /// What else an operation does: each is judged as if it were asked for by itself.
+    pub deeds: fn(&Operation, &Input) -> Vec<Deed>,
     /// The note in which the policy is.
     pub note: fn(&Subject) -> Cow<'static, str>,
     /// The ARN that policies name it by.
@@ -85,8 +90,8 @@ pub struct Guard {
     pub seeing: &'static [&'static str],
     /// Condition keys, and the members of inputs that they are.
     pub keys: &'static [(&'static str, &'static str)],
-    /// How it is worded that a caller may not do something: the operation, its action, the ARN, and why.
-    pub barred: fn(&Call, &Operation, action: &str, arn: &str, Barred) -> ApiError,
+    /// How it is worded that a caller may not do something: the action (`sqs:SendMessage`), the ARN, and why.
+    pub barred: fn(&Call, action: &str, arn: &str, Barred) -> ApiError,
 }
 
 /// Where a request came from.
@@ -98,6 +103,33 @@ pub(crate) struct Origin {
     pub(crate) agent: Option<HeaderValue>,
 }
 
+/// Asks policies about a caller. The default one has none to ask.
+#[derive(Clone, Default)]
+pub struct Judge(Option<Asks>);
+
+#[derive(Clone)]
+struct Asks {
+    origin: Origin,
+    kept: Arc<dyn Kept>,
+    policies: Arc<Known>,
+}
+
+impl std::fmt::Debug for Judge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Judge").finish_non_exhaustive()
+    }
+}
+
+impl Judge {
+    pub(crate) fn new(origin: Origin, kept: &Arc<dyn Kept>, policies: &Arc<Known>) -> Self {
+        Self(Some(Asks {
+            origin,
+            kept: Arc::clone(kept),
+            policies: Arc::clone(policies),
+        }))
+    }
+}
+
 impl Guard {
     /// Lets a request in, or says why not. `service` is what the service's actions begin with.
     pub(crate) fn admit(
@@ -105,37 +137,53 @@ impl Guard {
         service: &str,
         operation: &Operation,
         input: &Input,
-        origin: &Origin,
-        (kept, known): (&dyn Kept, &Known),
     ) -> Result<(), ApiError> {
-        let call = &input.call;
-        if call.settings.manners == Manners::Moto {
-            return Ok(());
-        }
-        let across = call.is_across();
         // An operation of a batch is the single one so many times.
         let single = operation.name.strip_suffix("Batch");
         let single = single.unwrap_or(operation.name);
-        let seeing = self.seeing.contains(&single);
-        let opened = seeing || self.opened.contains(&single);
         let subject = (self.subject)(operation, input);
-        let policy = subject.as_ref().and_then(|subject| {
+        self.allow(service, single, input, subject.as_ref())?;
+        for (action, subject) in (self.deeds)(operation, input) {
+            self.allow(service, action, input, Some(&subject))?;
+        }
+        Ok(())
+    }
+
+    /// Lets the caller do that to a resource, or says why not. Operations ask it of what they find out only on their way.
+    pub fn allow(
+        &self,
+        service: &str,
+        action: &str,
+        input: &Input,
+        subject: Option<&Subject>,
+    ) -> Result<(), ApiError> {
+        let call = &input.call;
+        let Judge(Some(asks)) = &call.judge else {
+            return Ok(());
+        };
+        if call.settings.manners == Manners::Moto {
+            return Ok(());
+        }
+        let kept = &*asks.kept;
+        let across = call.is_across();
+        let seeing = self.seeing.contains(&action);
+        let opened = seeing || self.opened.contains(&action);
+        let policy = subject.and_then(|subject| {
             let note = (self.note)(subject);
             let text = kept.note(call.vhost, subject.object, &subject.name, &note)?;
-            known.policy(&text, service)
+            asks.policies.policy(&text, service)
         });
         // What only allows says nothing to the owner's own.
         let policy = policy.filter(|policy| across || policy.denies());
-        let verdict = match (&subject, policy) {
+        let verdict = match (subject, policy) {
             (Some(subject), Some(policy)) => {
                 let arn = (self.arn)(call, subject, kept);
+                let origin = &asks.origin;
                 let address = origin.address.to_canonical().to_string();
+                let secure = if origin.secure { "true" } else { "false" };
                 let mut keys = vec![
                     ("aws:SourceIp", &address[..]),
-                    (
-                        "aws:SecureTransport",
-                        if origin.secure { "true" } else { "false" },
-                    ),
+                    ("aws:SecureTransport", secure),
                 ];
                 let agent = origin.agent.as_ref().and_then(|it| it.to_str().ok());
                 keys.extend(agent.map(|agent| ("aws:UserAgent", agent)));
@@ -148,7 +196,7 @@ impl Guard {
                         account: &call.caller_account,
                         user: &call.user,
                     },
-                    action: &format!("{service}:{single}"),
+                    action: &format!("{service}:{action}"),
                     resource: &arn,
                     now: call.now,
                     keys: &keys,
@@ -164,10 +212,10 @@ impl Guard {
         };
         let arn = subject.map_or_else(
             || Cow::Borrowed("*"),
-            |subject| (self.arn)(call, &subject, kept).into(),
+            |subject| (self.arn)(call, subject, kept).into(),
         );
-        let action = format!("{service}:{single}");
-        Err((self.barred)(call, operation, &action, &arn, barred))
+        let action = format!("{service}:{action}");
+        Err((self.barred)(call, &action, &arn, barred))
     }
 }
 

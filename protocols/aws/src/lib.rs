@@ -19,6 +19,7 @@
 //! | `signature.rs` | Signature Version 4, [`Key`] |
 //! | `policy.rs`, `policy/*.rs` | resource policies: [`policy::Policy`] |
 //! | `guard.rs` | [`Guard`]: what they open and close |
+//! | `network.rs` | [`Network`]: addresses in policies, and those of proxies |
 //! | `places.rs` | [`Places`]: accounts and regions as virtual hosts |
 //! | `error.rs` | [`ApiError`] |
 //! | `settings.rs` | [`Settings`]: what the operator chooses |
@@ -43,6 +44,7 @@ mod endpoint;
 mod error;
 mod fields;
 mod guard;
+mod network;
 mod notification;
 mod places;
 pub mod policy;
@@ -58,9 +60,10 @@ mod value;
 pub use attributes::{Attribute, AttributeFault, Attributes, Content, Extras, Shown};
 pub use endpoint::{Endpoint, EndpointConfig, Served};
 pub use error::ApiError;
-pub use guard::{Barred, Guard, Owner, Subject};
+pub use guard::{Barred, Deed, Guard, Judge, Owner, Subject};
+pub use network::Network;
 pub use notification::{
-    CertificateFn, Envelope, Notification, SignFn, Signature, SignatureVersion, Signer, iso_8601,
+    CertificateFn, Envelope, Notification, SignFn, Signature, SignatureVersion, Signer,
 };
 pub use places::{Placed, Places, is_account, is_region};
 pub use service::{Answer, Call, Input, Operation, Page, Place, Service};

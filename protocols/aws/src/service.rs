@@ -5,7 +5,7 @@ use std::sync::Arc;
 use message::{Timestamp, VhostId};
 use session::{Flow, Secret};
 
-use crate::{ApiError, Guard, Settings, Shape, Value};
+use crate::{ApiError, Guard, Judge, Settings, Shape, Value};
 
 /// A service.
 #[derive(Clone, Copy, Debug)]
@@ -136,6 +136,8 @@ pub struct Call {
     pub secret: Secret,
     /// What the operator chose.
     pub settings: Arc<Settings>,
+    /// Asks the policies of resources.
+    pub judge: Judge,
 }
 
 impl Call {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Places, Signer};
+use crate::{Network, Places, Signer};
 
 /// How long changes of state take, as clients see them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct Settings {
     pub minute_rules: bool,
     /// Whether `aws.signatures` accepts any credentials.
     pub any_signature: bool,
+    /// Where proxies that end TLS are: what they say in `X-Forwarded-Proto` is believed, and of nobody else.
+    pub proxies: Arc<[Network]>,
     /// Accounts and regions, and their virtual hosts.
     pub places: Places,
     /// The largest SQS message, in bytes: 1 MiB as with AWS. One of SNS is no larger either, and at most 256 KiB.
@@ -90,6 +92,7 @@ impl Default for Settings {
             transitions: Transitions::default(),
             minute_rules: true,
             any_signature: false,
+            proxies: Arc::default(),
             places: Places::default(),
             message_len_max: 1 << 20,
             shard_limits: true,

@@ -19,11 +19,6 @@ fn day(year: u64, month: u64, day_of_month: u64) -> Option<u64> {
     (Timestamp(day * DAY_MS).date() == (year, month, day_of_month)).then_some(day)
 }
 
-/// `2020-01-02T03:04:05.006Z`.
-pub(crate) fn iso(at: Timestamp) -> String {
-    at.date_time()
-}
-
 /// `20200102T030405Z`.
 pub(crate) fn basic(at: Timestamp) -> String {
     let (year, month, day) = at.date();
@@ -88,7 +83,7 @@ pub(crate) fn read_http(text: &str) -> Option<Timestamp> {
     ))
 }
 
-/// Reads [`iso`], with or without a fraction, in UTC.
+/// Reads [`Timestamp::date_time`], with or without a fraction, in UTC.
 pub(crate) fn read_iso(text: &str) -> Option<Timestamp> {
     let text = text
         .strip_suffix('Z')
@@ -129,7 +124,7 @@ mod tests {
             (1_440_938_160_000, "2015-08-30T12:36:00.000Z"),
             (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
         ] {
-            assert_eq!(iso(Timestamp(ms)), text);
+            assert_eq!(Timestamp(ms).date_time(), text);
             assert_eq!(read_iso(text), Some(Timestamp(ms)), "{text}");
         }
         assert_eq!(basic(Timestamp(1_440_938_160_000)), "20150830T123600Z");

@@ -5,7 +5,7 @@
 
 use message::Timestamp;
 
-use crate::{Member, Shape, Value, time};
+use crate::{Member, Shape, Value};
 
 /// How much of a value is shown, in bytes.
 const SHOWN_LEN_MAX: usize = 4096;
@@ -283,7 +283,7 @@ fn show(value: &Value, out: &mut String) {
         }
         Value::Time(Timestamp(_)) => {
             if let Value::Time(at) = value {
-                out.push_str(&time::iso(*at));
+                out.push_str(&at.date_time());
             }
         }
         Value::List(list) => {

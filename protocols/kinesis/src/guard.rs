@@ -17,6 +17,7 @@ use crate::{
 pub(crate) static GUARD: Guard = Guard {
     owner,
     subject,
+    deeds: |_, _| Vec::new(),
     note,
     arn,
     opened: &[
@@ -31,7 +32,7 @@ pub(crate) static GUARD: Guard = Guard {
     ],
     seeing: &[],
     keys: &[],
-    barred: |call, _, action, arn, why| {
+    barred: |call, action, arn, why| {
         ApiError::sender(
             "AccessDeniedException",
             format!(

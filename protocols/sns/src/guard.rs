@@ -21,6 +21,7 @@ pub(crate) const NOTE: &str = "Policy";
 pub(crate) static GUARD: Guard = Guard {
     owner,
     subject,
+    deeds: |_, _| Vec::new(),
     note: |_| Cow::Borrowed(NOTE),
     arn: |call, subject, _| call.arn("sns", &String::from_utf8_lossy(&subject.name)),
     // AWS opens to others what AddPermission can give them.
@@ -32,10 +33,8 @@ pub(crate) static GUARD: Guard = Guard {
         "Unsubscribe",
     ],
     keys: &[("sns:Endpoint", "Endpoint"), ("sns:Protocol", "Protocol")],
-    barred: |call, operation, _, arn, why| {
-        let name = operation.name;
-        let single = name.strip_suffix("Batch").unwrap_or(name);
-        let action = format!("SNS:{single}");
+    barred: |call, action, arn, why| {
+        let action = action.replacen("sns:", "SNS:", 1);
         faults::barred(call, &action, arn, &format!(" {}", why.because(&action)))
     },
 };
@@ -104,6 +103,7 @@ mod tests {
             random: [9; 32],
             secret: Secret([3; 32]),
             settings: Arc::new(Settings::default()),
+            judge: aws::Judge::default(),
         };
         let input = Input {
             call: Arc::new(call),

@@ -75,7 +75,7 @@ fn date(time: Timestamp) -> String {
     ];
     let seconds = time.0 / 1000;
     let days = seconds / 86_400;
-    let text = aws::iso_8601(time);
+    let text = time.date_time();
     let part = |from: usize, to: usize| text.get(from..to).unwrap_or_default();
     let month: usize = part(5, 7).parse().unwrap_or(1);
     format!(

@@ -1,6 +1,6 @@
 //! StartMessageMoveTask, CancelMessageMoveTask, ListMessageMoveTasks: dead letters moved back.
 //!
-//! A task's handle is its number, sealed.
+//! A task's handle is its number and its source, sealed: the source's policy says who may end it.
 
 use std::sync::Arc;
 
@@ -10,11 +10,13 @@ use session::{Command, Event, Flow, List, Listed, MoveState, MoveTask, MoveTo, R
 
 use crate::{
     asked::{LANE, Made, TOKEN, done, failed, look, unexpected},
-    attributes, queue, words,
+    attributes, guard, queue, words,
 };
 
 /// Most messages a second that can be asked for.
 const RATE_MAX: i64 = 500;
+/// Queues of one look at those that feed another.
+const FEEDERS: u32 = 100;
 /// Most tasks of one list.
 const TASKS_MAX: i64 = 10;
 
@@ -70,78 +72,110 @@ pub(crate) fn start(input: Input) -> Flow<Answer> {
             ));
         }
     };
-    let call = input.call;
     look(source.clone(), move |queue, _| {
         let Some(queue) = queue else {
             return no_such("SourceArn");
         };
         let fifo = queue.options.attributes.fifo.is_some();
-        check_is_target(source.clone(), &call, {
+        let call = Arc::clone(&input.call);
+        let feeders = Feeders {
+            of: source.clone(),
+            sends: target.is_none().then_some(input),
+            any: false,
+        };
+        let begin = {
             let call = Arc::clone(&call);
             move || {
                 check_target(target.clone(), fifo, move || {
                     begin(call, source, target, per_second)
                 })
             }
-        })
+        };
+        feeders.find(call, None, Box::new(begin))
     })
 }
 
-/// Only what is the dead-letter queue of another can be emptied so.
-fn check_is_target(
-    source: Name,
-    call: &Call,
-    then: impl FnOnce() -> Flow<Answer> + Send + 'static,
-) -> Flow<Answer> {
-    let refused = words::invalid(
-        "SourceArn",
-        queue::arn(call, &source),
-        "Source queue must be configured as a Dead Letter Queue.",
-    );
-    feeds(source, None, refused, Box::new(then))
+/// The queues whose dead letters come into one. Only what is the dead-letter queue of another can be emptied by a task.
+struct Feeders {
+    of: Name,
+    /// Their messages go back to them: the caller must be allowed to send to each. `None`: they do not.
+    sends: Option<Input>,
+    any: bool,
 }
 
-/// Whether any queue behind that one feeds the target.
-fn feeds(
-    target: Name,
-    after: Option<Name>,
-    refused: ApiError,
-    then: Box<dyn FnOnce() -> Flow<Answer> + Send>,
-) -> Flow<Answer> {
-    let list = List {
-        of: Listed::Queues,
-        feeding: Some(target.clone()),
-        after,
-        limit: 1,
-        ..List::default()
-    };
-    let command = Command::List {
-        token: TOKEN,
-        lane: LANE,
-        list: Box::new(list),
-    };
-    Flow::ask(command, move |event, _| {
-        let Event::Listed { names, more, .. } = event else {
-            return failed(unexpected(&event));
+type Then = Box<dyn FnOnce() -> Flow<Answer> + Send>;
+
+impl Feeders {
+    /// Looks at those behind that one.
+    fn find(self, call: Arc<Call>, after: Option<Name>, then: Then) -> Flow<Answer> {
+        let list = List {
+            of: Listed::Queues,
+            feeding: Some(self.of.clone()),
+            after,
+            limit: if self.sends.is_some() { FEEDERS } else { 1 },
+            ..List::default()
         };
-        let Some(last) = names.into_iter().next_back() else {
-            return failed(refused);
+        let command = Command::List {
+            token: TOKEN,
+            lane: LANE,
+            list: Box::new(list),
         };
-        if !more {
+        Flow::ask(command, move |event, _| {
+            let Event::Listed {
+                mut names, more, ..
+            } = event
+            else {
+                return failed(unexpected(&event));
+            };
+            // It may stand for names that were only looked at.
+            let last = names.pop_if(|_| more);
+            self.see_each(names).map_or_else(failed, |this| match last {
+                Some(last) => this.look_at(call, last, then),
+                None => this.end(&call, then),
+            })
+        })
+    }
+
+    fn see_each(mut self, names: Vec<Name>) -> Result<Self, ApiError> {
+        for name in names {
+            self.any = true;
+            if let Some(input) = &self.sends {
+                guard::allow_send(input, name)?;
+            }
+        }
+        Ok(self)
+    }
+
+    fn look_at(self, call: Arc<Call>, name: Name, then: Then) -> Flow<Answer> {
+        look(name.clone(), move |found, _| {
+            let feeds = found.is_some_and(|found| {
+                attributes::redrive_target(&Made::of(&found)) == Some(&self.of)
+            });
+            let seen = self.see_each(if feeds {
+                vec![name.clone()]
+            } else {
+                Vec::new()
+            });
+            seen.map_or_else(failed, |this| {
+                if this.any && this.sends.is_none() {
+                    this.end(&call, then)
+                } else {
+                    this.find(call, Some(name), then)
+                }
+            })
+        })
+    }
+
+    fn end(self, call: &Call, then: Then) -> Flow<Answer> {
+        if self.any {
             return then();
         }
-        // It may stand for names that were only looked at.
-        look(last.clone(), move |found, _| {
-            let feeds_it = found.is_some_and(|found| {
-                attributes::redrive_target(&Made::of(&found)) == Some(&target)
-            });
-            if feeds_it {
-                then()
-            } else {
-                feeds(target, Some(last), refused, then)
-            }
-        })
-    })
+        failed(words::invalid(
+            "SourceArn",
+            queue::arn(call, &self.of),
+            "Source queue must be configured as a Dead Letter Queue.",
+        ))
+    }
 }
 
 fn check_target(
@@ -169,6 +203,7 @@ fn begin(
 ) -> Flow<Answer> {
     let id = call.random[..16].try_into().expect("a part of 32 bytes");
     let id = digest::random_uuid(id);
+    let of = source.clone();
     let to = MoveTo::Start {
         id,
         source,
@@ -177,7 +212,8 @@ fn begin(
     };
     Flow::ask(command(to), move |event, _| match event {
         Event::MoveTasks { .. } => {
-            done(Ok(Value::from([("TaskHandle", handle(&call, id).into())])))
+            let handle = handle(&call, id, &of);
+            done(Ok(Value::from([("TaskHandle", handle.into())])))
         }
         Event::Refused { refusal, .. } if refusal.kind == RefusalKind::InUse => {
             failed(words::invalid_parameter(
@@ -195,15 +231,26 @@ fn purpose(call: &Call) -> [&[u8]; 2] {
     [b"sqs task", call.vhost_name.as_bytes()]
 }
 
-fn handle(call: &Call, id: [u8; 16]) -> String {
-    seal::seal(&call.secret, &purpose(call), &id)
+fn handle(call: &Call, id: [u8; 16], source: &[u8]) -> String {
+    seal::seal(&call.secret, &purpose(call), &[&id, source].concat())
+}
+
+/// The number of the task that a handle is of, and its source.
+fn opened(call: &Call, handle: &str) -> Option<([u8; 16], Name)> {
+    let opened = seal::open(&call.secret, &purpose(call), handle)?;
+    let (id, source) = opened.split_first_chunk()?;
+    Some((*id, Name::copy_from_slice(source)))
+}
+
+/// The source of the task that a handle is of.
+pub(crate) fn source_of(call: &Call, handle: &str) -> Option<Name> {
+    Some(opened(call, handle)?.1)
 }
 
 pub(crate) fn cancel(input: Input) -> Flow<Answer> {
     let call = &input.call;
     let text = input.value.text("TaskHandle").unwrap_or_default();
-    let opened = seal::open(&call.secret, &purpose(call), text);
-    let Some(id) = opened.and_then(|id| id.try_into().ok()) else {
+    let Some((id, _)) = opened(call, text) else {
         return failed(words::invalid(
             "TaskHandle",
             text,
@@ -267,7 +314,10 @@ fn shown(call: &Call, task: &MoveTask) -> Value {
     let target = task.target.as_ref().map(|target| queue::arn(call, target));
     let failure = task.failure.as_ref().map(|why| why.to_string());
     Value::from([
-        ("TaskHandle", running.then(|| handle(call, task.id)).into()),
+        (
+            "TaskHandle",
+            running.then(|| handle(call, task.id, &task.source)).into(),
+        ),
         ("Status", status.into()),
         ("SourceArn", queue::arn(call, &task.source).into()),
         ("DestinationArn", target.into()),

@@ -23,6 +23,8 @@ pub(crate) struct Aws {
     pub(crate) transitions: Transitions,
     /// A deleted queue's name is free after a minute, and a queue is purged once in a minute.
     pub(crate) minute_rules: bool,
+    /// Where proxies that end TLS are: what they say in `X-Forwarded-Proto` is believed.
+    pub(crate) proxies: Vec<String>,
     /// Whether regions are apart.
     pub(crate) regions: Regions,
     /// Accounts and regions that are not listed become virtual hosts on first use.
@@ -49,6 +51,7 @@ impl Default for Aws {
             signatures: Signatures::Verify,
             transitions: Transitions::Brief,
             minute_rules: true,
+            proxies: Vec::new(),
             regions: Regions::Separate,
             vhosts_on_first_use: false,
             message_bytes_max: 1 << 20,
@@ -160,6 +163,16 @@ impl Config {
                 "\"accept\" lets anybody in: then listeners.aws may have loopback addresses only";
             return fault("aws.signatures", words.to_owned());
         }
+        if let Some(wrong) = this
+            .proxies
+            .iter()
+            .find(|it| aws::Network::read(it).is_none())
+        {
+            let words = format!(
+                "has {wrong:?}, which is neither an address nor a network such as \"10.1.0.0/16\""
+            );
+            return fault("aws.proxies", words);
+        }
         let mut ids = BTreeSet::new();
         for key in &this.keys {
             let visible = |text: &str| {
@@ -242,6 +255,11 @@ impl Config {
             },
             minute_rules: this.minute_rules,
             any_signature: this.signatures == Signatures::Accept,
+            proxies: this
+                .proxies
+                .iter()
+                .map(|it| aws::Network::read(it).expect("checked at the start"))
+                .collect(),
             places: aws::Places::new(places, merged, this.vhosts_on_first_use),
             message_len_max: u32::try_from(this.message_bytes_max).expect("checked at the start"),
             shard_limits: this.shard_limits,

@@ -274,6 +274,11 @@ impl Config {
                 sns.filter_policies_max,
                 1..=20_000_000,
             ),
+            (
+                "sns.pending_subscriptions_max",
+                sns.pending_subscriptions_max,
+                1..=20_000_000,
+            ),
         ]
     }
 }

@@ -38,6 +38,7 @@ impl Config {
                 fifo_subscriptions_max: self.sns.fifo_subscriptions_max,
                 topic_policies_max: self.sns.topic_filter_policies_max,
                 policies_max: self.sns.filter_policies_max,
+                pending_subscriptions_max: self.sns.pending_subscriptions_max,
                 ..broker::Config::default()
             },
             journal: journal::Config {

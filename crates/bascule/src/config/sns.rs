@@ -28,6 +28,8 @@ pub(crate) struct Sns {
     pub(crate) topic_filter_policies_max: u64,
     /// Filter policies of one virtual host.
     pub(crate) filter_policies_max: u64,
+    /// Subscriptions of one virtual host that nobody has confirmed yet.
+    pub(crate) pending_subscriptions_max: u64,
     /// Where mail goes.
     pub(crate) email: Email,
     /// Its sender.
@@ -58,6 +60,7 @@ impl Default for Sns {
             fifo_subscriptions_max: 100,
             topic_filter_policies_max: 200,
             filter_policies_max: 10_000,
+            pending_subscriptions_max: 5_000,
             email: Email::Off,
             email_from: "sns@localhost".to_owned(),
             email_user: String::new(),

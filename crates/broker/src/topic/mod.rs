@@ -136,9 +136,11 @@ pub(crate) struct Topics {
     tries: BTreeMap<VhostId, Trie<SubscriptionId>>,
     /// Subscriptions with policies that look at bodies.
     pub(crate) of_bodies: u64,
-    /// How many FIFO topics that are found each virtual host has, and how many subscriptions with policies.
+    /// How many FIFO topics that are found each virtual host has, how many subscriptions with policies, and how many that are not
+    /// confirmed.
     fifo: BTreeMap<VhostId, u64>,
     policies: BTreeMap<VhostId, u64>,
+    pending: BTreeMap<VhostId, u64>,
     /// Topics that are deleted and still have subscriptions.
     doomed: BTreeSet<TopicNo>,
 }
@@ -192,6 +194,11 @@ impl Topics {
     /// Subscriptions of a virtual host that have filter policies.
     pub(crate) fn policies_len(&self, vhost: VhostId) -> u64 {
         self.policies.get(&vhost).copied().unwrap_or_default()
+    }
+
+    /// Subscriptions of a virtual host that are not confirmed.
+    pub(crate) fn pending_len(&self, vhost: VhostId) -> u64 {
+        self.pending.get(&vhost).copied().unwrap_or_default()
     }
 
     pub(crate) fn subscriptions_len(&self) -> u64 {
@@ -428,6 +435,9 @@ impl Topics {
         if it.settings.policy.is_some() {
             count(&mut self.policies, it.vhost, true);
         }
+        if !it.confirmed {
+            count(&mut self.pending, it.vhost, true);
+        }
         match it.topic {
             Some(topic) => {
                 if let Some(name) = &name
@@ -501,6 +511,9 @@ impl Topics {
         let has_policy = it.settings.policy.is_some();
         if has_policy {
             count(&mut self.policies, known.vhost, false);
+        }
+        if !known.confirmed {
+            count(&mut self.pending, known.vhost, false);
         }
         if let Some(number) = known.topic {
             if let Some(topic) = self.topics.get_mut(&number) {

@@ -668,6 +668,56 @@ fn fifo_topics_their_subscriptions_and_filter_policies_are_counted() {
     rig.check_replay();
 }
 
+/// So many of a virtual host may wait for their confirmation; who confirms or gives up makes room.
+#[test]
+fn subscriptions_that_nobody_has_confirmed_are_counted() {
+    let mut rig = Rig::with(broker::Config {
+        pending_subscriptions_max: 2,
+        ..broker::Config::default()
+    });
+    let a = rig.attach(1);
+    for name in ["s", "t"] {
+        rig.new_topic(a, name, false);
+    }
+    let pending = |number: u8, topic: &str| NewSubscription {
+        confirmed: false,
+        ..new(number, topic, into_queue("q"))
+    };
+    let refused = |rig: &mut Rig, by: SessionId, it: NewSubscription| {
+        let event = rig.subscription(by, SubscriptionTo::Create(Box::new(it)));
+        assert!(
+            matches!(&event, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::QuotaExceeded),
+            "{event:?}"
+        );
+    };
+    let first = rig.subscribed(a, pending(1, "s"));
+    rig.subscribed(a, pending(2, "t"));
+    refused(&mut rig, a, pending(3, "t"));
+    // Asking for the same one again is none more, and what is confirmed at once does not count.
+    rig.subscribed(a, pending(2, "t"));
+    rig.subscribed(a, new(4, "t", into_queue("q")));
+    rig.check_replay();
+    rig.restart();
+    let a = rig.attach(1);
+    refused(&mut rig, a, pending(3, "t"));
+    let confirm = SubscriptionTo::Alter {
+        id: first.id,
+        version: first.version,
+        settings: first.settings,
+        confirmed: true,
+        notes: Vec::new(),
+        identity: None,
+    };
+    subscription_of(rig.subscription(a, confirm));
+    rig.subscribed(a, pending(3, "t"));
+    refused(&mut rig, a, pending(5, "s"));
+    rig.subscription(a, SubscriptionTo::Delete { id: id(2) });
+    rig.subscribed(a, pending(5, "s"));
+    rig.topic_object(a, "s", TopicTo::Delete);
+    rig.subscribed(a, pending(6, "t"));
+    rig.check_replay();
+}
+
 #[test]
 fn a_fifo_topic_numbers_what_passes_and_confirms_repeats_for_five_minutes() {
     let mut rig = Rig::new();

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use message::base64;
 
-use crate::{Member, Shape, Value, time};
+use crate::{Member, Shape, Value};
 
 /// Appends the members of a structure.
 pub(crate) fn encode_members(value: &Value, members: &[Member], out: &mut String) {
@@ -70,7 +70,7 @@ fn encode_scalar(value: &Value, out: &mut String) {
         Value::Bool(flag) => out.push_str(if *flag { "true" } else { "false" }),
         Value::Int(int) => write!(out, "{int}").expect("writing to a string"),
         Value::Float(float) => write!(out, "{float}").expect("writing to a string"),
-        Value::Time(at) => out.push_str(&time::iso(*at)),
+        Value::Time(at) => out.push_str(&at.date_time()),
         // Shapes and values of one service agree; what does not has no text.
         Value::Null | Value::List(_) | Value::Map(_) => {}
     }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use session::{Active, Command, Event, Lane, Secret};
 
 use super::*;
-use crate::{Guard, Member, Page, Places, codec::json::decode as read_json, time};
+use crate::{Guard, Member, Network, Page, Places, codec::json::decode as read_json, time};
 
 static ECHO_IN: Shape = Shape::Structure(&[
     Member::required("Text", &Shape::text(1, 5)),
@@ -71,12 +71,13 @@ static GUARD: Guard = Guard {
         Some((parts.next()?, Some(region)))
     },
     subject: |_, _| None,
+    deeds: |_, _| Vec::new(),
     note: |_| "policy".into(),
     arn: |_, _, _| "arn".to_owned(),
     opened: &[],
     seeing: &["Link"],
     keys: &[],
-    barred: |_, _, _, _, _| ApiError::sender("Barred", "barred"),
+    barred: |_, _, _, _| ApiError::sender("Barred", "barred"),
 };
 
 static SERVICE: Service = Service {
@@ -105,18 +106,30 @@ fn now() -> Timestamp {
     time::read_basic(NOW).expect("a time")
 }
 
-fn endpoint(any_signature: bool, made: bool) -> Endpoint {
-    let key = |id: &str, account: &str| Key {
-        id: id.into(),
-        secret: "secret".into(),
-        user: "ada".into(),
-        account: account.into(),
-    };
+fn settings(any_signature: bool, made: bool) -> Settings {
     let first = Places::default().first().clone();
     let billing = Placed {
         account: "111111111111".into(),
         region: "eu-west-1".into(),
         vhost: "billing".into(),
+    };
+    Settings {
+        any_signature,
+        places: Places::new(vec![first, billing], false, made),
+        ..Settings::default()
+    }
+}
+
+fn endpoint(any_signature: bool, made: bool) -> Endpoint {
+    endpoint_with(settings(any_signature, made))
+}
+
+fn endpoint_with(settings: Settings) -> Endpoint {
+    let key = |id: &str, account: &str| Key {
+        id: id.into(),
+        secret: "secret".into(),
+        user: "ada".into(),
+        account: account.into(),
     };
     Endpoint::new(EndpointConfig {
         services: vec![Served {
@@ -126,11 +139,7 @@ fn endpoint(any_signature: bool, made: bool) -> Endpoint {
         }],
         keys: vec![key("ID1", "000000000000"), key("ID2", "111111111111")],
         any_user: "guest".into(),
-        settings: Arc::new(Settings {
-            any_signature,
-            places: Places::new(vec![first, billing], false, made),
-            ..Settings::default()
-        }),
+        settings: Arc::new(settings),
         seed: [7; 32],
         kept: Arc::new(()),
         unreadable: |_, _| {},
@@ -344,13 +353,23 @@ fn an_operation_in_each_form() {
 
 #[test]
 fn behind_a_proxy_that_ends_tls_urls_are_https() {
-    let endpoint = endpoint(false, false);
-    for (told, scheme) in [
-        ("https", "https"),
-        ("HTTPS", "https"),
-        ("http", "http"),
-        ("gopher", "http"),
+    let behind = |proxies: &[&str]| {
+        let read = |it: &&str| Network::read(it).expect("a network");
+        endpoint_with(Settings {
+            proxies: proxies.iter().map(read).collect(),
+            ..settings(false, false)
+        })
+    };
+    for (proxies, told, scheme) in [
+        (&["127.0.0.0/8"][..], "https", "https"),
+        (&["10.0.0.1", "127.0.0.1"], "HTTPS", "https"),
+        (&["127.0.0.1"], "http", "http"),
+        (&["127.0.0.1"], "gopher", "http"),
+        // Whoever is no proxy may say what he likes.
+        (&[], "https", "http"),
+        (&["10.0.0.0/8", "::1"], "https", "http"),
     ] {
+        let endpoint = behind(proxies);
         let mut asking = json("Echo", r#"{"Text":"a"}"#);
         asking.head = asking.head.header("X-Forwarded-Proto", told);
         let answer = ask(&endpoint, asking.right());

@@ -19,18 +19,22 @@ static GUARD: Guard = Guard {
         let name = input.value.text("Name")?.to_owned();
         (operation.name != "List").then(|| Subject::whole(Object::Queue, name.into()))
     },
+    deeds: |operation, _| match operation.name {
+        "Juggle" => vec![
+            ("Kick", Subject::whole(Object::Queue, "ball".into())),
+            ("Look", Subject::whole(Object::Queue, "bell".into())),
+        ],
+        _ => Vec::new(),
+    },
     note: |_| Cow::Borrowed("policy"),
     arn: |call, subject, _| call.arn("toys", &String::from_utf8_lossy(&subject.name)),
     opened: &["Kick", "Look"],
     seeing: &["End"],
     keys: &[("toys:Colour", "Colour")],
-    barred: |call, operation, action, arn, barred| {
+    barred: |call, action, arn, barred| {
         let who = call.caller_arn();
         let because = barred.because(action);
-        ApiError::sender(
-            "Barred",
-            format!("{who} {} {arn} {because}", operation.name),
-        )
+        ApiError::sender("Barred", format!("{who} {action} {arn} {because}"))
     },
 };
 
@@ -65,6 +69,7 @@ fn input(account: &str, manners: Manners, name: &str) -> Input {
             manners,
             ..Settings::default()
         }),
+        judge: Judge::default(),
     };
     Input {
         call: Arc::new(call),
@@ -82,8 +87,16 @@ fn admitted(operation: &'static str, input: &Input, policy: Option<&str>) -> Res
         agent: Some(HeaderValue::from_static("boto3/1")),
     };
     let toys = Toys(policy.map(|policy| Bytes::copy_from_slice(policy.as_bytes())));
-    let known = Known::new(|_, _| {});
-    let admitted = GUARD.admit("toys", &operation, input, &origin, (&toys, &known));
+    let kept: Arc<dyn Kept> = Arc::new(toys);
+    let known = Arc::new(Known::new(|_, _| {}));
+    let input = Input {
+        call: Arc::new(Call {
+            judge: Judge::new(origin, &kept, &known),
+            ..(*input.call).clone()
+        }),
+        value: input.value.clone(),
+    };
+    let admitted = GUARD.admit("toys", &operation, &input);
     admitted.map_err(|error| error.message.into_owned())
 }
 
@@ -136,6 +149,26 @@ fn ones_own_are_let_in_unless_denied_and_others_if_allowed() {
     assert!(admitted("Kick", &other, Some(&allow("*"))).is_err());
 }
 
+/// An operation that does others is let in if each of them is.
+#[test]
+fn what_an_operation_does_besides_is_judged_too() {
+    let own = input(OWNER, Manners::Standard, "ball");
+    let juggled = |policy: Option<String>| admitted("Juggle", &own, policy.as_deref());
+    let deny = |action: &str| Some(policy("Deny", action, "{}"));
+    assert_eq!(juggled(None), Ok(()));
+    // The bell has no policy.
+    assert_eq!(juggled(deny("toys:Look")), Ok(()));
+    for action in ["toys:Juggle", "toys:Kick"] {
+        let error = juggled(deny(action)).expect_err("it is denied");
+        let wanted = format!("{action} {ARN} with an explicit deny in a resource-based policy");
+        assert!(error.ends_with(&wanted), "{error}");
+    }
+    // Of another account nobody may, whatever the policy says of the parts.
+    let other = input(OTHER, Manners::Standard, "ball");
+    let allow = policy("Allow", "*", "{}");
+    assert!(admitted("Juggle", &other, Some(&allow)).is_err());
+}
+
 #[test]
 fn where_a_request_came_from_is_asked_for() {
     for (condition, holds) in [
@@ -169,13 +202,13 @@ fn a_refusal_says_who_and_why() {
     assert_eq!(
         admitted("KickBatch", &other, None),
         Err(format!(
-            "arn:aws:iam::222222222222:user/ann KickBatch {ARN} because no resource-based policy allows the toys:Kick action"
+            "arn:aws:iam::222222222222:user/ann toys:Kick {ARN} because no resource-based policy allows the toys:Kick action"
         ))
     );
     assert_eq!(
         admitted("Kick", &other, Some(&policy("Deny", "*", "{}"))),
         Err(format!(
-            "arn:aws:iam::222222222222:user/ann Kick {ARN} with an explicit deny in a resource-based policy"
+            "arn:aws:iam::222222222222:user/ann toys:Kick {ARN} with an explicit deny in a resource-based policy"
         ))
     );
 }

@@ -10,12 +10,12 @@
 //! Before them `ForAllValues:` or `ForAnyValue:`, behind them `IfExists`. A key that the question has no value for satisfies what
 //! negates, `IfExists` and `ForAllValues:`, and nothing else. No key has more than one value in a question here.
 
-use std::{cmp::Ordering, net::IpAddr};
+use std::cmp::Ordering;
 
 use message::Value;
 
 use super::{PolicyFault, Principal, Question, check_variables, invalid, is_like, unsupported};
-use crate::time;
+use crate::{Network, time};
 
 /// The keys that questions may have values for. Those of others than these are not known, and conditions on them refused.
 const KEYS: &[&str] = &[
@@ -102,40 +102,6 @@ impl Compared {
             Self::More => found == Some(Ordering::Greater),
             Self::MoreOrSame => matches!(found, Some(Ordering::Greater | Ordering::Equal)),
         }
-    }
-}
-
-/// Addresses that begin with the same bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Network {
-    address: IpAddr,
-    bits: u32,
-}
-
-/// An address as a number of 128 bits, in which its own come first, and how many these are.
-fn number_of(address: IpAddr) -> (u128, u32) {
-    match address.to_canonical() {
-        IpAddr::V4(address) => (u128::from(address.to_bits()) << 96, 32),
-        IpAddr::V6(address) => (address.to_bits(), 128),
-    }
-}
-
-impl Network {
-    fn read(text: &str) -> Option<Self> {
-        let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address, Some(bits.parse().ok()?)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().ok()?;
-        let (_, most) = number_of(address);
-        let bits = bits.unwrap_or(most);
-        (bits <= most).then_some(Self { address, bits })
-    }
-
-    fn has(self, other: IpAddr) -> bool {
-        let ((ours, len), (other, other_len)) = (number_of(self.address), number_of(other));
-        let differing = ours ^ other;
-        len == other_len && differing.leading_zeros() >= self.bits
     }
 }
 
@@ -324,7 +290,7 @@ fn is_arn_like(pattern: &str, arn: &str) -> bool {
 fn value_of(key: &str, question: &Question<'_>) -> Option<String> {
     let owned = |text: &str| Some(text.to_owned());
     match (key, question.principal) {
-        ("aws:currenttime", _) => Some(time::iso(question.now)),
+        ("aws:currenttime", _) => Some(question.now.date_time()),
         ("aws:epochtime", _) => Some((question.now.0 / 1000).to_string()),
         (
             "aws:principalaccount" | "aws:sourceowner",

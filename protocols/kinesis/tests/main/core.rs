@@ -97,6 +97,7 @@ impl Core {
             random: [0; 32],
             secret: Secret([7; 32]),
             settings: Arc::new(self.settings.clone()),
+            judge: aws::Judge::default(),
         })
     }
 

@@ -198,6 +198,7 @@ fn asked_by_subscribe() -> Vec<Message> {
         random: [9; 32],
         secret: SECRET,
         settings: Arc::new(Settings::default()),
+        judge: aws::Judge::default(),
     };
     let members = [
         ("TopicArn", TOPIC.into()),

@@ -87,6 +87,7 @@ impl Client {
             random: self.random,
             secret: Secret([3; 32]),
             settings: Arc::new(self.settings.clone()),
+            judge: aws::Judge::default(),
         };
         Input {
             call: Arc::new(call),

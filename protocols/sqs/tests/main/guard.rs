@@ -3,7 +3,7 @@
 use aws::{Barred, Guard, Subject, Value};
 use session::Object;
 
-use crate::client::{Client, map, named};
+use crate::client::{Client, With as _, map, named};
 
 const OTHER: &str = "222222222222";
 
@@ -38,7 +38,9 @@ fn each_operation_is_about_the_queue_that_it_names() {
                 map([("QueueName", "jobs".into())]),
                 (operation.name == "GetQueueUrl").then(|| "jobs".to_owned()),
             ),
-            "ListQueues" | "CancelMessageMoveTask" => (map([]), None),
+            "ListQueues" => (map([]), None),
+            // What is no handle is of no queue.
+            "CancelMessageMoveTask" => (map([("TaskHandle", "x".into())]), None),
             "ListMessageMoveTasks" | "StartMessageMoveTask" => (arn("000000000000"), text("jobs")),
             _ => (url("http://h:1/000000000000/jobs"), text("jobs")),
         };
@@ -68,15 +70,44 @@ fn each_operation_is_about_the_queue_that_it_names() {
     assert_eq!(about("StartMessageMoveTask", &arn(OTHER)), (None, None));
 }
 
+/// What AWS asks for beside the operation's own name.
+#[test]
+fn a_task_receives_deletes_and_sends() {
+    let done = |operation: &str, value: Value| -> Vec<String> {
+        let input = Client::default().input(value);
+        let deeds = (guard().deeds)(named(operation), &input);
+        let told = |(action, subject): (&str, Subject)| {
+            format!("{action} {}", String::from_utf8_lossy(&subject.name))
+        };
+        deeds.into_iter().map(told).collect()
+    };
+    let arn = |name: &str| format!("arn:aws:sqs:us-east-1:000000000000:{name}");
+    let source = || map([("SourceArn", arn("dead").into())]);
+    let of_source = [
+        "ReceiveMessage dead",
+        "DeleteMessage dead",
+        "GetQueueAttributes dead",
+    ];
+    assert_eq!(done("StartMessageMoveTask", source()), of_source);
+    let with_target = source().with("DestinationArn", arn("jobs"));
+    assert_eq!(
+        done("StartMessageMoveTask", with_target),
+        [&of_source[..], &["SendMessage jobs"]].concat()
+    );
+    assert_eq!(
+        done("ListMessageMoveTasks", source()),
+        ["GetQueueAttributes dead"]
+    );
+    let url = map([("QueueUrl", "http://h/000000000000/jobs".into())]);
+    assert!(done("SendMessageBatch", url).is_empty());
+}
+
 #[test]
 fn a_refusal_is_in_the_words_of_sqs() {
     let input = Client::default().input(map([]));
     let arn = "arn:aws:sqs:us-east-1:000000000000:jobs";
-    let barred = |operation: &str, why| {
-        let operation = named(operation);
-        (guard().barred)(&input.call, operation, "sqs:SendMessage", arn, why)
-    };
-    let error = barred("SendMessage", Barred::Denied);
+    let barred = |action: &str, why| (guard().barred)(&input.call, action, arn, why);
+    let error = barred("sqs:SendMessage", Barred::Denied);
     assert_eq!((&*error.code, error.status), ("AccessDeniedException", 403));
     assert_eq!(error.query_code.as_deref(), Some("AccessDenied"));
     assert_eq!(
@@ -87,7 +118,7 @@ fn a_refusal_is_in_the_words_of_sqs() {
         )
     );
     // Whether another account has a queue is not told.
-    let error = barred("GetQueueUrl", Barred::NotAllowed);
+    let error = barred("sqs:GetQueueUrl", Barred::NotAllowed);
     assert_eq!(&*error.code, "QueueDoesNotExist");
     let subject = Subject::whole(Object::Queue, "jobs".into());
     assert_eq!((guard().arn)(&input.call, &subject, &()), arn);

@@ -8,7 +8,7 @@ use session::{
 };
 
 use crate::{
-    client::{Client, Dialogue, NOW, TOKEN, With, map, queue, refused},
+    client::{Client, Dialogue, NOW, TOKEN, With, map, named, queue, refused},
     receiving::{delivery, pulled},
 };
 
@@ -271,6 +271,19 @@ fn dead_letters_are_moved_back_by_tasks() {
     let output = dialogue.output();
     let handle = output.text("TaskHandle").expect("it has one").to_owned();
     let cancel = |handle: &str| map([("TaskHandle", handle.into())]);
+    // Its source's policy says who may end it.
+    let guard = sqs::SERVICE.guard.expect("queues have policies");
+    let input = client.input(cancel(&handle));
+    let operation = named("CancelMessageMoveTask");
+    let subject = (guard.subject)(operation, &input).expect("a queue");
+    assert_eq!(subject.name, "dead");
+    let deeds = (guard.deeds)(operation, &input);
+    assert!(deeds.iter().all(|(_, subject)| subject.name == "dead"));
+    let deeds: Vec<&str> = deeds.iter().map(|(action, _)| *action).collect();
+    assert_eq!(
+        deeds,
+        ["ReceiveMessage", "DeleteMessage", "GetQueueAttributes"]
+    );
     let mut dialogue = client.call("CancelMessageMoveTask", cancel(&handle));
     dialogue.answer(|command| {
         assert!(matches!(command, Command::MoveTask { to: MoveTo::Cancel { id }, .. } if Some(*id) == number));
@@ -380,11 +393,24 @@ fn a_queue_is_a_target_only_if_another_one_says_so_and_tasks_are_limited() {
     let mut dialogue = client.call("StartMessageMoveTask", dead());
     dialogue.look(&dead_queue);
     listed(&mut dialogue, None, vec!["b".into()], true);
-    dialogue.look(&queue("b", source));
+    dialogue.look(&queue("b", source.clone()));
+    // They go back to each of them, so all are looked at.
+    listed(&mut dialogue, Some("b"), vec!["c".into(), "d".into()], true);
+    dialogue.look(&queue("d", QueueAttributes::default()));
+    listed(&mut dialogue, Some("d"), vec![], false);
     dialogue.answer(|command| {
         assert!(matches!(command, Command::MoveTask { .. }));
         refused(RefusalKind::QuotaExceeded)
     });
     let error = dialogue.error();
     assert_eq!((&*error.code, error.status), ("OverLimit", 403));
+    // With a destination one is enough.
+    let target = dead().with("DestinationArn", "arn:aws:sqs:us-east-1:000000000000:t");
+    let mut dialogue = client.call("StartMessageMoveTask", target);
+    dialogue.look(&dead_queue);
+    listed(&mut dialogue, None, vec!["b".into()], true);
+    dialogue.look(&queue("b", source));
+    dialogue.look(&queue("t", QueueAttributes::default()));
+    dialogue.answer(|_| tasks(vec![task(MoveState::Running)]));
+    assert!(dialogue.output().text("TaskHandle").is_some());
 }

@@ -167,6 +167,9 @@ impl Broker {
             ));
         }
         self.check_new(topic, new)?;
+        if !new.confirmed {
+            self.check_pending(attached.vhost)?;
+        }
         self.check_policies(attached.vhost, topic, &new.settings)?;
         let it = compact(&Subscribed {
             id: new.id,
@@ -222,6 +225,17 @@ impl Broker {
             return Err(refusal(
                 RefusalKind::QuotaExceeded,
                 "too many subscriptions of a FIFO topic",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether there may be one more subscription that is not confirmed.
+    fn check_pending(&self, vhost: VhostId) -> Result<(), Refusal> {
+        if self.durable.topics.pending_len(vhost) >= self.config.pending_subscriptions_max {
+            return Err(refusal(
+                RefusalKind::QuotaExceeded,
+                "too many subscriptions that are not confirmed",
             ));
         }
         Ok(())
