@@ -21,7 +21,8 @@ use crate::{
     record::wire::{Wire, wire_fields},
     stream::{
         Assigned, Checkpointed, GroupGone, GroupLeased, GroupMade, Reader, RecordEntrant,
-        Resharded, StreamDeclared, StreamDeleted, StreamFiled, Trimmed, WaitingRead, Window,
+        RecordsLost, Resharded, StreamDeclared, StreamDeleted, StreamFiled, Trimmed, WaitingRead,
+        Window,
     },
     topic::{Numbered, Subscribed, TopicDeclared, TopicDeleted, Unsubscribed},
 };
@@ -606,6 +607,7 @@ pub(crate) enum Kind {
     StreamDeleted(StreamDeleted),
     Resharded(Box<Resharded>),
     Trimmed(Box<Trimmed>),
+    RecordsLost(Box<RecordsLost>),
     StreamFiled(Box<StreamFiled>),
     TopicDeclared(Box<TopicDeclared>),
     TopicDeleted(TopicDeleted),
@@ -797,6 +799,7 @@ impl Change {
             | Kind::StreamDeleted(_)
             | Kind::Resharded(_)
             | Kind::Trimmed(_)
+            | Kind::RecordsLost(_)
             | Kind::StreamFiled(_)
             | Kind::TopicDeclared(_)
             | Kind::TopicDeleted(_)

@@ -61,7 +61,7 @@ use crate::{durable::Durable, soft::Soft};
 pub use change::{Change, ClientNo};
 pub use config::Config;
 pub use counters::{Counters, Metric};
-pub use decide::{Reading, SubscriptionPlace, queue_name};
+pub use decide::{Lost, Reading, SubscriptionPlace, queue_name};
 pub use effect::{
     Content, Context, Decision, Effect, Fetch, Load, LoadFor, Loaded, LoadedRecord, OutLane,
     Outgoing, PendingDelivery, PendingRecord, PendingRecords, SessionInfo, Wait,
@@ -190,7 +190,7 @@ impl Broker {
             }
         }
         for stream in self.durable.streams.values() {
-            for (_, slot) in stream.records.iter() {
+            for (_, slot) in stream.records.iter().filter(|(_, slot)| !slot.is_lost()) {
                 f(slot.stored());
             }
         }

@@ -449,6 +449,8 @@ pub(crate) struct Soft {
     pub(crate) transient: FxHashMap<QueueId, Box<Queue>>,
     pub(crate) clients: FxHashMap<ClientNo, Box<Client>>,
     pub(crate) connected: FxHashMap<ClientNo, Connected>,
+    /// Records of the history that is being replayed were lost and given up: later ones may not fit.
+    pub(crate) lossy: bool,
     pub(crate) exchanges: BTreeMap<(VhostId, Name), ExchangeOptions>,
     pub(crate) bindings: BTreeMap<(VhostId, Vec<u8>), Bound>,
     pub(crate) next_queue: u64,

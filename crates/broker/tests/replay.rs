@@ -3,7 +3,7 @@
 
 mod support;
 
-use broker::Config;
+use broker::{Broker, Config};
 use support::{Node, Play, Theme, encoded, history, play_on, seeds, shortest};
 
 const THEMES: [Theme; 4] = [
@@ -37,6 +37,36 @@ fn random_histories_replay_to_the_same_state_at_every_step() {
             for step in steps {
                 play_on(&mut node, &mut play, step);
                 node.check_references();
+            }
+            Ok(())
+        });
+    }
+}
+
+/// What is replayed of a history of which a part is lost is something whole: it goes into a snapshot and comes back.
+#[test]
+fn histories_with_a_part_lost_are_replayed_to_something_whole() {
+    for seed in seeds() {
+        shortest(seed, history(seed, theme(seed), 120), |steps| {
+            let mut node = Node::with(small());
+            node.part_len = 25;
+            let mut play = Play::new();
+            for step in steps {
+                play_on(&mut node, &mut play, step);
+            }
+            let len = node.records.len();
+            for from in (1..len).step_by(len / 9 + 1) {
+                for lost in [1, 4, len / 2 + 1] {
+                    let broker = node.replayed_without(from..(from + lost).min(len));
+                    let bytes = encoded(&broker);
+                    let again = Broker::decode_snapshot(small(), &mut &bytes[..])
+                        .map_err(|error| format!("without {lost} from {from}: {error}"))?;
+                    if encoded(&again) != bytes {
+                        return Err(format!(
+                            "without {lost} from {from} it comes back otherwise"
+                        ));
+                    }
+                }
             }
             Ok(())
         });

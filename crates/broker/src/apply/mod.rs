@@ -13,6 +13,7 @@
 //! | `replay.rs` | how far subscriptions have been shown retained messages, and whose turn that is |
 //! | `stream.rs` | streams, their records, reads that wait |
 //! | `topic.rs` | topic objects and subscriptions |
+//! | `lost.rs` | what was lost to damage and given up |
 //! | `reader.rs` | consumers of streams, consumer groups |
 //! | `receivers.rs` | connections, consumers, credit, the round of queues with something to deliver |
 
@@ -20,6 +21,7 @@ mod client;
 mod declare;
 mod empty;
 mod entries;
+mod lost;
 mod moves;
 mod reader;
 mod receivers;
@@ -74,6 +76,10 @@ impl Broker {
     }
 
     fn apply_kind(&mut self, kind: &Kind, at: &mut Applying<'_>) {
+        if self.soft.lossy && !self.rests_on_what_is_there(kind) {
+            self.counters.passed_over += 1;
+            return;
+        }
         match kind {
             Kind::EpochOpen(it) => self.apply_epoch(it, at),
             Kind::Vhosts(names) => self.apply_vhosts(names),
@@ -137,6 +143,7 @@ impl Broker {
             Kind::Resharded(it) => self.apply_resharded(it, at.now),
             Kind::Trimmed(it) => self.apply_trimmed(it, at),
             Kind::StreamFiled(it) => self.apply_stream_filed(it, at),
+            Kind::RecordsLost(it) => self.apply_records_lost(it, at),
             Kind::TopicDeclared(it) => self.apply_topic_declared(it, at.now),
             Kind::TopicDeleted(it) => self.apply_topic_deleted(*it, at.now),
             Kind::Subscribed(it) => self.apply_subscribed(it),

@@ -146,6 +146,14 @@ impl Broker {
         let Some(stream) = self.durable.streams.get_mut(&it.stream) else {
             return;
         };
+        if self.soft.lossy {
+            let before = stream.records.len();
+            let has_place = stream.bridge_loss(it, id, at.now);
+            self.counters.stream_records += stream.records.len() - before;
+            if !has_place {
+                return;
+            }
+        }
         assert_eq!(
             it.offset,
             stream.records.next(),
@@ -244,6 +252,9 @@ impl Broker {
 
     /// The oldest records in the journal have been copied into a stream file.
     pub(super) fn apply_stream_filed(&mut self, it: &StreamFiled, at: &mut Applying<'_>) {
+        if self.soft.lossy && !self.bridge_filed(it, at) {
+            return;
+        }
         let Some(stream) = self.durable.streams.get(&it.stream) else {
             return;
         };
@@ -256,18 +267,34 @@ impl Broker {
         let Some(stream) = self.durable.streams.get_mut(&it.stream) else {
             return;
         };
-        stream.bytes += bytes;
+        // The file has what was lost here, too.
+        let filed = if self.soft.lossy {
+            it.run.bytes.max(bytes)
+        } else {
+            bytes
+        };
+        stream.bytes += filed;
+        self.counters.stream_bytes += filed - bytes;
         stream.push_run(&it.run);
         self.counters.stream_records_filed += count;
     }
 
     /// Takes records out of the journal's index below an offset: how many, and their bytes.
-    fn let_records_go(&mut self, id: StreamId, below: u64, at: &mut Applying<'_>) -> (u64, u64) {
+    pub(super) fn let_records_go(
+        &mut self,
+        id: StreamId,
+        below: u64,
+        at: &mut Applying<'_>,
+    ) -> (u64, u64) {
         let (mut count, mut bytes) = (0, 0);
         while let Some(stream) = self.durable.streams.get_mut(&id)
             && stream.records.first() < below
             && let Some((offset, slot)) = stream.records.pop()
         {
+            count += 1;
+            if slot.is_lost() {
+                continue;
+            }
             let shard = stream.shard_at(&slot);
             let first = stream
                 .shards
@@ -282,7 +309,6 @@ impl Broker {
             if slot.keyed() {
                 stream.keys.pop_front();
             }
-            count += 1;
             bytes += u64::from(slot.len());
             let stored = slot.stored();
             if slot.extra()

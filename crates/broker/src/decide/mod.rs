@@ -8,6 +8,7 @@
 //! | `dead_letter.rs` | dead-lettering, expiry, drops from full queues |
 //! | `declare.rs` | queues, exchanges, bindings |
 //! | `inspect.rs` | queues looked at, listed, made with notes, altered |
+//! | `lost.rs` | what was lost to damage and given up |
 //! | `moves.rs` | tasks that move messages out of a dead-letter queue |
 //! | `empty.rs` | queues purged and deleted, in slices |
 //! | `topic/` | topic objects, subscriptions, and what passes them |
@@ -29,6 +30,7 @@ mod declare;
 mod draft;
 mod empty;
 mod inspect;
+mod lost;
 mod moves;
 mod publish;
 mod pull;
@@ -57,6 +59,7 @@ use crate::{
 
 use draft::Draft;
 
+pub use lost::Lost;
 pub use revoke::Reading;
 pub(crate) use route::Routed;
 pub use route::queue_name;

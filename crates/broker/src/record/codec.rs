@@ -67,6 +67,7 @@ const GROUP_GONE: u8 = 45;
 const GROUP_LEASED: u8 = 46;
 const CHECKPOINTED: u8 = 47;
 const STREAM_FILED: u8 = 48;
+const RECORDS_LOST: u8 = 49;
 
 /// The field of the time, in every record.
 const TIME: u64 = 31;
@@ -301,6 +302,7 @@ fn put_kind(kind: &Kind, out: &mut Vec<u8>) -> u8 {
         Kind::Resharded(it) => put(&**it, RESHARDED, out),
         Kind::Trimmed(it) => put(&**it, TRIMMED, out),
         Kind::StreamFiled(it) => put(&**it, STREAM_FILED, out),
+        Kind::RecordsLost(it) => put(&**it, RECORDS_LOST, out),
         Kind::TopicDeclared(it) => put(&**it, TOPIC_DECLARED, out),
         Kind::TopicDeleted(it) => put(it, TOPIC_DELETED, out),
         Kind::Subscribed(it) => put(&**it, SUBSCRIBED, out),
@@ -382,6 +384,7 @@ fn read_kind(kind: u8, r: &mut Reader) -> Result<Kind, DecodeError> {
         RESHARDED => Kind::Resharded(Wire::read(r)?),
         TRIMMED => Kind::Trimmed(Wire::read(r)?),
         STREAM_FILED => Kind::StreamFiled(Wire::read(r)?),
+        RECORDS_LOST => Kind::RecordsLost(Wire::read(r)?),
         TOPIC_DECLARED => Kind::TopicDeclared(Wire::read(r)?),
         TOPIC_DELETED => Kind::TopicDeleted(Wire::read(r)?),
         SUBSCRIBED => Kind::Subscribed(Wire::read(r)?),

@@ -132,6 +132,14 @@ pub(crate) struct Trimmed {
 }
 wire_fields!(Trimmed { 1 => stream, 2 => below, 3 => forgets });
 
+/// Records were lost to damage, and the operator has given them up: their offsets stay, and name nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct RecordsLost {
+    pub(crate) stream: StreamId,
+    pub(crate) offsets: Vec<u64>,
+}
+wire_fields!(RecordsLost { 1 => stream, 2 => offsets });
+
 /// A message's place in a stream.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct RecordEntrant {

@@ -18,6 +18,8 @@ const LEN_MAX: u32 = (1 << 30) - 1;
 const EXTRA: u32 = 1 << 30;
 /// Its partition key is not the message's own.
 const KEYED: u32 = 1 << 31;
+/// In place of length and marks: the record was lost to damage. None that is there is so long.
+const LOST: u32 = u32::MAX;
 
 /// A record of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,17 +48,35 @@ impl Slot {
         StoredId(self.0[0] as u64 | (self.0[1] as u64) << 32)
     }
 
+    /// In place of a record that was lost to damage: no shard names it, and nobody is shown it.
+    pub(crate) const fn lost(near: StoredId, time: Timestamp, shard: ShardNo) -> Self {
+        Self([
+            near.0 as u32,
+            (near.0 >> 32) as u32,
+            LOST,
+            time.0 as u32,
+            ((time.0 >> 32) as u32 & 0xFFFF) | (shard.0 << 16),
+        ])
+    }
+
+    pub(crate) const fn is_lost(&self) -> bool {
+        self.0[2] == LOST
+    }
+
     /// Bytes of body and key.
     pub(crate) const fn len(&self) -> u32 {
+        if self.is_lost() {
+            return 0;
+        }
         self.0[2] & LEN_MAX
     }
 
     pub(crate) const fn extra(&self) -> bool {
-        self.0[2] & EXTRA != 0
+        self.0[2] & EXTRA != 0 && !self.is_lost()
     }
 
     pub(crate) const fn keyed(&self) -> bool {
-        self.0[2] & KEYED != 0
+        self.0[2] & KEYED != 0 && !self.is_lost()
     }
 
     pub(crate) const fn time(&self) -> Timestamp {
@@ -125,6 +145,18 @@ impl Records {
         self.chunks.get(at / CHUNK)?.get(at % CHUNK)
     }
 
+    /// Puts another slot in the place of one that is there.
+    pub(crate) fn replace(&mut self, offset: u64, slot: Slot) {
+        if offset < self.first || offset >= self.next {
+            return;
+        }
+        let at = (offset - self.base) as usize;
+        let chunk = self.chunks.get_mut(at / CHUNK);
+        if let Some(there) = chunk.and_then(|chunk| chunk.get_mut(at % CHUNK)) {
+            *there = slot;
+        }
+    }
+
     /// Takes the oldest.
     pub(crate) fn pop(&mut self) -> Option<(u64, Slot)> {
         let slot = *self.get(self.first)?;
@@ -188,6 +220,14 @@ pub(crate) fn read_slots(
         time = time.wrapping_add(reader.i64()? as u64);
         let len = reader.u32()?;
         let shard = reader.u32()?;
+        if len == LOST {
+            each(Slot::lost(
+                StoredId(stored),
+                Timestamp(time),
+                ShardNo(shard),
+            ));
+            continue;
+        }
         each(Slot::new(
             StoredId(stored),
             len & LEN_MAX,
@@ -240,6 +280,19 @@ impl Offsets {
             base: offset,
             deltas: vec![0],
         });
+    }
+
+    /// Takes out what is not to be kept.
+    pub(crate) fn retain(&mut self, keep: impl Fn(u64) -> bool) {
+        let mut kept = Self::default();
+        let mut at = self.seek(0);
+        while let Some(offset) = self.get(at) {
+            at = self.behind(at);
+            if keep(offset) {
+                kept.push(offset);
+            }
+        }
+        *self = kept;
     }
 
     pub(crate) fn first(&self) -> Option<u64> {

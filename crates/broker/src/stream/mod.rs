@@ -31,7 +31,7 @@ use session::{Lane, QueueId, SessionId, ShardInfo, ShardNo, StreamId, Token};
 use smallvec::SmallVec;
 
 pub(crate) use change::{
-    NewShard, RecordEntrant, Resharded, StreamDeclared, StreamDeleted, Trimmed,
+    NewShard, RecordEntrant, RecordsLost, Resharded, StreamDeclared, StreamDeleted, Trimmed,
 };
 pub use filed::{FileId, Fileable, FileableStream};
 pub(crate) use filed::{Run, RunShard, StreamFiled};

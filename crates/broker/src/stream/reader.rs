@@ -208,8 +208,11 @@ pub(crate) struct Walk<'a> {
 impl<'a> Walk<'a> {
     /// The next record: its offset, where it is, and its shard.
     pub(crate) fn next(&mut self) -> Option<(u64, &'a Slot, ShardNo)> {
-        if let Some(slot) = self.stream.records.get(self.cursor) {
+        while let Some(slot) = self.stream.records.get(self.cursor) {
             self.cursor += 1;
+            if slot.is_lost() {
+                continue;
+            }
             return Some((self.cursor - 1, slot, self.stream.shard_at(slot)));
         }
         let Reverse((offset, at)) = self.next.pop()?;

@@ -175,6 +175,9 @@ pub(crate) fn read_records(
         let offset = stream.records.next();
         stream.records.push(slot);
         stream.bytes += u64::from(slot.len());
+        if slot.is_lost() {
+            return;
+        }
         match stream.shards.get_mut(&shard) {
             Some(shard) => shard.offsets.push(offset),
             None => strays = true,

@@ -446,6 +446,51 @@ impl Rig {
         }
     }
 
+    /// A history of which a part is lost and given up is replayed to something whole, wherever the part begins.
+    pub(crate) fn check_loss(&self) {
+        let len = self.journal.len();
+        for from in (1..len).step_by(len / 7 + 1) {
+            for lost in [1, 3, len / 3 + 1] {
+                let upto = (from + lost).min(len);
+                let mut broker = Broker::new(self.config.clone());
+                Self::replay(&mut broker, &self.journal[..from]);
+                broker.after_loss(lost as u64);
+                Self::replay(&mut broker, &self.journal[upto..]);
+                broker.history_ends();
+                self.give_up_some(broker);
+            }
+        }
+        self.give_up_some(self.replayed());
+    }
+
+    /// Some of the messages cannot be read: once they are given up nothing refers to them, and the state is whole.
+    fn give_up_some(&self, mut broker: Broker) {
+        let lost = |id: StoredId| id.0 % 3 == 1;
+        let mut found = broker.find_lost(lost);
+        let (mut effects, now) = (Vec::new(), broker.last_time());
+        while found.messages() > 0 {
+            let mut out = Decision::default();
+            broker.decide_lost(&mut found, &Context { now, random: 0 }, &mut out);
+            for change in out.changes {
+                // As it comes out of the journal.
+                let mut payload = Vec::new();
+                let kind = change.encode(now, &[], BodyAt::None, &mut payload);
+                let (time, change) = Change::decode(kind, payload.into()).expect("a record");
+                broker.apply(&change, time, None, &mut effects);
+            }
+        }
+        broker.for_each_stored(|id| assert!(!lost(id), "{id:?} is still referred to"));
+        let mut bytes = Vec::new();
+        broker.encode_snapshot(&mut bytes).expect("memory");
+        let again = Broker::decode_snapshot(self.config.clone(), &mut &bytes[..]);
+        let mut twice = Vec::new();
+        again
+            .expect("a snapshot")
+            .encode_snapshot(&mut twice)
+            .expect("memory");
+        assert_eq!(bytes, twice, "a decoded snapshot differs");
+    }
+
     /// Kill and start again: only the journal survives.
     pub(crate) fn restart(&mut self) {
         self.restart_as(self.replayed());

@@ -928,6 +928,7 @@ fn play(steps: &[Step]) {
     play.rig.check_replay();
     play.end_of_group();
     play.rig.check_replay();
+    play.rig.check_loss();
 }
 
 proptest! {

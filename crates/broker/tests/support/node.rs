@@ -490,6 +490,22 @@ impl Node {
         broker
     }
 
+    /// A core that was told all records but some, which are lost and were given up.
+    pub(crate) fn replayed_without(&self, lost: std::ops::Range<usize>) -> Broker {
+        let mut broker = Broker::new(self.config.clone());
+        let mut effects = Vec::new();
+        for (at, record) in self.records.iter().enumerate() {
+            if at == lost.start {
+                broker.after_loss(lost.len() as u64);
+            }
+            if !lost.contains(&at) {
+                replay_one(&mut broker, record, at, &mut effects);
+            }
+        }
+        broker.history_ends();
+        broker
+    }
+
     /// A core that loads a snapshot and is told the records behind it.
     pub(crate) fn replayed_from(&self, snapshot: &[u8], cut: usize) -> Broker {
         let mut broker = Broker::decode_snapshot(self.config.clone(), &mut &snapshot[..])

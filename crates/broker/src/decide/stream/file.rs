@@ -53,7 +53,7 @@ impl Broker {
         };
         let offsets = from.max(stream.records.first())..below;
         let found = offsets.filter_map(|offset| {
-            let slot = stream.records.get(offset)?;
+            let slot = stream.records.get(offset).filter(|slot| !slot.is_lost())?;
             Some(Fileable {
                 shard: stream.shard_at(slot),
                 offset,
@@ -115,6 +115,9 @@ impl Broker {
                 run.first_time = slot.time();
             }
             run.last_time = slot.time();
+            if slot.is_lost() {
+                continue;
+            }
             run.bytes += u64::from(slot.len());
             let shard = stream.shard_at(slot);
             let it = shards.entry(shard).or_insert_with(|| RunShard {
