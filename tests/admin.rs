@@ -38,7 +38,7 @@ fn ask(address: SocketAddr, line: &str, login: &str, body: &str) -> anyhow::Resu
     Ok((status, body))
 }
 
-fn done(address: SocketAddr, line: &str, body: &str) -> anyhow::Result<Value> {
+pub(crate) fn done(address: SocketAddr, line: &str, body: &str) -> anyhow::Result<Value> {
     let (status, body) = ask(address, line, GUEST, body)?;
     ensure!((200..300).contains(&status), "{line}: {status} {body}");
     Ok(body)

@@ -18,6 +18,7 @@
 //! | `streams.rs` | streams through AMQP, MQTT and STOMP |
 //! | `routes.rs` | routes of the configuration into queues and streams |
 //! | `crashes.rs` | kill -9: under load, with messages out, with bodies in parts, next to a second server |
+//! | `damage.rs` | a damaged journal: refused with what it costs, given up at the operator's word, found before it is needed |
 //! | `compaction.rs` | an old message outlives the segments around it |
 //! | `aws_entry.rs` | the AWS door: who is let in, into which virtual host, long polls, the end |
 //! | `policies.rs` | resource policies of AWS: two accounts, and two users of one |
@@ -55,6 +56,7 @@ mod client;
 mod compaction;
 mod crashes;
 mod crossings;
+mod damage;
 mod drain;
 mod http;
 mod kinesis;

@@ -162,7 +162,12 @@ fn serve(data: &Path, settings: &[String]) -> Command {
         command.args(["--set", setting]);
     }
     for setting in settings {
-        command.args(["--set", setting]);
+        // An option of its own, or a setting.
+        if setting.starts_with("--") {
+            command.arg(setting);
+        } else {
+            command.args(["--set", setting]);
+        }
     }
     command.stdin(Stdio::null());
     command
@@ -351,6 +356,23 @@ impl Server {
     /// SIGKILL, then another one in the same directory, on other ports.
     pub(crate) fn restart(mut self) -> Self {
         self.kill();
+        Self::start_in(Arc::clone(&self.dir), self.settings.clone())
+    }
+
+    /// The same with more settings, or options.
+    pub(crate) fn restart_with(mut self, settings: &[&str]) -> Self {
+        self.kill();
+        let more = settings.iter().map(|&text| text.to_owned());
+        Self::start_in(
+            Arc::clone(&self.dir),
+            self.settings.iter().cloned().chain(more).collect(),
+        )
+    }
+
+    /// The same without options, with its settings alone.
+    pub(crate) fn restart_without_options(mut self) -> Self {
+        self.kill();
+        self.settings.retain(|setting| !setting.starts_with("--"));
         Self::start_in(Arc::clone(&self.dir), self.settings.clone())
     }
 

@@ -26,7 +26,13 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serves. Says what listens where, then `ready`; ends in order at SIGTERM.
-    Serve(Sources),
+    Serve {
+        #[command(flatten)]
+        sources: Sources,
+        /// Serves what is left of a damaged journal, and gives up for good what cannot be read. A start without it says what that is.
+        #[arg(long)]
+        accept_loss: bool,
+    },
     /// Publishes a message over any of the protocols, and waits until it is confirmed.
     Pub(client::PubArgs),
     /// Prints messages as they come, over any of the protocols.
@@ -133,7 +139,10 @@ impl Cli {
     /// Does it.
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self.command {
-            Command::Serve(sources) => serve::serve(&sources),
+            Command::Serve {
+                sources,
+                accept_loss,
+            } => serve::serve(&sources, accept_loss),
             Command::Pub(args) => client::publish(args),
             Command::Sub(args) => client::subscribe(&args),
             Command::Status(args) => client::status(args),

@@ -306,6 +306,7 @@ mod tests {
             clock_ahead_ms: 0,
             takeovers: 0,
             last_takeover: None,
+            journal: session::JournalView::default(),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, net::IpAddr};
 
 use net::Listener;
-use session::{Active, Cluster, Role};
+use session::{Active, Cluster, JournalView, Role};
 
 use crate::config::{Config, Place};
 
@@ -146,6 +146,47 @@ pub(crate) fn write_metrics(cluster: &Cluster, text: &mut String) {
             us as f64 / 1e6,
         );
     }
+    write_journal(&cluster.journal, text);
+}
+
+/// Appends how the journal is.
+fn write_journal(journal: &JournalView, text: &mut String) {
+    let rows = [
+        (
+            "journal_given_up",
+            "gauge",
+            "Places of the journal that operators gave up.",
+            journal.losses,
+        ),
+        (
+            "journal_damage_total",
+            "counter",
+            "Places of the journal that were found damaged since the start.",
+            journal.damages,
+        ),
+        (
+            "journal_repaired_records_total",
+            "counter",
+            "Records that were copied forward out of what is damaged.",
+            journal.repaired,
+        ),
+        (
+            "journal_scrubbed_bytes_total",
+            "counter",
+            "Bytes of the journal that were read again to find damage.",
+            journal.scrubbed_bytes,
+        ),
+        (
+            "journal_scrub_passes_total",
+            "counter",
+            "How often all of the journal was read again.",
+            journal.scrub_passes,
+        ),
+    ];
+    for (name, kind, help, value) in rows {
+        family(text, name, kind, help);
+        sample(text, name, &[], value as f64);
+    }
 }
 
 fn family(text: &mut String, name: &str, kind: &str, help: &str) {
@@ -253,6 +294,13 @@ mod tests {
                 publish_us: 4,
                 activate_us: 5,
             }),
+            journal: JournalView {
+                losses: 2,
+                damages: 3,
+                repaired: 4,
+                scrubbed_bytes: 5,
+                ..JournalView::default()
+            },
         };
         let mut text = String::new();
         write_metrics(&cluster, &mut text);
@@ -267,6 +315,10 @@ mod tests {
             "bascule_takeovers_total 1",
             "bascule_takeover_seconds{phase=\"detect\"} 1.5",
             "bascule_takeover_seconds{phase=\"fence\"} 0.000002",
+            "bascule_journal_given_up 2",
+            "bascule_journal_damage_total 3",
+            "bascule_journal_repaired_records_total 4",
+            "bascule_journal_scrubbed_bytes_total 5",
         ] {
             assert!(text.lines().any(|one| one == line), "{line} in {text}");
         }

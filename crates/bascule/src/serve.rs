@@ -53,8 +53,8 @@ const SETTLE: Duration = Duration::from_millis(50);
 /// How often the journal is asked whether it has failed.
 const FAILURE_CHECK: Duration = Duration::from_millis(100);
 
-/// Serves until a signal comes.
-pub(crate) fn serve(sources: &Sources) -> Result<(), Failure> {
+/// Serves until a signal comes. `accept_loss`: what is damaged in the journal is given up.
+pub(crate) fn serve(sources: &Sources, accept_loss: bool) -> Result<(), Failure> {
     let mut config = Config::load(sources).map_err(Failure::setup)?;
     log::start(&config.log).map_err(Failure::setup)?;
     let wished = config.limits.connections_max;
@@ -68,13 +68,18 @@ pub(crate) fn serve(sources: &Sources) -> Result<(), Failure> {
         .build()
         .context("failed to start the threads")
         .map_err(Failure::setup)?;
-    let result = runtime.block_on(run(&config, sources, wished));
+    let result = runtime.block_on(run(&config, sources, wished, accept_loss));
     runtime.shutdown_background();
     result
 }
 
 /// `wished`: the connections that the configuration asks for; `config` has those that the system leaves room for.
-async fn run(config: &Config, sources: &Sources, wished: u64) -> Result<(), Failure> {
+async fn run(
+    config: &Config,
+    sources: &Sources,
+    wished: u64,
+    accept_loss: bool,
+) -> Result<(), Failure> {
     let signals = Signals::new().map_err(Failure::setup)?;
     warn_of_passwords(config);
     let origins = Origins::from_list(&config.websocket.origins)
@@ -84,8 +89,10 @@ async fn run(config: &Config, sources: &Sources, wished: u64) -> Result<(), Fail
     let users = auth::Users::new(&config.auth, key).map_err(Failure::setup)?;
     let listeners = bind(config).map_err(Failure::setup)?;
     let table = table(config, &listeners);
+    let mut for_node = config.for_node();
+    for_node.journal.accept_loss = accept_loss;
     let pair = Pair::new(
-        config.for_node(),
+        for_node,
         Arc::new(users),
         pair::addresses(config, &listeners),
     );

@@ -20,6 +20,9 @@ pub struct Config {
     /// Bytes of records of streams that a snapshot covers above which they are copied out of the journal into a stream file.
     /// Default 64 MiB, 1 MiB to 1 GiB.
     pub stream_file_bytes: u64,
+    /// Bytes a second that are read again, of what is sealed in the journal, to find damage before it is needed; 0: none. Default
+    /// 4 MiB, at most 1 GiB.
+    pub scrub_bytes_per_s: u64,
     /// Threads that verify passwords. Default 1, 1 to 16.
     pub verify_threads: usize,
     /// Password verifications that may wait; more are refused. Default 1,024.
@@ -39,6 +42,7 @@ impl Default for Config {
             vhosts: vec!["/".to_owned()],
             reader_threads: 2,
             stream_file_bytes: 64 << 20,
+            scrub_bytes_per_s: 4 << 20,
             verify_threads: 1,
             verify_queue_max: 1024,
             connections_max: 100_000,

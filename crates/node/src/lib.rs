@@ -23,6 +23,7 @@
 //! | `verify.rs` | the password pool |
 //! | `permission.rs` | which rights a command needs |
 //! | `audit.rs` | what was refused, in the log and counted |
+//! | `scrub.rs` | reading again what is sealed |
 //! | `reload.rs` | other users while connections go on |
 //! | `clock.rs` | the core's time |
 //! | `standby.rs` | a core that follows another node's journal, and takes its place |
@@ -45,6 +46,7 @@ mod pair;
 mod permission;
 mod recovery;
 mod reload;
+mod scrub;
 mod standby;
 mod step;
 mod steps;

@@ -25,6 +25,7 @@ use crate::{
     outbox::Outbox,
     recovery::{self, Recovered},
     reload::{self, Reloaded},
+    scrub,
     standby::{Reason, Standby},
     step::{Connection, Core, Heads, Step},
     stored::{Reads, Stored},
@@ -45,6 +46,16 @@ pub enum StartError {
         dir: PathBuf,
         /// What is wrong, and where.
         what: String,
+    },
+    /// The journal is damaged. What that costs was looked for, and nothing was changed.
+    #[error(
+        "{error}; {lost}. Nothing was changed: `bascule serve --accept-loss` gives that up for good, and serves the rest"
+    )]
+    Damaged {
+        /// Why it was not opened.
+        error: Box<Self>,
+        /// What would be given up.
+        lost: String,
     },
     /// No random bytes for the store's secret.
     #[error("failed to read random bytes from /dev/urandom: {0}")]
@@ -248,6 +259,15 @@ impl Work {
             });
             false
         });
+        // Before anyone can be shown that it cannot be read.
+        while recovered.lost.messages() > 0 {
+            shared.stepped(|core, step| {
+                core.decided(step, |broker, cx, out| {
+                    broker.decide_lost(&mut recovered.lost, cx, out);
+                });
+                false
+            });
+        }
         reload::look_at_absent(&shared, &users);
         Self {
             shared,
@@ -305,6 +325,14 @@ impl Work {
             start(
                 "housekeeping".to_owned(),
                 Box::new(move || housekeeping::run(&shared, &broker)),
+            )?;
+        }
+        {
+            let shared = Arc::clone(shared);
+            let rate = config.scrub_bytes_per_s;
+            start(
+                "scrub".to_owned(),
+                Box::new(move || scrub::run_active(&shared, rate)),
             )?;
         }
         Ok(self.node(config, threads))
@@ -404,6 +432,11 @@ impl Node {
     #[must_use]
     pub fn uuid(&self) -> [u8; 16] {
         self.shared.uuid
+    }
+
+    /// The journal, to be asked how it is.
+    pub(crate) fn journal(&self) -> &Journal {
+        &self.shared.journal
     }
 
     /// The standbys that are near.

@@ -21,13 +21,15 @@ use std::{
 use bytes::Bytes;
 use message::{Name, Timestamp, VhostId};
 use session::{
-    Active, Cluster, Kept, Link, NotActive, Object, Peer, Port, SessionId, StandbyView, Takeover,
+    Active, Cluster, Damage, JournalView, Kept, Link, NotActive, Object, Peer, Port, SessionId,
+    StandbyView, Takeover,
 };
 
 use crate::{
     Config, Machine, Node, Role, StartError,
     clock::Clock,
     recovery,
+    scrub::Scrubbing,
     standby::{Manners, REGISTER_EVERY, Standby, Turn},
 };
 
@@ -63,6 +65,7 @@ struct Following {
     applied: u64,
     lag: session::Lag,
     active: Option<Arc<Active>>,
+    journal: journal::Journal,
 }
 
 /// See the module.
@@ -83,6 +86,8 @@ pub struct Pair {
     stopped: AtomicBool,
     /// The data directory was found fit.
     probed: AtomicBool,
+    /// What is damaged is given up, once: an operator said so.
+    accepts_loss: AtomicBool,
     next_refused: AtomicU64,
     takeovers: AtomicU64,
     /// With when it began, in ms of the boot clock.
@@ -98,6 +103,7 @@ impl Pair {
     #[must_use]
     pub fn new(mut config: Config, users: Arc<auth::Users>, own: Active) -> Arc<Self> {
         config.journal.note = encode(&own);
+        let accepts_loss = config.journal.accept_loss;
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             clock: Arc::new(Clock::start(Arc::new(Machine))),
@@ -110,6 +116,7 @@ impl Pair {
             manners: Mutex::default(),
             stopped: AtomicBool::new(false),
             probed: AtomicBool::new(false),
+            accepts_loss: AtomicBool::new(accepts_loss),
             next_refused: AtomicU64::new(1),
             takeovers: AtomicU64::new(0),
             last_takeover: Mutex::new(None),
@@ -139,12 +146,18 @@ impl Pair {
                 Node::start_by(&self.config(), self.users(), Arc::clone(&self.clock)).map_err(Some)
             };
             match opened {
-                Ok(node) => return Ok(Change::Active(Arc::new(node))),
+                Ok(node) => {
+                    self.accepts_loss.store(false, Ordering::Release);
+                    return Ok(Change::Active(Arc::new(node)));
+                }
                 Err(None) => {}
                 Err(Some(StartError::Journal(
                     journal::OpenError::Held { .. } | journal::OpenError::Lost { .. },
                 ))) => {}
-                Err(Some(error)) => return Err(error),
+                Err(Some(error)) => return Err(self.assessed(error)),
+            }
+            if self.accepts_loss.swap(false, Ordering::AcqRel) {
+                tracing::warn!("another node has the journal: nothing is given up");
             }
             let mut now_shown = || {
                 self.clock.show();
@@ -161,6 +174,25 @@ impl Pair {
                     std::thread::park_timeout(RETRY);
                 }
             }
+        }
+    }
+
+    /// The same error with what the damage costs, if it is damage.
+    fn assessed(&self, error: StartError) -> StartError {
+        let is_damage = matches!(
+            error,
+            StartError::Journal(journal::OpenError::Corrupt(_)) | StartError::Replay { .. }
+        );
+        if !is_damage || self.accepts_loss.load(Ordering::Acquire) {
+            return error;
+        }
+        tracing::error!(%error, "every byte is read, to say what the damage costs");
+        match recovery::assess(&self.config(), &**self.clock.host()) {
+            Some(lost) => StartError::Damaged {
+                error: Box::new(error),
+                lost,
+            },
+            None => error,
         }
     }
 
@@ -191,6 +223,8 @@ impl Pair {
         let mut standby = Standby::open_by(&self.config(), clock, manners)?;
         let opened_at = self.clock.boot_ms();
         let registering = Registering::start(standby.registrar())?;
+        let rate = self.config.scrub_bytes_per_s;
+        let scrubbing = Scrubbing::start(standby.journal().clone(), rate)?;
         let mut note: (Vec<u8>, Option<Arc<Active>>) = (Vec::new(), None);
         let reason = loop {
             if self.stopped.load(Ordering::Acquire) {
@@ -214,6 +248,7 @@ impl Pair {
                 applied: standby.applied(),
                 lag: standby.lag(),
                 active: note.1.clone(),
+                journal: standby.journal().clone(),
             });
             match turn {
                 Ok(Turn::More) if standby.lag().batches > BEHIND => {}
@@ -232,6 +267,7 @@ impl Pair {
             }
         };
         drop(registering);
+        drop(scrubbing);
         *held(&self.manners) = standby.manners();
         *held(&self.state) = State::Starting;
         tracing::info!(reason = reason.as_str(), "taking over");
@@ -315,10 +351,10 @@ impl Pair {
     }
 
     fn config(&self) -> Config {
-        Config {
-            vhosts: held(&self.vhosts).clone(),
-            ..self.config.clone()
-        }
+        let mut config = self.config.clone();
+        config.vhosts.clone_from(&held(&self.vhosts));
+        config.journal.accept_loss = self.accepts_loss.load(Ordering::Acquire);
+        config
     }
 
     /// Where the active node's doors are, as far as is known.
@@ -355,6 +391,7 @@ impl Pair {
             last_takeover: held(&self.last_takeover)
                 .as_ref()
                 .map(|(takeover, _)| takeover.clone()),
+            journal: JournalView::default(),
         };
         match &*held(&self.state) {
             State::Starting => {}
@@ -366,6 +403,7 @@ impl Pair {
                 cluster.committed = following.applied + following.lag.batches;
                 cluster.lag = Some(following.lag);
                 cluster.active.clone_from(&following.active);
+                cluster.journal = view(&following.journal);
             }
             State::Active(node) => {
                 cluster.role = match node.role() {
@@ -376,6 +414,7 @@ impl Pair {
                 cluster.epoch = node.epoch();
                 cluster.committed = node.committed();
                 cluster.active = Some(Arc::clone(&self.own));
+                cluster.journal = view(node.journal());
                 let standbys = node.standbys().into_iter();
                 cluster.standbys = standbys
                     .map(|seen| StandbyView {
@@ -423,6 +462,51 @@ impl Drop for Registering {
     fn drop(&mut self) {
         self.stopped.store(true, Ordering::Release);
         self.thread.unpark();
+    }
+}
+
+/// How a journal is, for whoever asks.
+fn view(journal: &journal::Journal) -> JournalView {
+    let health = journal.health();
+    let given_up = journal.given_up();
+    let name = |path: &std::path::Path| {
+        let parts: Vec<_> = path.iter().rev().take(2).collect();
+        let parts = parts.iter().rev().map(|part| part.to_string_lossy());
+        parts.collect::<Vec<_>>().join("/")
+    };
+    JournalView {
+        given_up: given_up
+            .iter()
+            .rev()
+            .take(JournalView::TOLD_MAX)
+            .map(|loss| Damage {
+                file: name(&loss.path),
+                offset: loss.offset,
+                what: loss.what.clone(),
+                batches: loss.batches(),
+                records: loss.records(),
+                given_up: Some(Timestamp(loss.given_up_ms)),
+            })
+            .collect(),
+        losses: given_up.len() as u64,
+        damaged: health
+            .found
+            .iter()
+            .rev()
+            .take(JournalView::TOLD_MAX)
+            .map(|found| Damage {
+                file: name(&found.path),
+                offset: found.offset,
+                what: found.what.clone(),
+                batches: found.batches,
+                records: 0,
+                given_up: None,
+            })
+            .collect(),
+        damages: health.damages,
+        repaired: health.repaired,
+        scrubbed_bytes: health.scrubbed_bytes,
+        scrub_passes: health.passes,
     }
 }
 

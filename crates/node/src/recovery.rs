@@ -5,9 +5,9 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use broker::{Broker, Change, RecordKind};
-use journal::{Engine, Journal, Replay};
-use message::Timestamp;
+use broker::{Broker, Change, Lost, RecordKind};
+use journal::{Engine, Journal, Loss, Replay};
+use message::{StoredId, Timestamp};
 use session::Secret;
 
 use crate::{Config, Host, clock::Clock, node::StartError, step::BODY_PART};
@@ -30,6 +30,8 @@ pub(crate) struct Recovered {
     pub(crate) seed: u64,
     /// The store's secret, should it have none.
     pub(crate) fresh_secret: Secret,
+    /// What the core refers to and cannot be read, and was given up: to be let go first.
+    pub(crate) lost: Lost,
 }
 
 /// Opens the journal and replays it. `stepped`: the caller commits.
@@ -65,10 +67,22 @@ pub(crate) fn recover(
         .journal
         .add_refs(|count| broker.for_each_stored(count));
     let dangling = opened.journal.stats().dangling;
-    if dangling > 0 {
+    let accepts = config.journal.accept_loss || !opened.journal.given_up().is_empty();
+    if dangling > 0 && !accepts {
         return Err(replay_error(format!(
             "{dangling} queued messages are in no segment: files are missing"
         )));
+    }
+    let lost = match accepts {
+        true => unreadable(&opened.journal, &broker),
+        false => Lost::default(),
+    };
+    if lost.messages() > 0 {
+        tracing::error!(
+            messages = lost.messages(),
+            of = named(&lost),
+            "messages that cannot be read are given up, as the operator said"
+        );
     }
     crate::stream_files::check(&opened.journal, &broker).map_err(replay_error)?;
     let counters = broker.counters();
@@ -80,7 +94,8 @@ pub(crate) fn recover(
         "recovered from the journal"
     );
     let last = last.max(Timestamp(opened.seen_ms));
-    Recovered::of(opened.journal, engine, broker, last, uuid, host)
+    let recovered = Recovered::of(opened.journal, engine, broker, last, uuid, host)?;
+    Ok(Recovered { lost, ..recovered })
 }
 
 impl Recovered {
@@ -101,8 +116,96 @@ impl Recovered {
             uuid,
             seed: u64::from_le_bytes(uuid[..8].try_into().expect("a uuid has 16 bytes")),
             fresh_secret: fresh_secret(host).map_err(StartError::Entropy)?,
+            lost: Lost::default(),
         })
     }
+}
+
+/// What the core refers to in batches that were given up, or in none, and cannot be read there.
+pub(crate) fn unreadable(journal: &Journal, broker: &Broker) -> Lost {
+    let ranges: Vec<(u64, u64)> = journal
+        .given_up()
+        .iter()
+        .filter_map(Loss::batches)
+        .collect();
+    let lost = |id: StoredId| {
+        let batch = journal::batch_of(id);
+        let doubtful = ranges
+            .iter()
+            .any(|(first, last)| (*first..=*last).contains(&batch));
+        // What was moved out of a lost batch, or lies there whole, is not lost.
+        (doubtful || !journal.holds(id)) && journal.read(id).is_err()
+    };
+    broker.find_lost(lost)
+}
+
+/// Names that are told one by one.
+const NAMES_TOLD: usize = 5;
+/// Places of damage that are told one by one.
+const PLACES_TOLD: usize = 3;
+
+/// The queues and streams with something lost, and retained messages.
+fn named(lost: &Lost) -> String {
+    let mut told: Vec<String> = lost
+        .names
+        .iter()
+        .take(NAMES_TOLD)
+        .map(|name| format!("{name:?}"))
+        .collect();
+    if lost.names.len() > NAMES_TOLD {
+        told.push(format!("{} more", lost.names.len() - NAMES_TOLD));
+    }
+    if !lost.retained.is_empty() {
+        told.push(format!("{} topics", lost.retained.len()));
+    }
+    told.join(", ")
+}
+
+/// What a journal that cannot be opened would lose if the damage were given up: a sentence or two for the operator. `None`: it cannot
+/// be said, or is nothing.
+pub(crate) fn assess(config: &Config, host: &dyn Host) -> Option<String> {
+    let assessed = journal::assess(
+        host.vfs(),
+        &config.data_dir,
+        sizes(config),
+        fresh_uuid(host),
+    );
+    let assessed = assessed.ok()?;
+    let stopping = AtomicBool::new(false);
+    let (broker, _) = replay(assessed.replay, config.broker.clone(), &stopping).ok()?;
+    let lost = unreadable(&assessed.journal, &broker);
+    if assessed.damage.is_empty() && lost.messages() == 0 {
+        return None;
+    }
+    for loss in &assessed.damage {
+        tracing::error!(%loss, "damage");
+    }
+    let mut places: Vec<String> = assessed
+        .damage
+        .iter()
+        .take(PLACES_TOLD)
+        .map(ToString::to_string)
+        .collect();
+    if assessed.damage.len() > PLACES_TOLD {
+        places.push(format!(
+            "{} places more",
+            assessed.damage.len() - PLACES_TOLD
+        ));
+    }
+    let mut told = match places.is_empty() {
+        true => String::new(),
+        false => format!("damage: {}. ", places.join("; ")),
+    };
+    match lost.messages() {
+        0 => told.push_str("No message that the rest knows of is lost"),
+        messages => {
+            told.push_str(&format!(
+                "{messages} messages cannot be read: {}",
+                named(&lost)
+            ));
+        }
+    }
+    Some(told)
 }
 
 /// The journal's sizes, no smaller than the longest record needs.
@@ -159,10 +262,14 @@ pub(crate) fn replay(
     };
     let mut last = broker.last_time();
     let mut effects = Vec::new();
+    let mut gaps = replay.lost().into_iter().peekable();
     replay
         .for_each(|id, kind, payload| -> Result<(), String> {
             if stopping.load(Ordering::Relaxed) {
                 return Err(STOPPED.to_owned());
+            }
+            while let Some((_, records)) = gaps.next_if(|(end, _)| journal::batch_of(id) > *end) {
+                broker.after_loss(records);
             }
             if kind == BODY_PART {
                 return Ok(());
@@ -175,6 +282,10 @@ pub(crate) fn replay(
             Ok(())
         })
         .map_err(|error| error.to_string())?;
+    for (_, records) in gaps {
+        broker.after_loss(records);
+    }
+    broker.history_ends();
     Ok((broker, last))
 }
 

@@ -244,6 +244,11 @@ impl Standby {
         })
     }
 
+    /// The journal, to be asked how it is.
+    pub(crate) fn journal(&self) -> &Journal {
+        self.follower.journal()
+    }
+
     /// The epoch that is followed.
     #[must_use]
     pub fn epoch(&self) -> u64 {
@@ -481,6 +486,7 @@ impl Standby {
             (None, taken)
         };
         drop(apply);
+        let mut lost = broker::Lost::default();
         if journal.stats().dangling > 0 {
             let mut missing = 0_u64;
             self.broker.for_each_stored(|id| {
@@ -488,7 +494,9 @@ impl Standby {
                     missing += 1;
                 }
             });
-            if missing > 0 {
+            if missing > 0 && !journal.given_up().is_empty() {
+                lost = recovery::unreadable(&journal, &self.broker);
+            } else if missing > 0 {
                 return Err(StartError::Replay {
                     dir: self.config.data_dir,
                     what: format!("{missing} queued messages are in no segment: files are missing"),
@@ -508,7 +516,7 @@ impl Standby {
             self.uuid,
             &*self.host,
         )?;
-        Ok((recovered, takeover))
+        Ok((Recovered { lost, ..recovered }, takeover))
     }
 
     /// Goes in order: says so, and takes away what it made ready.

@@ -84,6 +84,49 @@ pub struct Cluster {
     pub takeovers: u64,
     /// The last one that it knows of.
     pub last_takeover: Option<Takeover>,
+    /// How the journal is.
+    pub journal: JournalView,
+}
+
+/// How a journal is: damage that was found, and what was given up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JournalView {
+    /// What operators gave up, the last first, at most [`JournalView::TOLD_MAX`].
+    pub given_up: Vec<Damage>,
+    /// How much that is in all.
+    pub losses: u64,
+    /// Damage that was found since the start, the last first, at most [`JournalView::TOLD_MAX`].
+    pub damaged: Vec<Damage>,
+    /// How much that is in all.
+    pub damages: u64,
+    /// Records that were copied forward out of what is damaged.
+    pub repaired: u64,
+    /// Bytes that were read again since the start.
+    pub scrubbed_bytes: u64,
+    /// How often everything was read again.
+    pub scrub_passes: u64,
+}
+
+impl JournalView {
+    /// How many places of damage are told one by one.
+    pub const TOLD_MAX: usize = 20;
+}
+
+/// A place in the journal that is damaged, or was given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The file and the folder that it is in.
+    pub file: String,
+    /// The first offset that is wrong.
+    pub offset: u64,
+    /// How that shows.
+    pub what: String,
+    /// The batches that it costs, first and last, as far as that is known.
+    pub batches: Option<(u64, u64)>,
+    /// Records in those; 0 if that is not known.
+    pub records: u64,
+    /// When an operator gave it up, by the wall clock.
+    pub given_up: Option<Timestamp>,
 }
 
 /// How far a standby is behind the active node.

@@ -38,7 +38,9 @@ mod refusal;
 mod stream;
 mod topic;
 
-pub use cluster::{Active, Cluster, Lag, Role, StandbyView, Takeover, not_active_words};
+pub use cluster::{
+    Active, Cluster, Damage, JournalView, Lag, Role, StandbyView, Takeover, not_active_words,
+};
 pub use command::{
     Authenticate, ClientExpiry, Command, ConsumerId, Credentials, Credit, DeliveryRange, Lane,
     Lease, List, Listed, MoveTo, OpenClient, Operation, Outcome, Publish, Pull, Receipt,

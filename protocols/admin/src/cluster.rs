@@ -9,7 +9,7 @@
 //! `/health/ready` and `/metrics` do, which say the same things. It hands nothing over: 503, with where the active one is.
 
 use serde_json::{Map, Value, json};
-use session::{Active, Cluster, Refusal, RefusalKind, Role, Takeover};
+use session::{Active, Cluster, Damage, JournalView, Refusal, RefusalKind, Role, Takeover};
 
 use crate::{Reply, Request};
 
@@ -115,6 +115,30 @@ pub fn show(cluster: &Cluster) -> Value {
         "clock_ahead_ms": cluster.clock_ahead_ms,
         "takeovers": cluster.takeovers,
         "last_takeover": cluster.last_takeover.as_ref().map(takeover),
+        "journal": journal(&cluster.journal),
+    })
+}
+
+fn journal(journal: &JournalView) -> Value {
+    let shown = |damage: &Damage| {
+        json!({
+            "file": damage.file,
+            "offset": damage.offset,
+            "what": damage.what,
+            "first_batch": damage.batches.map(|(first, _)| first),
+            "last_batch": damage.batches.map(|(_, last)| last),
+            "records": (damage.records > 0).then_some(damage.records),
+            "given_up_ms": damage.given_up.map(|at| at.0),
+        })
+    };
+    json!({
+        "given_up": journal.given_up.iter().map(shown).collect::<Vec<_>>(),
+        "losses": journal.losses,
+        "damaged": journal.damaged.iter().map(shown).collect::<Vec<_>>(),
+        "damages": journal.damages,
+        "repaired_records": journal.repaired,
+        "scrubbed_bytes": journal.scrubbed_bytes,
+        "scrub_passes": journal.scrub_passes,
     })
 }
 

@@ -361,6 +361,18 @@ fn cluster(role: Role) -> Cluster {
             publish_us: 4,
             activate_us: 5,
         }),
+        journal: session::JournalView {
+            given_up: vec![session::Damage {
+                file: "seg/1-2-00".to_owned(),
+                offset: 8192,
+                what: "no batch header".to_owned(),
+                batches: Some((3, 4)),
+                records: 9,
+                given_up: Some(Timestamp(77)),
+            }],
+            losses: 1,
+            ..session::JournalView::default()
+        },
     }
 }
 
@@ -457,6 +469,23 @@ fn the_pair_as_either_node_sees_it() {
             "clock_ahead_ms": -7,
             "takeovers": 1,
             "last_takeover": takeover,
+            "journal": {
+                "given_up": [{
+                    "file": "seg/1-2-00",
+                    "offset": 8192,
+                    "what": "no batch header",
+                    "first_batch": 3,
+                    "last_batch": 4,
+                    "records": 9,
+                    "given_up_ms": 77,
+                }],
+                "losses": 1,
+                "damaged": [],
+                "damages": 0,
+                "repaired_records": 0,
+                "scrubbed_bytes": 0,
+                "scrub_passes": 0,
+            },
         })
     );
     // A standby cannot verify a login, so it asks for none.

@@ -223,6 +223,30 @@ fn shown(endpoint: &Endpoint, said: &anyhow::Result<Value>) -> String {
             word(&takeover["reason"])
         ));
     }
+    let journal = &cluster["journal"];
+    for (list, all, told) in [
+        ("damaged", "damages", "damaged"),
+        ("given_up", "losses", "given up"),
+    ] {
+        let places = journal[list].as_array().map_or(&[][..], Vec::as_slice);
+        for place in places {
+            let batches = match (&place["first_batch"], &place["last_batch"]) {
+                (Value::Null, _) => String::new(),
+                (first, last) => format!(", batches {first} to {last}"),
+            };
+            line(format!(
+                "{told}: {} at offset {}: {}{batches}",
+                word(&place["file"]),
+                place["offset"],
+                word(&place["what"]),
+            ));
+        }
+        let rest = journal[all].as_u64().unwrap_or(0);
+        let rest = rest.saturating_sub(places.len() as u64);
+        if rest > 0 {
+            line(format!("{told}: {rest} places more"));
+        }
+    }
     out
 }
 
@@ -340,6 +364,17 @@ mod tests {
                 "last_takeover": {
                     "at_ms": 1, "reason": "asked for", "phases_us": { "detect": 1500, "fence": 500 },
                 },
+                "journal": {
+                    "damaged": [{
+                        "file": "snap/7-aa", "offset": 72, "what": "a block is damaged", "first_batch": null,
+                    }],
+                    "damages": 3,
+                    "given_up": [{
+                        "file": "seg/1-2-00", "offset": 8192, "what": "no batch header", "first_batch": 3,
+                        "last_batch": 4,
+                    }],
+                    "losses": 1,
+                },
             })
         }
 
@@ -436,6 +471,8 @@ mod tests {
             ": active, epoch 7, 1000 batches, node node1\n",
             "  standby bb: 3 batches behind, seen 9 ms ago, can take over\n",
             "  last takeover: 2 ms (detect 1.5, fence 0.5): asked for\n",
+            "  damaged: snap/7-aa at offset 72: a block is damaged\n  damaged: 2 places more\n",
+            "  given up: seg/1-2-00 at offset 8192: no batch header, batches 3 to 4\n",
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }

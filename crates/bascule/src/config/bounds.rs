@@ -8,6 +8,8 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
+/// Of a rate that is not 0.
+const SCRUB_MIN: u64 = 64 * KIB;
 /// More than any machine holds of anything.
 const MANY: u64 = 1_000_000_000;
 
@@ -219,6 +221,15 @@ impl Config {
                 "journal.clock_off_max_s",
                 journal.clock_off_max_s,
                 1..=u64::from(u32::MAX),
+            ),
+            (
+                "journal.scrub_bytes_per_s",
+                // 0 is off.
+                match journal.scrub_bytes_per_s {
+                    0 => SCRUB_MIN,
+                    rate => rate,
+                },
+                SCRUB_MIN..=GIB,
             ),
             ("pair.failover_ms", pair.failover_ms, 200..=60_000),
             (

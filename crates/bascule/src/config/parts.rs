@@ -59,6 +59,7 @@ impl Config {
             },
             vhosts: self.auth.vhosts.clone(),
             stream_file_bytes: self.journal.stream_file_bytes,
+            scrub_bytes_per_s: self.journal.scrub_bytes_per_s,
             connections_max: self.limits.connections_max as usize,
             gate: Some(Arc::new(sns::Gate::new(&self.for_aws(), unreadable))),
             ..node::Config::default()

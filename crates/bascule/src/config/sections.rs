@@ -121,6 +121,8 @@ pub(crate) struct Journal {
     pub(crate) stream_file_bytes: u64,
     /// How far the clock may be ahead of the last sign of life in the journal at a start, or behind it, in seconds.
     pub(crate) clock_off_max_s: u64,
+    /// Bytes a second of what is sealed that are read again; 0 is off.
+    pub(crate) scrub_bytes_per_s: u64,
     /// How files are written.
     pub(crate) direct: Direct,
 }
@@ -134,6 +136,7 @@ impl Default for Journal {
             free_bytes_min: 2048 * MIB,
             stream_file_bytes: 64 * MIB,
             clock_off_max_s: 31 * 86_400,
+            scrub_bytes_per_s: 4 * MIB,
             direct: Direct::Auto,
         }
     }
