@@ -119,6 +119,10 @@ fn a_damaged_journal_is_refused_with_what_it_costs_and_served_without_it_at_the_
         said.contains(&format!("given up: seg/{name} at offset")),
         "{said}"
     );
+    let kept = format!("lost/{name}.damaged");
+    assert!(said.contains(&format!("kept as {kept}")), "{said}");
+    assert!(server.log().contains(&kept), "{}", server.log());
+    assert!(data.join(&kept).exists(), "the damaged segment stays");
     let cluster = done(server.door("http"), "GET /api/cluster", "")?;
     assert_eq!(cluster["journal"]["losses"], 1, "{cluster}");
     wait(client.publish("", "jobs", b"one more"))?;
@@ -127,6 +131,8 @@ fn a_damaged_journal_is_refused_with_what_it_costs_and_served_without_it_at_the_
     until("it follows", || {
         (metric(&standby, "bascule_journal_given_up") == 1).then_some(())
     });
+    // It was started with the same option, which is for a start that nobody else is in the way of.
+    assert!(standby.log().contains("nothing is given up"));
     drop(standby);
     let server = server.restart_without_options();
     let mut expected: Vec<String> = (10..50)

@@ -159,6 +159,12 @@ fn write_journal(journal: &JournalView, text: &mut String) {
             journal.losses,
         ),
         (
+            "journal_passed_over_records",
+            "gauge",
+            "Records that were passed over because they rest on what was given up.",
+            journal.passed_over,
+        ),
+        (
             "journal_damage_total",
             "counter",
             "Places of the journal that were found damaged since the start.",
@@ -296,6 +302,7 @@ mod tests {
             }),
             journal: JournalView {
                 losses: 2,
+                passed_over: 6,
                 damages: 3,
                 repaired: 4,
                 scrubbed_bytes: 5,
@@ -316,6 +323,7 @@ mod tests {
             "bascule_takeover_seconds{phase=\"detect\"} 1.5",
             "bascule_takeover_seconds{phase=\"fence\"} 0.000002",
             "bascule_journal_given_up 2",
+            "bascule_journal_passed_over_records 6",
             "bascule_journal_damage_total 3",
             "bascule_journal_repaired_records_total 4",
             "bascule_journal_scrubbed_bytes_total 5",

@@ -18,7 +18,10 @@ use crate::{
     counters::Tally,
     durable::Move,
     queue::Rare,
-    record::wire::{Wire, wire_fields},
+    record::{
+        fields,
+        wire::{Wire, put_field, wire_fields},
+    },
     stream::{
         Assigned, Checkpointed, GroupGone, GroupLeased, GroupMade, Reader, RecordEntrant,
         RecordsLost, Resharded, StreamDeclared, StreamDeleted, StreamFiled, Trimmed, WaitingRead,
@@ -60,6 +63,51 @@ pub(crate) struct EpochOpen {
     pub(crate) epoch: u64,
 }
 wire_fields!(EpochOpen { 1 => epoch });
+
+/// Virtual hosts were made. They are numbered in the order in which they are made, from 0.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Vhosts {
+    /// The number of the first of these; the others follow. An earlier version did not say: then it was the next one.
+    pub(crate) first: Option<VhostId>,
+    pub(crate) names: Vec<Arc<str>>,
+}
+
+/// What an earlier version reads ends behind the names.
+impl Wire for Vhosts {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.names.put(out);
+        if self.first.is_some() {
+            put_field(out, 1, |out| self.first.put(out));
+        }
+        out.push(0);
+    }
+    fn read(reader: &mut message::Reader) -> Result<Self, message::DecodeError> {
+        let mut it = Self {
+            first: None,
+            names: Wire::read(reader)?,
+        };
+        if reader.is_empty() {
+            return Ok(it);
+        }
+        fields(reader, |number, part| {
+            if number == 1 {
+                it.first = Wire::read(part)?;
+            }
+            Ok(())
+        })?;
+        Ok(it)
+    }
+}
+
+/// What was lost of the history in front of it is known, and changes behind it fit the state again.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Mended {
+    /// Records that are lost; where that is not known, batches.
+    pub(crate) records: u64,
+    /// Records that were passed over.
+    pub(crate) passed_over: u64,
+}
+wire_fields!(Mended { 1 => records, 2 => passed_over });
 
 /// A shared subscription's queue: who shares it and what it reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -576,7 +624,8 @@ pub struct Change(pub(crate) Kind);
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Kind {
     EpochOpen(EpochOpen),
-    Vhosts(Vec<Arc<str>>),
+    Vhosts(Vhosts),
+    Mended(Mended),
     /// The store's own secret was made.
     Secret(Secret),
     QueueDeclared(Box<QueueDeclared>),
@@ -791,6 +840,7 @@ impl Change {
         match &self.0 {
             Kind::EpochOpen(_)
             | Kind::Vhosts(_)
+            | Kind::Mended(_)
             | Kind::Secret(_)
             | Kind::MoveStarted(_)
             | Kind::Moved(_)

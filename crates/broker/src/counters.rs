@@ -123,8 +123,6 @@ counters! {
     filtered,
     /// Messages dropped because a subscription's target did not take them, and no dead-letter queue either.
     dropped_subscription,
-    /// Records passed over in a replay, because what they rest on was lost to damage and given up.
-    passed_over,
     /// Gauge: topic objects.
     topics,
     /// Gauge: subscriptions of topic objects, and routes.

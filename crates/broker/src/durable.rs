@@ -397,6 +397,7 @@ pub(crate) struct Durable {
     pub(crate) epoch: u64,
     /// The latest time of any record.
     pub(crate) time: Timestamp,
+    /// By their numbers. Of one that was lost with the record that names it: empty.
     pub(crate) vhosts: Vec<Arc<str>>,
     /// Made at the first start; a journal of before there were secrets gets one at its next.
     pub(crate) secret: Option<Secret>,
@@ -404,6 +405,8 @@ pub(crate) struct Durable {
     pub(crate) next_client: u64,
     pub(crate) next_transaction: u64,
     pub(crate) next_stream: u64,
+    /// Records that were passed over because what they rest on was lost and given up.
+    pub(crate) passed_over: u64,
     pub(crate) streams: BTreeMap<StreamId, Stream>,
     pub(crate) queues: FxHashMap<QueueId, Box<Queue>>,
     pub(crate) exchanges: BTreeMap<(VhostId, Name), ExchangeOptions>,

@@ -58,6 +58,7 @@ use session::{Gate, QueueId, Secret, StreamId};
 
 use crate::{durable::Durable, soft::Soft};
 
+pub use apply::PendingLoss;
 pub use change::{Change, ClientNo};
 pub use config::Config;
 pub use counters::{Counters, Metric};
@@ -95,7 +96,8 @@ impl Broker {
     /// The name of a virtual host.
     #[must_use]
     pub fn vhost_name(&self, id: VhostId) -> Option<Arc<str>> {
-        self.durable.vhosts.get(id.0 as usize).cloned()
+        let name = self.durable.vhosts.get(id.0 as usize)?;
+        (!name.is_empty()).then(|| Arc::clone(name))
     }
 
     /// The store's own secret. `None` until [`Broker::decide_secret`] has been asked once in the life of the journal.
@@ -204,6 +206,8 @@ impl Broker {
 }
 
 fn vhost_in(vhosts: &[Arc<str>], name: &str) -> Option<VhostId> {
-    let at = vhosts.iter().position(|known| &**known == name)?;
+    let at = vhosts
+        .iter()
+        .position(|known| &**known == name && !name.is_empty())?;
     Some(VhostId(at as u32))
 }

@@ -68,10 +68,11 @@ struct Head {
     secret: Option<Secret>,
     next_move: u64,
     next_topic: u64,
+    passed_over: u64,
 }
 wire_fields!(Head {
     1 => epoch, 2 => time, 3 => next_queue, 4 => next_client, 5 => next_transaction, 6 => last_stored,
-    7 => secret, 8 => next_move, 20 => next_stream, 30 => next_topic,
+    7 => secret, 8 => next_move, 9 => passed_over, 20 => next_stream, 30 => next_topic,
 });
 
 struct ExchangeSection {
@@ -286,6 +287,7 @@ impl Broker {
             secret: durable.secret,
             next_move: durable.next_move,
             next_topic: durable.topics.next,
+            passed_over: durable.passed_over,
         };
         write(1, &|out| head.put(out))?;
         write(2, &|out| durable.vhosts.put(out))?;
@@ -398,6 +400,7 @@ impl Broker {
                 self.durable.secret = head.secret;
                 self.durable.next_move = head.next_move;
                 self.durable.topics.next = head.next_topic;
+                self.durable.passed_over = head.passed_over;
             }
             2 => self.durable.vhosts = Vec::<Arc<str>>::read(reader)?,
             3 => {

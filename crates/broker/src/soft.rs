@@ -451,6 +451,8 @@ pub(crate) struct Soft {
     pub(crate) connected: FxHashMap<ClientNo, Connected>,
     /// Records of the history that is being replayed were lost and given up: later ones may not fit.
     pub(crate) lossy: bool,
+    /// How many, while `lossy`.
+    pub(crate) loss: crate::apply::PendingLoss,
     pub(crate) exchanges: BTreeMap<(VhostId, Name), ExchangeOptions>,
     pub(crate) bindings: BTreeMap<(VhostId, Vec<u8>), Bound>,
     pub(crate) next_queue: u64,

@@ -2,16 +2,20 @@
 //! start, every standby and the snapshot maker pass over the same.
 //!
 //! ```text
-//! lost/<first batch>-<n>-<writer>    magic "BSCLLOST", length u32, body, XXH3-64 of all that
+//! lost/<epoch>-<n>-<writer>          magic "BSCLLOST", length u32, body, XXH3-64 of all that
+//! lost/<segment>.damaged             a second name of a damaged segment: it stays when the journal gives the segment back
 //! body: epoch, number, salt, wall clock u64 each; marks u32: 1 a header follows, 2 a gap follows;
 //!       header: base (sequence, LSN, chain hash), length u64;  gap: before, after (positions), offset, to u64 each;
 //!       offset for people u64, what for people (the rest)
 //! ```
 //! A *gap* leads a reader from where the chain breaks to where it goes on, in a segment or between two. A *header* stands in for
-//! that of a segment which is damaged or cut short. A note is never changed and never deleted; one that is not whole was not
-//! finished, so the epoch that it was for was never published.
+//! that of a segment which is damaged or cut short. A note is never changed and never deleted. It is in force with the epoch of its
+//! writer: where another node took that epoch, or none did, nothing was given up. Segments under a second name are for people, who may take
+//! them away.
 
+use std::collections::{BTreeMap, btree_map::Entry};
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -20,7 +24,11 @@ use crate::batch::{u32_at, u64_at, u128_at};
 use crate::error::OpenError;
 use crate::layout::{Paths, Position, Uuid, hex};
 use crate::segment::SegmentId;
+use crate::survey;
 use crate::vfs::{Access, Vfs};
+
+/// How the second name of a damaged segment ends.
+const KEPT: &str = ".damaged";
 
 const MAGIC: [u8; 8] = *b"BSCLLOST";
 const HEADER: u32 = 1;
@@ -95,6 +103,15 @@ impl Loss {
             }
             gap.after.lsn.saturating_sub(gap.before.lsn)
         })
+    }
+
+    /// Where the damaged file stays, for whoever wants to look at it, after it was given up; none where it was missing.
+    #[must_use]
+    pub fn kept(&self) -> Option<PathBuf> {
+        let root = self.path.parent().and_then(Path::parent)?;
+        let name = self.path.file_name().filter(|_| self.salt != 0)?;
+        let name = format!("{}{KEPT}", name.to_string_lossy());
+        Some(Paths::new(root).lost().join(name))
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -237,12 +254,23 @@ pub(crate) fn read_all(vfs: &dyn Vfs, paths: &Paths) -> Result<Vec<Loss>, OpenEr
     let names = match vfs.list(&dir) {
         Ok(names) => names,
         // A journal of which nothing was ever given up.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(OpenError::io("list", &dir)(error)),
     };
     let mut losses = Vec::new();
+    let mut writers = BTreeMap::new();
     for name in names {
-        let path = dir.join(name);
+        let Some((epoch, writer)) = parse_note_name(&name) else {
+            continue;
+        };
+        let known = match writers.entry(epoch) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(unknown) => *unknown.insert(survey::writer_of(vfs, paths, epoch)?),
+        };
+        if known.map(|it| hex(&it)).as_deref() != Some(writer) {
+            continue;
+        }
+        let path = dir.join(&name);
         let file = vfs
             .open(&path, Access::Read, false)
             .map_err(OpenError::io("open", &path))?;
@@ -261,18 +289,22 @@ pub(crate) fn read_all(vfs: &dyn Vfs, paths: &Paths) -> Result<Vec<Loss>, OpenEr
         let before = loss.gap.map(|gap| gap.before.seq);
         (before, loss.segment, loss.salt, loss.offset)
     });
-    // Of two claimants of one epoch each has written down what it saw.
-    losses.dedup_by(|a, b| {
-        (a.segment, a.salt, a.header, a.gap) == (b.segment, b.salt, b.header, b.gap)
-    });
     Ok(losses)
 }
 
-/// Writes down what is given up, durably.
+/// The epoch with which a note is in force, and its writer.
+fn parse_note_name(name: &str) -> Option<(u64, &str)> {
+    let (epoch, rest) = name.split_once('-')?;
+    let (_, writer) = rest.split_once('-')?;
+    Some((epoch.parse().ok()?, writer)).filter(|_| !name.ends_with(KEPT))
+}
+
+/// Writes down what is given up with that epoch, durably, and keeps the damaged segments.
 pub(crate) fn write_all(
     vfs: &dyn Vfs,
     paths: &Paths,
     losses: &[Loss],
+    epoch: u64,
     writer: &Uuid,
 ) -> Result<(), OpenError> {
     if losses.is_empty() {
@@ -282,8 +314,15 @@ pub(crate) fn write_all(
     vfs.create_dir(&dir)
         .map_err(OpenError::io("create", &dir))?;
     for (n, loss) in losses.iter().enumerate() {
-        let first = loss.batches().map_or(0, |(first, _)| first);
-        let path = dir.join(format!("{first}-{n}-{}", hex(writer)));
+        if let Some(kept) = loss.kept() {
+            match vfs.link(&loss.path, &kept) {
+                // Another place in it, or an earlier try.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                linked => linked.map_err(OpenError::io("keep", &loss.path))?,
+            }
+        }
+        let path = dir.join(format!("{epoch}-{n}-{}", hex(writer)));
         let written = vfs.open(&path, Access::Create, false).and_then(|file| {
             file.write_at(&loss.encode(), 0)?;
             file.sync()

@@ -136,7 +136,6 @@ pub fn open_stepped(
     let (snapshot, snapshots) = choose_snapshot(&*vfs, &paths, &survey, accepted)?;
     for loss in &mut damage {
         loss.given_up_ms = now_ms.max(1);
-        tracing::error!(%loss, "given up, as the operator said");
     }
     let epoch = last + 1;
     let claim = Claim {
@@ -162,11 +161,15 @@ pub fn open_stepped(
     // Tries that fail for want of room must not leave less of it each time.
     let (segment, file, fence, lease, lock) = prepare().inspect_err(|_| claim.withdraw())?;
     // Before anyone can see the epoch that goes on behind it.
-    loss::write_all(&*vfs, &paths, &damage, &uuid)?;
+    loss::write_all(&*vfs, &paths, &damage, epoch, &uuid)?;
     claim.publish(
         now_ms.max(gone.seen_ms),
         snapshot.as_ref().map_or(0, SnapshotSource::batch),
     )?;
+    for loss in &damage {
+        let kept = loss.kept().unwrap_or_default();
+        tracing::error!(%loss, kept = %kept.display(), "given up, as the operator said");
+    }
     claim.sweep(snapshot.as_ref().map_or(0, SnapshotSource::batch));
     let given_up = [&survey.given_up[..], &damage[..]].concat();
     let shared = share(

@@ -3,6 +3,9 @@
 //! The result says which segments are part of the journal, where its history ends, what of the tail is proven durable, and
 //! what lies about that belongs to nobody. The rows of the recovery table (recovery.rs) are decided here.
 
+mod damaged;
+mod files;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,12 +19,14 @@ use crate::id;
 use crate::layout::{
     EpochRecord, FORMAT_LEVEL, Format, LeaseSlot, Paths, Position, parse_segment_name,
 };
-use crate::loss::{self, Gap, LOSSES_MAX, Loss, StandIn};
+use crate::loss::{self, Loss, StandIn};
 use crate::reader::{Batch, Stop};
 use crate::segment::{Place, Segment, SegmentHeader, SegmentId};
 use crate::shared::Kept;
 use crate::snapshot;
 use crate::vfs::{Access, Vfs};
+
+pub(crate) use files::{read_epoch, read_epochs, read_format, read_small, writer_of};
 
 /// Where the last epoch ends.
 #[derive(Default)]
@@ -52,82 +57,6 @@ pub(crate) struct Survey {
     pub(crate) given_up: Vec<Loss>,
     /// What would have to be given up now. Only [`survey_damaged`] finds it; others refuse at the first.
     pub(crate) damage: Vec<Loss>,
-}
-
-/// Reads a small file; `None` if it is not there.
-pub(crate) fn read_small(vfs: &dyn Vfs, path: &Path) -> Result<Option<Vec<u8>>, OpenError> {
-    let file = match vfs.open(path, Access::Read, false) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(OpenError::io("open", path)(error)),
-    };
-    let mut bytes = vec![0; 2 * BLOCK];
-    let n = file
-        .read_at(&mut bytes, 0)
-        .map_err(OpenError::io("read", path))?;
-    bytes.truncate(n);
-    Ok(Some(bytes))
-}
-
-/// Reads FORMAT; `None` if there is none.
-pub(crate) fn read_format(vfs: &dyn Vfs, paths: &Paths) -> Result<Option<Format>, OpenError> {
-    let path = paths.format();
-    let Some(bytes) = read_small(vfs, &path)? else {
-        return Ok(None);
-    };
-    let Some(format) = Format::decode(&bytes) else {
-        return Err(Corruption::new(&path, 0, "it is not a FORMAT file of ours").into());
-    };
-    check_level(&path, format.level)?;
-    Ok(Some(format))
-}
-
-fn check_level(path: &Path, level: u32) -> Result<(), OpenError> {
-    if level > FORMAT_LEVEL {
-        return Err(OpenError::Newer {
-            path: path.to_owned(),
-            found: level,
-            known: FORMAT_LEVEL,
-        });
-    }
-    Ok(())
-}
-
-/// The published epochs in order. They are never deleted, so a gap is damage (RULES 17).
-pub(crate) fn read_epochs(vfs: &dyn Vfs, paths: &Paths) -> Result<Vec<u64>, OpenError> {
-    let dir = paths.epochs();
-    let names = vfs.list(&dir).map_err(OpenError::io("list", &dir))?;
-    let mut epochs: Vec<u64> = names.iter().filter_map(|name| name.parse().ok()).collect();
-    epochs.sort_unstable();
-    for (expected, &found) in (1..).zip(&epochs) {
-        if found != expected {
-            let path = paths.epoch(expected);
-            return Err(Corruption::new(
-                &path,
-                0,
-                format!("it is missing, but epoch {found} is there"),
-            )
-            .into());
-        }
-    }
-    Ok(epochs)
-}
-
-pub(crate) fn read_epoch(
-    vfs: &dyn Vfs,
-    paths: &Paths,
-    epoch: u64,
-) -> Result<EpochRecord, OpenError> {
-    let path = paths.epoch(epoch);
-    let bytes = read_small(vfs, &path)?.unwrap_or_default();
-    let record = EpochRecord::decode(&bytes).filter(|record| record.epoch == epoch);
-    let Some(record) = record else {
-        return Err(
-            Corruption::new(&path, 0, "the epoch record does not match its checksum").into(),
-        );
-    };
-    check_level(&path, record.level)?;
-    Ok(record)
 }
 
 /// Lengths that a segment header may state.
@@ -378,154 +307,6 @@ impl Surveyor<'_> {
         }
     }
 
-    /// Damage is passed over.
-    fn tolerates(&self) -> bool {
-        self.manner == Manner::Damaged
-    }
-
-    /// A segment is damaged: an error, or something to pass over.
-    fn damaged(
-        &self,
-        segment: &SegmentHeader,
-        path: &Path,
-        offset: u64,
-        what: impl Into<String>,
-        header: Option<StandIn>,
-        gap: Option<Gap>,
-    ) -> Result<(), OpenError> {
-        let corruption = Corruption::new(path, offset, what);
-        if !self.tolerates() || self.damage.borrow().len() == LOSSES_MAX {
-            return Err(corruption.into());
-        }
-        self.damage.borrow_mut().push(Loss {
-            path: corruption.path,
-            segment: segment.id,
-            offset,
-            what: corruption.what,
-            given_up_ms: 0,
-            salt: segment.salt,
-            header,
-            gap,
-        });
-        Ok(())
-    }
-
-    /// A segment whose header is damaged, from what its batches say of where it begins. `None`: there is none in it.
-    fn rebuilt(
-        &self,
-        id: SegmentId,
-        path: &Path,
-        salt: u64,
-    ) -> Result<Option<Arc<Segment>>, OpenError> {
-        let record = &self.records[&id.epoch];
-        let file = self
-            .vfs
-            .open(path, Access::Read, self.direct)
-            .map_err(OpenError::io("open", path))?;
-        let len = file.len().map_err(OpenError::io("read", path))?;
-        let len = len - len % BLOCK as u64;
-        let nowhere = StandIn {
-            base: Position::default(),
-            len,
-        };
-        let what = "the segment header does not match its checksum";
-        let trial = self.part(self.stand_in(id, salt, nowhere, record), path);
-        let mut reader = trial.reader(self.vfs).map_err(read_failed)?;
-        let Some(found) = reader.find_whole(BLOCK as u64, 0, None) else {
-            self.damaged(&trial.header, path, 0, what, None, None)?;
-            return Ok(None);
-        };
-        let instead = StandIn {
-            base: found.after,
-            len,
-        };
-        // What lies in front of the first whole batch is lost too, but belongs to the gap behind the segment before.
-        let gap = (found.to > BLOCK as u64).then_some(Gap {
-            before: found.after,
-            ..found
-        });
-        let header = self.stand_in(id, salt, instead, record);
-        self.damaged(&header, path, 0, what, Some(instead), gap)?;
-        let segment = self.part(header, path);
-        segment.set_gaps(gap.into_iter().collect());
-        Ok(Some(segment))
-    }
-
-    /// Reads a segment to where it ends, passing over what cannot be read. `end`: where the next one goes on, if that is
-    /// known; `durable`: up to where batches are known to have been. Returns what lies where, the end and its offset.
-    fn walk(
-        &self,
-        segment: &Segment,
-        end: Option<Position>,
-        durable: u64,
-        mut receive: impl FnMut(Position, Batch),
-    ) -> Result<(Position, u64, String), OpenError> {
-        let mut reader = segment.reader(self.vfs).map_err(read_failed)?;
-        let mut gaps = segment.gaps().to_vec();
-        let mut places = Vec::new();
-        let last = end.map(|end| end.seq);
-        let what = loop {
-            if end.is_some_and(|end| reader.position.seq >= end.seq) {
-                break String::new();
-            }
-            let (before, offset) = (reader.position, reader.offset);
-            let what = match reader.next_batch() {
-                Ok(batch) => {
-                    put_place(&mut places, segment, &batch);
-                    receive(before, batch);
-                    continue;
-                }
-                Err(Stop::Invalid { what, .. }) => what,
-                Err(Stop::Io(error)) => format!("it cannot be read: {error}"),
-            };
-            let next = offset + BLOCK as u64;
-            let gap = reader.find_whole(next, before.seq, last).or_else(|| {
-                let after = end.or_else(|| {
-                    (durable > before.seq).then_some(Position {
-                        seq: durable,
-                        ..before
-                    })
-                })?;
-                Some(Gap {
-                    before,
-                    after,
-                    offset,
-                    to: reader.limit(),
-                })
-            });
-            let Some(gap) = gap else { break what };
-            let what = match end {
-                Some(end) if gap.to == reader.limit() => {
-                    format!(
-                        "{what}, and the next segment begins behind batch {}",
-                        end.seq
-                    )
-                }
-                _ => what,
-            };
-            self.damaged(
-                &segment.header,
-                &segment.path,
-                offset,
-                what,
-                None,
-                Some(gap),
-            )?;
-            gaps.push(gap);
-            if gap.to == reader.limit() {
-                (reader.position, reader.offset) = (gap.after, gap.offset);
-                break String::new();
-            }
-        };
-        let (position, offset) = (reader.position, reader.offset);
-        pad_places(&mut places, segment, position.seq);
-        segment.set_gaps(gaps);
-        let records = position.lsn.saturating_sub(segment.header.base.lsn);
-        segment.set_end(position.seq, offset, records);
-        segment.set_index(places);
-        Ok((position, offset, what))
-    }
-
     /// The segments of closed epochs, up to the cut of each: what was written behind it came too late.
     fn closed_segments(&mut self, last_epoch: u64) -> Result<Vec<Arc<Segment>>, OpenError> {
         let mut segments: Vec<Arc<Segment>> = Vec::new();
@@ -730,61 +511,6 @@ impl Surveyor<'_> {
             .map_err(OpenError::io("read", path))?;
         if batch.is_some() {
             return Err(damage().into());
-        }
-        Ok(())
-    }
-
-    /// The last epoch has no segment that can be read.
-    fn nothing_left(&self, record: &EpochRecord, durable: u64) -> Result<Tail, OpenError> {
-        let proven = Position {
-            seq: durable.max(record.cut.seq),
-            ..record.cut
-        };
-        let id = SegmentId {
-            epoch: record.epoch,
-            number: 1,
-        };
-        let path = self.paths.segment(record.epoch, 1, record.first_salt);
-        let header = self.stand_in(
-            id,
-            record.first_salt,
-            StandIn {
-                base: record.cut,
-                len: 0,
-            },
-            record,
-        );
-        let known = self.damage.borrow();
-        let told = known.iter().any(|loss| loss.segment.epoch == record.epoch);
-        drop(known);
-        if !told {
-            let what = "the first segment of the last epoch is missing";
-            self.damaged(&header, &path, 0, what, None, None)?;
-        }
-        Ok(Tail {
-            proven,
-            end: proven,
-            ..Tail::default()
-        })
-    }
-
-    /// The last segment that is there says that there is another one.
-    fn sealed_in_vain(&self, segment: &Segment, offset: u64, what: &str) -> Result<(), OpenError> {
-        let id = segment.id();
-        let next = SegmentId {
-            number: id.number + 1,
-            ..id
-        };
-        let sealed = segment
-            .read_trailer(self.vfs)
-            .map_err(read_failed)?
-            .is_some();
-        if sealed && !self.files.contains_key(&next) {
-            let what = format!(
-                "{what}, but segment {}-{} is missing",
-                next.epoch, next.number
-            );
-            self.damaged(&segment.header, &segment.path, offset, what, None, None)?;
         }
         Ok(())
     }

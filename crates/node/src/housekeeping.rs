@@ -116,6 +116,10 @@ fn snapshot(shared: &Shared, config: &broker::Config) -> bool {
         .and_then(|replay| {
             let at = replay.last_batch();
             let (broker, _) = recovery::replay(replay, config.clone(), &shared.stopping)?;
+            if broker.pending_loss().is_some() {
+                // The record of it, the first of this epoch, was not committed yet when the replay began.
+                return Err("what was given up is not recorded yet".to_owned());
+            }
             shared
                 .journal
                 .write_snapshot(at, |sink| {

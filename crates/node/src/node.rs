@@ -250,6 +250,7 @@ impl Work {
         let epoch = recovered.epoch;
         let vhosts: Vec<&str> = config.vhosts.iter().map(String::as_str).collect();
         shared.stepped(|core, step| {
+            core.decided(step, |broker, cx, out| broker.decide_mended(cx, out));
             core.decided(step, |broker, cx, out| broker.decide_epoch(epoch, cx, out));
             core.decided(step, |broker, cx, out| {
                 broker.decide_vhosts(&vhosts, cx, out)
@@ -437,6 +438,11 @@ impl Node {
     /// The journal, to be asked how it is.
     pub(crate) fn journal(&self) -> &Journal {
         &self.shared.journal
+    }
+
+    /// Records that were passed over in the life of the journal, because what they rest on was lost and given up.
+    pub(crate) fn passed_over(&self) -> u64 {
+        self.shared.core().broker.passed_over()
     }
 
     /// The standbys that are near.

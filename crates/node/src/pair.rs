@@ -66,6 +66,7 @@ struct Following {
     lag: session::Lag,
     active: Option<Arc<Active>>,
     journal: journal::Journal,
+    passed_over: u64,
 }
 
 /// See the module.
@@ -249,6 +250,7 @@ impl Pair {
                 lag: standby.lag(),
                 active: note.1.clone(),
                 journal: standby.journal().clone(),
+                passed_over: standby.passed_over(),
             });
             match turn {
                 Ok(Turn::More) if standby.lag().batches > BEHIND => {}
@@ -403,7 +405,7 @@ impl Pair {
                 cluster.committed = following.applied + following.lag.batches;
                 cluster.lag = Some(following.lag);
                 cluster.active.clone_from(&following.active);
-                cluster.journal = view(&following.journal);
+                cluster.journal = view(&following.journal, following.passed_over);
             }
             State::Active(node) => {
                 cluster.role = match node.role() {
@@ -414,7 +416,7 @@ impl Pair {
                 cluster.epoch = node.epoch();
                 cluster.committed = node.committed();
                 cluster.active = Some(Arc::clone(&self.own));
-                cluster.journal = view(node.journal());
+                cluster.journal = view(node.journal(), node.passed_over());
                 let standbys = node.standbys().into_iter();
                 cluster.standbys = standbys
                     .map(|seen| StandbyView {
@@ -466,7 +468,7 @@ impl Drop for Registering {
 }
 
 /// How a journal is, for whoever asks.
-fn view(journal: &journal::Journal) -> JournalView {
+fn view(journal: &journal::Journal, passed_over: u64) -> JournalView {
     let health = journal.health();
     let given_up = journal.given_up();
     let name = |path: &std::path::Path| {
@@ -486,9 +488,11 @@ fn view(journal: &journal::Journal) -> JournalView {
                 batches: loss.batches(),
                 records: loss.records(),
                 given_up: Some(Timestamp(loss.given_up_ms)),
+                kept: loss.kept().map(|path| name(&path)),
             })
             .collect(),
         losses: given_up.len() as u64,
+        passed_over,
         damaged: health
             .found
             .iter()
@@ -501,6 +505,7 @@ fn view(journal: &journal::Journal) -> JournalView {
                 batches: found.batches,
                 records: 0,
                 given_up: None,
+                kept: None,
             })
             .collect(),
         damages: health.damages,

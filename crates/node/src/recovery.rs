@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
+    panic::{self, AssertUnwindSafe},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -66,24 +67,9 @@ pub(crate) fn recover(
     opened
         .journal
         .add_refs(|count| broker.for_each_stored(count));
-    let dangling = opened.journal.stats().dangling;
-    let accepts = config.journal.accept_loss || !opened.journal.given_up().is_empty();
-    if dangling > 0 && !accepts {
-        return Err(replay_error(format!(
-            "{dangling} queued messages are in no segment: files are missing"
-        )));
-    }
-    let lost = match accepts {
-        true => unreadable(&opened.journal, &broker),
-        false => Lost::default(),
-    };
-    if lost.messages() > 0 {
-        tracing::error!(
-            messages = lost.messages(),
-            of = named(&lost),
-            "messages that cannot be read are given up, as the operator said"
-        );
-    }
+    let lost =
+        unreadable(&opened.journal, &broker, config.journal.accept_loss).map_err(replay_error)?;
+    tell(&broker, &lost);
     crate::stream_files::check(&opened.journal, &broker).map_err(replay_error)?;
     let counters = broker.counters();
     tracing::info!(
@@ -121,22 +107,63 @@ impl Recovered {
     }
 }
 
-/// What the core refers to in batches that were given up, or in none, and cannot be read there.
-pub(crate) fn unreadable(journal: &Journal, broker: &Broker) -> Lost {
-    let ranges: Vec<(u64, u64)> = journal
+/// What the core refers to and cannot be read, of what was given up: what lay in batches that were, and, if the operator says so now
+/// (`accepts`), what is in no file.
+///
+/// # Errors
+/// If more than that is missing.
+pub(crate) fn unreadable(
+    journal: &Journal,
+    broker: &Broker,
+    accepts: bool,
+) -> Result<Lost, String> {
+    let dangling = journal.stats().dangling > 0;
+    let mut given_up: Vec<(u64, u64)> = journal
         .given_up()
         .iter()
         .filter_map(Loss::batches)
         .collect();
-    let lost = |id: StoredId| {
+    given_up.sort_unstable();
+    if given_up.is_empty() && !dangling {
+        return Ok(Lost::default());
+    }
+    let was_given_up = |id: StoredId| {
         let batch = journal::batch_of(id);
-        let doubtful = ranges
-            .iter()
-            .any(|(first, last)| (*first..=*last).contains(&batch));
-        // What was moved out of a lost batch, or lies there whole, is not lost.
-        (doubtful || !journal.holds(id)) && journal.read(id).is_err()
+        let behind = given_up.partition_point(|(first, _)| *first <= batch);
+        behind > 0 && batch <= given_up[behind - 1].1
     };
-    broker.find_lost(lost)
+    let mut missing = 0_u64;
+    if dangling && !accepts {
+        broker.for_each_stored(|id| missing += u64::from(!journal.holds(id) && !was_given_up(id)));
+    }
+    if missing > 0 {
+        return Err(format!(
+            "{missing} queued messages are in no segment: files are missing"
+        ));
+    }
+    // What was moved out of a lost batch, or lies there whole, is not lost.
+    Ok(
+        broker
+            .find_lost(|id| (was_given_up(id) || !journal.holds(id)) && journal.read(id).is_err()),
+    )
+}
+
+/// Says what is given up, if anything is.
+pub(crate) fn tell(broker: &Broker, lost: &Lost) {
+    if let Some(loss) = broker.pending_loss() {
+        tracing::error!(
+            lost = loss.records,
+            passed_over = loss.passed_over,
+            "records are lost and given up; passed over are others that rest on them"
+        );
+    }
+    if lost.messages() > 0 {
+        tracing::error!(
+            messages = lost.messages(),
+            of = named(lost),
+            "messages that cannot be read are given up"
+        );
+    }
 }
 
 /// Names that are told one by one.
@@ -172,8 +199,10 @@ pub(crate) fn assess(config: &Config, host: &dyn Host) -> Option<String> {
     );
     let assessed = assessed.ok()?;
     let stopping = AtomicBool::new(false);
-    let (broker, _) = replay(assessed.replay, config.broker.clone(), &stopping).ok()?;
-    let lost = unreadable(&assessed.journal, &broker);
+    let (broker, _) = replay(assessed.replay, config.broker.clone(), &stopping)
+        .inspect_err(|error| tracing::error!(error, "what is left cannot be replayed"))
+        .ok()?;
+    let lost = unreadable(&assessed.journal, &broker, true).ok()?;
     if assessed.damage.is_empty() && lost.messages() == 0 {
         return None;
     }
@@ -196,6 +225,12 @@ pub(crate) fn assess(config: &Config, host: &dyn Host) -> Option<String> {
         true => String::new(),
         false => format!("damage: {}. ", places.join("; ")),
     };
+    let passed_over = broker.pending_loss().map_or(0, |loss| loss.passed_over);
+    if passed_over > 0 {
+        told.push_str(&format!(
+            "{passed_over} later records rest on what is lost, and would be passed over. "
+        ));
+    }
     match lost.messages() {
         0 => told.push_str("No message that the rest knows of is lost"),
         messages => {
@@ -263,29 +298,33 @@ pub(crate) fn replay(
     let mut last = broker.last_time();
     let mut effects = Vec::new();
     let mut gaps = replay.lost().into_iter().peekable();
-    replay
-        .for_each(|id, kind, payload| -> Result<(), String> {
-            if stopping.load(Ordering::Relaxed) {
-                return Err(STOPPED.to_owned());
-            }
-            while let Some((_, records)) = gaps.next_if(|(end, _)| journal::batch_of(id) > *end) {
-                broker.after_loss(records);
-            }
-            if kind == BODY_PART {
-                return Ok(());
-            }
-            let (time, change) = Change::decode(RecordKind(kind), payload)
-                .map_err(|error| format!("record {}, kind {kind}: {error}", id.0))?;
-            last = last.max(time);
-            broker.apply(&change, time, Some(id), &mut effects);
-            effects.clear();
-            Ok(())
-        })
-        .map_err(|error| error.to_string())?;
+    let mut at = StoredId(0);
+    let each = |id: StoredId, kind: u8, payload| -> Result<(), String> {
+        if stopping.load(Ordering::Relaxed) {
+            return Err(STOPPED.to_owned());
+        }
+        while let Some((_, records)) = gaps.next_if(|(end, _)| journal::batch_of(id) > *end) {
+            broker.after_loss(records);
+        }
+        if kind == BODY_PART {
+            return Ok(());
+        }
+        let (time, change) = Change::decode(RecordKind(kind), payload)
+            .map_err(|error| format!("record {}, kind {kind}: {error}", id.0))?;
+        last = last.max(time);
+        at = id;
+        broker.apply(&change, time, Some(id), &mut effects);
+        effects.clear();
+        Ok(())
+    };
+    // A record that does not fit is refused like one that cannot be read: the core that it left half changed is dropped.
+    let replayed = panic::catch_unwind(AssertUnwindSafe(|| replay.for_each(each)));
+    let replayed =
+        replayed.map_err(|_| format!("record {} does not fit what is in front of it", at.0))?;
+    replayed.map_err(|error| error.to_string())?;
     for (_, records) in gaps {
         broker.after_loss(records);
     }
-    broker.history_ends();
     Ok((broker, last))
 }
 

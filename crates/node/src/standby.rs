@@ -249,6 +249,11 @@ impl Standby {
         self.follower.journal()
     }
 
+    /// Records that were passed over in the life of the journal, because what they rest on was lost and given up.
+    pub(crate) const fn passed_over(&self) -> u64 {
+        self.broker.passed_over()
+    }
+
     /// The epoch that is followed.
     #[must_use]
     pub fn epoch(&self) -> u64 {
@@ -445,7 +450,8 @@ impl Standby {
             }
             self.follower.journal().adopt_snapshots();
         }
-        if self.follower.journal().snapshot_due() && self.follower.lag() <= LAG_MAX {
+        let whole = self.broker.pending_loss().is_none();
+        if whole && self.follower.journal().snapshot_due() && self.follower.lag() <= LAG_MAX {
             let broker = &self.broker;
             let written = self
                 .follower
@@ -486,23 +492,13 @@ impl Standby {
             (None, taken)
         };
         drop(apply);
-        let mut lost = broker::Lost::default();
-        if journal.stats().dangling > 0 {
-            let mut missing = 0_u64;
-            self.broker.for_each_stored(|id| {
-                if !journal.holds(id) {
-                    missing += 1;
-                }
-            });
-            if missing > 0 && !journal.given_up().is_empty() {
-                lost = recovery::unreadable(&journal, &self.broker);
-            } else if missing > 0 {
-                return Err(StartError::Replay {
-                    dir: self.config.data_dir,
-                    what: format!("{missing} queued messages are in no segment: files are missing"),
-                });
+        let lost = recovery::unreadable(&journal, &self.broker, false).map_err(|what| {
+            StartError::Replay {
+                dir: self.config.data_dir.clone(),
+                what,
             }
-        }
+        })?;
+        recovery::tell(&self.broker, &lost);
         crate::stream_files::check(&journal, &self.broker).map_err(|what| StartError::Replay {
             dir: self.config.data_dir.clone(),
             what,

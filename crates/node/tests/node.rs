@@ -14,6 +14,8 @@ mod pair;
 mod rights;
 #[path = "node/stream_files.rs"]
 mod stream_files;
+#[path = "node/unfit.rs"]
+mod unfit;
 
 use std::{
     collections::VecDeque,

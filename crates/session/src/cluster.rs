@@ -95,6 +95,8 @@ pub struct JournalView {
     pub given_up: Vec<Damage>,
     /// How much that is in all.
     pub losses: u64,
+    /// Records that were passed over because they rest on what was given up, in the life of the journal.
+    pub passed_over: u64,
     /// Damage that was found since the start, the last first, at most [`JournalView::TOLD_MAX`].
     pub damaged: Vec<Damage>,
     /// How much that is in all.
@@ -127,6 +129,8 @@ pub struct Damage {
     pub records: u64,
     /// When an operator gave it up, by the wall clock.
     pub given_up: Option<Timestamp>,
+    /// Under which name in the data directory the damaged file stays.
+    pub kept: Option<String>,
 }
 
 /// How far a standby is behind the active node.

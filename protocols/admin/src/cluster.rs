@@ -129,11 +129,13 @@ fn journal(journal: &JournalView) -> Value {
             "last_batch": damage.batches.map(|(_, last)| last),
             "records": (damage.records > 0).then_some(damage.records),
             "given_up_ms": damage.given_up.map(|at| at.0),
+            "kept": damage.kept,
         })
     };
     json!({
         "given_up": journal.given_up.iter().map(shown).collect::<Vec<_>>(),
         "losses": journal.losses,
+        "passed_over_records": journal.passed_over,
         "damaged": journal.damaged.iter().map(shown).collect::<Vec<_>>(),
         "damages": journal.damages,
         "repaired_records": journal.repaired,

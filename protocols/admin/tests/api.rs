@@ -369,8 +369,10 @@ fn cluster(role: Role) -> Cluster {
                 batches: Some((3, 4)),
                 records: 9,
                 given_up: Some(Timestamp(77)),
+                kept: Some("lost/1-2-00.damaged".to_owned()),
             }],
             losses: 1,
+            passed_over: 5,
             ..session::JournalView::default()
         },
     }
@@ -478,8 +480,10 @@ fn the_pair_as_either_node_sees_it() {
                     "last_batch": 4,
                     "records": 9,
                     "given_up_ms": 77,
+                    "kept": "lost/1-2-00.damaged",
                 }],
                 "losses": 1,
+                "passed_over_records": 5,
                 "damaged": [],
                 "damages": 0,
                 "repaired_records": 0,

@@ -234,8 +234,12 @@ fn shown(endpoint: &Endpoint, said: &anyhow::Result<Value>) -> String {
                 (Value::Null, _) => String::new(),
                 (first, last) => format!(", batches {first} to {last}"),
             };
+            let kept = match &place["kept"] {
+                Value::String(kept) => format!(", kept as {kept}"),
+                _ => String::new(),
+            };
             line(format!(
-                "{told}: {} at offset {}: {}{batches}",
+                "{told}: {} at offset {}: {}{batches}{kept}",
                 word(&place["file"]),
                 place["offset"],
                 word(&place["what"]),
@@ -246,6 +250,12 @@ fn shown(endpoint: &Endpoint, said: &anyhow::Result<Value>) -> String {
         if rest > 0 {
             line(format!("{told}: {rest} places more"));
         }
+    }
+    let passed_over = journal["passed_over_records"].as_u64().unwrap_or(0);
+    if passed_over > 0 {
+        line(format!(
+            "passed over: {passed_over} records that rest on what was given up"
+        ));
     }
     out
 }
@@ -371,9 +381,10 @@ mod tests {
                     "damages": 3,
                     "given_up": [{
                         "file": "seg/1-2-00", "offset": 8192, "what": "no batch header", "first_batch": 3,
-                        "last_batch": 4,
+                        "last_batch": 4, "kept": "lost/1-2-00.damaged",
                     }],
                     "losses": 1,
+                    "passed_over_records": 6,
                 },
             })
         }
@@ -472,7 +483,8 @@ mod tests {
             "  standby bb: 3 batches behind, seen 9 ms ago, can take over\n",
             "  last takeover: 2 ms (detect 1.5, fence 0.5): asked for\n",
             "  damaged: snap/7-aa at offset 72: a block is damaged\n  damaged: 2 places more\n",
-            "  given up: seg/1-2-00 at offset 8192: no batch header, batches 3 to 4\n",
+            "  given up: seg/1-2-00 at offset 8192: no batch header, batches 3 to 4, kept as lost/1-2-00.damaged\n",
+            "  passed over: 6 records that rest on what was given up\n",
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }

@@ -11,7 +11,7 @@ use crate::{
     Broker,
     change::{
         Bound, ExchangeDeclared, ExchangeDeleted, QueueDeclared, QueuePurged, SOFT_BIT, Share,
-        is_soft,
+        Vhosts, is_soft,
     },
     durable::Queue,
     queue::{Groups, Order},
@@ -30,6 +30,9 @@ pub(crate) const PREDECLARED: [(&[u8], ExchangeKind); 5] = [
     (b"amq.topic", ExchangeKind::Topic),
 ];
 
+/// The name of the virtual host that is always there, and has number 0.
+pub(crate) const ROOT_NAME: &str = "/";
+
 /// The exchange that is the root topic space.
 pub(crate) const ROOT: &[u8] = b"amq.topic";
 
@@ -41,25 +44,56 @@ pub(crate) fn binding_key(binding: &Binding) -> Vec<u8> {
 }
 
 impl Broker {
-    pub(super) fn apply_vhosts(&mut self, names: &[Arc<str>]) {
-        for name in names {
-            let vhost = VhostId(self.durable.vhosts.len() as u32);
-            self.durable.vhosts.push(Arc::clone(name));
-            for (name, kind) in PREDECLARED {
-                let name = Bytes::from_static(name);
-                let options = ExchangeOptions {
-                    kind,
-                    durable: true,
-                    auto_delete: false,
-                    internal: false,
-                    alternate: None,
-                    declaration: None,
-                };
-                self.durable
-                    .exchanges
-                    .insert((vhost, name.clone()), options);
-                self.soft.routes.insert((vhost, name), Exchange::new(kind));
+    pub(super) fn apply_vhosts(&mut self, it: &Vhosts) {
+        let next = VhostId(self.durable.vhosts.len() as u32);
+        let lossy = self.soft.lossy;
+        let root = it.names.first().is_some_and(|name| **name == *ROOT_NAME);
+        let first = match it.first {
+            Some(first) => first,
+            None if root => VhostId::ROOT,
+            // How many are lost is not known: no number is right for sure, and the wrong one would be another tenant's.
+            None if lossy => return self.pass_over(),
+            None => next,
+        };
+        assert!(
+            lossy || first == next,
+            "virtual hosts are numbered in their order"
+        );
+        for (number, name) in (first.0..).zip(&it.names) {
+            let vhost = VhostId(number);
+            if lossy && (self.has_vhost(vhost) || u64::from(number) >= self.config.vhosts_max) {
+                // The root may have been made up when its record was lost.
+                if self.vhost_name(vhost).as_ref() != Some(name) {
+                    self.pass_over();
+                }
+                continue;
             }
+            self.make_vhost(vhost, name);
+        }
+    }
+
+    /// Names a virtual host, and gives it what each has.
+    fn make_vhost(&mut self, vhost: VhostId, name: &Arc<str>) {
+        let vhosts = &mut self.durable.vhosts;
+        match vhosts.get_mut(vhost.0 as usize) {
+            // Its number was met in front of its name.
+            Some(unnamed) => *unnamed = Arc::clone(name),
+            None => vhosts.push(Arc::clone(name)),
+        }
+        for (name, kind) in PREDECLARED {
+            let name = Bytes::from_static(name);
+            let options = ExchangeOptions {
+                kind,
+                durable: true,
+                auto_delete: false,
+                internal: false,
+                alternate: None,
+                declaration: None,
+            };
+            self.durable
+                .exchanges
+                .insert((vhost, name.clone()), options);
+            self.soft.routes.insert((vhost, name), Exchange::new(kind));
         }
     }
 

@@ -103,7 +103,8 @@ impl Broker {
         for numbered in &it.numbered {
             self.apply_numbered(numbered, at.now);
         }
-        if let Some(retain) = it.retain.as_deref() {
+        let kept = it.retain.as_deref();
+        if let Some(retain) = kept.filter(|it| !self.soft.lossy || self.has_vhost(it.vhost)) {
             let tree = self.durable.retained.entry(retain.vhost).or_default();
             let old = if retain.clear {
                 tree.remove(&retain.key)
@@ -166,15 +167,23 @@ impl Broker {
         };
         large.refs -= 1;
         if large.refs == 0 {
-            let large = self.durable.large.remove(&id).expect("seen above");
-            for part in large.parts {
-                self.soft.part_owners.remove(&part);
-                at.effects.push(Effect::Unref(part));
-            }
+            self.forget_large(id, at);
+        }
+    }
+
+    /// The parts of a body that nothing refers to go.
+    pub(super) fn forget_large(&mut self, id: StoredId, at: &mut Applying<'_>) {
+        let large = self.durable.large.remove(&id);
+        for part in large.into_iter().flat_map(|large| large.parts) {
+            self.soft.part_owners.remove(&part);
+            at.effects.push(Effect::Unref(part));
         }
     }
 
     fn insert_entry(&mut self, target: &Entrant, source: &Source<'_>, at: &mut Applying<'_>) {
+        if self.soft.lossy && self.holds_any(target.queue, target.qseq) {
+            return self.pass_over();
+        }
         let Some(queue) = self.queue_mut(target.queue) else {
             return;
         };

@@ -36,8 +36,9 @@ use crate::{
     change::{Change, Kind},
 };
 
-pub(crate) use declare::{PREDECLARED, ROOT, binding_key};
+pub(crate) use declare::{PREDECLARED, ROOT, ROOT_NAME, binding_key};
 pub(crate) use entries::transient_len;
+pub use lost::PendingLoss;
 
 /// Timers that one turn of the wheel moves.
 const TURN_MOVES: usize = 1024;
@@ -76,13 +77,13 @@ impl Broker {
     }
 
     fn apply_kind(&mut self, kind: &Kind, at: &mut Applying<'_>) {
-        if self.soft.lossy && !self.rests_on_what_is_there(kind) {
-            self.counters.passed_over += 1;
+        if self.soft.lossy && !self.fits_behind_gap(kind, at) {
             return;
         }
         match kind {
             Kind::EpochOpen(it) => self.apply_epoch(it, at),
-            Kind::Vhosts(names) => self.apply_vhosts(names),
+            Kind::Mended(it) => self.apply_mended(it, at),
+            Kind::Vhosts(it) => self.apply_vhosts(it),
             Kind::Secret(secret) => self.durable.secret = Some(*secret),
             Kind::QueueDeclared(it) => self.apply_queue_declared(it, at.now),
             Kind::QueueDeleted(it) => self.apply_queue_deleted(it.queue, it.doomed, at),

@@ -148,10 +148,10 @@ impl Broker {
         };
         if self.soft.lossy {
             let before = stream.records.len();
-            let has_place = stream.bridge_loss(it, id, at.now);
+            let has_place = stream.bridge_loss(it, at.now);
             self.counters.stream_records += stream.records.len() - before;
             if !has_place {
-                return;
+                return self.pass_over();
             }
         }
         assert_eq!(
@@ -253,7 +253,7 @@ impl Broker {
     /// The oldest records in the journal have been copied into a stream file.
     pub(super) fn apply_stream_filed(&mut self, it: &StreamFiled, at: &mut Applying<'_>) {
         if self.soft.lossy && !self.bridge_filed(it, at) {
-            return;
+            return self.pass_over();
         }
         let Some(stream) = self.durable.streams.get(&it.stream) else {
             return;

@@ -7,7 +7,7 @@ use session::{QueueId, StreamId};
 
 use crate::{
     Broker, Context, Decision,
-    change::{Kind, Ranges, RetainedGone, Settled, Settlement},
+    change::{Kind, Mended, Ranges, RetainedGone, Settled, Settlement},
     decide::Draft,
     stream::RecordsLost,
 };
@@ -83,6 +83,17 @@ impl Broker {
             });
         }
         found
+    }
+
+    /// Records what was lost of the history and passed over, if anything: the first decision of a start. The state is whole again
+    /// with it, and every change behind it fits.
+    pub fn decide_mended(&self, cx: &Context, out: &mut Decision) {
+        if let Some(loss) = self.pending_loss() {
+            Draft::new(cx, out).change(Kind::Mended(Mended {
+                records: loss.records,
+                passed_over: loss.passed_over,
+            }));
+        }
     }
 
     /// Lets go of what [`Broker::find_lost`] found, a slice at a time. `true`: there is more, in `lost`.

@@ -48,12 +48,13 @@ mod transact;
 
 use std::sync::Arc;
 
-use message::{Message, PolicyBody};
+use message::{Message, PolicyBody, VhostId};
 use session::{Command, Event, Lane, Refusal, RefusalKind, Secret, SessionId, Token};
 
 use crate::{
     Broker, Context, Decision, OutLane, Wait,
-    change::{EpochOpen, Kind},
+    apply::ROOT_NAME,
+    change::{EpochOpen, Kind, Vhosts},
     counters::Tally,
 };
 
@@ -188,14 +189,19 @@ impl Broker {
     pub fn decide_vhosts(&self, names: &[&str], cx: &Context, out: &mut Decision) {
         let mut draft = Draft::new(cx, out);
         let mut new: Vec<Arc<str>> = Vec::new();
-        for name in std::iter::once(&"/").chain(names) {
+        for name in std::iter::once(&ROOT_NAME).chain(names) {
             let room = ((self.durable.vhosts.len() + new.len()) as u64) < self.config.vhosts_max;
             if self.vhost(name).is_none() && !new.iter().any(|known| &**known == *name) && room {
                 new.push((*name).into());
             }
         }
+        let mut first = self.durable.vhosts.len() as u32;
         for names in new.chunks(1000) {
-            draft.change(Kind::Vhosts(names.to_vec()));
+            draft.change(Kind::Vhosts(Vhosts {
+                first: Some(VhostId(first)),
+                names: names.to_vec(),
+            }));
+            first += names.len() as u32;
         }
     }
 

@@ -68,6 +68,7 @@ const GROUP_LEASED: u8 = 46;
 const CHECKPOINTED: u8 = 47;
 const STREAM_FILED: u8 = 48;
 const RECORDS_LOST: u8 = 49;
+const MENDED: u8 = 50;
 
 /// The field of the time, in every record.
 const TIME: u64 = 31;
@@ -266,6 +267,7 @@ fn put_kind(kind: &Kind, out: &mut Vec<u8>) -> u8 {
     match kind {
         Kind::EpochOpen(it) => put(it, EPOCH_OPEN, out),
         Kind::Vhosts(it) => put(it, VHOSTS, out),
+        Kind::Mended(it) => put(it, MENDED, out),
         Kind::Secret(it) => put(it, SECRET, out),
         Kind::MoveStarted(it) => put(&**it, MOVE_STARTED, out),
         Kind::Moved(it) => put(&**it, MOVED, out),
@@ -355,6 +357,7 @@ fn read_kind(kind: u8, r: &mut Reader) -> Result<Kind, DecodeError> {
     Ok(match kind {
         EPOCH_OPEN => Kind::EpochOpen(Wire::read(r)?),
         VHOSTS => Kind::Vhosts(Wire::read(r)?),
+        MENDED => Kind::Mended(Wire::read(r)?),
         SECRET => Kind::Secret(Wire::read(r)?),
         MOVE_STARTED => Kind::MoveStarted(Wire::read(r)?),
         MOVED => Kind::Moved(Wire::read(r)?),

@@ -569,6 +569,16 @@ impl Topics {
         }
     }
 
+    /// So many numbers may have been given away by records that are lost, and so many of each topic's publishes.
+    pub(crate) fn skip_numbers(&mut self, numbers: u64, sequences: u64) {
+        self.next += numbers;
+        for topic in self.topics.values_mut() {
+            if topic.declared.fifo.is_some() {
+                topic.sequence += sequences;
+            }
+        }
+    }
+
     /// Every topic as the section of a snapshot.
     pub(crate) fn each_topic(&self) -> impl Iterator<Item = &Topic> {
         self.topics.values()

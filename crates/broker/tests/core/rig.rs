@@ -456,11 +456,22 @@ impl Rig {
                 Self::replay(&mut broker, &self.journal[..from]);
                 broker.after_loss(lost as u64);
                 Self::replay(&mut broker, &self.journal[upto..]);
-                broker.history_ends();
+                Self::mend(&mut broker);
                 self.give_up_some(broker);
             }
         }
         self.give_up_some(self.replayed());
+    }
+
+    /// The loss is recorded, as a start does first.
+    fn mend(broker: &mut Broker) {
+        let mut out = Decision::default();
+        let now = broker.last_time();
+        broker.decide_mended(&Context { now, random: 0 }, &mut out);
+        for change in out.changes {
+            broker.apply(&change, now, None, &mut Vec::new());
+        }
+        assert_eq!(broker.pending_loss(), None, "it is recorded");
     }
 
     /// Some of the messages cannot be read: once they are given up nothing refers to them, and the state is whole.

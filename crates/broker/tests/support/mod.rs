@@ -10,6 +10,7 @@
 //! | `build.rs` | commands and messages in few words |
 //! | `history.rs` | random histories |
 //! | `play.rs` | what their steps come to |
+//! | `sections.rs` | snapshots taken apart |
 //! | `random.rs` | seeds, and the search for the shortest history that fails |
 //!
 //! Deliberately absent: lanes that hold things back. What an effect waits for is noted beside it ([`Heard::after`]), so
@@ -25,9 +26,10 @@ mod history;
 mod node;
 mod play;
 mod random;
+pub(crate) mod sections;
 
 pub(crate) use build::*;
 pub(crate) use history::{QUEUES, Sent, Step, Theme, history, options, queue_name};
-pub(crate) use node::{Give, Heard, Node, Record, encoded};
+pub(crate) use node::{Give, Heard, Node, Record, encoded, mend};
 pub(crate) use play::{Action, Play, play_on};
 pub(crate) use random::{Random, seeds, shortest};

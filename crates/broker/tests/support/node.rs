@@ -490,8 +490,19 @@ impl Node {
         broker
     }
 
-    /// A core that was told all records but some, which are lost and were given up.
-    pub(crate) fn replayed_without(&self, lost: std::ops::Range<usize>) -> Broker {
+    /// A core that was told the first records.
+    pub(crate) fn replayed_upto(&self, upto: usize) -> Broker {
+        let mut broker = Broker::new(self.config.clone());
+        let mut effects = Vec::new();
+        for (at, record) in self.records[..upto].iter().enumerate() {
+            replay_one(&mut broker, record, at, &mut effects);
+        }
+        broker
+    }
+
+    /// A core that was told all records but some, which are lost and were given up: as it is before that is recorded, and what came
+    /// of its references so far.
+    pub(crate) fn replayed_without(&self, lost: std::ops::Range<usize>) -> (Broker, Vec<Effect>) {
         let mut broker = Broker::new(self.config.clone());
         let mut effects = Vec::new();
         for (at, record) in self.records.iter().enumerate() {
@@ -502,8 +513,7 @@ impl Node {
                 replay_one(&mut broker, record, at, &mut effects);
             }
         }
-        broker.history_ends();
-        broker
+        (broker, effects)
     }
 
     /// A core that loads a snapshot and is told the records behind it.
@@ -690,6 +700,21 @@ pub(crate) fn encoded(broker: &Broker) -> Vec<u8> {
         .encode_snapshot(&mut bytes)
         .expect("a vector takes everything");
     bytes
+}
+
+/// The loss is recorded, as a start does first.
+pub(crate) fn mend(broker: &mut Broker, effects: &mut Vec<Effect>) {
+    let mut out = Decision::default();
+    let now = broker.last_time();
+    broker.decide_mended(&Context { now, random: 0 }, &mut out);
+    for change in out.changes {
+        let mut payload = Vec::new();
+        let kind = change.encode(now, &[], BodyAt::None, &mut payload);
+        let (time, change) =
+            Change::decode(kind, payload.into()).expect("what was encoded decodes");
+        broker.apply(&change, time, None, effects);
+    }
+    assert_eq!(broker.pending_loss(), None, "it is recorded");
 }
 
 fn replay_one(broker: &mut Broker, record: &Record, at: usize, effects: &mut Vec<Effect>) {

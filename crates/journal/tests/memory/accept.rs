@@ -404,3 +404,50 @@ fn any_damage_costs_only_what_is_told() {
     }
     assert!(refused > 20 && accepted > 20, "{refused} {accepted}");
 }
+
+/// A note is in force with the epoch for which it was written, and not before that is published, nor if another node took it.
+#[test]
+fn a_note_of_an_epoch_that_is_not_its_writers_gives_up_nothing() {
+    let (vfs, model) = journal_of(5);
+    vfs.flip(&segments(&vfs)[0], 4096 * 2 + 200);
+    let running = open(&vfs, 50, accepting()).expect("it opens");
+    check(&running, &model, &[2]);
+    running.journal.shutdown();
+    let lost = dir().join("lost");
+    let note = |epoch: u64, writer: u128| lost.join(format!("{epoch}-0-{writer:032x}"));
+    let (written, others, later) = (note(2, 50), note(2, 51), note(9, 50));
+    for other in [&others, &later] {
+        vfs.rename(&written, other).expect("renamed");
+        let refused = open(&vfs, 52, config()).err().expect("damaged");
+        assert!(refused.contains("damaged"), "{refused}");
+        vfs.rename(other, &written).expect("renamed");
+    }
+    let running = open(&vfs, 53, config()).expect("it opens");
+    check(&running, &model, &[2]);
+    running.journal.shutdown();
+}
+
+/// The damaged segment has a second name, under which it stays.
+#[test]
+fn a_damaged_segment_is_kept() {
+    let (vfs, _) = journal_of(5);
+    let damaged = segments(&vfs)[0].clone();
+    vfs.flip(&damaged, 4096 * 2 + 200);
+    vfs.flip(&damaged, 4096 * 4 + 200);
+    let running = open(&vfs, 50, accepting()).expect("it opens");
+    let losses = running.journal.given_up().to_vec();
+    running.journal.shutdown();
+    assert_eq!(losses.len(), 2);
+    for loss in &losses {
+        let kept = loss.kept().expect("its file was there");
+        let read = |path: &std::path::Path| {
+            let file = vfs.open(path, journal::vfs::Access::Read, false);
+            let file = file.expect("it is there");
+            let mut bytes = vec![0; file.len().expect("known") as usize];
+            file.read_at(&mut bytes, 0).expect("readable");
+            bytes
+        };
+        assert!(kept.starts_with(dir().join("lost")), "{kept:?}");
+        assert_eq!(read(&kept), read(&damaged));
+    }
+}
