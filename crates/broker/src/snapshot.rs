@@ -37,6 +37,9 @@ use crate::{
 
 const MAGIC: &[u8; 7] = b"BASCORE";
 const VERSION: u8 = 1;
+/// Of a state with places of what was lost in it: records of streams, virtual hosts without a name. A program that knows only the
+/// first version would take them for others.
+const VERSION_WITH_LOST: u8 = 2;
 
 /// A snapshot that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -269,7 +272,11 @@ impl Broker {
     pub fn encode_snapshot(&self, sink: &mut dyn Write) -> io::Result<()> {
         let durable = &self.durable;
         sink.write_all(MAGIC)?;
-        sink.write_all(&[VERSION])?;
+        let version = match self.has_places_of_lost() {
+            true => VERSION_WITH_LOST,
+            false => VERSION,
+        };
+        sink.write_all(&[version])?;
         let mut section = Vec::new();
         let mut write = |number: u64, put: &dyn Fn(&mut Vec<u8>)| -> io::Result<()> {
             section.clear();
@@ -375,7 +382,7 @@ impl Broker {
         if magic[..MAGIC.len()] != MAGIC[..] {
             return Err(DecodeSnapshotError::Foreign);
         }
-        if magic[MAGIC.len()] != VERSION {
+        if ![VERSION, VERSION_WITH_LOST].contains(&magic[MAGIC.len()]) {
             return Err(DecodeSnapshotError::Newer(magic[MAGIC.len()]));
         }
         let mut broker = Self::new(config);
@@ -384,6 +391,12 @@ impl Broker {
         }
         broker.rebuild();
         Ok(broker)
+    }
+
+    fn has_places_of_lost(&self) -> bool {
+        let mut streams = self.durable.streams.values();
+        self.durable.vhosts.iter().any(|name| name.is_empty())
+            || streams.any(|stream| stream.records.iter().any(|(_, slot)| slot.is_lost()))
     }
 
     fn restore(&mut self, number: u64, reader: &mut Reader) -> Result<(), DecodeError> {

@@ -6,7 +6,7 @@ mod support;
 use broker::{BodyAt, Broker, Change, Config, Context, Decision};
 use message::{Timestamp, VhostId};
 use support::{
-    Node, Play, Record, Theme, encoded, history, mend, play_on,
+    Node, Play, Record, Theme, encoded, history, mend, mended, play_on,
     sections::{check_counts, differences},
     seeds, shortest,
 };
@@ -164,6 +164,46 @@ fn a_virtual_host_that_is_lost_leaves_its_number_to_nobody() {
         numbers(&broker, &names),
         [Some(0), Some(4), Some(2), Some(3)]
     );
+}
+
+/// Damage that is found later, in front of the record of a loss that was given up before, is not made good by that record.
+#[test]
+fn a_loss_in_front_of_the_record_of_another_is_not_that_ones() {
+    let records = made(&["lost", "kept"]);
+    let mut broker = Broker::new(small());
+    told(&mut broker, &records[..1]);
+    broker.after_loss(1);
+    let mended = mended(&broker);
+    let mut broker = Broker::new(small());
+    told(&mut broker, &records[..1]);
+    broker.after_loss(1);
+    broker.after_loss(1);
+    told(&mut broker, std::slice::from_ref(&mended));
+    assert_eq!(broker.pending_loss().map(|loss| loss.records), Some(1));
+    told(&mut broker, &records[2..]);
+    mend(&mut broker, &mut Vec::new());
+    let names = ["/", "lost", "kept"];
+    assert_eq!(numbers(&broker, &names), [Some(0), None, Some(2)]);
+}
+
+/// The version of a snapshot says whether there is a place of something lost in it, which the version before knows nothing of.
+#[test]
+fn a_snapshot_with_a_place_of_something_lost_is_of_another_version() {
+    const VERSION: usize = "BASCORE".len();
+    let records = made(&["lost", "kept"]);
+    let mut broker = Broker::new(small());
+    told(&mut broker, &records);
+    assert_eq!(encoded(&broker)[VERSION], 1);
+    let mut broker = Broker::new(small());
+    told(&mut broker, &records[..1]);
+    broker.after_loss(1);
+    told(&mut broker, &records[2..]);
+    mend(&mut broker, &mut Vec::new());
+    let mut bytes = encoded(&broker);
+    assert_eq!(bytes[VERSION], 2);
+    assert!(Broker::decode_snapshot(small(), &mut &bytes[..]).is_ok());
+    bytes[VERSION] = 3;
+    assert!(Broker::decode_snapshot(small(), &mut &bytes[..]).is_err());
 }
 
 /// The first record of all is lost: `/` is there.

@@ -179,6 +179,33 @@ impl Journal {
         &self.shared().given_up
     }
 
+    /// The batches of that in order, first and last of each run.
+    #[must_use]
+    pub fn given_up_batches(&self) -> Vec<(u64, u64)> {
+        let mut all: Vec<_> = self.given_up().iter().filter_map(Loss::batches).collect();
+        all.sort_unstable();
+        // What was given up later may lie around what was before.
+        all.dedup_by(|next, run| {
+            let joins = next.0 <= run.1 + 1;
+            if joins {
+                run.1 = run.1.max(next.1);
+            }
+            joins
+        });
+        all
+    }
+
+    /// Whether a segment that is there covers any of those batches, damaged or not.
+    #[must_use]
+    pub fn covers_any(&self, (first, last): (u64, u64)) -> bool {
+        let segments = self.shared().table.all();
+        segments.iter().any(|segment| {
+            segment.header.base.seq < last
+                && segment.last_seq() >= first
+                && !segment.gone.load(Ordering::Acquire)
+        })
+    }
+
     /// The standbys that are near, as of the last look.
     #[must_use]
     pub fn standbys(&self) -> Vec<StandbySeen> {

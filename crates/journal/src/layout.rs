@@ -9,7 +9,7 @@
 //! seg/<e>-<n>-<salt>         segments (segment.rs)
 //! snap/<seq>-<writer>        snapshots (snapshot.rs)
 //! streams/<e>-<n>-<writer>   stream files (stream_file.rs)
-//! lost/<batch>-<n>-<writer>  what an operator gave up (loss.rs)
+//! lost/<epoch>-<n>-<writer>  what an operator gave up with that epoch (loss.rs)
 //! reserve-<writer>           zeros, given up when the disk is full
 //! ```
 //! Each of the small files is one block whose last field is an XXH3-64 over the rest of what is used of it:

@@ -253,10 +253,15 @@ impl Broker {
     }
 
     /// From here on every change fits the state, or that is a fault: what leads nowhere is taken out, and numbers that lost
-    /// records may have given away are not given again.
+    /// records may have given away are not given again. But a gap in front of it that was found only later is not its own.
     pub(super) fn apply_mended(&mut self, it: &Mended, at: &mut Applying<'_>) {
-        self.soft.lossy = false;
-        self.soft.loss = PendingLoss::default();
+        let loss = &mut self.soft.loss;
+        loss.records = loss.records.saturating_sub(it.records);
+        loss.passed_over = loss.passed_over.saturating_sub(it.passed_over);
+        self.soft.lossy = loss.records > 0;
+        if !self.soft.lossy {
+            *loss = PendingLoss::default();
+        }
         let passed_over = &mut self.durable.passed_over;
         *passed_over = passed_over.saturating_add(it.passed_over);
         let records = it.records.min(RECORDS_MAX);
@@ -389,7 +394,7 @@ impl Broker {
         let Some(stream) = self.durable.streams.get_mut(&it.stream) else {
             return;
         };
-        let lost = |offset: u64| it.offsets.contains(&offset);
+        let lost = |offset: u64| it.offsets.binary_search(&offset).is_ok();
         stream.keys.retain(|(offset, _)| !lost(*offset));
         let records = &stream.records;
         let there = |offset: u64| records.get(offset).is_some_and(|slot| !slot.is_lost());

@@ -30,6 +30,6 @@ pub(crate) mod sections;
 
 pub(crate) use build::*;
 pub(crate) use history::{QUEUES, Sent, Step, Theme, history, options, queue_name};
-pub(crate) use node::{Give, Heard, Node, Record, encoded, mend};
+pub(crate) use node::{Give, Heard, Node, Record, encoded, mend, mended};
 pub(crate) use play::{Action, Play, play_on};
 pub(crate) use random::{Random, seeds, shortest};

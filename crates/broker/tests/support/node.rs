@@ -702,18 +702,23 @@ pub(crate) fn encoded(broker: &Broker) -> Vec<u8> {
     bytes
 }
 
-/// The loss is recorded, as a start does first.
-pub(crate) fn mend(broker: &mut Broker, effects: &mut Vec<Effect>) {
+/// The record of a loss, with which a start begins.
+pub(crate) fn mended(broker: &Broker) -> Record {
     let mut out = Decision::default();
     let now = broker.last_time();
     broker.decide_mended(&Context { now, random: 0 }, &mut out);
-    for change in out.changes {
-        let mut payload = Vec::new();
-        let kind = change.encode(now, &[], BodyAt::None, &mut payload);
-        let (time, change) =
-            Change::decode(kind, payload.into()).expect("what was encoded decodes");
-        broker.apply(&change, time, None, effects);
-    }
+    let mut payload = Vec::new();
+    let kind = out.changes[0].encode(now, &[], BodyAt::None, &mut payload);
+    let payload = payload.into();
+    Record { kind, payload }
+}
+
+/// The loss is recorded.
+pub(crate) fn mend(broker: &mut Broker, effects: &mut Vec<Effect>) {
+    let record = mended(broker);
+    let (time, change) =
+        Change::decode(record.kind, record.payload).expect("what was encoded decodes");
+    broker.apply(&change, time, None, effects);
     assert_eq!(broker.pending_loss(), None, "it is recorded");
 }
 

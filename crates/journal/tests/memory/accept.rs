@@ -451,3 +451,25 @@ fn a_damaged_segment_is_kept() {
         assert_eq!(read(&kept), read(&damaged));
     }
 }
+
+/// Damage around what was given up before makes one run of batches with it.
+#[test]
+fn what_is_given_up_later_may_lie_around_what_was_before() {
+    let (vfs, _) = journal_of(6);
+    let damaged = segments(&vfs)[0].clone();
+    let mut runs = Vec::new();
+    for (uuid, batches) in [(50, &[3][..]), (51, &[2, 4]), (52, &[6])] {
+        for batch in batches {
+            vfs.flip(&damaged, 4096 * batch + 200);
+        }
+        let running = open(&vfs, uuid, accepting()).expect("it opens");
+        runs.push(running.journal.given_up_batches());
+        assert!(
+            runs.last()
+                .iter()
+                .all(|runs| running.journal.covers_any(runs[0]))
+        );
+        running.journal.shutdown();
+    }
+    assert_eq!(runs, [vec![(3, 3)], vec![(2, 4)], vec![(2, 4), (6, 6)]]);
+}
