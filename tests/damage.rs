@@ -192,6 +192,81 @@ fn a_body_that_rotted_behind_a_snapshot_is_found_and_costs_its_message_alone() -
     Ok(())
 }
 
+/// A queue with forty jobs, and where one of them lies in the journal's files.
+fn forty_jobs(active: &Server) -> anyhow::Result<(PathBuf, u64)> {
+    let client = wait(Amqp::open(active.door("amqp")))?;
+    wait(client.declare("jobs", &[]))?;
+    for n in 10..50 {
+        wait(client.publish("", "jobs", format!("job {n}").as_bytes()))?;
+    }
+    Ok(place_of(&active.dir().data(), "job 27"))
+}
+
+#[test]
+fn a_standby_that_read_it_before_it_rotted_takes_over_and_serves_all_of_it() -> anyhow::Result<()> {
+    let mut active = Server::start();
+    let standby = active.stand_by();
+    let (path, at) = forty_jobs(&active)?;
+    let committed = done(active.door("http"), "GET /api/cluster", "")?["committed"].clone();
+    until("it has read all of it", || {
+        let cluster = done(standby.door("http"), "GET /api/cluster", "").expect("served");
+        (cluster["committed"] == committed && cluster["lag"]["batches"] == 0).then_some(())
+    });
+    flip(&path, at);
+    active.kill();
+    standby.becomes_ready();
+    let expected: Vec<String> = (10..50).map(|n| format!("job {n}")).collect();
+    assert_eq!(drained(&standby)?, expected);
+    assert_eq!(metric(&standby, "bascule_journal_given_up"), 0);
+    standby.stop();
+    Ok(())
+}
+
+#[test]
+fn a_standby_that_comes_to_what_is_damaged_says_so_and_never_takes_over() -> anyhow::Result<()> {
+    let mut active = Server::start();
+    let (path, at) = forty_jobs(&active)?;
+    flip(&path, at);
+    let mut standby = active.stand_by();
+    until("it says why it does not follow", || {
+        let log = standby.log();
+        log.contains("the journal cannot be followed").then_some(())
+    });
+    let name = path.file_name().expect("named").to_string_lossy();
+    assert!(standby.log().contains(&*name), "{}", standby.log());
+    let (_, health) = get(standby.door("http"), "/health/ready")?;
+    assert!(health.contains("\"role\":\"starting\""), "{health}");
+    let cluster = done(active.door("http"), "GET /api/cluster", "");
+    let cluster = cluster.unwrap_or_else(|error| panic!("{error} {}", active.log()));
+    assert_eq!(cluster["standbys"].as_array().map(Vec::len), Some(0));
+    // The active node has all of it, and serves.
+    let client = wait(Amqp::open(active.door("amqp")))?;
+    assert_eq!(wait(client.declare("jobs", &[]))?, 40);
+    active.kill();
+    assert_eq!(standby.ended(), Some(2), "{}", standby.log());
+    assert!(standby.log().contains("bascule serve --accept-loss"));
+    let server = standby.restart_with(&["--accept-loss"]);
+    let client = wait(Amqp::open(server.door("amqp")))?;
+    assert_eq!(wait(client.declare("jobs", &[]))?, 39);
+    server.stop();
+    Ok(())
+}
+
+/// The option does no harm where nothing is damaged, not even a journal.
+#[test]
+fn nothing_is_given_up_of_a_journal_that_is_whole() -> anyhow::Result<()> {
+    let server = Server::start_with(&["--accept-loss"]);
+    forty_jobs(&server)?;
+    let server = server.restart();
+    let log = server.log();
+    assert!(!log.contains("\"ERROR\""), "{log}");
+    assert_eq!(metric(&server, "bascule_journal_given_up"), 0);
+    let expected: Vec<String> = (10..50).map(|n| format!("job {n}")).collect();
+    assert_eq!(drained(&server)?, expected);
+    server.stop();
+    Ok(())
+}
+
 /// Files of another store lie among those of this one, as when two are mounted as one: nothing of it is taken for its own.
 #[test]
 fn two_stores_mounted_as_one_are_refused() -> anyhow::Result<()> {

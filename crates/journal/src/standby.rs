@@ -24,7 +24,7 @@ use message::StoredId;
 use crate::batch::BLOCK;
 use crate::claim::Claim;
 use crate::config::{Config, Direct};
-use crate::error::{OpenError, SnapshotError, StandbyError};
+use crate::error::{Corruption, OpenError, SnapshotError, StandbyError};
 use crate::journal::Journal;
 use crate::layout::{EpochRecord, Format, LeaseSlot, Mark, Paths, Position, Uuid};
 use crate::lease::{self, Registrar};
@@ -45,7 +45,7 @@ const AHEAD: usize = 256 << 10;
 const POLL_BYTES_MAX: usize = 4 << 20;
 /// How often [`Standby::open`] looks again at files that go while it reads.
 const OPEN_TRIES: usize = 8;
-/// For how long there may be evidence of batches that cannot be read before the standby starts anew, in ms.
+/// For how long there may be evidence of batches that cannot be read before the standby starts anew, or calls it damage, in ms.
 const LOST_MS: u64 = 1_000;
 
 /// What a call of [`Standby::poll`] came to.
@@ -200,7 +200,7 @@ impl Standby {
         reader.position = survey.tail.proven;
         let replay = Replay::new(&shared, snapshot, true);
         let registrar = Registrar::new(&shared);
-        let standby = Self {
+        let mut standby = Self {
             journal: Journal::of(shared),
             format: survey.format,
             record,
@@ -220,7 +220,37 @@ impl Standby {
             registrar,
             next: None,
         };
+        standby.refuse_damage()?;
         Ok((standby, replay))
+    }
+
+    /// What the holder's lease says is durable can be read, or more of it than is read at a time. Where it cannot, nobody may take this for
+    /// a standby: it would stop the holder, which serves, and could not take its place.
+    fn refuse_damage(&mut self) -> Result<(), OpenError> {
+        let (vfs, paths) = (self.vfs(), self.paths());
+        let direct = self.journal.shared().direct;
+        let (epoch, writer) = (self.record.epoch, self.record.writer);
+        let slot = lease::read_slot(&*vfs, &paths, epoch, &writer, direct)?.unwrap_or_default();
+        while self.fetch()? > 0 {}
+        let reads_on = self.unapplied_bytes >= POLL_BYTES_MAX || self.look_for_epoch()?.is_some();
+        if reads_on || self.reader.position.seq >= slot.durable_upto {
+            return Ok(());
+        }
+        Err(self.damage(slot.durable_upto).into())
+    }
+
+    /// What is known to be durable cannot be read.
+    fn damage(&self, durable: u64) -> Corruption {
+        let (next, offset) = (self.reader.position.seq + 1, self.reader.offset);
+        let what =
+            format!("batch {next} cannot be read, but batch {durable} is known to be durable");
+        Corruption::new(&self.segment.path, offset, what)
+    }
+
+    /// Whether there is evidence of batches that cannot be read.
+    #[must_use]
+    pub const fn is_lost(&self) -> bool {
+        self.lost_since.is_some()
     }
 
     /// The journal as far as it was applied: to count references, to write snapshots. What the active has moved since may
@@ -512,7 +542,18 @@ impl Standby {
         if self.lease.slot.durable_upto > self.reader.position.seq {
             let since = *self.lost_since.get_or_insert(now_ms);
             if now_ms.saturating_sub(since) > LOST_MS {
-                return Ok(Polled::Behind);
+                let shared = self.journal.shared();
+                let opened = shared
+                    .vfs
+                    .open(&self.segment.path, Access::Read, shared.direct);
+                return match opened {
+                    Ok(_) => {
+                        let damage = self.damage(self.lease.slot.durable_upto);
+                        Err(OpenError::from(damage).into())
+                    }
+                    // The holder has given it back.
+                    Err(_) => Ok(Polled::Behind),
+                };
             }
         } else {
             self.lost_since = None;

@@ -14,7 +14,7 @@ use message::{StoredId, Timestamp};
 
 use crate::{
     node::Shared,
-    recovery::{self, Stoppable},
+    recovery::{self, Stoppable, Unreplayed},
     step::{BODY_PART, Core, Step},
     stream_files::Filer,
 };
@@ -115,7 +115,12 @@ fn snapshot(shared: &Shared, config: &broker::Config) -> bool {
         .map_err(|error| error.to_string())
         .and_then(|replay| {
             let at = replay.last_batch();
-            let (broker, _) = recovery::replay(replay, config.clone(), &shared.stopping)?;
+            let replayed = recovery::replay(replay, config.clone(), &shared.stopping);
+            let (broker, _) = replayed.map_err(|why| match why {
+                Unreplayed::Unread(what) => what,
+                // It was applied here when it was new: memory and journal have parted.
+                unfit @ Unreplayed::Unfit { .. } => panic!("{unfit}"),
+            })?;
             if broker.pending_loss().is_some() {
                 // The record of it, the first of this epoch, was not committed yet when the replay began.
                 return Err("what was given up is not recorded yet".to_owned());

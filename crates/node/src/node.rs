@@ -47,6 +47,14 @@ pub enum StartError {
         /// What is wrong, and where.
         what: String,
     },
+    /// A record does not fit what is in front of it.
+    #[error("the journal in {dir} cannot be replayed: {what}")]
+    Unfit {
+        /// The data directory.
+        dir: PathBuf,
+        /// Which record.
+        what: String,
+    },
     /// The journal is damaged. What that costs was looked for, and nothing was changed.
     #[error(
         "{error}; {lost}. Nothing was changed: `bascule serve --accept-loss` gives that up for good, and serves the rest"

@@ -40,8 +40,9 @@ const REST: Duration = Duration::from_millis(5);
 const BEHIND: u64 = 64;
 /// How long a standby whose clock does not agree with what it finds keeps its doors shut, until it knows the active node's time, in ms.
 const SHUT_MS: u64 = 6_000;
-/// How long it waits before it opens anew, when that failed.
+/// How long it waits before it opens anew, when that failed: each time twice as long, but no more than that.
 const RETRY: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_secs(8);
 
 /// What [`Pair::change`] came to.
 pub enum Change {
@@ -134,6 +135,7 @@ impl Pair {
             self.probe()?;
         }
         let mut told = false;
+        let mut retry = RETRY;
         loop {
             if self.stopped.load(Ordering::Acquire) {
                 *held(&self.state) = State::Stopped;
@@ -168,11 +170,18 @@ impl Pair {
             };
             match self.follow(&mut now_shown) {
                 Ok(Some(change)) => return Ok(change),
-                Ok(None) => {}
+                Ok(None) => retry = RETRY,
+                // Nor would it fit the next time.
+                Err(error @ StartError::Unfit { .. }) => return Err(error),
                 Err(error) => {
                     now_shown();
                     tracing::warn!(%error, "the journal cannot be followed; the next try follows");
-                    std::thread::park_timeout(RETRY);
+                    // It may have read all of the journal for that.
+                    let until = self.clock.boot_ms() + retry.as_millis() as u64;
+                    while self.clock.boot_ms() < until && !self.stopped.load(Ordering::Acquire) {
+                        std::thread::park_timeout(RETRY);
+                    }
+                    retry = (retry * 2).min(RETRY_MAX);
                 }
             }
         }
@@ -182,7 +191,9 @@ impl Pair {
     fn assessed(&self, error: StartError) -> StartError {
         let is_damage = matches!(
             error,
-            StartError::Journal(journal::OpenError::Corrupt(_)) | StartError::Replay { .. }
+            StartError::Journal(journal::OpenError::Corrupt(_))
+                | StartError::Replay { .. }
+                | StartError::Unfit { .. }
         );
         if !is_damage || self.accepts_loss.load(Ordering::Acquire) {
             return error;

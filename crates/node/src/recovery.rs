@@ -1,6 +1,7 @@
 //! From the journal to a core: the snapshot, then every record after it, through the same `apply` as live traffic.
 
 use std::{
+    cell::Cell,
     io::{self, Read, Write},
     panic::{self, AssertUnwindSafe},
     sync::atomic::{AtomicBool, Ordering},
@@ -44,31 +45,29 @@ pub(crate) fn recover(
     let host = &**clock.host();
     let uuid = fresh_uuid(host);
     let now_ms = clock.now().0;
+    let mut sizes = if stepped {
+        config.journal.clone()
+    } else {
+        sizes(config)
+    };
+    sizes.accept_loss = sizes.accept_loss && is_served_without_what_is_lost(config, host);
+    let accepts = sizes.accept_loss;
     let (opened, engine) = if stepped {
-        let sizes = config.journal.clone();
         let (opened, engine) =
             journal::open_stepped(host.vfs(), &config.data_dir, sizes, now_ms, uuid)?;
         (opened, Some(engine))
     } else {
-        let sizes = sizes(config);
         let opened = journal::open(host.vfs(), &config.data_dir, sizes, now_ms, uuid)?;
         (opened, None)
     };
-    let replay_error = |what| StartError::Replay {
-        dir: config.data_dir.clone(),
-        what,
-    };
-    let (broker, last) = replay(
-        opened.replay,
-        config.broker.clone(),
-        &AtomicBool::new(false),
-    )
-    .map_err(replay_error)?;
+    let replay_error = |what| Unreplayed::Unread(what).of(config);
+    let never = AtomicBool::new(false);
+    let replayed = replay(opened.replay, config.broker.clone(), &never);
+    let (broker, last) = replayed.map_err(|why| why.of(config))?;
     opened
         .journal
         .add_refs(|count| broker.for_each_stored(count));
-    let lost =
-        unreadable(&opened.journal, &broker, config.journal.accept_loss).map_err(replay_error)?;
+    let lost = unreadable(&opened.journal, &broker, accepts).map_err(replay_error)?;
     tell(&broker, &lost);
     crate::stream_files::check(&opened.journal, &broker).map_err(replay_error)?;
     let counters = broker.counters();
@@ -118,13 +117,8 @@ pub(crate) fn unreadable(
     accepts: bool,
 ) -> Result<Lost, String> {
     let dangling = journal.stats().dangling > 0;
-    let mut given_up: Vec<(u64, u64)> = journal
-        .given_up()
-        .iter()
-        .filter_map(Loss::batches)
-        .collect();
-    given_up.sort_unstable();
-    if given_up.is_empty() && !dangling {
+    let given_up = journal.given_up_batches();
+    if !dangling && !given_up.iter().any(|range| journal.covers_any(*range)) {
         return Ok(Lost::default());
     }
     let was_given_up = |id: StoredId| {
@@ -188,38 +182,70 @@ fn named(lost: &Lost) -> String {
     told.join(", ")
 }
 
+/// A damaged journal as it would be served without what is lost.
+struct Rest {
+    damage: Vec<Loss>,
+    broker: Broker,
+    lost: Lost,
+}
+
+/// Reads every byte of a journal that nobody serves, and changes nothing.
+///
+/// # Errors
+/// If the damage cannot be given up: why.
+fn rest(config: &Config, host: &dyn Host) -> Result<Rest, StartError> {
+    let (vfs, uuid) = (host.vfs(), fresh_uuid(host));
+    let assessed = journal::assess(vfs, &config.data_dir, sizes(config), uuid)?;
+    let never = AtomicBool::new(false);
+    let replayed = replay(assessed.replay, config.broker.clone(), &never);
+    let (broker, _) = replayed.map_err(|why| why.of(config))?;
+    let unread = |what| Unreplayed::Unread(what).of(config);
+    let lost = unreadable(&assessed.journal, &broker, true).map_err(unread)?;
+    crate::stream_files::check(&assessed.journal, &broker).map_err(unread)?;
+    Ok(Rest {
+        damage: assessed.damage,
+        broker,
+        lost,
+    })
+}
+
+/// Whether what is left of a journal, once the damage is given up, can be served: what is given up is so for good.
+fn is_served_without_what_is_lost(config: &Config, host: &dyn Host) -> bool {
+    match rest(config, host) {
+        Ok(_) => true,
+        // It is to be made.
+        Err(StartError::Journal(journal::OpenError::Absent { .. })) => true,
+        Err(error) => {
+            tracing::error!(%error, "nothing is given up: what is left cannot be served");
+            false
+        }
+    }
+}
+
 /// What a journal that cannot be opened would lose if the damage were given up: a sentence or two for the operator. `None`: it cannot
 /// be said, or is nothing.
 pub(crate) fn assess(config: &Config, host: &dyn Host) -> Option<String> {
-    let assessed = journal::assess(
-        host.vfs(),
-        &config.data_dir,
-        sizes(config),
-        fresh_uuid(host),
-    );
-    let assessed = assessed.ok()?;
-    let stopping = AtomicBool::new(false);
-    let (broker, _) = replay(assessed.replay, config.broker.clone(), &stopping)
-        .inspect_err(|error| tracing::error!(error, "what is left cannot be replayed"))
+    let rest = rest(config, host);
+    let Rest {
+        damage,
+        broker,
+        lost,
+    } = rest
+        .inspect_err(|error| tracing::error!(%error, "what is left cannot be served"))
         .ok()?;
-    let lost = unreadable(&assessed.journal, &broker, true).ok()?;
-    if assessed.damage.is_empty() && lost.messages() == 0 {
+    if damage.is_empty() && lost.messages() == 0 {
         return None;
     }
-    for loss in &assessed.damage {
+    for loss in &damage {
         tracing::error!(%loss, "damage");
     }
-    let mut places: Vec<String> = assessed
-        .damage
+    let mut places: Vec<String> = damage
         .iter()
         .take(PLACES_TOLD)
         .map(ToString::to_string)
         .collect();
-    if assessed.damage.len() > PLACES_TOLD {
-        places.push(format!(
-            "{} places more",
-            assessed.damage.len() - PLACES_TOLD
-        ));
+    if damage.len() > PLACES_TOLD {
+        places.push(format!("{} places more", damage.len() - PLACES_TOLD));
     }
     let mut told = match places.is_empty() {
         true => String::new(),
@@ -284,44 +310,77 @@ impl<T: Write> Write for Stoppable<'_, T> {
 
 const STOPPED: &str = "the node is stopping";
 
+/// Why a history was not replayed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unreplayed {
+    /// It cannot be read, or is not wanted any more.
+    #[error("{0}")]
+    Unread(String),
+    /// That record does not fit what is in front of it.
+    #[error("record {}, kind {kind}, does not fit what is in front of it", id.0)]
+    Unfit { id: StoredId, kind: u8 },
+}
+
+impl Unreplayed {
+    /// Of that directory.
+    pub(crate) fn of(self, config: &Config) -> StartError {
+        let dir = config.data_dir.clone();
+        let what = self.to_string();
+        match self {
+            Self::Unread(_) => StartError::Replay { dir, what },
+            Self::Unfit { .. } => StartError::Unfit { dir, what },
+        }
+    }
+}
+
+/// The record that is being applied.
+pub(crate) type At = Cell<(StoredId, u8)>;
+
+/// Applies records, each of which says so in `At`. One that does not fit is refused like one that cannot be read: the core that it left
+/// half changed is to be dropped.
+pub(crate) fn fitting<T>(apply: impl FnOnce(&At) -> T) -> Result<T, Unreplayed> {
+    let at = At::new((StoredId(0), 0));
+    panic::catch_unwind(AssertUnwindSafe(|| apply(&at))).map_err(|_| {
+        let (id, kind) = at.get();
+        Unreplayed::Unfit { id, kind }
+    })
+}
+
 /// Builds a core from a snapshot and the records after it, or fails soon once `stopping` is set.
 pub(crate) fn replay(
     mut replay: Replay,
     config: broker::Config,
     stopping: &AtomicBool,
-) -> Result<(Broker, Timestamp), String> {
+) -> Result<(Broker, Timestamp), Unreplayed> {
     let mut broker = match replay.snapshot() {
         Some(io) => Broker::decode_snapshot(config, &mut Stoppable { io, stopping })
-            .map_err(|error| format!("the snapshot: {error}"))?,
+            .map_err(|error| Unreplayed::Unread(format!("the snapshot: {error}")))?,
         None => Broker::new(config),
     };
     let mut last = broker.last_time();
     let mut effects = Vec::new();
     let mut gaps = replay.lost().into_iter().peekable();
-    let mut at = StoredId(0);
-    let each = |id: StoredId, kind: u8, payload| -> Result<(), String> {
-        if stopping.load(Ordering::Relaxed) {
-            return Err(STOPPED.to_owned());
-        }
-        while let Some((_, records)) = gaps.next_if(|(end, _)| journal::batch_of(id) > *end) {
-            broker.after_loss(records);
-        }
-        if kind == BODY_PART {
-            return Ok(());
-        }
-        let (time, change) = Change::decode(RecordKind(kind), payload)
-            .map_err(|error| format!("record {}, kind {kind}: {error}", id.0))?;
-        last = last.max(time);
-        at = id;
-        broker.apply(&change, time, Some(id), &mut effects);
-        effects.clear();
-        Ok(())
-    };
-    // A record that does not fit is refused like one that cannot be read: the core that it left half changed is dropped.
-    let replayed = panic::catch_unwind(AssertUnwindSafe(|| replay.for_each(each)));
-    let replayed =
-        replayed.map_err(|_| format!("record {} does not fit what is in front of it", at.0))?;
-    replayed.map_err(|error| error.to_string())?;
+    let replayed = fitting(|at| {
+        replay.for_each(|id, kind, payload| -> Result<(), String> {
+            if stopping.load(Ordering::Relaxed) {
+                return Err(STOPPED.to_owned());
+            }
+            at.set((id, kind));
+            while let Some((_, records)) = gaps.next_if(|(end, _)| journal::batch_of(id) > *end) {
+                broker.after_loss(records);
+            }
+            if kind == BODY_PART {
+                return Ok(());
+            }
+            let (time, change) = Change::decode(RecordKind(kind), payload)
+                .map_err(|error| format!("record {}, kind {kind}: {error}", id.0))?;
+            last = last.max(time);
+            broker.apply(&change, time, Some(id), &mut effects);
+            effects.clear();
+            Ok(())
+        })
+    })?;
+    replayed.map_err(|error| Unreplayed::Unread(error.to_string()))?;
     for (_, records) in gaps {
         broker.after_loss(records);
     }

@@ -20,7 +20,7 @@ use crate::{
     Config, Host,
     clock::Clock,
     node::StartError,
-    recovery::{self, Recovered},
+    recovery::{self, At, Recovered},
     step::BODY_PART,
 };
 
@@ -211,12 +211,8 @@ impl Standby {
         let sizes = recovery::sizes(config);
         let (follower, replay) = Follower::open(host.vfs(), &config.data_dir, sizes, uuid, now_ms)?;
         let (broker, last) =
-            recovery::replay(replay, config.broker.clone(), &AtomicBool::new(false)).map_err(
-                |what| StartError::Replay {
-                    dir: config.data_dir.clone(),
-                    what,
-                },
-            )?;
+            recovery::replay(replay, config.broker.clone(), &AtomicBool::new(false))
+                .map_err(|why| why.of(config))?;
         follower
             .journal()
             .add_refs(|count| broker.for_each_stored(count));
@@ -323,7 +319,10 @@ impl Standby {
     /// Whether it could take over.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        !self.sick && self.follower.is_prepared() && self.follower.lag() <= LAG_MAX
+        !self.sick
+            && !self.follower.is_lost()
+            && self.follower.is_prepared()
+            && self.follower.lag() <= LAG_MAX
     }
 
     /// What outlives it.
@@ -365,14 +364,12 @@ impl Standby {
 
     fn poll(&mut self, now_ms: u64) -> Result<Polled, StartError> {
         let journal = self.follower.journal().clone();
-        let mut apply = applying(
-            &journal,
-            &mut self.broker,
-            &mut self.last,
-            &mut self.effects,
-        );
-        let polled = self.follower.poll(now_ms, &mut apply);
-        drop(apply);
+        let (broker, last, effects) = (&mut self.broker, &mut self.last, &mut self.effects);
+        let polled = recovery::fitting(|at| {
+            let apply = applying(&journal, broker, last, effects, at);
+            self.follower.poll(now_ms, apply)
+        });
+        let polled = polled.map_err(|why| why.of(&self.config))?;
         polled.map_err(|error| failed(&self.config, error))
     }
 
@@ -406,7 +403,8 @@ impl Standby {
             return Ok(None);
         }
         if reason == Reason::Silent {
-            if now_ms < self.stall.patient_until {
+            // It may be well, and could not be succeeded.
+            if self.follower.is_lost() || now_ms < self.stall.patient_until {
                 return Ok(None);
             }
             let since = *self.silent_since.get_or_insert(now_ms);
@@ -472,26 +470,20 @@ impl Standby {
             self.follower.check_clock(now_ms)?;
         }
         let journal = self.follower.journal().clone();
-        let mut apply = applying(
-            &journal,
-            &mut self.broker,
-            &mut self.last,
-            &mut self.effects,
-        );
-        let (engine, taken) = if stepped {
-            let (engine, taken) = self
-                .follower
-                .take_over_stepped(now_ms, &mut apply)
-                .map_err(|error| failed(&self.config, error))?;
-            (Some(engine), taken)
-        } else {
-            let (_, taken) = self
-                .follower
-                .take_over(now_ms, &mut apply)
-                .map_err(|error| failed(&self.config, error))?;
-            (None, taken)
-        };
-        drop(apply);
+        let (broker, last, effects) = (&mut self.broker, &mut self.last, &mut self.effects);
+        let follower = self.follower;
+        let taken = recovery::fitting(|at| {
+            let apply = applying(&journal, broker, last, effects, at);
+            if stepped {
+                let (engine, taken) = follower.take_over_stepped(now_ms, apply)?;
+                Ok((Some(engine), taken))
+            } else {
+                let (_, taken) = follower.take_over(now_ms, apply)?;
+                Ok((None, taken))
+            }
+        });
+        let taken = taken.map_err(|why| why.of(&self.config))?;
+        let (engine, taken) = taken.map_err(|error| failed(&self.config, error))?;
         let lost = recovery::unreadable(&journal, &self.broker, false).map_err(|what| {
             StartError::Replay {
                 dir: self.config.data_dir.clone(),
@@ -549,8 +541,10 @@ fn applying<'a>(
     broker: &'a mut Broker,
     last: &'a mut Timestamp,
     effects: &'a mut Vec<Effect>,
+    at: &'a At,
 ) -> impl FnMut(StoredId, u8, Bytes) -> Result<(), String> + 'a {
     move |id, kind, payload| {
+        at.set((id, kind));
         if kind == BODY_PART {
             return Ok(());
         }

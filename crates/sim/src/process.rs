@@ -116,7 +116,7 @@ fn serve(process: &Process, config: &Config) -> String {
     let begun = if follows {
         stand_by(process, config, &machine, &mut random)
     } else {
-        Node::start_stepped(config, users(), machine).map_err(|error| error.to_string())
+        Node::start_stepped(config, users(), machine).map_err(|error| refused(&error))
     };
     let (node, mut steps) = match begun {
         Ok(begun) => begun,
@@ -184,6 +184,12 @@ fn serve(process: &Process, config: &Config) -> String {
     }
 }
 
+/// Why it does not start. That a history does not fit itself is no reason that there can be.
+fn refused(error: &node::StartError) -> String {
+    assert!(!matches!(error, node::StartError::Unfit { .. }), "{error}");
+    error.to_string()
+}
+
 /// Follows the active node until it is gone, or, where nobody waits for leases, until chance says so; then takes its place.
 fn stand_by(
     process: &Process,
@@ -191,7 +197,7 @@ fn stand_by(
     machine: &Arc<Machine>,
     random: &mut Random,
 ) -> Result<(Node, Steps), String> {
-    let told = |error: node::StartError| error.to_string();
+    let told = |error: node::StartError| refused(&error);
     let host = || Arc::clone(machine) as Arc<dyn Host>;
     let open = || Standby::open(config, host(), Manners::default()).map_err(told);
     let reckless = process.world.lock().rates.place == Place::Reckless;
