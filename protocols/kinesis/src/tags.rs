@@ -204,6 +204,14 @@ pub(crate) fn put(
                 "Tag keys have 1 to {KEY_LEN_MAX} characters and tag values at most {VALUE_LEN_MAX}."
             )));
         }
+        if key
+            .get(..4)
+            .is_some_and(|start| start.eq_ignore_ascii_case("aws:"))
+        {
+            return Err(error::invalid(
+                "Tag keys that begin with aws: are reserved for AWS use.",
+            ));
+        }
         if ![&**key, value]
             .into_iter()
             .all(|text| text.chars().all(is_tag))

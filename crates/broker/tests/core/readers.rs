@@ -244,6 +244,15 @@ fn a_client_session_reads_a_stream_as_it_reads_a_topic() {
         (1, &[7][..])
     );
     rig.settle(b, &ids(&deliveries), Outcome::Accept);
+    // A key that is not in the address is shown there.
+    let mut keyed = one("keyed");
+    keyed.address.key = message::Levels::none();
+    keyed.fields_mut().group = Some("user-1".into());
+    rig.publish(a, keyed);
+    let deliveries = rig.deliveries(b);
+    let shown = deliveries[0].readdressed.as_ref().expect("its key");
+    assert_eq!(shown.key.level(0), Some(&b"user-1"[..]));
+    rig.settle(b, &ids(&deliveries), Outcome::Accept);
     rig.detach(b);
     rig.publish(a, one("while away"));
     rig.check_replay();

@@ -324,11 +324,14 @@ fn tags_are_kept_in_order_and_limited() {
     let (code, message) = core.refusal("TagResource", json!({"ResourceARN": arn, "Tags": many}));
     assert_eq!(code, "InvalidArgumentException");
     assert!(message.contains("more than 50 tags"), "{message}");
-    let (code, _) = core.refusal(
-        "TagResource",
-        json!({"ResourceARN": arn, "Tags": {"a*": "x"}}),
-    );
-    assert_eq!(code, "InvalidArgumentException");
+    for key in ["a*", "aws:x", "AWS:x", ""] {
+        let tags = json!({"ResourceARN": arn, "Tags": {key: "x"}});
+        let (code, _) = core.refusal("TagResource", tags);
+        assert!(
+            matches!(&*code, "InvalidArgumentException" | "ValidationException"),
+            "{key}: {code}"
+        );
+    }
 }
 
 #[test]

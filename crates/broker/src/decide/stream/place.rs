@@ -95,8 +95,11 @@ impl Broker {
         let Some(clients) = self.soft.stream_clients.get(&key) else {
             return;
         };
-        // They are shown the stream's own name and the key, whatever the message was published to.
-        let rare = (incoming.message.address.kind != message::Kind::Stream).then(|| {
+        // They are shown the stream's own name and the key, whatever the message was published to and wherever it says its key.
+        let address = &incoming.message.address;
+        let of_stream = address.kind == message::Kind::Stream;
+        let has_key = !address.key.is_empty() || incoming.message.fields().group.is_none();
+        let rare = (!(of_stream && has_key)).then(|| {
             let key = record.key.clone();
             let key = key.unwrap_or_else(|| partition_key(incoming.message));
             let levels = if key.is_empty() || key.len() > message::NAME_LEN_MAX {
