@@ -174,6 +174,7 @@ impl Pair {
                 // Nor would it fit the next time.
                 Err(error @ StartError::Unfit { .. }) => return Err(error),
                 Err(error) => {
+                    *held(&self.state) = State::Starting;
                     now_shown();
                     tracing::warn!(%error, "the journal cannot be followed; the next try follows");
                     // It may have read all of the journal for that.

@@ -258,7 +258,7 @@ pub(crate) fn assess(config: &Config, host: &dyn Host) -> Option<String> {
         ));
     }
     match lost.messages() {
-        0 => told.push_str("No message that the rest knows of is lost"),
+        0 => told.push_str("No other message is lost"),
         messages => {
             told.push_str(&format!(
                 "{messages} messages cannot be read: {}",
