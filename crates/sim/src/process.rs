@@ -158,7 +158,8 @@ fn serve(process: &Process, config: &Config) -> String {
         if now >= renew_at {
             renew_at = now + steps.renew_lease() * 1000;
         }
-        if now >= house_at {
+        // A node that has failed says so at once: that its other threads are slow delays nothing, and while it waits clients ask and ask.
+        if now >= house_at && node.failure().is_none() {
             steps.prepare();
             steps.keep_house();
             process.has(steps.mark());
