@@ -507,6 +507,7 @@ impl Broker {
                 continue;
             }
             self.mark_delivered(it, item);
+            self.time_is_over(it.queue, item.qseq);
             let leased = it.visible_at.is_some() || it.link.is_some();
             if item.receiver.is_none() && !leased {
                 // A replay: the connection is not there, so the entry is available.
@@ -734,6 +735,14 @@ impl Broker {
         fell(&mut self.counters.messages_ready);
         self.counters.messages_unacked += 1;
         self.watch_no_more(id, qseq);
+    }
+
+    /// The timer of a delay or a lease that was over before is not turned once more: a replay still has it.
+    fn time_is_over(&mut self, id: QueueId, qseq: u64) {
+        let view = self.entry(id, qseq);
+        if let Some(was) = view.and_then(|view| view.rare?.visible_at) {
+            self.soft.timers.remove(&(was, Timer::Visible(id, qseq)));
+        }
     }
 
     /// The lease of an entry is ended by record before its time.

@@ -630,3 +630,40 @@ proptest! {
         prop_assert_eq!(play.rig.broker.counters().messages_unacked, 0);
     }
 }
+
+/// A replay turns no timers: that of a delay which was over when a client session got the message is not due once more.
+#[test]
+fn what_was_delayed_and_is_with_a_client_session_stays_there_after_a_restart() {
+    let mut play = Play::new(Config::default());
+    for step in [
+        Step::Open {
+            session: 1,
+            client: 0,
+            clean: false,
+            durable: true,
+            will: false,
+        },
+        Step::Publish {
+            queue: 4,
+            durable: false,
+            confirmed: true,
+            ttl: 2,
+            delay: 1,
+            priority: 0,
+            group: 0,
+        },
+        Step::Through {
+            session: 1,
+            queue: 4,
+            qos: 2,
+        },
+        Step::Tick { ms: 15 },
+        Step::Restart,
+        Step::Tick { ms: 0 },
+    ] {
+        play.step(&step);
+        play.rig.check_replay();
+    }
+    let counters = play.rig.broker.counters();
+    assert_eq!((counters.messages_ready, counters.messages_unacked), (1, 1));
+}
