@@ -4,8 +4,8 @@
 //! head ─► which form and service ─► who signed, and when ─► body ─► is the signature right ─► which operation
 //!      ─► input as its shape says ─► constraints ─► account and region: virtual host ─► login ─► its policy ─► the operation's flow ─► answer
 //! ```
-//! What can be refused by the head alone is refused before the body is read: a key that nobody has, a time that is over, a page
-//! that is not there. Each refusal is in the words of the form and the service that were asked for.
+//! What can be refused by the head alone is refused before the body is read: no signature where there must be one, a key that nobody
+//! has, a time that is over. Each refusal is in the words of the form and the service that were asked for.
 
 mod answer;
 mod route;
@@ -37,6 +37,10 @@ use crate::{
     signature::{Fault, Key, Keys, Signature},
     validate::validate,
 };
+
+/// The longest body of a request without a signature, in bytes: a form that confirms or ends a subscription, with room to spare.
+/// A stranger must not fill with long bodies the memory that all requests share.
+const UNSIGNED_BODY_LEN_MAX: usize = 16 << 10;
 
 /// A service, and how long its requests may be.
 #[derive(Clone, Copy, Debug)]
@@ -159,13 +163,22 @@ impl Exchange for Endpoint {
                 return Err(self.0.refuse(form, route.served, &chance, &error));
             }
         };
-        let body_len_max = route.served.map_or_else(
+        let is_strange = self.0.is_strange(signature.as_ref());
+        // What may come without a signature is links, and they are queries.
+        if is_strange && route.form != Form::Query {
+            let error = worded(Fault::Missing, form);
+            return Err(self.0.refuse(form, route.served, &chance, &error));
+        }
+        let mut body_len_max = route.served.map_or_else(
             || {
                 let all = self.0.services.iter().map(|served| served.body_len_max);
                 all.min().unwrap_or_default()
             },
             |at| self.0.services[at].body_len_max,
         );
+        if is_strange {
+            body_len_max = body_len_max.min(UNSIGNED_BODY_LEN_MAX);
+        }
         Ok(Begun {
             body_len_max,
             request: Box::new(Incoming {
@@ -249,6 +262,11 @@ impl Inner {
         Ok(Some(signature))
     }
 
+    /// Whether nobody is known to have sent a request with that signature.
+    fn is_strange(&self, signature: Option<&Signature>) -> bool {
+        signature.is_none() && !self.settings.any_signature
+    }
+
     fn refuse(
         &self,
         form: Form,
@@ -291,6 +309,10 @@ impl Request for Incoming {
     }
 
     fn refuse(self: Box<Self>, why: Unserved) -> Reply {
+        if matches!(why, Unserved::TooLong) && self.inner.is_strange(self.signature.as_ref()) {
+            // With a signature it might have been served.
+            return self.refused(&worded(Fault::Missing, self.route.form));
+        }
         self.refused(&unserved(why))
     }
 }

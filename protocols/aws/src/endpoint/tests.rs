@@ -125,6 +125,10 @@ fn endpoint(any_signature: bool, made: bool) -> Endpoint {
 }
 
 fn endpoint_with(settings: Settings) -> Endpoint {
+    endpoint_of(settings, 1000)
+}
+
+fn endpoint_of(settings: Settings, body_len_max: usize) -> Endpoint {
     let key = |id: &str, account: &str| Key {
         id: id.into(),
         secret: "secret".into(),
@@ -135,7 +139,7 @@ fn endpoint_with(settings: Settings) -> Endpoint {
         services: vec![Served {
             service: &SERVICE,
             label: "Toys",
-            body_len_max: 1000,
+            body_len_max,
         }],
         keys: vec![key("ID1", "000000000000"), key("ID2", "111111111111")],
         any_user: "guest".into(),
@@ -794,6 +798,51 @@ fn pages_and_links_need_no_signature() {
         get("/?Action=Echo&Version=2020-01-01&Text=a").parts(),
     );
     assert_eq!(answer.status, 403);
+}
+
+#[test]
+fn who_has_no_signature_may_not_send_a_long_body() {
+    let peer = Peer {
+        address: "127.0.0.1:1".parse().expect("an address"),
+        listener: "aws",
+        default_vhost: "/".into(),
+    };
+    let long = 1 << 20;
+    let begin = |any_signature, asking: (Parts, Bytes)| {
+        let endpoint = endpoint_of(settings(any_signature, false), long);
+        endpoint.begin(asking.0, &peer, now())
+    };
+    let cbor = || {
+        let mut asking = json("Echo", "").parts();
+        let kind = http::HeaderValue::from_static("application/x-amz-cbor-1.1");
+        asking.0.headers.insert(header::CONTENT_TYPE, kind);
+        asking
+    };
+    // Without any body.
+    for asking in [json("Echo", "").parts(), cbor(), json("Nix", "").parts()] {
+        let Err(Reply::Head(answer)) = begin(false, asking) else {
+            panic!("nothing of JSON or CBOR may be unsigned");
+        };
+        assert_eq!(answer.status(), 400);
+        let said = String::from_utf8_lossy(answer.body());
+        assert!(said.contains("MissingAuthenticationToken"), "{said}");
+    }
+    let taken = |begun: Result<Begun, Reply>| begun.ok().map(|begun| begun.body_len_max);
+    let any = || form("").parts();
+    assert_eq!(taken(begin(false, any())), Some(UNSIGNED_BODY_LEN_MAX));
+    assert_eq!(taken(begin(false, form("").right())), Some(long));
+    assert_eq!(taken(begin(false, json("Echo", "").right())), Some(long));
+    // Where no signature is needed, all are alike.
+    for asking in [any(), json("Echo", "").parts(), cbor()] {
+        assert_eq!(taken(begin(true, asking)), Some(long));
+    }
+    // What is too long for a stranger might not be for who signs.
+    let endpoint = endpoint_of(settings(false, false), long);
+    let text = "x".repeat(UNSIGNED_BODY_LEN_MAX);
+    let asking = form(&format!("Action=Echo&Text={text}")).parts();
+    let answer = ask(&endpoint, asking);
+    assert_eq!(answer.status, 403);
+    assert!(answer.text().contains("MissingAuthenticationToken"));
 }
 
 #[test]
