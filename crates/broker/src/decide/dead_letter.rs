@@ -17,6 +17,7 @@ use crate::{
     Broker, Effect, Fetch, Wait,
     change::{Enqueued, Entrant, Kind, Published, Ranges, Settled, Settlement, is_soft},
     counters::Tally,
+    durable::Queue,
     queue::{Rare, death_len_bound, flag},
     view::{PlaceRef, View},
 };
@@ -418,7 +419,7 @@ impl Broker {
     }
 
     /// Whether a dead letter comes back to a queue that it left before, and nobody rejected it since: it would go round for ever.
-    fn is_cycle(&self, queue: QueueId, deaths: &[Death]) -> bool {
+    pub(super) fn is_cycle(&self, queue: QueueId, deaths: &[Death]) -> bool {
         let Some(name) = self.queue(queue).map(|queue| &queue.declared.name) else {
             return false;
         };
@@ -430,7 +431,7 @@ impl Broker {
             .all(|death| death.reason != DeathReason::Rejected)
     }
 
-    /// Makes room at the head of a queue, for as long as `over` says so. What this decision brought there before comes last: it is the youngest.
+    /// Makes room at the head of a queue, for as long as `over` says so. What this decision brought there before is in the order of delivery, too.
     pub(super) fn drop_heads(
         &self,
         id: QueueId,
@@ -440,49 +441,60 @@ impl Broker {
         if !self.soft.queues.contains_key(&id) {
             return;
         }
+        let attributes = self.queue(id).map(Queue::attributes);
+        let priority_max = attributes.and_then(|at| at.priority_max).unwrap_or(0);
         let mut at = self.ready_from_start(id);
-        let mut delayed = self.soft_queue(id).hidden.iter();
+        let mut ready = std::iter::from_fn(|| at.next(self)).peekable();
+        let mut delayed = self.soft_queue(id).hidden.iter().copied();
         loop {
             let (count, bytes) = draft.held(self, id);
             if !over(count, bytes) {
                 return;
             }
-            // When nothing is ready, what is delayed makes room: the oldest first.
-            let Some(qseq) = at.next(self).or_else(|| delayed.next().copied()) else {
-                break;
+            while ready.next_if(|qseq| draft.goes(id, *qseq)).is_some() {}
+            let first = ready
+                .peek()
+                .map(|qseq| self.entry(id, *qseq).map_or(0, |view| view.priority))
+                .map(|priority| priority.min(priority_max));
+            // It is the youngest: before what was there comes only what has a higher priority.
+            let brought = match first {
+                Some(first) if first == priority_max => None,
+                Some(first) => draft
+                    .first_brought(id, priority_max)
+                    .filter(|it| !it.is_delayed && it.priority > first),
+                None => draft.first_brought(id, priority_max),
             };
-            if draft.goes(id, qseq) {
-                continue;
+            // When nothing is ready, what is delayed makes room: the oldest first.
+            let known = match brought {
+                Some(brought) if !brought.is_delayed => None,
+                _ => ready
+                    .next()
+                    .or_else(|| delayed.find(|qseq| !draft.goes(id, *qseq))),
+            };
+            match (known, brought) {
+                (Some(qseq), _) => self.dead_letter(id, qseq, DeathReason::MaxLen, draft),
+                (None, Some(brought)) => self.drop_brought(id, &brought, draft),
+                (None, None) => return,
             }
-            self.dead_letter(id, qseq, DeathReason::MaxLen, draft);
         }
+    }
+
+    /// What this decision brought into a queue leaves it again.
+    fn drop_brought(&self, id: QueueId, brought: &Brought, draft: &mut Draft<'_>) {
+        draft.brought_goes(id, brought.qseq, brought.len);
+        if let Some(at) = brought.published {
+            return self.leave_out((id, brought.qseq), at, draft);
+        }
+        // Nothing is known of it yet that it could be dead-lettered with.
         let goes_on = self
             .queue(id)
             .is_some_and(|queue| queue.attributes().dead_letter.is_some());
-        loop {
-            let (count, bytes) = draft.held(self, id);
-            if !over(count, bytes) {
-                return;
-            }
-            let Some(brought) = draft.first_brought(id) else {
-                return;
-            };
-            let Brought {
-                qseq, len, soft, ..
-            } = brought;
-            draft.brought_goes(id, qseq, len);
-            if let Some(at) = brought.published {
-                self.leave_out((id, qseq), at, draft);
-                continue;
-            }
-            // Nothing is known of it yet that it could be dead-lettered with.
-            let tally = if goes_on {
-                Tally::DroppedDeadLetter
-            } else {
-                Tally::DroppedMaxLen
-            };
-            self.drop_entry(id, qseq, soft, tally, draft);
-        }
+        let tally = if goes_on {
+            Tally::DroppedDeadLetter
+        } else {
+            Tally::DroppedMaxLen
+        };
+        self.drop_entry(id, brought.qseq, brought.soft, tally, draft);
     }
 
     /// What an earlier publish of the same transaction brings into a queue does not enter it, as it would leave at once: it goes

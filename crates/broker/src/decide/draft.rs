@@ -1,6 +1,7 @@
 //! A decision in the making: what it has already promised counts when the next step of the same command is decided.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -30,13 +31,27 @@ struct Added {
 }
 
 /// An entry that a change of the decision at hand brings into a queue.
+#[derive(Clone, Copy)]
 pub(crate) struct Brought {
     pub(crate) qseq: u64,
+    /// It is not available yet.
+    pub(crate) is_delayed: bool,
+    /// As the queue counts it; 0 for what is delayed.
+    pub(crate) priority: u8,
     /// Bytes of its body.
     pub(crate) len: u32,
     pub(crate) soft: bool,
     /// The change, if it is a publish.
     pub(crate) published: Option<usize>,
+}
+
+/// What the changes of the decision at hand bring into a queue.
+#[derive(Default)]
+struct Incomers {
+    /// So many changes were looked at: a command that brings thousands does not look at the first ones again each time.
+    seen: usize,
+    /// In the order in which they make room: what is available as it would be delivered, then what is delayed.
+    in_order: BTreeMap<(bool, Reverse<u8>, u64), Brought>,
 }
 
 /// See the module.
@@ -72,8 +87,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) transaction: bool,
     /// How deep dead-lettering has gone.
     pub(crate) depth: u32,
-    /// Of the changes so far, so many bring nothing into that queue which does not go again.
-    passed: BTreeMap<QueueId, usize>,
+    /// Known for the queues that had to make room by what this decision brings.
+    incomers: BTreeMap<QueueId, Incomers>,
     /// A dead letter filled a queue: the next one may have to make room there by what this decision put there.
     pub(crate) crowded: bool,
 }
@@ -101,7 +116,7 @@ impl<'a> Draft<'a> {
             leavers: Vec::new(),
             transaction: false,
             depth: 0,
-            passed: BTreeMap::new(),
+            incomers: BTreeMap::new(),
             crowded: false,
         }
     }
@@ -113,6 +128,7 @@ impl<'a> Draft<'a> {
     /// A change that comes before those drafted so far.
     pub(crate) fn change_first(&mut self, kind: Kind) {
         self.out.changes.insert(0, Change(kind));
+        self.incomers.clear();
     }
 
     pub(crate) fn effect(&mut self, effect: Effect) {
@@ -147,13 +163,13 @@ impl<'a> Draft<'a> {
 
     /// Takes out the changes made since there were `len`.
     pub(crate) fn take_changes(&mut self, len: usize) -> Vec<Change> {
-        self.passed.clear();
+        self.incomers.clear();
         self.out.changes.split_off(len)
     }
 
     /// Drops the effects made since there were `len`, and the changes.
     pub(crate) fn roll_back(&mut self, changes: usize, effects: usize) {
-        self.passed.clear();
+        self.incomers.clear();
         self.out.changes.truncate(changes);
         self.out.effects.truncate(effects);
     }
@@ -263,11 +279,10 @@ impl<'a> Draft<'a> {
         true
     }
 
-    /// The first entry that an earlier change of this decision brings into a queue and none takes away.
-    pub(crate) fn first_brought(&mut self, queue: QueueId) -> Option<Brought> {
-        let from = self.passed.get(&queue).copied().unwrap_or_default();
-        let mut changes = self.out.changes.iter().enumerate().skip(from);
-        let (at, found) = changes.find_map(|(at, change)| {
+    /// Of what earlier changes of this decision bring into a queue and none takes away, the one that makes room first.
+    pub(crate) fn first_brought(&mut self, queue: QueueId, priority_max: u8) -> Option<Brought> {
+        let incomers = self.incomers.entry(queue).or_default();
+        for (at, change) in self.out.changes.iter().enumerate().skip(incomers.seen) {
             let (targets, len, published) = match &change.0 {
                 Kind::Enqueued(enqueued) => {
                     let len = match (enqueued.stored, &enqueued.resident) {
@@ -278,21 +293,33 @@ impl<'a> Draft<'a> {
                     (&enqueued.targets, len, None)
                 }
                 Kind::Published(published) => (&published.targets, published.len, Some(at)),
-                _ => return None,
+                _ => continue,
             };
-            let of = |to: &&Entrant| to.queue == queue && !self.goes(queue, to.qseq);
-            let to = targets.iter().find(of)?;
-            let brought = Brought {
-                qseq: to.qseq,
-                len,
-                soft: to.soft,
-                published,
-            };
-            Some((at, brought))
-        })?;
-        // A command that brings thousands does not look at the first ones again each time.
-        self.passed.insert(queue, at);
-        Some(found)
+            for to in targets.iter().filter(|to| to.queue == queue) {
+                let rare = to.rare.as_deref();
+                let is_delayed = rare.is_some_and(|rare| rare.visible_at.is_some());
+                let counts = if is_delayed { 0 } else { priority_max };
+                let brought = Brought {
+                    qseq: to.qseq,
+                    is_delayed,
+                    priority: to.priority.min(counts),
+                    len,
+                    soft: to.soft,
+                    published,
+                };
+                let place = (is_delayed, Reverse(brought.priority), to.qseq);
+                incomers.in_order.insert(place, brought);
+            }
+        }
+        incomers.seen = self.out.changes.len();
+        let gone = self.gone.get(&queue);
+        loop {
+            let first = incomers.in_order.first_entry()?;
+            if gone.is_none_or(|gone| !gone.contains(first.get().qseq)) {
+                return Some(*first.get());
+            }
+            first.remove();
+        }
     }
 
     /// Takes an entry back from the publish drafted as that change. Gives its message, too.

@@ -815,6 +815,10 @@ impl Broker {
             if targets.iter().any(|target| target.queue == queue) {
                 continue;
             }
+            if self.is_cycle(queue, rare.deaths.as_deref().expect("it died here")) {
+                draft.count(Tally::DroppedCycle, 1);
+                continue;
+            }
             if let Admission::Take(entrant) = self.admit(queue, &again, draft) {
                 targets.push(entrant);
                 draft.count(Tally::DeadLettered, 1);

@@ -7,10 +7,14 @@ use session::*;
 use crate::{queues::dead_letter_to, rig::*};
 
 fn publish(queue: &str, body: &str) -> Operation {
+    publish_this(to_queue(queue, body))
+}
+
+fn publish_this(message: message::Message) -> Operation {
     Operation::Publish(Publish {
         token: None,
         lane: Lane(0),
-        message: Arc::new(to_queue(queue, body)),
+        message: Arc::new(message),
         mandatory: true,
         create: false,
         inbound_id: None,
@@ -164,6 +168,84 @@ fn publishes_of_a_transaction_make_room_for_each_other() {
         assert_eq!(rig.bodies(a), ["4", "5"]);
         rig.consume(a, 2, "dead", Credit::Window(0));
         assert_eq!(rig.bodies(a), of_dead);
+    }
+}
+
+/// The head is what would be delivered next, whether it was there before or comes with the transaction.
+#[test]
+fn the_head_that_makes_room_in_a_transaction_is_the_next_to_be_delivered() {
+    let message = |body: &str, priority: u8, delay_ms: u64| {
+        let mut message = to_queue("q", body);
+        message.priority = Some(priority);
+        message.delay_ms = delay_ms;
+        message
+    };
+    for in_one in [true, false] {
+        let mut rig = Rig::new();
+        let a = rig.attach(1);
+        rig.durable_queue(a, "dead", QueueAttributes::default());
+        let attributes = QueueAttributes {
+            length_max: Some(2),
+            priority_max: Some(2),
+            dead_letter: dead_letter_to("dead"),
+            ..QueueAttributes::default()
+        };
+        rig.durable_queue(a, "q", attributes);
+        rig.publish(a, message("late", 0, 50));
+        rig.publish(a, message("low", 0, 0));
+        let messages = [
+            ("high", 2, 0),
+            ("higher than it may be", 9, 0),
+            ("later", 0, 50),
+            ("middle", 1, 0),
+        ];
+        let messages = messages.map(|(body, priority, delay)| message(body, priority, delay));
+        if in_one {
+            let operations = messages.map(publish_this);
+            transact(&mut rig, a, operations.into());
+        } else {
+            for message in messages {
+                rig.publish(a, message);
+            }
+        }
+        rig.check_replay();
+        rig.tick(60);
+        rig.consume(a, 1, "q", Credit::Window(0));
+        assert_eq!(rig.bodies(a), ["middle", "later"], "in one: {in_one}");
+        rig.consume(a, 2, "dead", Credit::Window(0));
+        let dead = ["low", "high", "higher than it may be", "late"];
+        assert_eq!(rig.bodies(a), dead, "in one: {in_one}");
+    }
+}
+
+/// What comes into a queue as a dead letter and leaves it again in the same transaction does not go round.
+#[test]
+fn what_leaves_two_queues_in_one_transaction_does_not_come_back() {
+    for in_one in [true, false] {
+        let mut rig = Rig::new();
+        let a = rig.attach(1);
+        for (name, other) in [("q", "r"), ("r", "q")] {
+            let attributes = QueueAttributes {
+                length_max: Some(1),
+                dead_letter: dead_letter_to(other),
+                ..QueueAttributes::default()
+            };
+            rig.durable_queue(a, name, attributes);
+        }
+        let sent = [("q", "1"), ("q", "2"), ("r", "3")];
+        if in_one {
+            let operations = sent.map(|(queue, body)| publish(queue, body));
+            transact(&mut rig, a, operations.into());
+        } else {
+            for (queue, body) in sent {
+                rig.send(a, queue, body);
+            }
+        }
+        rig.check_replay();
+        rig.consume(a, 1, "q", Credit::Window(0));
+        assert_eq!(rig.bodies(a), ["2"], "in one: {in_one}");
+        rig.consume(a, 2, "r", Credit::Window(0));
+        assert_eq!(rig.bodies(a), ["3"], "in one: {in_one}");
     }
 }
 

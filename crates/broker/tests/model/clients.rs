@@ -11,7 +11,7 @@ use session::{
 
 use super::{
     Model,
-    queues::{Consumer, Entry, Incoming, Place},
+    queues::{Consumer, Entry, Fresh, Incoming, Place},
     routing::{Routed, matches},
 };
 
@@ -159,7 +159,7 @@ impl Model {
             deaths: incoming.map_or_else(Vec::new, |incoming| incoming.deaths.clone()),
             readdressed: incoming.and_then(|incoming| incoming.readdressed.clone()),
             place: Place::Ready,
-            fresh: true,
+            fresh: Fresh::AtHand,
             qos: copy.qos,
             retain: copy.retain,
             identifiers: copy.identifiers.clone(),

@@ -33,7 +33,7 @@ use session::{
 use support::{Action, Node, Play, Step, Theme, history, look, queue_name, seeds, shortest};
 
 use clients::{Client, Retained};
-use queues::{Admission, Consumer, Entry, Incoming, Queue, Shared};
+use queues::{Admission, Consumer, Entry, Fresh, Incoming, Queue, Shared};
 use routing::{Bound, Exchange};
 
 /// The core as anyone would write it who had all the time in the world.
@@ -133,7 +133,7 @@ impl Model {
     pub(crate) fn rest(&mut self) {
         loop {
             let entries = self.queues.iter_mut().flat_map(|queue| &mut queue.entries);
-            entries.for_each(|entry| entry.fresh = false);
+            entries.for_each(|entry| entry.fresh = Fresh::No);
             let Some((number, entry, reason)) = self.dying.pop_front() else {
                 return;
             };
@@ -247,6 +247,7 @@ impl Model {
             resident: true,
         };
         self.retain(message, &exchange, &keys[0]);
+        let before = self.next_arrival;
         let mut refused = None;
         let mut duplicates = 0;
         let (mut taken, mut dead) = (Vec::new(), Vec::new());
@@ -272,6 +273,7 @@ impl Model {
         }
         let matched = (targets.len() + routed.clients.len()) as u32 + u32::from(routed.withheld);
         self.admit_clients(&routed, &incoming);
+        self.settle_down(before, Fresh::Published);
         refused.map_or(Ok((matched, duplicates)), Err)
     }
 

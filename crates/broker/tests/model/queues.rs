@@ -43,6 +43,19 @@ pub(crate) enum Place {
     Received,
 }
 
+/// How an entry came with the command that is being obeyed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fresh {
+    /// It was there before.
+    No,
+    /// With the publish or the dead letter at hand: nothing that this one drops is dropped for its own sake.
+    AtHand,
+    /// With an earlier publish of the same transaction, or instead of it.
+    Published,
+    /// As a dead letter.
+    Died,
+}
+
 /// A message in a queue.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
@@ -60,8 +73,8 @@ pub(crate) struct Entry {
     pub(crate) deaths: Vec<Death>,
     pub(crate) readdressed: Option<Address>,
     pub(crate) place: Place,
-    /// It came with the command that is being obeyed: a full queue drops what it had before.
-    pub(crate) fresh: bool,
+    /// How it came with the command that is being obeyed.
+    pub(crate) fresh: Fresh,
     pub(crate) qos: u8,
     pub(crate) retain: bool,
     pub(crate) identifiers: Vec<u32>,
@@ -233,9 +246,14 @@ impl Queue {
 
     /// What makes room when the queue is full: the head, or what is delayed longest.
     fn head(&self) -> Option<usize> {
-        let delayed = |entry: &Entry| entry.is_held() && !entry.fresh;
-        self.first(|entry| entry.place == Place::Ready && !entry.fresh)
-            .or_else(|| self.entries.iter().position(delayed))
+        let may = |entry: &Entry| entry.is_held() && entry.fresh != Fresh::AtHand;
+        let delayed = |fresh: bool| {
+            let of = move |entry: &Entry| may(entry) && (entry.fresh != Fresh::No) == fresh;
+            self.entries.iter().position(of)
+        };
+        self.first(|entry| entry.place == Place::Ready && may(entry))
+            .or_else(|| delayed(false))
+            .or_else(|| delayed(true))
     }
 
     /// When an entry's time is over, and whether it is dead-lettered then.
@@ -362,7 +380,7 @@ impl Model {
             deaths: incoming.deaths.clone(),
             readdressed: incoming.readdressed.clone(),
             place,
-            fresh: true,
+            fresh: Fresh::AtHand,
             qos: message.qos,
             retain: false,
             identifiers: Vec::new(),
@@ -380,9 +398,41 @@ impl Model {
                 return;
             }
             let Some(head) = queue.head() else { return };
-            let arrival = queue.entries[head].arrival;
-            self.dead_letter(number, arrival, DeathReason::MaxLen);
+            let (arrival, fresh) = (queue.entries[head].arrival, queue.entries[head].fresh);
+            match fresh {
+                Fresh::Published if self.depth == 0 => self.leave_out(number, arrival),
+                // Followed no further.
+                Fresh::Published | Fresh::Died => drop(self.remove(number, arrival)),
+                _ => self.dead_letter(number, arrival, DeathReason::MaxLen),
+            }
         }
+    }
+
+    /// What an earlier publish of the transaction put there leaves at once, for where the dead letters of the queue go.
+    fn leave_out(&mut self, number: u64, arrival: u64) {
+        let Some(entry) = self.remove(number, arrival) else {
+            return;
+        };
+        let incoming = Incoming {
+            message: Arc::clone(&entry.message),
+            durable: entry.durable,
+            expiry: entry.expiry,
+            deaths: entry.deaths,
+            readdressed: entry.readdressed,
+            resident: entry.resident,
+        };
+        let before = self.next_arrival;
+        self.dead_letter_refused(number, &incoming, &mut Vec::new());
+        self.settle_down(before, Fresh::Published);
+    }
+
+    /// What has come behind that arrival is there.
+    pub(crate) fn settle_down(&mut self, before: u64, as_what: Fresh) {
+        let entries = self.queues.iter_mut().flat_map(|queue| &mut queue.entries);
+        let at_hand = |entry: &&mut Entry| entry.arrival > before && entry.fresh == Fresh::AtHand;
+        entries
+            .filter(at_hand)
+            .for_each(|entry| entry.fresh = as_what);
     }
 
     // ---- messages leave
@@ -480,7 +530,7 @@ impl Model {
             deaths,
             readdressed: Some(Address::queue(vhost, name)),
             place: Place::Ready,
-            fresh: true,
+            fresh: Fresh::Died,
             identifiers: Vec::new(),
             received: false,
             ..entry
@@ -550,6 +600,7 @@ impl Model {
         let Some((routed, again)) = self.dead_letter_route(number, reason, &incoming, ttl) else {
             return;
         };
+        let before = self.next_arrival;
         self.depth += 1;
         for target in self.in_order(routed.queues.clone()) {
             if !self.is_cycle(target, &again.deaths) {
@@ -558,6 +609,7 @@ impl Model {
         }
         self.admit_clients(&routed, &again);
         self.depth -= 1;
+        self.settle_down(before, Fresh::Died);
     }
 
     /// A dead letter that was in that queue before, and that nobody has rejected since.
@@ -586,6 +638,7 @@ impl Model {
         for target in self.in_order(routed.queues) {
             if target != number
                 && !taken.contains(&target)
+                && !self.is_cycle(target, &again.deaths)
                 && self.admit(target, &again) == Admission::Taken
             {
                 taken.push(target);
