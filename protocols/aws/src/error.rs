@@ -4,6 +4,11 @@ use std::borrow::Cow;
 
 use session::{Refusal, RefusalKind};
 
+/// Nothing can be done at this time.
+const UNAVAILABLE: &str = "ServiceUnavailable";
+/// There is no room for what was sent, or it came too fast.
+const THROTTLING: &str = "ThrottlingException";
+
 /// An error of an operation, or of the envelope.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
@@ -71,7 +76,7 @@ impl ApiError {
         match refusal.kind {
             RefusalKind::StorageFull | RefusalKind::NotActive => Self::unavailable(detail),
             RefusalKind::QuotaExceeded | RefusalKind::RateExceeded | RefusalKind::QueueFull => {
-                Self::sender("ThrottlingException", detail).in_query("Throttling")
+                Self::sender(THROTTLING, detail).in_query("Throttling")
             }
             RefusalKind::BadCredentials => Self::sender("UnrecognizedClientException", detail)
                 .in_query("InvalidClientTokenId")
@@ -98,9 +103,15 @@ impl ApiError {
         }
     }
 
+    /// Whether [`Self::refused`] made it of want of room: SDKs try again.
+    #[must_use]
+    pub fn is_want_of_room(&self) -> bool {
+        matches!(&*self.code, UNAVAILABLE | THROTTLING)
+    }
+
     /// Nothing can be done at this time: 503, and SDKs try again.
     pub fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
-        Self::receiver(503, "ServiceUnavailable", message)
+        Self::receiver(503, UNAVAILABLE, message)
     }
 }
 
@@ -119,6 +130,7 @@ mod tests {
         ] {
             assert!(kind.is_want_of_room());
             let error = ApiError::refused(&Refusal::new(kind, "no room"));
+            assert!(error.is_want_of_room());
             // What botocore's retry rules know.
             let throttled = error.code == "ThrottlingException"
                 && error.query_code.as_deref() == Some("Throttling");

@@ -78,12 +78,12 @@ pub(crate) fn refused(call: &Call, operation: &str, resource: &str, refusal: &Re
         RefusalKind::QuotaExceeded if has_too_many_policies(refusal) => {
             ApiError::sender("FilterPolicyLimitExceeded", refusal.detail.clone()).with_status(403)
         }
-        RefusalKind::QuotaExceeded | RefusalKind::RateExceeded | RefusalKind::QueueFull => {
-            ApiError::sender("Throttled", refusal.detail.clone()).with_status(429)
-        }
-        RefusalKind::StorageFull | RefusalKind::NotActive => {
-            ApiError::receiver(503, "ServiceUnavailable", refusal.detail.clone())
-        }
+        // Not `Throttled` 429, which the model has for phone numbers alone: SDKs do not try again by that name.
+        RefusalKind::QuotaExceeded
+        | RefusalKind::RateExceeded
+        | RefusalKind::QueueFull
+        | RefusalKind::StorageFull
+        | RefusalKind::NotActive => ApiError::refused(refusal),
         RefusalKind::Inequivalent | RefusalKind::InUse | RefusalKind::Locked => ApiError::sender(
             "ConcurrentAccess",
             "The resource was changed by others at the same time. Try again.",

@@ -378,7 +378,7 @@ fn direct(call: &Arc<Call>, control: Control, content: Written) -> Run {
     })
 }
 
-/// `PublishBatch`: each entry is a publish of its own.
+/// `PublishBatch`: each entry is a publish of its own. When there was no room for any, the request as a whole has failed.
 pub(crate) fn publish_batch(input: Input) -> Run {
     let Input { call, value } = input;
     let arn = value.text("TopicArn").unwrap_or_default().to_owned();
@@ -448,9 +448,10 @@ fn check_entries(entries: &[Value], topic: &TopicInfo) -> Result<(), ApiError> {
 }
 
 fn failure(id: &str, error: &ApiError) -> Value {
+    let code = error.query_code.as_ref().unwrap_or(&error.code);
     Value::from([
         ("Id", Value::from(id)),
-        ("Code", Value::from(error.code.to_string())),
+        ("Code", Value::from(code.to_string())),
         ("Message", Value::from(error.message.to_string())),
         ("SenderFault", Value::from(!error.receiver)),
     ])
@@ -495,6 +496,7 @@ fn batch(call: Arc<Call>, arn: String, topic: &TopicInfo, entries: &[Value]) -> 
     }
     Flow::ask_all(commands, move |events, _| {
         let mut successful = Vec::new();
+        let (mut crowded, mut last_crowded) = (0, None);
         for ((name, id), event) in waiting.iter().zip(&events) {
             let outcome = match event {
                 Event::Published { outcome, .. } => published(outcome, *id),
@@ -510,10 +512,18 @@ fn batch(call: Arc<Call>, arn: String, topic: &TopicInfo, entries: &[Value]) -> 
                 Err(refusal) => {
                     let error = faults::refused(&call, "Publish", &arn, refusal);
                     failed.push(failure(name, &error));
+                    if error.is_want_of_room() {
+                        crowded += 1;
+                        last_crowded = Some(error);
+                    }
                 }
             }
         }
-        batch_answer(successful, failed)
+        match last_crowded {
+            // SDKs try the request again by themselves, and never look into the list.
+            Some(error) if successful.is_empty() && crowded == failed.len() => fail(error),
+            _ => batch_answer(successful, failed),
+        }
     })
 }
 

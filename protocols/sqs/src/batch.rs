@@ -44,6 +44,9 @@ fn is_legal_id(id: &str) -> bool {
 pub(crate) struct Results {
     successful: Vec<Value>,
     failed: Vec<Value>,
+    /// How many of `failed` are for want of room, and the error of the last one.
+    crowded: usize,
+    last_crowded: Option<ApiError>,
 }
 
 impl Results {
@@ -56,6 +59,10 @@ impl Results {
                 self.successful.push(Value::Map(entry));
             }
             Err(error) => {
+                if error.is_want_of_room() {
+                    self.crowded += 1;
+                    self.last_crowded = Some(error.clone());
+                }
                 // Entries are told the code of the query protocol.
                 let code = error.query_code.unwrap_or(error.code).into_owned();
                 self.failed.push(Value::from([
@@ -68,11 +75,17 @@ impl Results {
         }
     }
 
-    /// The output. Both lists are there in JSON, though they be empty.
-    pub(crate) fn answer(self) -> Value {
-        Value::from([
-            ("Successful", Value::List(self.successful)),
-            ("Failed", Value::List(self.failed)),
-        ])
+    /// The output. Both lists are there in JSON, though they be empty. When there was no room for any entry, the request as a
+    /// whole has failed: SDKs try that again by themselves, and never look into the list.
+    pub(crate) fn answer(self) -> Result<Value, ApiError> {
+        match self.last_crowded {
+            Some(error) if self.successful.is_empty() && self.crowded == self.failed.len() => {
+                Err(error)
+            }
+            _ => Ok(Value::from([
+                ("Successful", Value::List(self.successful)),
+                ("Failed", Value::List(self.failed)),
+            ])),
+        }
     }
 }

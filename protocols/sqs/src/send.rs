@@ -424,6 +424,6 @@ fn publish_batch(name: Name, entries: Vec<Entry>, judge: Judge, call: Arc<Call>)
             }
             results.put(id, result);
         }
-        done(Ok(results.answer()))
+        done(results.answer())
     })
 }

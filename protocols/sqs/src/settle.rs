@@ -180,7 +180,7 @@ fn use_all(uses: Vec<(String, Result<Use, ApiError>)>) -> Flow<Answer> {
             });
             results.put(id, result.map(|()| Vec::new()));
         }
-        done(Ok(results.answer()))
+        done(results.answer())
     })
 }
 

@@ -201,6 +201,31 @@ fn a_batch_of_handles_is_answered_entry_by_entry() {
     );
 }
 
+#[test]
+fn a_batch_of_handles_without_room_for_any_is_refused_as_a_whole() {
+    let client = Client::default();
+    let handle = handle(&client);
+    let answered = |kinds: &[RefusalKind]| {
+        let entry = |id: usize| {
+            map([
+                ("Id", id.to_string().into()),
+                ("ReceiptHandle", handle.as_str().into()),
+            ])
+        };
+        let entries: Vec<Value> = (0..kinds.len()).map(entry).collect();
+        let input = map([("QueueUrl", "q".into()), ("Entries", entries.into())]);
+        let mut dialogue = client.call("DeleteMessageBatch", input);
+        dialogue.answer_all(|_| kinds.iter().map(|kind| refused(*kind)).collect());
+        dialogue
+    };
+    let error = answered(&[RefusalKind::StorageFull; 2]).error();
+    assert_eq!((&*error.code, error.status), ("ServiceUnavailable", 503));
+    let error = answered(&[RefusalKind::RateExceeded]).error();
+    assert_eq!(error.code, "ThrottlingException");
+    let mixed = [RefusalKind::StorageFull, RefusalKind::NotOut];
+    assert_eq!(answered(&mixed).output().list("Failed").len(), 2);
+}
+
 fn dead() -> Value {
     map([(
         "SourceArn",

@@ -402,6 +402,37 @@ fn a_batch_is_answered_entry_by_entry() {
 }
 
 #[test]
+fn a_batch_without_room_for_any_entry_is_refused_as_a_whole() {
+    let client = Client::default();
+    let answered = |entries: Vec<Value>, kinds: &[RefusalKind]| {
+        let mut dialogue = client.call("SendMessageBatch", batch("q", entries));
+        let refusal = |kind: &RefusalKind| PublishOutcome::Refused(Refusal::new(*kind, "no"));
+        dialogue.answer_all(|_| kinds.iter().map(|it| published(refusal(it))).collect());
+        dialogue
+    };
+    let two = || vec![entry("a", "1"), entry("b", "2")];
+    for (kind, code, status) in [
+        (RefusalKind::StorageFull, "ServiceUnavailable", 503),
+        (RefusalKind::NotActive, "ServiceUnavailable", 503),
+        (RefusalKind::QueueFull, "ThrottlingException", 400),
+        (RefusalKind::RateExceeded, "ThrottlingException", 400),
+    ] {
+        let error = answered(two(), &[kind, kind]).error();
+        assert_eq!((&*error.code, error.status), (code, status), "{kind:?}");
+    }
+    answered(two(), &[RefusalKind::QueueFull, RefusalKind::StorageFull]).error();
+    // What will never be taken is told beside it.
+    let mixed = [RefusalKind::StorageFull, RefusalKind::TooLarge];
+    assert_eq!(answered(two(), &mixed).output().list("Failed").len(), 2);
+    let entries = vec![
+        entry("a", "1").with("DelaySeconds", 1800i64),
+        entry("b", "2"),
+    ];
+    let output = answered(entries, &[RefusalKind::StorageFull]).output();
+    assert_eq!(output.list("Failed").len(), 2);
+}
+
+#[test]
 fn a_batch_that_is_none_is_refused_as_a_whole() {
     let client = Client::default();
     let refused = |entries: Vec<Value>| {
