@@ -68,10 +68,15 @@ impl<'a> Arn<'a> {
     }
 }
 
+/// Whether a topic may have that name. Objects of ours have others, so that no ARN of a topic or of its subscriptions reaches them.
+fn is_nameable(topic: &str) -> bool {
+    !topic.contains([':', '/', '$'])
+}
+
 /// The name of the topic that an ARN names. `Ok(None)`: it is not here, so there is none.
 pub(crate) fn topic_name(call: &Call, arn: &str, what: &str) -> Result<Option<Name>, ApiError> {
     let arn = Arn::read(arn, what)?;
-    let here = arn.is_here(call) && !arn.resource.contains([':', '/', '$']);
+    let here = arn.is_here(call) && is_nameable(arn.resource);
     Ok(here.then(|| Bytes::copy_from_slice(arn.resource.as_bytes())))
 }
 
@@ -87,7 +92,8 @@ pub(crate) fn subscription_id(
             "{what} Reason: An ARN must have at least 7 elements, not 6"
         )));
     };
-    let id = digest::read_uuid(id).filter(|_| read.is_here(call));
+    let here = read.is_here(call) && is_nameable(topic);
+    let id = digest::read_uuid(id).filter(|_| here);
     Ok(id.map(|id| {
         let topic = Bytes::copy_from_slice(topic.as_bytes());
         (topic, SubscriptionId(id))

@@ -111,6 +111,41 @@ fn refused(kind: RefusalKind) -> Event {
     }
 }
 
+#[test]
+fn what_is_of_an_application_is_no_subscription() {
+    for of in ["$sns/app/GCM/shop", "$sns", "$sns/sms", "a/b"] {
+        let arn = format!("arn:aws:sns:us-east-1:000000000000:{of}:{ID}");
+        let named = || Value::from([("SubscriptionArn", arn.as_str().into())]);
+        // Whoever asks, the core is not even asked.
+        let asked = |operation: &str, key: &str, input: Value| {
+            run(operation, key, input, |command| panic!("{command:?}"))
+        };
+        for key in ["", "guest"] {
+            assert_eq!(asked("Unsubscribe", key, named()), Ok(Value::empty()));
+        }
+        let shown = asked("GetSubscriptionAttributes", "guest", named());
+        assert_eq!(shown.expect_err("there is none").code, "NotFound");
+        let set = Value::from([
+            ("SubscriptionArn", arn.as_str().into()),
+            ("AttributeName", "RawMessageDelivery".into()),
+            ("AttributeValue", "true".into()),
+        ]);
+        let set = asked("SetSubscriptionAttributes", "guest", set);
+        assert_eq!(set.expect_err("there is none").code, "NotFound");
+    }
+    // What is one ends by a link.
+    let mut is_deleted = false;
+    let input = Value::from([("SubscriptionArn", format!("{TOPIC}:{ID}").into())]);
+    let ended = run("Unsubscribe", "", input, |command| {
+        let Command::Subscription { to, .. } = command else {
+            panic!("{command:?}");
+        };
+        is_deleted |= matches!(**to, SubscriptionTo::Delete { .. });
+        told(subscription(&[("Protocol", "sqs")]))
+    });
+    assert_eq!((ended, is_deleted), (Ok(Value::empty()), true));
+}
+
 /// Whether SDKs try again that know nothing but codes and statuses: botocore's mode `standard` and the SDK of Rust.
 fn is_tried_again(error: &ApiError) -> bool {
     error.status == 503 || error.query_code.as_deref() == Some("Throttling")
