@@ -9,6 +9,7 @@ use session::{Notes, PolicyScope, SubscriptionInfo, SubscriptionSettings, TopicI
 
 use crate::{
     delivery_policy::DeliveryPolicy,
+    egress,
     faults::{self, invalid},
     filter, json, names,
     steps::{note, set_note},
@@ -264,6 +265,18 @@ pub(crate) fn delivery_policy(found: &SubscriptionInfo, topic: &TopicInfo) -> De
         .unwrap_or_default()
 }
 
+/// What everyone sees of a subscription who may see it: the first words of its attributes and all of an entry of a list.
+pub(crate) const SHOWN: [&str; 4] = ["Owner", "Protocol", "Endpoint", "TopicArn"];
+
+/// A note of a subscription as it is shown. The password of an endpoint is for its deliveries alone.
+pub(crate) fn shown_note(found: &SubscriptionInfo, name: &str) -> String {
+    let note = note(&found.notes, name).unwrap_or_default();
+    match name {
+        "Endpoint" => egress::without_password(note).into_owned(),
+        _ => note.to_owned(),
+    }
+}
+
 /// All of a subscription.
 pub(crate) fn shown(
     found: &SubscriptionInfo,
@@ -273,8 +286,8 @@ pub(crate) fn shown(
 ) -> Value {
     let mut shown = settable(found);
     let note = |name| note(&found.notes, name).unwrap_or_default().to_owned();
-    for name in ["Owner", "Protocol", "Endpoint", "TopicArn"] {
-        shown.push((name, note(name)));
+    for name in SHOWN {
+        shown.push((name, shown_note(found, name)));
     }
     shown.push(("SubscriptionArn", arn.to_owned()));
     shown.push(("PendingConfirmation", (!found.confirmed).to_string()));

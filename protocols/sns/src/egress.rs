@@ -5,7 +5,10 @@
 //! link-local and with it the metadata services of clouds, and all other special ones) are allowed only by a rule whose host is written
 //! out: `http://127.0.0.1:*`, `http://intranet.example.org`. What counts is the address that is connected to, not the name.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    borrow::Cow,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 /// A URL, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +83,16 @@ pub(crate) fn without_login(url: &str) -> (String, Option<&str>) {
     match parted {
         Some((url, login)) => (url, Some(login)),
         None => (url.to_owned(), None),
+    }
+}
+
+/// A URL as it is shown: with asterisks for the password in it, as AWS has them.
+pub(crate) fn without_password(url: &str) -> Cow<'_, str> {
+    let (bare, login) = without_login(url);
+    let user = login.and_then(|login| login.split_once(':'));
+    match (user, bare.split_once("://")) {
+        (Some((user, _)), Some((scheme, rest))) => format!("{scheme}://{user}:****@{rest}").into(),
+        _ => url.into(),
     }
 }
 
@@ -240,6 +253,20 @@ mod tests {
     fn allows(rules: &[&str], url: &str, address: &str) -> bool {
         let target = Target::read(url).expect("a URL");
         egress(rules).allows(&target, address.parse().expect("an address"))
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        for (url, shown) in [
+            ("https://ann:secret@h/x", "https://ann:****@h/x"),
+            ("http://a:b:c@d@h:8080?x=@y", "http://a:****@h:8080?x=@y"),
+            ("https://:secret@h", "https://:****@h"),
+            ("https://ann@h/x", "https://ann@h/x"),
+            ("https://h:80/a:b@c", "https://h:80/a:b@c"),
+            ("ann:x@example.org", "ann:x@example.org"),
+        ] {
+            assert_eq!(without_password(url), shown, "{url}");
+        }
     }
 
     #[test]

@@ -619,8 +619,8 @@ fn answer(_: Arc<Call>, found: Vec<SubscriptionInfo>, next: Option<String>) -> R
             "PendingConfirmation".to_owned()
         };
         let mut members = vec![("SubscriptionArn".into(), Value::from(arn))];
-        for name in ["Owner", "Protocol", "Endpoint", "TopicArn"] {
-            members.push((name.into(), Value::from(note(name))));
+        for name in attributes::SHOWN {
+            members.push((name.into(), Value::from(attributes::shown_note(it, name))));
         }
         Value::Map(members)
     });

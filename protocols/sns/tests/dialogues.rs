@@ -146,6 +146,48 @@ fn what_is_of_an_application_is_no_subscription() {
     assert_eq!((ended, is_deleted), (Ok(Value::empty()), true));
 }
 
+#[test]
+fn the_password_of_an_endpoint_is_not_shown() {
+    let found = || {
+        subscription(&[
+            ("Endpoint", "https://ann:secret@h/hook"),
+            ("Owner", "000000000000"),
+            ("Protocol", "https"),
+            ("TopicArn", TOPIC),
+        ])
+    };
+    let core = |command: &Command| match command {
+        Command::Topic { .. } => topic(),
+        Command::Subscription { .. } => told(found()),
+        Command::ListSubscriptions(_) => Event::ListedSubscriptions {
+            token: TOKEN,
+            subscriptions: vec![found()],
+            more: false,
+        },
+        other => panic!("{other:?}"),
+    };
+    for (operation, input) in [
+        ("ListSubscriptions", Value::empty()),
+        (
+            "ListSubscriptionsByTopic",
+            Value::from([("TopicArn", TOPIC.into())]),
+        ),
+    ] {
+        let output = run(operation, "guest", input, core).expect("it lists");
+        let [shown] = output.list("Subscriptions") else {
+            panic!("not one: {output:?}");
+        };
+        assert_eq!(shown.text("Endpoint"), Some("https://ann:****@h/hook"));
+        assert_eq!(shown.text("TopicArn"), Some(TOPIC));
+    }
+    let input = Value::from([("SubscriptionArn", format!("{TOPIC}:{ID}").into())]);
+    let output = run("GetSubscriptionAttributes", "guest", input, core).expect("it shows");
+    let shown = output.map("Attributes").iter();
+    let mut endpoints = shown.filter(|(name, _)| &**name == "Endpoint");
+    let endpoint = endpoints.next().map(|(_, value)| value);
+    assert_eq!(endpoint, Some(&"https://ann:****@h/hook".into()));
+}
+
 /// Whether SDKs try again that know nothing but codes and statuses: botocore's mode `standard` and the SDK of Rust.
 fn is_tried_again(error: &ApiError) -> bool {
     error.status == 503 || error.query_code.as_deref() == Some("Throttling")
