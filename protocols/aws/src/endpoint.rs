@@ -345,10 +345,13 @@ impl Incoming {
         let form = self.route.form;
         let mut parameters = query::Form::default();
         if form == Form::Query {
-            let text = self.head.uri.query().unwrap_or_default();
-            parameters
-                .read(text.as_bytes())
-                .and_then(|()| parameters.read(body))
+            let text = self.head.uri.query().unwrap_or_default().as_bytes();
+            let read = if self.signature.is_some() {
+                parameters.read_signed(text)
+            } else {
+                parameters.read(text)
+            };
+            read.and_then(|()| parameters.read(body))
                 .map_err(|malformed| unread(malformed, form))?;
             self.route
                 .complete(&parameters, self.signature.as_ref(), &self.inner.services)?;

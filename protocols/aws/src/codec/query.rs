@@ -30,6 +30,16 @@ impl<'a> Form<'a> {
     /// # Errors
     /// When an escape is malformed, it is not UTF-8, or there are too many parameters.
     pub fn read(&mut self, text: &'a [u8]) -> Result<(), Malformed> {
+        self.read_with(text, b' ')
+    }
+
+    /// Reads the same in a URL that is signed. What is read there must be what was signed, and Signature Version 4 has `+` for
+    /// itself there, not for a space.
+    pub(crate) fn read_signed(&mut self, text: &'a [u8]) -> Result<(), Malformed> {
+        self.read_with(text, b'+')
+    }
+
+    fn read_with(&mut self, text: &'a [u8], plus: u8) -> Result<(), Malformed> {
         for pair in text.split(|byte| *byte == b'&').filter(|it| !it.is_empty()) {
             let at = pair.iter().position(|byte| *byte == b'=');
             let (name, value) = match at {
@@ -40,7 +50,7 @@ impl<'a> Form<'a> {
                 return Err(Malformed::new("The query string has too many parameters"));
             }
             self.pairs
-                .push((decode_percent(name)?, decode_percent(value)?));
+                .push((decode_percent(name, plus)?, decode_percent(value, plus)?));
         }
         Ok(())
     }
@@ -275,8 +285,8 @@ fn read_scalar(text: &str, shape: &Shape) -> Result<Value, Malformed> {
     })
 }
 
-/// Undoes percent-encoding, and `+` for a space.
-pub(crate) fn decode_percent(text: &[u8]) -> Result<Cow<'_, str>, Malformed> {
+/// Undoes percent-encoding, with `plus` for a `+`.
+fn decode_percent(text: &[u8], plus: u8) -> Result<Cow<'_, str>, Malformed> {
     let utf8 = |_| Malformed::new("The query string is not UTF-8");
     if !text.iter().any(|byte| matches!(byte, b'%' | b'+')) {
         return std::str::from_utf8(text)
@@ -288,7 +298,7 @@ pub(crate) fn decode_percent(text: &[u8]) -> Result<Cow<'_, str>, Malformed> {
     while let Some(&byte) = text.get(at) {
         at += 1;
         out.push(match byte {
-            b'+' => b' ',
+            b'+' => plus,
             b'%' => {
                 let digit = |at: usize| char::from(*text.get(at)?).to_digit(16);
                 let (Some(high), Some(low)) = (digit(at), digit(at + 1)) else {

@@ -714,10 +714,10 @@ fn a_request_may_say_its_time_in_the_header_date_alone() {
 #[test]
 fn a_url_that_was_signed_beforehand() {
     let endpoint = endpoint(false, false);
-    let signed = |method: &str, expires: u64, at: &str| {
+    let signed_text = |method: &str, text: &str, expires: u64, at: &str| {
         let scope = format!("ID1/{}/us-east-1/toys/aws4_request", &at[..8]);
         let query = format!(
-            "/?Action=Echo&Version=2020-01-01&Text=a%20b&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={}&X-Amz-Date={at}&X-Amz-Expires={expires}&X-Amz-SignedHeaders=host",
+            "/?Action=Echo&Version=2020-01-01&Text={text}&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={}&X-Amz-Date={at}&X-Amz-Expires={expires}&X-Amz-SignedHeaders=host",
             scope.replace('/', "%2F")
         );
         let request = |uri: &str| http::Request::builder().method(method).uri(uri);
@@ -735,6 +735,7 @@ fn a_url_that_was_signed_beforehand() {
         }
         .parts()
     };
+    let signed = |method, expires, at| signed_text(method, "a%20b", expires, at);
     let url = |expires, at| signed("GET", expires, at);
     let answer = ask(&endpoint, url(60, NOW));
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -761,6 +762,18 @@ fn a_url_that_was_signed_beforehand() {
             .text()
             .contains("<Code>SignatureDoesNotMatch</Code>")
     );
+    // What is read is what was signed: the same with an escape, and not a space.
+    let (head, body) = signed_text("GET", "a+b", 60, NOW);
+    let answer = ask(&endpoint, (head.clone(), body.clone()));
+    assert!(answer.text().contains("<Text>a+b</Text>"));
+    for (other, text) in [("a%2Bb", Some("<Text>a+b</Text>")), ("a%20b", None)] {
+        let uri = head.uri.to_string().replace("a+b", other);
+        let mut head = head.clone();
+        head.uri = uri.parse().expect("a URI");
+        let answer = ask(&endpoint, (head, body.clone()));
+        let said = text.unwrap_or("<Code>SignatureDoesNotMatch</Code>");
+        assert!(answer.text().contains(said), "{}", answer.text());
+    }
     // Who was given the URL has no other operation done with it.
     let (mut head, body) = signed("POST", 60, NOW);
     assert_eq!(ask(&endpoint, (head.clone(), body.clone())).status, 200);
@@ -843,6 +856,13 @@ fn who_has_no_signature_may_not_send_a_long_body() {
     let answer = ask(&endpoint, asking);
     assert_eq!(answer.status, 403);
     assert!(answer.text().contains("MissingAuthenticationToken"));
+}
+
+#[test]
+fn a_plus_in_a_form_is_a_space() {
+    let endpoint = endpoint(false, false);
+    let answer = ask(&endpoint, form("Action=Echo&Text=a+b").right());
+    assert!(answer.text().contains("<Text>a b</Text>"));
 }
 
 #[test]
