@@ -8,6 +8,7 @@
 //! has, a time that is over. Each refusal is in the words of the form and the service that were asked for.
 
 mod answer;
+mod page;
 mod route;
 
 use std::{
@@ -155,6 +156,11 @@ impl Exchange for Endpoint {
             Ok(route) => route,
             Err(error) => return Err(self.0.refuse(form, None, &chance, &error)),
         };
+        // Where keys are asked for, a page without one gets nowhere.
+        if self.0.settings.any_signature && page::is_foreign(&head, peer.address.ip()) {
+            let error = foreign_page();
+            return Err(self.0.refuse(form, route.served, &chance, &error));
+        }
         let keys = self.0.keys();
         let signature = match self.0.check_head(&head, &keys, now) {
             Ok(signature) => signature,
@@ -713,6 +719,16 @@ fn worded(fault: Fault, form: Form) -> ApiError {
     ApiError::sender(json, words)
         .in_query(query)
         .with_status(status)
+}
+
+/// A request of a web page that has nothing to do with this server.
+fn foreign_page() -> ApiError {
+    ApiError::sender(
+        "AccessDeniedException",
+        "Web pages of other hosts are not let in while aws.signatures is \"accept\".",
+    )
+    .in_query("AccessDenied")
+    .with_status(403)
 }
 
 /// A login that the core refused. `across`: it was one to another account than the caller's.

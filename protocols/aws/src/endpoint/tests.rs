@@ -866,6 +866,65 @@ fn a_plus_in_a_form_is_a_space() {
 }
 
 #[test]
+fn pages_of_other_hosts_are_not_let_in_where_anybody_is() {
+    let ask_as = |any_signature, host: &str, more: &[(&str, &str)]| {
+        let mut requests = [
+            json("Echo", r#"{"Text":"a"}"#).parts(),
+            form("Action=Echo&Text=a").right(),
+        ];
+        requests[0].0.headers.remove("content-type");
+        let answers = requests.map(|(mut head, body)| {
+            head.headers.insert("host", host.parse().expect("a host"));
+            for (name, value) in more {
+                let name: header::HeaderName = name.parse().expect("a name");
+                head.headers.insert(name, value.parse().expect("a value"));
+            }
+            ask(&endpoint(any_signature, false), (head, body))
+        });
+        let [first, second] = answers;
+        assert_eq!(first.status == 403, second.status == 403, "{more:?}");
+        if any_signature && first.status == 403 {
+            assert!(first.text().contains("#AccessDeniedException"));
+            assert!(first.text().contains("aws.signatures"));
+            assert!(second.text().contains("<Code>AccessDenied</Code>"));
+        }
+        second.status
+    };
+    let own = "127.0.0.1:4566";
+    for (host, origin, status) in [
+        (own, "http://127.0.0.1:4566", 200),
+        (own, "http://127.0.0.1:3000", 200),
+        (own, "http://localhost:3000", 200),
+        (own, "https://app.localhost", 200),
+        ("[::1]:4566", "http://[::1]:3000", 200),
+        ("192.0.2.1:4566", "http://192.0.2.1", 200),
+        (own, "http://evil.example", 403),
+        (own, "https://127.0.0.1.evil.example", 403),
+        (own, "null", 403),
+        (own, "", 403),
+        ("localhost:4566", "http://evil.example:4566", 403),
+        ("192.0.2.1:4566", "http://192.0.2.2", 403),
+        // A name that somebody has pointed here.
+        ("evil.example:4566", "http://evil.example:4566", 403),
+    ] {
+        let answered = ask_as(true, host, &[("origin", origin)]);
+        assert_eq!(answered, status, "{host} {origin}");
+    }
+    // Programs do not say.
+    assert_eq!(ask_as(true, own, &[]), 200);
+    assert_eq!(ask_as(true, "broker.example:4566", &[]), 200);
+    // A plain GET of another's page, and a link that somebody has followed.
+    let cross = ("sec-fetch-site", "cross-site");
+    assert_eq!(ask_as(true, own, &[cross]), 403);
+    assert_eq!(ask_as(true, own, &[cross, ("sec-fetch-user", "?1")]), 200);
+    assert_eq!(ask_as(true, own, &[("sec-fetch-site", "same-site")]), 200);
+    assert_eq!(
+        ask_as(true, own, &[cross, ("origin", "http://localhost")]),
+        200
+    );
+}
+
+#[test]
 fn an_event_stream_has_a_head_events_and_an_end() {
     let endpoint = endpoint(false, false);
     let answer = ask(&endpoint, json("Stream", "{}").right());
