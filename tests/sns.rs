@@ -235,6 +235,13 @@ impl Endpoint {
         }
     }
 
+    /// It is asked to confirm a subscription.
+    pub(crate) fn is_asked(&self) -> anyhow::Result<()> {
+        let kind = self.next()?.header("x-amz-sns-message-type").to_owned();
+        ensure!(kind == "SubscriptionConfirmation", "it is sent a {kind}");
+        Ok(())
+    }
+
     pub(crate) fn next(&self) -> anyhow::Result<Post> {
         self.posts
             .recv_timeout(LIMIT)
@@ -422,7 +429,7 @@ fn what_waits_for_an_endpoint_survives_a_kill() -> anyhow::Result<()> {
         r#"{"healthyRetryPolicy":{"numRetries":100,"minDelayTarget":1,"maxDelayTarget":1}}"#;
     let attributes = [("DeliveryPolicy", policy), ("RawMessageDelivery", "true")];
     aws.subscribe(&topic, "http", &endpoint.url, &attributes)?;
-    ensure!(endpoint.next()?.header("x-amz-sns-message-type") == "SubscriptionConfirmation");
+    endpoint.is_asked()?;
     endpoint.answers(&[503]);
     aws.publish(&topic, "patience")?;
     ensure!(endpoint.next()?.body == "patience");

@@ -27,11 +27,19 @@ use tokio_rustls::rustls::{
 };
 
 use crate::{
+    client::{
+        aws::{Sqs, sns_of},
+        get, wait,
+    },
+    policies::url_now,
     server::{LIMIT, Server, until},
     sns::{Endpoint, Query, element},
 };
 
 const CERTIFICATES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/certificates");
+
+/// An account that nobody has configured.
+const ACCOUNT: &str = "222222222222";
 
 /// What is read from and written to, with or without TLS.
 pub(crate) trait Stream: Read + Write + Send {}
@@ -272,6 +280,92 @@ fn an_https_endpoint_of_another_name_is_not_trusted_and_what_was_for_it_is_a_dea
         endpoint.posts.try_recv().is_err(),
         "the endpoint was sent something"
     );
+    Ok(())
+}
+
+/// Messages for endpoints that no dead-letter queue has taken.
+fn lost(server: &Server) -> anyhow::Result<u64> {
+    let (_, text) = get(server.door("http"), "/metrics")?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("bascule_sns_lost_total "));
+    Ok(line.context("it is counted")?.parse()?)
+}
+
+#[test]
+fn a_dead_letter_for_an_account_that_is_not_there_is_lost_and_keeps_nobody_from_theirs()
+-> anyhow::Result<()> {
+    let server = start(&[
+        "aws.transitions=instant",
+        "aws.vhosts_on_first_use=true",
+        "sns.request_timeout_ms=1000",
+    ]);
+    let aws = aws_of(&server);
+    let (deaf, other) = (Endpoint::open(), Endpoint::open());
+    let (topic, others) = (aws.topic("news")?, aws.topic("others")?);
+    let redrive = r#"{"deadLetterTargetArn":"arn:aws:sqs:us-east-1:999999999999:dead"}"#;
+    aws.subscribe(&topic, "http", &deaf.url, &[("RedrivePolicy", redrive)])?;
+    aws.subscribe(&others, "http", &other.url, &[])?;
+    deaf.is_asked()?;
+    other.is_asked()?;
+    deaf.answers(&[404]);
+    aws.publish(&topic, "nobody takes it")?;
+    deaf.next()?;
+    until("it is given up", || {
+        (lost(&server).ok()? == 1).then_some(())
+    })
+    .context("it is lost")?;
+    aws.publish(&others, "hello")?;
+    ensure!(other.next()?.json()?["Message"] == "hello");
+    ensure!(deaf.posts.try_recv().is_err(), "it was sent again");
+    server.stop();
+    Ok(())
+}
+
+/// Virtual hosts that were made on first use are not listed anywhere: after a restart nobody has used them yet.
+#[test]
+fn what_waits_for_an_endpoint_needs_nobody_to_use_its_virtual_host_first() -> anyhow::Result<()> {
+    let server = start(&[
+        "aws.transitions=instant",
+        "aws.vhosts_on_first_use=true",
+        "sns.request_timeout_ms=1000",
+    ]);
+    let sqs = Sqs::of_account(&server, ACCOUNT, "us-east-1");
+    let sns = sns_of(&server, ACCOUNT);
+    let endpoint = Endpoint::open();
+    let url = wait(async {
+        let url = sqs.make("dead", &[]).await?;
+        let arn = sqs.attribute(&url, "QueueArn").await?;
+        let topic = sns.create_topic().name("news").send().await?;
+        let topic = topic.topic_arn.context("a topic has an ARN")?;
+        let request = sns.subscribe().topic_arn(&topic).protocol("http");
+        let request = request.endpoint(&endpoint.url);
+        let redrive = format!("{{\"deadLetterTargetArn\":\"{arn}\"}}");
+        let request = request.attributes("RedrivePolicy", redrive);
+        let policy =
+            r#"{"healthyRetryPolicy":{"numRetries":9,"minDelayTarget":5,"maxDelayTarget":5}}"#;
+        request.attributes("DeliveryPolicy", policy).send().await?;
+        endpoint.is_asked()?;
+        endpoint.answers(&[503, 404]);
+        sns.publish().topic_arn(&topic).message("m").send().await?;
+        anyhow::Ok(url)
+    })?;
+    endpoint.next()?;
+    let server = server.restart();
+    endpoint.next()?;
+    until("the outcome is known", || {
+        let (_, text) = get(server.door("http"), "/metrics").ok()?;
+        text.contains("bascule_sns_dead_lettered_total 1\n")
+            .then_some(())
+    })
+    .context("the dead-letter queue has it")?;
+    let sqs = Sqs::of_account(&server, ACCOUNT, "us-east-1");
+    wait(async {
+        let got = sqs.receive(&url_now(&url, &server)?).await?;
+        ensure!(got.len() == 1);
+        Ok(())
+    })?;
+    server.stop();
     Ok(())
 }
 

@@ -210,9 +210,11 @@ impl Users {
     pub fn verify(&self, request: &Authenticate, peer: &Peer) -> Result<Principal, Refusal> {
         let (entry, named) = match &request.credentials {
             Credentials::Anonymous => (None, None),
+            // It looks after what is stored, also in virtual hosts that are closed or that nobody has used since the start:
+            // the core knows which there are.
             Credentials::Broker => {
-                let vhost = self.vhost(request, peer)?;
-                return Ok(self.broker(vhost));
+                let vhost = request.vhost.as_deref().unwrap_or(&peer.default_vhost);
+                return Ok(self.broker(Arc::from(vhost)));
             }
             Credentials::Vouched { user } => {
                 let entry = self
@@ -258,10 +260,7 @@ impl Users {
         peer: &Peer,
     ) -> Result<Principal, Refusal> {
         if principal.broker {
-            let vhost = self.known_vhost(&principal.vhost);
-            return vhost
-                .map(|vhost| self.broker(vhost))
-                .ok_or_else(|| gone(&principal.vhost));
+            return Ok(self.broker(Arc::clone(&principal.vhost)));
         }
         let entry = if principal.anonymous {
             None

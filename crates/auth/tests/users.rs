@@ -459,12 +459,19 @@ fn no_rule_holds_for_the_broker_itself() {
         credentials: Credentials::Broker,
         ..anonymous("SNS")
     };
-    let broker = users
-        .verify(&request, &peer(THERE))
-        .expect("it is ourselves");
-    assert!(broker.broker && broker.rights.is_all());
-    let again = users.readmit(&broker, "SNS", b"", &peer(THERE));
-    assert_eq!(again.expect("still there"), broker);
+    // Also where nobody else may be any more.
+    for vhost in ["/", "closed"] {
+        let request = Authenticate {
+            vhost: Some(vhost.to_owned()),
+            ..request.clone()
+        };
+        let broker = users
+            .verify(&request, &peer(THERE))
+            .expect("it is ourselves");
+        assert!(broker.broker && broker.rights.is_all() && &*broker.vhost == vhost);
+        let again = users.readmit(&broker, "SNS", b"", &peer(THERE));
+        assert_eq!(again.expect("still there"), broker);
+    }
 }
 
 #[test]

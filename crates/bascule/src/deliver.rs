@@ -139,22 +139,26 @@ impl Links {
             port,
             open: tokio::sync::Mutex::default(),
         };
-        links.to(DELIVERY_VHOST).await?;
+        links.reopen().await?;
         Ok(links)
     }
 
     async fn reopen(&self) -> Result<(), Lost> {
         self.open.lock().await.clear();
-        self.to(DELIVERY_VHOST).await.map(|_| ())
+        // The core always has that one.
+        self.to(DELIVERY_VHOST).await?.map(|_| ()).ok_or(Lost)
     }
 
-    async fn to(&self, vhost: &str) -> Result<Asker, Lost> {
+    /// `None`: there is no such virtual host. Names come from messages, subscriptions and policies that anybody may have made.
+    async fn to(&self, vhost: &str) -> Result<Option<Asker>, Lost> {
         let mut open = self.open.lock().await;
         if let Some(asker) = open.get(vhost).filter(|asker| asker.is_open()) {
-            return Ok(asker.clone());
+            return Ok(Some(asker.clone()));
         }
         let asker = Asker::open(&*self.port, vhost).await?;
-        open.insert(vhost.into(), asker.clone());
+        if let Some(asker) = &asker {
+            open.insert(vhost.into(), asker.clone());
+        }
         Ok(asker)
     }
 
@@ -434,13 +438,16 @@ impl Shared {
     }
 
     async fn topic(&self, vhost: &str, name: message::Name) -> Result<Option<TopicInfo>, Lost> {
+        let Some(link) = self.links.to(vhost).await? else {
+            return Ok(None);
+        };
         let command = Command::Topic {
             token: Token(0),
             lane: Lane(0),
             name,
             to: Box::new(TopicTo::Inspect),
         };
-        Ok(match self.links.to(vhost).await?.ask(command).await? {
+        Ok(match link.ask(command).await? {
             Event::Topic { topic, .. } => Some(*topic),
             _ => None,
         })
@@ -482,7 +489,9 @@ impl Shared {
         let Some(found) = self.inspect(id).await?.filter(|found| !found.confirmed) else {
             return Ok(true);
         };
-        let link = self.links.to(&found.vhost).await?;
+        let Some(link) = self.links.to(&found.vhost).await? else {
+            return Ok(true);
+        };
         let claimed = link.ask(command(deliver::lapsed(&found))).await?;
         if matches!(claimed, Event::Refused { .. }) {
             return Ok(false);
@@ -640,14 +649,17 @@ impl Shared {
                     to: Box::new(deliver::disable(endpoint)),
                 };
                 // Changed meanwhile by its owner: then its owner knows better.
-                let link = self.links.to(&endpoint.vhost).await?;
-                link.ask(command).await?;
+                if let Some(link) = self.links.to(&endpoint.vhost).await? {
+                    link.ask(command).await?;
+                }
             }
             Gone::Number(number) => {
                 let vhost = job.delivery.via.as_ref().map(|via| Arc::clone(&via.vhost));
                 let vhost = vhost.unwrap_or_else(|| DELIVERY_VHOST.into());
                 let name = deliver::phones();
-                let link = self.links.to(&vhost).await?;
+                let Some(link) = self.links.to(&vhost).await? else {
+                    return Ok(());
+                };
                 link.ask(command_of(&name, deliver::make_phones())).await?;
                 if let Some(found) = self.topic(&vhost, name.clone()).await? {
                     let mut notes = found.notes;

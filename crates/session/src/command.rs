@@ -49,7 +49,8 @@ pub enum Credentials {
         /// The user.
         user: String,
     },
-    /// A part of the broker itself, such as what delivers to HTTP endpoints: no rule holds for it. No door gives it to a peer.
+    /// A part of the broker itself, such as what delivers to HTTP endpoints: no rule holds for it, and it may be in each virtual host
+    /// that the store knows. No door gives it to a peer.
     Broker,
 }
 

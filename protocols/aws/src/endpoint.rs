@@ -502,8 +502,8 @@ impl Incoming {
             vhost_fallback: false,
             vhost_in_user: false,
             vhost_follows: false,
-            // Asking for what is another's makes nothing.
-            vhost_create: settings.places.are_made() && !across,
+            // Asking for what is another's makes nothing, nor does a link that anybody may have made up.
+            vhost_create: settings.places.are_made() && !across && !is_broker,
             protocol: served.label,
             client: Bytes::new(),
         };

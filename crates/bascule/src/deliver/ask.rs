@@ -10,7 +10,9 @@ use std::{
 
 use bytes::Bytes;
 use message::VhostId;
-use session::{Authenticate, Command, Credentials, Event, Link, Peer, Port, Secret, Token};
+use session::{
+    Authenticate, Command, Credentials, Event, Link, Peer, Port, RefusalKind, Secret, Token,
+};
 use tokio::sync::{mpsc, oneshot};
 
 /// Questions that wait to be asked.
@@ -32,8 +34,8 @@ pub(super) struct Asker {
 }
 
 impl Asker {
-    /// Logs in as the broker itself in the virtual host of that name.
-    pub(super) async fn open(port: &dyn Port, vhost: &str) -> Result<Self, Lost> {
+    /// Logs in as the broker itself in the virtual host of that name. `None`: there is none.
+    pub(super) async fn open(port: &dyn Port, vhost: &str) -> Result<Option<Self>, Lost> {
         let link = port
             .attach(Peer {
                 address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -62,8 +64,9 @@ impl Asker {
         match asker.ask(Command::Authenticate(Box::new(login))).await? {
             Event::Authenticated { vhost, secret, .. } => {
                 (asker.vhost, asker.secret) = (vhost, secret);
-                Ok(asker)
+                Ok(Some(asker))
             }
+            Event::Refused { refusal, .. } if refusal.kind == RefusalKind::NotFound => Ok(None),
             _ => Err(Lost),
         }
     }

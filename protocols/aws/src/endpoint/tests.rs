@@ -804,10 +804,15 @@ fn pages_and_links_need_no_signature() {
         "{}",
         answer.text()
     );
-    assert_eq!(
-        answer.login.expect("a login").credentials,
-        Credentials::Broker
-    );
+    let login = answer.login.expect("a login");
+    assert_eq!(login.credentials, Credentials::Broker);
+    // Whatever account a link names, it makes nothing.
+    let made = link.replace("111111111111", "333333333333");
+    let making = endpoint_with(settings(false, true));
+    let answer = ask(&making, get(&made).parts());
+    let login = answer.login.expect("a login");
+    assert_eq!(login.vhost.as_deref(), Some("333333333333/eu-west-1"));
+    assert!(!login.vhost_create);
     let answer = ask(
         &endpoint,
         get("/?Action=Echo&Version=2020-01-01&Text=a").parts(),
