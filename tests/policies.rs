@@ -12,9 +12,10 @@ use aws_sdk_sqs::{
 use crate::{
     client::{
         aws::{Sqs, bodies, kinesis_of, sns_of},
-        wait,
+        get, wait,
     },
-    server::Server,
+    server::{Server, until},
+    sns::Endpoint,
 };
 
 const HOME: &str = "000000000000";
@@ -24,12 +25,17 @@ const ANN: &str = "ANN";
 const CAL: &str = "CAL";
 
 fn start() -> Server {
-    Server::start_with(&[
+    start_with(&[])
+}
+
+fn start_with(more: &[&str]) -> Server {
+    let own = [
         "auth.vhosts=['/','other']",
         "users=[{name='ann',password='x'},{name='cal',password='x'}]",
         "aws.keys=[{id='ANN',secret='guest',user='ann',account='222222222222'},{id='CAL',secret='guest',user='cal'}]",
         "aws.vhosts=[{name='other',account='222222222222',region='us-east-1'}]",
-    ])
+    ];
+    Server::start_with(&[&own[..], more].concat())
 }
 
 /// The status and the code that a request was refused with.
@@ -53,7 +59,7 @@ fn statement(effect: &str, principal: &str, action: &str, rest: &str) -> String 
 }
 
 /// The URL of a queue of an earlier start, whose port was another one.
-fn url_now(url: &str, server: &Server) -> anyhow::Result<String> {
+pub(crate) fn url_now(url: &str, server: &Server) -> anyhow::Result<String> {
     let host = url.split('/').nth(2).context("a host")?;
     Ok(url.replace(host, &server.door("aws").to_string()))
 }
@@ -420,6 +426,67 @@ fn what_a_topic_brings_is_judged_by_the_policy_of_the_queue() -> anyhow::Result<
             ensure!(!messages.is_empty(), "{got:?} came and no more");
             got.extend(bodies(&messages).into_iter().map(str::to_owned));
         }
+        assert!(ann.receive_within(&url, 0).await?.is_empty());
+        anyhow::Ok(())
+    })?;
+    server.stop();
+    Ok(())
+}
+
+/// So is what an endpoint does not take, on its way into the dead-letter queue of its subscription.
+#[test]
+fn a_dead_letter_of_an_endpoint_is_judged_by_the_policy_of_the_queue() -> anyhow::Result<()> {
+    let server = start_with(&[
+        "aws.transitions=instant",
+        "sns.endpoints=['http://127.0.0.1:*']",
+    ]);
+    let ann = Sqs::of_account(&server, ANN, REGION);
+    let topics = sns_of(&server, "guest");
+    let endpoint = Endpoint::open();
+    let counted = |name: &str| {
+        let (_, text) = get(server.door("http"), "/metrics").expect("metrics are served");
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.map_or(0, |count| count.trim().parse::<u64>().expect("a number"))
+    };
+    wait(async {
+        let topic = topics.create_topic().name("news").send().await?;
+        let topic = topic.topic_arn.context("a topic has an ARN")?;
+        let url = ann.make("inbox", &[]).await?;
+        let arn = ann.attribute(&url, "QueueArn").await?;
+        let request = topics.subscribe().topic_arn(&topic).protocol("http");
+        let request = request.endpoint(&endpoint.url);
+        let request = request.attributes("RawMessageDelivery", "true");
+        let redrive = format!("{{\"deadLetterTargetArn\":\"{arn}\"}}");
+        request.attributes("RedrivePolicy", redrive).send().await?;
+        endpoint.is_asked()?;
+        let publish = |text: &str| topics.publish().topic_arn(&topic).message(text).send();
+        let by_sns = |effect: &str| {
+            let condition =
+                format!(r#","Condition":{{"ArnEquals":{{"aws:SourceArn":"{topic}"}}}}"#);
+            let sns = r#"{"Service":"sns.amazonaws.com"}"#;
+            statement(effect, sns, "sqs:SendMessage", &condition)
+        };
+        let steps = [
+            ("nobody lets it in", None, (1, 0)),
+            ("it may", Some("Allow"), (1, 1)),
+            ("it may not", Some("Deny"), (2, 1)),
+        ];
+        for (text, effect, outcome) in steps {
+            if let Some(effect) = effect {
+                ann.guard(&url, &by_sns(effect)).await?;
+            }
+            endpoint.answers(&[404]);
+            publish(text).await?;
+            let settled = until(text, || {
+                let now = (
+                    counted("bascule_sns_lost_total "),
+                    counted("bascule_sns_dead_lettered_total "),
+                );
+                (now.0 + now.1 == outcome.0 + outcome.1).then_some(now)
+            });
+            assert_eq!(settled, Some(outcome), "{text}");
+        }
+        assert_eq!(bodies(&ann.receive(&url).await?), ["it may"]);
         assert!(ann.receive_within(&url, 0).await?.is_empty());
         anyhow::Ok(())
     })?;

@@ -19,18 +19,19 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use message::Address;
 use session::{
-    Command, Declare, Delivery, Event, Lane, Lease, Port, Publish, PublishOutcome, Pull, Receipt,
-    ReceiptUse, RefusalKind, Secret, SubscriptionInfo, SubscriptionTo, Token, TopicInfo, TopicTo,
-    UseReceipt,
+    Brought, Command, Declare, Delivery, Event, Gate, Lane, Lease, Port, Publish, PublishOutcome,
+    Pull, Receipt, ReceiptUse, RefusalKind, Secret, SubscriptionInfo, SubscriptionTo, Token,
+    TopicInfo, TopicTo, UseReceipt,
 };
 use sns::{
     DELIVERY_QUEUE, DELIVERY_VHOST, Signing,
     deliver::{
-        self, Dropped, Gone, Known, Needs, Outcome, Plan, Send, Task, Verdict, dead_message, judge,
+        self, DeadLetter, Dropped, Gone, Known, Needs, Outcome, Plan, Send, Task, Verdict,
+        dead_message, judge,
     },
 };
 use tokio::{
-    task::JoinSet,
+    task::{Id, JoinError, JoinSet},
     time::{Instant, sleep, sleep_until, timeout},
 };
 
@@ -73,6 +74,7 @@ impl Deliverer {
     /// Makes the queue and derives the key: whoever subscribes or reads is not to come before them.
     pub(crate) async fn open(
         port: Arc<dyn Port>,
+        gate: Option<Arc<dyn Gate>>,
         settings: Sns,
         signing: Arc<Signing>,
         counters: Arc<Counters>,
@@ -105,6 +107,7 @@ impl Deliverer {
             smtp: Smtp::new(&settings),
             client: Client::new(&settings)?,
             links,
+            gate,
             settings,
             counters,
         })))
@@ -173,6 +176,8 @@ impl Links {
 
 struct Shared {
     links: Links,
+    /// Whether queues take dead letters: the one that the core asks.
+    gate: Option<Arc<dyn Gate>>,
     secret: Secret,
     signer: aws::Signer,
     client: Client,
@@ -203,10 +208,23 @@ enum Done {
     Attempted(String, u64),
 }
 
+/// What a task has of the loop's, for when it ends without a word.
+enum Has {
+    /// The one pull.
+    Pull,
+    /// A message of so many bytes.
+    Message(u64),
+    /// The same, and a place in its lane.
+    Place(String, u64),
+    /// Nothing.
+    Nothing,
+}
+
 /// One run of the loop.
 struct Work {
     shared: Arc<Shared>,
     tasks: JoinSet<Result<Done, Lost>>,
+    has: HashMap<Id, Has>,
     lanes: Lanes<(Job, Plan)>,
     /// By sequence number: how often it was put back because its lane was full. Those receives were no attempts.
     put_backs: HashMap<u64, u32>,
@@ -226,6 +244,7 @@ impl Work {
             ),
             shared,
             tasks: JoinSet::new(),
+            has: HashMap::new(),
             put_backs: HashMap::new(),
             pulling: false,
             held: 0,
@@ -238,8 +257,8 @@ impl Work {
             self.pull();
             for (lane, (job, plan)) in self.lanes.due(Instant::now()) {
                 let (shared, attempt) = (Arc::clone(&self.shared), self.attempt_of(&job));
-                self.tasks.spawn(async move {
-                    let bytes = job.bytes;
+                let bytes = job.bytes;
+                self.spawn(Has::Place(lane.clone(), bytes), async move {
                     shared.attempt(&job, &plan, attempt).await?;
                     Ok(Done::Attempted(lane, bytes))
                 });
@@ -255,17 +274,42 @@ impl Work {
             tokio::select! {
                 () = due => {}
                 () = sleep_until(self.renew_at) => self.renew(),
-                done = self.tasks.join_next() => match done {
-                    Some(Ok(done)) => self.done(done?),
-                    // A defect of ours in one delivery: its lease lapses, and it comes again.
-                    Some(Err(error)) => {
-                        tracing::error!(%error, "a delivery to an endpoint failed in an unforeseen way");
-                        self.settled(0);
-                    }
+                ended = self.tasks.join_next_with_id() => match ended {
+                    Some(ended) => self.ended(ended)?,
                     None => sleep(PAUSE).await,
                 },
             }
         }
+    }
+
+    fn spawn(
+        &mut self,
+        has: Has,
+        task: impl Future<Output = Result<Done, Lost>> + std::marker::Send + 'static,
+    ) {
+        let id = self.tasks.spawn(task).id();
+        self.has.insert(id, has);
+    }
+
+    fn ended(&mut self, ended: Result<(Id, Result<Done, Lost>), JoinError>) -> Result<(), Lost> {
+        let error = match ended {
+            Ok((id, done)) => {
+                self.has.remove(&id);
+                self.done(done?);
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        // A defect of ours in one delivery, which costs no other: its lease lapses, and it comes again.
+        tracing::error!(%error, "a delivery to an endpoint failed in an unforeseen way");
+        match self.has.remove(&error.id()) {
+            // Everything hangs on it: begin anew, after a pause.
+            Some(Has::Pull) => return Err(Lost),
+            Some(Has::Message(bytes)) => self.settled(bytes),
+            Some(Has::Place(lane, bytes)) => self.done(Done::Attempted(lane, bytes)),
+            Some(Has::Nothing) | None => {}
+        }
+        Ok(())
     }
 
     /// Keeps what waits in here from coming again meanwhile: that would count as an attempt.
@@ -273,13 +317,17 @@ impl Work {
         let now = Instant::now();
         self.renew_at = now + RENEW_EVERY;
         let lease = self.shared.lease();
+        let mut receipts = Vec::new();
         for (job, _) in self.lanes.waiting() {
             if job.leased_until.saturating_duration_since(now) > lease / 2 {
                 continue;
             }
             job.leased_until = now + lease;
-            let (shared, receipt) = (Arc::clone(&self.shared), job.receipt);
-            self.tasks.spawn(async move {
+            receipts.push(job.receipt);
+        }
+        for receipt in receipts {
+            let shared = Arc::clone(&self.shared);
+            self.spawn(Has::Nothing, async move {
                 let ms = lease.as_millis() as u64;
                 let to = ReceiptUse::Visibility { ms };
                 shared.use_receipt(receipt, to).await.map(|_| Done::Renewed)
@@ -305,8 +353,10 @@ impl Work {
         self.pulling = true;
         let shared = Arc::clone(&self.shared);
         let count = PULL_MAX.min(room as u32);
-        self.tasks
-            .spawn(async move { shared.pull(count, room_bytes).await });
+        self.spawn(
+            Has::Pull,
+            async move { shared.pull(count, room_bytes).await },
+        );
     }
 
     fn settled(&mut self, bytes: u64) {
@@ -334,7 +384,10 @@ impl Work {
                     self.held += 1;
                     self.held_bytes += job.bytes;
                     let shared = Arc::clone(&self.shared);
-                    self.tasks.spawn(async move { shared.prepare(job).await });
+                    self.spawn(
+                        Has::Message(job.bytes),
+                        async move { shared.prepare(job).await },
+                    );
                 }
             }
             Done::Planned(planned) => {
@@ -368,7 +421,7 @@ impl Work {
         let ms = (PUT_BACK_MS * u64::from(*times)).min(PUT_BACK_MAX_MS);
         self.shared.counters.put_back();
         let shared = Arc::clone(&self.shared);
-        self.tasks.spawn(async move {
+        self.spawn(Has::Message(job.bytes), async move {
             shared
                 .use_receipt(job.receipt, ReceiptUse::Visibility { ms })
                 .await?;
@@ -599,11 +652,10 @@ impl Shared {
 
     /// Into the dead-letter queue, if there is one and it takes it. `false`: it has no room, so the message stays for now.
     async fn give_up(&self, job: &Job, plan: &Plan) -> Result<bool, Lost> {
-        let Some(dead) = &plan.dead_letter else {
+        let Some((dead, link)) = self.dead_letter_queue(job, plan).await? else {
             self.counters.lost();
             return Ok(true);
         };
-        let link = self.links.to(&dead.vhost).await?;
         let address = Address::queue(link.vhost(), dead.queue.clone());
         let message = dead_message(&job.delivery, address, dead.body.clone());
         let publish = Command::Publish(Publish {
@@ -636,6 +688,41 @@ impl Shared {
             self.counters.lost();
         }
         Ok(true)
+    }
+
+    /// The dead-letter queue, if it is there and lets the topic's messages in, and the link to it. Its policy is asked here, as
+    /// the core does for what no queue takes: no rule holds for the link.
+    async fn dead_letter_queue<'a>(
+        &self,
+        job: &Job,
+        plan: &'a Plan,
+    ) -> Result<Option<(&'a DeadLetter, Asker)>, Lost> {
+        let (Some(dead), Some(via)) = (&plan.dead_letter, &job.delivery.via) else {
+            return Ok(None);
+        };
+        let Some(link) = self.links.to(&dead.vhost).await? else {
+            return Ok(None);
+        };
+        let Some(gate) = &self.gate else {
+            return Ok(Some((dead, link)));
+        };
+        let look = Command::Inspect {
+            token: Token(0),
+            lane: Lane(0),
+            name: dead.queue.clone(),
+        };
+        let Event::Inspected { queue, .. } = link.ask(look).await? else {
+            return Ok(None);
+        };
+        let taken = gate.takes(&Brought {
+            from: &via.vhost,
+            topic: &via.topic,
+            to: &dead.vhost,
+            queue: &queue.name,
+            notes: &queue.notes,
+            now: self.links.port.now(),
+        });
+        Ok(taken.then_some((dead, link)))
     }
 
     /// What `410 Gone` of a gateway means for what comes next.
@@ -685,3 +772,6 @@ fn command_of(name: &message::Name, to: TopicTo) -> Command {
         to: Box::new(to),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use net::{Health, Http, Listener, Origins, Server};
 use node::{Change, Node, Pair};
-use session::Port as _;
+use session::{Gate, Port as _};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::Notify,
@@ -91,6 +91,7 @@ async fn run(
     let table = table(config, &listeners);
     let mut for_node = config.for_node();
     for_node.journal.accept_loss = accept_loss;
+    let gate = for_node.gate.clone();
     let pair = Pair::new(
         for_node,
         Arc::new(users),
@@ -107,6 +108,7 @@ async fn run(
     let mut life = Life {
         config,
         pair,
+        gate,
         server,
         doors,
         running,
@@ -136,6 +138,7 @@ struct Shut {
 struct Life<'a> {
     config: &'a Config,
     pair: Arc<Pair>,
+    gate: Option<Arc<dyn Gate>>,
     server: Arc<Server>,
     doors: Doors,
     running: Running,
@@ -248,6 +251,7 @@ impl Life<'_> {
         let mut tasks = Vec::new();
         let deliverer = Deliverer::open(
             Arc::clone(node) as _,
+            self.gate.clone(),
             self.config.sns.clone(),
             Arc::clone(self.doors.signing()),
             Arc::clone(self.doors.sns_counters()),
