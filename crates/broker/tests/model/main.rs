@@ -482,8 +482,15 @@ impl Both {
             Action::Give(session, command) => {
                 // No two commands at the same time: what they cause is due at different times.
                 self.pass(10)?;
+                self.node.give(session, command.clone());
+                if let Command::Pull(pull) = &command {
+                    for heard in &self.node.heard {
+                        if let Event::Pulled { deliveries, .. } = &heard.event {
+                            self.model.came_as_pulled(&pull.queue, deliveries);
+                        }
+                    }
+                }
                 self.model.give(session, &command);
-                self.node.give(session, command);
             }
             Action::Pass(ms) => return self.pass(ms),
             Action::Restart(snapshot) => {

@@ -1,6 +1,6 @@
 //! Whose turn it is in a queue, and whether the core delivered accordingly.
 
-use message::{Message, Timestamp};
+use message::Timestamp;
 use session::{ConsumerId, Credit, DeathReason, Delivery, SessionId};
 
 use super::{
@@ -127,7 +127,7 @@ impl Model {
         let body = String::from_utf8_lossy(&delivery.message.body).into_owned();
         let mut next = self.next_delivery(number);
         if let Some((who, arrival)) = next
-            && let Some(late) = self.came_together(number, arrival, &delivery.message)
+            && let Some(late) = self.came_together(number, arrival, delivery)
         {
             next = self
                 .next_delivery_before(number, late)
@@ -162,11 +162,17 @@ impl Model {
     /// A dead letter whose message must be fetched first, or that expires only as it comes back from a connection that is
     /// gone, comes behind what else the same command puts into a queue. When the core delivers another message of that very
     /// command first, the two change places: gives the place of the one that was late.
-    fn came_together(&mut self, number: u64, arrival: u64, message: &Message) -> Option<u64> {
+    fn came_together(&mut self, number: u64, arrival: u64, shown: &Delivery) -> Option<u64> {
         let entries = &mut self.queue(number)?.entries;
-        let shown = |e: &Entry| e.place == Place::Ready && *e.message == *message;
+        let deaths = shown.deaths.as_deref().cloned().unwrap_or_default();
+        let of = |e: &Entry| e.place == Place::Ready && *e.message == *shown.message;
         let first = entries.iter().position(|e| e.arrival == arrival)?;
-        let other = entries.iter().position(shown)?;
+        // One message may have died in two queues.
+        let same = |e: &Entry| of(e) && e.deaths == deaths;
+        let other = entries
+            .iter()
+            .position(same)
+            .or_else(|| entries.iter().position(of))?;
         let dead = !entries[first].deaths.is_empty() || !entries[other].deaths.is_empty();
         if first == other || !dead || entries[first].enqueued != entries[other].enqueued {
             return None;
@@ -176,6 +182,24 @@ impl Model {
         entries[first].arrival = late;
         entries.sort_by_key(|entry| entry.arrival);
         Some(late)
+    }
+
+    /// The same for what a pull gave.
+    pub(crate) fn came_as_pulled(&mut self, queue: &[u8], pulled: &[Delivery]) {
+        let Some(number) = self.named(queue) else {
+            return;
+        };
+        let mut taken = Vec::new();
+        for delivery in pulled {
+            let queue = self.queue_ref(number);
+            let left = |e: &Entry| e.place == Place::Ready && !taken.contains(&e.arrival);
+            let Some(next) = queue.first(left) else {
+                return;
+            };
+            let arrival = queue.entries[next].arrival;
+            self.came_together(number, arrival, delivery);
+            taken.push(arrival);
+        }
     }
 
     /// Compares how a delivery is shown with the entry that it is of, and learns its number.
