@@ -1,3 +1,5 @@
+//! The loop of the delivery to endpoints, without a core: what becomes of it when a task of its own ends without a word.
+
 use message::Timestamp;
 use session::{Link, Peer};
 
