@@ -288,6 +288,7 @@ impl Peer {
             readdressed: None,
             first_delivered: None,
             via: None,
+            first: None,
             record: None,
         };
         change(&mut delivery);

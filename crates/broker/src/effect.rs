@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use message::{Address, Message, StoredId, Timestamp};
 use session::{
-    CloseReason, ConsumerId, Death, DeathReason, Delivery, DeliveryId, Event, Lane, QueueId,
+    CloseReason, ConsumerId, Death, DeathReason, Delivery, DeliveryId, Event, First, Lane, QueueId,
     RecordPlace, Records, SessionId, ShardInfo, ShardNo, StreamId, StreamRecord, Token, Via,
 };
 use smallvec::SmallVec;
@@ -110,6 +110,8 @@ pub struct PendingDelivery {
     pub first_delivered: Option<Timestamp>,
     /// As in [`Delivery::via`].
     pub via: Option<Arc<Via>>,
+    /// As in [`Delivery::first`].
+    pub first: Option<First>,
     /// As in [`Delivery::record`].
     pub record: Option<(RecordPlace, Option<Bytes>)>,
 }
@@ -132,6 +134,7 @@ impl PendingDelivery {
             readdressed: None,
             first_delivered: None,
             via: None,
+            first: None,
             record: None,
         }
     }
@@ -155,6 +158,7 @@ impl PendingDelivery {
             readdressed: self.readdressed,
             first_delivered: self.first_delivered,
             via: self.via,
+            first: self.first,
             record,
         }
     }

@@ -326,6 +326,7 @@ impl Core {
             readdressed: None,
             first_delivered: None,
             via: None,
+            first: None,
             record: None,
         }
     }

@@ -91,6 +91,8 @@ pub struct Delivery {
     pub first_delivered: Option<Timestamp>,
     /// The subscription that brought it here, unless that is a raw one: for those who show it in an envelope (SNS).
     pub via: Option<Arc<Via>>,
+    /// Which message of the topic object it is, where it has no UUID of its own: for the same who show it so.
+    pub first: Option<First>,
     /// Where it lies in its stream, if it came from one.
     pub record: Option<RecordPlace>,
 }
@@ -106,6 +108,18 @@ pub struct Via {
     pub topic: Name,
     /// Its number among the publishes to the topic, for FIFO topics.
     pub sequence: u64,
+}
+
+/// Where the subscriptions that it matched first brought a message, and when. The same in all queues that they brought it to, and
+/// those that it was moved to since; another for each message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct First {
+    /// The queue.
+    pub queue: QueueId,
+    /// Its number there. What is in memory only may have one again after a restart.
+    pub qseq: u64,
+    /// When.
+    pub time: Timestamp,
 }
 
 /// The message that a publish repeats. It may have been consumed since.

@@ -52,8 +52,8 @@ pub use declare::{
     QueueAttributes, QueueInfo, QueueOptions, Redrive,
 };
 pub use event::{
-    CloseReason, Death, DeathReason, Delivery, DeliveryId, Event, MoveState, MoveTask, Original,
-    PublishOutcome, QueueId, Secret, Via,
+    CloseReason, Death, DeathReason, Delivery, DeliveryId, Event, First, MoveState, MoveTask,
+    Original, PublishOutcome, QueueId, Secret, Via,
 };
 pub use exchange::{
     AfterLogin, Asked, Begun, Exchange, Kept, LoggedIn, Login, Object, Reply, Request, Unserved,

@@ -63,7 +63,7 @@ pub use error::ApiError;
 pub use guard::{Barred, Deed, Guard, Judge, Owner, Subject};
 pub use network::Network;
 pub use notification::{
-    CertificateFn, Envelope, Notification, SignFn, Signature, SignatureVersion, Signer,
+    CertificateFn, Envelope, Notification, SignFn, Signature, SignatureVersion, Signer, published,
 };
 pub use places::{Placed, Places, is_account, is_region};
 pub use service::{Answer, Call, Input, Operation, Page, Place, Service};

@@ -7,8 +7,9 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use message::{Timestamp, Value, base64};
+use session::{Delivery, First, QueueId, Secret};
 
-use crate::{Attributes, Content};
+use crate::{Attributes, Content, Shown, digest};
 
 /// What kind of envelope it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,34 @@ pub struct Notification<'a> {
     pub sequence: Option<u64>,
     /// The message attributes.
     pub attributes: &'a Attributes,
+}
+
+impl Shown {
+    /// Its id: its own, else one that is the same in every queue that subscriptions brought it to, and at each attempt. The
+    /// store's secret tells those of one broker from those of another.
+    #[must_use]
+    pub fn id_in_envelope(&self, delivery: &Delivery, secret: &Secret) -> [u8; 16] {
+        self.message_id.unwrap_or_else(|| {
+            let kept_before = || First {
+                queue: delivery.id.map_or(QueueId(0), |id| id.queue),
+                qseq: delivery.id.map_or(0, |id| id.qseq),
+                time: delivery.enqueued,
+            };
+            let first = delivery.first.unwrap_or_else(kept_before);
+            let parts = [first.queue.0, first.qseq, first.time.0].map(u64::to_be_bytes);
+            let made = digest::hmac_sha256(&secret.0, &[b"sns id", &parts.concat()]);
+            let mut id = [0; 16];
+            id.copy_from_slice(&made[..16]);
+            digest::random_uuid(id)
+        })
+    }
+}
+
+/// When a message was published, for its envelopes.
+#[must_use]
+pub fn published(delivery: &Delivery) -> Timestamp {
+    let came = delivery.first.map_or(delivery.enqueued, |first| first.time);
+    delivery.message.created.unwrap_or(came)
 }
 
 /// The signature of an envelope.

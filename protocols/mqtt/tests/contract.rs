@@ -260,6 +260,7 @@ impl Memory {
             enqueued: now,
             first_delivered: None,
             via: None,
+            first: None,
             record: None,
             deaths: w.flag("aged").then(|| {
                 Arc::new(vec![Death {

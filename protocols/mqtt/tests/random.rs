@@ -223,6 +223,7 @@ impl World {
             enqueued: self.now,
             first_delivered: None,
             via: None,
+            first: None,
             record: None,
             deaths: None,
             readdressed: None,
@@ -421,6 +422,7 @@ fn a_published_body_points_into_the_read_buffer_and_leaves_from_there() {
         readdressed: None,
         first_delivered: None,
         via: None,
+        first: None,
         record: None,
     };
     world.event(Event::Delivery(Arc::new(delivery)));

@@ -303,20 +303,13 @@ impl Content {
         let mut shown = Shown::of(message);
         // It has a place of its own.
         shown.attributes.0.retain(|it| it.name != "bascule.subject");
-        let id = shown.message_id.unwrap_or_else(|| {
-            // Of another protocol, without a UUID: the same each time that it is tried.
-            let place = delivery.id.map_or(0, |id| id.qseq);
-            let made = digest::hmac_sha256(&known.secret.0, &[b"sns id", &place.to_be_bytes()]);
-            let mut id = [0; 16];
-            id.copy_from_slice(&made[..16]);
-            digest::random_uuid(id)
-        });
+        let id = shown.id_in_envelope(delivery, &known.secret);
         let subject = message.fields().subject.as_ref();
         Self {
             id: digest::uuid_text(&id),
             subject: subject.and_then(|it| String::from_utf8(it.to_vec()).ok()),
             text: body::show(&message.body, body::Showing::Auto).0,
-            time: message.created.unwrap_or(delivery.enqueued),
+            time: aws::published(delivery),
             sequence: None,
             shown,
         }

@@ -397,9 +397,7 @@ impl View<'_> {
             "{}/?Action=Unsubscribe&Version=2010-03-31&SubscriptionArn={topic_arn}:{subscription}",
             self.call.base_url
         );
-        let id = shown
-            .message_id
-            .unwrap_or_else(|| derived_id(u64::from_be_bytes(*b"sns     "), via.sequence));
+        let id = shown.id_in_envelope(delivery, &self.call.secret);
         let notification = Notification {
             envelope: Envelope::Notification {
                 unsubscribe_url: &unsubscribe_url,
@@ -408,7 +406,7 @@ impl View<'_> {
             topic_arn: &topic_arn,
             subject: subject.as_deref(),
             message: &text,
-            timestamp: message.created.unwrap_or(delivery.enqueued),
+            timestamp: aws::published(delivery),
             sequence: topic.ends_with(queue::FIFO_SUFFIX).then_some(via.sequence),
             attributes: &attributes,
         };

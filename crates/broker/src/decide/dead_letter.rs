@@ -295,6 +295,7 @@ impl Broker {
             readdressed: Some(Arc::new(address)),
             // Who shows it in an envelope there shows it so here.
             via: rare.and_then(|rare| rare.via.clone()),
+            first: rare.and_then(|rare| rare.first),
             ..Rare::default()
         };
         Some((routed, rare))

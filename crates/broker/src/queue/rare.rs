@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use message::{Address, Levels, Timestamp};
-use session::{Death, QueueId, Via};
+use session::{Death, First, QueueId, Via};
 use smallvec::SmallVec;
 
 use crate::record::wire::wire_fields;
@@ -52,6 +52,8 @@ pub(crate) struct Rare {
     pub(crate) consumer: u64,
     /// The subscription that it came through, unless that is a raw one or a route.
     pub(crate) via: Option<Arc<Via>>,
+    /// Where the first of those subscriptions brought it, unless it has a UUID of its own.
+    pub(crate) first: Option<First>,
     /// When it first went out of this queue under a lease with a deadline.
     pub(crate) first_delivered: Option<Timestamp>,
     /// When it entered the queue that a redrive policy moved it out of: its retention counts from there (DOORS 12).
@@ -67,7 +69,7 @@ impl Rare {
     /// No fewer bytes than it takes in a record.
     pub(crate) fn len_bound(&self) -> usize {
         let deaths = self.deaths.iter().flat_map(|deaths| deaths.iter());
-        128 + deaths.map(death_len_bound).sum::<usize>()
+        160 + deaths.map(death_len_bound).sum::<usize>()
             + self.readdressed.as_ref().map_or(0, |address| {
                 16 + address.name.len() + levels_len_bound(&address.key)
             })
@@ -92,5 +94,6 @@ fn levels_len_bound(levels: &Levels) -> usize {
 
 wire_fields!(Rare {
     1 => expiry, 2 => visible_at, 3 => deaths, 4 => readdressed, 5 => subscriptions, 6 => group, 7 => dedup, 8 => origin,
-    9 => consumer, 10 => message_id, 11 => first_delivered, 12 => sent, 30 => via,
+    9 => consumer, 10 => message_id, 11 => first_delivered, 12 => sent, 13 => first, 30 => via,
 });
+wire_fields!(First { 1 => queue, 2 => qseq, 3 => time });

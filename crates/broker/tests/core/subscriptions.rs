@@ -269,6 +269,44 @@ fn a_publish_from_any_exchange_into_the_root_space_reaches_every_subscription_in
 }
 
 #[test]
+fn a_message_without_a_uuid_is_known_by_where_its_subscriptions_first_brought_it() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    for queue in ["q", "r", "dead", "raw"] {
+        rig.durable_queue(a, queue, QueueAttributes::default());
+    }
+    rig.new_topic(a, "t", false);
+    rig.subscribed(a, new(1, "t", into_queue("q")));
+    rig.subscribed(a, new(2, "t", into_queue("r")));
+    let mut lost = new(3, "t", into_queue("missing"));
+    lost.settings = dead_letters_to("dead");
+    rig.subscribed(a, lost);
+    let mut raw = new(4, "t", into_queue("raw"));
+    raw.settings.raw = true;
+    rig.subscribed(a, raw);
+    for body in ["1", "2"] {
+        rig.publish(a, publish("t", body));
+        rig.check_replay();
+    }
+    let mut own = publish("t", "3");
+    own.fields_mut().message_id = Some(Value::Uuid([7; 16]));
+    rig.publish(a, own);
+    rig.check_replay();
+    rig.restart();
+    let a = rig.attach(1);
+    let mut firsts = |queue| -> Vec<_> {
+        let taken = rig.take(a, queue);
+        taken.into_iter().map(|it| it.first).collect()
+    };
+    let first = firsts("q");
+    assert!(first[0].is_some() && first[1].is_some() && first[0] != first[1]);
+    assert_eq!(first[2], None, "it says itself which it is");
+    assert_eq!(firsts("r"), first);
+    assert_eq!(firsts("dead"), first);
+    assert_eq!(firsts("raw"), [None; 3]);
+}
+
+#[test]
 fn via_outlives_a_restart_a_snapshot_and_its_subscription() {
     let mut rig = Rig::new();
     let a = rig.attach(1);

@@ -285,6 +285,7 @@ impl Stage {
             readdressed: None,
             first_delivered: None,
             via: None,
+            first: None,
             record: None,
         };
         for word in &words[1..] {

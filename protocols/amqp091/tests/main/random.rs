@@ -203,6 +203,7 @@ impl Core {
             readdressed: None,
             first_delivered: None,
             via: None,
+            first: None,
             record: None,
         }
     }

@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use aws::{Answer, Call, Input, Settings, Value};
 use message::{Address, Filter, Levels, VhostId};
 use session::{
-    Command, ConsumerId, DeliveryId, Event, Flow, PublishOutcome, QueueId, SubscriptionSettings,
-    SubscriptionTarget, Token, Via,
+    Command, ConsumerId, DeliveryId, Event, First, Flow, PublishOutcome, QueueId,
+    SubscriptionSettings, SubscriptionTarget, Token, Via,
 };
 
 use super::*;
@@ -88,6 +88,7 @@ fn delivery(message: Message, topic: &str) -> Delivery {
             topic: Bytes::copy_from_slice(topic.as_bytes()),
             sequence: 1,
         })),
+        first: None,
         record: None,
     }
 }
@@ -109,6 +110,32 @@ fn published() -> Delivery {
     let levels = Levels::collect(["news"]).expect("one level");
     let address = Address::topic(VhostId::ROOT, levels);
     delivery(Message::new(address, "hello".into()), "news")
+}
+
+#[test]
+fn a_message_of_another_protocol_has_one_id_at_all_endpoints_and_another_than_the_next() {
+    let id = |place: u64, qseq: u64| {
+        let mut it = published();
+        it.id = Some(DeliveryId {
+            queue: QueueId(1),
+            qseq: place,
+        });
+        it.first = Some(First {
+            queue: QueueId(2),
+            qseq,
+            time: NOW,
+        });
+        let plan = plan(&it, Some(&subscription(true, &[]))).expect("it is sent");
+        let Send::Http { headers, .. } = plan.send else {
+            panic!("over HTTP");
+        };
+        let id = headers
+            .iter()
+            .find(|(name, _)| *name == "x-amz-sns-message-id");
+        id.expect("a header").1.clone()
+    };
+    assert_eq!(id(1, 9), id(2, 9));
+    assert_ne!(id(1, 9), id(1, 10));
 }
 
 /// When each attempt begins, in seconds, if every one has that outcome; and how it ends.

@@ -6,7 +6,7 @@ use aws::{Placed, Places, Signature, Signer, Value, digest};
 use bytes::Bytes;
 use message::{Address, Message, Timestamp, Value as Property, VhostId};
 use session::{
-    Command, ConsumerId, Death, DeathReason, Delivery, DeliveryId, Event, Fifo, Lease, Pull,
+    Command, ConsumerId, Death, DeathReason, Delivery, DeliveryId, Event, Fifo, First, Lease, Pull,
     QueueAttributes, QueueId, QueueInfo, RefusalKind, SubscriptionId, Via,
 };
 
@@ -31,6 +31,7 @@ pub(crate) fn delivery(message: Message) -> Delivery {
         readdressed: None,
         first_delivered: Some(Timestamp(1_699_999_999_500)),
         via: None,
+        first: None,
         record: None,
     }
 }
@@ -391,6 +392,42 @@ fn what_came_through_a_topic_is_in_its_envelope() {
         shown.text("MessageId"),
         Some("22222222-2222-2222-2222-222222222222")
     );
+}
+
+/// Which message an envelope in a queue says that it holds.
+fn id_in_envelope(qseq: u64, first: Option<First>) -> String {
+    let mut it = delivery(foreign(b"m"));
+    it.id = Some(DeliveryId {
+        queue: QueueId(5),
+        qseq,
+    });
+    it.via = Some(Arc::new(Via {
+        subscription: SubscriptionId([0x33; 16]),
+        vhost: "/".into(),
+        topic: "t".into(),
+        sequence: 0,
+    }));
+    it.first = first;
+    let shown = shown(all(), it);
+    let body = shown.text("Body").expect("an envelope");
+    let (_, id) = body.split_once("\"MessageId\" : \"").expect("an id");
+    id[..36].to_owned()
+}
+
+#[test]
+fn a_message_of_another_protocol_has_one_id_in_all_envelopes_and_another_than_the_next() {
+    let first = |qseq| {
+        Some(First {
+            queue: QueueId(2),
+            qseq,
+            time: NOW,
+        })
+    };
+    assert_eq!(id_in_envelope(1, first(9)), id_in_envelope(2, first(9)));
+    assert_ne!(id_in_envelope(1, first(9)), id_in_envelope(1, first(10)));
+    // What was kept before that was known.
+    assert_eq!(id_in_envelope(1, None), id_in_envelope(1, None));
+    assert_ne!(id_in_envelope(1, None), id_in_envelope(2, None));
 }
 
 #[test]

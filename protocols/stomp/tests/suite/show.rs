@@ -389,6 +389,7 @@ fn delivery(words: &[&str]) -> Delivery {
         readdressed: None,
         first_delivered: None,
         via: None,
+        first: None,
         record: None,
     };
     let (body, options) = words[3..].split_last().expect("a body");

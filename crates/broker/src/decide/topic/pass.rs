@@ -12,7 +12,8 @@ use message::{
     Address, Kind as AddressKind, Levels, Message, PolicyBody, Timestamp, Value, VhostId,
 };
 use session::{
-    Brought, Death, DeathReason, DeliveryId, Original, QueueId, RefusalKind, SubscriptionId, Via,
+    Brought, Death, DeathReason, DeliveryId, First, Original, QueueId, RefusalKind, SubscriptionId,
+    Via,
 };
 use smallvec::SmallVec;
 
@@ -120,6 +121,7 @@ impl Broker {
     ) {
         let mut body = None;
         let mut filtered = 0;
+        let others = through.targets.len();
         for (id, key) in matched {
             let Some(it) = self.durable.topics.subscription(*id) else {
                 continue;
@@ -188,6 +190,7 @@ impl Broker {
         if filtered > 0 {
             draft.count(Tally::Filtered, filtered);
         }
+        say_which(incoming.message, &mut through.targets[others..], draft.now);
     }
 
     /// What the target of a subscription does not take goes into its dead-letter queue.
@@ -309,6 +312,27 @@ fn passes<'a>(
                 None => Cow::Owned(PolicyBody::read(&message.body)),
             }
         })),
+    }
+}
+
+/// Says of entries which message they are, for who shows them in an envelope. One with a UUID says it itself.
+fn say_which(message: &Message, targets: &mut [Entrant], now: Timestamp) {
+    if matches!(message.fields().message_id, Some(Value::Uuid(_))) {
+        return;
+    }
+    let mut first = None;
+    for target in targets {
+        let place = First {
+            queue: target.queue,
+            qseq: target.qseq,
+            time: now,
+        };
+        if let Some(rare) = target.rare.as_mut().filter(|rare| rare.via.is_some()) {
+            // A dead letter that comes through a topic again is the same message still.
+            let known = rare.first.or(first).unwrap_or(place);
+            rare.first = Some(known);
+            first = Some(known);
+        }
     }
 }
 
