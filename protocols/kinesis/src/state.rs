@@ -4,7 +4,7 @@ use aws::{ApiError, Call, Settings, Transitions, Value};
 use message::Timestamp;
 use session::{Growth, Notes, ShardLimits, StreamInfo};
 
-use crate::{error, notes};
+use crate::{error, notes, stream::RETENTION_HOURS};
 
 /// For how long a change is shown as going on, in ms.
 const TRANSITION_MS: u64 = 500;
@@ -134,9 +134,10 @@ pub(crate) fn stream_id(stream: &StreamInfo) -> String {
     )
 }
 
-/// For how long records are kept, in hours.
-pub(crate) const fn retention_hours(stream: &StreamInfo) -> i64 {
-    (stream.attributes.retention_ms / 3_600_000) as i64
+/// For how long records are kept, in hours, as it is shown: streams of other doors may keep them for longer, or forever.
+pub(crate) fn retention_hours(stream: &StreamInfo) -> i64 {
+    let hours = (stream.attributes.retention_ms / 3_600_000) as i64;
+    hours.min(*RETENTION_HOURS.end())
 }
 
 /// What the shards of a stream take and give: as its tag says, else as the operator chose for its mode.

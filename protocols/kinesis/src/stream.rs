@@ -16,7 +16,7 @@ use crate::{
 /// The shards of a new on-demand stream.
 const ON_DEMAND_SHARDS: u32 = 4;
 /// The shortest and the longest retention, in hours.
-const RETENTION_HOURS: std::ops::RangeInclusive<i64> = 24..=8_760;
+pub(crate) const RETENTION_HOURS: std::ops::RangeInclusive<i64> = 24..=8_760;
 /// The largest record of a stream that was not told otherwise, in KiB.
 const RECORD_KIB: i64 = 1_024;
 /// The largest record that can be allowed, in KiB.

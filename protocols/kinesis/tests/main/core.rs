@@ -346,6 +346,12 @@ impl Core {
         self.streams[name.as_bytes()].info.attributes.growth
     }
 
+    /// Takes the age limit of a stream away, as another door can.
+    pub(crate) fn keep_forever(&mut self, name: &str) {
+        let stream = self.streams.get_mut(name.as_bytes()).expect("it is there");
+        stream.info.attributes.retention_ms = u64::MAX;
+    }
+
     /// Publishes as another door would.
     pub(crate) fn publish_message(&mut self, message: Message) {
         let publish = Publish {

@@ -238,6 +238,25 @@ fn retention_goes_up_and_down_within_its_bounds() {
 }
 
 #[test]
+fn a_stream_of_another_door_that_keeps_records_forever_shows_the_longest_retention_of_aws() {
+    let mut core = Core::new();
+    core.create("orders", 1);
+    core.keep_forever("orders");
+    let name = json!({"StreamName": "orders"});
+    for (operation, output) in [
+        ("DescribeStream", "StreamDescription"),
+        ("DescribeStreamSummary", "StreamDescriptionSummary"),
+    ] {
+        let shown = core.call(operation, name.clone());
+        assert_eq!(shown[output]["RetentionPeriodHours"], 8760);
+    }
+    let hours = json!({"StreamName": "orders", "RetentionPeriodHours": 48});
+    core.call("DecreaseStreamRetentionPeriod", hours);
+    let shown = core.call("DescribeStream", name);
+    assert_eq!(shown["StreamDescription"]["RetentionPeriodHours"], 48);
+}
+
+#[test]
 fn changes_take_a_moment_unless_told_otherwise() {
     let mut core = Core::new();
     core.settings.transitions = Transitions::Brief;
