@@ -85,14 +85,10 @@ impl Sent {
         });
         let text = Bytes::from(text);
         let Some((body, kind)) = body::read(text.clone(), is_base64) else {
-            return Err(words::invalid(
-                "MessageBody",
-                "that",
-                format!(
-                    "It is not base64, as the attribute {} says.",
-                    body::ENCODING
-                ),
-            ));
+            return Err(words::invalid_parameter(format!(
+                "Invalid value for the parameter MessageBody. Reason: It is not base64, though the message attribute {} says so.",
+                body::ENCODING
+            )));
         };
         let delay_s = value.int("DelaySeconds");
         if let Some(delay) = delay_s

@@ -348,7 +348,12 @@ fn doors_d22_base64_is_decoded_on_the_way_in() {
         output.text("MD5OfMessageBody"),
         Some(&aws::digest::hex(&aws::digest::md5(b"AP8="))[..])
     );
-    assert_eq!(error(input("A")).code, "InvalidParameterValue");
+    let refused = error(input("A"));
+    assert_eq!(refused.code, "InvalidParameterValue");
+    assert_eq!(
+        refused.message,
+        "Invalid value for the parameter MessageBody. Reason: It is not base64, though the message attribute bascule.body says so."
+    );
 }
 
 fn entry(id: &str, body: &str) -> Value {
