@@ -205,6 +205,16 @@ impl Config {
                 );
                 return fault("aws.keys", words);
             }
+            if let Some(account) = &key.account
+                && !self.is_place_of(account)
+            {
+                let words = format!(
+                    "has the key {:?} of account {account}, which no virtual host is: aws.account and aws.vhosts say which there are, \
+                     unless aws.vhosts_on_first_use makes others",
+                    key.id
+                );
+                return fault("aws.keys", words);
+            }
         }
         let mut names = BTreeSet::new();
         let mut places = BTreeSet::from([(&*this.account, &*this.region)]);
@@ -231,6 +241,14 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// Whether a virtual host is of an account, or can become so.
+    fn is_place_of(&self, account: &str) -> bool {
+        let this = &self.aws;
+        this.vhosts_on_first_use
+            || this.account == account
+            || this.vhosts.iter().any(|vhost| vhost.account == account)
     }
 
     /// The AWS settings in their crate's words.

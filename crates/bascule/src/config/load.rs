@@ -494,6 +494,10 @@ mod tests {
                 "account is not twelve digits",
             ),
             (
+                &["aws.keys=[{id='a',secret='s',user='guest',account='111111111111'}]"],
+                "has the key \"a\" of account 111111111111, which no virtual host is",
+            ),
+            (
                 &["aws.keys=[{id='a',sceret='s',user='guest'}]"],
                 "did you mean aws.keys[0].secret?",
             ),
