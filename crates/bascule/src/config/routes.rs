@@ -127,25 +127,35 @@ fn wildcards(filter: &Filter) -> usize {
     }
 }
 
-/// Whether each number in braces stands for something.
+/// Whether all that is in braces stands for something.
 fn check_key(key: &str, wildcards: usize) -> Result<(), String> {
     if key.is_empty() {
         return Err("has an empty key".to_owned());
     }
-    for part in key.split('{').skip(1) {
-        let Some((number, _)) = part.split_once('}') else {
-            continue;
-        };
-        let Ok(number) = number.parse::<usize>() else {
-            continue;
+    let mut rest = key;
+    while let Some(at) = rest.find(['{', '}']) {
+        let number = rest[at..].strip_prefix('{').and_then(|rest| {
+            let (number, rest) = rest.split_once('}')?;
+            let plain = number.len() <= 3 && number.bytes().all(|byte| byte.is_ascii_digit());
+            Some((number.parse::<usize>().ok().filter(|_| plain)?, rest))
+        });
+        let Some((number, behind)) = number else {
+            return Err(not_a_key(key));
         };
         if number > wildcards {
             return Err(format!(
                 "has key = {key:?}, but from has {wildcards} wildcards, not {number}"
             ));
         }
+        rest = behind;
     }
     Ok(())
+}
+
+fn not_a_key(key: &str) -> String {
+    format!(
+        "has key = {key:?}; {{0}} for the topic, and {{1}}, {{2}} and so on for what the wildcards matched, are what can be put in"
+    )
 }
 
 #[cfg(test)]
@@ -233,6 +243,14 @@ mod tests {
                 "{from='a/+',to='stream:q',key='{2}'}",
                 "but from has 1 wildcards, not 2",
             ),
+            (
+                "{from='a',to='stream:q',key='{a}'}",
+                "key = \"{a}\"; {0} for the topic, and {1}, {2} and so on",
+            ),
+            ("{from='a',to='stream:q',key='{+0}'}", "{0} for the topic"),
+            ("{from='a',to='stream:q',key='{0'}", "{0} for the topic"),
+            ("{from='a',to='stream:q',key='}{0}'}", "{0} for the topic"),
+            ("{from='a',to='stream:q',key='{0}}'}", "{0} for the topic"),
             (
                 "{from='a',to='queue:q',vhost='x'}",
                 "vhost = \"x\", which is not in auth.vhosts",
