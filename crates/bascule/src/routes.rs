@@ -17,7 +17,7 @@ use message::Name;
 use node::Node;
 use session::{
     Authenticate, Command, Credentials, Declare, Event, Lane, Link, ListSubscriptions,
-    NewSubscription, Peer, Port as _, QueueOptions, StreamAttributes, StreamTo, Submitted,
+    NewSubscription, Peer, Port as _, Refusal, RefusalKind, StreamAttributes, StreamTo, Submitted,
     SubscriptionId, SubscriptionSettings, SubscriptionTarget, SubscriptionTo, Token,
 };
 
@@ -168,20 +168,27 @@ impl Talk {
         let lane = LANE;
         match &way.target {
             SubscriptionTarget::Queue { name, .. } => {
-                let declare = Declare::Queue {
+                let declare = Declare::NewQueue {
                     name: name.clone(),
-                    passive: false,
-                    options: Box::new(QueueOptions {
-                        durable: true,
-                        ..QueueOptions::default()
-                    }),
+                    unless_deleted_ms: 0,
+                    attributes: Box::default(),
+                    notes: Vec::new(),
                 };
-                self.ask(|token| Command::Declare {
+                let made = self.ask(|token| Command::Declare {
                     token,
                     lane,
                     declare,
-                })
-                .await?;
+                });
+                let is_there = |error: &anyhow::Error| {
+                    error
+                        .downcast_ref::<Refusal>()
+                        .is_some_and(|refusal| refusal.kind == RefusalKind::Inequivalent)
+                };
+                if let Err(error) = made.await
+                    && !is_there(&error)
+                {
+                    return Err(error);
+                }
             }
             SubscriptionTarget::Stream { name, .. } => {
                 let name = name.clone();

@@ -86,6 +86,13 @@ pub(crate) fn permitted(asker: Asker<'_>, command: &Command) -> Result<(), Box<F
                 asker.read(name)?;
                 asker.create(name, *create)
             }
+            Source::Named { name } if asker.is_stream(name) => {
+                asker.ask(Action::Subscribe, What::Stream(name))
+            }
+            Source::Named { name } => {
+                asker.read(name)?;
+                asker.create(name, true)
+            }
             Source::Stream { name, .. } => asker.ask(Action::Subscribe, What::Stream(name)),
             Source::Topic { filter } | Source::Shared { filter, .. } => {
                 asker.ask(Action::Subscribe, What::Topic(Keys::Of(filter)))
@@ -190,10 +197,16 @@ impl<'a> Asker<'a> {
 
     fn publish(&self, publish: &Publish) -> Result<(), Box<Forbidden>> {
         self.message(&publish.message)?;
-        if publish.message.address.kind == Kind::Queue {
-            self.create(&publish.message.address.name, publish.create)?;
+        let Address { kind, name, .. } = &publish.message.address;
+        if *kind != Kind::Queue || (publish.or_stream && self.is_stream(name)) {
+            return Ok(());
         }
-        Ok(())
+        self.create(name, publish.create)
+    }
+
+    /// Whether the bare name is a stream's (DOORS 6).
+    fn is_stream(&self, name: &Name) -> bool {
+        !self.broker.has_queue(self.vhost, name) && self.broker.has_stream(self.vhost, name)
     }
 
     fn message(&self, message: &Message) -> Result<(), Box<Forbidden>> {

@@ -142,6 +142,12 @@ pub enum Source {
         /// Make it (durable, plain) when there is none.
         create: bool,
     },
+    /// What has that bare name (DOORS 6): the queue if there is one, else the stream if there is one, from its next record on,
+    /// else a queue (durable, plain), which is made. Not through a client session.
+    Named {
+        /// The name.
+        name: Name,
+    },
     /// The root topic space, into the client session (needs `OpenClient`). Again with an equal filter replaces the options.
     Topic {
         /// The filter: `Exact` or `Pattern`.
@@ -243,7 +249,8 @@ pub struct Publish {
     pub mandatory: bool,
     /// For `Kind::Queue`: make the queue (durable, plain) when there is none.
     pub create: bool,
-    /// For `Kind::Queue`: it goes to the stream of that name when there is no such queue (AMQP: DOORS 6).
+    /// For `Kind::Queue`: it goes to the stream of that name, if there is one, when there is no such queue (DOORS 6). With
+    /// `create` the queue is made only when there is neither.
     pub or_stream: bool,
     /// The client's id of an exactly-once publish: a repeat is confirmed again and not published.
     pub inbound_id: Option<u16>,

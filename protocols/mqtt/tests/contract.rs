@@ -478,6 +478,10 @@ fn show_source(source: &Source) -> String {
         Source::Shared { group, filter } => {
             format!("shared:{}:{}", escape(group), show_filter(filter))
         }
+        Source::Named { name } => panic!(
+            "MQTT names a queue or a stream, not '{}'",
+            String::from_utf8_lossy(name)
+        ),
         Source::Queue { name, create } => {
             format!(
                 "queue:{}{}",

@@ -2,7 +2,7 @@
 //!
 //! | destination | what it names |
 //! |---|---|
-//! | `/queue/NAME` | a queue, made on first SEND or SUBSCRIBE |
+//! | `/queue/NAME` | the queue, else the stream of that name, else a queue that is made on first SEND or SUBSCRIBE |
 //! | `/amq/queue/NAME`, `/reply-queue/NAME` | a queue that exists |
 //! | `/topic/KEY` | a topic in the root space (`amq.topic`) |
 //! | `/exchange/NAME`, `/exchange/NAME/KEY` | an exchange and a routing key |

@@ -260,8 +260,8 @@ impl Broker {
                 format!("no queue '{}'", shown(name)),
             ));
         }
-        // DOORS 6: who compares declarations reads and writes either kind by the bare name.
-        if options.declaration.is_some() && self.stream_named(vhost, name).is_some() {
+        // DOORS 6: who declares so reads and writes either kind by the bare name.
+        if self.has_stream(vhost, name) {
             return Err(refusal(
                 RefusalKind::Inequivalent,
                 format!("'{}' is a stream", shown(name)),

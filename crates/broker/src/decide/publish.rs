@@ -68,12 +68,15 @@ pub(crate) enum Missing {
     Make,
     /// The stream of that name.
     Stream,
+    /// The stream of that name, else the queue, which is made.
+    StreamElseMake,
 }
 
 impl Missing {
     pub(crate) const fn of(publish: &Publish) -> Self {
         match (publish.create, publish.or_stream) {
-            (true, _) => Self::Make,
+            (true, true) => Self::StreamElseMake,
+            (true, false) => Self::Make,
             (false, true) => Self::Stream,
             (false, false) => Self::Nothing,
         }
@@ -487,6 +490,13 @@ impl Broker {
         if address.kind != AddressKind::Queue || named.is_some() {
             return Ok(routed);
         }
+        let missing = match missing {
+            Missing::StreamElseMake if self.has_stream(address.vhost, &address.name) => {
+                Missing::Stream
+            }
+            Missing::StreamElseMake => Missing::Make,
+            missing => missing,
+        };
         if missing != Missing::Stream {
             routed.streams.clear();
         }

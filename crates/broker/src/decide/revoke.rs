@@ -44,6 +44,12 @@ impl Broker {
         self.named(vhost, name).is_some()
     }
 
+    /// Whether there is a stream of that name.
+    #[must_use]
+    pub fn has_stream(&self, vhost: VhostId, name: &Name) -> bool {
+        self.stream_named(vhost, name).is_some()
+    }
+
     /// The name of a queue.
     #[must_use]
     pub fn name_of(&self, queue: QueueId) -> Option<Name> {
@@ -272,7 +278,7 @@ impl Broker {
                 Source::Shared { filter, .. } | Source::Topic { filter } => {
                     may(Reading::Topic(filter))
                 }
-                Source::Queue { name, .. } => may(Reading::Queue(name)),
+                Source::Queue { name, .. } | Source::Named { name } => may(Reading::Queue(name)),
                 Source::Stream { name, .. } => may(Reading::Stream(name)),
             };
             if allowed {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use message::{Filter, Pattern, VhostId};
+use message::{Filter, Name, Pattern, VhostId};
 use session::{
     ConsumerId, Credit, Event, Lane, QueueId, QueueOptions, Refusal, RefusalKind, RetainReplay,
     SessionId, Source, Subscribe, Token,
@@ -21,7 +21,7 @@ use crate::{
 /// A source as it is kept and compared.
 pub(super) fn normal(source: &Source) -> Source {
     match source {
-        Source::Queue { name, .. } => Source::Queue {
+        Source::Queue { name, .. } | Source::Named { name } => Source::Queue {
             name: Bytes::copy_from_slice(name),
             create: false,
         },
@@ -69,6 +69,7 @@ impl Broker {
         let changes = draft.changes_len();
         let effects = draft.effects_len();
         let decided = match &subscribe.source {
+            Source::Named { name } => self.subscribe_named(from, subscribe, name, draft),
             Source::Topic { filter } => self.subscribe_topic(from, subscribe, filter, draft),
             Source::Queue { .. } | Source::Shared { .. } => {
                 self.subscribe_queue(from, subscribe, draft)
@@ -78,6 +79,43 @@ impl Broker {
         if let Err(refusal) = decided {
             draft.roll_back(changes, effects);
             self.refuse(from, subscribe.lane, subscribe.token, refusal, draft);
+        }
+    }
+
+    /// DOORS 6: a bare name is the queue, if there is one, else the stream.
+    fn subscribe_named(
+        &self,
+        from: SessionId,
+        subscribe: &Subscribe,
+        name: &Name,
+        draft: &mut Draft<'_>,
+    ) -> Result<(), Refusal> {
+        if subscribe.through_client {
+            return Err(refusal(
+                RefusalKind::InvalidArgument,
+                "a client session reads a queue or a stream",
+            ));
+        }
+        let vhost = self.attached(from).ok_or_else(not_attached)?.vhost;
+        let is_stream = !self.has_queue(vhost, name) && self.has_stream(vhost, name);
+        let name = name.clone();
+        let source = if is_stream {
+            Source::Stream {
+                name,
+                from: session::StreamStart::Next,
+                group: None,
+            }
+        } else {
+            Source::Queue { name, create: true }
+        };
+        let subscribe = Subscribe {
+            source,
+            ..subscribe.clone()
+        };
+        if is_stream {
+            self.subscribe_stream(from, &subscribe, draft)
+        } else {
+            self.subscribe_queue(from, &subscribe, draft)
         }
     }
 
@@ -121,7 +159,7 @@ impl Broker {
                 }
                 (self.share(attached.vhost, group, filter, draft)?, true)
             }
-            Source::Topic { .. } | Source::Stream { .. } => {
+            Source::Named { .. } | Source::Topic { .. } | Source::Stream { .. } => {
                 return Err(refusal(RefusalKind::InvalidArgument, "not a queue"));
             }
         };

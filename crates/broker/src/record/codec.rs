@@ -536,6 +536,12 @@ impl Wire for Source {
                 name.put(out);
                 create.put(out);
             }
+            // Nothing is kept by a bare name: a client session reads a queue or a stream.
+            Self::Named { name } => {
+                out.push(0);
+                name.put(out);
+                true.put(out);
+            }
             Self::Topic { filter } => {
                 out.push(1);
                 filter.put(out);

@@ -29,6 +29,17 @@ fn count(rig: &mut Rig, from: SessionId, name: &str) -> u64 {
     rig.info(from, name, StreamTo::Inspect).next_offset
 }
 
+/// As AWS makes it, which may make both kinds of one name.
+fn make_queue(rig: &mut Rig, from: SessionId, name: &str) {
+    let new = Declare::NewQueue {
+        name: name.to_owned().into(),
+        unless_deleted_ms: 0,
+        attributes: Box::default(),
+        notes: Vec::new(),
+    };
+    assert!(matches!(rig.declare(from, new), Event::Declared { .. }));
+}
+
 fn bind(target: BindTarget) -> Box<Binding> {
     Box::new(Binding {
         exchange: "amq.topic".into(),
@@ -54,7 +65,7 @@ fn doors_6_a_bare_name_is_the_queue_else_the_stream_for_who_asks_so() {
         outcome,
         PublishOutcome::Accepted { matched: 0, .. }
     ));
-    rig.durable_queue(a, "s", QueueAttributes::default());
+    make_queue(&mut rig, a, "s");
     let outcome = publish(&mut rig, a, "s", true);
     assert!(matches!(
         outcome,
@@ -82,11 +93,75 @@ fn doors_6_who_compares_declarations_may_not_declare_the_other_kind() {
         panic!("a queue is declared by the name of a stream")
     };
     assert_eq!(refusal.kind, RefusalKind::Inequivalent);
+    // STOMP compares none, and reads and writes by the bare name all the same.
     let plain = QueueOptions {
         durable: true,
         ..QueueOptions::default()
     };
-    assert!(matches!(rig.queue(a, "s", plain), Event::Declared { .. }));
+    let Event::Refused { refusal, .. } = rig.queue(a, "s", plain) else {
+        panic!("a queue is declared by the name of a stream")
+    };
+    assert_eq!(refusal.detail, "'s' is a stream");
+    make_queue(&mut rig, a, "s");
+}
+
+/// A queue under the name of a stream would take the bare name over.
+#[test]
+fn doors_6_who_makes_queues_makes_none_by_the_name_of_a_stream() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    rig.make(a, "s", 1);
+    let send = |rig: &mut Rig, name: &str| {
+        let token = rig.token();
+        let publish = Publish {
+            token: Some(token),
+            lane: Lane(0),
+            message: to_queue(name, "x").into(),
+            mandatory: false,
+            create: true,
+            inbound_id: None,
+            or_stream: true,
+            hash_key: None,
+        };
+        rig.command(a, Command::Publish(publish));
+        match rig.found(a, token) {
+            Some(Event::Published {
+                outcome: PublishOutcome::Accepted { record, place, .. },
+                ..
+            }) => (record.map(|it| it.offset), place.is_some()),
+            other => panic!("{other:?}"),
+        }
+    };
+    let read = |rig: &mut Rig, consumer, name: &str| {
+        let subscribe = Subscribe {
+            source: Source::Named {
+                name: name.to_owned().into(),
+            },
+            ..rig.consumer(consumer, name, Credit::Settled)
+        };
+        let answer = rig.subscribe(a, subscribe);
+        assert!(matches!(answer, Event::Subscribed { .. }), "{answer:?}");
+    };
+    assert_eq!(send(&mut rig, "s"), (Some(0), false));
+    read(&mut rig, 1, "s");
+    assert_eq!(send(&mut rig, "s"), (Some(1), false));
+    let records = |rig: &mut Rig| -> Vec<_> {
+        let got = rig.deliveries(a);
+        got.iter().map(|it| it.record.map(|it| it.offset)).collect()
+    };
+    assert_eq!(records(&mut rig), [Some(1)], "from the next record on");
+    // Where there is neither it is a queue.
+    read(&mut rig, 2, "q");
+    assert_eq!(send(&mut rig, "q"), (None, true));
+    assert_eq!(send(&mut rig, "other"), (None, true));
+    assert_eq!(records(&mut rig), [None]);
+    // Where there are both it is the queue.
+    make_queue(&mut rig, a, "s");
+    assert_eq!(send(&mut rig, "s"), (None, true));
+    assert_eq!(count(&mut rig, a, "s"), 2);
+    read(&mut rig, 3, "s");
+    assert_eq!(records(&mut rig), [None]);
+    rig.check_replay();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! | destination | what is done |
 //! |---|---|
-//! | a queue | it is made when there is none, with RabbitMQ's `x-` arguments if the frame names some |
+//! | a queue | it is made when there is none and no stream of that name either, with RabbitMQ's `x-` arguments if the frame names some |
 //! | a temporary queue or topic | it is made first, and the frame is seen again |
 //! | an exchange, without a receipt | the core is asked for it once, so that a SEND to none is not lost in silence |
 //! | a stream | nothing; with `x-queue-type:stream` it is made when there is none |
@@ -156,7 +156,7 @@ impl Conversation {
             mandatory: false,
             create,
             inbound_id: None,
-            or_stream: false,
+            or_stream: true,
             hash_key: None,
         })
     }

@@ -308,7 +308,13 @@ impl Conversation {
             let bind = self.bind_to(Name::from_static(ROOT_SPACE.as_bytes()), &topic)?;
             self.bind(name.clone(), bind, request.receipt.clone(), out);
         }
-        self.read(request, Source::Queue { name, create }, false, None, out)
+        // DOORS 6: without a queue of that name it is the stream's.
+        let source = if create {
+            Source::Named { name }
+        } else {
+            Source::Queue { name, create }
+        };
+        self.read(request, source, false, None, out)
     }
 
     fn subscribe_exchange(

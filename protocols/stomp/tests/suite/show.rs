@@ -118,6 +118,7 @@ fn message(message: &Message) -> String {
 }
 
 fn publish(publish: &Publish) -> String {
+    assert!(publish.or_stream, "a bare name may be a stream's");
     let create = if publish.create { " create" } else { "" };
     let message = message(&publish.message);
     format!("publish{}{create} {message}", token(publish.token))
@@ -232,9 +233,10 @@ pub(crate) fn command(command: &Command) -> String {
         Command::Subscribe(what) => {
             let source = match &what.source {
                 Source::Queue { name, create } => {
-                    let create = if *create { " create" } else { "" };
-                    format!("queue '{}'{create}", text(name))
+                    assert!(!create, "a bare name may be a stream's");
+                    format!("queue '{}'", text(name))
                 }
+                Source::Named { name } => format!("named '{}'", text(name)),
                 Source::Stream { name, from, group } => {
                     let group = group
                         .as_ref()
@@ -313,6 +315,7 @@ fn read_refusal(words: &[&str]) -> Refusal {
         "InvalidArgument" => RefusalKind::InvalidArgument,
         "QueueFull" => RefusalKind::QueueFull,
         "Locked" => RefusalKind::Locked,
+        "Inequivalent" => RefusalKind::Inequivalent,
         other => panic!("unknown refusal {other}"),
     };
     Refusal::new(kind, words[1..].join(" "))
