@@ -1,5 +1,6 @@
 //! What AMQP clients are told when they ask for what cannot be: code, text and method, channel by channel, as RabbitMQ's users know them.
 
+use ::stomp::Version;
 use amqp091::codec::{
     BasicProperties, Frame, Method, Short, basic, channel, encode_header, exchange, queue,
 };
@@ -8,7 +9,7 @@ use bytes::BytesMut;
 use message::{Properties, Value};
 
 use crate::{
-    client::{AmqpFrames, Transport},
+    client::{AmqpFrames, Stomp, Transport},
     server::Server,
 };
 
@@ -141,6 +142,37 @@ fn a_redeclaration_names_the_argument_and_both_values() -> anyhow::Result<()> {
             text.contains("'type'") && text.ends_with("received 'fanout' but current is 'direct'"),
             "{text}"
         );
+        Ok(())
+    })
+}
+
+#[test]
+fn a_queue_of_another_door_is_what_it_is() -> anyhow::Result<()> {
+    with_client(|server, client| {
+        let mut stomp = Stomp::open(Transport::tcp(server.door("stomp")), Version::V1_2)?;
+        stomp.publish("/queue/theirs", "x")?;
+        let said = |argument: &str, received: &str, current: &str| {
+            format!(
+                "PRECONDITION_FAILED - inequivalent arg '{argument}' for queue 'theirs' in vhost '/': received '{received}' but current is '{current}'"
+            )
+        };
+        let soft = queue::Declare {
+            durable: false,
+            ..durable("theirs", &[])
+        };
+        let auto_delete = queue::Declare {
+            auto_delete: true,
+            ..durable("theirs", &[])
+        };
+        for (declare, argument, current) in [
+            (soft, "durable", "true"),
+            (auto_delete, "auto_delete", "false"),
+        ] {
+            let received = if current == "true" { "false" } else { "true" };
+            let (code, text) = client.is_refused(declare)?;
+            assert_eq!((code, text), (406, said(argument, received, current)));
+        }
+        client.asks(durable("theirs", &[]), "queue.declare-ok")?;
         Ok(())
     })
 }

@@ -526,6 +526,7 @@ const fn refuse(detail: &'static str) -> Refusal {
         kind: RefusalKind::BadCredentials,
         detail: std::borrow::Cow::Borrowed(detail),
         known: None,
+        unlike: None,
         active: None,
     }
 }

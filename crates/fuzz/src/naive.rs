@@ -286,7 +286,7 @@ impl Core {
             return None;
         }
         self.consumers.remove(&consumer);
-        Some(Event::Cancelled { consumer })
+        Some(Event::Cancelled { consumer, .. })
     }
 
     fn message(&mut self, consumer: ConsumerId, how: u8) -> Delivery {

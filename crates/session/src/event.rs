@@ -325,10 +325,12 @@ pub enum Event {
         /// There was one.
         existed: bool,
     },
-    /// The queue of a consumer is gone.
+    /// A consumer is ended: its queue, stream or group is gone.
     Cancelled {
         /// Which.
         consumer: ConsumerId,
+        /// Not gone: the user may not read it any more.
+        revoked: bool,
     },
     /// A message.
     Delivery(Arc<Delivery>),

@@ -62,7 +62,7 @@ pub use flow::{Flow, Later, Then};
 pub use log_rate::LogRate;
 pub use not_active::{FindActive, NotActive};
 pub use output::{Close, Link, Output, Peer, Port, Session, Submitted, Wire};
-pub use refusal::{Refusal, RefusalKind};
+pub use refusal::{Refusal, RefusalKind, Unlike};
 pub use stream::{
     GroupInfo, GroupShard, GroupTo, Growth, ReadStream, RecordPlace, Records, ShardInfo,
     ShardLimits, ShardNo, StreamAttributes, StreamId, StreamInfo, StreamRecord, StreamStart,

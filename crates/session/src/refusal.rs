@@ -78,6 +78,8 @@ pub struct Refusal {
     /// can say what differs in its own words. For `RateExceeded` of a publish: the number of the shard, in decimal. For
     /// `QuotaExceeded` of a subscription: [`Refusal::POLICIES`] if it is its filter policy that is one too many.
     pub known: Option<Bytes>,
+    /// For `Inequivalent`, where no declaration is kept to compare: what differs from what is there.
+    pub unlike: Option<Unlike>,
     /// For `NotActive`: where the active node is, if that is known. Each protocol names its own door of it.
     pub active: Option<Arc<Active>>,
 }
@@ -92,6 +94,7 @@ impl Refusal {
             kind,
             detail: detail.into(),
             known: None,
+            unlike: None,
             active: None,
         }
     }
@@ -126,4 +129,20 @@ impl Refusal {
         self.known = declaration;
         self
     }
+
+    /// Adds what differs from what is there.
+    #[must_use]
+    pub const fn but_unlike(mut self, unlike: Option<Unlike>) -> Self {
+        self.unlike = unlike;
+        self
+    }
+}
+
+/// A property of a queue that is not as it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unlike {
+    /// A field of `QueueOptions` or `QueueAttributes`, for each protocol to say in its own words. The sentence ends with it.
+    pub property: &'static str,
+    /// What is there, if it is a number.
+    pub current: Option<u64>,
 }

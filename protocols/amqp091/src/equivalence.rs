@@ -9,7 +9,7 @@
 
 use bytes::{Bytes, BytesMut};
 use message::{Properties, Value};
-use session::ExchangeKind;
+use session::{ExchangeKind, Unlike};
 
 use crate::{
     arguments::type_name,
@@ -91,6 +91,40 @@ impl Wanted {
             .into_iter()
             .find_map(|(name, bit)| flag(name, self.flags & bit != 0, known.flags & bit != 0))
             .or_else(|| self.unlike_arguments(&known, &QUEUE_ARGUMENTS))
+    }
+
+    /// The same of a queue that another door made, from what the core found.
+    pub(crate) fn unlike_property(&self, unlike: Unlike) -> Option<(String, String)> {
+        let told = |name, bit| {
+            let wanted = self.flags & bit != 0;
+            flag(name, wanted, !wanted)
+        };
+        let (name, current) = match unlike.property {
+            "durable" => return told("durable", 1),
+            "auto_delete" => return told("auto_delete", 4),
+            "ttl_ms" => ("x-message-ttl", unlike.current),
+            "expires_ms" => ("x-expires", unlike.current),
+            "length_max" => ("x-max-length", unlike.current),
+            "bytes_max" => ("x-max-length-bytes", unlike.current),
+            "priority_max" => ("x-max-priority", unlike.current),
+            // DOORS 13: the limit counts redeliveries.
+            "deliveries_max" => ("x-delivery-limit", unlike.current.map(|n| n - 1)),
+            "message_len_max" => ("x-max-message-bytes", unlike.current),
+            "overflow" => ("x-overflow", None),
+            "dead_letter" => ("x-dead-letter-exchange", None),
+            _ => return None,
+        };
+        let wanted = self.arguments.first(name.as_bytes());
+        let there = current.and_then(|n| i64::try_from(n).ok()).map(Value::I64);
+        let text = match there {
+            Some(there) => format!(
+                "received {} but current is {}",
+                shown(wanted, true),
+                shown(Some(&there), wanted.is_some())
+            ),
+            None => format!("received {} but current is another", shown(wanted, true)),
+        };
+        Some((name.to_owned(), text))
     }
 
     /// What differs from the exchange that is there.

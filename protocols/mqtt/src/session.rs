@@ -471,7 +471,7 @@ impl Open {
                 self.on_filter(token, Answer::Unsubscribed { existed }, out)?;
             }
             // The queue was deleted. MQTT has no word for that; the subscription is just over.
-            Event::Cancelled { consumer } => self.subscriptions.on_cancelled(consumer),
+            Event::Cancelled { consumer, .. } => self.subscriptions.on_cancelled(consumer),
             // QoS 0 has no acknowledgement to refuse with: dropped, and counted where it was refused (MQTT 5, 3.3.5).
             Event::PublishRefused { .. } => {}
             // Publishes are refused one by one while storage is short.

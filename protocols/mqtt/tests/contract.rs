@@ -203,6 +203,7 @@ impl Memory {
             },
             "cancelled" => Event::Cancelled {
                 consumer: consumer(first()),
+                revoked: false,
             },
             "resumed" => Event::Resumed {
                 received: first()

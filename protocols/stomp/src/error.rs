@@ -118,6 +118,21 @@ impl Fault {
     }
 }
 
+/// The header that asks for a property of a queue.
+fn header_of(property: &str) -> Option<&'static str> {
+    Some(match property {
+        "ttl_ms" => "x-message-ttl",
+        "expires_ms" => "x-expires",
+        "length_max" => "x-max-length",
+        "bytes_max" => "x-max-length-bytes",
+        "overflow" => "x-overflow",
+        "deliveries_max" => "x-delivery-limit",
+        "priority_max" => "x-max-priority",
+        "single_active_consumer" => "x-single-active-consumer",
+        _ => return None,
+    })
+}
+
 impl From<Refusal> for Fault {
     fn from(refusal: Refusal) -> Self {
         let message = match refusal.kind {
@@ -140,6 +155,13 @@ impl From<Refusal> for Fault {
             RefusalKind::UnknownDelivery | RefusalKind::NotOut => "unknown delivery",
             RefusalKind::Internal => "internal error",
         };
-        Self::other(message, refusal.detail)
+        let header = refusal.unlike.and_then(|unlike| {
+            let sentence = refusal.detail.strip_suffix(unlike.property)?;
+            Some(format!("{sentence}{}", header_of(unlike.property)?))
+        });
+        match header {
+            Some(detail) => Self::other(message, detail),
+            None => Self::other(message, refusal.detail),
+        }
     }
 }

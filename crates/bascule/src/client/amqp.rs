@@ -189,7 +189,9 @@ impl AmqpClient {
                 self.say(CHANNEL, channel::CloseOk {})?;
                 Err(error)
             }
-            Method::BasicCancel(_) => bail!("the broker refused: the queue is gone"),
+            Method::BasicCancel(_) => {
+                bail!("the broker refused: what is read is gone, or may not be read any more")
+            }
             Method::ConnectionBlocked(blocked) => {
                 eprintln!(
                     "bascule: the broker takes no messages now: {}",

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use message::{Name, VhostId};
 use session::{
     BindTarget, Binding, Declare, Event, ExchangeOptions, Lane, QueueAttributes, QueueId,
-    QueueOptions, Refusal, RefusalKind, SessionId, Token,
+    QueueOptions, Refusal, RefusalKind, SessionId, Token, Unlike,
 };
 
 use super::{consumer_lane, draft::Draft, refusal, shown};
@@ -322,12 +322,18 @@ impl Broker {
                 format!("queue '{}' exists with {what}", shown(&queue.declared.name)),
             )
         };
+        let unlike = |property| {
+            unequal(&format!("another {property}")).but_unlike(Some(Unlike {
+                property,
+                current: number_of(&known.attributes, property),
+            }))
+        };
         let Some(declaration) = &options.declaration else {
             if options.exclusive && !known.exclusive {
                 return Err(unequal("exclusive false"));
             }
             return match differs(&known.attributes, &options.attributes) {
-                Some(what) => Err(unequal(&format!("another {what}"))),
+                Some(what) => Err(unlike(what)),
                 None => Ok(()),
             };
         };
@@ -345,11 +351,14 @@ impl Broker {
             Some(known) if known == declaration => Ok(()),
             Some(known) => Err(unequal("other properties").but_known(Some(known.clone()))),
             None => {
-                if options.auto_delete {
-                    return Err(unequal("auto_delete false"));
+                // An exclusive queue goes with its connection, durable or not.
+                if options.durable != known.durable && !known.exclusive {
+                    return Err(unlike("durable"));
                 }
-                let attributes = adopted(&known.attributes, &options.attributes)
-                    .map_err(|what| unequal(&format!("another {what}")))?;
+                if options.auto_delete != known.auto_delete {
+                    return Err(unlike("auto_delete"));
+                }
+                let attributes = adopted(&known.attributes, &options.attributes).map_err(unlike)?;
                 let mut declared = queue.declared.clone();
                 declared.options = Arc::new(QueueOptions {
                     attributes,
@@ -405,6 +414,7 @@ impl Broker {
                 Wait::Durable,
                 Event::Cancelled {
                     consumer: receiver.1,
+                    revoked: false,
                 },
             );
         }
@@ -760,6 +770,21 @@ pub(super) fn compact(options: &QueueOptions) -> QueueOptions {
     let mut bytes = Vec::new();
     options.put(&mut bytes);
     QueueOptions::read(&mut message::Reader::new(bytes.into())).expect("what was just written")
+}
+
+/// An attribute that is a number.
+fn number_of(attributes: &QueueAttributes, name: &str) -> Option<u64> {
+    match name {
+        "visibility_timeout_ms" => attributes.visibility_timeout_ms,
+        "retention_ms" => attributes.retention_ms,
+        "ttl_ms" => attributes.ttl_ms,
+        "expires_ms" => attributes.expires_ms,
+        "length_max" => attributes.length_max,
+        "bytes_max" => attributes.bytes_max,
+        "deliveries_max" => attributes.deliveries_max.map(u64::from),
+        "priority_max" => attributes.priority_max.map(u64::from),
+        _ => None,
+    }
 }
 
 /// What of `wanted` is named and not so. Not where dead letters go: a door may name that though nobody asked for it, for

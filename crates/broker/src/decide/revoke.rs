@@ -239,7 +239,10 @@ impl Broker {
             session,
             consumer_lane(consumer),
             Wait::Durable,
-            Event::Cancelled { consumer },
+            Event::Cancelled {
+                consumer,
+                revoked: true,
+            },
         );
     }
 

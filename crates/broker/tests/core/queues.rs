@@ -620,7 +620,7 @@ fn consumers_are_told_when_their_queue_is_deleted() {
         },
     );
     assert!(
-        matches!(rig.last_event(b), Event::Cancelled { consumer } if consumer == ConsumerId(7))
+        matches!(rig.last_event(b), Event::Cancelled { consumer, revoked: false } if consumer == ConsumerId(7))
     );
     assert!(rig.refs.is_empty());
     rig.check_replay();
@@ -773,7 +773,7 @@ fn doors_11_unequal_declarations_are_refused_and_another_doors_queue_adopts_the_
     let a = rig.attach(1);
     rig.durable_queue(a, "q", QueueAttributes::default());
     let declaration = |text: &str, ttl| QueueOptions {
-        durable: false,
+        durable: true,
         declaration: Some(text.to_owned().into()),
         attributes: QueueAttributes {
             ttl_ms: ttl,
@@ -790,6 +790,43 @@ fn doors_11_unequal_declarations_are_refused_and_another_doors_queue_adopts_the_
     rig.send(a, "q", "x");
     rig.tick(6);
     assert_eq!(rig.broker.counters().dropped_expired, 1);
+    rig.check_replay();
+}
+
+/// What another door's queue is in fact is compared: a declaration that says otherwise is not kept.
+#[test]
+fn doors_11_a_declaration_that_is_not_so_is_not_adopted() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    let declared = |durable, auto_delete, declaration: Option<&str>| QueueOptions {
+        durable,
+        auto_delete,
+        declaration: declaration.map(|text| text.to_owned().into()),
+        ..QueueOptions::default()
+    };
+    rig.durable_queue(a, "q", QueueAttributes::default());
+    let soft = rig.queue(a, "soft", declared(false, true, None));
+    assert!(matches!(soft, Event::Declared { .. }));
+    for (name, durable, auto_delete, property) in [
+        ("q", false, false, Some("durable")),
+        ("q", true, true, Some("auto_delete")),
+        ("q", true, false, None),
+        ("soft", true, true, Some("durable")),
+        ("soft", false, false, Some("auto_delete")),
+        ("soft", false, true, None),
+    ] {
+        let text = format!("{durable} {auto_delete}");
+        let answer = rig.queue(a, name, declared(durable, auto_delete, Some(&text)));
+        let told = match &answer {
+            Event::Declared { .. } => None,
+            Event::Refused { refusal, .. } => {
+                assert_eq!(refusal.kind, RefusalKind::Inequivalent);
+                refusal.unlike.map(|it| it.property)
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(told, property, "{name} {text}");
+    }
     rig.check_replay();
 }
 

@@ -182,7 +182,7 @@ fn consumers_are_cancelled_with_the_stream_and_refused_where_there_is_none() {
     let out = rig.deliveries(a);
     rig.info(a, "s", StreamTo::Delete);
     let cancelled = rig.told[&a].iter().any(
-        |told| matches!(told.event, Event::Cancelled { consumer } if consumer == ConsumerId(1)),
+        |told| matches!(told.event, Event::Cancelled { consumer, .. } if consumer == ConsumerId(1)),
     );
     assert!(cancelled);
     rig.settle(a, &ids(&out), Outcome::Accept);

@@ -397,7 +397,7 @@ fn told(event: &Event) -> String {
         Event::Unsubscribed { token, existed } => {
             format!("{token:?} unsubscribed, existed {existed}")
         }
-        Event::Cancelled { consumer } => format!("{consumer:?} cancelled"),
+        Event::Cancelled { consumer, .. } => format!("{consumer:?} cancelled"),
         Event::Settled { token, known } => format!("{token:?} settled {known}"),
         Event::Pulled {
             token,

@@ -135,7 +135,7 @@ impl Play {
                 }
                 return;
             }
-            Event::Cancelled { consumer } => {
+            Event::Cancelled { consumer, .. } => {
                 slot.consumers.retain(|(_, id)| id != consumer);
                 return;
             }

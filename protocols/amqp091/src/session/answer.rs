@@ -378,7 +378,9 @@ impl Channel {
                 ..
             } if refusal.kind == RefusalKind::Inequivalent => {
                 let known = refusal.known.as_deref();
-                let unlike = known.and_then(|known| wanted.unlike_queue(known));
+                let unlike = known
+                    .and_then(|known| wanted.unlike_queue(known))
+                    .or_else(|| wanted.unlike_property(refusal.unlike?));
                 Err(inequivalent(&refusal, unlike, "queue", &name, step))
             }
             Pending::ExchangeDeclare { name, wanted, .. }

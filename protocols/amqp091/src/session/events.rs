@@ -67,7 +67,7 @@ impl AmqpSession {
                     channel.send_return(&message, &mut Step { shared, now, out });
                 }
             }
-            Event::Cancelled { consumer } => {
+            Event::Cancelled { consumer, .. } => {
                 let Self {
                     channels, shared, ..
                 } = self;

@@ -242,6 +242,7 @@ impl Stage {
                 let number: usize = words[1][1..].parse().expect("a consumer");
                 Event::Cancelled {
                     consumer: self.consumers[number - 1],
+                    revoked: false,
                 }
             }
             // `publish-refused LANE KIND WHY`: a publish without a token.

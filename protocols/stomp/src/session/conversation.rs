@@ -342,11 +342,18 @@ impl Conversation {
             | Event::Committed { token, .. }
             | Event::Stream { token, .. }
             | Event::Reached { token } => return Ok(self.on_answer(token, out)),
-            Event::Cancelled { consumer } => {
+            Event::Cancelled { consumer, revoked } => {
                 if let Some(subscription) = self.subscriptions.of(consumer)
                     && !subscription.ended
                 {
                     let id = String::from_utf8_lossy(&subscription.id);
+                    if revoked {
+                        let destination = String::from_utf8_lossy(&subscription.destination);
+                        let detail = format!(
+                            "'{destination}' of subscription '{id}' may not be read any more"
+                        );
+                        return Err(Fault::other("subscription cancelled", detail));
+                    }
                     let detail = format!("the queue of subscription '{id}' is gone");
                     return Err(Fault::other("subscription cancelled", detail));
                 }

@@ -20,7 +20,7 @@ use message::{
 use session::{
     Active, CloseReason, Command, ConsumerId, Credentials, Credit, Death, DeathReason, Declare,
     Delivery, DeliveryId, DeliveryRange, Event, Operation, Publish, PublishOutcome, QueueId,
-    Refusal, RefusalKind, Settle, Source, Token,
+    Refusal, RefusalKind, Settle, Source, Token, Unlike,
 };
 
 fn text(bytes: &[u8]) -> String {
@@ -318,7 +318,13 @@ fn read_refusal(words: &[&str]) -> Refusal {
         "Inequivalent" => RefusalKind::Inequivalent,
         other => panic!("unknown refusal {other}"),
     };
-    Refusal::new(kind, words[1..].join(" "))
+    let refusal = Refusal::new(kind, words[1..].join(" "));
+    let known = ["length_max", "auto_delete"].into_iter();
+    let property = known.filter(|it| words.last() == Some(it)).next();
+    refusal.but_unlike(property.map(|property| Unlike {
+        property,
+        current: None,
+    }))
 }
 
 /// `queue:NAME`, `topic:A.B`, `exchange:NAME:KEY`.
@@ -508,6 +514,7 @@ pub(crate) fn event(line: &str) -> Event {
         },
         "cancelled" => Event::Cancelled {
             consumer: ConsumerId(words[1].parse().expect("a number")),
+            revoked: words.get(2) == Some(&"revoked"),
         },
         "blocked" | "unblocked" => Event::Blocked {
             blocked: words[0] == "blocked",

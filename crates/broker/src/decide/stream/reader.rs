@@ -482,7 +482,9 @@ impl Broker {
                 let (session, consumer) = (*session, *consumer);
                 draft.change(Kind::ConsumerGone { session, consumer });
                 let lane = consumer_lane(consumer);
-                draft.tell(session, lane, Wait::Durable, Event::Cancelled { consumer });
+                let revoked = false;
+                let event = Event::Cancelled { consumer, revoked };
+                draft.tell(session, lane, Wait::Durable, event);
             }
         }
     }
