@@ -286,7 +286,10 @@ impl Core {
             return None;
         }
         self.consumers.remove(&consumer);
-        Some(Event::Cancelled { consumer, .. })
+        Some(Event::Cancelled {
+            consumer,
+            revoked: false,
+        })
     }
 
     fn message(&mut self, consumer: ConsumerId, how: u8) -> Delivery {

@@ -100,7 +100,6 @@ impl Wanted {
             flag(name, wanted, !wanted)
         };
         let (name, current) = match unlike.property {
-            "durable" => return told("durable", 1),
             "auto_delete" => return told("auto_delete", 4),
             "ttl_ms" => ("x-message-ttl", unlike.current),
             "expires_ms" => ("x-expires", unlike.current),

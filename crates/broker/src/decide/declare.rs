@@ -351,11 +351,7 @@ impl Broker {
             Some(known) if known == declaration => Ok(()),
             Some(known) => Err(unequal("other properties").but_known(Some(known.clone()))),
             None => {
-                // An exclusive queue goes with its connection, durable or not.
-                if options.durable != known.durable && !known.exclusive {
-                    return Err(unlike("durable"));
-                }
-                if options.auto_delete != known.auto_delete {
+                if options.auto_delete {
                     return Err(unlike("auto_delete"));
                 }
                 let attributes = adopted(&known.attributes, &options.attributes).map_err(unlike)?;
