@@ -319,8 +319,8 @@ fn read_refusal(words: &[&str]) -> Refusal {
         other => panic!("unknown refusal {other}"),
     };
     let refusal = Refusal::new(kind, words[1..].join(" "));
-    let known = ["length_max", "auto_delete"].into_iter();
-    let property = known.filter(|it| words.last() == Some(it)).next();
+    let mut known = ["length_max", "auto_delete"].into_iter();
+    let property = known.find(|it| words.last() == Some(it));
     refusal.but_unlike(property.map(|property| Unlike {
         property,
         current: None,
