@@ -344,6 +344,55 @@ fn doors_a8_a_topic_of_one_name_is_one_topic_in_all_protocols() -> anyhow::Resul
 }
 
 #[test]
+fn a_message_of_mqtt_has_an_id_of_its_own_and_it_is_the_same_in_every_envelope()
+-> anyhow::Result<()> {
+    let mut settings = SETTINGS.to_vec();
+    settings.push("aws.transitions=instant");
+    let server = Server::start_with(&settings);
+    let aws = Query(server.door("aws"));
+    let topic = aws.topic("mid")?;
+    let (first, arn) = aws.queue("first")?;
+    aws.subscribe(&topic, "sqs", &arn, &[])?;
+    let (second, arn) = aws.queue("second")?;
+    aws.subscribe(&topic, "sqs", &arn, &[])?;
+    let endpoint = Endpoint::open();
+    let policy = r#"{"healthyRetryPolicy":{"numRetries":3,"numNoDelayRetries":3}}"#;
+    let attributes = [("DeliveryPolicy", policy)];
+    aws.subscribe(&topic, "http", &endpoint.url, &attributes)?;
+    let question = endpoint.next()?;
+    ensure!(question.header("x-amz-sns-message-type") == "SubscriptionConfirmation");
+    let mut mqtt = Mqtt::clean(
+        Transport::tcp(server.door("mqtt")),
+        MqttVersion::V5,
+        "sensor",
+    )?;
+    let mut seen = Vec::new();
+    for qos in [1, 1, 0] {
+        // One of each is tried twice.
+        endpoint.answers(&[500]);
+        mqtt.publish("mid", &b"21.5"[..], qos)?;
+        let mut shown = Vec::new();
+        for queue in [&first, &second] {
+            shown.push(serde_json::from_str::<Json>(&aws.receive(queue)?)?);
+        }
+        for _ in 0..2 {
+            shown.push(endpoint.next()?.json()?);
+        }
+        for json in &shown {
+            for name in ["MessageId", "Timestamp", "Signature"] {
+                ensure!(
+                    json[name].is_string() && json[name] == shown[0][name],
+                    "{name}: {shown:?}"
+                );
+            }
+        }
+        ensure!(!seen.contains(&shown[0]["MessageId"]), "{seen:?}");
+        seen.push(shown[0]["MessageId"].clone());
+    }
+    Ok(())
+}
+
+#[test]
 fn an_http_endpoint_confirms_and_is_tried_again_and_what_it_refuses_is_a_dead_letter()
 -> anyhow::Result<()> {
     let server = Server::start_with(&SETTINGS);
