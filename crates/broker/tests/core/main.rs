@@ -2,6 +2,7 @@
 
 mod clients;
 mod dead_letters;
+mod declarations;
 mod empty;
 mod gate;
 mod history;
@@ -20,6 +21,7 @@ mod stream_files;
 mod stream_growth;
 mod stream_history;
 mod streams;
+mod subscription_limits;
 mod subscriptions;
 mod topic_history;
 mod topics;
