@@ -111,7 +111,7 @@ pub struct PendingDelivery {
     /// As in [`Delivery::via`].
     pub via: Option<Arc<Via>>,
     /// As in [`Delivery::first`].
-    pub first: Option<First>,
+    pub first: Option<Box<First>>,
     /// As in [`Delivery::record`].
     pub record: Option<(RecordPlace, Option<Bytes>)>,
 }

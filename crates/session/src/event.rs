@@ -92,7 +92,7 @@ pub struct Delivery {
     /// The subscription that brought it here, unless that is a raw one: for those who show it in an envelope (SNS).
     pub via: Option<Arc<Via>>,
     /// Which message of the topic object it is, where it has no UUID of its own: for the same who show it so.
-    pub first: Option<First>,
+    pub first: Option<Box<First>>,
     /// Where it lies in its stream, if it came from one.
     pub record: Option<RecordPlace>,
 }

@@ -79,7 +79,7 @@ pub struct Refusal {
     /// `QuotaExceeded` of a subscription: [`Refusal::POLICIES`] if it is its filter policy that is one too many.
     pub known: Option<Bytes>,
     /// For `Inequivalent`, where no declaration is kept to compare: what differs from what is there.
-    pub unlike: Option<Unlike>,
+    pub unlike: Option<Box<Unlike>>,
     /// For `NotActive`: where the active node is, if that is known. Each protocol names its own door of it.
     pub active: Option<Arc<Active>>,
 }
@@ -132,8 +132,8 @@ impl Refusal {
 
     /// Adds what differs from what is there.
     #[must_use]
-    pub const fn but_unlike(mut self, unlike: Option<Unlike>) -> Self {
-        self.unlike = unlike;
+    pub fn but_unlike(mut self, unlike: Option<Unlike>) -> Self {
+        self.unlike = unlike.map(Box::new);
         self
     }
 }

@@ -67,7 +67,11 @@ impl Shown {
                 qseq: delivery.id.map_or(0, |id| id.qseq),
                 time: delivery.enqueued,
             };
-            let first = delivery.first.unwrap_or_else(kept_before);
+            let first = delivery
+                .first
+                .as_deref()
+                .copied()
+                .unwrap_or_else(kept_before);
             let parts = [first.queue.0, first.qseq, first.time.0].map(u64::to_be_bytes);
             let made = digest::hmac_sha256(&secret.0, &[b"sns id", &parts.concat()]);
             let mut id = [0; 16];
@@ -80,7 +84,10 @@ impl Shown {
 /// When a message was published, for its envelopes.
 #[must_use]
 pub fn published(delivery: &Delivery) -> Timestamp {
-    let came = delivery.first.map_or(delivery.enqueued, |first| first.time);
+    let came = delivery
+        .first
+        .as_ref()
+        .map_or(delivery.enqueued, |first| first.time);
     delivery.message.created.unwrap_or(came)
 }
 

@@ -428,7 +428,7 @@ impl Broker {
             enqueued: view.sent(),
             first_delivered: view.rare.and_then(|rare| rare.first_delivered),
             via: view.rare.and_then(|rare| rare.via.clone()),
-            first: view.rare.and_then(|rare| rare.first),
+            first: view.rare.and_then(|rare| rare.first).map(Box::new),
             record: None,
             deaths: view.rare.and_then(|rare| rare.deaths.clone()),
             readdressed: view.rare.and_then(|rare| rare.readdressed.clone()),

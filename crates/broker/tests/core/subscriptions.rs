@@ -303,7 +303,7 @@ fn a_message_without_a_uuid_is_known_by_where_its_subscriptions_first_brought_it
     assert_eq!(first[2], None, "it says itself which it is");
     assert_eq!(firsts("r"), first);
     assert_eq!(firsts("dead"), first);
-    assert_eq!(firsts("raw"), [None; 3]);
+    assert_eq!(firsts("raw"), [None, None, None]);
 }
 
 #[test]

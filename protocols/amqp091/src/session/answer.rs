@@ -380,7 +380,7 @@ impl Channel {
                 let known = refusal.known.as_deref();
                 let unlike = known
                     .and_then(|known| wanted.unlike_queue(known))
-                    .or_else(|| wanted.unlike_property(refusal.unlike?));
+                    .or_else(|| wanted.unlike_property(*refusal.unlike.as_deref()?));
                 Err(inequivalent(&refusal, unlike, "queue", &name, step))
             }
             Pending::ExchangeDeclare { name, wanted, .. }

@@ -120,11 +120,11 @@ fn a_message_of_another_protocol_has_one_id_at_all_endpoints_and_another_than_th
             queue: QueueId(1),
             qseq: place,
         });
-        it.first = Some(First {
+        it.first = Some(Box::new(First {
             queue: QueueId(2),
             qseq,
             time: NOW,
-        });
+        }));
         let plan = plan(&it, Some(&subscription(true, &[]))).expect("it is sent");
         let Send::Http { headers, .. } = plan.send else {
             panic!("over HTTP");

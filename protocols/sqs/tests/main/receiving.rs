@@ -395,7 +395,7 @@ fn what_came_through_a_topic_is_in_its_envelope() {
 }
 
 /// Which message an envelope in a queue says that it holds.
-fn id_in_envelope(qseq: u64, first: Option<First>) -> String {
+fn id_in_envelope(qseq: u64, first: Option<Box<First>>) -> String {
     let mut it = delivery(foreign(b"m"));
     it.id = Some(DeliveryId {
         queue: QueueId(5),
@@ -417,11 +417,11 @@ fn id_in_envelope(qseq: u64, first: Option<First>) -> String {
 #[test]
 fn a_message_of_another_protocol_has_one_id_in_all_envelopes_and_another_than_the_next() {
     let first = |qseq| {
-        Some(First {
+        Some(Box::new(First {
             queue: QueueId(2),
             qseq,
             time: NOW,
-        })
+        }))
     };
     assert_eq!(id_in_envelope(1, first(9)), id_in_envelope(2, first(9)));
     assert_ne!(id_in_envelope(1, first(9)), id_in_envelope(1, first(10)));
