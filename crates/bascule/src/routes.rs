@@ -196,6 +196,7 @@ impl Talk {
                     attributes: StreamAttributes::default(),
                     shards: 1,
                     notes: Vec::new(),
+                    bare_name: false,
                 });
                 self.ask(|token| Command::Stream {
                     token,

@@ -140,6 +140,8 @@ pub enum StreamTo {
         shards: u32,
         /// What the door keeps with it if it is made.
         notes: Notes,
+        /// It was asked for by a bare name: `Inequivalent` when a queue has that, as the name is the queue's then (DOORS 6).
+        bare_name: bool,
     },
     /// Changes attributes and notes. `Inequivalent` when it changed since the version was read.
     Alter {

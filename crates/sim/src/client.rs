@@ -494,6 +494,7 @@ impl Client {
                         attributes: StreamAttributes::default(),
                         shards: 1,
                         notes: Vec::new(),
+                        bare_name: false,
                     }),
                 });
             }

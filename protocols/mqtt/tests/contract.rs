@@ -323,6 +323,7 @@ fn refusal(kind: &str) -> Refusal {
         "not-implemented" => RefusalKind::NotImplemented,
         "not-active" => RefusalKind::NotActive,
         "in-use" => RefusalKind::InUse,
+        "inequivalent" => RefusalKind::Inequivalent,
         "internal" => RefusalKind::Internal,
         other => panic!("no refusal {other}"),
     };

@@ -142,6 +142,13 @@ impl Broker {
         let (id, shared) = match &subscribe.source {
             Source::Queue { name, create } => match self.named(attached.vhost, name) {
                 Some(id) => (id, false),
+                // DOORS 6: a queue that is made here would take the bare name from the stream.
+                None if *create && self.has_stream(attached.vhost, name) => {
+                    return Err(refusal(
+                        RefusalKind::Inequivalent,
+                        format!("'{}' is a stream", shown(name)),
+                    ));
+                }
                 None if *create => (self.create_queue(attached.vhost, name, draft)?, false),
                 None => {
                     return Err(refusal(

@@ -165,6 +165,61 @@ fn doors_6_who_makes_queues_makes_none_by_the_name_of_a_stream() {
 }
 
 #[test]
+fn doors_6_no_consumer_makes_a_queue_by_the_name_of_a_stream() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    rig.make(a, "s", 1);
+    let subscribe = |rig: &mut Rig, consumer| {
+        let source = Source::Queue {
+            name: "s".into(),
+            create: true,
+        };
+        let subscribe = Subscribe {
+            source,
+            ..rig.consumer(consumer, "s", Credit::Settled)
+        };
+        rig.subscribe(a, subscribe)
+    };
+    let Event::Refused { refusal, .. } = subscribe(&mut rig, 1) else {
+        panic!("a queue is made by the name of a stream")
+    };
+    assert_eq!(refusal.kind, RefusalKind::Inequivalent);
+    make_queue(&mut rig, a, "s");
+    let read = subscribe(&mut rig, 2);
+    assert!(matches!(read, Event::Subscribed { .. }), "{read:?}");
+}
+
+#[test]
+fn doors_6_no_stream_is_made_by_the_bare_name_of_a_queue() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    let ensure = |rig: &mut Rig, name: &str, bare_name| {
+        let to = StreamTo::Ensure {
+            attributes: StreamAttributes::default(),
+            shards: 1,
+            notes: Vec::new(),
+            bare_name,
+        };
+        rig.stream(a, name, to)
+    };
+    for name in ["q", "both"] {
+        make_queue(&mut rig, a, name);
+    }
+    rig.make(a, "both", 1);
+    for name in ["q", "both"] {
+        let Event::Refused { refusal, .. } = ensure(&mut rig, name, true) else {
+            panic!("{name} is read as a stream")
+        };
+        assert_eq!(refusal.kind, RefusalKind::Inequivalent);
+        assert!(matches!(
+            ensure(&mut rig, name, false),
+            Event::Stream { .. }
+        ));
+    }
+    assert!(matches!(ensure(&mut rig, "s", true), Event::Stream { .. }));
+}
+
+#[test]
 fn a_stream_is_bound_until_it_is_unbound_or_deleted_also_over_a_restart() {
     let mut rig = Rig::new();
     let a = rig.attach(1);

@@ -269,6 +269,7 @@ fn a_stream_is_made_once_and_ensured_as_often_as_one_likes() {
             attributes: attributes(),
             shards: 1,
             notes: Vec::new(),
+            bare_name: false,
         },
     );
     assert_eq!(ensured, info);

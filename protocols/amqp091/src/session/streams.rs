@@ -126,6 +126,8 @@ impl Channel {
             attributes: asked.1.clone(),
             shards: 1,
             notes: vec![(Bytes::from_static(DECLARATION), asked.0.queue_bytes())],
+            // Looked for before, so that the refusal is in RabbitMQ's words.
+            bare_name: false,
         };
         let pending = Pending::StreamDeclare {
             shown,

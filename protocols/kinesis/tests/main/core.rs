@@ -221,6 +221,7 @@ impl Core {
                     attributes,
                     shards,
                     notes,
+                    ..
                 },
                 None,
             ) => {

@@ -211,7 +211,8 @@ impl Conversation {
         if !asks_for_stream(&frame.headers) || !matches!(address.kind, Kind::Queue | Kind::Stream) {
             return Ok((address, create));
         }
-        self.make_stream(&address.name, &frame.headers, frame.receipt(), out)?;
+        let named = (&address.name, address.kind == Kind::Queue);
+        self.make_stream(named, &frame.headers, frame.receipt(), out)?;
         let address = Address::stream(address.vhost, address.name, message::Levels::none());
         Ok((address, false))
     }

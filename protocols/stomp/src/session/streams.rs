@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `x-stream-offset` | where to begin: `first`, `last`, `next` (without the header), `offset=N`, `timestamp=SECONDS`; `:` instead of `=` too |
 //! | `x-consumer-group` | read as a member of that group, which goes on where its members have acknowledged |
-//! | `x-queue-type:stream` | make the stream, with one shard, if there is none; on `/queue/NAME` and `/amq/queue/NAME` too (and in a SEND) |
+//! | `x-queue-type:stream` | make the stream, with one shard, if there is none; on `/queue/NAME` and `/amq/queue/NAME` too (and in a SEND), where a queue of that name is an ERROR |
 //! | `x-max-age`, `x-max-length-bytes` | what it keeps, if it is made: an age such as `7D`, bytes of bodies |
 //!
 //! A MESSAGE says in `x-stream-offset` where it lies. Acknowledging makes room for more; nothing is taken out of a stream. The
@@ -106,10 +106,11 @@ fn age_ms(value: &Bytes) -> Result<u64, Fault> {
 }
 
 impl Conversation {
-    /// Makes a stream as the headers of a frame say, if there is none.
+    /// Makes a stream as the headers of a frame say, if there is none. `bare_name`: a queue may have that name too, and then it means
+    /// the queue (DOORS 6).
     pub(super) fn make_stream(
         &mut self,
-        name: &Name,
+        (name, bare_name): (&Name, bool),
         headers: &Headers,
         receipt: Option<Bytes>,
         out: &mut Output,
@@ -150,6 +151,7 @@ impl Conversation {
                 attributes,
                 shards: 1,
                 notes: Vec::new(),
+                bare_name,
             }),
         });
         Ok(())
@@ -159,7 +161,7 @@ impl Conversation {
         &mut self,
         request: Request,
         headers: &Headers,
-        name: &Name,
+        (name, bare_name): (&Name, bool),
         out: &mut Output,
     ) -> Result<(), Fault> {
         let source = Source::Stream {
@@ -168,7 +170,7 @@ impl Conversation {
             group: group(headers)?,
         };
         if asks_for_stream(headers) {
-            self.make_stream(name, headers, request.receipt.clone(), out)?;
+            self.make_stream((name, bare_name), headers, request.receipt.clone(), out)?;
         }
         self.read(request, source, false, None, out)
     }

@@ -243,7 +243,7 @@ impl Conversation {
         match destination {
             Destination::Queue { name, .. } if speaks_of_stream(headers) => {
                 refuse_selector(headers)?;
-                self.subscribe_stream(request, headers, &name, out)
+                self.subscribe_stream(request, headers, (&name, true), out)
             }
             Destination::Queue { name, create } => {
                 self.subscribe_queue(request, headers, name, create, out)
@@ -260,7 +260,7 @@ impl Conversation {
             }
             Destination::Stream(name) => {
                 refuse_selector(headers)?;
-                self.subscribe_stream(request, headers, &name, out)
+                self.subscribe_stream(request, headers, (&name, false), out)
             }
             Destination::Temporary(temporary) => {
                 let Some(real) = self.temporary.get(&temporary) else {

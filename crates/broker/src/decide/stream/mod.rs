@@ -66,6 +66,16 @@ impl Broker {
         };
         let found = self.stream_named(vhost, name);
         let done = match (to, found) {
+            // DOORS 6: who asks by a bare name means the queue, if there is one.
+            (
+                StreamTo::Ensure {
+                    bare_name: true, ..
+                },
+                _,
+            ) if self.has_queue(vhost, name) => Err(refusal(
+                RefusalKind::Inequivalent,
+                format!("'{}' is a queue, not a stream", shown(name)),
+            )),
             (
                 StreamTo::Create {
                     attributes,
@@ -76,6 +86,7 @@ impl Broker {
                     attributes,
                     shards,
                     notes,
+                    ..
                 },
                 None,
             ) => self
