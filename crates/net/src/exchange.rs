@@ -8,15 +8,16 @@
 //! ```
 //! A connection keeps the links that its requests have logged in with; a request takes one that fits, or attaches another.
 //! When the peer goes away while its answer is made, the link goes with it: what waits in the core is given up.
-//! Requests of one HTTP/2 connection run side by side, each with a link of its own.
+//! Requests of one HTTP/2 connection run side by side, each with a link of its own; what they are answered is bounded together (`untaken.rs`).
 
 mod body;
 mod drive;
+mod untaken;
 
 use std::{
     convert::Infallible,
     future::poll_fn,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     task::Poll,
     time::Duration,
@@ -41,6 +42,7 @@ pub(crate) use self::body::Answer;
 use self::{
     body::{Unread, read_body},
     drive::{Drive, Step},
+    untaken::{Piece, Untaken},
 };
 use crate::{
     Seat, Server, Traffic,
@@ -79,6 +81,8 @@ pub(crate) struct Shared {
     idle: Mutex<Vec<Idle>>,
     /// For tokens: no two commands of this connection have the same.
     count: AtomicU64,
+    /// Over HTTP/2: what it was answered and has not taken. Over HTTP/1.1 that is one answer at a time.
+    untaken: Option<Arc<Untaken>>,
 }
 
 impl Shared {
@@ -90,6 +94,20 @@ impl Shared {
             peer: seat.peer().clone(),
             idle: Mutex::default(),
             count: AtomicU64::new(0),
+            untaken: None,
+        }
+    }
+
+    /// Whether its peer takes so little of what it was answered that nothing more is begun.
+    fn is_full(&self) -> bool {
+        self.untaken.as_ref().is_some_and(|it| it.is_full())
+    }
+
+    /// Bytes of an answer on their way. `None`: there is no room for them.
+    fn hold(&self, bytes: Bytes) -> Option<Piece> {
+        match &self.untaken {
+            Some(untaken) => untaken.hold(bytes),
+            None => Some(Piece::uncounted(bytes)),
         }
     }
 
@@ -117,16 +135,19 @@ impl Shared {
 
 /// Serves one socket to its end.
 pub(crate) async fn serve_socket(socket: TcpStream, exchange: Arc<dyn Exchange>, seat: Seat) {
-    let shared = Arc::new(Shared::new(exchange, &seat));
+    let mut shared = Shared::new(exchange, &seat);
     let limits = seat.limits();
     let patience = Duration::from_millis(limits.http_idle_timeout_ms);
     let Some(is_http2) = speaks_http2(&socket, Instant::now() + patience).await else {
         return;
     };
     if is_http2 {
-        serve_http2(patiently(socket, &seat), shared, seat).await;
+        let untaken = Arc::new(Untaken::new(limits));
+        shared.untaken = Some(Arc::clone(&untaken));
+        let io = patiently(socket, &seat);
+        serve_http2(io, Arc::new(shared), &untaken, seat).await;
     } else {
-        serve_http1(socket, shared, seat).await;
+        serve_http1(socket, Arc::new(shared), seat).await;
     }
 }
 
@@ -156,8 +177,14 @@ async fn serve_http1(socket: TcpStream, shared: Arc<Shared>, mut seat: Seat) {
     ended.farewell(&seat).await;
 }
 
-async fn serve_http2(io: TokioIo<Patient<TcpStream>>, shared: Arc<Shared>, mut seat: Seat) {
-    let limits = seat.limits();
+async fn serve_http2(
+    io: TokioIo<Patient<TcpStream>>,
+    shared: Arc<Shared>,
+    untaken: &Untaken,
+    mut seat: Seat,
+) {
+    let server = Arc::clone(seat.server());
+    let limits = server.limits();
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -169,10 +196,15 @@ async fn serve_http2(io: TokioIo<Patient<TcpStream>>, shared: Arc<Shared>, mut s
         .keep_alive_timeout(PING_TIMEOUT);
     let service = service_fn(move |request| answer(Arc::clone(&shared), request));
     let mut connection = builder.serve_connection(io, service);
+    let mut stalled = pin!(untaken.stalled(limits));
     let mut told = false;
     let served = poll_fn(|cx| {
         let phase = seat.poll_phase(cx);
         if phase == Phase::Abort {
+            return Poll::Ready(Ok(()));
+        }
+        if stalled.as_mut().poll(cx).is_ready() {
+            tracing::debug!(peer = %seat.address(), "an http client does not take its answers");
             return Poll::Ready(Ok(()));
         }
         if phase == Phase::Closing && !told {
@@ -204,6 +236,9 @@ pub(crate) async fn answer(
         Ok(Begun { request, .. }) if shared.server.is_draining() => {
             (Asked::Reply(request.refuse(Unserved::Stopping)), true)
         }
+        Ok(Begun { request, .. }) if shared.is_full() => {
+            (Asked::Reply(request.refuse(Unserved::Busy)), true)
+        }
         Ok(Begun {
             body_len_max,
             request,
@@ -217,10 +252,16 @@ pub(crate) async fn answer(
     let mut response = match asked {
         Asked::Reply(reply) => whole(reply),
         Asked::Login(login) => {
-            let mut drive = Drive::new(shared, *login);
-            match poll_fn(|cx| drive.poll(cx)).await {
-                Step::Last(reply) => whole(reply),
-                Step::Part(reply) => in_parts(reply, drive),
+            let mut drive = Drive::new(Arc::clone(&shared), *login);
+            let (reply, more) = match poll_fn(|cx| drive.poll(cx)).await {
+                Step::Last(reply) => (reply, false),
+                Step::Part(reply) => (reply, true),
+            };
+            let (head, bytes) = parts(reply);
+            match shared.hold(bytes) {
+                Some(piece) if more => head.map(|()| Answer::in_parts(piece, drive)),
+                Some(piece) => head.map(|()| Answer::of(piece)),
+                None => whole(drive.refuse(Unserved::Busy)),
             }
         }
     };
@@ -232,17 +273,19 @@ pub(crate) async fn answer(
     Ok(response)
 }
 
+/// A short one: a refusal, or a page.
 fn whole(reply: Reply) -> Response<Answer> {
-    match reply {
-        Reply::Head(response) => response.map(Answer::whole),
-        Reply::More(bytes) => Response::new(Answer::whole(bytes)),
-    }
+    let (head, bytes) = parts(reply);
+    head.map(|()| Answer::whole(bytes))
 }
 
-fn in_parts(first: Reply, drive: Drive) -> Response<Answer> {
-    match first {
-        Reply::Head(response) => response.map(|bytes| Answer::in_parts(bytes, drive)),
-        Reply::More(bytes) => Response::new(Answer::in_parts(bytes, drive)),
+fn parts(reply: Reply) -> (Response<()>, Bytes) {
+    match reply {
+        Reply::Head(response) => {
+            let (head, bytes) = response.into_parts();
+            (Response::from_parts(head, ()), bytes)
+        }
+        Reply::More(bytes) => (Response::new(()), bytes),
     }
 }
 

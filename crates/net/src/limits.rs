@@ -37,6 +37,9 @@ pub struct Limits {
     pub http_body_timeout_ms: u64,
     /// Protocols over HTTP: most bytes of bodies that are being read, all connections together. Default 256 MiB.
     pub http_bodies_len_max: usize,
+    /// Protocols over HTTP/2: most bytes of answers that one connection has not taken, beyond which its requests are refused as for want of
+    /// room. Answers of up to 64 KiB, and one of any length, are sent all the same. Default 64 MiB.
+    pub http_answers_len_max: usize,
 }
 
 impl Default for Limits {
@@ -58,6 +61,7 @@ impl Default for Limits {
             http_idle_timeout_ms: 60_000,
             http_body_timeout_ms: 120_000,
             http_bodies_len_max: 256 * 1024 * 1024,
+            http_answers_len_max: 64 * 1024 * 1024,
         }
     }
 }

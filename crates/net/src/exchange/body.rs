@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use session::{Reply, Unserved};
@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     Gathered,
     drive::{Drive, Step},
+    untaken::Piece,
 };
 use crate::Server;
 
@@ -94,20 +95,25 @@ impl Drop for Held<'_> {
 
 /// The body of an answer.
 pub(crate) struct Answer {
-    next: Option<Bytes>,
+    next: Option<Piece>,
     /// What makes the rest.
     drive: Option<Box<Drive>>,
 }
 
 impl Answer {
+    /// One whose bytes are few.
     pub(crate) const fn whole(bytes: Bytes) -> Self {
+        Self::of(Piece::uncounted(bytes))
+    }
+
+    pub(super) const fn of(piece: Piece) -> Self {
         Self {
-            next: Some(bytes),
+            next: Some(piece),
             drive: None,
         }
     }
 
-    pub(super) fn in_parts(first: Bytes, drive: Drive) -> Self {
+    pub(super) fn in_parts(first: Piece, drive: Drive) -> Self {
         Self {
             next: Some(first),
             drive: Some(Box::new(drive)),
@@ -116,44 +122,44 @@ impl Answer {
 }
 
 impl Body for Answer {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = Infallible;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Piece>, Infallible>>> {
         loop {
-            if let Some(bytes) = self.next.take().filter(|bytes| !bytes.is_empty()) {
-                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            if let Some(piece) = self.next.take().filter(|piece| piece.has_remaining()) {
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
             let Some(drive) = &mut self.drive else {
                 return Poll::Ready(None);
             };
-            let step = ready!(drive.poll(cx));
-            let reply = match step {
-                Step::Part(reply) => reply,
-                Step::Last(reply) => {
-                    self.drive = None;
-                    reply
-                }
+            let (reply, last) = match ready!(drive.poll(cx)) {
+                Step::Part(reply) => (reply, false),
+                Step::Last(reply) => (reply, true),
             };
-            self.next = Some(match reply {
+            self.next = drive.hold(match reply {
                 Reply::More(bytes) => bytes,
                 // The head has gone out already.
                 Reply::Head(response) => response.into_body(),
             });
+            // Without room for it the answer is cut short.
+            if last || self.next.is_none() {
+                self.drive = None;
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.drive.is_none() && self.next.as_ref().is_none_or(Bytes::is_empty)
+        self.drive.is_none() && !self.next.as_ref().is_some_and(Piece::has_remaining)
     }
 
     fn size_hint(&self) -> SizeHint {
         if self.drive.is_some() {
             return SizeHint::default();
         }
-        SizeHint::with_exact(self.next.as_ref().map_or(0, Bytes::len) as u64)
+        SizeHint::with_exact(self.next.as_ref().map_or(0, Piece::remaining) as u64)
     }
 }

@@ -26,7 +26,7 @@ use session::{
 };
 use tokio::time::{Sleep, sleep};
 
-use super::{Idle, Shared};
+use super::{Idle, Shared, untaken::Piece};
 use crate::{
     Traffic,
     server::{Phase, Watch},
@@ -172,6 +172,17 @@ impl Drive {
                 }
             };
         }
+    }
+
+    /// What stands in the place of an answer for which there is no room.
+    pub(super) fn refuse(mut self, why: Unserved) -> Reply {
+        let refuse = self.refuse.take();
+        refuse.map_or_else(|| Reply::More(Bytes::new()), |refuse| refuse(why))
+    }
+
+    /// Bytes of its answer on their way. `None`: there is no room for them.
+    pub(super) fn hold(&self, bytes: Bytes) -> Option<Piece> {
+        self.shared.hold(bytes)
     }
 
     fn now(&self) -> Timestamp {

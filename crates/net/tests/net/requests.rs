@@ -21,7 +21,7 @@ use session::{
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use crate::{
-    toy_exchange::{ToyExchange, answer, ask, said},
+    toy_exchange::{LARGE_LEN, ToyExchange, answer, ask, said},
     toys::ToyPort,
 };
 
@@ -219,4 +219,93 @@ async fn http2_with_prior_knowledge_asks_side_by_side() {
         .drain(ready(()), Duration::from_secs(60))
         .await;
     assert_eq!(drained.dropped, 0);
+}
+
+/// A client of HTTP/2 that lets a stream have 1,000 bytes at a time, until it reads them; and its connection.
+async fn narrow(address: SocketAddr) -> (Narrow, tokio::task::JoinHandle<hyper::Result<()>>) {
+    let io = TokioIo::new(connect(address).await);
+    let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(1_000)
+        .handshake(io)
+        .await
+        .expect("HTTP/2 is spoken");
+    (Narrow(sender), tokio::spawn(connection))
+}
+
+struct Narrow(hyper::client::conn::http2::SendRequest<Full<Bytes>>);
+
+impl Narrow {
+    async fn ask(&mut self, path: &str) -> http::Response<hyper::body::Incoming> {
+        let request = http::Request::post(format!("http://x{path}"))
+            .body(Full::new(Bytes::from_static(b"0123")))
+            .expect("a request");
+        self.0.send_request(request).await.expect("an answer")
+    }
+}
+
+async fn taken(response: http::Response<hyper::body::Incoming>) -> (u16, Bytes) {
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.expect("a body");
+    (status, body.to_bytes())
+}
+
+#[tokio::test]
+async fn answers_that_an_http2_client_does_not_take_are_bounded_over_all_its_requests() {
+    let served = start(Limits {
+        http_answers_len_max: 2 * LARGE_LEN,
+        ..Limits::default()
+    });
+    let (mut client, _connection) = narrow(served.address).await;
+    let first = client.ask("/large").await;
+    let second = client.ask("/large").await;
+    assert_eq!(
+        (first.status(), second.status()),
+        (http::StatusCode::OK, http::StatusCode::OK)
+    );
+    let third = taken(client.ask("/large").await).await;
+    assert_eq!(third, (503, Bytes::from_static(b"Busy")));
+    // What is short goes beside them.
+    let short = taken(client.ask("/who").await).await;
+    assert_eq!(short, (200, Bytes::from_static(b"ada")));
+    assert_eq!(taken(first).await.1.len(), LARGE_LEN);
+    let fourth = client.ask("/large").await;
+    assert_eq!(fourth.status(), http::StatusCode::OK);
+    // What is given up makes room too.
+    drop((second, fourth));
+    let room = async {
+        while client.ask("/large").await.status() != http::StatusCode::OK {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    room.await;
+}
+
+#[tokio::test]
+async fn with_too_much_untaken_nothing_more_is_begun() {
+    let served = start(Limits {
+        http_answers_len_max: LARGE_LEN / 2,
+        ..Limits::default()
+    });
+    let (mut client, _connection) = narrow(served.address).await;
+    let large = client.ask("/large").await;
+    assert_eq!(large.status(), http::StatusCode::OK, "one always fits");
+    let links = served.links();
+    let refused = taken(client.ask("/other").await).await;
+    assert_eq!(refused, (503, Bytes::from_static(b"Busy")));
+    assert_eq!(served.links(), links, "the core was not asked");
+    assert_eq!(taken(large).await.1.len(), LARGE_LEN);
+    let other = taken(client.ask("/other").await).await;
+    assert_eq!(other, (200, Bytes::from_static(b"/other 2")));
+}
+
+#[tokio::test]
+async fn an_http2_client_that_takes_nothing_for_too_long_is_let_go() {
+    let served = start(Limits {
+        stall_timeout_ms: 100,
+        ..Limits::default()
+    });
+    let (mut client, connection) = narrow(served.address).await;
+    let _untaken = client.ask("/large").await;
+    let ended = tokio::time::timeout(Duration::from_secs(60), connection).await;
+    drop(ended.expect("it ends"));
 }

@@ -19,6 +19,7 @@ use crate::toys::fence;
 /// | `/no` | 403 before the body is read |
 /// | `/body` | the body, without a login |
 /// | `/who` | the user |
+/// | `/large` | [`LARGE_LEN`] bytes |
 /// | `/sleep` | 50 ms later |
 /// | `/wait` | when a message has come |
 /// | `/parts` | `a`, then `b` and `c` when the core was asked something |
@@ -26,6 +27,9 @@ use crate::toys::fence;
 /// | `/panic` | none |
 /// | others | the path, and how many answers came from the core; with `other` in it as another user |
 pub(crate) struct ToyExchange;
+
+/// A long answer.
+pub(crate) const LARGE_LEN: usize = 300_000;
 
 impl Exchange for ToyExchange {
     fn begin(&self, head: Parts, _: &Peer, _: Timestamp) -> Result<Begun, Reply> {
@@ -94,6 +98,7 @@ fn refused(why: Unserved) -> Reply {
 fn flow(path: String, logged_in: &LoggedIn, now: Timestamp) -> Flow<Reply> {
     match &*path {
         "/who" => Flow::Done(reply(200, logged_in.user.to_string())),
+        "/large" => Flow::Done(reply(200, vec![b'x'; LARGE_LEN])),
         "/sleep" => Flow::until(now.plus_ms(50), |_| Flow::Done(reply(200, "slept"))),
         "/wait" => Flow::ask(pull(), |_, _| Flow::Done(reply(200, "pulled"))),
         "/parts" => Flow::part(reply(200, "a"), |_| {
