@@ -107,6 +107,17 @@ pub struct JournalView {
     pub scrubbed_bytes: u64,
     /// How often everything was read again.
     pub scrub_passes: u64,
+    /// The disk that it lies on, as the active node sees it.
+    pub disk: Option<DiskView>,
+}
+
+/// How much room there is for a journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskView {
+    /// Bytes that are free.
+    pub free_bytes: u64,
+    /// It is so little that publishes are refused.
+    pub low: bool,
 }
 
 impl JournalView {

@@ -21,6 +21,7 @@
 //! | `topic.rs` | topic objects and durable subscriptions |
 //! | `refusal.rs` | why something was refused, in the core's words |
 //! | `log_rate.rs` | [`LogRate`]: how often a peer can cause a line in the log |
+//! | `origin.rs` | hosts as browsers write them |
 //! | `not_active.rs` | [`NotActive`]: the link to a node that is not active |
 //! | `output.rs` | [`Output`], [`Wire`], [`Close`], [`Session`], [`Port`], [`Link`] |
 #![forbid(unsafe_code)]
@@ -33,13 +34,15 @@ mod exchange;
 mod flow;
 mod log_rate;
 mod not_active;
+mod origin;
 mod output;
 mod refusal;
 mod stream;
 mod topic;
 
 pub use cluster::{
-    Active, Cluster, Damage, JournalView, Lag, Role, StandbyView, Takeover, not_active_words,
+    Active, Cluster, Damage, DiskView, JournalView, Lag, Role, StandbyView, Takeover,
+    not_active_words,
 };
 pub use command::{
     Authenticate, ClientExpiry, Command, ConsumerId, Credentials, Credit, DeliveryRange, Lane,
@@ -61,6 +64,7 @@ pub use exchange::{
 pub use flow::{Flow, Later, Then};
 pub use log_rate::LogRate;
 pub use not_active::{FindActive, NotActive};
+pub use origin::{address_of_host, host_of, is_loopback_host};
 pub use output::{Close, Link, Output, Peer, Port, Session, Submitted, Wire};
 pub use refusal::{Refusal, RefusalKind, Unlike};
 pub use stream::{

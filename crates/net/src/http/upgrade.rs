@@ -6,13 +6,11 @@
 //! address (DNS rebinding) looks as if it were served from here; so a peer that comes from loopback is not trusted for
 //! saying the same foreign name twice.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
 use hyper::{
     HeaderMap, Method, Request, StatusCode, Version,
     header::{self, HeaderName},
 };
-use session::Peer;
+use session::{Peer, address_of_host, host_of, is_loopback_host};
 
 use super::{Answer, set, text};
 
@@ -29,26 +27,20 @@ pub enum Origins {
 }
 
 impl Origins {
-    /// From the configuration: an empty list is [`Origins::Own`], one with `*` is [`Origins::Any`]. `Err` is the entry that
-    /// no browser would ever send.
+    /// From the configuration: an empty list is [`Origins::Own`], `*` alone is [`Origins::Any`]. `Err` is the entry that no browser
+    /// would ever send.
     pub fn from_list(list: &[String]) -> Result<Self, String> {
-        if list.is_empty() {
-            return Ok(Self::Own);
+        match list {
+            [] => return Ok(Self::Own),
+            [all] if all == "*" => return Ok(Self::Any),
+            _ => {}
         }
-        if list.iter().any(|entry| entry == "*") {
-            return Ok(Self::Any);
+        let origins = list.iter().map(|entry| entry.to_ascii_lowercase());
+        let origins: Vec<String> = origins.collect();
+        match origins.iter().position(|origin| !is_origin(origin)) {
+            Some(at) => Err(list[at].clone()),
+            None => Ok(Self::Listed(origins)),
         }
-        for entry in list {
-            let authority = entry.split_once("://").map(|(_, authority)| authority);
-            if !authority.is_some_and(|it| !it.is_empty() && !it.contains(['/', '?', '#', '@'])) {
-                return Err(entry.clone());
-            }
-        }
-        Ok(Self::Listed(
-            list.iter()
-                .map(|entry| entry.to_ascii_lowercase())
-                .collect(),
-        ))
     }
 
     fn allow(&self, origin: &str, host: &str, peer: &Peer) -> bool {
@@ -60,7 +52,7 @@ impl Origins {
                 let Some((scheme, authority)) = origin.split_once("://") else {
                     return false; // "null": a sandboxed page or a file
                 };
-                if is_loopback(host_of(authority)) {
+                if is_loopback_host(host_of(authority)) {
                     return true;
                 }
                 let port = if scheme == "https" { ":443" } else { ":80" };
@@ -68,33 +60,42 @@ impl Origins {
                 let same = authority.strip_suffix(port).unwrap_or(authority)
                     == host.strip_suffix(port).unwrap_or(&host);
                 let rebound = peer.address.ip().to_canonical().is_loopback()
-                    && address(host_of(&host)).is_none();
+                    && address_of_host(host_of(&host)).is_none();
                 same && !rebound
             }
         }
     }
 }
 
-/// The host of "host:port", without the brackets of an IPv6 address.
-fn host_of(authority: &str) -> &str {
-    if let Some(rest) = authority.strip_prefix('[') {
-        return rest.split_once(']').map_or(rest, |(host, _)| host);
-    }
-    authority
-        .split_once(':')
-        .map_or(authority, |(host, _)| host)
-}
-
-fn address(host: &str) -> Option<IpAddr> {
-    let v4 = host.parse::<Ipv4Addr>().map(IpAddr::V4);
-    v4.or_else(|_| host.parse::<Ipv6Addr>().map(IpAddr::V6))
-        .ok()
-}
-
-fn is_loopback(host: &str) -> bool {
-    host == "localhost"
-        || host.ends_with(".localhost")
-        || address(host).is_some_and(|it| it.to_canonical().is_loopback())
+/// Whether a browser could say so, in small letters (RFC 6454, 6.2): a scheme, a host, and a port unless it is the scheme's own.
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, authority)) = text.split_once("://") else {
+        return false;
+    };
+    let host = host_of(authority);
+    let in_brackets = authority.starts_with('[');
+    let brackets = if in_brackets { 2 } else { 0 };
+    let port = authority.get(host.len() + brackets..).unwrap_or("?");
+    let usual = match scheme {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
+    };
+    let port_is_said = |port: &str| port.parse().is_ok_and(|port: u16| Some(port) != usual);
+    let is_name = |host: &str| {
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        !host.is_empty() && host.bytes().all(legal)
+    };
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    let is_host = if in_brackets {
+        address_of_host(host).is_some_and(|it| it.is_ipv6())
+    } else {
+        is_name(host)
+    };
+    is_scheme && is_host && (port.is_empty() || port.strip_prefix(':').is_some_and(port_is_said))
 }
 
 /// The key of a request that may be upgraded, else the answer to it.
@@ -249,12 +250,40 @@ mod tests {
         assert!(!list.allow("http://localhost", "localhost", &near));
         assert_eq!(Origins::from_list(&["*".to_owned()]), Ok(Origins::Any));
         assert_eq!(Origins::from_list(&[]), Ok(Origins::Own));
-        for wrong in ["example.com", "https://", "https://example.com/"] {
+        for right in [
+            "http://example.com:8080",
+            "https://[2001:DB8::1]:8443",
+            "chrome-extension://abcdef",
+            "capacitor://localhost",
+        ] {
+            let list = Origins::from_list(&[right.to_owned()]).expect(right);
+            assert!(list.allow(right, "x", &near), "{right}");
+        }
+        for wrong in [
+            "example.com",
+            "https://",
+            "://example.com",
+            "https://example.com/",
+            "https://example.com:443",
+            "http://example.com:0x50",
+            "http://example.com:",
+            "https://*.example.com",
+            "https://müller.example",
+            "https://ann@example.com",
+            "https://exa mple.com",
+            "https://[::g]",
+            "https://[::1",
+            "https://[a.example]",
+            "null",
+        ] {
             assert_eq!(
                 Origins::from_list(&[wrong.to_owned()]),
                 Err(wrong.to_owned())
             );
         }
+        // Who lets all in needs no others.
+        let both = ["https://example.com".to_owned(), "*".to_owned()];
+        assert_eq!(Origins::from_list(&both), Err("*".to_owned()));
     }
 
     #[test]

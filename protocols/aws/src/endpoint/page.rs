@@ -6,9 +6,10 @@
 //! pointed at a loopback address (DNS rebinding) looks as if it were served from here; so a peer that comes from loopback is not
 //! trusted for saying the same foreign name twice.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use http::{HeaderMap, header, request::Parts};
+use session::{address_of_host, host_of, is_loopback_host};
 
 /// Whether it is sent for a page that is neither of this machine nor of the host that it asks.
 pub(super) fn is_foreign(head: &Parts, peer: IpAddr) -> bool {
@@ -35,27 +36,6 @@ fn is_own(origin: &str, host: &str, peer: IpAddr) -> bool {
         return false; // "null": a sandboxed page or a file
     };
     let of = host_of(authority);
-    let is_rebound = peer.to_canonical().is_loopback() && address(host).is_none();
-    is_loopback(of) || (of.eq_ignore_ascii_case(host) && !is_rebound)
-}
-
-/// The host of "host:port", without the brackets of an IPv6 address.
-fn host_of(authority: &str) -> &str {
-    match authority.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').map_or(rest, |(host, _)| host),
-        None => authority.split(':').next().unwrap_or_default(),
-    }
-}
-
-fn address(host: &str) -> Option<IpAddr> {
-    let v4 = host.parse::<Ipv4Addr>().map(IpAddr::V4);
-    let either = v4.or_else(|_| host.parse::<Ipv6Addr>().map(IpAddr::V6));
-    either.ok()
-}
-
-fn is_loopback(host: &str) -> bool {
-    let host = host.to_ascii_lowercase();
-    host == "localhost"
-        || host.ends_with(".localhost")
-        || address(&host).is_some_and(|it| it.to_canonical().is_loopback())
+    let is_rebound = peer.to_canonical().is_loopback() && address_of_host(host).is_none();
+    is_loopback_host(of) || (of.eq_ignore_ascii_case(host) && !is_rebound)
 }
