@@ -193,6 +193,14 @@ fn write_journal(journal: &JournalView, text: &mut String) {
         family(text, name, kind, help);
         sample(text, name, &[], value as f64);
     }
+    if let Some(disk) = journal.disk {
+        let help = "Free on the disk that the journal lies on.";
+        family(text, "disk_free_bytes", "gauge", help);
+        sample(text, "disk_free_bytes", &[], disk.free_bytes as f64);
+        let help = "1 while that is so little that publishes are refused.";
+        family(text, "disk_low", "gauge", help);
+        sample(text, "disk_low", &[], f64::from(u8::from(disk.low)));
+    }
 }
 
 fn family(text: &mut String, name: &str, kind: &str, help: &str) {
@@ -222,7 +230,7 @@ mod tests {
     use std::sync::Arc;
 
     use message::Timestamp;
-    use session::{Lag, StandbyView, Takeover};
+    use session::{DiskView, Lag, StandbyView, Takeover};
 
     use super::*;
     use crate::cli::Sources;
@@ -306,6 +314,10 @@ mod tests {
                 damages: 3,
                 repaired: 4,
                 scrubbed_bytes: 5,
+                disk: Some(DiskView {
+                    free_bytes: 4096,
+                    low: true,
+                }),
                 ..JournalView::default()
             },
         };
@@ -327,6 +339,8 @@ mod tests {
             "bascule_journal_damage_total 3",
             "bascule_journal_repaired_records_total 4",
             "bascule_journal_scrubbed_bytes_total 5",
+            "bascule_disk_free_bytes 4096",
+            "bascule_disk_low 1",
         ] {
             assert!(text.lines().any(|one| one == line), "{line} in {text}");
         }

@@ -21,8 +21,8 @@ use std::{
 use bytes::Bytes;
 use message::{Name, Timestamp, VhostId};
 use session::{
-    Active, Cluster, Damage, JournalView, Kept, Link, NotActive, Object, Peer, Port, SessionId,
-    StandbyView, Takeover,
+    Active, Cluster, Damage, DiskView, JournalView, Kept, Link, NotActive, Object, Peer, Port,
+    SessionId, StandbyView, Takeover,
 };
 
 use crate::{
@@ -429,6 +429,7 @@ impl Pair {
                 cluster.committed = node.committed();
                 cluster.active = Some(Arc::clone(&self.own));
                 cluster.journal = view(node.journal(), node.passed_over());
+                cluster.journal.disk = Some(disk(node.journal()));
                 let standbys = node.standbys().into_iter();
                 cluster.standbys = standbys
                     .map(|seen| StandbyView {
@@ -479,6 +480,18 @@ impl Drop for Registering {
     }
 }
 
+/// The disk under a journal, as of the last look.
+fn disk(journal: &journal::Journal) -> DiskView {
+    let (free, low) = match journal.space() {
+        journal::Space::Ok(free) | journal::Space::High(free) => (free, false),
+        journal::Space::Low(free) => (free, true),
+    };
+    DiskView {
+        free_bytes: free.free,
+        low,
+    }
+}
+
 /// How a journal is, for whoever asks.
 fn view(journal: &journal::Journal, passed_over: u64) -> JournalView {
     let health = journal.health();
@@ -524,6 +537,8 @@ fn view(journal: &journal::Journal, passed_over: u64) -> JournalView {
         repaired: health.repaired,
         scrubbed_bytes: health.scrubbed_bytes,
         scrub_passes: health.passes,
+        // Only who writes looks at it again and again.
+        disk: None,
     }
 }
 

@@ -141,6 +141,10 @@ fn journal(journal: &JournalView) -> Value {
         "repaired_records": journal.repaired,
         "scrubbed_bytes": journal.scrubbed_bytes,
         "scrub_passes": journal.scrub_passes,
+        "disk": journal.disk.map(|disk| json!({
+            "free_bytes": disk.free_bytes,
+            "low": disk.low,
+        })),
     })
 }
 

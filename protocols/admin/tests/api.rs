@@ -373,6 +373,10 @@ fn cluster(role: Role) -> Cluster {
             }],
             losses: 1,
             passed_over: 5,
+            disk: Some(session::DiskView {
+                free_bytes: 4096,
+                low: true,
+            }),
             ..session::JournalView::default()
         },
     }
@@ -489,6 +493,7 @@ fn the_pair_as_either_node_sees_it() {
                 "repaired_records": 0,
                 "scrubbed_bytes": 0,
                 "scrub_passes": 0,
+                "disk": { "free_bytes": 4096, "low": true },
             },
         })
     );

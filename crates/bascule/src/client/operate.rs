@@ -1,6 +1,6 @@
 //! `bascule status` and `bascule switchover`: what the nodes of a pair say of themselves, and a change of places.
 //!
-//! Both ask the HTTP listeners that are named with `--url`, else those of `pair.peers`, else the one of this machine.
+//! Both ask the HTTP listeners that are named with `--url`, else those of `pair.peers`, else the one of the configuration, on this machine.
 
 use std::{
     fmt::Write as _,
@@ -16,7 +16,11 @@ use serde_json::{Value, json};
 use session::Takeover;
 
 use super::{http::Endpoint, url::Login};
-use crate::{cli::Sources, config::Config, failure::Failure};
+use crate::{
+    cli::Sources,
+    config::{Config, Place},
+    failure::Failure,
+};
 
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -31,7 +35,7 @@ pub(crate) struct Asked {
     /// The HTTP listener of a node, such as http://user:password@host:8161. May be repeated. Without a login it is guest.
     #[arg(long, value_name = "URL")]
     url: Vec<Endpoint>,
-    /// The configuration file whose pair.peers are asked when there is no --url.
+    /// The configuration file whose pair.peers are asked when there is no --url; without them its listeners.http.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// USER:PASSWORD, for those that have no login of their own.
@@ -75,10 +79,11 @@ impl Asked {
             config: self.config,
             ..Sources::default()
         };
-        let mut peers = Config::load(&sources)?.pair.peers;
-        if peers.is_empty() {
-            peers.push("localhost".to_owned());
-        }
+        let config = Config::load(&sources)?;
+        let peers = match &config.pair.peers[..] {
+            [] => vec![own_listener(&config)?],
+            peers => peers.to_vec(),
+        };
         peers
             .iter()
             .map(|peer| {
@@ -87,6 +92,22 @@ impl Asked {
             })
             .collect()
     }
+}
+
+/// The HTTP listener of a configuration, as this machine reaches it.
+fn own_listener(config: &Config) -> anyhow::Result<String> {
+    let Some(place) = config.listeners.http.0.first() else {
+        bail!("listeners.http is off: there is nobody to ask; --url names a node");
+    };
+    if place.port() == 0 {
+        bail!("listeners.http has port 0, so only the node knows where it listens; --url names it");
+    }
+    Ok(match place {
+        Place::At(address) if address.ip().is_unspecified() => {
+            format!("localhost:{}", address.port())
+        }
+        place => place.to_string(),
+    })
 }
 
 /// What a node says of the pair, or why it says nothing.
@@ -224,6 +245,12 @@ fn shown(endpoint: &Endpoint, said: &anyhow::Result<Value>) -> String {
         ));
     }
     let journal = &cluster["journal"];
+    if journal["disk"]["low"] == true {
+        let free_mib = journal["disk"]["free_bytes"].as_u64().unwrap_or(0) >> 20;
+        line(format!(
+            "the disk is nearly full, {free_mib} MiB are free: publishes are refused"
+        ));
+    }
     for (list, all, told) in [
         ("damaged", "damages", "damaged"),
         ("given_up", "losses", "given up"),
@@ -270,34 +297,45 @@ pub(crate) fn switchover(args: SwitchoverArgs) -> Result<(), Failure> {
         .map_err(Failure::work)
 }
 
-/// Asks the active node to hand over, and waits until another one is active.
-fn change_places(mut endpoints: Vec<Endpoint>, timeout: Duration) -> anyhow::Result<String> {
-    let mut found = None;
+/// The active node and what it says, among those that were named and those that these name.
+fn find_active(endpoints: &mut Vec<Endpoint>) -> anyhow::Result<(Endpoint, Value)> {
     let mut silent = String::new();
-    for endpoint in &endpoints {
-        match look(endpoint, PATIENCE) {
-            Ok(cluster) if is_active(&cluster) => found = Some((endpoint.clone(), cluster)),
-            Ok(_) => {}
+    let mut at = 0;
+    while let Some(endpoint) = endpoints.get(at).cloned() {
+        at += 1;
+        match look(&endpoint, PATIENCE) {
+            Ok(cluster) if is_active(&cluster) => return Ok((endpoint, cluster)),
+            Ok(cluster) => {
+                let role = cluster["role"].as_str().unwrap_or("no node");
+                write!(silent, "; {endpoint} is {role}").expect("writing to a string succeeds");
+                add(endpoints, &cluster["active"], &endpoint);
+            }
             Err(error) => {
                 write!(silent, "; {endpoint}: {error:#}").expect("writing to a string succeeds");
             }
         }
     }
-    let Some((active, before)) = found else {
-        bail!("no active node has answered{silent}");
+    bail!("no active node has answered{silent}");
+}
+
+/// Adds the node that `from` has named by its listeners, with the login of `from`.
+fn add(endpoints: &mut Vec<Endpoint>, addresses: &Value, from: &Endpoint) {
+    let Some(Ok(endpoint)) = addresses["http"].as_str().map(str::parse::<Endpoint>) else {
+        return;
     };
+    let endpoint = endpoint.or_login(from.login());
+    let is_known = |known: &Endpoint| known.to_string() == endpoint.to_string();
+    if !endpoints.iter().any(is_known) {
+        endpoints.push(endpoint);
+    }
+}
+
+/// Asks the active node to hand over, and waits until another one is active.
+fn change_places(mut endpoints: Vec<Endpoint>, timeout: Duration) -> anyhow::Result<String> {
+    let (active, before) = find_active(&mut endpoints)?;
     // The other one need not have been named.
     for standby in before["standbys"].as_array().into_iter().flatten() {
-        if let Some(Ok(endpoint)) = standby["addresses"]["http"].as_str().map(str::parse) {
-            let endpoint: Endpoint = endpoint;
-            let endpoint = endpoint.or_login(active.login());
-            if !endpoints
-                .iter()
-                .any(|known| known.to_string() == endpoint.to_string())
-            {
-                endpoints.push(endpoint);
-            }
-        }
+        add(&mut endpoints, &standby["addresses"], &active);
     }
     let begun = Instant::now();
     let deadline = begun + timeout;
@@ -345,6 +383,8 @@ mod tests {
         active: Arc<AtomicUsize>,
         /// Where the other one is, if this one knows.
         other: Option<String>,
+        /// Free on its disk, which is little.
+        free_bytes: u64,
         /// The answer to POST.
         status: u16,
     }
@@ -368,7 +408,11 @@ mod tests {
                 "node": format!("node{}", self.number),
                 "epoch": 7, "committed": 1000,
                 "lag": (!is_active).then(|| json!({ "batches": 1, "bytes": 4096, "ms": 2 })),
-                "active": { "mqtt": "a:1883" },
+                "active": if is_active {
+                    json!({ "mqtt": "a:1883" })
+                } else {
+                    json!({ "mqtt": "a:1883", "http": self.other })
+                },
                 "clock_ahead_ms": if is_active { 999 } else { -2000 },
                 "standbys": standbys, "takeovers": 0,
                 "last_takeover": {
@@ -385,6 +429,7 @@ mod tests {
                     }],
                     "losses": 1,
                     "passed_over_records": 6,
+                    "disk": is_active.then(|| json!({ "free_bytes": self.free_bytes, "low": true })),
                 },
             })
         }
@@ -435,15 +480,20 @@ mod tests {
     fn pair(status: u16) -> [Endpoint; 2] {
         let bind = || TcpListener::bind("127.0.0.1:0").expect("a free port");
         let (first, second) = (bind(), bind());
-        let other = second.local_addr().expect("bound").to_string();
+        let address = |of: &TcpListener| of.local_addr().expect("bound").to_string();
+        let (at_first, at_second) = (address(&first), address(&second));
         let active = Arc::new(AtomicUsize::new(1));
         let toy = |number, other| Toy {
             number,
             active: Arc::clone(&active),
-            other,
+            other: Some(other),
+            free_bytes: 7 << 20,
             status,
         };
-        [toy(1, Some(other)).start(first), toy(2, None).start(second)]
+        [
+            toy(1, at_second).start(first),
+            toy(2, at_first).start(second),
+        ]
     }
 
     const LIMIT: Duration = Duration::from_secs(60);
@@ -461,10 +511,63 @@ mod tests {
     #[test]
     fn a_change_of_places_that_cannot_be_says_why() {
         let [first, second] = pair(409);
-        let error = change_places(vec![second.clone(), first], LIMIT).expect_err("refused");
+        let error = change_places(vec![second, first], LIMIT).expect_err("refused");
         assert_eq!(error.to_string(), "not now (409)");
-        let error = change_places(vec![second], LIMIT).expect_err("no active node");
-        assert_eq!(error.to_string(), "no active node has answered");
+    }
+
+    #[test]
+    fn a_standby_that_is_asked_for_a_change_of_places_names_the_active_node() {
+        let [_, second] = pair(202);
+        let said = change_places(vec![second.clone()], LIMIT).expect("changed");
+        assert!(
+            said.starts_with(&format!("{second} is active, after ")),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn without_an_active_node_it_is_said_what_each_is() {
+        let dead = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let gone = dead.local_addr().expect("bound").to_string();
+        drop(dead);
+        let standby = Toy {
+            number: 2,
+            active: Arc::new(AtomicUsize::new(1)),
+            other: Some(gone.clone()),
+            free_bytes: 0,
+            status: 202,
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let standby = standby.start(listener);
+        let error = change_places(vec![standby.clone()], LIMIT).expect_err("no active node");
+        let begin = format!("no active node has answered; {standby} is standby; http://{gone}: ");
+        assert!(error.to_string().starts_with(&begin), "{error}");
+    }
+
+    #[test]
+    fn without_a_url_the_listener_of_the_configuration_is_asked() {
+        let asked = |http: &str| {
+            let sources = Sources {
+                set: vec![format!("listeners.http={http}")],
+                ..Sources::default()
+            };
+            own_listener(&Config::load(&sources).expect("right")).map_err(|error| error.to_string())
+        };
+        for (http, at) in [
+            ("localhost:8161", "localhost:8161"),
+            ("0.0.0.0:9000", "localhost:9000"),
+            ("[::]:9000", "localhost:9000"),
+            ("10.0.0.7:9000", "10.0.0.7:9000"),
+            ("['a.example:1','localhost:2']", "a.example:1"),
+        ] {
+            assert_eq!(asked(http).as_deref(), Ok(at));
+        }
+        assert!(
+            asked("off")
+                .expect_err("off")
+                .contains("listeners.http is off")
+        );
+        assert!(asked("localhost:0").expect_err("0").contains("port 0"));
     }
 
     #[test]
@@ -485,6 +588,7 @@ mod tests {
             "  damaged: snap/7-aa at offset 72: a block is damaged\n  damaged: 2 places more\n",
             "  given up: seg/1-2-00 at offset 8192: no batch header, batches 3 to 4, kept as lost/1-2-00.damaged\n",
             "  passed over: 6 records that rest on what was given up\n",
+            "  the disk is nearly full, 7 MiB are free: publishes are refused\n",
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }
@@ -493,7 +597,7 @@ mod tests {
             ": standby, epoch 7, 1000 batches, node node2\n",
             "  1 batches (4096 bytes) behind, for 2 ms\n",
             "  its machine's clock is 2000 ms behind the broker's time\n",
-            "  the active node: mqtt a:1883\n",
+            "  the active node: http ",
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }

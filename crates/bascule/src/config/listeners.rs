@@ -33,6 +33,14 @@ pub(crate) enum Place {
 }
 
 impl Place {
+    /// 0: the system's choice.
+    pub(crate) const fn port(&self) -> u16 {
+        match self {
+            Self::At(address) => address.port(),
+            Self::Loopback(port) | Self::Named(_, port) => *port,
+        }
+    }
+
     /// The addresses that it is known to mean without looking anything up.
     fn addresses(&self) -> Vec<SocketAddr> {
         match self {
@@ -82,9 +90,18 @@ impl Pair {
             );
             return fault("pair.advertise", words);
         }
+        if host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified()) {
+            let words = format!("{host:?} is every address, and none that a client could go to");
+            return fault("pair.advertise", words);
+        }
         for peer in &self.peers {
-            if let Err(words) = peer.parse::<Place>() {
-                return fault("pair.peers", words);
+            match peer.parse::<Place>() {
+                Ok(place) if place.port() == 0 => {
+                    let words = format!("{peer:?} has port 0, where nobody listens");
+                    return fault("pair.peers", words);
+                }
+                Ok(_) => {}
+                Err(words) => return fault("pair.peers", words),
             }
         }
         Ok(())
