@@ -1,8 +1,9 @@
 //! SNS over the real server: one topic in all protocols, and delivery to an HTTP endpoint: confirmation, retries, dead letters, restarts.
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _},
     sync::mpsc::{Receiver, Sender, channel},
     thread,
 };
@@ -512,7 +513,17 @@ fn endpoints_that_the_operator_does_not_allow_get_nothing() -> anyhow::Result<()
         "{refused:#}"
     );
     // A name says only when it is looked up where it leads.
-    let leads_here = endpoint.url.replace("127.0.0.1", "127.1");
+    let own = fs::read_to_string("/proc/sys/kernel/hostname")?;
+    let is_private = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private(),
+        IpAddr::V6(ip) => ip.is_loopback(),
+    };
+    let leads_here = [own.trim(), "ip6-localhost"].into_iter().find(|name| {
+        let addresses = (*name, 80).to_socket_addrs();
+        addresses.is_ok_and(|mut found| found.all(|it| is_private(it.ip())))
+    });
+    let name = leads_here.context("this machine has no name with an address of its own")?;
+    let leads_here = endpoint.url.replace("127.0.0.1", name);
     let (dead, dead_arn) = aws.queue("dead")?;
     let redrive = format!("{{\"deadLetterTargetArn\":\"{dead_arn}\"}}");
     aws.subscribe(&topic, "http", &leads_here, &[("RedrivePolicy", &redrive)])?;

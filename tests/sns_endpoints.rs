@@ -85,7 +85,7 @@ fn start(more: &[&str]) -> Server {
 fn endpoints_that_the_operator_does_not_allow_cannot_be_subscribed() -> anyhow::Result<()> {
     let server = Server::start_with(&[
         "aws.signatures=accept",
-        "sns.endpoints=['http://127.0.0.1:*','https://*','https://10.1.2.3']",
+        "sns.endpoints=['http://127.0.0.1:*','https://*','https://10.1.2.3','https://*:8443']",
     ]);
     let aws = Query(server.door("aws"));
     let topic = aws.topic("orders")?;
@@ -96,6 +96,8 @@ fn endpoints_that_the_operator_does_not_allow_cannot_be_subscribed() -> anyhow::
         "http://127.0.0.2/",
         "https://10.1.2.4/",
         "https://[::1]/",
+        "https://localhost/",
+        "https://app.localhost:8443/",
         "https://user:word@169.254.169.254/",
     ] {
         let refused = subscribe(bad).expect_err(bad).to_string();
@@ -104,7 +106,12 @@ fn endpoints_that_the_operator_does_not_allow_cannot_be_subscribed() -> anyhow::
             "{bad}: {refused}"
         );
     }
-    for bad in ["http://127.0.0.1:99999/", "https://a:b:c/", "https:///x"] {
+    for bad in [
+        "http://127.0.0.1:99999/",
+        "https://a:b:c/",
+        "https:///x",
+        "https://127.1/",
+    ] {
         let refused = subscribe(bad).expect_err(bad).to_string();
         assert!(refused.contains("not a URL"), "{bad}: {refused}");
     }
@@ -114,6 +121,21 @@ fn endpoints_that_the_operator_does_not_allow_cannot_be_subscribed() -> anyhow::
         "https://name.invalid/",
     ] {
         subscribe(good)?;
+    }
+    // Nobody would ever confirm these: why is told once, without the password.
+    for (endpoint, why) in [
+        ("http://user:****@127.0.0.1:9/x?y", "refused"),
+        ("https://name.invalid/", "its name has no address"),
+    ] {
+        let told = |log: &str| {
+            let is_it = |line: &&str| {
+                line.contains("was not asked to confirm")
+                    && line.contains(endpoint)
+                    && line.contains(why)
+            };
+            log.lines().filter(is_it).count() == 1
+        };
+        until(endpoint, || told(&server.log()).then_some(()));
     }
     server.stop();
     Ok(())

@@ -19,15 +19,15 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use message::Address;
 use session::{
-    Brought, Command, Declare, Delivery, Event, Gate, Lane, Lease, Port, Publish, PublishOutcome,
-    Pull, Receipt, ReceiptUse, RefusalKind, Secret, SubscriptionInfo, SubscriptionTo, Token,
-    TopicInfo, TopicTo, UseReceipt,
+    Brought, Command, Declare, Delivery, Event, Gate, Lane, Lease, LogRate, Port, Publish,
+    PublishOutcome, Pull, Receipt, ReceiptUse, RefusalKind, Secret, SubscriptionInfo,
+    SubscriptionTo, Token, TopicInfo, TopicTo, UseReceipt,
 };
 use sns::{
     DELIVERY_QUEUE, DELIVERY_VHOST, Signing,
     deliver::{
-        self, DeadLetter, Dropped, Gone, Known, Needs, Outcome, Plan, Send, Task, Verdict,
-        dead_message, judge,
+        self, DeadLetter, Dropped, Gone, Known, Needs, Plan, Send, Task, Verdict, dead_message,
+        judge,
     },
 };
 use tokio::{
@@ -38,7 +38,7 @@ use tokio::{
 pub(crate) use self::counters::Counters;
 use self::{
     ask::{Asker, Lost},
-    client::Client,
+    client::{Client, Sent},
     lanes::{Entry, Lanes},
     smtp::Smtp,
 };
@@ -110,6 +110,7 @@ impl Deliverer {
             gate,
             settings,
             counters,
+            unasked: LogRate::new(),
         })))
     }
 
@@ -184,6 +185,8 @@ struct Shared {
     smtp: Smtp,
     settings: Sns,
     counters: Arc<Counters>,
+    /// Lines about endpoints that were not asked to confirm.
+    unasked: LogRate,
 }
 
 /// A message that has been pulled.
@@ -598,16 +601,20 @@ impl Shared {
                 return Ok(());
             }
         }
-        let outcome = timeout(limit, self.send(&plan.send)).await;
-        let outcome = outcome.unwrap_or(Outcome::NoAnswer);
+        let sent = timeout(limit, self.send(&plan.send)).await;
+        let Sent { outcome, why } =
+            sent.unwrap_or_else(|_| Sent::no_answer("it does not answer in time"));
         let verdict = judge(outcome, attempt, &plan.retries);
         tracing::debug!(
             lane = plan.lane,
             attempt,
-            ?outcome,
+            %why,
             ?verdict,
             "sent to an endpoint"
         );
+        if attempt == 1 && verdict != Verdict::Done {
+            self.tell_unasked(plan, &why, verdict);
+        }
         self.counters.attempted(&plan.send, verdict);
         match verdict {
             Verdict::Done => {}
@@ -629,7 +636,30 @@ impl Shared {
         Ok(())
     }
 
-    async fn send(&self, send: &Send) -> Outcome {
+    /// One line in the log for a subscription whose endpoint does not even hear that it is to confirm it: nobody else learns why it stays
+    /// pending.
+    fn tell_unasked(&self, plan: &Plan, why: &str, verdict: Verdict) {
+        let (Some((topic, endpoint)), Some(left_out)) =
+            (&plan.asks, self.unasked.admit(self.links.port.now()))
+        else {
+            return;
+        };
+        let next = if matches!(verdict, Verdict::Again(_)) {
+            "tried again"
+        } else {
+            "given up"
+        };
+        tracing::warn!(
+            topic,
+            endpoint,
+            why,
+            next,
+            left_out,
+            "an endpoint was not asked to confirm its subscription"
+        );
+    }
+
+    async fn send(&self, send: &Send) -> Sent {
         match send {
             Send::Http { url, headers, body } => self.client.endpoint(url, headers, body).await,
             Send::Mail(mail) => self.smtp.send(mail, &self.client).await,
@@ -638,11 +668,11 @@ impl Shared {
         }
     }
 
-    async fn gateway(&self, gateway: &Gateway, json: &str) -> Outcome {
+    async fn gateway(&self, gateway: &Gateway, json: &str) -> Sent {
         match gateway {
             // Switched off since: nobody is there to take it.
-            Gateway::Off => Outcome::Never,
-            Gateway::Discard => Outcome::Taken,
+            Gateway::Off => Sent::never("its gateway is off"),
+            Gateway::Discard => Sent::taken(),
             Gateway::Url(url) => {
                 let authorization = &self.settings.gateway_authorization;
                 self.client.gateway(url, authorization, json).await

@@ -135,6 +135,8 @@ pub struct Plan {
     pub dead_letter: Option<DeadLetter>,
     /// What `410 Gone` means.
     pub gone: Gone,
+    /// It asks an endpoint to confirm its subscription: of which topic, and which, as it is shown.
+    pub asks: Option<(String, String)>,
 }
 
 /// What became of an attempt.
@@ -273,6 +275,7 @@ impl Task {
                     per_second: None,
                     dead_letter: None,
                     gone: Gone::Refused,
+                    asks: None,
                 })
             }
             Kind::Control(Control::Sms { number }) => {
@@ -468,6 +471,7 @@ fn to_subscription(
         per_second: None,
         dead_letter,
         gone: Gone::Refused,
+        asks: None,
     };
     plan.send = match protocol {
         Protocol::Http | Protocol::Https => {
@@ -598,6 +602,10 @@ fn confirmation(
         per_second: None,
         dead_letter: None,
         gone: Gone::Refused,
+        asks: Some((
+            topic_arn.to_owned(),
+            egress::without_password(endpoint).into_owned(),
+        )),
     })
 }
 
@@ -651,6 +659,7 @@ fn text_message(content: &Content, number: &str, notes: Option<&Notes>) -> Plan 
         per_second: None,
         dead_letter: None,
         gone: Gone::Number(number),
+        asks: None,
     }
 }
 
@@ -705,6 +714,7 @@ fn push(
         per_second: None,
         dead_letter,
         gone: Gone::Endpoint(Box::new(endpoint.clone())),
+        asks: None,
     })
 }
 

@@ -10,6 +10,8 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
+use session::is_loopback_host;
+
 /// A URL, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -37,7 +39,7 @@ impl Target {
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
         let (host, port) = host_and_port(authority)?;
-        if host.is_empty() || authority.contains('@') {
+        if host.is_empty() || authority.contains('@') || is_odd_address(host) {
             return None;
         }
         let port = match port {
@@ -94,6 +96,18 @@ pub(crate) fn without_password(url: &str) -> Cow<'_, str> {
         (Some((user, _)), Some((scheme, rest))) => format!("{scheme}://{user}:****@{rest}").into(),
         _ => url.into(),
     }
+}
+
+/// Whether a host is an IPv4 address in a spelling that systems read and nobody expects: `127.1`, `0x7f.1`, `2130706433`. No name ends with
+/// a number.
+fn is_odd_address(host: &str) -> bool {
+    let last = host.trim_end_matches('.').rsplit('.').next();
+    let last = last.unwrap_or_default().to_ascii_lowercase();
+    let is_number = !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit())
+        || last
+            .strip_prefix("0x")
+            .is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    is_number && host.parse::<IpAddr>().is_err()
 }
 
 /// Host and port of an authority, the port as text.
@@ -180,11 +194,15 @@ impl Egress {
         Ok(Self(rules.collect::<Result<_, _>>()?))
     }
 
-    /// Whether a target may be reached as far as its text tells: what a name leads to is known when it is connected to.
+    /// Whether a target may be reached as far as its text tells: what a name leads to is known when it is connected to, but for the
+    /// names of this machine.
     #[must_use]
     pub fn may_allow(&self, target: &Target) -> bool {
         match target.host.parse() {
             Ok(address) => self.allows(target, address),
+            Err(_) if is_loopback_host(&target.host) => {
+                self.allows(target, Ipv4Addr::LOCALHOST.into())
+            }
             Err(_) => self.0.iter().any(|rule| rule.matches(target)),
         }
     }
@@ -304,6 +322,27 @@ mod tests {
     }
 
     #[test]
+    fn the_names_of_this_machine_are_no_names_of_the_internet() {
+        let may = |rules: &[&str], url: &str| {
+            let target = Target::read(url).expect("a URL");
+            egress(rules).may_allow(&target)
+        };
+        let all = &["http://*", "https://*"];
+        for own in [
+            "http://localhost/",
+            "http://LocalHost.:8080/",
+            "https://app.localhost/",
+            "http://127.0.0.1/",
+            "http://[::1]/",
+        ] {
+            assert!(!may(all, own), "{own}");
+        }
+        assert!(may(all, "http://localhost.example.org/"));
+        assert!(may(&["http://localhost:8080"], "http://localhost:8080/x"));
+        assert!(!may(&["http://localhost:8080"], "http://localhost/x"));
+    }
+
+    #[test]
     fn a_host_that_is_written_out_may_be_private() {
         let rules = &[
             "http://127.0.0.1:*",
@@ -337,6 +376,11 @@ mod tests {
             "http://a:b:c/",
             "http://[::1/",
             "http://exa mple.org/",
+            "http://127.1/",
+            "http://2130706433/",
+            "http://0x7f.0.0.1/",
+            "http://a.0x7f/",
+            "http://127.0.0.1./",
         ] {
             assert_eq!(Target::read(bad), None, "{bad}");
         }

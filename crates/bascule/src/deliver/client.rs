@@ -1,6 +1,7 @@
 //! The HTTP client: one request over one connection, to an address that the operator's rules allow. Redirects are not followed.
 
 use std::{
+    borrow::Cow,
     net::{IpAddr, SocketAddr},
     path::Path,
     sync::Arc,
@@ -34,6 +35,35 @@ use tokio_rustls::{
 };
 
 use crate::config::Sns;
+
+/// What became of an attempt, and why, for people.
+pub(super) struct Sent {
+    pub(super) outcome: Outcome,
+    pub(super) why: Cow<'static, str>,
+}
+
+impl Sent {
+    pub(super) fn no_answer(why: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            outcome: Outcome::NoAnswer,
+            why: why.into(),
+        }
+    }
+
+    pub(super) fn never(why: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            outcome: Outcome::Never,
+            why: why.into(),
+        }
+    }
+
+    pub(super) fn taken() -> Self {
+        Self {
+            outcome: Outcome::Taken,
+            why: "it was taken".into(),
+        }
+    }
+}
 
 /// Sends requests.
 pub(super) struct Client {
@@ -80,22 +110,21 @@ impl Client {
         url: &str,
         headers: &[(&'static str, String)],
         body: &Bytes,
-    ) -> Outcome {
+    ) -> Sent {
         let Some(target) = Target::read(url) else {
-            return Outcome::Never;
+            return Sent::never("it is no URL");
         };
         if !self.egress.may_allow(&target) {
-            tracing::debug!(url, "sns.endpoints does not allow the endpoint");
-            return Outcome::Never;
+            return Sent::never("sns.endpoints does not allow it");
         }
         let allowed = |address| self.egress.allows(&target, address);
         self.post(&target, allowed, headers, body.clone()).await
     }
 
     /// To a gateway that the operator has named.
-    pub(super) async fn gateway(&self, url: &str, authorization: &str, json: &str) -> Outcome {
+    pub(super) async fn gateway(&self, url: &str, authorization: &str, json: &str) -> Sent {
         let Some(target) = Target::read(url) else {
-            return Outcome::Never;
+            return Sent::never("it is no URL");
         };
         let mut headers = vec![(CONTENT_TYPE.as_str(), "application/json".to_owned())];
         if !authorization.is_empty() {
@@ -111,25 +140,26 @@ impl Client {
         allowed: impl Fn(IpAddr) -> bool,
         headers: &[(&str, String)],
         body: Bytes,
-    ) -> Outcome {
-        let Ok(addresses) = lookup_host((target.host.as_str(), target.port)).await else {
-            return Outcome::NoAnswer;
-        };
-        let addresses: Vec<SocketAddr> = addresses.collect();
+    ) -> Sent {
+        let addresses: Vec<SocketAddr> =
+            match lookup_host((target.host.as_str(), target.port)).await {
+                Ok(addresses) => addresses.collect(),
+                Err(error) => return Sent::no_answer(format!("its name has no address: {error}")),
+            };
         let good: Vec<SocketAddr> = addresses
             .iter()
             .copied()
             .filter(|address| allowed(address.ip()))
             .collect();
-        if good.is_empty() && !addresses.is_empty() {
-            tracing::debug!(
-                host = target.host,
-                "sns.endpoints does not allow the address"
+        if let (true, Some(address)) = (good.is_empty(), addresses.first()) {
+            let words = format!(
+                "sns.endpoints does not allow its address {}, which is not of the public internet",
+                address.ip()
             );
-            return Outcome::Never;
+            return Sent::never(words);
         }
         let Some(request) = request(target, headers, body) else {
-            return Outcome::Never;
+            return Sent::never("no request can be made for it");
         };
         let sent = async {
             // To the addresses that were looked at: a second look-up might find others.
@@ -143,11 +173,11 @@ impl Client {
             }
         };
         match sent.await {
-            Ok(status) => Outcome::Status(status),
-            Err(error) => {
-                tracing::debug!(host = target.host, port = target.port, %error, "an endpoint does not answer");
-                Outcome::NoAnswer
-            }
+            Ok(status) => Sent {
+                outcome: Outcome::Status(status),
+                why: format!("it answers {status}").into(),
+            },
+            Err(error) => Sent::no_answer(format!("{error:#}")),
         }
     }
 

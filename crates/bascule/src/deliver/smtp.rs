@@ -4,7 +4,7 @@
 use std::io;
 
 use message::base64;
-use sns::{Mail, deliver::Outcome};
+use sns::Mail;
 use tokio::{
     io::{
         AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _,
@@ -13,7 +13,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::client::Client;
+use super::client::{Client, Sent};
 use crate::config::{Email, MailSecurity, Sns};
 
 /// The longest line of a reply, in bytes.
@@ -30,15 +30,15 @@ pub(super) struct Smtp {
 
 /// What the server did not take.
 enum Fault {
-    /// For the time being.
-    Later,
-    /// For good.
-    Never,
+    /// For the time being, and why.
+    Later(String),
+    /// For good, and why.
+    Never(String),
 }
 
 impl From<io::Error> for Fault {
-    fn from(_: io::Error) -> Self {
-        Self::Later
+    fn from(error: io::Error) -> Self {
+        Self::Later(format!("the mail server: {error}"))
     }
 }
 
@@ -55,10 +55,10 @@ impl Smtp {
         }
     }
 
-    pub(super) async fn send(&self, mail: &Mail, client: &Client) -> Outcome {
+    pub(super) async fn send(&self, mail: &Mail, client: &Client) -> Sent {
         let (host, port, security) = match &self.server {
-            Email::Off => return Outcome::Never,
-            Email::Discard => return Outcome::Taken,
+            Email::Off => return Sent::never("sns.email is off"),
+            Email::Discard => return Sent::taken(),
             Email::Server {
                 host,
                 port,
@@ -66,9 +66,9 @@ impl Smtp {
             } => (host, *port, *security),
         };
         match self.deliver(mail, client, host, port, security).await {
-            Ok(()) => Outcome::Taken,
-            Err(Fault::Later) => Outcome::NoAnswer,
-            Err(Fault::Never) => Outcome::Never,
+            Ok(()) => Sent::taken(),
+            Err(Fault::Later(why)) => Sent::no_answer(why),
+            Err(Fault::Never(why)) => Sent::never(why),
         }
     }
 
@@ -84,7 +84,7 @@ impl Smtp {
             let stream = client.connect_tls(host, socket).await;
             stream.map_err(|error| {
                 tracing::warn!(host, %error, "no TLS with the mail server");
-                Fault::Later
+                Fault::Later("no TLS with the mail server".to_owned())
             })
         };
         let socket = TcpStream::connect((host, port)).await?;
@@ -97,7 +97,8 @@ impl Smtp {
                 say(&mut plain, "STARTTLS", 220).await?;
                 // What came unasked before TLS is not trusted.
                 if !plain.buffer().is_empty() {
-                    return Err(Fault::Later);
+                    let why = "the mail server said something in front of TLS";
+                    return Err(Fault::Later(why.to_owned()));
                 }
                 BufReader::new(Box::new(tls(plain.into_inner()).await?))
             }
@@ -116,7 +117,7 @@ impl Smtp {
                     host,
                     "the mail server does not accept sns.email_user and its password"
                 );
-                Fault::Later
+                Fault::Later("the mail server does not let us in".to_owned())
             })?;
         }
         let sender = mail.sender();
@@ -149,10 +150,10 @@ where
         let mut line = String::new();
         let read = (&mut *wire).take(LINE_LEN_MAX).read_line(&mut line).await?;
         if read == 0 {
-            return Err(Fault::Later);
+            return Err(Fault::Later("the mail server hung up".to_owned()));
         }
         let code = line.get(..3).and_then(|code| code.parse::<u16>().ok());
-        let code = code.ok_or(Fault::Later)?;
+        let code = code.ok_or_else(no_smtp)?;
         if line.as_bytes().get(3) == Some(&b'-') {
             continue;
         }
@@ -160,12 +161,16 @@ where
         if code == wanted || (wanted == 250 && code == 251) {
             return Ok(());
         }
-        tracing::debug!(reply = line.trim_end(), "the mail server refuses");
+        let why = format!("the mail server refuses it: {}", line.trim_end());
         return Err(if (500..600).contains(&code) {
-            Fault::Never
+            Fault::Never(why)
         } else {
-            Fault::Later
+            Fault::Later(why)
         });
     }
-    Err(Fault::Later)
+    Err(no_smtp())
+}
+
+fn no_smtp() -> Fault {
+    Fault::Later("the mail server does not speak SMTP".to_owned())
 }

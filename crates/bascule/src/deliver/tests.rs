@@ -32,6 +32,7 @@ fn work() -> Work {
         smtp: Smtp::new(&settings),
         settings,
         counters: Arc::default(),
+        unasked: LogRate::new(),
     }))
 }
 
