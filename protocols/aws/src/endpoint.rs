@@ -8,6 +8,7 @@
 //! has, a time that is over. Each refusal is in the words of the form and the service that were asked for.
 
 mod answer;
+mod elsewhere;
 mod page;
 mod route;
 
@@ -151,6 +152,9 @@ impl Exchange for Endpoint {
             return Err(reply);
         }
         let chance = self.0.chance();
+        if let Some(reply) = elsewhere::answer(&head, &self.0.services, &chance.request_id) {
+            return Err(reply);
+        }
         let form = Form::of(&head, &self.0.services);
         let route = match Route::of_head(&head, &self.0.services) {
             Ok(route) => route,

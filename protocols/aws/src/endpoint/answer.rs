@@ -67,14 +67,14 @@ impl Form {
     }
 }
 
-fn begin(status: u16, content_type: &'static str, request_id: &str) -> Builder {
+pub(super) fn begin(status: u16, content_type: &'static str, request_id: &str) -> Builder {
     Response::builder()
         .status(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
         .header(header::CONTENT_TYPE, HeaderValue::from_static(content_type))
         .header("x-amzn-requestid", request_id)
 }
 
-fn end(builder: Builder, body: impl Into<Bytes>) -> Reply {
+pub(super) fn end(builder: Builder, body: impl Into<Bytes>) -> Reply {
     let response = builder.body(body.into());
     Reply::Head(Box::new(response.expect("the headers are visible ASCII")))
 }

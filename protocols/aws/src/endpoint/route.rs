@@ -7,7 +7,7 @@
 
 use http::{Method, header, request::Parts};
 
-use super::{Served, answer::Form};
+use super::{Served, answer::Form, elsewhere};
 use crate::{ApiError, Operation, codec::query, signature::Signature};
 
 /// How far it is known.
@@ -44,7 +44,12 @@ impl Route {
             let operation = target.strip_prefix(prefix)?.strip_prefix('.')?;
             Some((at, operation))
         });
-        let (at, operation) = found.ok_or_else(unknown_target)?;
+        let (at, operation) = found.ok_or_else(|| {
+            let signature = Signature::read(head).ok().flatten();
+            let prefix = target.split('.').next().unwrap_or_default();
+            let service = elsewhere::scope(signature.as_ref(), services).unwrap_or(prefix);
+            unknown_target(elsewhere::words(service, services))
+        })?;
         Ok(Self {
             form,
             served: Some(at),
@@ -105,12 +110,20 @@ impl Route {
                 .iter()
                 .find(|it| of(it).is_some() && of(it) == self.version.as_deref())
         };
+        // Other services have actions of the same names.
         let by_action = || {
-            let name = self.operation.as_deref()?;
+            let name = self
+                .operation
+                .as_deref()
+                .filter(|_| self.version.is_none())?;
             let of = |it: &&Served| it.service.operations.iter().any(|it| it.name == name);
             services.iter().filter(speaks).find(of)
         };
         self.served = place(by_scope.or_else(by_version).or_else(by_action));
+        if let (None, Some(service)) = (self.served, elsewhere::scope(signature, services)) {
+            let words = elsewhere::words(service, services);
+            return Err(ApiError::sender("InvalidAction", words));
+        }
         if self.operation.is_none() {
             return Err(ApiError::sender(
                 "MissingAction",
@@ -147,13 +160,17 @@ impl Route {
                 };
                 ApiError::sender("InvalidAction", words)
             }
-            Form::Json | Form::Cbor => unknown_target(),
+            Form::Json | Form::Cbor => {
+                let label = self.served.map_or("It", |at| services[at].label);
+                let name = &name[..name.floor_char_boundary(128)];
+                unknown_target(format!("{label} has no operation {name}."))
+            }
         })
     }
 }
 
-fn unknown_target() -> ApiError {
-    ApiError::sender("UnknownOperationException", "").in_query("InvalidAction")
+fn unknown_target(words: String) -> ApiError {
+    ApiError::sender("UnknownOperationException", words).in_query("InvalidAction")
 }
 
 fn method_not_allowed() -> ApiError {

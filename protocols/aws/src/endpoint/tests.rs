@@ -1,5 +1,6 @@
 //! Requests as they come, with a service of three operations behind the endpoint.
 
+mod elsewhere;
 mod strangers;
 
 use message::VhostId;
@@ -131,6 +132,15 @@ fn endpoint_with(settings: Settings) -> Endpoint {
 }
 
 fn endpoint_of(settings: Settings, body_len_max: usize) -> Endpoint {
+    let served = Served {
+        service: &SERVICE,
+        label: "Toys",
+        body_len_max,
+    };
+    endpoint_serving(vec![served], settings)
+}
+
+fn endpoint_serving(services: Vec<Served>, settings: Settings) -> Endpoint {
     let key = |id: &str, account: &str| Key {
         id: id.into(),
         secret: "secret".into(),
@@ -138,11 +148,7 @@ fn endpoint_of(settings: Settings, body_len_max: usize) -> Endpoint {
         account: account.into(),
     };
     Endpoint::new(EndpointConfig {
-        services: vec![Served {
-            service: &SERVICE,
-            label: "Toys",
-            body_len_max,
-        }],
+        services,
         keys: vec![key("ID1", "000000000000"), key("ID2", "111111111111")],
         any_user: "guest".into(),
         settings: Arc::new(settings),
