@@ -45,6 +45,20 @@ impl<T: 'static> Flow<T> {
         )
     }
 
+    /// Asks so many things at once.
+    pub fn ask_each<const N: usize>(
+        commands: [Command; N],
+        then: impl FnOnce([Event; N], Timestamp) -> Self + Send + 'static,
+    ) -> Self {
+        Self::Ask(
+            commands.into(),
+            Box::new(move |events, now| {
+                let events = <[Event; N]>::try_from(events);
+                then(events.expect("one answer to each command"), now)
+            }),
+        )
+    }
+
     /// Asks several things at once.
     pub fn ask_all(
         commands: Vec<Command>,

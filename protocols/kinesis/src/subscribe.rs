@@ -106,18 +106,15 @@ impl Subscription {
             owner: Bytes::copy_from_slice(self.call.request_id.as_bytes()),
             ms: EXCLUSIVE_MS,
         });
-        Flow::ask_all(vec![create, lease], move |mut events, _| {
-            match events.pop() {
-                Some(Event::Group { group, .. }) => {
-                    self.counter = self.counter_in(&group);
-                    Flow::part(Answer::Output(Value::empty()), move |now| self.read(now))
-                }
-                Some(Event::Refused { refusal, .. }) if refusal.kind == RefusalKind::InUse => {
-                    done(Err(self.in_use()))
-                }
-                Some(event) => done(Err(error::unexpected(&self.call, &self.stream, &event))),
-                None => Flow::Done(Answer::End),
+        Flow::ask_each([create, lease], move |[_, leased], _| match leased {
+            Event::Group { group, .. } => {
+                self.counter = self.counter_in(&group);
+                Flow::part(Answer::Output(Value::empty()), move |now| self.read(now))
             }
+            Event::Refused { refusal, .. } if refusal.kind == RefusalKind::InUse => {
+                done(Err(self.in_use()))
+            }
+            event => done(Err(error::unexpected(&self.call, &self.stream, &event))),
         })
     }
 

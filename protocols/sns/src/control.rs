@@ -278,7 +278,7 @@ pub(crate) fn send_message(
     };
     let publish = Command::Publish(publish(message));
     let call = Arc::clone(call);
-    Flow::ask_all(vec![object, way, publish], move |events, _| {
+    Flow::ask_each([object, way, publish], move |events, _| {
         let mut refusals = events.iter().filter_map(|event| match event {
             Event::Refused { refusal, .. } => Some(refusal),
             _ => None,
@@ -287,8 +287,9 @@ pub(crate) fn send_message(
         if let Some(refusal) = refusals.find(serious) {
             return fail(faults::refused(&call, operation, OURS, refusal));
         }
-        match events.last() {
-            Some(Event::Published { outcome, .. }) => match outcome {
+        let [.., published] = &events;
+        match published {
+            Event::Published { outcome, .. } => match outcome {
                 PublishOutcome::Accepted { matched: 0, .. } => fail(internal(
                     "nothing takes what is to be delivered to endpoints",
                 )),
@@ -297,8 +298,7 @@ pub(crate) fn send_message(
                     fail(faults::refused(&call, operation, OURS, refusal))
                 }
             },
-            Some(other) => fail(internal(steps::unexpected(other).detail)),
-            None => fail(internal("the core did not answer")),
+            other => fail(internal(steps::unexpected(other).detail)),
         }
     })
 }

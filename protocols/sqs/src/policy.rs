@@ -65,30 +65,49 @@ fn one_or_many(mut values: Vec<Value>) -> Value {
     }
 }
 
-/// The statements of a policy, made if there are none.
-fn statements(policy: &mut Value) -> &mut Vec<Value> {
-    if !matches!(policy, Value::Map(_)) {
-        *policy = Value::Map(Vec::new());
+/// A policy as a queue keeps it, to be changed.
+struct Written {
+    /// Version, id, and whatever else there is.
+    members: Vec<(Value, Value)>,
+    statements: Vec<Value>,
+}
+
+impl Written {
+    const STATEMENT: &str = "Statement";
+
+    fn of(made: &Made, arn: &str) -> Self {
+        let kept = made
+            .note(NAME)
+            .map(str::as_bytes)
+            .and_then(Value::from_json);
+        let Some(Value::Map(kept)) = kept else {
+            return Self {
+                members: vec![
+                    (text("Version"), text("2012-10-17")),
+                    (text("Id"), text(&format!("{arn}/SQSDefaultPolicy"))),
+                ],
+                statements: Vec::new(),
+            };
+        };
+        let is_statement = |(name, _): &(Value, Value)| name.as_str() == Some(Self::STATEMENT);
+        let (said, members): (Vec<_>, Vec<_>) = kept.into_iter().partition(is_statement);
+        let statements = match said.into_iter().next_back() {
+            Some((_, Value::List(statements))) => statements,
+            // A single one need not be in a list.
+            Some((_, statement)) => vec![statement],
+            None => Vec::new(),
+        };
+        Self {
+            members,
+            statements,
+        }
     }
-    let Value::Map(members) = policy else {
-        unreachable!("made one above");
-    };
-    let at = members
-        .iter()
-        .position(|(name, _)| name.as_str() == Some("Statement"))
-        .unwrap_or_else(|| {
-            members.push((text("Statement"), Value::List(Vec::new())));
-            members.len() - 1
-        });
-    let statement = &mut members[at].1;
-    // A single statement need not be in a list.
-    if !matches!(statement, Value::List(_)) {
-        *statement = Value::List(vec![std::mem::replace(statement, Value::Null)]);
+
+    fn into_json(mut self) -> String {
+        let statements = Value::List(self.statements);
+        self.members.push((text(Self::STATEMENT), statements));
+        Value::Map(self.members).to_json()
     }
-    let Value::List(list) = statement else {
-        unreachable!("made one above");
-    };
-    list
 }
 
 fn label_of(statement: &Value) -> Option<&str> {
@@ -99,18 +118,6 @@ fn label_of(statement: &Value) -> Option<&str> {
         .iter()
         .find(|(name, _)| name.as_str() == Some("Sid"))?;
     label.as_str()
-}
-
-fn policy_of(made: &Made, arn: &str) -> Value {
-    made.note(NAME)
-        .and_then(|policy| Value::from_json(policy.as_bytes()))
-        .unwrap_or_else(|| {
-            map(vec![
-                ("Version", text("2012-10-17")),
-                ("Id", text(&format!("{arn}/SQSDefaultPolicy"))),
-                ("Statement", Value::List(Vec::new())),
-            ])
-        })
 }
 
 fn texts(input: &Input, name: &str) -> Vec<String> {
@@ -214,9 +221,9 @@ pub(crate) fn add(input: Input) -> Flow<Answer> {
     let permission = Permission::of(&input);
     let arn = queue::arn(&input.call, &name);
     alter(name, move |_, made, _| {
-        let mut policy = policy_of(made, &arn);
-        let statements = statements(&mut policy);
-        if statements
+        let mut policy = Written::of(made, &arn);
+        if policy
+            .statements
             .iter()
             .any(|it| label_of(it) == Some(&permission.label))
         {
@@ -227,12 +234,12 @@ pub(crate) fn add(input: Input) -> Flow<Answer> {
             ));
         }
         permission.check()?;
-        if statements.len() >= STATEMENTS_MAX {
+        if policy.statements.len() >= STATEMENTS_MAX {
             let reason = format!("the policy has {STATEMENTS_MAX} statements.");
             return Err(words::invalid("Label", &permission.label, reason));
         }
-        statements.push(permission.statement(&arn));
-        let policy = policy.to_json();
+        policy.statements.push(permission.statement(&arn));
+        let policy = policy.into_json();
         if policy.len() > LEN_MAX {
             let reason = format!("the policy would be longer than {LEN_MAX} bytes.");
             return Err(words::invalid("Label", &permission.label, reason));
@@ -250,21 +257,20 @@ pub(crate) fn remove(input: Input) -> Flow<Answer> {
     let label = input.value.text("Label").unwrap_or_default().to_owned();
     let arn = queue::arn(&input.call, &name);
     alter(name, move |_, made, _| {
-        let mut policy = policy_of(made, &arn);
-        let statements = statements(&mut policy);
-        let before = statements.len();
-        statements.retain(|it| label_of(it) != Some(&label));
-        if statements.len() == before {
+        let mut policy = Written::of(made, &arn);
+        let before = policy.statements.len();
+        policy.statements.retain(|it| label_of(it) != Some(&label));
+        if policy.statements.len() == before {
             return Err(words::invalid(
                 "Label",
                 &label,
                 "can't find label on existing policy.",
             ));
         }
-        if statements.is_empty() {
+        if policy.statements.is_empty() {
             made.keep(NAME, None);
         } else {
-            made.keep(NAME, Some(&policy.to_json()));
+            made.keep(NAME, Some(&policy.into_json()));
         }
         Ok(())
     })

@@ -176,18 +176,13 @@ pub(crate) fn receive(input: Input) -> Flow<Answer> {
         Err(error) => return look_at(name, |_, _| failed(error)),
     };
     let call = input.call;
-    let commands = vec![
-        Command::Inspect {
-            token: TOKEN,
-            lane: LANE,
-            name: name.clone(),
-        },
-        wanted.pull(&name, wanted.wait_ms.unwrap_or(0)),
-    ];
-    Flow::ask_all(commands, move |mut events, now| {
-        let (Some(pulled), Some(looked)) = (events.pop(), events.pop()) else {
-            unreachable!("two answers to two commands");
-        };
+    let look = Command::Inspect {
+        token: TOKEN,
+        lane: LANE,
+        name: name.clone(),
+    };
+    let pull = wanted.pull(&name, wanted.wait_ms.unwrap_or(0));
+    Flow::ask_each([look, pull], move |[looked, pulled], now| {
         let Event::Inspected { queue, .. } = looked else {
             // Who may neither look nor receive is told of what was asked for.
             let refused = matches!(pulled, Event::Refused { .. });

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::{Policy, PolicyFault};
 
-/// Most policies that are kept.
-const KEPT_MAX: usize = 256;
+/// Policies that are kept as they were read, of all services together. Of a place that two have, each use reads the text anew.
+const POLICIES_READ_MAX: usize = 256;
 
 /// Is told of a policy that cannot be read: its text, and why.
 pub type Unreadable = fn(text: &str, fault: &PolicyFault);
@@ -32,7 +32,7 @@ impl Known {
     #[must_use]
     pub fn new(unreadable: Unreadable) -> Self {
         Self {
-            read: (0..KEPT_MAX).map(|_| Mutex::new(None)).collect(),
+            read: (0..POLICIES_READ_MAX).map(|_| Mutex::new(None)).collect(),
             unreadable,
         }
     }
@@ -40,7 +40,7 @@ impl Known {
     /// The policy. `None`: it cannot be read, as it was kept by a program that knew more or asked less.
     pub fn policy(&self, text: &Bytes, service: &str) -> Option<Arc<Policy>> {
         // What is allocated is aligned, so the lowest bits say nothing.
-        let place = (text.as_ptr() as usize >> 4) % KEPT_MAX;
+        let place = (text.as_ptr() as usize >> 4) % POLICIES_READ_MAX;
         let mut read = self.read[place]
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
