@@ -33,6 +33,7 @@
 //! | `sns.rs` | one topic in all protocols; delivery to HTTP endpoints: confirmation, retries, dead letters, restarts |
 //! | `sns_endpoints.rs` | SNS delivers to servers: HTTPS and its signatures, mail, gateways for text messages and pushes |
 //! | `sqs.rs` | queues through SQS: handles and deduplication through restarts, long polls, dead letters, purging, other doors |
+//! | `full_disk.rs` | a disk without room, through the AWS SDKs |
 //! | `limits.rs` | more than memory, readers that do not read, bodies that are too long, users |
 //! | `attacks.rs` | thousands of strangers, slow ones, floods, no descriptors left |
 //! | `strangers.rs` | wrong passwords, garbage, half-open connections |
@@ -58,6 +59,7 @@ mod crashes;
 mod crossings;
 mod damage;
 mod drain;
+mod full_disk;
 mod http;
 mod kinesis;
 mod limits;
