@@ -57,10 +57,10 @@ fn a_queue_is_made_filled_and_read_and_outlives_its_server() -> anyhow::Result<(
 #[test]
 fn only_who_has_a_key_is_let_in() -> anyhow::Result<()> {
     let server = Server::start_with(&[
-        "auth.vhosts=['/','billing']",
+        "auth.vhosts=['/','billing','archive']",
         "users=[{name='ada',password='x',vhosts=['billing']},{name='eve',password='x',rules=[{allow=['publish'],queue='out'}]}]",
-        "aws.keys=[{id='ADA',secret='s',user='ada',account='111111111111'},{id='EVE',secret='t',user='eve'},{id='AD2',secret='s',user='ada'}]",
-        "aws.vhosts=[{name='billing',account='111111111111',region='eu-west-1'}]",
+        "aws.keys=[{id='ADA',secret='s',user='ada',account='111111111111'},{id='EVE',secret='t',user='eve'}]",
+        "aws.vhosts=[{name='billing',account='111111111111',region='eu-west-1'},{name='archive',account='111111111111',region='eu-west-2'}]",
     ]);
     let door = server.door("aws");
     let list = |id, secret, region| {
@@ -78,7 +78,7 @@ fn only_who_has_a_key_is_let_in() -> anyhow::Result<()> {
             "no virtual host is configured for account 111111111111",
         ),
         // The account is open to the key, and not to its user.
-        ("AD2", "s", "us-east-1", "AccessDenied"),
+        ("ADA", "s", "eu-west-2", "AccessDenied"),
     ] {
         let answer = list(id, secret, region)?;
         let told = answer.head.contains(said) || answer.body.contains(said);

@@ -163,6 +163,20 @@ impl Rule {
             }
         }
         let place = if let Some(text) = &self.topic {
+            let first = text.split('/').next().unwrap_or_default();
+            let key = match first {
+                "$queue" => Some("queue"),
+                "$stream" => Some("stream"),
+                "$share" | "$topic" => Some("topic"),
+                _ => None,
+            };
+            if let Some(key) = key {
+                return Err(RuleError::Pattern {
+                    what: "topic",
+                    text: text.clone(),
+                    fault: format!("names no topic: write {key} = \"..\", without {first}"),
+                });
+            }
             Place::Topic(pattern("topic", text, Form::Topic)?)
         } else if let Some(text) = &self.queue {
             Place::Queue(pattern("queue", text, Form::Words)?)

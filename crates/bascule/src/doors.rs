@@ -33,6 +33,15 @@ pub(crate) fn unreadable(text: &str, fault: &aws::policy::PolicyFault) {
     tracing::warn!(policy = text, %fault, "a resource policy cannot be read: it lets no other account in, and denies nothing");
 }
 
+/// The longest request of the AWS doors, in bytes.
+pub(crate) fn request_len_max(config: &Config) -> usize {
+    message_request_len_max(config).max(STREAM_REQUEST_LEN_MAX)
+}
+
+fn message_request_len_max(config: &Config) -> usize {
+    config.aws.message_bytes_max as usize * 3 + MESSAGE_ROOM
+}
+
 fn aws_endpoint(
     config: &Config,
     seed: [u8; 32],
@@ -43,7 +52,7 @@ fn aws_endpoint(
         signer: Some(signing.signer()),
         ..config.for_aws()
     };
-    let message = config.aws.message_bytes_max as usize * 3 + MESSAGE_ROOM;
+    let message = message_request_len_max(config);
     let serve = |service, label, body_len_max| Served {
         service,
         label,

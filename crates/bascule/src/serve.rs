@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use net::{Health, Http, Listener, Origins, Server};
 use node::{Change, Node, Pair};
 use session::{Gate, Port as _};
@@ -82,8 +82,7 @@ async fn run(
 ) -> Result<(), Failure> {
     let signals = Signals::new().map_err(Failure::setup)?;
     warn_of_passwords(config);
-    let origins = Origins::from_list(&config.websocket.origins)
-        .map_err(|entry| Failure::setup(anyhow!("websocket.origins: {entry:?} is not an origin such as \"https://example.org\", nor \"*\"")))?;
+    let origins = Origins::from_list(&config.websocket.origins).expect("checked at the start");
     let mut key = [0u8; auth::KEY_LEN];
     fill_random(&mut key).map_err(Failure::setup)?;
     let users = auth::Users::new(&config.auth, key).map_err(Failure::setup)?;

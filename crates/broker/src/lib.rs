@@ -62,7 +62,7 @@ pub use apply::PendingLoss;
 pub use change::{Change, ClientNo};
 pub use config::Config;
 pub use counters::{Counters, Metric};
-pub use decide::{Lost, Reading, SubscriptionPlace, queue_name};
+pub use decide::{Lost, Reading, SubscriptionPlace, check_queue_name, queue_name};
 pub use effect::{
     Content, Context, Decision, Effect, Fetch, Load, LoadFor, Loaded, LoadedRecord, OutLane,
     Outgoing, PendingDelivery, PendingRecord, PendingRecords, SessionInfo, Wait,

@@ -4,6 +4,9 @@ use bytes::Bytes;
 
 use crate::{Levels, Properties, Selector};
 
+/// First levels of the root space that nobody publishes to (DOORS 5), but for what [`Filter::is_reserved`] leaves out.
+pub const RESERVED: [&[u8]; 5] = [b"$queue", b"$stream", b"$share", b"$SYS", b"$topic"];
+
 /// One level of a [`Pattern`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FilterLevel {
@@ -110,4 +113,70 @@ pub enum Filter {
         /// The arguments, without `x-match`.
         arguments: Properties,
     },
+}
+
+impl Filter {
+    /// Whether it reads what is reserved in the root space (DOORS 5), where nothing is published that it could match. Open there is
+    /// `$SYS/broker/connection/NAME/state` alone, where bridges say whether they are connected.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        let levels: Vec<Option<&[u8]>> = match self {
+            Self::Exact(levels) => levels.iter().map(Some).collect(),
+            Self::Pattern(pattern) | Self::Selected { pattern, .. } => {
+                let levels = pattern.0.iter().map(|level| match level {
+                    FilterLevel::Exact(text) => Some(&text[..]),
+                    FilterLevel::One | FilterLevel::Many => None,
+                });
+                levels.collect()
+            }
+            Self::All | Self::Headers { .. } => return false,
+        };
+        let first = levels.first().copied().flatten();
+        let is_bridge_state = matches!(
+            levels[..],
+            [_, Some(b"broker"), Some(b"connection"), _, Some(b"state")]
+        );
+        first.is_some_and(|first| {
+            RESERVED.contains(&first) && !(first == b"$SYS" && is_bridge_state)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doors_a5_what_is_reserved_is_told_by_the_first_level() {
+        let pattern = |text: &'static str| {
+            let level = |level| match level {
+                "+" => FilterLevel::One,
+                "#" => FilterLevel::Many,
+                level => FilterLevel::Exact(Bytes::from_static(level.as_bytes())),
+            };
+            Filter::Pattern(Pattern(text.split('/').map(level).collect()))
+        };
+        for reserved in [
+            "$SYS/#",
+            "$SYS",
+            "$SYS/broker/uptime",
+            "$SYS/broker/connection/#",
+            "$topic/a",
+            "$queue/broker/connection/x/state",
+        ] {
+            assert!(pattern(reserved).is_reserved(), "{reserved}");
+        }
+        for open in [
+            "$SYS/broker/connection/+/state",
+            "#",
+            "+/a",
+            "$other/a",
+            "a/$SYS",
+        ] {
+            assert!(!pattern(open).is_reserved(), "{open}");
+        }
+        let exact = Levels::collect(["$SYS", "x"]).expect("few levels");
+        assert!(Filter::Exact(exact).is_reserved());
+        assert!(!Filter::All.is_reserved());
+    }
 }

@@ -39,7 +39,7 @@ mod value;
 pub use address::{Address, Kind, LEVELS_MAX, Levels, NAME_LEN_MAX, Name, VhostId};
 pub use codec::{DecodeError, Reader};
 pub use escape::{escape_level, unescape_level};
-pub use filter::{Filter, FilterLevel, HeaderMatch, Pattern};
+pub use filter::{Filter, FilterLevel, HeaderMatch, Pattern, RESERVED};
 pub use head::{
     HEAD_VERSION, decode_head, encode_head, head_len_bound, put_address, put_filter, put_levels,
     put_pattern, put_properties, read_address, read_filter, read_levels, read_pattern,

@@ -8,15 +8,12 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use message::{Filter, FilterLevel, Levels, Pattern, escape_level, unescape_level};
+use message::{Filter, FilterLevel, Levels, Pattern, RESERVED, escape_level, unescape_level};
 
 use crate::codec::Short;
 
 const SEPARATOR: u8 = b'.';
 const SPECIAL: &[u8] = b".";
-
-/// First levels of the root space that no one publishes to under that name.
-const RESERVED: [&[u8]; 5] = [b"$queue", b"$stream", b"$share", b"$SYS", b"$topic"];
 
 /// What a key on the default exchange starts with that means a topic of the root space.
 pub(crate) const TOPIC_PREFIX: &[u8] = b"$topic/";

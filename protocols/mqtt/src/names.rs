@@ -20,7 +20,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use message::{
-    Address, Filter, FilterLevel, Kind, LEVELS_MAX, Levels, NAME_LEN_MAX, Name, Pattern,
+    Address, Filter, FilterLevel, Kind, LEVELS_MAX, Levels, NAME_LEN_MAX, Name, Pattern, RESERVED,
     escape_level, unescape_level,
 };
 use session::Source;
@@ -29,8 +29,6 @@ use session::Source;
 const TOPIC_SPECIAL: &[u8] = b"/+#";
 /// What the name of a queue may not show: `/` is literal there.
 const QUEUE_SPECIAL: &[u8] = b"+#";
-/// First levels of the root space that nobody publishes to (DOORS rule 5).
-const RESERVED: [&[u8]; 5] = [b"$queue", b"$stream", b"$share", b"$SYS", b"$topic"];
 
 /// How topics become levels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -24,7 +24,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use message::{
-    Address, FilterLevel, Kind, LEVELS_MAX, Levels, NAME_LEN_MAX, Name, Pattern, VhostId,
+    Address, FilterLevel, Kind, LEVELS_MAX, Levels, NAME_LEN_MAX, Name, Pattern, RESERVED, VhostId,
     escape_level, unescape_level,
 };
 
@@ -49,8 +49,6 @@ const PREFIXES: [&[u8]; 10] = [
     b"queue://",
     b"topic://",
 ];
-/// First levels in the root space that nobody may publish to.
-const RESERVED: [&[u8]; 5] = [b"$queue", b"$stream", b"$share", b"$SYS", b"$topic"];
 
 /// A destination as a frame names it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -205,6 +205,13 @@ impl Config {
                 );
                 return fault("aws.keys", words);
             }
+            if !self.may_enter(key) {
+                let words = format!(
+                    "has the key {:?} of user {:?}, to whom no virtual host of its account is open",
+                    key.id, key.user
+                );
+                return fault("aws.keys", words);
+            }
             if let Some(account) = &key.account
                 && !self.is_place_of(account)
             {
@@ -240,7 +247,42 @@ impl Config {
                 return fault("aws.vhosts", words);
             }
         }
+        if this.regions == Regions::Merge {
+            let mut accounts = BTreeSet::from([&this.account]);
+            let second = this.vhosts.iter().find(|it| !accounts.insert(&it.account));
+            if let Some(second) = second {
+                let words = format!(
+                    "gives {:?} the account {}, which another one has: with aws.regions \"merge\" an account is one virtual host",
+                    second.name, second.account
+                );
+                return fault("aws.vhosts", words);
+            }
+        }
         Ok(())
+    }
+
+    /// Whether a key's user may log in to a virtual host of the key's account, or there is one to be made.
+    fn may_enter(&self, key: &AccessKey) -> bool {
+        let this = &self.aws;
+        let user = self.auth.users.iter().find(|user| user.name == key.user);
+        let Some(open) = user.and_then(|user| user.vhosts.as_ref()) else {
+            return true;
+        };
+        let account = key.account.as_ref().unwrap_or(&this.account);
+        let first = self
+            .auth
+            .vhosts
+            .first()
+            .filter(|_| this.account == *account);
+        let others = this.vhosts.iter().filter(|it| it.account == *account);
+        let mut places = first
+            .into_iter()
+            .chain(others.map(|it| &it.name))
+            .peekable();
+        // Of an account without one something else is said.
+        this.vhosts_on_first_use
+            || places.peek().is_none()
+            || places.any(|name| open.contains(name))
     }
 
     /// Whether a virtual host is of an account, or can become so.

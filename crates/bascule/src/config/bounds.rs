@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::{Config, ConfigError};
+use crate::doors;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -74,6 +75,19 @@ impl Config {
                 let words = format!("{protocol:?} is none of {}", LOGINS.join(", "));
                 return fault("auth.anonymous.protocols", &words);
             }
+        }
+        if let Err(entry) = net::Origins::from_list(&self.websocket.origins) {
+            let words = format!(
+                "has {entry:?}, which is neither an origin as browsers send it, such as \"https://example.org\" or \"http://example.org:8080\", nor \"*\" alone"
+            );
+            return fault("websocket.origins", &words);
+        }
+        let request = doors::request_len_max(self) as u64;
+        if request > self.memory.requests_bytes_max {
+            let words = format!(
+                "leaves no room for one request to the AWS doors, which may have {request} bytes (three times aws.message_bytes_max and more)"
+            );
+            return fault("memory.requests_bytes_max", &words);
         }
         self.listeners.check()?;
         self.pair.check()?;
@@ -210,7 +224,7 @@ impl Config {
             (
                 "journal.free_bytes_min",
                 journal.free_bytes_min,
-                4 * MIB..=TIB,
+                4 * MIB..=1024 * TIB,
             ),
             (
                 "journal.stream_file_bytes",

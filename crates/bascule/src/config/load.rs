@@ -409,6 +409,37 @@ mod tests {
                 &["listeners.mqtt=localhost"],
                 "\"localhost\" is not a host and a port",
             ),
+            (
+                &["websocket.origins=['example.org']"],
+                "websocket.origins has \"example.org\", which is neither an origin",
+            ),
+            (
+                &[
+                    "memory.requests_bytes_max=16777216",
+                    "aws.message_bytes_max=16777216",
+                ],
+                "memory.requests_bytes_max leaves no room for one request",
+            ),
+            (
+                &["pair.advertise='0.0.0.0'"],
+                "pair.advertise \"0.0.0.0\" is every address",
+            ),
+            (
+                &["pair.peers=['a.example:0']"],
+                "pair.peers \"a.example:0\" has port 0",
+            ),
+            (
+                &["sns.email_password=x"],
+                "sns.email_password is given without sns.email_user",
+            ),
+            (
+                &["routes=[{from='$SYS/#',to='queue:q'}]"],
+                "routes number 1 has from = \"$SYS/#\", where nobody publishes",
+            ),
+            (
+                &["rules=[{deny=['publish'],topic='$queue/jobs'}]"],
+                "which names no topic: write queue = \"..\", without $queue",
+            ),
             (&["amqp.product="], "amqp.product must be 1 to 255 bytes"),
             (&["listeners.mqtt=[]"], "an empty list says nowhere"),
             (
@@ -515,6 +546,22 @@ mod tests {
                     "aws.vhosts=[{name='b',account='000000000000',region='us-east-1'}]",
                 ],
                 "have already",
+            ),
+            (
+                &[
+                    "auth.vhosts=['/','b']",
+                    "aws.regions=merge",
+                    "aws.vhosts=[{name='b',account='000000000000',region='eu-west-1'}]",
+                ],
+                "with aws.regions \"merge\" an account is one virtual host",
+            ),
+            (
+                &[
+                    "auth.vhosts=['/','b']",
+                    "users=[{name='eve',password='x',vhosts=['b']}]",
+                    "aws.keys=[{id='a',secret='s',user='eve'}]",
+                ],
+                "has the key \"a\" of user \"eve\", to whom no virtual host of its account is open",
             ),
         ] {
             let error = with(set).expect_err(set[0]);

@@ -59,6 +59,12 @@ impl Route {
         let from = Bytes::copy_from_slice(self.from.as_bytes());
         let source = mqtt::decode_source(&from, message::LEVELS_MAX);
         let filter = match source {
+            Ok(Source::Topic { filter }) if filter.is_reserved() => {
+                return Err(format!(
+                    "has from = {:?}, where nobody publishes: what begins with $SYS is told to MQTT subscribers only, but for $SYS/broker/connection/NAME/state",
+                    self.from
+                ));
+            }
             Ok(Source::Topic { filter }) => filter,
             Ok(_) => return Err(format!("has from = {:?}, which is no topic", self.from)),
             Err(error) => return Err(format!("has from = {:?}: {error}", self.from)),
@@ -82,7 +88,11 @@ impl Route {
             "queue" if self.key.is_some() => {
                 return Err("has a key, which only streams have".to_owned());
             }
-            "queue" => SubscriptionTarget::Queue { vhost: None, name },
+            "queue" => {
+                broker::check_queue_name(&name)
+                    .map_err(|refusal| format!("has to = {:?}: {refusal}", self.to))?;
+                SubscriptionTarget::Queue { vhost: None, name }
+            }
             "stream" => SubscriptionTarget::Stream {
                 name,
                 key: self.key.clone().unwrap_or_default().into(),
@@ -175,10 +185,11 @@ mod tests {
     #[test]
     fn routes_lead_to_queues_and_streams() {
         let ways = ways(
-            "{from='sensors/+/temp',to='stream:telemetry',key='{1}'},{from='jobs/#',to='queue:a:b'}",
+            "{from='sensors/+/temp',to='stream:telemetry',key='{1}'},{from='jobs/#',to='queue:a:b'},
+             {from='$SYS/broker/connection/+/state',to='queue:bridges'}",
         )
         .expect("right");
-        assert_eq!(ways.len(), 2);
+        assert_eq!(ways.len(), 3);
         assert_ne!(ways[0].id, ways[1].id);
         assert_eq!(ways[1].vhost, "/");
         assert_eq!(
@@ -222,6 +233,14 @@ mod tests {
             ("{to='queue:q'}", "topic filter is empty"),
             ("{from='$queue/q',to='queue:q'}", "which is no topic"),
             ("{from='$share/g/a',to='queue:q'}", "which is no topic"),
+            ("{from='$SYS/#',to='queue:q'}", "where nobody publishes"),
+            (
+                "{from='$SYS/broker/uptime',to='queue:q'}",
+                "where nobody publishes",
+            ),
+            ("{from='$topic/a',to='queue:q'}", "where nobody publishes"),
+            ("{from='a',to='queue:amq.x'}", "the reserved prefix 'amq.'"),
+            ("{from='a',to='queue:$topic/x'}", "cannot name a queue"),
             (
                 "{from='a',to='q'}",
                 "neither \"queue:NAME\" nor \"stream:NAME\"",

@@ -130,17 +130,21 @@ impl TryFrom<String> for Email {
             let Some(place) = text.strip_prefix(scheme) else {
                 continue;
             };
-            let (host, port) = match place.rsplit_once(':') {
-                Some((host, port)) => (host, port.parse().ok()),
-                None => (place, Some(usual)),
+            // As of a URL of HTTP, but for the port that is meant without one.
+            let read = sns::egress::Target::read(&format!("http://{place}"));
+            let Some(target) = read.filter(|_| !place.contains(['/', '?', '#'])) else {
+                continue;
             };
-            if let (false, Some(port)) = (host.is_empty() || host.contains('/'), port) {
-                return Ok(Self::Server {
-                    host: host.to_owned(),
-                    port,
-                    security,
-                });
-            }
+            let port = if place.ends_with(&format!(":{}", target.port)) {
+                target.port
+            } else {
+                usual
+            };
+            return Ok(Self::Server {
+                host: target.host,
+                port,
+                security,
+            });
         }
         Err(format!(
             "{text:?} is none of off, discard, smtp://HOST:PORT, smtp+starttls://HOST:PORT, smtps://HOST:PORT"
@@ -160,7 +164,11 @@ impl From<Email> for String {
             } => {
                 let known = SCHEMES.iter().find(|(_, it, _)| *it == security);
                 let scheme = known.map_or("smtp://", |(scheme, ..)| scheme);
-                format!("{scheme}{host}:{port}")
+                if host.contains(':') {
+                    format!("{scheme}[{host}]:{port}")
+                } else {
+                    format!("{scheme}{host}:{port}")
+                }
             }
         }
     }
@@ -215,6 +223,10 @@ impl Config {
         if !this.email_from.contains('@') || this.email_from.contains(['<', '>', '\r', '\n', ' ']) {
             return fault("sns.email_from", "must be a mailbox".to_owned());
         }
+        if this.email_user.is_empty() && !this.email_password.is_empty() {
+            let words = "is given without sns.email_user, so nobody would log in with it";
+            return fault("sns.email_password", words.to_owned());
+        }
         let is_header = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
         if !this.gateway_authorization.bytes().all(is_header) {
             let words = "must be visible ASCII characters and spaces".to_owned();
@@ -259,13 +271,26 @@ mod tests {
             "smtp://mail.example.org:25",
             "smtp+starttls://mail.example.org:587",
             "smtps://mail.example.org:465",
+            "smtp://[::1]:2525",
         ] {
             let read = Email::try_from(text.to_owned()).expect(text);
             assert_eq!(String::from(read), text);
         }
         let usual = Email::try_from("smtps://mail.example.org".to_owned()).expect("a URL");
         assert_eq!(String::from(usual), "smtps://mail.example.org:465");
-        for bad in ["", "mail.example.org", "smtp://", "smtp://a:b", "http://a"] {
+        let usual = Email::try_from("smtp://[2001:db8::1]".to_owned()).expect("a URL");
+        assert_eq!(String::from(usual), "smtp://[2001:db8::1]:25");
+        for bad in [
+            "",
+            "mail.example.org",
+            "smtp://",
+            "smtp://a:b",
+            "smtp://a:0",
+            "smtp://a b",
+            "smtp://ann@a",
+            "smtp://a/b",
+            "http://a",
+        ] {
             assert!(Email::try_from(bad.to_owned()).is_err(), "{bad}");
         }
         assert!(Gateway::try_from("https://sms.example.org/send".to_owned()).is_ok());

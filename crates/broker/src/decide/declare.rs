@@ -52,8 +52,11 @@ fn declare_len(declare: &Declare) -> usize {
     }
 }
 
-/// Names are kept free for the core (`amq.`) and for other kinds of address.
-pub(super) fn check_queue_name(name: &Name) -> Result<(), Refusal> {
+/// Whether a queue may be made by that name: some are kept free for the core (`amq.`) and for other kinds of address.
+///
+/// # Errors
+/// The refusal of whoever declares it.
+pub fn check_queue_name(name: &Name) -> Result<(), Refusal> {
     // [AMQP-queue.declare.queue.reserved]
     if name.starts_with(b"amq.") {
         return Err(refusal(

@@ -60,6 +60,7 @@ use crate::{
 
 use draft::Draft;
 
+pub use declare::check_queue_name;
 pub use lost::Lost;
 pub use revoke::Reading;
 pub(crate) use route::Routed;
