@@ -9,7 +9,7 @@ use std::{
 use message::Timestamp;
 use session::Event;
 
-use crate::node::Shared;
+use crate::{node::Shared, outbox::Fetched};
 
 /// Deadlines turned into records in one hold of the lock.
 const SLICE: usize = 256;
@@ -185,7 +185,7 @@ fn fetch(shared: &Shared) {
         shared.journal.stage().on_commit_of(batch, waker);
     }
     for wanted in ready {
-        let Some(message) = shared.stored.read(wanted.id) else {
+        let Fetched::Message(message) = shared.stored.read(wanted.id, || true) else {
             continue;
         };
         shared.stepped(|core, step| {

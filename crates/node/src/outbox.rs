@@ -18,7 +18,7 @@ use std::{
 use broker::{Content, OutLane, PendingDelivery, PendingRecords};
 use message::{Message, StoredId};
 use rustc_hash::FxHashMap;
-use session::{CloseReason, Delivery, Event, Token};
+use session::{CloseReason, Delivery, DeliveryId, Event, Token};
 
 /// A connection that has been told no more than so much gives the room for it back when there is nothing to do: most hear the
 /// few words of a login and are silent then. Who hears more keeps its room, and allocates nothing for the next item.
@@ -164,6 +164,47 @@ impl Item {
         }
     }
 
+    /// Leaves the message out that [`Item::resolve`] asked for. `Err`: nothing is left, but the room to be given back.
+    fn without(self, id: StoredId) -> Result<Self, u64> {
+        match self {
+            Self::Stored { bytes, .. } => Err(bytes),
+            Self::Pulled {
+                token,
+                mut deliveries,
+                epoch,
+                remaining,
+                _held,
+            } => {
+                deliveries.retain(
+                    |(_, content)| !matches!(content, Content::Stored(stored, _) if *stored == id),
+                );
+                Ok(Self::Pulled {
+                    token,
+                    deliveries,
+                    epoch,
+                    remaining,
+                    _held,
+                })
+            }
+            other => Ok(other),
+        }
+    }
+
+    /// The deliveries of a message that may be settled, or replaced where it was retained, before it is read: by whoever has its receipt, or
+    /// purges the queue. `None`: of what must be there.
+    fn deliveries_of(&self, id: StoredId) -> Option<Vec<DeliveryId>> {
+        match self {
+            Self::Stored { delivery, .. } => Some(delivery.id.into_iter().collect()),
+            Self::Pulled { deliveries, .. } => {
+                let of = deliveries.iter().filter(
+                    |(_, content)| matches!(content, Content::Stored(stored, _) if *stored == id),
+                );
+                Some(of.filter_map(|(delivery, _)| delivery.id).collect())
+            }
+            Self::Event(_) | Self::Delivery { .. } | Self::Records { .. } => None,
+        }
+    }
+
     /// The event, once nothing is missing, and the room that it gives back when sent.
     fn into_event(self) -> (Event, u64) {
         let resident = |content| match content {
@@ -210,6 +251,15 @@ impl Item {
             }
         }
     }
+}
+
+/// What came of a read.
+pub(crate) enum Fetched {
+    Message(Arc<Message>),
+    /// Nothing refers to it any more.
+    Gone,
+    /// It cannot be read: that has been logged.
+    Unreadable,
 }
 
 /// Where stored messages come from.
@@ -372,25 +422,36 @@ impl Outbox {
         }
     }
 
-    /// A read that [`Messages::fetch`] started is done. `None`: it could not be read, and the connection is closed. What is
+    /// As [`Item::deliveries_of`], of what a lane reads for.
+    pub(crate) fn deliveries_of(&self, lane: OutLane, id: StoredId) -> Option<Vec<DeliveryId>> {
+        let state = self.lock();
+        let (item, _) = state.reading.get(&lane)?;
+        item.deliveries_of(id)
+    }
+
+    /// A read that [`Messages::fetch`] started is done. What is gone is left out; for what cannot be read the connection is closed. What is
     /// to be read next for that lane comes back: the caller reads on, or hands it to [`Messages::fetch`]; then it wakes the outbox.
     pub(crate) fn fetched(
         &self,
         lane: OutLane,
         id: StoredId,
-        message: Option<Arc<Message>>,
+        fetched: Fetched,
         messages: &dyn Messages,
     ) -> Option<StoredId> {
         let mut events = Vec::new();
         let mut wanted = Vec::new();
         let mut state = self.lock();
         let (mut item, mut behind) = state.reading.remove(&lane)?;
-        match message {
-            Some(message) => {
+        match fetched {
+            Fetched::Message(message) => {
                 item.fill(id, &message);
                 behind.push_front(item);
             }
-            None => events.push(Event::Closing {
+            Fetched::Gone => match item.without(id) {
+                Ok(item) => behind.push_front(item),
+                Err(bytes) => state.handed_out += bytes,
+            },
+            Fetched::Unreadable => events.push(Event::Closing {
                 reason: CloseReason::Internal,
             }),
         }
@@ -561,7 +622,7 @@ mod tests {
 
     fn delivery(qseq: u64) -> Item {
         let delivery = PendingDelivery {
-            id: Some(session::DeliveryId {
+            id: Some(DeliveryId {
                 queue: session::QueueId(1),
                 qseq,
             }),
@@ -648,7 +709,7 @@ mod tests {
                 .expect("the next is asked for");
             assert_eq!(id.0, expected);
             let before = wakes.0.load(Ordering::Relaxed);
-            if let Some(next) = outbox.fetched(lane, id, Some(message()), &disk) {
+            if let Some(next) = outbox.fetched(lane, id, Fetched::Message(message()), &disk) {
                 disk.fetch(next, lane, Arc::clone(&outbox));
             }
             Waker::from(Arc::clone(&outbox)).wake();
@@ -767,6 +828,64 @@ mod tests {
     }
 
     #[test]
+    fn what_is_gone_before_it_is_read_is_left_out() {
+        let (outbox, disk, wakes) = (
+            Arc::new(Outbox::default()),
+            Disk::default(),
+            Arc::new(Counting::default()),
+        );
+        let pending = |qseq| match delivery(qseq) {
+            Item::Stored { delivery, id, .. } => (*delivery, Content::Stored(id, 4)),
+            _ => unreachable!("it is stored"),
+        };
+        let pulled = Item::Pulled {
+            token: Token(1),
+            deliveries: vec![pending(10), pending(11)],
+            epoch: 1,
+            remaining: 0,
+            _held: None,
+        };
+        outbox.push(REPLY, 0, 1, pulled);
+        outbox.push(CONSUMER, 0, 1, delivery(12));
+        outbox.push(CONSUMER, 0, 1, delivery(13));
+        assert_eq!(poll(&outbox, 1, &disk, &wakes), [0u64; 0]);
+        let place = |qseq| match delivery(qseq) {
+            Item::Stored { delivery, .. } => delivery.id.into_iter().collect(),
+            _ => Vec::new(),
+        };
+        assert_eq!(outbox.deliveries_of(REPLY, StoredId(10)), Some(place(10)));
+        assert_eq!(
+            outbox.deliveries_of(CONSUMER, StoredId(12)),
+            Some(place(12))
+        );
+        assert_eq!(outbox.deliveries_of(OTHER, StoredId(12)), None);
+        let next = outbox.fetched(REPLY, StoredId(10), Fetched::Gone, &disk);
+        assert_eq!(next, Some(StoredId(11)), "the rest of the answer is read");
+        let got = Fetched::Message(message());
+        assert_eq!(outbox.fetched(REPLY, StoredId(11), got, &disk), None);
+        let next = outbox.fetched(CONSUMER, StoredId(12), Fetched::Gone, &disk);
+        assert_eq!(next, Some(StoredId(13)), "and so is what is behind it");
+        let got = Fetched::Message(message());
+        assert_eq!(outbox.fetched(CONSUMER, StoredId(13), got, &disk), None);
+        let waker = Waker::from(Arc::clone(&wakes));
+        let mut events = Vec::new();
+        let cx = &Context::from_waker(&waker);
+        let ready = outbox.poll(cx, || 1, || true, &disk, &mut events);
+        assert!(ready.is_ready());
+        let left: Vec<u64> = events
+            .iter()
+            .flat_map(|event| match event {
+                Event::Pulled { deliveries, .. } => deliveries.clone(),
+                Event::Delivery(delivery) => vec![Delivery::clone(delivery)],
+                other => panic!("unexpected {other:?}"),
+            })
+            .map(|delivery| delivery.id.expect("deliveries here have one").qseq)
+            .collect();
+        assert_eq!(left, [11, 13]);
+        assert_eq!(outbox.drained(), 20, "the room of both is given back");
+    }
+
+    #[test]
     fn an_unreadable_message_closes_the_connection() {
         let (outbox, disk, wakes) = (
             Arc::new(Outbox::default()),
@@ -775,7 +894,7 @@ mod tests {
         );
         outbox.push(CONSUMER, 0, 1, delivery(10));
         assert_eq!(poll(&outbox, 1, &disk, &wakes), [0u64; 0]);
-        outbox.fetched(CONSUMER, StoredId(10), None, &disk);
+        outbox.fetched(CONSUMER, StoredId(10), Fetched::Unreadable, &disk);
         let waker = Waker::from(Arc::clone(&wakes));
         let mut events = Vec::new();
         assert!(

@@ -1,6 +1,7 @@
 //! Messages read back from the journal: from the batch cache at once, else by a small pool of readers.
 
 use std::{
+    cell::Cell,
     collections::VecDeque,
     sync::{Arc, Condvar, Mutex, PoisonError},
     task::Wake,
@@ -8,12 +9,13 @@ use std::{
 
 use broker::{Load, OutLane, StoredBody, decode_stored};
 use bytes::Bytes;
-use journal::Journal;
+use journal::{Journal, ReadError};
 use message::{Message, StoredId, decode_head};
+use session::DeliveryId;
 
 use crate::{
     node::Shared,
-    outbox::{Messages, Outbox},
+    outbox::{Fetched, Messages, Outbox},
 };
 
 /// Messages read in a row for one lane, before the others have their turn.
@@ -64,25 +66,21 @@ impl Stored {
         )
     }
 
-    /// Reads a message from the disk if it must. `None`: it cannot be read; that has been logged.
-    pub(crate) fn read(&self, id: StoredId) -> Option<Arc<Message>> {
-        let got = self
-            .journal
-            .read(id)
-            .map_err(|error| error.to_string())
-            .and_then(|(_, payload)| {
-                build(payload, |part| {
-                    self.journal
-                        .read(part)
-                        .map(|(_, payload)| payload)
-                        .map_err(|error| error.to_string())
-                })
-            });
-        match got {
-            Ok(message) => Some(Arc::new(message)),
+    /// Reads a message from the disk if it must. Of one that is not in the journal `is_held` says whether something refers to it all the same.
+    pub(crate) fn read(&self, id: StoredId, is_held: impl FnOnce() -> bool) -> Fetched {
+        let is_gone = Cell::new(false);
+        let read = |id| {
+            let read = self.journal.read(id);
+            is_gone.set(matches!(read, Err(ReadError::Gone(_))));
+            read.map(|(_, payload)| payload)
+                .map_err(|error| error.to_string())
+        };
+        match read(id).and_then(|payload| build(payload, read)) {
+            Ok(message) => Fetched::Message(Arc::new(message)),
+            Err(_) if is_gone.get() && !is_held() => Fetched::Gone,
             Err(what) => {
                 tracing::error!(id = id.0, what, "a stored message cannot be read");
-                None
+                Fetched::Unreadable
             }
         }
     }
@@ -250,8 +248,14 @@ fn read_run(shared: &Shared, read: Read) {
     // Reading on in order is cheap: the window that the next message lies in has just been read.
     let mut run = 1;
     loop {
-        let message = shared.stored.read(id);
-        match outbox.fetched(lane, id, message, &shared.stored) {
+        let fetched = shared.stored.read(id, || {
+            // The outbox's lock is given back before the node's is taken.
+            let deliveries = outbox.deliveries_of(lane, id);
+            let core = shared.core();
+            let is_held = |at: &DeliveryId| core.broker.holds(at.queue, at.qseq, id);
+            deliveries.is_none_or(|deliveries| deliveries.iter().any(is_held))
+        });
+        match outbox.fetched(lane, id, fetched, &shared.stored) {
             Some(next) if run < RUN_MAX => {
                 id = next;
                 run += 1;
