@@ -103,29 +103,51 @@ pub(crate) fn run_active(shared: &Shared, bytes_per_s: u64) {
     let rests = || shared.journal.standbys().iter().any(|other| other.ready);
     let journal = &shared.journal;
     run(journal, bytes_per_s, &shared.stopping, rests, |found| {
-        if found.is_snapshot {
-            journal.give_up_snapshot(&found.path);
-        }
-        if let Some(id) = &found.unopened {
-            let named = shared.core().broker.stream_files();
-            let named = named.iter().any(|file| {
-                (file.epoch, file.number, file.writer) == (id.epoch, id.number, id.writer)
-            });
-            // Others are being written, or were left by a process that was killed.
-            if named && journal.note_damage(&found) {
-                tell(&found);
-            }
-        }
-        if let Some((first, last)) = found.batches {
-            for batch in first..=last {
-                copy_forward(shared, batch);
-            }
-        }
+        react(shared, &found, &mut || {
+            std::thread::park_timeout(Duration::from_millis(1));
+        });
     });
 }
 
+/// The active node's next piece of a pass, for who has no thread for it. `wait` is called until there is room in the open batch.
+pub(crate) fn turn(shared: &Shared, scrubber: &mut Option<Scrubber>, wait: &mut dyn FnMut()) {
+    let next = scrubber
+        .get_or_insert_with(|| Scrubber::new(shared.journal.clone()))
+        .turn();
+    let Some((_, found)) = next else {
+        *scrubber = None;
+        return;
+    };
+    for found in found {
+        react(shared, &found, wait);
+    }
+}
+
+/// What the active node does about damage.
+fn react(shared: &Shared, found: &Found, wait: &mut dyn FnMut()) {
+    let journal = &shared.journal;
+    if found.is_snapshot {
+        journal.give_up_snapshot(&found.path);
+    }
+    if let Some(id) = &found.unopened {
+        let named = shared.core().broker.stream_files();
+        let named = named
+            .iter()
+            .any(|file| (file.epoch, file.number, file.writer) == (id.epoch, id.number, id.writer));
+        // Others are being written, or were left by a process that was killed.
+        if named && journal.note_damage(found) {
+            tell(found);
+        }
+    }
+    if let Some((first, last)) = found.batches {
+        for batch in first..=last {
+            copy_forward(shared, batch, wait);
+        }
+    }
+}
+
 /// Copies forward what can be read of a damaged batch and is referred to.
-fn copy_forward(shared: &Shared, batch: u64) {
+fn copy_forward(shared: &Shared, batch: u64, wait: &mut dyn FnMut()) {
     let mut moved = 0;
     for (id, kind, payload) in shared.journal.salvage(batch) {
         let change = match kind {
@@ -136,7 +158,7 @@ fn copy_forward(shared: &Shared, batch: u64) {
             },
         };
         while !shared.journal.stage().room() && shared.journal.failure().is_none() {
-            std::thread::park_timeout(Duration::from_millis(1));
+            wait();
         }
         shared.stepped(|core, step| {
             let is_live = match &change {

@@ -4,13 +4,14 @@
 
 use std::io;
 
-use journal::Engine;
+use journal::{Engine, Health, Scrubber};
 use message::Timestamp;
 
 use crate::{
     housekeeping::Housekeeper,
     keeper,
     node::{Shared, Work},
+    scrub,
 };
 
 /// What a node without threads wants done. See [`crate::Node::start_stepped`].
@@ -18,6 +19,7 @@ pub struct Steps {
     work: Work,
     engine: Engine,
     housekeeper: Housekeeper,
+    scrubber: Option<Scrubber>,
     space_at: Timestamp,
 }
 
@@ -28,6 +30,7 @@ impl Steps {
             work,
             engine,
             housekeeper,
+            scrubber: None,
             space_at: Timestamp(0),
         }
     }
@@ -96,6 +99,20 @@ impl Steps {
     #[must_use]
     pub fn keep_at(&self) -> Timestamp {
         self.shared().keeper.due(self.space_at)
+    }
+
+    /// The scrubber: reads the next piece of what is sealed again.
+    pub fn scrub(&mut self) {
+        let engine = &mut self.engine;
+        scrub::turn(&self.work.shared, &mut self.scrubber, &mut || {
+            engine.step();
+        });
+    }
+
+    /// What that has come to.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.shared().journal.health()
     }
 
     /// Snapshots, and the space that nobody needs any more.

@@ -1,5 +1,7 @@
 //! Clients: a connection each, and what they want of the broker. They know no more than clients do.
 
+mod state;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
@@ -7,15 +9,16 @@ use std::task::{Context, Wake, Waker};
 use bytes::Bytes;
 use message::{Address, Filter, FilterLevel, Levels, Message, Pattern, VhostId};
 use session::{
-    Authenticate, ClientExpiry, Command, ConsumerId, Credentials, Credit, Declare, Delivery,
-    DeliveryRange, Event, Fifo, Lane, Lease, Link, OpenClient, Operation, Outcome, Peer, Port as _,
-    Publish, PublishOutcome, Pull, QueueAttributes, QueueOptions, ReadStream, Receipt, ReceiptUse,
-    Settle, ShardNo, Source, StreamAttributes, StreamStart, StreamTo, Submitted, Subscribe,
-    SubscriptionOptions, Token, Transact, UseReceipt,
+    Authenticate, ClientExpiry, CloseReason, Command, ConsumerId, Credentials, Credit, Declare,
+    Delivery, DeliveryRange, Event, Fifo, Lane, Lease, Link, OpenClient, Operation, Outcome, Peer,
+    Port as _, Publish, PublishOutcome, Pull, QueueAttributes, QueueOptions, ReadStream, Receipt,
+    ReceiptUse, Redrive, RefusalKind, Settle, ShardNo, Source, StreamAttributes, StreamStart,
+    StreamTo, Submitted, Subscribe, SubscriptionOptions, Token, Transact, UseReceipt,
 };
 use smallvec::smallvec;
 
-use crate::history::{self, History, Origin, Target};
+use self::state::{Question, State};
+use crate::history::{self, History, Origin, PullId, Target};
 use crate::random::Random;
 use crate::rates::{Place, Theme};
 use crate::world::{Serving, World};
@@ -27,9 +30,17 @@ pub(crate) enum Role {
     Pulls(Target),
     Consumes,
     /// A client session with a subscription that lasts.
-    Follows,
+    Follows(Target),
     /// A reader of the stream.
     Reads,
+    /// Writes what a topic keeps.
+    Retains,
+    /// Looks what topics keep.
+    Looks,
+    /// A client session with a will.
+    Departs,
+    /// A member of a consumer group of the stream.
+    Works,
 }
 
 /// What an answer is an answer to.
@@ -39,17 +50,26 @@ enum Asked {
     Setup,
     Publish(u64),
     Transact(Vec<u64>),
-    Pull(u64),
-    Settle(u64),
+    /// When, and under which lease in ms.
+    Pull(u64, u64),
+    /// And until when the receipt is good for sure.
+    Settle(u64, u64),
+    Release,
     Read,
+    State(Question),
+}
+
+/// A receive whose receipt is used later, perhaps in another connection or with another node.
+struct Kept {
+    number: u64,
+    receipt: Receipt,
+    pull: PullId,
 }
 
 /// How long a client waits for an answer, in µs.
 const PATIENCE: u64 = 700_000;
 /// And one that does not mind.
 const LONG_PATIENCE: u64 = 30_000_000;
-/// For how long a repeat with the same dedup id is safe, in µs: less than the broker remembers, by as much as clocks go wrong.
-const REPEATS_MAX: u64 = 200_000_000;
 
 /// How long a message is delayed at most, in ms.
 const DELAY_MAX: u64 = 8_000;
@@ -82,15 +102,20 @@ pub(crate) struct Client {
     tokens: u64,
     /// Messages of a FIFO group whose outcome is not known: they are sent again.
     repeats: VecDeque<u64>,
+    /// Messages of a FIFO group that were confirmed, and whose dedup ids are free to be used again.
+    sure: Vec<u64>,
+    kept: VecDeque<Kept>,
+    state: State,
+    theme: Theme,
     /// Sends nothing new any more.
-    pub(crate) drains: bool,
+    drains: bool,
     message_len_max: u64,
     /// How long it waits for an answer, in µs.
     patience: u64,
     /// How long it rests at most, in µs.
     pace: u64,
-    /// What it does not know the outcome of it sends again.
-    repeats_at_all: bool,
+    /// For how long it sends again what it does not know the outcome of, in µs.
+    repeats_max: u64,
     /// How many messages it sends while things go wrong.
     sends: u64,
 }
@@ -126,20 +151,17 @@ fn name(target: Target) -> Bytes {
         Target::Fifo => b"orders.fifo",
         Target::Topic => b"news",
         Target::Stream => b"log",
+        Target::Risky => history::RISKY,
+        Target::Dead => b"dead",
+        Target::Kept => b"kept",
+        Target::Wills => b"wills",
     })
-}
-
-fn topic() -> Levels {
-    Levels::one(name(Target::Topic))
 }
 
 impl Client {
     pub(crate) fn new(world: &Arc<World>, number: usize, role: Role, mut random: Random) -> Self {
-        let (theme, chaos, jump_max) = {
-            let inner = world.lock();
-            let rates = &inner.rates;
-            (rates.theme, rates.chaos, rates.clock_jump_max)
-        };
+        let rates = world.lock().rates.clone();
+        let (theme, chaos) = (rates.theme, rates.chaos);
         let sends = random.spread(10, 120);
         let waker = Waker::from(Arc::new(Woken {
             world: Arc::clone(world),
@@ -153,16 +175,20 @@ impl Client {
             timer: 0,
             tokens: 0,
             repeats: VecDeque::new(),
+            sure: Vec::new(),
+            kept: VecDeque::new(),
+            state: State::default(),
+            theme,
             drains: false,
             message_len_max: random.spread(16, 6_000),
             patience: PATIENCE,
             pace: (chaos / sends).clamp(10_000, 1_000_000),
-            repeats_at_all: jump_max * 1000 < REPEATS_MAX,
+            repeats_max: rates.repeats_max(),
             sends,
             random,
         };
         match theme {
-            Theme::Any => {}
+            Theme::Any | Theme::Rot => {}
             Theme::Leases => {
                 client.patience = *client.random.pick(&[PATIENCE, LONG_PATIENCE]);
                 client.pace = client.random.spread(5_000, 100_000);
@@ -171,6 +197,7 @@ impl Client {
                 client.sends = client.random.between(100, 300);
                 client.pace = (chaos / client.sends).clamp(10_000, 1_000_000);
             }
+            Theme::State => client.pace = client.random.spread(20_000, 300_000),
         }
         client
     }
@@ -233,15 +260,22 @@ impl Client {
             return;
         };
         for (_, asked) in connection.asked {
-            if let Asked::Publish(number) = asked
-                && turn.history.message(number).target == Target::Fifo
-            {
-                self.repeats.push_back(number);
+            if let Asked::Publish(number) = asked {
+                self.is_unsure(number, turn.history);
             }
         }
+        self.lose_state(turn);
         let incarnation = connection.serving.incarnation;
         turn.hangups
             .push((connection.at, incarnation, connection.link));
+    }
+
+    /// What became of a message that must come in order nobody said.
+    fn is_unsure(&mut self, number: u64, history: &History) {
+        let message = history.message(number);
+        if message.target == Target::Fifo && history.dedup_of(number) == number {
+            self.repeats.push_back(number);
+        }
     }
 
     fn connect(&mut self, turn: &mut Turn<'_>) -> Option<usize> {
@@ -373,12 +407,19 @@ impl Client {
             );
         }
         let connection = self.connection.as_mut().expect("it was just there");
-        let asked = event
-            .token()
-            .and_then(|token| connection.asked.remove(&token.0));
+        let token = event.token();
+        let asked = token.and_then(|token| connection.asked.remove(&token.0));
         match (event, asked) {
+            (event, Some(Asked::State(question))) => {
+                self.answered(event, question, origin, turn)?;
+            }
             (Event::Authenticated { .. }, _) => self.set_up(),
-            (Event::Closing { .. }, _) => self.hang_up(turn),
+            (Event::Closing { reason }, _) => {
+                if reason == CloseReason::Internal {
+                    turn.world.lock().is_at_a_loss()?;
+                }
+                self.hang_up(turn);
+            }
             (Event::Delivery(delivery), _) => self.deliver(&delivery, origin, turn)?,
             (Event::Published { outcome, .. }, Some(Asked::Publish(message))) => {
                 self.published(message, &outcome, origin, turn)?;
@@ -387,7 +428,7 @@ impl Client {
                 Event::Pulled {
                     deliveries, epoch, ..
                 },
-                Some(Asked::Pull(at)),
+                Some(Asked::Pull(at, lease)),
             ) => {
                 if epoch != origin.epoch {
                     return Err(format!(
@@ -398,8 +439,12 @@ impl Client {
                 if let Some(connection) = &mut self.connection {
                     connection.takes = false;
                 }
+                let pull = PullId {
+                    client: number,
+                    token: token.map_or(0, |token| token.0),
+                };
                 for delivery in deliveries {
-                    self.pulled(&delivery, at, origin, turn)?;
+                    self.pulled(&delivery, pull, (at, lease), origin, turn)?;
                 }
             }
             (Event::Committed { .. }, Some(Asked::Transact(messages))) => {
@@ -407,8 +452,19 @@ impl Client {
                     turn.history.confirm(message, origin, turn.now)?;
                 }
             }
-            (Event::Settled { known, .. }, Some(Asked::Settle(message))) if known > 0 => {
+            (Event::Settled { known, .. }, Some(Asked::Settle(message, _)))
+                // What it is not out to any more, and nobody consumes, is gone.
+                if known > 0 || turn.history.message(message).target == Target::Plain =>
+            {
                 turn.history.settle(message, origin, turn.now)?;
+            }
+            (Event::Refused { refusal, .. }, Some(Asked::Settle(message, until)))
+                if matches!(
+                    refusal.kind,
+                    RefusalKind::UnknownDelivery | RefusalKind::NotOut
+                ) =>
+            {
+                turn.history.refused(message, until, turn.now)?;
             }
             (Event::Records { records, .. }, Some(Asked::Read)) => {
                 let mut next = records.shard.first_offset;
@@ -423,14 +479,17 @@ impl Client {
                     next = record.offset + 1;
                 }
             }
-            (Event::Refused { .. }, Some(Asked::Pull(_) | Asked::Read)) => {
+            (Event::Refused { .. }, Some(Asked::Pull(..) | Asked::Read)) => {
                 if let Some(connection) = &mut self.connection {
                     connection.takes = false;
                 }
             }
             (Event::Refused { .. }, Some(Asked::Login)) => self.hang_up(turn),
             (Event::Refused { .. }, Some(Asked::Setup))
-                if self.role != Role::Sends(Target::Stream) && self.role != Role::Reads =>
+                if !matches!(
+                    self.role,
+                    Role::Sends(Target::Stream) | Role::Reads | Role::Works
+                ) =>
             {
                 self.hang_up(turn);
             }
@@ -444,8 +503,11 @@ impl Client {
             ) => {
                 let connection = self.connection.as_mut().expect("it is open");
                 connection.ready = connection.asked.is_empty();
-                if connection.ready && self.role == Role::Follows {
-                    turn.history.subscribed(number + 1, origin, turn.now);
+                if connection.ready
+                    && let Role::Follows(target) = self.role
+                {
+                    turn.history
+                        .subscribed(number + 1, target, origin, turn.now);
                 }
             }
             _ => {}
@@ -455,34 +517,17 @@ impl Client {
 
     fn set_up(&mut self) {
         let target = match self.role {
-            Role::Sends(target) | Role::Pulls(target) => target,
+            Role::Sends(target) | Role::Pulls(target) | Role::Follows(target) => target,
             Role::Consumes => Target::Pushed,
-            Role::Follows => Target::Topic,
-            Role::Reads => Target::Stream,
+            Role::Reads | Role::Works => Target::Stream,
+            Role::Retains | Role::Looks => Target::Kept,
+            Role::Departs => Target::Wills,
         };
         match target {
-            Target::Plain | Target::Pushed | Target::Fifo => {
-                let fifo = (target == Target::Fifo).then_some(Fifo {
-                    dedup_by_content: false,
-                    dedup_per_group: false,
-                });
-                let token = self.ask(Asked::Setup);
-                self.push(Command::Declare {
-                    token,
-                    lane: Lane(0),
-                    declare: Declare::Queue {
-                        name: name(target),
-                        passive: false,
-                        options: Box::new(QueueOptions {
-                            durable: true,
-                            attributes: QueueAttributes {
-                                fifo,
-                                ..QueueAttributes::default()
-                            },
-                            ..QueueOptions::default()
-                        }),
-                    },
-                });
+            Target::Plain | Target::Pushed | Target::Fifo => self.declare(target),
+            Target::Risky | Target::Dead => {
+                self.declare(Target::Dead);
+                self.declare(Target::Risky);
             }
             Target::Stream => {
                 let token = self.ask(Asked::Setup);
@@ -498,7 +543,7 @@ impl Client {
                     }),
                 });
             }
-            Target::Topic => {}
+            Target::Topic | Target::Kept | Target::Wills => {}
         }
         match self.role {
             Role::Consumes => self.subscribe(
@@ -508,7 +553,7 @@ impl Client {
                     create: true,
                 },
             ),
-            Role::Follows => {
+            Role::Follows(target) => {
                 let token = self.ask(Asked::Setup);
                 self.push(Command::OpenClient(Box::new(OpenClient {
                     token,
@@ -519,7 +564,7 @@ impl Client {
                     message_len_max: None,
                     will: None,
                 })));
-                let level = FilterLevel::Exact(name(Target::Topic));
+                let level = FilterLevel::Exact(name(target));
                 self.subscribe(
                     ConsumerId::CLIENT,
                     Source::Topic {
@@ -532,12 +577,47 @@ impl Client {
                     connection.ready = true;
                 }
             }
+            Role::Retains | Role::Looks | Role::Departs => self.set_up_state(),
+            Role::Works => self.works_no_more(),
             Role::Sends(_) | Role::Pulls(_) | Role::Reads => {}
         }
     }
 
+    fn declare(&mut self, target: Target) {
+        let fifo = (target == Target::Fifo).then_some(Fifo {
+            dedup_by_content: false,
+            dedup_per_group: false,
+        });
+        let is_risky = target == Target::Risky;
+        let token = self.ask(Asked::Setup);
+        self.push(Command::Declare {
+            token,
+            lane: Lane(0),
+            declare: Declare::Queue {
+                name: name(target),
+                passive: false,
+                options: Box::new(QueueOptions {
+                    durable: true,
+                    attributes: QueueAttributes {
+                        fifo,
+                        deliveries_max: is_risky.then_some(history::RECEIVES_MAX),
+                        redrive: is_risky.then(|| Redrive {
+                            target: name(Target::Dead),
+                        }),
+                        ..QueueAttributes::default()
+                    },
+                    ..QueueOptions::default()
+                }),
+            },
+        });
+    }
+
     fn subscribe(&mut self, consumer: ConsumerId, source: Source) {
         let token = self.ask(Asked::Setup);
+        self.subscribe_as(token, consumer, source);
+    }
+
+    fn subscribe_as(&mut self, token: Token, consumer: ConsumerId, source: Source) {
         let window = self.random.between(1, 8) as u32;
         self.push(Command::Subscribe(Box::new(Subscribe {
             token,
@@ -592,6 +672,9 @@ impl Client {
                 }
             }
             Role::Pulls(target) => {
+                if !self.kept.is_empty() && (self.drains || self.random.percent(30)) {
+                    self.use_kept(turn);
+                }
                 if !takes {
                     self.pull(target, turn);
                 }
@@ -616,7 +699,8 @@ impl Client {
                     }
                 }
             }
-            Role::Consumes | Role::Follows => {}
+            Role::Consumes | Role::Follows(_) => {}
+            Role::Retains | Role::Looks | Role::Departs | Role::Works => self.act_state(turn),
         }
     }
 
@@ -635,13 +719,17 @@ impl Client {
     fn send_in_order(&mut self, turn: &mut Turn<'_>) {
         while let Some(number) = self.repeats.pop_front() {
             let age = turn.now - turn.history.message(number).at;
-            if self.repeats_at_all && age < REPEATS_MAX {
+            if age < self.repeats_max {
                 self.publish(number, turn.history);
                 return;
             }
         }
         if self.sends_more(turn) {
             let number = self.fresh(Target::Fifo, turn);
+            if self.theme == Theme::State && !self.sure.is_empty() && self.random.percent(25) {
+                let at = self.random.below(self.sure.len() as u64) as usize;
+                turn.history.repeat(number, self.sure.swap_remove(at));
+            }
             self.publish(number, turn.history);
         }
     }
@@ -668,12 +756,15 @@ impl Client {
 
     fn message(&self, token: Option<Token>, number: u64, history: &History) -> Publish {
         let sent = history.message(number);
+        let name = name(sent.target);
         let address = match sent.target {
-            Target::Plain | Target::Pushed | Target::Fifo => {
-                Address::queue(VhostId::ROOT, name(sent.target))
+            Target::Plain | Target::Pushed | Target::Fifo | Target::Risky | Target::Dead => {
+                Address::queue(VhostId::ROOT, name)
             }
-            Target::Topic => Address::topic(VhostId::ROOT, topic()),
-            Target::Stream => Address::stream(VhostId::ROOT, name(sent.target), Levels::none()),
+            Target::Topic | Target::Kept | Target::Wills => {
+                Address::topic(VhostId::ROOT, Levels::one(name))
+            }
+            Target::Stream => Address::stream(VhostId::ROOT, name, Levels::none()),
         };
         let mut message = Message::new(address, history::body(number, history.len_of(number)));
         message.durable = true;
@@ -682,18 +773,9 @@ impl Client {
         if sent.target == Target::Fifo {
             let fields = message.fields_mut();
             fields.group = Some(format!("group-{}", self.number).into());
-            fields.dedup_id = Some(format!("dedup-{number}").into());
+            fields.dedup_id = Some(format!("dedup-{}", history.dedup_of(number)).into());
         }
-        Publish {
-            token,
-            lane: Lane(0),
-            message: Arc::new(message),
-            mandatory: false,
-            create: false,
-            or_stream: false,
-            inbound_id: None,
-            hash_key: None,
-        }
+        published_as(token, message)
     }
 
     fn published(
@@ -710,25 +792,34 @@ impl Client {
                 if let Some(record) = record {
                     turn.history.at_offset(record.offset, number)?;
                 }
+                turn.history.is_repeat(number, false, turn.now)?;
+                let is_first = turn.history.dedup_of(number) == number;
+                if is_first && turn.history.message(number).target == Target::Fifo {
+                    self.sure.push(number);
+                }
                 // Of what reached nobody nothing is stored.
                 if *matched > 0 || turn.history.has_session(number, origin.epoch) {
                     turn.history.confirm(number, origin, turn.now)?;
                 }
             }
-            PublishOutcome::Duplicate { .. } => turn.history.confirm(number, origin, turn.now)?,
-            PublishOutcome::Refused(_) => {
-                if turn.history.message(number).target == Target::Fifo {
-                    self.repeats.push_back(number);
-                }
+            PublishOutcome::Duplicate { .. } if turn.history.dedup_of(number) == number => {
+                turn.history.confirm(number, origin, turn.now)?;
             }
+            PublishOutcome::Duplicate { .. } => turn.history.is_repeat(number, true, turn.now)?,
+            PublishOutcome::Refused(_) => self.is_unsure(number, turn.history),
         }
         Ok(())
     }
 
     fn pull(&mut self, target: Target, turn: &mut Turn<'_>) {
-        let token = self.ask(Asked::Pull(turn.now));
         let count = self.random.between(1, 10) as u32;
-        let lease = self.random.spread(50, 3_000);
+        let lease = match (self.theme, target) {
+            (Theme::State, Target::Risky) => self.random.spread(20, 500),
+            // So long that a takeover may fall into it.
+            (Theme::State, Target::Fifo) => self.random.spread(500, 10_000),
+            _ => self.random.spread(50, 3_000),
+        };
+        let token = self.ask(Asked::Pull(turn.now, lease));
         let wait_ms = if self.random.percent(50) { 0 } else { 200 };
         self.push(Command::Pull(Pull {
             token,
@@ -749,31 +840,86 @@ impl Client {
     fn pulled(
         &mut self,
         delivery: &Delivery,
-        asked: u64,
+        pull: PullId,
+        (asked, lease): (u64, u64),
         origin: Origin,
         turn: &mut Turn<'_>,
     ) -> Result<(), String> {
-        let number = turn
-            .history
-            .receive(delivery, 0, origin, (asked, turn.now))?;
+        let from_dead = self.role == Role::Pulls(Target::Dead);
+        if delivery.deaths.is_some() != from_dead {
+            return Err(format!("dead letters: {delivery:?} is in the wrong queue"));
+        }
+        let times = (asked, turn.now);
+        let number = turn.history.receive(delivery, 0, origin, times)?;
+        turn.history.take(number, pull, times, lease, origin)?;
         let Some(id) = delivery.id else {
             return Ok(());
         };
-        if self.drains || self.random.percent(80) {
-            let token = self.ask(Asked::Settle(number));
-            self.push(Command::UseReceipt(UseReceipt {
-                token,
-                lane: Lane(0),
-                receipt: Receipt {
-                    queue: id.queue,
-                    qseq: id.qseq,
-                    count: delivery.count,
-                    epoch: origin.epoch,
-                },
-                to: ReceiptUse::Delete,
-            }));
+        let receipt = Receipt {
+            queue: id.queue,
+            qseq: id.qseq,
+            count: delivery.count,
+            epoch: origin.epoch,
+        };
+        let kept = Kept {
+            number,
+            receipt,
+            pull,
+        };
+        if self.theme != Theme::State {
+            if self.drains || self.random.percent(80) {
+                self.use_receipt(&kept, ReceiptUse::Delete, turn);
+            }
+            return Ok(());
+        }
+        // So many of a hundred are deleted, kept for later, or released.
+        let (deletes, keeps, releases) = match self.role {
+            _ if self.drains => (100, 0, 0),
+            Role::Pulls(Target::Risky) => (15, 10, 50),
+            _ => (50, 30, 10),
+        };
+        let chance = self.random.below(100);
+        if chance < deletes {
+            self.use_receipt(&kept, ReceiptUse::Delete, turn);
+        } else if chance < deletes + keeps {
+            self.kept.push_back(kept);
+        } else if chance < deletes + keeps + releases {
+            self.use_receipt(&kept, ReceiptUse::Visibility { ms: 0 }, turn);
         }
         Ok(())
+    }
+
+    /// Deletes what it received some time ago.
+    fn use_kept(&mut self, turn: &mut Turn<'_>) {
+        if let Some(kept) = self.kept.pop_front() {
+            self.use_receipt(&kept, ReceiptUse::Delete, turn);
+        }
+    }
+
+    fn use_receipt(&mut self, kept: &Kept, to: ReceiptUse, turn: &mut Turn<'_>) {
+        let epoch = match &self.connection {
+            Some(connection) => connection.serving.epoch,
+            None => return,
+        };
+        let until = turn
+            .history
+            .give_up(kept.number, kept.pull, (epoch, turn.now));
+        if epoch > kept.receipt.epoch {
+            turn.history.sees("receipts of a former node");
+            if until > turn.now {
+                turn.history.sees("of those, within their leases");
+            }
+        }
+        let token = self.ask(match to {
+            ReceiptUse::Delete => Asked::Settle(kept.number, until),
+            ReceiptUse::Visibility { .. } => Asked::Release,
+        });
+        self.push(Command::UseReceipt(UseReceipt {
+            token,
+            lane: Lane(0),
+            receipt: kept.receipt,
+            to,
+        }));
     }
 
     fn deliver(
@@ -782,19 +928,31 @@ impl Client {
         origin: Origin,
         turn: &mut Turn<'_>,
     ) -> Result<(), String> {
+        if self.role == Role::Looks {
+            self.deliver_kept(delivery, turn)?;
+            self.settle(delivery, None, Outcome::Accept);
+            return Ok(());
+        }
         let by = self.number + 1;
         let number = turn
             .history
             .receive(delivery, by, origin, (turn.now, turn.now))?;
-        let Some(id) = delivery.id else {
-            return Ok(());
-        };
-        let outcome = if self.role == Role::Follows || self.drains || self.random.percent(80) {
+        let follows = matches!(self.role, Role::Follows(_));
+        let outcome = if follows || self.drains || self.random.percent(80) {
             Outcome::Accept
         } else {
             Outcome::Release
         };
-        let token = (outcome == Outcome::Accept).then(|| self.ask(Asked::Settle(number)));
+        self.settle(delivery, Some(number), outcome);
+        Ok(())
+    }
+
+    fn settle(&mut self, delivery: &Delivery, number: Option<u64>, outcome: Outcome) {
+        let Some(id) = delivery.id else {
+            return;
+        };
+        let asks = number.filter(|_| outcome == Outcome::Accept);
+        let token = asks.map(|number| self.ask(Asked::Settle(number, 0)));
         self.push(Command::Settle(Settle {
             token,
             lane: Lane(0),
@@ -804,6 +962,18 @@ impl Client {
             },
             outcome,
         }));
-        Ok(())
+    }
+}
+
+fn published_as(token: Option<Token>, message: Message) -> Publish {
+    Publish {
+        token,
+        lane: Lane(0),
+        message: Arc::new(message),
+        mandatory: false,
+        create: false,
+        or_stream: false,
+        inbound_id: None,
+        hash_key: None,
     }
 }

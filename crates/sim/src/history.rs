@@ -12,14 +12,30 @@
 //! | *not early* | a delayed message is not received before its time, as far as clocks agree |
 //! | *once* | a message has one place in a queue; a repeat with the same dedup id makes no second one |
 //! | *dense* | an offset of a stream shows one record for ever, and none is missing |
-//! | *counts* | no two receives of a message have the same number, in one epoch, or at all in a FIFO queue |
+//! | *counts* | the numbers of the receives of a message go up, in one epoch, and of a FIFO queue in all |
 //! | *one history*, *one state* | behind the same batch every process has the same history, and the same durable state (`world.rs`) |
 //! | *gone is gone* | what was settled, and that confirmed, is not received by who asks for it later |
+//! | *never silent* | what a turned bit costs is told: by a node that does not start, by one that reads again, to who asks for it (`simulation.rs`) |
+//! | *dead letters* | what was received too often goes to the dead-letter queue, says why, and does not come back |
+//! | *remembered* | a repeat of a dedup id is a repeat for as long as it is remembered, and no longer |
+//! | *last one kept* | who subscribes is shown what was retained last, once (`history/kept.rs`) |
+//! | *will* | a will is sent when its client is gone, not before, nor after a goodbye (`history/wills.rs`) |
+//! | *held*, *receipts* | what is out under a lease nobody else gets, and a receipt is good for as long (`history/held.rs`) |
+//! | *one worker*, *checkpoint* | of a consumer group (`history/workers.rs`) |
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use session::Delivery;
+use session::{DeathReason, Delivery};
+
+pub(crate) use self::held::PullId;
+pub(crate) use self::workers::Workers;
+use self::{held::Held, kept::Kept, wills::Wills};
+
+mod held;
+mod kept;
+mod wills;
+mod workers;
 
 /// Where messages go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,7 +47,20 @@ pub(crate) enum Target {
     Fifo,
     Topic,
     Stream,
+    /// A queue that lets nobody receive a message more than [`RECEIVES_MAX`] times.
+    Risky,
+    /// Where those go. Nobody sends there.
+    Dead,
+    /// A topic that keeps the last message of each sender.
+    Kept,
+    /// The topic of wills.
+    Wills,
 }
+
+/// How often a message of [`Target::Risky`] may be received.
+pub(crate) const RECEIVES_MAX: u32 = 3;
+/// The name of that queue.
+pub(crate) const RISKY: &[u8] = b"risky";
 
 /// A message as it was sent.
 #[derive(Debug)]
@@ -44,10 +73,15 @@ pub(crate) struct Sent {
     pub(crate) confirmed: Option<(u64, u64)>,
     /// By whom it was received: sessions for topics, else 0.
     received: BTreeSet<usize>,
-    /// Its place in the queue.
-    place: Option<(u64, u64)>,
-    /// Epoch and number of each receive.
-    counts: BTreeSet<(u64, u32)>,
+    /// Its places, by who has the queue: 0, or a session; and whether it is the dead-letter queue.
+    places: BTreeMap<(usize, bool), (u64, u64)>,
+    /// Of each receive, whether from the dead-letter queue, epoch, number, and when it was heard of.
+    counts: BTreeMap<(bool, u64, u32), u64>,
+    /// When it was first received from the dead-letter queue, or for the last time that is allowed, and in which epoch.
+    spent: Option<(u64, u64)>,
+    /// The message whose dedup id it has, and what was said of it.
+    repeats: Option<u64>,
+    is_repeat: bool,
     /// When and in which epoch it was confirmed that it is settled.
     settled: Option<(u64, u64)>,
     len: usize,
@@ -59,6 +93,38 @@ pub(crate) struct Sent {
 
 /// By how much the clocks of two nodes differ at most where none is set, in µs.
 const CLOCKS_DIFFER_MAX: u64 = 2_000_000;
+
+/// What is known of the clocks that nodes go by: they run by a tenth too fast at most, and lean by as much; and what one did not count while
+/// it stood still passes at once where another node takes over.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Trust {
+    /// Somebody sets wall clocks: nobody knows how long anything takes.
+    are_set: bool,
+    /// For how long the clock of some node stood still so far, in µs.
+    stood: u64,
+}
+
+impl Trust {
+    pub(crate) const fn new(are_set: bool, stood: u64) -> Self {
+        Self { are_set, stood }
+    }
+
+    /// How long it takes at least until so many ms have passed, in µs, whoever counts; unless nobody knows.
+    pub(crate) const fn least_us(self, ms: u64) -> Option<u64> {
+        if self.are_set {
+            return None;
+        }
+        Some((ms * 1000 * 3 / 4).saturating_sub(CLOCKS_DIFFER_MAX + self.stood))
+    }
+
+    /// How long it takes at most.
+    pub(crate) const fn most_us(self, ms: u64) -> Option<u64> {
+        if self.are_set {
+            return None;
+        }
+        Some(ms * 1000 * 5 / 4 + CLOCKS_DIFFER_MAX + self.stood)
+    }
+}
 
 /// In which connection something happened.
 #[derive(Clone, Copy, Debug)]
@@ -78,14 +144,30 @@ pub(crate) struct History {
     /// What a stream shows at each offset.
     stream: BTreeMap<u64, u64>,
     /// When each session was there for sure, and in which epoch.
-    sessions: BTreeMap<usize, (u64, u64)>,
-    /// Somebody sets wall clocks: nobody knows how long anything takes.
-    clocks_are_set: bool,
-    /// For how long the clock of some node stood still so far, in µs: another one that takes over is ahead by as much.
-    pub(crate) clocks_stood: u64,
+    sessions: BTreeMap<usize, Session>,
+    /// What is known of clocks.
+    pub(crate) trust: Trust,
+    /// How long dedup ids are remembered, in ms.
+    dedup_ms: u64,
+    /// Something is damaged: what cannot be read is passed over, in order too.
+    pub(crate) is_excused: bool,
+    pub(crate) kept: Kept,
+    pub(crate) wills: Wills,
+    pub(crate) held: Held,
+    pub(crate) workers: Option<Workers>,
     pub(crate) confirmed: u64,
     pub(crate) received: u64,
+    /// How often what was seen that a run need not come to.
+    pub(crate) seen: BTreeMap<&'static str, u64>,
     pub(crate) last_confirmed_at: u64,
+}
+
+/// A session that lasts.
+#[derive(Clone, Copy, Debug)]
+struct Session {
+    follows: Target,
+    /// When it was there for sure, and in which epoch.
+    since: (u64, u64),
 }
 
 /// The body of a message: its number, and bytes that only it has.
@@ -97,11 +179,17 @@ pub(crate) fn body(number: u64, len: usize) -> Bytes {
 }
 
 impl History {
-    pub(crate) fn new(clocks_are_set: bool) -> Self {
+    pub(crate) fn new(clocks_are_set: bool, dedup_ms: u64) -> Self {
         Self {
-            clocks_are_set,
+            trust: Trust::new(clocks_are_set, 0),
+            dedup_ms,
             ..Self::default()
         }
+    }
+
+    /// For how long a clock stood still so far, in µs.
+    pub(crate) fn clocks_stood(&mut self, us: u64) {
+        self.trust.stood = us;
     }
 
     /// A message is sent for the first time.
@@ -112,8 +200,11 @@ impl History {
             at,
             confirmed: None,
             received: BTreeSet::new(),
-            place: None,
-            counts: BTreeSet::new(),
+            places: BTreeMap::new(),
+            counts: BTreeMap::new(),
+            spent: None,
+            repeats: None,
+            is_repeat: false,
             settled: None,
             len,
             together: None,
@@ -134,13 +225,11 @@ impl History {
         self.sent[number as usize].delay_ms = delay_ms;
     }
 
-    /// *Not early*: clocks run by a tenth too fast at most, and lean by as much; and what one did not count while it stood
-    /// still passes at once where another node takes over.
+    /// *Not early*.
     fn is_due(&self, number: u64, now: u64) -> Result<(), String> {
         let sent = self.message(number);
-        let least =
-            (sent.delay_ms * 1000 * 3 / 4).saturating_sub(CLOCKS_DIFFER_MAX + self.clocks_stood);
-        if self.clocks_are_set || now - sent.at >= least {
+        let least = self.trust.least_us(sent.delay_ms);
+        if least.is_none_or(|least| now - sent.at >= least) {
             return Ok(());
         }
         Err(format!(
@@ -193,8 +282,126 @@ impl History {
     }
 
     /// A session is there from now on.
-    pub(crate) fn subscribed(&mut self, session: usize, from: Origin, now: u64) {
-        self.sessions.entry(session).or_insert((now, from.epoch));
+    pub(crate) fn subscribed(&mut self, session: usize, follows: Target, from: Origin, now: u64) {
+        let since = (now, from.epoch);
+        self.sessions
+            .entry(session)
+            .or_insert(Session { follows, since });
+    }
+
+    pub(crate) fn sees(&mut self, what: &'static str) {
+        *self.seen.entry(what).or_default() += 1;
+    }
+
+    /// Something else than a publish was confirmed.
+    pub(crate) const fn progress(&mut self, now: u64) {
+        self.last_confirmed_at = now;
+    }
+
+    /// A message is sent with the dedup id of another one.
+    pub(crate) fn repeat(&mut self, number: u64, of: u64) {
+        self.sent[number as usize].repeats = Some(of);
+    }
+
+    /// The message whose dedup id that one has.
+    pub(crate) fn dedup_of(&self, number: u64) -> u64 {
+        self.message(number).repeats.unwrap_or(number)
+    }
+
+    /// *Remembered*: whether a message with the dedup id of one that was confirmed is taken for it.
+    pub(crate) fn is_repeat(&mut self, number: u64, repeat: bool, now: u64) -> Result<(), String> {
+        let sent = self.message(number);
+        let Some(of) = sent.repeats else {
+            return Ok(());
+        };
+        let first = self.message(of);
+        let (oldest, youngest) = (now - first.at, first.confirmed.map(|(at, _)| sent.at - at));
+        let remembered = self
+            .trust
+            .least_us(self.dedup_ms)
+            .is_some_and(|least| oldest < least);
+        let forgotten = self
+            .trust
+            .most_us(self.dedup_ms)
+            .is_some_and(|most| youngest.is_some_and(|age| age > most));
+        if remembered && !repeat || forgotten && repeat {
+            return Err(format!(
+                "remembered: {number} repeats {of} after {youngest:?} to {oldest} us, and is taken for a repeat: {repeat}"
+            ));
+        }
+        if repeat && !self.message(number).received.is_empty() {
+            return Err(format!(
+                "remembered: {number} is a repeat, and was received"
+            ));
+        }
+        self.sent[number as usize].is_repeat = repeat;
+        self.sees(if repeat {
+            "repeats that were known"
+        } else {
+            "repeats that were not"
+        });
+        Ok(())
+    }
+
+    /// A pull got a message, under a lease of so many ms.
+    pub(crate) fn take(
+        &mut self,
+        number: u64,
+        pull: PullId,
+        times: (u64, u64),
+        lease_ms: u64,
+        from: Origin,
+    ) -> Result<(), String> {
+        let place = (self.group_of(number), number);
+        let trust = self.trust;
+        self.held.take(place, pull, times, lease_ms, from, trust)
+    }
+
+    /// Whoever has a message asks for the end of that, in an epoch and at a time. Until when its receipt is good for sure.
+    pub(crate) fn give_up(&mut self, number: u64, pull: PullId, now: (u64, u64)) -> u64 {
+        let place = (self.group_of(number), number);
+        self.held.give_up(place, pull, now, self.trust)
+    }
+
+    /// *Receipts*: one was refused, that was good until then.
+    pub(crate) fn refused(&self, number: u64, until: u64, now: u64) -> Result<(), String> {
+        match self.message(number).target {
+            Target::Fifo if now >= until => Ok(()),
+            target => Err(format!(
+                "receipts: that of {number} in {target:?} is refused, good until {until}"
+            )),
+        }
+    }
+
+    fn group_of(&self, number: u64) -> Option<usize> {
+        let sent = self.message(number);
+        (sent.target == Target::Fifo).then_some(sent.sender)
+    }
+
+    /// A client with a will is back: it is dropped, unless it was due.
+    pub(crate) fn doubt_will(&mut self, will: u64) {
+        if !self.wills.is_due(will) {
+            self.wills.in_doubt(will);
+            self.sent[will as usize].confirmed = None;
+        }
+    }
+
+    /// The connection of a client with a will ends.
+    pub(crate) fn leave(&mut self, will: u64, now: u64) {
+        if let Some(epoch) = self.wills.left(will, now) {
+            self.sent[will as usize].confirmed = Some((now, epoch));
+        }
+    }
+
+    /// What must be there in the end besides messages.
+    pub(crate) fn lacks(&self) -> Option<String> {
+        let last = self.stream.last_key_value().map(|(offset, _)| *offset);
+        let behind = self.workers.as_ref().and_then(|workers| {
+            let next = workers.next();
+            last.filter(|last| *last >= next)
+                .map(|last| format!("checkpoint: {next}, though the stream goes to {last}"))
+        });
+        behind.or_else(|| self.kept.lacks())
     }
 
     /// Whether a session was there, for whoever is active in that epoch, when the message was sent.
@@ -207,7 +414,7 @@ impl History {
                 .any(|&session| is_for(sent, session, epoch))
     }
 
-    fn number(&self, body: &Bytes) -> Result<u64, String> {
+    pub(crate) fn number(&self, body: &Bytes) -> Result<u64, String> {
         let number = body
             .get(..8)
             .and_then(|bytes| bytes.try_into().ok())
@@ -227,6 +434,9 @@ impl History {
 
     /// Whether everything of the same sender that was confirmed before this one was sent has been received there.
     fn in_order(&self, number: u64, by: usize) -> Result<(), String> {
+        if self.is_excused {
+            return Ok(());
+        }
         let this = self.message(number);
         let session = self.sessions.get(&by).copied();
         for (earlier, sent) in self.sent[..number as usize].iter().enumerate() {
@@ -256,7 +466,18 @@ impl History {
         let number = self.number(&delivery.message.body)?;
         self.is_due(number, now)?;
         let target = self.message(number).target;
-        let by = if target == Target::Topic { by } else { 0 };
+        let by = if matches!(target, Target::Topic | Target::Wills) {
+            by
+        } else {
+            0
+        };
+        let sent = self.message(number);
+        if target == Target::Wills {
+            self.wills.receive(number, from, now, self.trust)?;
+        }
+        if sent.is_repeat {
+            return Err(format!("remembered: {number} is a repeat, and is received"));
+        }
         self.received += 1;
         let sent = &mut self.sent[number as usize];
         if let Some((epoch, at)) = sent.settled
@@ -268,29 +489,30 @@ impl History {
                 from.epoch
             ));
         }
-        if let Some(id) = delivery.id
-            && by == 0
-        {
+        let dead = delivery.deaths.is_some();
+        if target == Target::Risky {
+            sent.is_spent(number, delivery, from, (asked, now))?;
+        }
+        if let Some(id) = delivery.id {
             let place = (id.queue.0, id.qseq);
-            if *sent.place.get_or_insert(place) != place {
-                return Err(format!(
-                    "once: {number} is at {:?} and at {place:?}",
-                    sent.place
-                ));
-            }
-            let epoch = if target == Target::Fifo {
-                0
-            } else {
-                from.epoch
-            };
-            if !sent.counts.insert((epoch, delivery.count)) {
-                return Err(format!(
-                    "counts: {number} is received as number {} twice in epoch {}",
-                    delivery.count, from.epoch
-                ));
+            let first = *sent.places.entry((by, dead)).or_insert(place);
+            if first != place {
+                return Err(format!("once: {number} is at {first:?} and at {place:?}"));
             }
         }
-        if sent.received.contains(&by) {
+        if delivery.id.is_some() && by == 0 {
+            sent.is_counted(number, (dead, delivery.count), from, (asked, now))?;
+        }
+        let seen = match target {
+            Target::Wills => Some("wills"),
+            Target::Risky if dead => Some("dead letters"),
+            _ => None,
+        };
+        let repeated = sent.received.contains(&by);
+        if let Some(what) = seen {
+            self.sees(what);
+        }
+        if repeated {
             return Ok(number);
         }
         if matches!(target, Target::Fifo | Target::Topic) {
@@ -346,9 +568,11 @@ impl History {
                 return false;
             };
             match sent.target {
-                Target::Topic => self.sessions.iter().any(|(by, &session)| {
+                Target::Topic | Target::Wills => self.sessions.iter().any(|(by, &session)| {
                     is_for(sent, session, epoch) && !sent.received.contains(by)
                 }),
+                // Who looks says what is missing.
+                Target::Kept => false,
                 _ => !sent.received.contains(&0),
             }
         };
@@ -359,23 +583,71 @@ impl History {
 
 /// Whether a session that was there at that time and in that epoch gets a message that another epoch confirms: an epoch that
 /// was over before the session came knows nothing of it.
-fn is_for(sent: &Sent, (since, since_epoch): (u64, u64), epoch: u64) -> bool {
-    sent.at > since && epoch >= since_epoch
+fn is_for(sent: &Sent, session: Session, epoch: u64) -> bool {
+    let (since, since_epoch) = session.since;
+    sent.target == session.follows && sent.at > since && epoch >= since_epoch
+}
+
+impl Sent {
+    /// *Dead letters*.
+    fn is_spent(
+        &mut self,
+        number: u64,
+        delivery: &Delivery,
+        from: Origin,
+        (asked, now): (u64, u64),
+    ) -> Result<(), String> {
+        let count = delivery.count;
+        if let Some(deaths) = &delivery.deaths {
+            let told = deaths.iter().map(|it| (&it.queue[..], it.reason, it.count));
+            if !told.eq([(RISKY, DeathReason::Deliveries, 1)]) {
+                return Err(format!("dead letters: {number} tells of {deaths:?}"));
+            }
+            self.spent.get_or_insert((from.epoch, now));
+            return Ok(());
+        }
+        let back = self
+            .spent
+            .is_some_and(|(epoch, at)| from.epoch > epoch || from.epoch == epoch && asked > at);
+        if back || count > RECEIVES_MAX {
+            return Err(format!(
+                "dead letters: {number} is received as number {count} in epoch {}; it was spent in {:?}",
+                from.epoch, self.spent
+            ));
+        }
+        if count == RECEIVES_MAX {
+            self.spent.get_or_insert((from.epoch, now));
+        }
+        Ok(())
+    }
+
+    /// *Counts*.
+    fn is_counted(
+        &mut self,
+        number: u64,
+        (dead, count): (bool, u32),
+        from: Origin,
+        (asked, now): (u64, u64),
+    ) -> Result<(), String> {
+        let epoch = if self.target == Target::Fifo {
+            0
+        } else {
+            from.epoch
+        };
+        let earlier = self
+            .counts
+            .range((dead, epoch, count)..=(dead, epoch, u32::MAX));
+        let back = { earlier }.any(|((.., other), heard)| *other == count || *heard < asked);
+        if back {
+            return Err(format!(
+                "counts: {number} is received as number {count} in epoch {}, after {:?}",
+                from.epoch, self.counts
+            ));
+        }
+        self.counts.insert((dead, epoch, count), now);
+        Ok(())
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_delay_is_cut_short_by_no_more_than_what_clocks_explain() {
-        let mut history = History::new(false);
-        let number = history.send(Target::Plain, 0, 1_000_000, 8);
-        history.delay(number, 8_000);
-        assert!(history.is_due(number, 5_000_000).is_ok());
-        assert!(history.is_due(number, 4_840_000).is_err(), "too early");
-        history.clocks_stood = 1_000_000;
-        assert!(history.is_due(number, 4_840_000).is_ok());
-        assert!(history.is_due(number, 3_990_000).is_err(), "for that too");
-    }
-}
+mod tests;

@@ -93,20 +93,23 @@ fn several(from: u64, seeds: u64, first: bool) -> ExitCode {
         sum(|it| it.confirmed),
         sum(|it| it.received),
     );
-    let mut faults = BTreeMap::new();
-    for (what, times) in reports.iter().flat_map(|it| &it.faults) {
-        *faults.entry(what).or_insert(0) += times;
-    }
-    let faults: Vec<_> = faults
-        .iter()
-        .map(|(what, times)| format!("{what} {times}"))
-        .collect();
-    println!("faults: {}", faults.join(", "));
+    println!("faults: {}", told(reports.iter().map(|it| &it.faults)));
+    println!("seen: {}", told(reports.iter().map(|it| &it.seen)));
     if failed == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// What happened how often in all.
+fn told<'a>(each: impl Iterator<Item = &'a BTreeMap<&'static str, u64>>) -> String {
+    let mut all = BTreeMap::new();
+    for (what, times) in each.flatten() {
+        *all.entry(what).or_insert(0) += times;
+    }
+    let all = all.iter().map(|(what, times)| format!("{what} {times}"));
+    all.collect::<Vec<_>>().join(", ")
 }
 
 /// Runs one seed again and tells everything that happens.

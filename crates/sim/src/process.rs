@@ -8,7 +8,7 @@ use journal::{Mark, Step, Vfs};
 use node::{Clocks, Config, Host, Manners, Node, REGISTER_EVERY, Role, Standby, Steps, Turn};
 
 use crate::random::Random;
-use crate::rates::{Place, Theme};
+use crate::rates::{Place, Rates, Theme};
 use crate::vfs::Process;
 use crate::world::Serving;
 
@@ -17,6 +17,9 @@ const BEGAN_MS: u64 = 1_700_000_000_000;
 
 /// Behind one of so many batches the durable states of processes are compared: it costs.
 const STATES_EVERY: u64 = 8;
+
+/// Pieces that are read again at a time.
+const SCRUBBED: usize = 20;
 
 /// The machine of one node.
 struct Machine {
@@ -82,6 +85,7 @@ pub(crate) fn live(process: &Process, config: &Config) {
         "panic".to_owned()
     });
     inner.trace(|| format!("node {node} ended: {ended}"), &[6, node as u64]);
+    inner.tell(&ended);
     let state = &mut inner.nodes[node];
     state.runs = false;
     state.ended = ended;
@@ -163,6 +167,7 @@ fn serve(process: &Process, config: &Config) -> String {
             steps.prepare();
             steps.keep_house();
             process.has(steps.mark());
+            scrub(process, &mut steps);
             house_at = now + house_every;
         }
         let busy = work(process, &mut steps);
@@ -250,6 +255,20 @@ fn stand_by(
     Ok(taken)
 }
 
+/// Reads on where the last time ended: more than nodes do, so that a pass comes to its end in a run.
+fn scrub(process: &Process, steps: &mut Steps) {
+    if process.world.lock().rates.theme != Theme::Rot {
+        return;
+    }
+    for _ in 0..SCRUBBED {
+        steps.scrub();
+    }
+    let mut inner = process.world.lock();
+    for found in steps.health().found {
+        inner.tell(&found.path.display().to_string());
+    }
+}
+
 /// What the threads of a node would do now. False if there was nothing.
 fn work(process: &Process, steps: &mut Steps) -> bool {
     let mut busy = false;
@@ -269,7 +288,7 @@ fn work(process: &Process, steps: &mut Steps) -> bool {
 }
 
 /// What a node is started with.
-pub(crate) fn config(seed: u64, random: &mut Random) -> Config {
+pub(crate) fn config(seed: u64, rates: &Rates, random: &mut Random) -> Config {
     let segment_len = if random.percent(50) {
         64 << 10
     } else {
@@ -296,13 +315,19 @@ pub(crate) fn config(seed: u64, random: &mut Random) -> Config {
         },
         broker: broker::Config {
             recent_bytes_max: random.below(2) * (64 << 10),
+            dedup_ms: rates.dedup_ms,
+            replay_slice: rates.replay_slice,
             ..broker::Config::default()
         },
         ..Config::default()
     };
-    if Theme::of(seed) == Theme::House {
-        config.journal.segment_len = 64 << 10;
-        config.journal.snapshot_every_bytes = Theme::random(seed).spread(16 << 10, 128 << 10);
+    match rates.theme {
+        Theme::House => {
+            config.journal.segment_len = 64 << 10;
+            config.journal.snapshot_every_bytes = Theme::random(seed).spread(16 << 10, 128 << 10);
+        }
+        Theme::Rot => config.journal.segment_len = 64 << 10,
+        Theme::Any | Theme::Leases | Theme::State => {}
     }
     config
 }

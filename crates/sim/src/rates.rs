@@ -28,6 +28,11 @@ pub(crate) enum Theme {
     Leases,
     /// The house: little segments, many snapshots, and deaths as soon as a file is gone or has another name.
     House,
+    /// What outlives connections besides messages: retained messages, wills, dead letters, dedup ids that are used again, receipts that are
+    /// used late, consumer groups.
+    State,
+    /// A bit of a segment or a snapshot at rest turns while nodes run, that read again what is sealed.
+    Rot,
 }
 
 impl Theme {
@@ -35,6 +40,8 @@ impl Theme {
         match seed % 10 {
             1 | 2 => Self::Leases,
             7 => Self::House,
+            3 | 8 => Self::State,
+            9 => Self::Rot,
             _ => Self::Any,
         }
     }
@@ -66,6 +73,31 @@ impl Theme {
                 rates.kill_names = random.spread(10_000, 200_000) as u32;
                 rates.latency_max = random.spread(500, 20_000);
                 rates.chaos = random.between(5_000_000, 20_000_000);
+            }
+            Self::State => {
+                rates.nodes = *random.pick(&[2, 2, 3]);
+                rates.latency_max = random.spread(20, 2_000);
+                rates.pause_max = random.spread(10_000, 10_000_000);
+                rates.takeover = random.spread(50_000, 500_000) as u32;
+                rates.chaos = random.between(4_000_000, 20_000_000);
+                // Damage excuses too much.
+                rates.rot = 0;
+                rates.stray = 0;
+                let dedup_ms = *random.pick(&[8_000, 15_000, 300_000]);
+                if rates.clock_jump == 0 && !rates.clocks_stop {
+                    rates.dedup_ms = dedup_ms;
+                    rates.clock_jump_max = 2_000;
+                }
+                rates.replay_slice = *random.pick(&[1, 2, 256]);
+            }
+            Self::Rot => {
+                rates.nodes = *random.pick(&[1, 2, 2]);
+                rates.latency_max = random.spread(20, 1_000);
+                rates.pause_max = random.spread(10_000, 10_000_000);
+                rates.kill = random.spread(20, 300) as u32;
+                rates.rot = random.spread(50_000, 300_000) as u32;
+                rates.stray = 0;
+                rates.chaos = random.between(3_000_000, 15_000_000);
             }
         }
     }
@@ -132,6 +164,10 @@ pub(crate) struct Rates {
     pub(crate) rot: u32,
     /// How long things go wrong, in µs.
     pub(crate) chaos: u64,
+    /// How long dedup ids are remembered, in ms.
+    pub(crate) dedup_ms: u64,
+    /// Retained messages that are shown in one go.
+    pub(crate) replay_slice: u32,
 }
 
 impl Rates {
@@ -142,6 +178,11 @@ impl Rates {
         rates.theme = theme;
         theme.bend(&mut rates, &mut Theme::random(seed));
         rates
+    }
+
+    /// For how long a repeat with the same dedup id is safe, in µs: less than the broker remembers, by as much as clocks go wrong.
+    pub(crate) const fn repeats_max(&self) -> u64 {
+        (self.dedup_ms * 1000 * 2 / 3).saturating_sub(self.clock_jump_max * 1000)
     }
 
     fn any(random: &mut Random) -> Self {
@@ -213,6 +254,8 @@ impl Rates {
             clocks_stop,
             rot,
             chaos: random.spread(2_000_000, 30_000_000),
+            dedup_ms: 300_000,
+            replay_slice: 256,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::client::{Client, Role, Turn};
 use crate::history::{History, Target};
 use crate::process;
 use crate::random::Random;
-use crate::rates::Place;
+use crate::rates::{Place, Theme};
 use crate::vfs::Process;
 use crate::world::{Event, World};
 
@@ -58,6 +58,8 @@ pub struct Report {
     pub states_compared: u64,
     /// What went wrong how often.
     pub faults: BTreeMap<&'static str, u64>,
+    /// What was seen how often that a run need not come to.
+    pub seen: BTreeMap<&'static str, u64>,
     /// Messages that were confirmed.
     pub confirmed: u64,
     /// Messages that were received, repeats included.
@@ -85,23 +87,23 @@ struct Simulation {
 #[must_use]
 pub fn run(seed: u64, story: bool) -> Report {
     let world = World::new(seed, story);
-    let (mut random, nodes, chaos, capacity) = {
+    let (mut random, rates, capacity) = {
         let mut inner = world.lock();
         let random = inner.random.fork();
         let rates = inner.rates.clone();
         inner.trace(|| format!("{rates:?}"), &[]);
-        (random, rates.nodes, rates.chaos, inner.store.capacity)
+        (random, rates, inner.store.capacity)
     };
-    let clocks_are_set = world.lock().rates.clock_jump > 0;
-    let config = process::config(seed, &mut random);
+    let clocks_are_set = rates.clock_jump > 0;
+    let config = process::config(seed, &rates, &mut random);
     let mut simulation = Simulation {
         seed,
-        clients: clients(&world, &mut random),
+        clients: clients(&world, rates.theme, &mut random),
         world,
         random,
         config,
-        history: History::new(clocks_are_set),
-        threads: (0..nodes).map(|_| None).collect(),
+        history: History::new(clocks_are_set, rates.dedup_ms),
+        threads: (0..rates.nodes).map(|_| None).collect(),
         hangups: Vec::new(),
         incarnations: 0,
         epochs: 0,
@@ -114,7 +116,7 @@ pub fn run(seed: u64, story: bool) -> Report {
         let mut inner = simulation.world.lock();
         inner.at(0, Event::Start(0));
         inner.at(CHAOS_EVERY, Event::Chaos);
-        inner.at(chaos, Event::Calm);
+        inner.at(rates.chaos, Event::Calm);
         for client in 0..simulation.clients.len() {
             inner.at(1_000 + client as u64 * 100, Event::Client(client));
         }
@@ -124,20 +126,33 @@ pub fn run(seed: u64, story: bool) -> Report {
 }
 
 /// Each target that is sent to has who receives from it.
-fn clients(world: &Arc<World>, random: &mut Random) -> Vec<Client> {
+fn clients(world: &Arc<World>, theme: Theme, random: &mut Random) -> Vec<Client> {
     let mut roles = Vec::new();
-    let targets = [
-        (Target::Plain, Role::Pulls(Target::Plain)),
-        (Target::Pushed, Role::Consumes),
-        (Target::Fifo, Role::Pulls(Target::Fifo)),
-        (Target::Topic, Role::Follows),
-        (Target::Stream, Role::Reads),
-    ];
+    let targets: &[(Role, Role)] = match theme {
+        Theme::State => &[
+            (Role::Sends(Target::Plain), Role::Pulls(Target::Plain)),
+            (Role::Sends(Target::Fifo), Role::Pulls(Target::Fifo)),
+            (Role::Sends(Target::Risky), Role::Pulls(Target::Risky)),
+            (Role::Sends(Target::Stream), Role::Works),
+            (Role::Retains, Role::Looks),
+            (Role::Departs, Role::Follows(Target::Wills)),
+        ],
+        _ => &[
+            (Role::Sends(Target::Plain), Role::Pulls(Target::Plain)),
+            (Role::Sends(Target::Pushed), Role::Consumes),
+            (Role::Sends(Target::Fifo), Role::Pulls(Target::Fifo)),
+            (Role::Sends(Target::Topic), Role::Follows(Target::Topic)),
+            (Role::Sends(Target::Stream), Role::Reads),
+        ],
+    };
     while roles.is_empty() {
-        for (target, receiver) in targets {
+        for &(sender, receiver) in targets {
             if random.percent(45) {
-                roles.extend((0..random.between(1, 2)).map(|_| Role::Sends(target)));
+                roles.extend((0..random.between(1, 2)).map(|_| sender));
                 roles.extend((0..random.between(1, 2)).map(|_| receiver));
+                if receiver == Role::Pulls(Target::Risky) {
+                    roles.push(Role::Pulls(Target::Dead));
+                }
             }
         }
     }
@@ -264,7 +279,8 @@ impl Simulation {
         let now = {
             let inner = self.world.lock();
             let stood = inner.nodes.iter().map(|node| node.stood_us).max();
-            self.history.clocks_stood = stood.unwrap_or(0);
+            self.history.is_excused = inner.damaged.is_some();
+            self.history.clocks_stood(stood.unwrap_or(0));
             inner.now
         };
         let mut turn = Turn {
@@ -381,6 +397,8 @@ impl Simulation {
         if inner.damaged.is_none() && self.random.chance(rates.rot) {
             let under = *self.random.pick(&["seg", "snap", "epochs"]);
             if let Some((path, at)) = inner.store.rot(&mut self.random, under) {
+                let name = path.file_name().expect("it is a file");
+                inner.rotten = Some(name.to_string_lossy().into_owned());
                 inner.damage("turned bit", format!("{} at {at}", path.display()));
             }
         }
@@ -456,9 +474,9 @@ impl Simulation {
         if !self.progressed {
             self.progressed = self.history.last_confirmed_at > calm_at;
             if self.progressed {
-                self.clients
-                    .iter_mut()
-                    .for_each(|client| client.drains = true);
+                for client in &mut self.clients {
+                    client.drain(&mut self.history);
+                }
                 return false;
             }
             let waits = inner.rates.place == Place::Remote
@@ -469,7 +487,7 @@ impl Simulation {
                 PROGRESS_MAX
             };
             if inner.now > calm_at + limit {
-                if inner.damaged.is_some() {
+                if inner.damaged.is_some() && (inner.rotten.is_none() || inner.rot_is_told) {
                     // It is refused, as it should be.
                     return true;
                 }
@@ -484,13 +502,28 @@ impl Simulation {
             return false;
         }
         self.checked_at = inner.now;
-        self.history.missing().is_empty()
+        self.history.missing().is_empty() && self.history.lacks().is_none()
     }
 
     fn end(mut self) -> Report {
         {
             let mut inner = self.world.lock();
             let missing = self.history.missing();
+            if let Some(name) = inner.rotten.clone()
+                && !missing.is_empty()
+                && !inner.rot_is_told
+                && !inner.lost_the_last
+            {
+                let many = missing.len();
+                inner.violate(format!(
+                    "never silent: a bit of {name} turned, {many} messages are missing, and nobody says so"
+                ));
+            }
+            if inner.damaged.is_none()
+                && let Some(what) = self.history.lacks()
+            {
+                inner.violate(what);
+            }
             if inner.violation.is_none() && inner.damaged.is_none() && !missing.is_empty() {
                 let some: Vec<_> = missing.iter().take(5).collect();
                 let first = self.history.message(missing[0]);
@@ -516,6 +549,7 @@ impl Simulation {
             takeovers: inner.takeovers,
             states_compared: inner.states_compared,
             faults: std::mem::take(&mut inner.faults),
+            seen: std::mem::take(&mut self.history.seen),
             confirmed: self.history.confirmed,
             received: self.history.received,
         }

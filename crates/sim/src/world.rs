@@ -118,6 +118,10 @@ pub(crate) struct Inner {
     pub(crate) locks: BTreeMap<PathBuf, (usize, u64)>,
     /// What was damaged behind everyone's back, once: a node may refuse to start.
     pub(crate) damaged: Option<String>,
+    /// The name of the file in which a bit turned.
+    pub(crate) rotten: Option<String>,
+    /// Somebody said so: a node that does not start, or reads again, or a connection that is ended for it.
+    pub(crate) rot_is_told: bool,
     /// That was the last batch, which nothing said to be durable: nobody can tell, and it is gone.
     pub(crate) lost_the_last: bool,
     /// What went wrong how often.
@@ -188,6 +192,21 @@ impl Inner {
         self.damaged = Some(format!("{kind}: {what}"));
     }
 
+    /// A node ends a connection because it does not know what to do.
+    pub(crate) fn is_at_a_loss(&mut self) -> Result<(), String> {
+        self.rot_is_told |= self.rotten.is_some();
+        if self.damaged.is_none() {
+            return Err("a node ends a connection for a defect of its own".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Somebody says what is wrong.
+    pub(crate) fn tell(&mut self, what: &str) {
+        let is_it = |name: &String| what.contains(name.as_str()) || what.contains("damaged");
+        self.rot_is_told |= self.rotten.as_ref().is_some_and(is_it);
+    }
+
     /// A node stands still for so long, in µs.
     pub(crate) fn pause(&mut self, node: usize, long: u64) {
         self.fault("pause");
@@ -233,7 +252,8 @@ impl Inner {
         if known == mark.chain {
             return;
         }
-        if self.damaged.is_some() {
+        let is_last = self.chains.range(mark.batch + 1..).next().is_none();
+        if self.damaged.is_some() && is_last {
             self.lost_the_last = true;
             return;
         }
@@ -375,6 +395,8 @@ impl World {
             late: Vec::new(),
             locks: BTreeMap::new(),
             damaged: None,
+            rotten: None,
+            rot_is_told: false,
             lost_the_last: false,
             faults: BTreeMap::new(),
             chains: BTreeMap::new(),
