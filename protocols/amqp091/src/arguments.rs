@@ -17,7 +17,8 @@
 //! `x-cancel-on-ha-failover` of a consumer is a boolean and means nothing, because no queue is mirrored.
 //! `x-queue-mode`, `x-queue-version`, `x-queue-leader-locator`, `x-quorum-initial-group-size`, `x-max-in-memory-length` and
 //! `-bytes` say where and how a cluster keeps a queue; there is one way here, and they are checked as far as RabbitMQ checks
-//! them. Arguments that nobody knows are accepted, as there. What a redeclaration compares: `equivalence.rs`.
+//! them. Arguments that nobody knows are accepted, as there, but not those that begin with `x-bascule` or `bascule.`: they would be ours,
+//! and there are none. What a redeclaration compares: `equivalence.rs`.
 
 use bytes::Bytes;
 use message::{Filter, HeaderMatch, Name, Properties, Value};
@@ -46,6 +47,7 @@ pub(crate) fn queue_options(
         table: &declare.arguments,
         of,
     };
+    arguments.refuse_ours()?;
     let ms = |name| arguments.unsigned(name, TTL_MS_MAX);
     let mut attributes = QueueAttributes {
         // [RABBIT-ttl-1]
@@ -157,6 +159,7 @@ pub(crate) fn stream_options(
         table: &declare.arguments,
         of,
     };
+    arguments.refuse_ours()?;
     let properties = [
         (!declare.durable, "non-durable"),
         (declare.exclusive, "exclusive"),
@@ -240,6 +243,7 @@ pub(crate) fn exchange_options(
         table: &declare.arguments,
         of,
     };
+    arguments.refuse_ours()?;
     // [RABBIT-alternate-1]
     let alternate = arguments.exchange("alternate-exchange")?;
     let wanted = equivalence::of_exchange(declare, kind);
@@ -257,6 +261,7 @@ pub(crate) fn exchange_options(
 /// A consumer's priority. `of` is its queue as texts name it.
 pub(crate) fn consumer_priority(table: &Properties, of: &str) -> Result<i32, Fault> {
     let arguments = Arguments { table, of };
+    arguments.refuse_ours()?;
     arguments.check_not_timed()?;
     // It speaks of mirrored queues only, of which there are none: nothing follows from it, as in RabbitMQ for other queues.
     arguments.bool("x-cancel-on-ha-failover")?;
@@ -324,6 +329,15 @@ impl Arguments<'_> {
             ReplyCode::PreconditionFailed,
             format!("invalid arg '{name}' for {}: {why}", self.of),
         )
+    }
+
+    /// What is named as this broker's own and is not known: a slip, and never another broker's argument.
+    fn refuse_ours(&self) -> Result<(), Fault> {
+        let is_ours = |name: &[u8]| name.starts_with(b"x-bascule") || name.starts_with(b"bascule.");
+        match self.table.0.iter().find(|(name, _)| is_ours(name)) {
+            Some((name, _)) => Err(self.invalid(&lossy(name), "there is no such argument")),
+            None => Ok(()),
+        }
     }
 
     fn unacceptable(&self, name: &str, value: &Value) -> Fault {

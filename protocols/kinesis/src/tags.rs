@@ -212,6 +212,11 @@ pub(crate) fn put(
                 "Tag keys that begin with aws: are reserved for AWS use.",
             ));
         }
+        if key.starts_with("bascule.") && (prefix, &**key) != (notes::TAGS, LIMITS_TAG) {
+            return Err(error::invalid(format!(
+                "The tag {key} means nothing here: of those that begin with bascule. there is {LIMITS_TAG}, on streams."
+            )));
+        }
         if ![&**key, value]
             .into_iter()
             .all(|text| text.chars().all(is_tag))

@@ -153,9 +153,15 @@ impl Own {
             }
             "SubscriptionRoleArn" => set_note(&mut self.notes, name, value),
             "bascule.pattern" if note(&self.notes, "TopicArn").is_none() => {
-                if names::pattern(value).is_none() {
+                let Some(filter) = names::pattern(value) else {
                     return Err(invalid(format!(
                         "Attributes Reason: bascule.pattern {value:?} is no topic filter"
+                    ))
+                    .into());
+                };
+                if filter.is_reserved() {
+                    return Err(invalid(format!(
+                        "Attributes Reason: bascule.pattern {value:?} matches nothing: nobody publishes there"
                     ))
                     .into());
                 }

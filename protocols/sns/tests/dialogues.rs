@@ -112,6 +112,29 @@ fn refused(kind: RefusalKind) -> Event {
 }
 
 #[test]
+fn a_subscription_reads_no_pattern_that_matches_nothing() {
+    let subscribe = |pattern: &str| {
+        let attributes = Value::Map(vec![("bascule.pattern".into(), pattern.into())]);
+        let input = Value::from([
+            ("TopicArn", TOPIC.into()),
+            ("Protocol", "sqs".into()),
+            ("Endpoint", "arn:aws:sqs:us-east-1:000000000000:jobs".into()),
+            ("Attributes", attributes),
+        ]);
+        run("Subscribe", "guest", input, |command| match command {
+            Command::Topic { .. } => topic(),
+            _ => told(subscription(&[("bascule.pattern", "a/#")])),
+        })
+    };
+    assert!(subscribe("a/#").is_ok());
+    for nothing in ["$SYS/#", "$queue/jobs", "$share/g/a", "$topic/a"] {
+        let error = subscribe(nothing).expect_err(nothing);
+        assert_eq!(error.code, "InvalidParameter");
+        assert!(error.message.contains("matches nothing"), "{error}");
+    }
+}
+
+#[test]
 fn what_is_of_an_application_is_no_subscription() {
     for of in ["$sns/app/GCM/shop", "$sns", "$sns/sms", "a/b"] {
         let arn = format!("arn:aws:sns:us-east-1:000000000000:{of}:{ID}");

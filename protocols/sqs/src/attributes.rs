@@ -33,7 +33,7 @@ const VISIBILITY: u64 = 30;
 /// The longest visibility timeout, in seconds.
 pub(crate) const VISIBILITY_MAX: u64 = 43_200;
 /// What CreateQueue sets, and the longest, in seconds.
-const RETENTION: u64 = 345_600;
+const RETENTION_S: u64 = 345_600;
 const RETENTION_MAX: u64 = 1_209_600;
 /// The smallest and the largest of MaximumMessageSize, in bytes; the operator may allow more.
 pub(crate) const MESSAGE_LEN_LEAST: u64 = 1024;
@@ -53,7 +53,7 @@ pub(crate) const SHOWN: &[&str] = &[
     "LastModifiedTimestamp",
     "VisibilityTimeout",
     "MaximumMessageSize",
-    "MessageRetentionPeriod",
+    RETENTION,
     "DelaySeconds",
     "ReceiveMessageWaitTimeSeconds",
     "Policy",
@@ -71,6 +71,7 @@ pub(crate) const SHOWN: &[&str] = &[
 ];
 
 const BODY: &str = "bascule.body";
+const RETENTION: &str = "MessageRetentionPeriod";
 const RETENTION_OURS: &str = "bascule.retention";
 /// Names the queue where the alphabet of SQS is too small; on CreateQueue only.
 pub(crate) const ADDRESS: &str = "bascule.address";
@@ -83,7 +84,7 @@ pub(crate) fn meant(name: &str) -> &str {
 /// What a queue is made with.
 pub(crate) fn fresh(fifo: bool) -> Made {
     let mut made = Made::default();
-    made.attributes.retention_ms = Some(RETENTION * 1000);
+    made.attributes.retention_ms = Some(RETENTION_S * 1000);
     if fifo {
         made.attributes.fifo = Some(Fifo {
             dedup_by_content: false,
@@ -110,6 +111,31 @@ fn flag(name: &str, value: &str) -> Result<bool, ApiError> {
     }
 }
 
+/// Sets those of a request, whatever their order.
+pub(crate) fn set_all<'a>(
+    made: &mut Made,
+    given: impl Iterator<Item = &'a (String, String)> + Clone,
+    call: &Call,
+) -> Result<(), ApiError> {
+    let said = |wanted| {
+        let mut given = given.clone();
+        given.find(|(name, _)| name == wanted)
+    };
+    let unlimited = said(RETENTION_OURS);
+    // What is kept for ever is shown with the longest time too, and may be set so.
+    let longest = RETENTION_MAX.to_string();
+    if unlimited.is_some() && said(RETENTION).is_some_and(|(_, period)| *period != longest) {
+        return Err(words::invalid_attribute_because(
+            RETENTION_OURS,
+            "MessageRetentionPeriod says otherwise.",
+        ));
+    }
+    for (name, value) in given.clone().chain(unlimited) {
+        set(made, name, value, call)?;
+    }
+    check(made)
+}
+
 /// Sets one attribute. The redrive policy is checked against its target by the caller.
 pub(crate) fn set(made: &mut Made, name: &str, value: &str, call: &Call) -> Result<(), ApiError> {
     // An empty value takes these away.
@@ -121,7 +147,7 @@ pub(crate) fn set(made: &mut Made, name: &str, value: &str, call: &Call) -> Resu
             attributes.visibility_timeout_ms = Some(seconds * 1000);
         }
         "DelaySeconds" => attributes.delay_ms = number(name, value, 0, DELAY_MAX)? * 1000,
-        "MessageRetentionPeriod" => {
+        RETENTION => {
             let least = if call.settings.manners == Manners::Moto {
                 1
             } else {
@@ -217,7 +243,7 @@ pub(crate) fn wants_fifo(value: &str, call: &Call) -> Result<bool, ApiError> {
 }
 
 /// What several attributes together may not be.
-pub(crate) fn check(made: &Made) -> Result<(), ApiError> {
+fn check(made: &Made) -> Result<(), ApiError> {
     if made.note("FifoThroughputLimit") == Some("perMessageGroupId")
         && !made
             .attributes
@@ -250,7 +276,7 @@ pub(crate) fn kept(made: &Made, name: &str, call: &Call) -> Option<String> {
                 .unwrap_or(VISIBILITY * 1000),
         )),
         "DelaySeconds" => Some(seconds(attributes.delay_ms)),
-        "MessageRetentionPeriod" => Some(seconds(
+        RETENTION => Some(seconds(
             attributes.retention_ms.unwrap_or(RETENTION_MAX * 1000),
         )),
         "MaximumMessageSize" => note(Some(&message_len_limit(call).to_string())),

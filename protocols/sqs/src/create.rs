@@ -57,12 +57,8 @@ impl Wanted {
             }
         };
         let mut made = attributes::fresh(fifo);
-        for (name, value) in &given {
-            if name != ADDRESS {
-                attributes::set(&mut made, name, value, call)?;
-            }
-        }
-        attributes::check(&made)?;
+        let others = given.iter().filter(|(name, _)| name != ADDRESS);
+        attributes::set_all(&mut made, others, call)?;
         tags::add(&mut made, input.value.map("tags"), own_name)?;
         Ok(Self {
             name: Name::copy_from_slice(name.as_bytes()),
@@ -188,10 +184,7 @@ pub(crate) fn set_attributes(input: Input) -> Flow<Answer> {
         let call = Arc::clone(&call);
         move || {
             alter(name, move |_, made, _| {
-                for (name, value) in &given {
-                    attributes::set(made, name, value, &call)?;
-                }
-                attributes::check(made)
+                attributes::set_all(made, given.iter(), &call)
             })
         }
     };

@@ -390,6 +390,10 @@ fn a_tag_says_what_shards_take() {
             "{bad}"
         );
     }
+    let typo = json!({"StreamName": "orders", "Tags": {"bascule.limit": "off"}});
+    let (code, words) = core.refusal("AddTagsToStream", typo);
+    assert_eq!(code, "InvalidArgumentException");
+    assert!(words.contains("there is bascule.limits"), "{words}");
     core.call(
         "RemoveTagsFromStream",
         json!({"StreamName": "orders", "TagKeys": ["bascule.limits"]}),

@@ -142,6 +142,15 @@ fn doors_b12_a_queue_without_retention_shows_the_longest_and_says_unlimited() {
             ("bascule.retention", "unlimited".into()),
         ])
     );
+    // As it shows itself it can be made again, in any order; anything else contradicts itself.
+    let both = |period: &str| {
+        let unlimited = ("bascule.retention", "unlimited".into());
+        map([unlimited, ("MessageRetentionPeriod", period.into())])
+    };
+    let again = created(&client, "q", both("1209600"));
+    assert_eq!(again.options.attributes.retention_ms, None);
+    let refused = client.error("CreateQueue", create("q", both("60")));
+    assert_eq!(refused.code, "InvalidAttributeValue");
     // Its time to live is another attribute.
     let other = queue(
         "q",
@@ -198,6 +207,8 @@ fn what_an_attribute_may_not_be_is_refused() {
         ("Colour", "red"),
         ("ContentBasedDeduplication", "true"),
         ("QueueArn", "x"),
+        ("bascule.colour", "red"),
+        ("Bascule.body", "base64"),
     ] {
         assert_eq!(code(name, value), "InvalidAttributeName", "{name}");
     }

@@ -13,6 +13,15 @@ pub(super) fn refuse_unbuilt(headers: &Headers) -> Result<(), Fault> {
     if headers.first("x-stream-filter").is_some() {
         return Err(Fault::not_built("'x-stream-filter' is not implemented"));
     }
+    let is_ours = |name: &[u8]| name.starts_with(b"x-bascule") || name.starts_with(b"bascule.");
+    if let Some((name, value)) = headers.0.iter().find(|(name, _)| is_ours(name)) {
+        let name = String::from_utf8_lossy(name);
+        return Err(Fault::invalid(
+            &name,
+            value,
+            "absent: there is no such header",
+        ));
+    }
     for name in [
         "activemq.retroactive",
         "activemq.noLocal",
