@@ -150,6 +150,8 @@ pub(crate) fn turn(shared: &Shared, space_at: &mut Timestamp) -> bool {
 
 fn work(shared: &Shared, space_at: &mut Timestamp) {
     let now = shared.clock.now();
+    let committed = shared.journal.committed();
+    shared.progress.note(shared.clock.boot_ms(), committed);
     if now >= *space_at {
         *space_at = now.plus_ms(SPACE_EVERY_MS);
         let boot_ms = shared.clock.boot_ms();

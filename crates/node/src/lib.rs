@@ -19,6 +19,7 @@
 //! | `steps.rs` | the work of the node's threads, for whoever steps it |
 //! | `stream_files.rs` | records of streams copied out of the journal, and read back |
 //! | `keeper.rs` | the timer thread: due work, storage alarms |
+//! | `progress.rs` | how far the journal had come a moment ago |
 //! | `housekeeping.rs` | snapshots and the reclaiming of space |
 //! | `verify.rs` | the password pool |
 //! | `permission.rs` | which rights a command needs |
@@ -44,6 +45,7 @@ mod node;
 mod outbox;
 mod pair;
 mod permission;
+mod progress;
 mod recovery;
 mod reload;
 mod scrub;

@@ -23,6 +23,7 @@ use crate::{
     keeper::Keeper,
     link::{NodeLink, wake_all},
     outbox::Outbox,
+    progress::Progress,
     recovery::{self, Recovered},
     reload::{self, Reloaded},
     scrub,
@@ -90,6 +91,7 @@ pub(crate) struct Shared {
     pub(crate) stored: Stored,
     pub(crate) stream_files: StreamFiles,
     pub(crate) keeper: Keeper,
+    pub(crate) progress: Progress,
     verify: VerifyPool,
     pub(crate) audit: Audit,
     pub(crate) epoch: u64,
@@ -242,6 +244,7 @@ impl Work {
             clock,
             stored,
             keeper: Keeper::default(),
+            progress: Progress::default(),
             verify,
             audit: Audit::default(),
             epoch: recovered.epoch,
@@ -457,6 +460,20 @@ impl Node {
     #[must_use]
     pub fn standbys(&self) -> Vec<journal::StandbySeen> {
         self.shared.journal.standbys()
+    }
+
+    /// Batches that a standby had not applied when it last said how far it is.
+    #[must_use]
+    pub fn lag_of(&self, standby: &journal::StandbySeen) -> u64 {
+        let said_at = self
+            .shared
+            .clock
+            .boot_ms()
+            .saturating_sub(standby.seen_ms_ago);
+        let by_then = self.shared.progress.at(said_at);
+        by_then
+            .unwrap_or_else(|| self.committed())
+            .saturating_sub(standby.applied)
     }
 
     /// Tells every connection that this node is not the active one any more, and where that is, if known. Nothing else that

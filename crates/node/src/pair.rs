@@ -38,6 +38,8 @@ use crate::{
 const REST: Duration = Duration::from_millis(5);
 /// Batches that may have come meanwhile.
 const BEHIND: u64 = 64;
+/// After so long without a look at the journal a standby counts as behind, whatever it saw then, in ms.
+const UNSEEN_MS: u64 = 1_000;
 /// How long a standby whose clock does not agree with what it finds keeps its doors shut, until it knows the active node's time, in ms.
 const SHUT_MS: u64 = 6_000;
 /// How long it waits before it opens anew, when that failed: each time twice as long, but no more than that.
@@ -65,9 +67,23 @@ struct Following {
     epoch: u64,
     applied: u64,
     lag: session::Lag,
+    /// When that was so, in ms of the boot clock.
+    looked_at: u64,
     active: Option<Arc<Active>>,
     journal: journal::Journal,
     passed_over: u64,
+}
+
+impl Following {
+    /// How far it is behind. What it has not looked at for long it may be behind of: its storage does not answer, or it has much to do.
+    fn lag_at(&self, now_ms: u64) -> session::Lag {
+        let unseen_ms = now_ms.saturating_sub(self.looked_at);
+        let mut lag = self.lag;
+        if unseen_ms >= UNSEEN_MS {
+            lag.ms += unseen_ms;
+        }
+        lag
+    }
 }
 
 /// See the module.
@@ -260,6 +276,7 @@ impl Pair {
                 epoch: standby.epoch(),
                 applied: standby.applied(),
                 lag: standby.lag(),
+                looked_at: self.clock.boot_ms(),
                 active: note.1.clone(),
                 journal: standby.journal().clone(),
                 passed_over: standby.passed_over(),
@@ -415,7 +432,7 @@ impl Pair {
                 cluster.node = hex(following.uuid);
                 cluster.epoch = following.epoch;
                 cluster.committed = following.applied + following.lag.batches;
-                cluster.lag = Some(following.lag);
+                cluster.lag = Some(following.lag_at(self.clock.boot_ms()));
                 cluster.active.clone_from(&following.active);
                 cluster.journal = view(&following.journal, following.passed_over);
             }
@@ -434,7 +451,7 @@ impl Pair {
                 cluster.standbys = standbys
                     .map(|seen| StandbyView {
                         node: hex(seen.node),
-                        lag_batches: cluster.committed.saturating_sub(seen.applied),
+                        lag_batches: node.lag_of(&seen),
                         seen_ms_ago: seen.seen_ms_ago,
                         addresses: Arc::new(decode(&seen.note).unwrap_or_default()),
                         can_take_over: seen.ready,
