@@ -5,6 +5,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `allocator.rs` | memory, and when what was freed goes back to the system |
 //! | `cli.rs` | the command line |
 //! | `client.rs`, `client/` | `bascule pub` and `sub`, `status` and `switchover` |
 //! | `config.rs`, `config/` | one TOML file, `--set`, bounds |
@@ -20,8 +21,8 @@
     clippy::disallowed_methods,
     reason = "clients have deadlines, and the binary owns the runtime"
 )]
-#![forbid(unsafe_code)]
 
+mod allocator;
 mod cli;
 mod client;
 mod config;
@@ -43,10 +44,8 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    allocator::keep_freed_memory();
     match cli::Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),

@@ -50,6 +50,9 @@ use crate::{
     server::Phase,
 };
 
+/// Of a body that is being read, room is made for at most so many times what has come: who says that much comes and sends little
+/// must not take memory, and who sends it must not have it copied again and again.
+const AHEAD: usize = 8;
 /// Links that a connection keeps for its next requests.
 const IDLE_LINKS_MAX: usize = 16;
 /// Requests of one HTTP/2 connection at a time.
@@ -301,10 +304,16 @@ impl Gathered {
         self.first.as_ref().map_or(self.all.len(), Bytes::len)
     }
 
-    fn push(&mut self, bytes: Bytes) {
+    /// Adds a piece. So many bytes are said to come behind it: room is made for them, but not for many times what has come.
+    fn push(&mut self, bytes: Bytes, behind: usize) {
         if self.first.is_none() && self.all.is_empty() {
             self.first = Some(bytes);
             return;
+        }
+        let come = self.len() + bytes.len();
+        let needed = bytes.len() + self.first.as_ref().map_or(0, Bytes::len);
+        if self.all.capacity() - self.all.len() < needed {
+            self.all.reserve(needed + behind.min(AHEAD * come));
         }
         if let Some(first) = self.first.take() {
             self.all.extend_from_slice(&first);
@@ -314,5 +323,30 @@ impl Gathered {
 
     fn take(self) -> Bytes {
         self.first.unwrap_or_else(|| self.all.freeze())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_gathered_without_room_for_what_is_only_said_to_come() {
+        const PIECE: usize = 1000;
+        const LEN: usize = 10 << 20;
+        let mut gathered = Gathered::default();
+        let (mut left, mut moves, mut room) = (LEN, 0, 0);
+        while left > 0 {
+            let len = left.min(PIECE);
+            left -= len;
+            gathered.push(Bytes::from(vec![b'x'; len]), left);
+            if gathered.all.capacity() > room {
+                room = gathered.all.capacity();
+                moves += 1;
+            }
+            assert!(room <= (AHEAD + 1) * gathered.len() + PIECE);
+        }
+        assert!(moves < 10, "{moves} times moved");
+        assert!(gathered.take().iter().eq(std::iter::repeat_n(&b'x', LEN)));
     }
 }

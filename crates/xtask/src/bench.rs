@@ -13,12 +13,12 @@ mod peers;
 
 use std::{
     num::NonZeroUsize,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Command,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 
 use crate::load::{Ledger, server::Server};
 
@@ -154,6 +154,9 @@ pub(crate) struct Arguments {
     /// Only the workloads whose name contains this.
     #[arg(long)]
     only: Option<String>,
+    /// A setting of the server, as `bascule serve --set` takes it: to see what it changes.
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with = "peers")]
+    set: Vec<String>,
     /// Runs each workload without and with a standby attached, in turns, and says how much of the rate is left.
     #[arg(long, group = "turns")]
     standby: bool,
@@ -183,8 +186,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         return pairs::run(arguments);
     }
     if !arguments.large.is_empty() {
-        return large::run(&arguments.large, &arguments.data, arguments.seconds);
+        return large::run(arguments);
     }
+    alone(arguments)
+}
+
+/// Runs every workload, or those that are wanted: each as often without and with a standby, in turns, if that is. Pinned, server and
+/// clients share one CPU, so that no wake-up crosses to another: the figure that repeats best.
+fn alone(arguments: &Arguments) -> anyhow::Result<()> {
     let Arguments {
         seconds,
         data,
@@ -192,39 +201,35 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         standby,
         pinned,
         rounds,
+        set,
         ..
     } = arguments;
     let turns = standby.then_some(rounds.get());
-    alone(*seconds, data, only.as_deref(), turns, *pinned)
-}
-
-/// Runs every workload, or those whose name contains `only`, for about `seconds`. `turns`: each as often without and with
-/// a standby, in turns. `pinned`: server and clients share one CPU, so that no wake-up crosses to another: the figure that repeats best.
-fn alone(
-    seconds: u64,
-    data: &Path,
-    only: Option<&str>,
-    turns: Option<usize>,
-    pinned: bool,
-) -> anyhow::Result<()> {
     // A shard's limits are those of AWS otherwise: a megabyte a second.
-    let server = Server::fresh(data, &["aws.shard_limits=false"])?;
-    if pinned {
+    let settings = ["aws.shard_limits=false"]
+        .into_iter()
+        .chain(set.iter().map(String::as_str));
+    let server = Server::fresh(data, &settings.collect::<Vec<_>>())?;
+    settled(&server)?;
+    if *pinned {
         pin(std::process::id())?;
         pin(server.pid())?;
     }
     println!("| workload | msg/s | server CPU us/msg | lost | repeated |\n|---|---|---|---|---|");
-    let wanted = |workload: &&Workload| only.is_none_or(|part| workload.name.contains(part));
+    let wanted = |workload: &&Workload| {
+        let part = only.as_deref();
+        part.is_none_or(|part| workload.name.contains(part))
+    };
     for workload in WORKLOADS.iter().filter(wanted) {
         let Some(turns) = turns else {
-            measured(&server, workload, seconds, "")?;
+            measured(&server, workload, *seconds, "")?;
             continue;
         };
         let (mut alone, mut paired) = (Vec::new(), Vec::new());
         for _ in 0..turns {
-            alone.push(measured(&server, workload, seconds, "")?);
+            alone.push(measured(&server, workload, *seconds, "")?);
             let beside = server.stand_by()?;
-            paired.push(measured(&server, workload, seconds, ", with a standby")?);
+            paired.push(measured(&server, workload, *seconds, ", with a standby")?);
             drop(beside);
         }
         let left = median(paired.into_iter()) / median(alone.into_iter());
@@ -232,6 +237,24 @@ fn alone(
     }
     println!("resident memory at the end: {} MiB", server.rss()? >> 20);
     Ok(())
+}
+
+/// Waits until a server that has just started does nothing any more: what it does once in its life (a signing key for SNS) is not
+/// the cost of a message.
+fn settled(server: &Server) -> anyhow::Result<()> {
+    const LOOK: Duration = Duration::from_millis(250);
+    const LOOKS: u32 = 80;
+    let mut before = server.cpu_us()?;
+    for _ in 0..LOOKS {
+        std::thread::sleep(LOOK);
+        let now = server.cpu_us()?;
+        // A tick of the kernel's clock is 10 ms.
+        if now - before < 20_000 {
+            return Ok(());
+        }
+        before = now;
+    }
+    bail!("the server does not come to rest")
 }
 
 /// Keeps all threads of a process, and those that they start, on the first CPU.

@@ -67,6 +67,22 @@ impl Value {
         })
     }
 
+    /// About how many bytes it takes when it is written; in JSON, hardly more unless much of its text is escaped.
+    #[must_use]
+    pub fn len_hint(&self) -> usize {
+        match self {
+            Self::Null | Self::Bool(_) => 6,
+            Self::Int(_) | Self::Float(_) | Self::Time(_) => 20,
+            Self::Text(text) => text.len() + 3,
+            Self::Blob(blob) => blob.len().div_ceil(3) * 4 + 3,
+            Self::List(list) => 3 + list.iter().map(Self::len_hint).sum::<usize>(),
+            Self::Map(members) => {
+                let len = |(name, value): &(MemberName, Self)| name.len() + 3 + value.len_hint();
+                3 + members.iter().map(len).sum::<usize>()
+            }
+        }
+    }
+
     /// The text of that member.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {

@@ -66,7 +66,8 @@ pub(super) async fn read_body(
                 if !held.more(bytes.len()) {
                     return Err(Unread::Unserved(Unserved::Busy));
                 }
-                gathered.push(bytes);
+                let behind = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+                gathered.push(bytes, behind);
             }
         }
     }

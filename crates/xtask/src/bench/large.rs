@@ -26,7 +26,7 @@ const BURST: u64 = 20;
 /// What a flood on one connection may make of the slowest hundredth of what others do.
 const FAIR: Duration = Duration::from_millis(5);
 
-type Run = fn(&Path, u64) -> anyhow::Result<()>;
+type Run = fn(&Path, u64, &[&str]) -> anyhow::Result<()>;
 
 const ALL: &[(&str, Run)] = &[
     ("idle", idle),
@@ -34,15 +34,17 @@ const ALL: &[(&str, Run)] = &[
     ("fairness", fairness),
 ];
 
-/// Runs those, or `all`; `seconds` is how long a single figure takes, where it is one of time.
-pub(super) fn run(names: &[String], data: &Path, seconds: u64) -> anyhow::Result<()> {
+/// Runs those, or `all`; the seconds are how long a single figure takes, where it is one of time.
+pub(super) fn run(arguments: &super::Arguments) -> anyhow::Result<()> {
+    let names = &arguments.large;
+    let settings: Vec<&str> = arguments.set.iter().map(String::as_str).collect();
     let known = |name: &String| name == "all" || ALL.iter().any(|(known, _)| known == name);
     if let Some(name) = names.iter().find(|name| !known(name)) {
         bail!("nothing large is known as {name}");
     }
     for (name, run) in ALL {
         if names.iter().any(|asked| asked == "all" || asked == name) {
-            run(data, seconds)?;
+            run(&arguments.data, arguments.seconds, &settings)?;
         }
     }
     Ok(())
@@ -50,9 +52,9 @@ pub(super) fn run(names: &[String], data: &Path, seconds: u64) -> anyhow::Result
 
 /// So many MQTT connections, without and with a subscription each: resident memory, of a server of its own, as a second crowd
 /// would lie where the first one lay.
-fn idle(data: &Path, _: u64) -> anyhow::Result<()> {
+fn idle(data: &Path, _: u64, settings: &[&str]) -> anyhow::Result<()> {
     for subscribed in [false, true] {
-        let server = Server::fresh(data, &[])?;
+        let server = Server::fresh(data, settings)?;
         // What the first one needs for all is not counted.
         drop(connection(server.mqtt, "first", subscribed)?);
         let before = server.rss()?;
@@ -87,9 +89,10 @@ fn connection(address: SocketAddr, id: &str, subscribed: bool) -> anyhow::Result
 }
 
 /// Ten million subscriptions: their memory, and what it takes to find the hundred that a topic has among them.
-fn subscriptions(data: &Path, seconds: u64) -> anyhow::Result<()> {
+fn subscriptions(data: &Path, seconds: u64, settings: &[&str]) -> anyhow::Result<()> {
     // Each client has one more than the default allows.
-    let server = Server::fresh(data, &["limits.subscriptions_max=200000"])?;
+    let settings = [&["limits.subscriptions_max=200000"], settings].concat();
+    let server = Server::fresh(data, &settings)?;
     let mut crowd = Crowd::new(server.mqtt)?;
     for client in &mut crowd.clients {
         client.subscribe("alone", 0)?;
@@ -194,8 +197,8 @@ fn shares(waits: &mut [Duration]) -> anyhow::Result<[Duration; 2]> {
 }
 
 /// One connection sends as fast as it can; what others do is held to 5 ms in 99 of 100 cases.
-fn fairness(data: &Path, seconds: u64) -> anyhow::Result<()> {
-    let server = Server::fresh(data, &[])?;
+fn fairness(data: &Path, seconds: u64, settings: &[&str]) -> anyhow::Result<()> {
+    let server = Server::fresh(data, settings)?;
     Amqp::connect(server.amqp)?.declare("flooded")?;
     Amqp::connect(server.amqp)?.declare("calm")?;
     println!(

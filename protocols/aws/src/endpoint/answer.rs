@@ -47,7 +47,7 @@ impl Form {
     }
 
     fn encode(self, value: &Value) -> Vec<u8> {
-        let mut out = Vec::with_capacity(256);
+        let mut out = Vec::with_capacity(value.len_hint());
         match self {
             Self::Cbor => cbor::encode(value, &mut out),
             Self::Json | Self::Query => json::encode(value, &mut out),
