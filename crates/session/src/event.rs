@@ -97,6 +97,31 @@ pub struct Delivery {
     pub record: Option<RecordPlace>,
 }
 
+impl Delivery {
+    /// The first showing of a message that entered then, at QoS 0, of no queue.
+    #[must_use]
+    pub fn first(consumer: ConsumerId, message: Arc<Message>, enqueued: Timestamp) -> Self {
+        Self {
+            consumer,
+            id: None,
+            message,
+            count: 1,
+            redelivered: false,
+            resent: false,
+            qos: 0,
+            retain: false,
+            subscriptions: SmallVec::new(),
+            enqueued,
+            deaths: None,
+            readdressed: None,
+            first_delivered: None,
+            via: None,
+            first: None,
+            record: None,
+        }
+    }
+}
+
 /// Through which subscription of which topic object a message came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Via {

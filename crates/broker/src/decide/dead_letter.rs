@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::{
     draft::{Brought, Draft},
-    publish::{Admission, Incoming, fits_a_record, pieces, send_direct},
+    publish::{Admission, Directs, Incoming, fits_a_record, pieces, send_direct},
     route::{Routed, address_of, exchange_and_key, key_of_queue},
     topic::Through,
 };
@@ -332,7 +332,7 @@ impl Broker {
         };
         let deaths = rare.deaths.as_deref().expect("set above");
         let mut targets = SmallVec::new();
-        let mut direct = Vec::new();
+        let mut direct = Directs::new();
         for queue in routed.queues {
             if self.is_cycle(queue, deaths) {
                 draft.count(Tally::DroppedCycle, 1);

@@ -20,7 +20,7 @@ use super::{
     topic::Through,
 };
 use crate::{
-    Broker, Content, Context, Decision, Effect, OutLane, Outgoing, PendingDelivery, Wait,
+    Broker, Context, Decision, Effect, OutLane, Outgoing, Wait,
     change::{ClientNo, Enqueued, Entrant, Kind, Published, QueueDeclared, Retain, is_soft},
     counters::Tally,
     queue::{FAIR_GROUP_LEN_MAX, Rare, flag},
@@ -89,6 +89,9 @@ pub(crate) struct Direct {
     pub(crate) delivery: Outgoing,
     pub(crate) bytes: u64,
 }
+
+/// Those of one message.
+pub(crate) type Directs = SmallVec<[Direct; 1]>;
 
 /// What goes with a publish besides its message.
 #[derive(Default)]
@@ -319,7 +322,7 @@ impl Broker {
                 qseq: target.qseq,
             });
         }
-        let mut direct = Vec::with_capacity(routed.clients.len());
+        let mut direct = Directs::with_capacity(routed.clients.len());
         for matched in &routed.clients {
             self.admit_client(matched, &incoming, &mut targets, &mut direct, draft);
         }
@@ -360,25 +363,28 @@ impl Broker {
         );
         placed.matched += through.passed;
         placed.sequence = with.numbered.first().map(|numbered| numbered.sequence);
-        let inbound = with.inbound;
-        let published = Published {
-            message: Some(Arc::clone(message)),
-            len: message.body.len() as u32,
-            parts: Vec::new(),
-            targets: through.targets,
-            records: through.records,
-            numbered: with.numbered,
-            retain: with.retain.map(Box::new),
-            inbound,
-            transaction: 0,
-        };
-        placed.durable = published.is_durable();
-        let streams: SmallVec<[_; 2]> = published.records.iter().map(|it| it.stream).collect();
-        if placed.durable || !published.targets.is_empty() || inbound.is_some() {
+        let is_kept = !(through.targets.is_empty() && through.records.is_empty())
+            || with.retain.is_some()
+            || with.inbound.is_some()
+            || !with.numbered.is_empty();
+        if is_kept {
+            let published = Published {
+                message: Some(Arc::clone(message)),
+                len: message.body.len() as u32,
+                parts: Vec::new(),
+                targets: through.targets,
+                records: through.records,
+                numbered: with.numbered,
+                retain: with.retain.map(Box::new),
+                inbound: with.inbound,
+                transaction: 0,
+            };
+            placed.durable = published.is_durable();
+            let streams: SmallVec<[_; 2]> = published.records.iter().map(|it| it.stream).collect();
             draft_published(published, draft);
-        }
-        for stream in streams {
-            self.trim_for(stream, draft);
+            for stream in streams {
+                self.trim_for(stream, draft);
+            }
         }
         // RULES 4: a publish with any durable target waits at all of its targets. A retained update alone holds up
         // nobody (DOORS 18).
@@ -716,7 +722,7 @@ impl Broker {
         matched: &ClientMatch,
         incoming: &Incoming<'_>,
         targets: &mut SmallVec<[Entrant; 1]>,
-        direct: &mut Vec<Direct>,
+        direct: &mut Directs,
         draft: &mut Draft<'_>,
     ) {
         let Some(client) = self.client(matched.client) else {
@@ -755,14 +761,14 @@ impl Broker {
                     Outgoing::Whole(Arc::clone(last))
                 }
                 _ => {
-                    let delivery = PendingDelivery {
+                    let rare = incoming.rare;
+                    Outgoing::Whole(Arc::new(Delivery {
                         retain,
                         subscriptions: identifiers.clone(),
-                        deaths: incoming.rare.and_then(|rare| rare.deaths.clone()),
-                        readdressed: incoming.rare.and_then(|rare| rare.readdressed.clone()),
-                        ..PendingDelivery::first(ConsumerId::CLIENT, draft.now)
-                    };
-                    Outgoing::new(delivery, Content::Resident(Arc::clone(message)))
+                        deaths: rare.and_then(|rare| rare.deaths.clone()),
+                        readdressed: rare.and_then(|rare| rare.readdressed.clone()),
+                        ..Delivery::first(ConsumerId::CLIENT, Arc::clone(message), draft.now)
+                    }))
                 }
             };
             direct.push(Direct {
@@ -934,7 +940,7 @@ pub(super) fn pieces(targets: impl IntoIterator<Item = Entrant>) -> Vec<SmallVec
 }
 
 /// Drafts deliveries that no queue knows of.
-pub(super) fn send_direct(direct: Vec<Direct>, wait: Wait, draft: &mut Draft<'_>) {
+pub(super) fn send_direct(direct: Directs, wait: Wait, draft: &mut Draft<'_>) {
     if direct.is_empty() {
         return;
     }

@@ -6,7 +6,7 @@
 
 use message::{Levels, Pattern};
 use session::{ConsumerId, SessionId, SubscriptionOptions};
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::{
     draft::Draft,
@@ -119,7 +119,7 @@ impl Broker {
                     delivery: Outgoing::new(delivery, content),
                     bytes,
                 };
-                send_direct(vec![direct], Wait::Stored(retained.stored), draft);
+                send_direct(smallvec![direct], Wait::Stored(retained.stored), draft);
             } else {
                 full = draft.held(self, client.queue).0 >= self.config.replay_held_max;
                 if full {

@@ -15,7 +15,7 @@ use crate::{
     Broker,
     change::{ClientNo, Entrant},
     decide::{
-        publish::{Direct, Incoming},
+        publish::{Directs, Incoming},
         refusal,
         route::ClientMatch,
         shown,
@@ -63,7 +63,7 @@ impl Broker {
         incoming: &Incoming<'_>,
         publisher: Option<ClientNo>,
         targets: &mut SmallVec<[Entrant; 1]>,
-        direct: &mut Vec<Direct>,
+        direct: &mut Directs,
         draft: &mut Draft<'_>,
     ) {
         if self.soft.stream_clients.is_empty() {
@@ -80,7 +80,7 @@ impl Broker {
         incoming: &Incoming<'_>,
         publisher: Option<ClientNo>,
         targets: &mut SmallVec<[Entrant; 1]>,
-        direct: &mut Vec<Direct>,
+        direct: &mut Directs,
         draft: &mut Draft<'_>,
     ) {
         let Some(declared) = self
