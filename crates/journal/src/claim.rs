@@ -12,9 +12,10 @@ use crate::batch::{self, ADOPTED, BLOCK, HEADER_LEN, Header};
 use crate::config::Config;
 use crate::error::OpenError;
 use crate::layout::{
-    EpochRecord, FORMAT_LEVEL, Paths, Uuid, hex, parse_numbered_name, parse_segment_name,
+    EpochRecord, FORMAT_LEVEL, Paths, Uuid, parse_numbered_name, parse_segment_name,
 };
 use crate::reader::Batch;
+use crate::room;
 use crate::segment::{Place, Segment, SegmentHeader, SegmentId, data_end, salt_of, trailer_len};
 use crate::survey::{self, Survey};
 use crate::vfs::{Access, Lock, Vfs, VfsFile};
@@ -61,18 +62,19 @@ impl Claim<'_> {
         made.map_err(OpenError::io("create", path))
     }
 
-    /// The files with which an epoch of this writer begins, and their least lengths.
+    /// The files with which an epoch of this writer begins, and their least lengths; the small ones first.
     pub(crate) fn files(
         paths: &Paths,
         config: &Config,
         epoch: u64,
         uuid: &Uuid,
-    ) -> [(PathBuf, u64); 3] {
+    ) -> [(PathBuf, u64); 4] {
         let salt = salt_of(uuid, epoch, 1);
         [
-            (paths.segment(epoch, 1, salt), config.first_segment_len),
             (paths.fence(epoch, uuid), BLOCK as u64),
             (paths.lease(epoch, uuid), 2 * BLOCK as u64),
+            (paths.unpublished(uuid), BLOCK as u64),
+            (paths.segment(epoch, 1, salt), config.first_segment_len),
         ]
     }
 
@@ -182,11 +184,17 @@ impl Claim<'_> {
             snapshot_hint,
             wall_ms,
         };
-        let temporary = self.paths.epochs().join(format!("tmp-{}", hex(&self.uuid)));
+        let temporary = self.paths.unpublished(&self.uuid);
         let path = self.paths.epoch(self.epoch);
         let dir = self.paths.epochs();
         let prepared = || -> io::Result<()> {
-            let file = self.vfs.open(&temporary, Access::Create, false)?;
+            let file = match self.vfs.open(&temporary, Access::Create, false) {
+                // Prepared, in a place of its own.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    self.vfs.open(&temporary, Access::Write, false)?
+                }
+                opened => opened?,
+            };
             file.write_at(&record.encode(), 0)?;
             file.sync()
         };
@@ -276,6 +284,7 @@ impl Claim<'_> {
                 self.unlink(&path);
             }
         }
+        room::take(self.vfs, self.paths, &self.uuid);
     }
 
     /// After the epoch is ours: garbage, temporary files, and the signals of epochs that have two successors and are covered

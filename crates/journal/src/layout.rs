@@ -11,6 +11,7 @@
 //! streams/<e>-<n>-<writer>   stream files (stream_file.rs)
 //! lost/<epoch>-<n>-<writer>  what an operator gave up with that epoch (loss.rs)
 //! reserve-<writer>           zeros, given up when the disk is full
+//! takeover-<writer>          zeros, kept for who comes when the disk is full (room.rs)
 //! ```
 //! Each of the small files is one block whose last field is an XXH3-64 over the rest of what is used of it:
 //!
@@ -98,6 +99,14 @@ impl Paths {
     }
     pub(crate) fn reserve(&self, writer: &Uuid) -> PathBuf {
         self.root.join(format!("reserve-{}", hex(writer)))
+    }
+    pub(crate) fn room(&self, writer: &Uuid) -> PathBuf {
+        self.root
+            .join(format!("{}{}", crate::room::PREFIX, hex(writer)))
+    }
+    /// Where an epoch record is written before it has its name.
+    pub(crate) fn unpublished(&self, writer: &Uuid) -> PathBuf {
+        self.epochs().join(format!("tmp-{}", hex(writer)))
     }
     pub(crate) fn directories(&self) -> [PathBuf; 6] {
         [

@@ -17,6 +17,7 @@ use crate::batch::BLOCK;
 use crate::config::Config;
 use crate::error::OpenError;
 use crate::layout::{EpochRecord, LeaseSlot, Paths, StandbySlot, Uuid};
+use crate::room;
 use crate::shared::Shared;
 use crate::survey;
 use crate::vfs::{Access, Vfs};
@@ -279,8 +280,9 @@ impl Shared {
         }
     }
 
-    /// Looks at the files of the standbys: with one near, the lease is renewed more often.
+    /// Looks at the files of the standbys: with one near, the lease is renewed more often. For one that has yet to come there is room.
     pub(crate) fn look_at_standbys(&self, now_ms: u64) {
+        room::keep(self);
         let dir = self.paths.standbys();
         let names = match self.vfs.list(&dir) {
             Ok(names) => names,

@@ -28,6 +28,7 @@
 //! | `stage.rs`, `engine.rs`, `threads.rs` | staging, the commit step, the two threads |
 //! | `lease.rs` | whether the holder of an epoch lives; standbys that are near |
 //! | `spares.rs` | segments prepared ahead, the reserve |
+//! | `room.rs` | room that is kept for a takeover on a full disk |
 //! | `loss.rs` | what an operator gave up |
 //! | `probe.rs` | whether a directory keeps the promises that all this rests on |
 //! | `survey.rs`, `recovery.rs`, `claim.rs` | reading a directory, opening it, becoming the next epoch |
@@ -80,6 +81,7 @@ mod probe;
 mod reader;
 mod recovery;
 mod replay;
+mod room;
 mod scrub;
 mod segment;
 mod shared;

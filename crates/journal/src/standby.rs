@@ -31,8 +31,10 @@ use crate::lease::{self, Registrar};
 use crate::reader::{Batch, BatchReader};
 use crate::recovery;
 use crate::replay::Replay;
+use crate::room;
 use crate::segment::Segment;
 use crate::snapshot::{self, SnapshotSource};
+use crate::spares;
 use crate::survey;
 use crate::vfs::{Access, Vfs};
 
@@ -412,7 +414,8 @@ impl Standby {
         self.withdraw();
     }
 
-    /// Makes the files ready with which the next epoch begins (RULES 23), if they are not.
+    /// Makes the files ready with which the next epoch begins (RULES 23), if they are not; on a full disk in the room that the active
+    /// node keeps for it.
     ///
     /// # Errors
     /// If there is no room for them, or they cannot be written.
@@ -426,7 +429,13 @@ impl Standby {
         let shared = self.journal.shared();
         let files = Claim::files(&paths, &shared.config, epoch, &shared.writer);
         for (path, len) in files {
-            match vfs.create_zeroed(&path, len, shared.direct) {
+            let mut made = vfs.create_zeroed(&path, len, shared.direct);
+            if made.as_ref().is_err_and(spares::is_full)
+                && room::take(&*vfs, &paths, &shared.writer)
+            {
+                made = vfs.create_zeroed(&path, len, shared.direct);
+            }
+            match made {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 made => made.map_err(OpenError::io("create", &path))?,
             }

@@ -106,6 +106,60 @@ impl Follower {
 }
 
 #[test]
+fn rules_23_a_standby_that_comes_when_the_disk_is_full_takes_over() {
+    for keeps_room in [false, true] {
+        let vfs = MemVfs::new(false);
+        let mut model = Model::default();
+        let mut active = start(&vfs, 1).expect("opens");
+        active.put(&mut model, payload(1, 300));
+        active.step_all();
+        assert!(active.engine.prepare(), "a spare is there");
+        vfs.set_free(Some(if keeps_room { 1 << 20 } else { 100 << 10 }));
+        active.engine.look_at_standbys(0);
+        vfs.set_free(Some(0));
+        let mut follower = Follower::open(&vfs, 2);
+        assert!(follower.poll());
+        assert_eq!(follower.standby.prepare().is_ok(), keeps_room);
+        assert_eq!(follower.standby.is_prepared(), keeps_room);
+        if !keeps_room {
+            continue;
+        }
+        let written = follower.standby.registrar().write();
+        written.expect("there is room for its own file");
+        // And somebody else takes what is left.
+        vfs.set_free(Some(0));
+        let mut new = follower.take_over();
+        new.check(&model);
+        new.delete(&mut model, 0);
+        new.step_all();
+        assert_eq!(new.journal.failure(), None, "settling works");
+        new.check(&model);
+    }
+}
+
+#[test]
+fn rules_23_a_start_on_a_full_disk_has_the_room_that_was_kept() {
+    for keeps_room in [false, true] {
+        let vfs = MemVfs::new(false);
+        let mut model = Model::default();
+        let mut old = start(&vfs, 1).expect("opens");
+        old.put(&mut model, payload(1, 300));
+        old.step_all();
+        if keeps_room {
+            old.engine.look_at_standbys(0);
+        }
+        // No spare, and nothing is left in order.
+        drop(old);
+        vfs.set_free(Some(0));
+        let new = start(&vfs.elsewhere(), 2);
+        assert_eq!(new.is_ok(), keeps_room);
+        if let Ok(new) = new {
+            new.check(&model);
+        }
+    }
+}
+
+#[test]
 fn it_applies_what_is_proven_durable_and_adopts_the_rest() {
     let vfs = MemVfs::new(false);
     let mut model = Model::default();
