@@ -39,14 +39,12 @@ impl Route {
             return Err(method_not_allowed());
         }
         let target = target.to_str().unwrap_or_default();
-        let found = services.iter().enumerate().find_map(|(at, served)| {
-            let prefix = served.service.target?;
-            let operation = target.strip_prefix(prefix)?.strip_prefix('.')?;
-            Some((at, operation))
-        });
-        let (at, operation) = found.ok_or_else(|| {
+        let (prefix, operation) = target.split_once('.').unwrap_or((target, ""));
+        let found = services
+            .iter()
+            .position(|served| served.service.target == Some(prefix));
+        let at = found.ok_or_else(|| {
             let signature = Signature::read(head).ok().flatten();
-            let prefix = target.split('.').next().unwrap_or_default();
             let service = elsewhere::scope(signature.as_ref(), services).unwrap_or(prefix);
             unknown_target(elsewhere::words(service, services))
         })?;
@@ -162,8 +160,11 @@ impl Route {
             }
             Form::Json | Form::Cbor => {
                 let label = self.served.map_or("It", |at| services[at].label);
-                let name = &name[..name.floor_char_boundary(128)];
-                unknown_target(format!("{label} has no operation {name}."))
+                let words = match &name[..name.floor_char_boundary(128)] {
+                    "" => format!("The header X-Amz-Target names no operation of {label}."),
+                    name => format!("{label} has no operation {name}."),
+                };
+                unknown_target(words)
             }
         })
     }

@@ -95,6 +95,18 @@ fn who_names_no_service_is_told_what_is_wrong_with_the_request() {
     // What is signed for a service that is here is one of its requests.
     let answer = ask(&endpoint, form("Nix=1").right());
     assert!(answer.text().contains("<Code>MissingAction</Code>"));
+    let (mut head, body) = json("", "{}").parts();
+    for target in ["Toys_1", "Toys_1."] {
+        head.headers
+            .insert("x-amz-target", target.parse().expect("visible ASCII"));
+        let open = endpoint_with(settings(true, false));
+        let answer = ask(&open, (head.clone(), body.clone()));
+        assert!(
+            answer.text().contains("names no operation of Toys"),
+            "{}",
+            answer.text()
+        );
+    }
     let answer = ask(&endpoint, json("Nix", "{}").right());
     assert!(
         answer.text().contains("Toys has no operation Nix"),
