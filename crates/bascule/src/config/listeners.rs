@@ -237,17 +237,17 @@ impl Listeners {
             for place in &endpoint.0 {
                 open = true;
                 for address in place.addresses() {
-                    let twin = seen.iter().find(|(_, other)| *other == address);
+                    let twin = seen.iter().find(|(_, other)| are_one(*other, address));
                     match twin {
-                        Some((other, _)) if *other == name && address.port() != 0 => {
+                        Some((other, _)) if *other == name => {
                             return fault(format!("{name} names the address {address} twice"));
                         }
-                        Some((other, _)) if address.port() != 0 => {
+                        Some((other, _)) => {
                             return fault(format!(
                                 "{other} and {name} have the same address {address}"
                             ));
                         }
-                        _ => seen.push((name, address)),
+                        None => seen.push((name, address)),
                     }
                 }
             }
@@ -257,6 +257,14 @@ impl Listeners {
         }
         fault("are all off: nobody could connect".to_owned())
     }
+}
+
+/// Whether two listeners cannot be at both: one of them is the other, or all addresses of its family.
+fn are_one(one: SocketAddr, other: SocketAddr) -> bool {
+    let (ip, other_ip) = (one.ip(), other.ip());
+    let overlaps = ip == other_ip
+        || ip.is_ipv4() == other_ip.is_ipv4() && (ip.is_unspecified() || other_ip.is_unspecified());
+    one.port() == other.port() && one.port() != 0 && overlaps
 }
 
 #[cfg(test)]

@@ -470,6 +470,14 @@ mod tests {
                 "listeners mqtt and amqp have the same address 127.0.0.1:5672",
             ),
             (
+                &["listeners.mqtt=0.0.0.0:5672"],
+                "listeners mqtt and amqp have the same address 127.0.0.1:5672",
+            ),
+            (
+                &["listeners.mqtt=['localhost:1883', '[::]:1883']"],
+                "listeners mqtt names the address [::]:1883 twice",
+            ),
+            (
                 &["listeners={mqtt='off',amqp='off',stomp='off',http='off',aws='off'}"],
                 "listeners are all off",
             ),
