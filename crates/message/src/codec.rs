@@ -78,7 +78,19 @@ impl Reader {
     }
 
     /// An unsigned integer.
+    #[inline]
     pub fn u64(&mut self) -> Result<u64, DecodeError> {
+        match self.rest.first() {
+            // Most are small.
+            Some(&byte) if byte < 0x80 => {
+                bytes::Buf::advance(&mut self.rest, 1);
+                Ok(u64::from(byte))
+            }
+            _ => self.long(),
+        }
+    }
+
+    fn long(&mut self) -> Result<u64, DecodeError> {
         let mut value = 0u64;
         for (at, byte) in self.rest.iter().enumerate() {
             let shift = 7 * at as u32;
