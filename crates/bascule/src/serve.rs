@@ -42,6 +42,10 @@ use crate::{
     routes, sys,
 };
 
+/// A thread looks at the sockets at least after so many tasks. Each may work for half a millisecond, so with the usual 61 of them two
+/// connections that are never done would leave all others unheard for as long as thirty.
+const POLLS_A_LOOK: u32 = 8;
+
 /// What the drain may take; with the node's end behind it, an end in order takes less than five seconds.
 const DRAIN_LIMIT: Duration = Duration::from_secs(4);
 /// What the confirmation of what is in flight may take before another node goes on.
@@ -60,7 +64,7 @@ pub(crate) fn serve(sources: &Sources, accept_loss: bool) -> Result<(), Failure>
     let wished = config.limits.connections_max;
     config.limits.connections_max = descriptors::connections_max(wished);
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.enable_all();
+    builder.enable_all().event_interval(POLLS_A_LOOK);
     if config.threads > 0 {
         builder.worker_threads(config.threads);
     }
