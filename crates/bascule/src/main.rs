@@ -5,7 +5,6 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `allocator.rs` | memory, and when what was freed goes back to the system |
 //! | `cli.rs` | the command line |
 //! | `client.rs`, `client/` | `bascule pub` and `sub`, `status` and `switchover` |
 //! | `config.rs`, `config/` | one TOML file, `--set`, bounds |
@@ -21,8 +20,8 @@
     clippy::disallowed_methods,
     reason = "clients have deadlines, and the binary owns the runtime"
 )]
+#![forbid(unsafe_code)]
 
-mod allocator;
 mod cli;
 mod client;
 mod config;

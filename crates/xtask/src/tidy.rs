@@ -12,6 +12,7 @@ use crate::cargo;
 
 /// Which of our crates a crate may import. Arrows never turn back; protocols and the core never meet.
 const IMPORTS: &[(&str, &[&str])] = &[
+    ("allocator", &[]),
     ("message", &[]),
     ("session", &["message"]),
     ("broker", &["message", "session"]),
@@ -36,6 +37,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         "bascule",
         &[
             "admin",
+            "allocator",
             "amqp091",
             "auth",
             "aws",
@@ -74,7 +76,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
 /// Crates that may use tokio.
 const TOKIO: &[&str] = &["net", "bascule", "counts", "e2e"];
 /// Crates whose root need not forbid unsafe code.
-const UNSAFE: &[&str] = &["journal", "counts"];
+const UNSAFE: &[&str] = &["allocator", "counts"];
 /// Words that name nothing.
 const EMPTY_NAMES: &[&str] = &[
     "manager", "handler", "helper", "helpers", "util", "utils", "common", "misc", "base", "wrapper",

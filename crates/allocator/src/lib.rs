@@ -1,4 +1,5 @@
-//! The allocator, and when what was freed goes back to the system.
+//! The allocator of the binary, and when what was freed goes back to the system. A crate of its own for its one call that no safe
+//! code can make; who uses it allocates with it.
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -13,7 +14,7 @@ const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
 /// Has freed pages kept for [`KEPT_MS`], unless the environment says otherwise (`MIMALLOC_PURGE_DELAY`). To be called before
 /// there is a second thread.
-pub(crate) fn keep_freed_memory() {
+pub fn keep_freed_memory() {
     // SAFETY: writes one number in a table of the allocator; not while another thread might read it, as there is none yet.
     #[expect(unsafe_code, reason = "the allocator has no safe way to be told")]
     unsafe {
