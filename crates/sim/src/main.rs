@@ -2,7 +2,7 @@
 //!
 //! `--seed N` tells everything that happens in one. With the feature `mutations`, `--mutations` takes parts of the journal's
 //! protocol out, one after the other, and wants to see each of them missed: by a seed in `caught.txt`, or else by any. `--record FILE`
-//! searches for all of them anew, and writes the seeds down.
+//! searches for all of them anew, and writes the seeds down. With `--part NAME` it is about that part alone; what FILE says of others stays.
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a command line tool speaks on stdout")]
 #![expect(
@@ -43,8 +43,13 @@ fn main() -> ExitCode {
     let (from, seeds) = (number("--from").unwrap_or(0), number("--seeds"));
     #[cfg(feature = "mutations")]
     if is_there("--mutations") {
-        let record = text("--record").map(PathBuf::from);
-        return gate::run(from, seeds.unwrap_or(10_000), record.as_deref());
+        let search = gate::Search {
+            from,
+            seeds: seeds.unwrap_or(10_000),
+            part: text("--part"),
+            record: text("--record").map(PathBuf::from),
+        };
+        return search.run();
     }
     several(from, seeds.unwrap_or(100), is_there("--first"))
 }
@@ -133,8 +138,7 @@ fn replay(seed: u64) -> ExitCode {
 /// Parts taken out of the protocol: each must be missed within so many seeds.
 #[cfg(feature = "mutations")]
 mod gate {
-    use std::fmt::Write as _;
-    use std::path::Path;
+    use std::path::PathBuf;
     use std::process::{Command, ExitCode};
 
     use journal::Mutation;
@@ -142,24 +146,37 @@ mod gate {
     /// Seeds that miss a part, a line each. Any other seed does as well; but these save the search.
     const CAUGHT: &str = include_str!("../caught.txt");
 
-    /// Takes each part out. `record`: what is known already does not count, and what is found is written there.
-    pub(crate) fn run(from: u64, seeds: u64, record: Option<&Path>) -> ExitCode {
-        let mut survived = Vec::new();
-        let mut found = String::new();
-        for (index, &mutation) in Mutation::ALL.iter().enumerate() {
-            let name = format!("{mutation:?}");
-            let known = known(&name).filter(|_| record.is_none());
-            let tries = known.map(|seed| (seed, 1)).chain([(from, seeds)]);
-            let mut missed = None;
-            for (from, seeds) in tries {
-                if seeds > 1 && record.is_none() {
-                    println!("{name}: no seed in caught.txt misses it; searching");
+    /// What is looked for, and where.
+    pub(crate) struct Search {
+        pub(crate) from: u64,
+        pub(crate) seeds: u64,
+        /// The one part that this is about; else all.
+        pub(crate) part: Option<String>,
+        /// What is known already does not count, and what is found is written there.
+        pub(crate) record: Option<PathBuf>,
+    }
+
+    impl Search {
+        /// Takes each part out.
+        pub(crate) fn run(&self) -> ExitCode {
+            let mut survived = Vec::new();
+            let mut lines = Vec::new();
+            let before = self.record.as_ref().map(std::fs::read_to_string);
+            let before = before.and_then(Result::ok).unwrap_or_default();
+            for (index, mutation) in Mutation::ALL.iter().enumerate() {
+                let name = format!("{mutation:?}");
+                if self.part.as_ref().is_some_and(|part| *part != name) {
+                    lines.extend(known(&before, &name).map(|seed| format!("{name} {seed}\n")));
+                    continue;
                 }
-                match attempt(Some(index), from, seeds).and_then(holds_otherwise) {
-                    Ok(None) => {}
-                    Ok(Some(seen)) => {
-                        missed = Some(seen);
-                        break;
+                match self.missed(index, &name) {
+                    Ok(Some((seed, what))) => {
+                        println!("{name}: {what}");
+                        lines.push(format!("{name} {seed}\n"));
+                    }
+                    Ok(None) => {
+                        println!("{name}: NOT MISSED in {} seeds", self.seeds);
+                        survived.push(name);
                     }
                     Err(what) => {
                         println!("{name}: {what}");
@@ -167,34 +184,40 @@ mod gate {
                     }
                 }
             }
-            match missed {
-                Some((seed, what)) => {
-                    println!("{name}: {what}");
-                    let _ = writeln!(found, "{name} {seed}");
-                }
-                None => {
-                    println!("{name}: NOT MISSED in {seeds} seeds");
-                    survived.push(name);
-                }
+            if let Some(path) = &self.record
+                && let Err(error) = std::fs::write(path, lines.concat())
+            {
+                println!("failed to write {}: {error}", path.display());
+                return ExitCode::FAILURE;
+            }
+            if survived.is_empty() {
+                println!("each part that was taken out was missed");
+                ExitCode::SUCCESS
+            } else {
+                println!("nobody missed {survived:?}");
+                ExitCode::FAILURE
             }
         }
-        if let Some(path) = record
-            && let Err(error) = std::fs::write(path, found)
-        {
-            println!("failed to write {}: {error}", path.display());
-            return ExitCode::FAILURE;
-        }
-        if survived.is_empty() {
-            println!("{} parts taken out, each missed", Mutation::ALL.len());
-            ExitCode::SUCCESS
-        } else {
-            println!("nobody missed {survived:?}");
-            ExitCode::FAILURE
+
+        /// By which seed a part is missed.
+        fn missed(&self, index: usize, name: &str) -> Result<Seen, String> {
+            let known = known(CAUGHT, name).filter(|_| self.record.is_none());
+            let tries = known.map(|seed| (seed, 1)).chain([(self.from, self.seeds)]);
+            for (from, seeds) in tries {
+                if seeds > 1 && self.record.is_none() {
+                    println!("{name}: no seed in caught.txt misses it; searching");
+                }
+                let seen = attempt(Some(index), from, seeds).and_then(holds_otherwise)?;
+                if seen.is_some() {
+                    return Ok(seen);
+                }
+            }
+            Ok(None)
         }
     }
 
-    fn known(name: &str) -> impl Iterator<Item = u64> {
-        let words = CAUGHT.lines().filter_map(|line| line.split_once(' '));
+    fn known(caught: &str, name: &str) -> impl Iterator<Item = u64> {
+        let words = caught.lines().filter_map(|line| line.split_once(' '));
         words
             .filter(move |(known, _)| *known == name)
             .filter_map(|(_, seed)| seed.parse().ok())

@@ -26,7 +26,8 @@ pub(crate) enum Theme {
     /// Leases: the way of one node to the store is slow for seconds, just as long as leases last, while others want its place and some of
     /// its clients stay whatever it does not say.
     Leases,
-    /// The house: little segments, many snapshots, and deaths as soon as a file is gone or has another name.
+    /// The house: little segments, many snapshots, and deaths as soon as a file is gone or has another name; or, in half of these runs, writes
+    /// of who was succeeded or died that arrive when what they were for is long given back.
     House,
     /// What outlives connections besides messages: retained messages, wills, dead letters, dedup ids that are used again, receipts that are
     /// used late, consumer groups.
@@ -67,12 +68,25 @@ impl Theme {
                 rates.kill_all = 0;
                 rates.clocks_stop = false;
                 rates.chaos = random.between(15_000_000, 40_000_000);
+                rates.slow_fence = *random.pick(&[0, 500_000, 900_000]);
             }
             Self::House => {
                 rates.nodes = *random.pick(&[1, 1, 2]);
                 rates.kill_names = random.spread(10_000, 200_000) as u32;
                 rates.latency_max = random.spread(500, 20_000);
                 rates.chaos = random.between(5_000_000, 20_000_000);
+                if random.percent(50) {
+                    rates.nodes = 2;
+                    rates.place = Place::Reckless;
+                    rates.stands_by = 0;
+                    rates.kill_names = 0;
+                    rates.kill = random.spread(200, 1_000) as u32;
+                    rates.late_percent = 90;
+                    rates.pause = random.spread(1_000, 10_000) as u32;
+                    rates.pause_max = random.spread(500_000, 5_000_000);
+                    rates.takeover = random.spread(400_000, 1_000_000) as u32;
+                    rates.latency_max = random.spread(20, 500);
+                }
             }
             Self::State => {
                 rates.nodes = *random.pick(&[2, 2, 3]);
@@ -129,6 +143,8 @@ pub(crate) struct Rates {
     pub(crate) slow_call_max: u64,
     /// And for how long that goes on, in µs.
     pub(crate) slow_for_max: u64,
+    /// Of a write of a fence: that call alone takes long, as whatever lies between a look at a lease and the fence may.
+    pub(crate) slow_fence: u32,
     /// Of a write or sync.
     pub(crate) write_fails: u32,
     /// Of a link: it happens, and the answer says that it did not.
@@ -231,6 +247,7 @@ impl Rates {
             slow: 0,
             slow_call_max: 0,
             slow_for_max: 0,
+            slow_fence: 0,
             write_fails,
             link_reply_lost,
             power_loss,

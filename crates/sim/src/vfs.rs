@@ -10,7 +10,7 @@ use journal::Mark;
 use journal::vfs::{Access, Free, Lock, Vfs, VfsFile};
 
 use crate::rates::Place;
-use crate::world::{Inner, World};
+use crate::world::{Dead, Inner, World};
 
 /// For how long a machine believes what it knows of a directory, and of a file that it has open, in µs.
 const DIRECTORY_STALE_MAX: u64 = 30_000_000;
@@ -174,7 +174,8 @@ impl Process {
                 return Err(dead());
             }
         }
-        if self.linger().is_err() || self.is_seen_early(call).is_err() {
+        let is_held_up = self.is_late_to_fence(call).is_err();
+        if is_held_up || self.linger().is_err() || self.is_seen_early(call).is_err() {
             return Err(self.die(call, effect));
         }
         let done = {
@@ -199,6 +200,23 @@ impl Process {
         };
         self.linger()?;
         done
+    }
+
+    /// At times a fence is set long after whoever sets it has looked whether it may.
+    fn is_late_to_fence(&self, call: &Call<'_>) -> Result<(), Dead> {
+        let us = {
+            let mut inner = self.world.lock();
+            let rate = inner.rates.slow_fence;
+            if !inner.chaos || rate == 0 || call.write.is_none() || !call.is_in("fence") {
+                return Ok(());
+            }
+            if !inner.random.chance(rate) {
+                return Ok(());
+            }
+            inner.fault("late fence");
+            inner.random.spread(100_000, 5_000_000)
+        };
+        self.world.sleep(self.node, us, false)
     }
 
     /// At times everyone sees a durable write while it is not durable yet.

@@ -26,7 +26,7 @@ const CAUGHT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../sim/caught.txt");
 /// What the gate runs: some minutes on two cores.
 const SEEDS_OF_THE_GATE: u64 = 10_000;
 
-/// As many seeds as the gate has time for, and each part of the protocol taken out once.
+/// As many seeds as the gate has time for, and each part of the protocol taken out once; and whether the gate itself is right.
 pub(crate) fn briefly() -> anyhow::Result<()> {
     let seeds = Arguments {
         seeds: Some(SEEDS_OF_THE_GATE),
@@ -38,7 +38,10 @@ pub(crate) fn briefly() -> anyhow::Result<()> {
     run(&Arguments {
         mutations: true,
         ..seeds
-    })
+    })?;
+    let mut gate = cargo();
+    gate.args(["test", "-q", "-p", "sim", "--profile", "sim"]);
+    run_with(gate.args(["--features", "mutations", "--test", "gate"]))
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
