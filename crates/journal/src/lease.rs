@@ -219,8 +219,11 @@ pub(crate) fn look_behind_fence(
 }
 
 /// Waits for the end of a lease that was renewed between when it was `seen` and `now`, with the fence set in between. Nothing makes it
-/// longer any more: a renewal counts only if its holder found the fence clear behind it, and so it can be read here. (What would hide it is
-/// two renewals that arrive again, in both slots, after it and in front of this look, the newer of them being the one that was seen.)
+/// longer any more: a renewal counts only if its holder found the fence clear behind it, and so it can be read here.
+///
+/// What would hide it is the renewal in front of the one that was seen, if that arrives again between this look and the hidden one, whose
+/// place it has; of two hidden ones both need such luck. Both slots are then what they were, so no further look and no other order of looks
+/// tells. Only to wait for a whole lease behind each fence would, and every takeover between two machines would take that much longer.
 pub(crate) fn outlast(
     vfs: &dyn Vfs,
     paths: &Paths,
