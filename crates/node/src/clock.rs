@@ -68,7 +68,10 @@ impl Clock {
 
     /// This node is the active one. `last`: the last time in the journal, which was held against this clock.
     pub(crate) fn lead(&self, last: Timestamp) {
+        let clocks = self.host.clocks();
         self.held(|state| {
+            // As of now: what has passed since the last reading has passed for the journal's time too.
+            state.advance(clocks.boot_ms, clocks.wall_ms);
             state.told = state.told.max(last.0);
             state.towards = None;
             state.confirmed = true;
@@ -188,7 +191,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::Machine;
+    use crate::host::{Clocks, Machine};
 
     #[test]
     fn rules_b8_time_never_goes_back_and_leans_by_at_most_a_tenth() {
@@ -218,6 +221,37 @@ mod tests {
             );
             last = told;
         }
+    }
+
+    /// A machine whose clocks are set by hand, in ms.
+    struct Slow(Mutex<u64>);
+
+    impl Host for Slow {
+        fn vfs(&self) -> Arc<dyn journal::Vfs> {
+            unreachable!("a clock reads no file")
+        }
+
+        fn clocks(&self) -> Clocks {
+            let passed = *self.0.lock().expect("nobody panics with it");
+            Clocks {
+                boot_ms: passed,
+                wall_ms: 1_000_000 + passed,
+            }
+        }
+
+        fn random(&self, _: &mut [u8]) -> std::io::Result<()> {
+            unreachable!("a clock needs no chance")
+        }
+    }
+
+    #[test]
+    fn a_start_that_takes_long_does_not_count_its_time_twice() {
+        let host = Arc::new(Slow(Mutex::new(0)));
+        let clock = Clock::start(Arc::clone(&host) as Arc<dyn Host>);
+        // Meanwhile the other node went on, half a second ahead.
+        *host.0.lock().expect("nobody panics with it") = 6_000;
+        clock.lead(Timestamp(1_006_500));
+        assert_eq!(clock.now(), Timestamp(1_006_500));
     }
 
     #[test]
