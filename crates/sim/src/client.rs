@@ -416,7 +416,7 @@ impl Client {
             (Event::Authenticated { .. }, _) => self.set_up(),
             (Event::Closing { reason }, _) => {
                 if reason == CloseReason::Internal {
-                    turn.world.lock().is_at_a_loss()?;
+                    turn.world.lock().is_at_a_loss(origin.epoch)?;
                 }
                 self.hang_up(turn);
             }

@@ -139,6 +139,7 @@ fn serve(process: &Process, config: &Config) -> String {
             || format!("node {at} serves epoch {epoch} after {took} us"),
             &[7, at as u64, epoch],
         );
+        inner.epoch = inner.epoch.max(epoch);
         inner.nodes[at].serving = Some(Serving {
             node: Arc::clone(&node),
             epoch,

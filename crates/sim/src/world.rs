@@ -139,6 +139,8 @@ pub(crate) struct Inner {
     /// The story so far, if it is wanted.
     pub(crate) story: Option<Vec<String>>,
     pub(crate) operations: u64,
+    /// The last epoch that served.
+    pub(crate) epoch: u64,
     /// The latest time that a node served by, in ms, and when that was.
     pub(crate) served_at: Option<(u64, u64)>,
     /// Of nodes that followed.
@@ -192,10 +194,10 @@ impl Inner {
         self.damaged = Some(format!("{kind}: {what}"));
     }
 
-    /// A node ends a connection because it does not know what to do.
-    pub(crate) fn is_at_a_loss(&mut self) -> Result<(), String> {
+    /// A node ends a connection because it does not know what to do. One that has a successor, and has yet to see that, may miss files.
+    pub(crate) fn is_at_a_loss(&mut self, epoch: u64) -> Result<(), String> {
         self.rot_is_told |= self.rotten.is_some();
-        if self.damaged.is_none() {
+        if self.damaged.is_none() && epoch == self.epoch {
             return Err("a node ends a connection for a defect of its own".to_owned());
         }
         Ok(())
@@ -408,6 +410,7 @@ impl World {
             hash: seed,
             story: story.then(Vec::new),
             operations: 0,
+            epoch: 0,
             served_at: None,
             takeovers: 0,
         };
