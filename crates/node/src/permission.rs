@@ -109,6 +109,7 @@ pub(crate) fn permitted(asker: Asker<'_>, command: &Command) -> Result<(), Box<F
         },
         Command::Stream { name, to, .. } => match **to {
             StreamTo::Inspect => asker.look_at_stream(name),
+            StreamTo::Count => Ok(()),
             _ => asker.ask(Action::Declare, What::Stream(name)),
         },
         Command::ReadStream(read) => asker.ask(Action::Subscribe, What::Stream(&read.stream)),

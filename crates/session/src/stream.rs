@@ -156,6 +156,9 @@ pub enum StreamTo {
     Delete,
     /// Only looks.
     Inspect,
+    /// Looks, to count what all streams have together: as with names, no right to any of them is needed, and the door tells nobody more
+    /// of it than the sums.
+    Count,
     /// Closes an open shard and opens two in its place, the second of which begins at a hash.
     /// `NotFound` when there is no such shard, `InUse` when it is closed, `InvalidArgument` when the hash is not inside.
     Split {

@@ -64,7 +64,7 @@ impl Usage {
     }
 }
 
-/// Counts, and goes on.
+/// Counts all there is, whoever asks and whatever Kinesis can name, and goes on.
 pub(crate) fn usage(
     call: Arc<Call>,
     then: impl FnOnce(Usage, Timestamp) -> Result<Step, ApiError> + Send + 'static,
@@ -73,11 +73,12 @@ pub(crate) fn usage(
     names(
         call,
         None,
-        usize::MAX,
+        (usize::MAX, |_| true),
         Vec::new(),
         Box::new(move |names, _, _| {
             Ok(streams(
                 counting,
+                StreamTo::Count,
                 names,
                 Vec::new(),
                 Box::new(move |streams, now| {
@@ -93,11 +94,11 @@ pub(crate) fn usage(
     )
 }
 
-/// Names of streams that Kinesis can write, behind one of them, at most so many, and whether there are more.
+/// Names of streams behind one of them, at most so many of those that are wanted, and whether there are more.
 fn names(
     call: Arc<Call>,
     after: Option<Name>,
-    most: usize,
+    (most, wanted): (usize, fn(&Name) -> bool),
     mut known: Vec<Name>,
     then: WithNames,
 ) -> Step {
@@ -118,21 +119,22 @@ fn names(
             event => return done(Err(error::unexpected(&call, "", &event))),
         };
         let last = page.last().cloned();
-        known.extend(page.into_iter().filter(is_nameable));
+        known.extend(page.into_iter().filter(wanted));
         if known.len() > most {
             known.truncate(most);
             return or_refuse(then(known, true, now));
         }
         match last.filter(|_| more) {
-            Some(last) => names(call, Some(last), most, known, then),
+            Some(last) => names(call, Some(last), (most, wanted), known, then),
             None => or_refuse(then(known, false, now)),
         }
     })
 }
 
-/// What streams are; those that have gone meanwhile are left out.
+/// What streams are; those that have gone meanwhile, or may not be looked at, are left out.
 fn streams(
     call: Arc<Call>,
+    to: StreamTo,
     mut rest: Vec<Name>,
     mut known: Vec<StreamInfo>,
     then: WithStreams,
@@ -148,7 +150,7 @@ fn streams(
             token: Token(0),
             lane: Lane(0),
             name,
-            to: Box::new(StreamTo::Inspect),
+            to: Box::new(to.clone()),
         })
         .collect();
     Flow::ask_all(looks, move |events, now| {
@@ -159,11 +161,12 @@ fn streams(
         if later.is_empty() {
             or_refuse(then(known, now))
         } else {
-            streams(call, later, known, then)
+            streams(call, to, later, known, then)
         }
     })
 }
 
+/// Whether Kinesis can write it.
 fn is_nameable(name: &Name) -> bool {
     (1..=128).contains(&name.len())
         && name
@@ -195,7 +198,7 @@ fn list_page(call: Arc<Call>, value: &Value, limit: usize) -> Result<Step, ApiEr
     Ok(names(
         call,
         after,
-        limit,
+        (limit, is_nameable),
         Vec::new(),
         Box::new(move |names, more, _| {
             let call = listing.clone();
@@ -203,6 +206,7 @@ fn list_page(call: Arc<Call>, value: &Value, limit: usize) -> Result<Step, ApiEr
             let next = last.map(|last| seal::seal(&call, Form::Streams, call.now, last));
             Ok(streams(
                 listing,
+                StreamTo::Inspect,
                 names,
                 Vec::new(),
                 Box::new(move |streams, now| {

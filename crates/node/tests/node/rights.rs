@@ -161,6 +161,18 @@ fn doors_29_streams_have_rules_of_their_own() {
     let mut user = User::attach_as(&node, "ada", "x");
     user.submit([make("in")]);
     assert!(is_denied(&user.next()));
+    guest.submit([make("elsewhere")]);
+    assert!(!matches!(guest.next(), Event::Refused { .. }));
+    for (to, shown) in [(StreamTo::Inspect, false), (StreamTo::Count, true)] {
+        user.submit([Command::Stream {
+            token: Token(5),
+            lane: Lane(0),
+            name: "elsewhere".into(),
+            to: Box::new(to),
+        }]);
+        let seen = user.next();
+        assert_eq!(matches!(seen, Event::Stream { .. }), shown, "{seen:?}");
+    }
     for (name, may_publish) in [("in", true), ("out", false)] {
         let look = Command::Stream {
             token: Token(2),

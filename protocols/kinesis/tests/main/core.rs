@@ -36,6 +36,8 @@ pub(crate) struct Core {
     pub(crate) refusing: Vec<RefusalKind>,
     /// Changes that another one comes before.
     pub(crate) conflicts: u32,
+    /// Streams that the caller has no right to look at.
+    pub(crate) hidden: Vec<Bytes>,
 }
 
 impl Core {
@@ -55,6 +57,7 @@ impl Core {
             later: Vec::new(),
             refusing: Vec::new(),
             conflicts: 0,
+            hidden: Vec::new(),
         }
     }
 
@@ -233,7 +236,11 @@ impl Core {
                 );
             }
             (_, None) => return Err(RefusalKind::NotFound),
-            (StreamTo::Inspect, Some(_)) => {}
+            // As of one that the caller has no right to.
+            (StreamTo::Inspect, Some(_)) if self.hidden.contains(&name) => {
+                return Err(RefusalKind::AccessDenied);
+            }
+            (StreamTo::Inspect | StreamTo::Count, Some(_)) => {}
             (
                 StreamTo::Alter {
                     version,

@@ -118,6 +118,34 @@ fn creating_is_refused_in_the_words_of_kinesis() {
 }
 
 #[test]
+fn limits_of_an_account_count_what_the_caller_may_not_see_too() {
+    let mut core = Core::new();
+    core.settings.shards_max = 6;
+    let mode = json!({"StreamMode": "ON_DEMAND"});
+    core.call(
+        "CreateStream",
+        json!({"StreamName": "orders", "StreamModeDetails": mode}),
+    );
+    core.hidden.push("orders".into());
+    let limits = core.call("DescribeLimits", json!({}));
+    assert_eq!(
+        limits,
+        json!({"ShardLimit": 6, "OpenShardCount": 4, "OnDemandStreamCount": 1, "OnDemandStreamCountLimit": 50})
+    );
+    let make = |shards| json!({"StreamName": "other", "ShardCount": shards});
+    let (code, message) = core.refusal("CreateStream", make(3));
+    assert_eq!(code, "LimitExceededException");
+    assert!(
+        message.contains("Current shard count for the account: 4. Limit: 6."),
+        "{message}"
+    );
+    core.call("CreateStream", make(2));
+    // Which one that is, is not told.
+    let listed = core.call("ListStreams", json!({}));
+    assert_eq!(listed["StreamNames"], json!(["other"]));
+}
+
+#[test]
 fn on_demand_streams_have_four_shards_that_cannot_be_counted() {
     let mut core = Core::new();
     let mode = json!({"StreamMode": "ON_DEMAND"});

@@ -102,7 +102,7 @@ impl Broker {
                 format!("stream '{}' exists", shown(name)),
             )),
             (_, None) => Err(no_stream(name)),
-            (StreamTo::Ensure { .. } | StreamTo::Inspect, Some((id, stream))) => {
+            (StreamTo::Ensure { .. } | StreamTo::Inspect | StreamTo::Count, Some((id, stream))) => {
                 Ok(self.stream_info(id, stream, draft))
             }
             (
