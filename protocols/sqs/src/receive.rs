@@ -10,7 +10,7 @@ use aws::{
 };
 use bytes::Bytes;
 use message::{Name, Timestamp};
-use session::{Command, Delivery, Event, Flow, Lease, Pull, Receipt, RefusalKind, Via};
+use session::{Command, Delivery, Event, Flow, Lease, Pull, Receipt, RefusalKind, Secret, Via};
 
 use crate::{
     asked::{LANE, Made, TOKEN, done, failed, look_at, unexpected},
@@ -272,7 +272,7 @@ impl View<'_> {
             .map_or((session::QueueId(0), 0), |id| (id.queue, id.qseq));
         // What is in an envelope has an id of its own, and the one of the publish inside.
         let id = shown.message_id.filter(|_| delivery.via.is_none());
-        let id = id.unwrap_or_else(|| derived_id(queue.0, qseq));
+        let id = id.unwrap_or_else(|| derived_id(&self.call.secret, delivery));
         // A property to everyone else: no message attribute.
         shown.attributes.0.retain(|it| it.name != TRACE_HEADER);
         let trace = message.properties.first(TRACE_HEADER.as_bytes());
@@ -435,10 +435,15 @@ fn base64_mark() -> aws::Attribute {
     }
 }
 
-/// The id of a message that has none of its own: always the same for its place in its queue.
-fn derived_id(queue: u64, qseq: u64) -> [u8; 16] {
-    let place = [queue.to_be_bytes(), qseq.to_be_bytes()].concat();
-    let mut id = digest::random_uuid(digest::md5(&place));
+/// The id of a message that has none of its own: always the same in its queue, and another for each message of any queue. The time
+/// tells those in memory only apart, whose numbers are given again; the store's secret those of one broker from those of another.
+fn derived_id(secret: &Secret, delivery: &Delivery) -> [u8; 16] {
+    let place = delivery.id.map_or([0; 2], |id| [id.queue.0, id.qseq]);
+    let parts = [place[0], place[1], delivery.enqueued.0].map(u64::to_be_bytes);
+    let made = digest::hmac_sha256(&secret.0, &[b"sqs id", &parts.concat()]);
+    let mut id = [0; 16];
+    id.copy_from_slice(&made[..16]);
+    let mut id = digest::random_uuid(id);
     // Version 8: a UUID in a form of the maker's own (RFC 9562, 5.8).
     id[6] = id[6] & 0x0f | 0x80;
     id

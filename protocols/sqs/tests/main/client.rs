@@ -25,6 +25,7 @@ pub(crate) struct Client {
     pub(crate) now: Timestamp,
     pub(crate) path: &'static str,
     pub(crate) random: [u8; 32],
+    pub(crate) secret: Secret,
 }
 
 impl Default for Client {
@@ -34,6 +35,7 @@ impl Default for Client {
             now: NOW,
             path: "/",
             random: [9; 32],
+            secret: Secret([3; 32]),
         }
     }
 }
@@ -85,7 +87,7 @@ impl Client {
             request_id: "r".into(),
             now: self.now,
             random: self.random,
-            secret: Secret([3; 32]),
+            secret: self.secret,
             settings: Arc::new(self.settings.clone()),
             judge: aws::Judge::default(),
         };

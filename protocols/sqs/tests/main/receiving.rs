@@ -7,7 +7,7 @@ use bytes::Bytes;
 use message::{Address, Message, Timestamp, Value as Property, VhostId};
 use session::{
     Command, ConsumerId, Death, DeathReason, Delivery, DeliveryId, Event, Fifo, First, Lease, Pull,
-    QueueAttributes, QueueId, QueueInfo, RefusalKind, SubscriptionId, Via,
+    QueueAttributes, QueueId, QueueInfo, RefusalKind, Secret, SubscriptionId, Via,
 };
 
 use crate::client::{Client, NOW, TOKEN, With, map, queue, refused};
@@ -318,17 +318,33 @@ fn doors_d22_a_body_that_sqs_cannot_show_is_base64() {
 }
 
 #[test]
-fn a_message_without_an_id_of_its_own_always_has_the_same() {
-    let id = |qseq| {
+fn a_message_without_an_id_of_its_own_has_one_that_no_other_has_in_any_queue_of_any_broker() {
+    let id = |secret, queue, qseq, enqueued_ms| {
+        let client = Client {
+            secret: Secret([secret; 32]),
+            ..Client::default()
+        };
         let mut it = delivery(foreign(b"m"));
         it.id = Some(DeliveryId {
-            queue: QueueId(5),
+            queue: QueueId(queue),
             qseq,
         });
-        shown(all(), it).text("MessageId").map(str::to_owned)
+        it.enqueued = Timestamp(enqueued_ms);
+        let shown = shown_by(&client, &plain(), all(), it);
+        shown.text("MessageId").expect("an id").to_owned()
     };
-    assert_eq!(id(1), id(1));
-    assert_ne!(id(1), id(2));
+    let one = id(3, 5, 1, 7);
+    assert_eq!(one, id(3, 5, 1, 7));
+    // Of another store, in a queue that was made anew, the next one, and one that was in memory before a restart.
+    for other in [
+        id(4, 5, 1, 7),
+        id(3, 6, 1, 7),
+        id(3, 5, 2, 7),
+        id(3, 5, 1, 8),
+    ] {
+        assert_ne!(one, other);
+    }
+    assert_eq!(&one[14..15], "8", "a UUID of version 8");
 }
 
 #[test]
