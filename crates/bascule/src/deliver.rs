@@ -229,7 +229,7 @@ struct Work {
     tasks: JoinSet<Result<Done, Lost>>,
     has: HashMap<Id, Has>,
     lanes: Lanes<(Job, Plan)>,
-    /// By sequence number: how often it was put back because its lane was full. Those receives were no attempts.
+    /// By sequence number: how often it was put back because its lane was full, for how long it rests then.
     put_backs: HashMap<u64, u32>,
     renew_at: Instant,
     pulling: bool,
@@ -259,7 +259,7 @@ impl Work {
         loop {
             self.pull();
             for (lane, (job, plan)) in self.lanes.due(Instant::now()) {
-                let (shared, attempt) = (Arc::clone(&self.shared), self.attempt_of(&job));
+                let (shared, attempt) = (Arc::clone(&self.shared), job.delivery.count);
                 let bytes = job.bytes;
                 self.spawn(Has::Place(lane.clone(), bytes), async move {
                     shared.attempt(&job, &plan, attempt).await?;
@@ -338,15 +338,6 @@ impl Work {
         }
     }
 
-    /// How often the message has been tried, with this time.
-    fn attempt_of(&self, job: &Job) -> u32 {
-        let put_backs = self.put_backs.get(&job.receipt.qseq).copied();
-        job.delivery
-            .count
-            .saturating_sub(put_backs.unwrap_or(0))
-            .max(1)
-    }
-
     fn pull(&mut self) {
         let room = WINDOW.saturating_sub(self.held);
         let room_bytes = WINDOW_BYTES.saturating_sub(self.held_bytes);
@@ -416,7 +407,7 @@ impl Work {
 
     fn put_back(&mut self, job: Job) {
         if self.put_backs.len() >= PUT_BACKS_MAX {
-            // Whoever was forgotten has had more attempts than it had: fewer are left.
+            // Whoever was forgotten rests as briefly as at first.
             self.put_backs.clear();
         }
         let times = self.put_backs.entry(job.receipt.qseq).or_insert(0);
@@ -426,7 +417,7 @@ impl Work {
         let shared = Arc::clone(&self.shared);
         self.spawn(Has::Message(job.bytes), async move {
             shared
-                .use_receipt(job.receipt, ReceiptUse::Visibility { ms })
+                .use_receipt(job.receipt, ReceiptUse::PutBack { ms })
                 .await?;
             Ok(Done::Settled(job.bytes))
         });

@@ -438,10 +438,12 @@ pub(crate) struct Settled {
     pub(crate) queue: QueueId,
     pub(crate) ranges: Ranges,
     pub(crate) settlement: Settlement,
+    /// The last delivery of each does not count: nobody had it.
+    pub(crate) untried: bool,
     /// No stored entry is among them, or the record would say nothing.
     pub(crate) soft: bool,
 }
-wire_fields!(Settled { 1 => queue, 2 => ranges, 3 => settlement });
+wire_fields!(Settled { 1 => queue, 2 => ranges, 3 => settlement, 4 => untried });
 
 /// A stored message entered further queues: dead-lettered, or retained and replayed.
 #[derive(Clone, Debug, Default, PartialEq)]

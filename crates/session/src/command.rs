@@ -361,6 +361,12 @@ pub enum ReceiptUse {
         /// The new time.
         ms: u64,
     },
+    /// Not tried: available again so many ms from now, as if it had not been received that time. Only while the receive of the receipt is
+    /// the one that lasts.
+    PutBack {
+        /// How long it rests.
+        ms: u64,
+    },
 }
 
 /// Uses a receipt. Answered by `Settled`, or refused: `UnknownDelivery` when there is no such message, `NotOut` when it is

@@ -912,7 +912,7 @@ impl Client {
         }
         let token = self.ask(match to {
             ReceiptUse::Delete => Asked::Settle(kept.number, until),
-            ReceiptUse::Visibility { .. } => Asked::Release,
+            ReceiptUse::Visibility { .. } | ReceiptUse::PutBack { .. } => Asked::Release,
         });
         self.push(Command::UseReceipt(UseReceipt {
             token,

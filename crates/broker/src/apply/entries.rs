@@ -605,6 +605,18 @@ impl Broker {
         }
     }
 
+    /// Takes back that an entry was delivered the last time.
+    fn uncount(&mut self, id: QueueId, qseq: u64) {
+        if let Some(entry) = self
+            .queue_mut(id)
+            .and_then(|queue| queue.entries.get_mut(qseq))
+        {
+            entry.set_count(entry.count().saturating_sub(1));
+        } else if let Some(entry) = self.soft_queue_mut(id).messages.get_mut(&qseq) {
+            entry.count = entry.count.saturating_sub(1);
+        }
+    }
+
     /// Says what a stored entry is until it becomes visible: a snapshot must tell a lease from a delay.
     fn mark_leased(&mut self, id: QueueId, qseq: u64, leased: bool) {
         if let Some(entry) = self
@@ -653,6 +665,9 @@ impl Broker {
         for qseq in it.ranges.iter() {
             if !it.soft {
                 self.void_attempts(it.queue, qseq);
+            }
+            if it.untried {
+                self.uncount(it.queue, qseq);
             }
             match it.settlement {
                 Settlement::Accept => {

@@ -415,6 +415,7 @@ impl Broker {
                     queue: id,
                     ranges,
                     settlement: Settlement::Accept,
+                    untried: false,
                     soft,
                 }));
             }

@@ -81,6 +81,7 @@ impl Broker {
                         queue: id,
                         ranges: Ranges::one(qseq),
                         settlement: Settlement::Release,
+                        untried: false,
                         soft: false,
                     }));
                 }
@@ -115,6 +116,7 @@ impl Broker {
             queue: id,
             ranges: Ranges::one(qseq),
             settlement: Settlement::Accept,
+            untried: false,
             soft,
         }));
         draft.count(tally, 1);

@@ -112,6 +112,7 @@ impl Broker {
                 queue: *queue,
                 ranges: Ranges(ranges.into()),
                 settlement: Settlement::Accept,
+                untried: false,
                 soft: false,
             }));
             if entries.is_empty() {

@@ -63,6 +63,9 @@ impl Broker {
             ReceiptUse::Visibility { .. } if !(leased && (current || !fifo)) => {
                 return self.refuse(from, it.lane, it.token, not_out(), draft);
             }
+            ReceiptUse::PutBack { .. } if !(leased && current) => {
+                return self.refuse(from, it.lane, it.token, not_out(), draft);
+            }
             ReceiptUse::Visibility { ms: 0 } => {
                 if self.is_spent(queue, view.count) {
                     self.dead_letter(id, qseq, DeathReason::Deliveries, draft);
@@ -70,12 +73,15 @@ impl Broker {
                 }
                 Settlement::Release
             }
-            ReceiptUse::Visibility { ms } => Settlement::LeaseUntil(draft.now.plus_ms(ms)),
+            ReceiptUse::Visibility { ms } | ReceiptUse::PutBack { ms } => {
+                Settlement::LeaseUntil(draft.now.plus_ms(ms))
+            }
         };
         draft.change(Kind::Settled(Settled {
             queue: id,
             ranges: Ranges::one(qseq),
             settlement,
+            untried: matches!(it.to, ReceiptUse::PutBack { .. }),
             soft: view.soft,
         }));
         settled(from, it, 1, draft);

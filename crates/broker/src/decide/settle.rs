@@ -82,6 +82,7 @@ impl Broker {
                     queue: id,
                     ranges,
                     settlement,
+                    untried: false,
                     soft: all_soft || quiet,
                 }));
             }
@@ -140,6 +141,7 @@ impl Broker {
                 queue: id,
                 ranges: Ranges::one(qseq),
                 settlement: Settlement::Accept,
+                untried: false,
                 soft: view.soft,
             }));
         }
@@ -181,6 +183,7 @@ impl Broker {
             queue: origin,
             ranges: Ranges::one(place),
             settlement,
+            untried: false,
             soft: view.soft || quiet,
         }));
     }

@@ -373,6 +373,38 @@ fn a_pull_may_leave_its_time_to_the_queue() {
 }
 
 #[test]
+fn what_was_put_back_untried_was_not_received_that_time_also_after_a_restart() {
+    let mut rig = Rig::new();
+    let a = standard(&mut rig);
+    rig.send(a, "q", "m");
+    let back = ReceiptUse::PutBack { ms: 50 };
+    for _ in 0..3 {
+        let (_, receipt) = receive(&mut rig, a, 1, 1000)[0].clone();
+        assert_eq!(receipt.count, 1);
+        assert_eq!(used(&mut rig, a, receipt, back), Ok(1));
+        rig.tick(49);
+        assert_eq!(receive(&mut rig, a, 1, 1000), []);
+        rig.tick(1);
+        rig.check_replay();
+    }
+    let (_, tried) = receive(&mut rig, a, 1, 10)[0].clone();
+    rig.tick(10);
+    assert_eq!(
+        used(&mut rig, a, tried, back),
+        Err(RefusalKind::NotOut),
+        "nobody has it"
+    );
+    let (_, again) = receive(&mut rig, a, 1, 10)[0].clone();
+    assert_eq!((tried.count, again.count), (1, 2));
+    assert_eq!(
+        used(&mut rig, a, tried, back),
+        Err(RefusalKind::NotOut),
+        "another receive lasts"
+    );
+    rig.check_replay();
+}
+
+#[test]
 fn a_visibility_of_0_makes_a_message_available_at_once() {
     let mut rig = Rig::new();
     let a = standard(&mut rig);
