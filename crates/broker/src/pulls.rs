@@ -13,6 +13,8 @@ struct Here {
     by_place: BTreeMap<u64, Waiting>,
     /// Those that name an attempt, by it.
     attempts: BTreeSet<(Bytes, u64)>,
+    /// Those that do not wait for what comes.
+    at_once: BTreeSet<u64>,
 }
 
 /// See the module.
@@ -28,9 +30,18 @@ impl Pulls {
         self.0.as_ref()?.by_place.get(&place)
     }
 
-    /// The one that has waited longest.
+    /// The one to be served next: of those that do not wait for what comes, or else of all, the one that has waited longest.
     pub(crate) fn first(&self) -> Option<&Waiting> {
-        self.iter().next()
+        let here = self.0.as_ref()?;
+        match here.at_once.first() {
+            Some(place) => here.by_place.get(place),
+            None => here.by_place.values().next(),
+        }
+    }
+
+    /// Whether one waits that is answered though nothing is there.
+    pub(crate) fn any_at_once(&self) -> bool {
+        self.0.as_ref().is_some_and(|here| !here.at_once.is_empty())
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Waiting> {
@@ -51,6 +62,9 @@ impl Pulls {
         if let Some(attempt) = &pull.attempt {
             here.attempts.insert((attempt.clone(), place));
         }
+        if pull.at_once {
+            here.at_once.insert(place);
+        }
         here.by_place.insert(place, pull);
     }
 
@@ -59,6 +73,7 @@ impl Pulls {
         if let Some(attempt) = here.by_place.remove(&place).and_then(|pull| pull.attempt) {
             here.attempts.remove(&(attempt, place));
         }
+        here.at_once.remove(&place);
         if here.by_place.is_empty() {
             self.0 = None;
         }
@@ -81,7 +96,27 @@ mod tests {
             out_max: None,
             bytes_max: None,
             attempt: attempt.map(|name| Bytes::from_static(name.as_bytes())),
+            at_once: false,
         }
+    }
+
+    #[test]
+    fn what_does_not_wait_for_more_is_served_first() {
+        let mut pulls = Pulls::default();
+        pulls.insert(1, waiting(1, None));
+        let at_once = |token| Waiting {
+            at_once: true,
+            ..waiting(token, None)
+        };
+        assert!(!pulls.any_at_once());
+        pulls.insert(2, at_once(2));
+        pulls.insert(3, at_once(3));
+        let mut served = Vec::new();
+        while let Some(next) = pulls.first().map(|pull| pull.token.0) {
+            served.push((next, pulls.any_at_once()));
+            pulls.remove(next);
+        }
+        assert_eq!(served, [(2, true), (3, true), (1, false)]);
     }
 
     #[test]

@@ -207,6 +207,8 @@ pub(crate) struct Waiting {
     pub(crate) out_max: Option<u64>,
     pub(crate) bytes_max: Option<u64>,
     pub(crate) attempt: Option<Bytes>,
+    /// It is to have what is there now, and waits only until all that is there has been looked at.
+    pub(crate) at_once: bool,
 }
 
 /// Where a pull waits, and until when.

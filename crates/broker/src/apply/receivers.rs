@@ -484,7 +484,7 @@ impl Broker {
         let wanted = !(soft.active.is_empty() && soft.pulls.is_empty())
             && match &soft.reader {
                 Some(reader) => self.reader_wants(reader),
-                None => self.ready_in(id, soft) > 0,
+                None => self.ready_in(id, soft) > 0 || soft.pulls.any_at_once(),
             };
         if wanted == soft.pump_at.is_some() {
             return;

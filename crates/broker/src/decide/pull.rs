@@ -3,6 +3,7 @@
 //! A pull that finds nothing may wait: it is then served before the queue's consumers, first come, first served, and
 //! answered with nothing when its time is over.
 
+use message::Timestamp;
 use session::{ConsumerId, Event, Lease, Pull, QueueId, RefusalKind, SessionId, Token};
 
 use super::{draft::Draft, pump::over, refusal, shown};
@@ -19,12 +20,17 @@ const VISIBILITY_TIMEOUT_MS: u64 = 30_000;
 /// The consumer that stands for a session's pulls in group queues.
 const PULLER: ConsumerId = ConsumerId(u64::MAX - 1);
 
+/// Entries that go instead of being taken, expired or received too often, in one decision.
+const SPENT_MAX: u64 = 256;
+
 /// What a pull takes.
 #[derive(Clone)]
 struct Taken {
     deliveries: Vec<(PendingDelivery, Content)>,
     wait: Wait,
     remaining: u64,
+    /// Not all that is there has been looked at.
+    more: bool,
 }
 
 impl Broker {
@@ -58,6 +64,7 @@ impl Broker {
                 .attempt
                 .clone()
                 .filter(|_| self.knows_attempts(id, lease)),
+            at_once: pull.wait_ms == 0,
         };
         if let Some(taken) = self.take_again(id, &waiting, draft) {
             self.note_use(id, draft);
@@ -75,7 +82,7 @@ impl Broker {
         }
         self.note_use(id, draft);
         let taken = self.take(id, &waiting, draft);
-        if taken.deliveries.is_empty() && pull.wait_ms > 0 {
+        if taken.deliveries.is_empty() && (pull.wait_ms > 0 || taken.more) {
             let waits = attached.pulls.len() as u64;
             if waits >= self.config.pulls_waiting_max {
                 let many = refusal(
@@ -93,7 +100,10 @@ impl Broker {
             }
             return draft.change(Kind::PullWaits {
                 queue: id,
-                until: draft.now.plus_ms(pull.wait_ms),
+                until: match waiting.at_once {
+                    true => Timestamp::MAX,
+                    false => draft.now.plus_ms(pull.wait_ms),
+                },
                 pull: Box::new(waiting),
             });
         }
@@ -117,31 +127,47 @@ impl Broker {
         let waiting = self
             .attached(session)
             .and_then(|attached| attached.pulls.get(&token))
-            .and_then(|place| self.soft_queue(place.queue).pulls.get(place.place));
-        let Some(waiting) = waiting else { return };
+            .and_then(|at| Some((at.queue, self.soft_queue(at.queue).pulls.get(at.place)?)));
+        let Some((queue, waiting)) = waiting else {
+            return;
+        };
         draft.change(Kind::PullEnds { session, token });
+        if self.ready(queue) > 0 {
+            // It has yet to be found out whether that is spent, or out of its reach.
+            return draft.change(Kind::PullWaits {
+                queue,
+                until: Timestamp::MAX,
+                pull: Box::new(Waiting {
+                    at_once: true,
+                    ..waiting.clone()
+                }),
+            });
+        }
         let nothing = Taken {
             deliveries: Vec::new(),
             // RULES 3: that there is nothing rests on what has been settled.
             wait: Wait::Durable,
             remaining: 0,
+            more: false,
         };
         answer(waiting, nothing, self.durable.epoch, draft);
     }
 
-    /// Serves the pull that has waited longest in a queue. Whether it could be.
+    /// Serves the next pull of a queue, or comes nearer to that. False if nothing became of it.
     pub(super) fn serve_pull(&self, id: QueueId, draft: &mut Draft<'_>) -> bool {
         let Some(waiting) = self.soft_queue(id).pulls.first() else {
             return false;
         };
+        let before = draft.changes_len();
         let taken = self.take(id, waiting, draft);
-        if taken.deliveries.is_empty() {
-            return false;
+        if taken.deliveries.is_empty() && (taken.more || !waiting.at_once) {
+            return draft.changes_len() > before;
         }
         // A client that lost patience and asks again gets the same: the answer to the first may find nobody.
         let pulls = &self.soft_queue(id).pulls;
         let same = waiting.attempt.iter();
-        let same = same.flat_map(|name| pulls.of_attempt(name).skip(1));
+        let same = same.flat_map(|name| pulls.of_attempt(name));
+        let same = same.filter(|again| !std::ptr::eq(*again, waiting));
         for again in same {
             self.serve_waiting(again, taken.clone(), draft);
         }
@@ -245,6 +271,7 @@ impl Broker {
             deliveries,
             wait: Wait::Durable,
             remaining: self.ready(id),
+            more: false,
         })
     }
 
@@ -276,6 +303,7 @@ impl Broker {
         let mut deliveries = Vec::new();
         let mut wait = Wait::Nothing;
         let mut left_instead = 0u64;
+        let mut more = false;
         let mut bytes = 0u64;
         let count = u64::from(waiting.count).min(self.room_out(id, waiting));
         while (deliveries.len() as u64) < count {
@@ -299,7 +327,8 @@ impl Broker {
             };
             if self.leaves_instead(id, queue, qseq, &view, draft) {
                 left_instead += 1;
-                if groups && !timed {
+                more = left_instead == SPENT_MAX || groups && !timed;
+                if more {
                     break;
                 }
                 continue;
@@ -350,6 +379,7 @@ impl Broker {
             deliveries,
             wait,
             remaining,
+            more,
         }
     }
 }

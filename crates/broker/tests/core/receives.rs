@@ -209,6 +209,93 @@ fn dead(rig: &mut Rig, by: SessionId, lease_ms: u64) -> Vec<Delivery> {
     take(rig, by, it)
 }
 
+/// A queue of more messages that are too old than one decision drops, with a `fresh` one behind them.
+fn many_over(rig: &mut Rig, by: SessionId, kind: &QueueAttributes, fresh: bool) {
+    let attributes = QueueAttributes {
+        retention_ms: Some(1000),
+        ..kind.clone()
+    };
+    rig.durable_queue(by, "q", attributes);
+    for number in 0..700 {
+        send_in(
+            rig,
+            by,
+            "q",
+            &format!("g{}", number % 70),
+            &number.to_string(),
+        );
+    }
+    // No timer has run since.
+    rig.now = rig.now.plus_ms(2000);
+    if fresh {
+        send_in(rig, by, "q", "g", "fresh");
+    }
+    rig.changes_most = 0;
+}
+
+fn bodies_for(rig: &Rig, by: SessionId, to: session::Token) -> Option<Vec<String>> {
+    rig.told[&by].iter().find_map(|told| match &told.event {
+        Event::Pulled {
+            token, deliveries, ..
+        } if *token == to => Some(texts(deliveries)),
+        _ => None,
+    })
+}
+
+#[test]
+fn rules_9_a_receive_looks_behind_however_many_messages_that_are_over_a_few_at_a_time() {
+    let plain = QueueAttributes::default();
+    for (kind, lease, wait_ms) in [
+        (plain.clone(), Lease::Ms(1000), 0),
+        (plain.clone(), Lease::Ms(1000), 5),
+        (plain, Lease::Settled, 0),
+        (fifo(), Lease::Ms(1000), 0),
+        (fifo(), Lease::Connection, 0),
+    ] {
+        for fresh in [true, false] {
+            let mut rig = Rig::new();
+            let a = rig.attach(1);
+            many_over(&mut rig, a, &kind, fresh);
+            let it = Pull {
+                lease,
+                ..pull(&mut rig, 1, 0, wait_ms)
+            };
+            let token = it.token;
+            rig.command(a, Command::Pull(it));
+            // Each is dropped and counted.
+            assert!(rig.changes_most < 600, "{}", rig.changes_most);
+            if !fresh && wait_ms > 0 {
+                assert_eq!(bodies_for(&rig, a, token), None);
+                rig.tick(wait_ms);
+            }
+            let got = bodies_for(&rig, a, token).expect("answered");
+            assert_eq!(got, if fresh { vec!["fresh"] } else { vec![] });
+            assert_eq!(rig.broker.counters().messages_ready, 0);
+            rig.check_replay();
+        }
+    }
+}
+
+#[test]
+fn a_receive_whose_time_is_over_while_others_are_in_its_way_gets_what_is_behind_them() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    many_over(&mut rig, a, &QueueAttributes::default(), true);
+    let it = pull(&mut rig, 1, 1000, 5);
+    let token = it.token;
+    // Its time is over before the queue has its turn.
+    let cx = rig.context();
+    let mut decision = broker::Decision::default();
+    let command = Command::Pull(it);
+    rig.broker.decide(a, &command, &cx, &mut decision);
+    rig.perform(decision);
+    assert_eq!(bodies_for(&rig, a, token), None);
+    rig.now = rig.now.plus_ms(5);
+    rig.tick(0);
+    assert_eq!(bodies_for(&rig, a, token), Some(vec!["fresh".to_owned()]));
+    rig.check_replay();
+}
+
 #[test]
 fn doors_12_what_is_redriven_keeps_its_age_out_of_a_plain_queue_and_not_out_of_a_fifo_one() {
     for (is_fifo, goes_at) in [(false, 1000), (true, 1020)] {

@@ -37,6 +37,8 @@ pub(crate) struct Rig {
     /// How many timers a slice of a tick takes; between slices messages are handed out.
     pub(crate) tick_slice: usize,
     pub(crate) records_of_last: usize,
+    /// The most changes that a decision has had.
+    pub(crate) changes_most: usize,
     epoch: u64,
     /// Records out of stream files come at once.
     pub(crate) loads: bool,
@@ -69,6 +71,7 @@ impl Rig {
             parts_over: usize::MAX,
             tick_slice: 5,
             records_of_last: 0,
+            changes_most: 0,
             epoch: 1,
             loads: true,
             wanted: Vec::new(),
@@ -124,6 +127,7 @@ impl Rig {
     pub(crate) fn perform(&mut self, mut decision: Decision) {
         let mut effects = Vec::new();
         self.records_of_last = 0;
+        self.changes_most = self.changes_most.max(decision.changes.len());
         for change in &mut decision.changes {
             let mut stored = None;
             let mut record = None;
