@@ -17,6 +17,7 @@ use crate::layout::{
 use crate::reader::Batch;
 use crate::room;
 use crate::segment::{Place, Segment, SegmentHeader, SegmentId, data_end, salt_of, trailer_len};
+use crate::spares;
 use crate::survey::{self, Survey};
 use crate::vfs::{Access, Lock, Vfs, VfsFile};
 
@@ -52,10 +53,7 @@ impl Claim<'_> {
             self.unlink(path);
             made = self.vfs.create_zeroed(path, len, self.direct);
         }
-        if made
-            .as_ref()
-            .is_err_and(|e| e.kind() == io::ErrorKind::StorageFull)
-        {
+        if made.as_ref().is_err_and(spares::is_full) {
             self.sweep_spares(false);
             made = self.vfs.create_zeroed(path, len, self.direct);
         }
@@ -198,7 +196,13 @@ impl Claim<'_> {
             file.write_at(&record.encode(), 0)?;
             file.sync()
         };
-        prepared().map_err(OpenError::io("write", &temporary))?;
+        let mut written = prepared();
+        if written.as_ref().is_err_and(spares::is_full) {
+            self.sweep_spares(false);
+            let _ = self.vfs.unlink(&temporary);
+            written = prepared();
+        }
+        written.map_err(OpenError::io("write", &temporary))?;
         if mutated!(NoCompareAndSwap) {
             let _ = self.vfs.unlink(&path);
         }

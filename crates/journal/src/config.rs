@@ -30,7 +30,8 @@ pub struct Config {
     pub snapshot_every_bytes: u64,
     /// Prepared segments kept ahead of the writer.
     pub segments_ahead: usize,
-    /// Bytes of the reserve file, given up when the disk is full.
+    /// Bytes of the reserve file, given up when the disk is full: half a segment or more, as what is left in one is moved before its space
+    /// comes back.
     pub reserve_len: u64,
     /// Free space, in percent of the file system, below which space counts as [`crate::Space::High`].
     pub space_high_percent: u64,

@@ -246,6 +246,7 @@ impl Engine {
             u64::from(header.records),
             offset + len as u64,
         );
+        shared.place.left(&self.segment);
         shared.table.place(header.seq, &self.segment);
         for &(old, new) in &open.moves {
             shared.table.forward(old, new);
@@ -400,6 +401,13 @@ impl Engine {
 
     /// Prepares one segment ahead if one is missing. True if it did.
     pub fn prepare(&mut self) -> bool {
-        spares::prepare_one(&self.shared).is_ok_and(|made| made)
+        let made = spares::prepare_one(&self.shared);
+        self.shared.spares.lock().stuck |= made.is_err();
+        made.is_ok_and(|made| made)
+    }
+
+    /// Makes the reserve, or makes it whole again, if there is room.
+    pub fn hold_reserve(&mut self) {
+        spares::make_reserve(&self.shared);
     }
 }

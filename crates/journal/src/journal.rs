@@ -278,6 +278,27 @@ impl Journal {
         written >= shared.config.snapshot_every_bytes || self.older_snapshot_holds_up()
     }
 
+    /// Whether segments can be given back once a snapshot, or a second one, covers them.
+    #[must_use]
+    pub fn snapshot_frees(&self) -> bool {
+        let shared = self.shared();
+        let newest = {
+            let snapshots = shared
+                .snapshots
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            snapshots.last().map_or(0, |kept| kept.seq)
+        };
+        shared.has_staged() && (newest < self.committed() || shared.held_up() > 0)
+    }
+
+    /// Whether the writer will soon wait for room: there is no segment behind the one that is written.
+    #[must_use]
+    pub fn is_pressed(&self) -> bool {
+        let place = &self.shared().place;
+        place.low.load(Ordering::Acquire) && place.ahead.load(Ordering::Acquire) == 0
+    }
+
     /// Whether the older of the two snapshots that are kept is so far behind that it holds up the space of as much as two
     /// should be apart.
     #[must_use]
@@ -351,6 +372,14 @@ impl Journal {
             .all()
             .into_iter()
             .find(|segment| segment.id() == id)
+    }
+
+    /// Whether there is a place for the survivors of a sparse segment, which are at most half of it.
+    #[must_use]
+    pub fn can_empty(&self, segment: SegmentId) -> bool {
+        let len = self.segment(segment).map_or(0, |found| found.header.len);
+        self.stage()
+            .has_place(usize::try_from(len / 2).unwrap_or(usize::MAX))
     }
 
     /// Reads the records that lie in a segment, each under the id of its first place, in order; those moved away
@@ -510,10 +539,7 @@ impl Journal {
             staged_bytes: staging.bytes as u64,
             segments: files.clone().count() as u64,
             segment_bytes: files.map(|s| s.header.len).sum(),
-            live: segments
-                .iter()
-                .map(|s| u64::try_from(s.named.load(Ordering::Acquire)).unwrap_or(0))
-                .sum(),
+            live: shared.table.named(),
             dangling: get(&shared.table.dangling),
             recycled: get(&counters.recycled),
             unlinked: get(&counters.unlinked),

@@ -48,7 +48,7 @@ use crate::loss::{self, Loss};
 use crate::probe;
 use crate::replay::Replay;
 use crate::segment::{SegmentId, data_end};
-use crate::shared::{Counters, Kept, Shared, ToldTime};
+use crate::shared::{Counters, Kept, Place, Shared, ToldTime};
 use crate::snapshot::{self, SnapshotSource};
 use crate::spares::Spares;
 use crate::stage::Staging;
@@ -197,12 +197,14 @@ pub fn open_stepped(
     shared.snapshot_bytes.store(behind, Ordering::Relaxed);
     shared.check_space();
     if let Some(snapshot) = &snapshot {
+        shared.snapshot_len.store(snapshot.len, Ordering::Relaxed);
         for &(old, new) in &snapshot.forwards {
             shared
                 .table
                 .forward(message::StoredId(old), message::StoredId(new));
         }
     }
+    shared.place.left(&segment);
     let position = survey.tail.end;
     let replay = Replay::new(&shared, snapshot, true);
     let engine = Engine {
@@ -531,6 +533,8 @@ pub(crate) fn share(
         pins: Mutex::default(),
         evacuations: Mutex::default(),
         space: Mutex::new(Space::Ok(Free { free: 0, total: 0 })),
+        place: Place::default(),
+        snapshot_len: AtomicU64::new(0),
         lock: Mutex::new(lock),
         health: Mutex::default(),
         given_up,

@@ -8,7 +8,7 @@ use std::task::Waker;
 use bytes::Bytes;
 use message::StoredId;
 
-use crate::batch::{self, FRAME_LEN, Frame};
+use crate::batch::{self, BLOCK, FRAME_LEN, Frame};
 use crate::cache::{BatchCache, Windows};
 use crate::config::Config;
 use crate::error::{Failure, ReadError};
@@ -18,11 +18,66 @@ use crate::layout::{Paths, Uuid};
 use crate::lease::Watched;
 use crate::loss::Loss;
 use crate::scrub::Health;
-use crate::segment::{Segment, SegmentId};
+use crate::segment::{Segment, SegmentId, data_end};
 use crate::spares::Spares;
 use crate::stage::Staging;
 use crate::table::Table;
 use crate::vfs::{Lock, Vfs};
+
+/// How much more can be written before the disk is full, in bytes.
+#[derive(Default)]
+pub(crate) struct Place {
+    /// In the segment that is written, behind its last batch.
+    pub(crate) rest: AtomicU64,
+    /// In the segments that are prepared.
+    pub(crate) ahead: AtomicU64,
+    /// On the disk above the level at which publishes are refused, as of the last look, less what was prepared since.
+    pub(crate) free: AtomicU64,
+    /// The disk is below that level.
+    pub(crate) low: AtomicBool,
+}
+
+impl Place {
+    /// Whether so many bytes find a place in segments that are there, or for which there is room: with half as much again
+    /// for what the ends of batches and segments waste.
+    pub(crate) fn holds(&self, bytes: u64) -> bool {
+        let [rest, ahead, free] =
+            [&self.rest, &self.ahead, &self.free].map(|part| part.load(Ordering::Acquire));
+        bytes.saturating_add(bytes / 2) <= rest + ahead + free
+    }
+
+    /// A file of so many bytes was made.
+    pub(crate) fn took(&self, len: u64) {
+        let less = |free: u64| Some(free.saturating_sub(len));
+        let _ = self
+            .free
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+    }
+
+    /// A segment of so many bytes is prepared.
+    pub(crate) fn prepared(&self, len: u64) {
+        self.ahead
+            .fetch_add(data_end(len) - BLOCK as u64, Ordering::AcqRel);
+    }
+
+    /// It is the one that is written now.
+    pub(crate) fn begun(&self, len: u64) {
+        let place = data_end(len) - BLOCK as u64;
+        self.rest.store(place, Ordering::Release);
+        self.ahead.fetch_sub(place, Ordering::AcqRel);
+    }
+
+    /// Of the segment that is written this is left.
+    pub(crate) fn left(&self, segment: &Segment) {
+        let left = data_end(segment.header.len).saturating_sub(segment.end());
+        self.rest.store(left, Ordering::Release);
+    }
+}
+
+/// What an entry of a queue takes in a snapshot, at most, in bytes.
+const SNAPSHOT_ENTRY_LEN: u64 = 48;
+/// A snapshot of next to nothing, in bytes.
+const SNAPSHOT_LEN_LEAST: u64 = 64 << 10;
 
 #[derive(Default)]
 pub(crate) struct Counters {
@@ -80,6 +135,9 @@ pub(crate) struct Shared {
     /// Segments whose survivors are all moved once this batch is committed.
     pub(crate) evacuations: Mutex<Vec<(SegmentId, u64)>>,
     pub(crate) space: Mutex<Space>,
+    pub(crate) place: Place,
+    /// The length of the newest snapshot, as far as it is known.
+    pub(crate) snapshot_len: AtomicU64,
     /// The lock on one's own lease: it goes with the process.
     pub(crate) lock: Mutex<Option<Lock>>,
     /// What scrubbing has found.
@@ -173,10 +231,23 @@ impl Shared {
         };
         let percent = |p: u64| free.total / 100 * p;
         let config = &self.config;
+        let (reserve, stuck) = {
+            let ready = self.spares.lock();
+            (ready.reserve, ready.stuck && ready.spares.is_empty())
+        };
         let low = config
             .space_low_bytes
-            .max(percent(config.space_low_percent));
-        let space = if free.free < low {
+            .max(percent(config.space_low_percent))
+            .max(self.emptying_len())
+            .saturating_add(config.reserve_len.saturating_sub(reserve));
+        // A quota may be used up while there is room on the disk.
+        let above = match stuck {
+            true => 0,
+            false => free.free.saturating_sub(low),
+        };
+        self.place.low.store(above == 0, Ordering::Release);
+        self.place.free.store(above, Ordering::Release);
+        let space = if above == 0 {
             Space::Low(free)
         } else if free.free < percent(config.space_high_percent) {
             Space::High(free)
@@ -200,6 +271,19 @@ impl Shared {
             }
         }
         *now = space;
+    }
+
+    /// What a snapshot takes on the disk, at most, as far as can be told from the last one and from what is referred to.
+    pub(crate) fn snapshot_need(&self) -> u64 {
+        let last = self.snapshot_len.load(Ordering::Relaxed);
+        let entries = self.table.named().saturating_mul(SNAPSHOT_ENTRY_LEN);
+        let need = last.max(entries);
+        need + need / 4 + SNAPSHOT_LEN_LEAST
+    }
+
+    /// What is kept free so that a full disk can be emptied: a snapshot, and a small segment for what is settled.
+    fn emptying_len(&self) -> u64 {
+        self.snapshot_need() + self.config.first_segment_len
     }
 
     /// Reads a committed record where it lies.

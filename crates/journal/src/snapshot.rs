@@ -9,6 +9,7 @@
 //! A snapshot counts only if it is whole and its chain hash is that of the journal at its position (RULES 21). The two newest
 //! are kept, so that one that rotted costs time, not data; segments are reclaimed behind the older one only.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -78,6 +79,8 @@ pub(crate) fn adopt(shared: &Shared) {
         .clone();
     let newest = known.last().map_or(0, |kept| kept.seq);
     let committed = shared.committed.load(Ordering::Acquire);
+    // Of the newest: they are looked at in order.
+    let len = Cell::new(0);
     let adoptable = |kept: &Kept| {
         if known.contains(kept) {
             return true;
@@ -88,6 +91,7 @@ pub(crate) fn adopt(shared: &Shared) {
         let source =
             SnapshotSource::whole(&*shared.vfs, &path_of(&shared.paths, kept), &shared.store);
         source.is_ok_and(|source| {
+            len.set(source.len);
             position_behind(shared, kept.seq).is_ok_and(|position| position == source.position)
         })
     };
@@ -101,6 +105,7 @@ pub(crate) fn adopt(shared: &Shared) {
     }
     if kept.last().is_some_and(|kept| kept.seq > newest) {
         shared.snapshot_bytes.store(0, Ordering::Relaxed);
+        shared.snapshot_len.store(len.get(), Ordering::Relaxed);
     }
     let mut snapshots = shared
         .snapshots
@@ -242,27 +247,31 @@ pub(crate) fn write_at(
     };
     let vfs = &*shared.vfs;
     let _ = vfs.unlink(&temporary);
-    let written = write_file(shared, &temporary, position, content).and_then(|()| {
+    let written = write_file(shared, &temporary, position, content).and_then(|len| {
         match vfs.link(&temporary, &path) {
             // A snapshot of this very position is there.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             linked => linked?,
         }
-        vfs.sync_dir(&shared.paths.snapshots())
+        vfs.sync_dir(&shared.paths.snapshots()).map(|()| len)
     });
     let _ = vfs.unlink(&temporary);
-    if let Err(source) = written {
-        if spares::is_full(&source) {
-            // The next try has the room of the reserve.
-            spares::give_up_reserve(shared);
+    let len = match written {
+        Ok(len) => len,
+        Err(source) => {
+            if spares::is_full(&source) {
+                // The next try has the room of the reserve.
+                spares::give_up_reserve(shared, shared.snapshot_need());
+            }
+            return Err(SnapshotError::Io { path, source });
         }
-        return Err(SnapshotError::Io { path, source });
-    }
+    };
     shared.snapshot_bytes.fetch_sub(covered, Ordering::Relaxed);
     let mut snapshots = shared
         .snapshots
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
+    shared.snapshot_len.store(len, Ordering::Relaxed);
     if !snapshots.contains(&kept) {
         snapshots.push(kept);
         snapshots.sort_by_key(|kept| kept.seq);
@@ -279,12 +288,13 @@ pub(crate) fn write_at(
     Ok(())
 }
 
+/// Returns the file's length.
 fn write_file(
     shared: &Shared,
     path: &Path,
     position: Position,
     content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<()> {
+) -> io::Result<u64> {
     let file = shared.vfs.open(path, Access::Create, false)?;
     let mut header = Vec::with_capacity(HEADER);
     header.extend_from_slice(&MAGIC);
@@ -309,10 +319,10 @@ fn write_file(
         pieces.put_piece()?;
     }
     pieces.put_piece()?;
-    if mutated!(NameSnapshotBeforeSync) {
-        return Ok(());
+    if !mutated!(NameSnapshotBeforeSync) {
+        pieces.file.sync()?;
     }
-    pieces.file.sync()
+    Ok(pieces.at)
 }
 
 fn write_forwards(shared: &Shared, out: &mut dyn Write) -> io::Result<()> {
@@ -336,6 +346,8 @@ fn write_forwards(shared: &Shared, out: &mut dyn Write) -> io::Result<()> {
 pub struct SnapshotSource {
     pub(crate) position: Position,
     pub(crate) forwards: Vec<(u64, u64)>,
+    /// Of the file, once it was found to be whole; 0 before.
+    pub(crate) len: u64,
     path: PathBuf,
     file: Arc<dyn VfsFile>,
     at: u64,
@@ -367,6 +379,7 @@ impl SnapshotSource {
         Ok(Self {
             position,
             forwards: Vec::new(),
+            len: 0,
             path: path.to_owned(),
             file,
             at: HEADER as u64,
@@ -422,10 +435,11 @@ impl SnapshotSource {
     }
 
     /// Reads it all once, to know that it is whole.
-    fn verify(vfs: &dyn Vfs, path: &Path, store: &Uuid) -> io::Result<()> {
+    /// Its length, if it is whole.
+    fn verify(vfs: &dyn Vfs, path: &Path, store: &Uuid) -> io::Result<u64> {
         let mut source = Self::open(vfs, path, store)?;
         while source.next_piece()? {}
-        Ok(())
+        Ok(source.at)
     }
 
     fn read_forwards(&mut self) -> io::Result<()> {
@@ -442,8 +456,9 @@ impl SnapshotSource {
 
     /// Opens a snapshot that is whole.
     pub(crate) fn whole(vfs: &dyn Vfs, path: &Path, store: &Uuid) -> io::Result<Self> {
-        Self::verify(vfs, path, store)?;
+        let len = Self::verify(vfs, path, store)?;
         let mut source = Self::open(vfs, path, store)?;
+        source.len = len;
         source.read_forwards()?;
         Ok(source)
     }

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -30,15 +30,15 @@ pub(crate) struct Spare {
 pub(crate) struct Ready {
     pub(crate) spares: VecDeque<Spare>,
     pub(crate) next_number: u64,
-    /// Whether the reserve file is there.
-    pub(crate) reserve: bool,
+    /// Bytes of the reserve file, 0 if there is none.
+    pub(crate) reserve: u64,
     /// A thread prepares spares; else whoever needs one makes it.
     pub(crate) background: bool,
     /// The writer waits for one.
     pub(crate) wanted: bool,
     /// One was used: from then on all that are configured are kept ready, before that a single one, so that a start is cheap.
     pub(crate) taken: bool,
-    /// The last attempt to make one failed.
+    /// The last attempt to make one failed, for want of room or otherwise.
     pub(crate) stuck: bool,
 }
 
@@ -56,7 +56,7 @@ impl Spares {
             ready: Mutex::new(Ready {
                 spares: VecDeque::new(),
                 next_number,
-                reserve: false,
+                reserve: 0,
                 background: false,
                 wanted: false,
                 taken: false,
@@ -79,6 +79,7 @@ pub(crate) fn take(shared: &Shared) -> Result<Spare, Failure> {
         if let Some(spare) = ready.spares.pop_front() {
             ready.wanted = false;
             ready.taken = true;
+            shared.place.begun(spare.len);
             shared.spares.changed.notify_all();
             return Ok(spare);
         }
@@ -110,8 +111,8 @@ pub(crate) fn take(shared: &Shared) -> Result<Spare, Failure> {
     }
 }
 
-/// Makes one spare if one is missing. True if it did. With the disk full the reserve is given up for it, in pieces
-/// no larger than the first segment, as only small records are written then.
+/// Makes one spare if one is missing. True if it did. With the disk full there is one at most, no larger than the first
+/// segment, as only small records are written then: of what is free beside a snapshot's room, or of the reserve.
 pub(crate) fn prepare_one(shared: &Shared) -> io::Result<bool> {
     let _one_at_a_time = shared
         .spares
@@ -120,7 +121,7 @@ pub(crate) fn prepare_one(shared: &Shared) -> io::Result<bool> {
         .unwrap_or_else(PoisonError::into_inner);
     let (number, wanted) = {
         let ready = shared.spares.lock();
-        let ahead = if ready.taken {
+        let ahead = if ready.taken && !shared.place.low.load(Ordering::Acquire) {
             shared.config.segments_ahead
         } else {
             1
@@ -132,18 +133,10 @@ pub(crate) fn prepare_one(shared: &Shared) -> io::Result<bool> {
     };
     let salt = salt_of(&shared.writer, shared.epoch(), number);
     let path = shared.paths.segment(shared.epoch(), number, salt);
-    let mut len = shared.config.segment_len;
-    let mut made = shared.vfs.create_zeroed(&path, len, shared.direct);
-    if wanted && made.as_ref().is_err_and(is_full) {
-        len = shared.config.first_segment_len;
-        made = shared.vfs.create_zeroed(&path, len, shared.direct);
-        if made.as_ref().is_err_and(is_full) && give_up_reserve(shared) {
-            made = shared.vfs.create_zeroed(&path, len, shared.direct);
-        }
-    }
-    made?;
+    let len = create(shared, &path, wanted)?;
     shared.vfs.sync_dir(&shared.paths.segments())?;
     let file = shared.vfs.open(&path, Access::Write, shared.direct)?;
+    shared.place.took(len);
     add(
         shared,
         Spare {
@@ -157,10 +150,40 @@ pub(crate) fn prepare_one(shared: &Shared) -> io::Result<bool> {
     Ok(true)
 }
 
+/// Creates the file of a spare, `wanted` if there is no other. Returns its length.
+fn create(shared: &Shared, path: &Path, wanted: bool) -> io::Result<u64> {
+    let zeroed = |len| match leaves_room(shared, len) {
+        true => shared.vfs.create_zeroed(path, len, shared.direct),
+        false => Err(io::ErrorKind::StorageFull.into()),
+    };
+    let len = shared.config.segment_len;
+    let made = zeroed(len);
+    if !wanted || !made.as_ref().is_err_and(is_full) {
+        return made.map(|()| len);
+    }
+    let len = shared.config.first_segment_len;
+    let mut made = zeroed(len);
+    if made.as_ref().is_err_and(is_full) && give_up_reserve(shared, len) {
+        made = shared.vfs.create_zeroed(path, len, shared.direct);
+    }
+    made.map(|()| len)
+}
+
+/// Whether a snapshot finds room beside a file of this length: without one no segment is ever given back.
+fn leaves_room(shared: &Shared, len: u64) -> bool {
+    if shared.place.free.load(Ordering::Acquire) >= len {
+        return true;
+    }
+    let needed = len + shared.snapshot_need();
+    let found = shared.vfs.space(&shared.paths.root);
+    found.map_or(true, |found| found.free >= needed)
+}
+
 fn add(shared: &Shared, spare: Spare) {
     let mut ready = shared.spares.lock();
     ready.next_number = spare.number + 1;
     ready.stuck = false;
+    shared.place.prepared(spare.len);
     ready.spares.push_back(spare);
     drop(ready);
     shared.spares.changed.notify_all();
@@ -173,31 +196,52 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
     )
 }
 
-/// Unlinks the reserve. False if there is none.
-pub(crate) fn give_up_reserve(shared: &Shared) -> bool {
+/// Gives so many bytes of the reserve back to the file system. False if there is none.
+pub(crate) fn give_up_reserve(shared: &Shared, len: u64) -> bool {
     let had = std::mem::take(&mut shared.spares.lock().reserve);
-    if had {
-        tracing::warn!("the disk is full: the reserve is given up for settling");
-        let _ = shared.vfs.unlink(&shared.paths.reserve(&shared.writer));
+    if had == 0 {
+        return false;
     }
-    had
+    let left = had.saturating_sub(len);
+    tracing::warn!(
+        left,
+        "the disk is full: of the reserve is taken what emptying it needs"
+    );
+    let path = shared.paths.reserve(&shared.writer);
+    let _ = shared.vfs.unlink(&path);
+    if left > 0 && shared.vfs.allocate(&path, left).is_ok() {
+        shared.spares.lock().reserve = left;
+    }
+    // Publishes are refused until it is whole again.
+    shared.check_space();
+    true
 }
 
-/// Makes the reserve file if it is not there and there is plenty of room.
+/// Makes the reserve file, or makes it whole, if the disk is not low without it.
 pub(crate) fn make_reserve(shared: &Shared) {
-    let room = matches!(
+    let low = matches!(
         *shared.space.lock().unwrap_or_else(PoisonError::into_inner),
-        Space::Ok(_)
+        Space::Low(_)
     );
-    if shared.config.reserve_len == 0 || !room || shared.spares.lock().reserve {
+    let held = shared.spares.lock().reserve;
+    if low || held >= shared.config.reserve_len {
         return;
     }
     let path = shared.paths.reserve(&shared.writer);
-    match shared.vfs.allocate(&path, shared.config.reserve_len) {
-        Ok(()) => shared.spares.lock().reserve = true,
-        Err(error) if is_full(&error) => {}
-        Err(error) => tracing::warn!(%error, "failed to make the reserve"),
+    if held > 0 {
+        let _ = shared.vfs.unlink(&path);
     }
+    let lens = [shared.config.reserve_len, held];
+    for len in lens.into_iter().filter(|len| *len > 0) {
+        let made = shared.vfs.allocate(&path, len);
+        shared.spares.lock().reserve = if made.is_ok() { len } else { 0 };
+        match made {
+            Ok(()) => break,
+            Err(error) if is_full(&error) => {}
+            Err(error) => tracing::warn!(%error, "failed to make the reserve"),
+        }
+    }
+    shared.check_space();
 }
 
 /// Makes a spare of a dead segment of this incarnation. False if it is not wanted; then it is unlinked.

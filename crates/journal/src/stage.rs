@@ -222,6 +222,20 @@ impl<'a> Stage<'a> {
             && self.staged().bytes < self.shared.config.staged_bytes_max
     }
 
+    /// Whether the disk has a place for records of so many bytes, behind what is staged: in segments that are there, or above the level at
+    /// which publishes are refused.
+    #[must_use]
+    pub fn has_place(&self, len: usize) -> bool {
+        let staged = self.staged().bytes + len;
+        self.shared.place.holds(staged as u64)
+    }
+
+    /// Whether a publish of so many bytes may be staged: it must not use up what settling needs on a disk that is full.
+    #[must_use]
+    pub fn takes_publish(&self, len: usize) -> bool {
+        !self.shared.place.low.load(Ordering::Acquire) && self.has_place(len)
+    }
+
     /// Makes sure that records with payloads of these lengths lie in one batch, and that [`Stage::next_id`] names the first
     /// of them: closes the open batch if they do not fit behind what it holds. False if no batch could ever hold them all:
     /// the command must be refused.

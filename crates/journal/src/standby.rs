@@ -193,6 +193,7 @@ impl Standby {
         shared.snapshot_bytes.store(behind, Ordering::Relaxed);
         shared.check_space();
         if let Some(snapshot) = &snapshot {
+            shared.snapshot_len.store(snapshot.len, Ordering::Relaxed);
             for &(old, new) in &snapshot.forwards {
                 shared.table.forward(StoredId(old), StoredId(new));
             }

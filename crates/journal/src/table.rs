@@ -227,6 +227,14 @@ impl Table {
             .collect()
     }
 
+    /// References to records, all together.
+    pub(crate) fn named(&self) -> u64 {
+        let segments = self.read();
+        let each = segments.values();
+        each.map(|segment| u64::try_from(segment.named.load(Ordering::Acquire)).unwrap_or(0))
+            .sum()
+    }
+
     /// Segments whose files nobody needs: no reference, and covered by a snapshot (`floor`).
     pub(crate) fn dead(&self, floor: u64) -> Vec<Arc<Segment>> {
         let dead = |(segment, live): &(Arc<Segment>, i64)| {

@@ -107,16 +107,17 @@ fn commit(engine: &mut Engine, shared: &Shared) {
 fn prepare(shared: &Shared) {
     let mut looked = Instant::now();
     while !shared.stopping.load(Ordering::Acquire) && shared.failure.get().is_none() {
-        let made = match spares::prepare_one(shared) {
-            Ok(made) => made,
+        let (made, failed) = match spares::prepare_one(shared) {
+            Ok(made) => (made, false),
             Err(error) => {
-                if !std::mem::replace(&mut shared.spares.lock().stuck, true) {
+                let first = !std::mem::replace(&mut shared.spares.lock().stuck, true);
+                if first {
                     tracing::warn!(%error, "failed to prepare a segment");
                 }
-                false
+                (false, first)
             }
         };
-        if looked.elapsed() >= PERIOD || made {
+        if looked.elapsed() >= PERIOD || made || failed {
             looked = Instant::now();
             shared.check_space();
             shared.look_at_standbys(boot_ms());

@@ -34,6 +34,9 @@ const SNAPSHOT_RETRY_MS: u64 = 10_000;
 /// How often there is a snapshot for the sake of space, in ms.
 const SNAPSHOT_WHEN_LOW_MS: u64 = 10_000;
 
+/// Both, while the journal has no segment left to go on in.
+const SNAPSHOT_WHEN_PRESSED_MS: u64 = 1_000;
+
 /// How often there is a look for snapshots that a standby has made, in ms.
 const ADOPT_EVERY_MS: u64 = 2_000;
 
@@ -71,9 +74,13 @@ impl Housekeeper {
     /// Does what is to be done. `wait` lets the journal commit, so that there is room for survivors.
     pub(crate) fn turn(&mut self, shared: &Shared, wait: &mut dyn FnMut()) {
         let now = shared.clock.now();
+        let pause = |usual| match shared.journal.is_pressed() {
+            true => SNAPSHOT_WHEN_PRESSED_MS,
+            false => usual,
+        };
         let rests = self
             .failed
-            .is_some_and(|at| now.since(at) < SNAPSHOT_RETRY_MS);
+            .is_some_and(|at| now.since(at) < pause(SNAPSHOT_RETRY_MS));
         // A standby makes them, from a core that it has already; a second one in time shows that it does not.
         let standby = shared.journal.standbys().iter().any(|other| other.ready);
         if standby && now.since(self.adopted) >= ADOPT_EVERY_MS {
@@ -82,7 +89,11 @@ impl Housekeeper {
         }
         let due = shared.journal.snapshots_due() >= if standby { 2 } else { 1 }
             || shared.journal.older_snapshot_holds_up();
-        if (due || self.frees(shared, now)) && !rests {
+        // Worth it only for the space: with publishes refused little is written, so that none is due for long.
+        let frees = matches!(shared.journal.space(), journal::Space::Low(_))
+            && now.since(self.made) >= pause(SNAPSHOT_WHEN_LOW_MS)
+            && shared.journal.snapshot_frees();
+        if (due || frees) && !rests {
             self.failed = (!snapshot(shared, &self.config)).then(|| shared.clock.now());
             self.made = shared.clock.now();
         }
@@ -92,17 +103,11 @@ impl Housekeeper {
             if shared.stopping.load(Ordering::Acquire) {
                 return;
             }
-            empty(shared, segment, wait);
+            if shared.journal.can_empty(segment) {
+                empty(shared, segment, wait);
+            }
         }
         shared.journal.reclaim();
-    }
-
-    /// Whether a snapshot is worth it only for the space: segments behind it can go, and with publishes refused little is
-    /// written, so that none is due for long.
-    fn frees(&self, shared: &Shared, now: Timestamp) -> bool {
-        matches!(shared.journal.space(), journal::Space::Low(_))
-            && now.since(self.made) >= SNAPSHOT_WHEN_LOW_MS
-            && shared.journal.stats().snapshot < shared.journal.committed()
     }
 }
 
@@ -166,9 +171,11 @@ fn empty(shared: &Shared, segment: SegmentId, wait: &mut dyn FnMut()) {
             }
         },
     );
-    let moved = weighed.and_then(|()| {
-        if live * 2 > total {
+    let moved = weighed.and_then(|all| {
+        if all && live * 2 > total {
             shared.journal.not_sparse(segment);
+        }
+        if !all || live * 2 > total {
             return Ok(());
         }
         each(
@@ -182,7 +189,11 @@ fn empty(shared: &Shared, segment: SegmentId, wait: &mut dyn FnMut()) {
                 }
             },
         )
-        .map(|()| shared.journal.evacuated(segment))
+        .map(|all| {
+            if all {
+                shared.journal.evacuated(segment);
+            }
+        })
     });
     if let Err(what) = moved {
         tracing::error!(what, "a sparse segment cannot be emptied; it stays");
@@ -197,19 +208,25 @@ fn is_live(core: &Core, id: StoredId, change: Option<&Change>) -> bool {
     }
 }
 
-/// Reads a segment, and shows its records under the lock, a few at a time, while the journal has room for more.
+/// Reads a segment, and shows its records under the lock, a few at a time, while the journal has room for more. `false`: not all,
+/// as it waits for space on the disk itself, which nobody gives back meanwhile.
 fn each(
     shared: &Shared,
     segment: SegmentId,
     wait: &mut dyn FnMut(),
     mut show: impl FnMut(&Core, &Survivor, &mut Step<'_, '_>),
-) -> Result<(), String> {
+) -> Result<bool, String> {
     let mut waiting: Vec<Survivor> = Vec::with_capacity(ASKED_MAX);
     let mut bytes = 0;
     let mut fault = None;
+    let mut all = true;
     let mut hand_over = |waiting: &mut Vec<Survivor>| {
-        while !shared.journal.stage().room() && shared.journal.failure().is_none() {
+        while all && !shared.journal.stage().room() && shared.journal.failure().is_none() {
+            all = !shared.journal.is_pressed();
             wait();
+        }
+        if !all {
+            return waiting.clear();
         }
         shared.stepped(|core, step| {
             for survivor in waiting.drain(..) {
@@ -242,5 +259,5 @@ fn each(
         })
         .map_err(|error| error.to_string())?;
     hand_over(&mut waiting);
-    fault.map_or(Ok(()), Err)
+    fault.map_or(Ok(all), Err)
 }

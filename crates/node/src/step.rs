@@ -298,7 +298,10 @@ impl Core {
             );
         }
         // What only passes through memory goes on; so does whatever helps to empty the disk: consumers come, declare and settle.
-        if self.blocked && publishes(command) && decision.changes.iter().any(Change::is_durable) {
+        if publishes(command)
+            && let Some(len) = stored_len(&decision)
+            && (self.blocked || !step.stage.takes_publish(len))
+        {
             decision.clear();
             self.decision = decision;
             let refusal = Refusal::new(
@@ -452,7 +455,7 @@ impl Core {
                 DELIVERIES_MAX - step.delivered,
                 &mut decision,
             );
-            step.delivered += decision.effects.len().max(1);
+            step.delivered += decision.effects.len().max(decision.changes.len()).max(1);
             if decision.changes.is_empty() && decision.effects.is_empty() {
                 self.decision = decision;
                 break;
@@ -691,6 +694,13 @@ impl Core {
             step.stage.on_commit_of(batch, waker);
         }
     }
+}
+
+/// How many bytes of messages a decision stores, about. `None`: it stores nothing.
+fn stored_len(decision: &Decision) -> Option<usize> {
+    let stored = decision.changes.iter().filter(|change| change.is_durable());
+    let lens = stored.map(|change| change.message().map_or(0, |message| message.body.len()));
+    lens.reduce(|all, len| all + len)
 }
 
 /// Whether the command brings messages.

@@ -6,6 +6,8 @@
 
 #[path = "node/clocks.rs"]
 mod clocks;
+#[path = "node/full.rs"]
+mod full;
 #[path = "node/logins.rs"]
 mod logins;
 #[path = "node/pair.rs"]

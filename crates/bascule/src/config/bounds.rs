@@ -53,6 +53,16 @@ impl Config {
         if !self.journal.segment_bytes.is_multiple_of(4 * KIB) {
             return fault("journal.segment_bytes", "must be a multiple of 4096");
         }
+        // What is left in a segment is moved, half of it at most, before its space comes back.
+        let least = self.journal.segment_bytes.div_ceil(2);
+        if self.journal.reserve_bytes < least {
+            return fault(
+                "journal.reserve_bytes",
+                &format!(
+                    "must be at least half of journal.segment_bytes, {least}, so that a full disk can be emptied"
+                ),
+            );
+        }
         // What clients make of it is theirs; that it is a short text is ours.
         if !(1..=255).contains(&self.amqp.product.len()) {
             return fault("amqp.product", "must be 1 to 255 bytes long");

@@ -358,7 +358,12 @@ mod tests {
     fn bounds_hold_at_both_ends() {
         for (key, _, range) in Config::default().bounds() {
             let (min, max) = range.into_inner();
-            let set = |value: u64| with(&[&format!("{key}={value}")]);
+            // What the other one of the two allows.
+            let beside = match key {
+                "journal.reserve_bytes" => "journal.segment_bytes=4194304",
+                _ => "journal.reserve_bytes=1073741824",
+            };
+            let set = |value: u64| with(&[beside, &format!("{key}={value}")]);
             assert!(set(min).is_ok() && set(max).is_ok(), "{key}");
             let error = set(max + 1).expect_err(key);
             assert!(
@@ -465,6 +470,10 @@ mod tests {
                 "pair.peers \"a.example\" is not a host and a port",
             ),
             (&["journal.segment_bytes=4194305"], "multiple of 4096"),
+            (
+                &["journal.reserve_bytes=33554431"],
+                "journal.reserve_bytes must be at least half of journal.segment_bytes, 33554432",
+            ),
             (
                 &["listeners.mqtt=127.0.0.1:5672"],
                 "listeners mqtt and amqp have the same address 127.0.0.1:5672",

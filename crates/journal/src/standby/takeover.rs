@@ -142,6 +142,7 @@ impl Standby {
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = Staging::new(end.seq + 1);
         *shared.lock.lock().unwrap_or_else(PoisonError::into_inner) = lock;
+        shared.place.left(&segment);
         let taken = Taken {
             epoch,
             fence_us,

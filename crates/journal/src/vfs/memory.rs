@@ -186,7 +186,7 @@ impl MemVfs {
         held(&self.disk).bytes_read
     }
 
-    /// Says how many bytes are free: larger files cannot be made.
+    /// Says how many bytes are free: files cannot take more.
     pub fn set_free(&self, free: Option<u64>) {
         held(&self.disk).free = free;
     }
@@ -393,6 +393,20 @@ impl Disk {
         self.run(Op::Create(inode, path.to_owned()));
         Ok(inode)
     }
+
+    /// Takes the room by which a write makes a file longer.
+    fn grow(&mut self, inode: usize, end: u64) -> io::Result<()> {
+        let len = self
+            .now
+            .contents
+            .get(inode)
+            .map_or(0, |content| content.len() as u64);
+        if let Some(free) = &mut self.free {
+            let more = end.saturating_sub(len);
+            *free = free.checked_sub(more).ok_or(io::ErrorKind::StorageFull)?;
+        }
+        Ok(())
+    }
 }
 
 impl Vfs for MemVfs {
@@ -433,9 +447,7 @@ impl Vfs for MemVfs {
         if disk.now.names.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        if let Some(free) = disk.free {
-            disk.free = Some(free.checked_sub(len).ok_or(io::ErrorKind::StorageFull)?);
-        }
+        disk.grow(usize::MAX, len)?;
         let inode = disk.new_inode(path)?;
         disk.run(Op::Zeros(inode, len));
         Self::failing(&mut disk)?;
@@ -467,11 +479,12 @@ impl Vfs for MemVfs {
     fn unlink(&self, path: &Path) -> io::Result<()> {
         let mut disk = held(&self.disk);
         let inode = disk.inode(path)?;
+        disk.run(Op::Unlink(path.to_owned()));
         let len = disk.now.contents[inode].len() as u64;
-        if let Some(free) = &mut disk.free {
+        let named = disk.now.names.values().any(|other| *other == inode);
+        if let Some(free) = disk.free.as_mut().filter(|_| !named) {
             *free += len;
         }
-        disk.run(Op::Unlink(path.to_owned()));
         Ok(())
     }
 
@@ -527,13 +540,16 @@ impl VfsFile for MemFile {
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         let op = Op::Write(self.inode, offset, Bytes::copy_from_slice(buf), false);
-        held(&self.disk).run(op);
+        let mut disk = held(&self.disk);
+        disk.grow(self.inode, offset + buf.len() as u64)?;
+        disk.run(op);
         Ok(())
     }
 
     fn write_durable(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         let mut disk = held(&self.disk);
         MemVfs::failing(&mut disk)?;
+        disk.grow(self.inode, offset + buf.len() as u64)?;
         disk.run(Op::Write(
             self.inode,
             offset,

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use journal::{Config, Engine, Journal, MemVfs, OpenError, Replay, Step};
+use journal::{Config, Engine, Journal, MemVfs, OpenError, Replay, SegmentId, Step};
 use message::StoredId;
 
 pub(crate) const PUT: u8 = 1;
@@ -204,23 +204,29 @@ impl Running {
     pub(crate) fn compact(&mut self) -> usize {
         let mut moved = 0;
         for segment in self.journal.sparse_segments() {
-            let mut survivors = Vec::new();
-            let live = &self.live;
-            self.journal
-                .read_segment(segment, |id, kind, payload| {
-                    if live.binary_search(&id).is_ok() {
-                        survivors.push((id, kind, payload));
-                    }
-                })
-                .expect("the segment is readable");
-            moved += survivors.len();
-            for (id, kind, payload) in survivors {
-                self.journal.stage().push_moved(id, kind, payload);
-            }
-            self.journal.evacuated(segment);
+            moved += self.empty(segment);
         }
         self.step_all();
         self.journal.reclaim();
+        moved
+    }
+
+    /// Moves the survivors of a segment, which are in order. Returns how many there were.
+    pub(crate) fn empty(&mut self, segment: SegmentId) -> usize {
+        let mut survivors = Vec::new();
+        let live = &self.live;
+        self.journal
+            .read_segment(segment, |id, kind, payload| {
+                if live.binary_search(&id).is_ok() {
+                    survivors.push((id, kind, payload));
+                }
+            })
+            .expect("the segment is readable");
+        let moved = survivors.len();
+        for (id, kind, payload) in survivors {
+            self.journal.stage().push_moved(id, kind, payload);
+        }
+        self.journal.evacuated(segment);
         moved
     }
 }

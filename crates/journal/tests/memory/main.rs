@@ -3,6 +3,7 @@
 mod accept;
 mod crash;
 mod fences;
+mod full;
 mod history;
 mod interleaved;
 mod probe;

@@ -434,7 +434,7 @@ fn settling_goes_on_for_a_while_on_a_full_disk() {
     }
     running.step_all();
     running.engine.prepare();
-    vfs.set_free(Some(0));
+    vfs.set_free(Some(8 << 10));
     for _ in 0..10 {
         running.delete(&mut model, 0);
         running.step_all();

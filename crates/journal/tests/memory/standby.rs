@@ -431,8 +431,8 @@ fn rules_23_what_was_made_ready_is_used_and_what_was_not_is_taken_away() {
     let mut follower = Follower::open(&vfs, 2);
     follower.standby.prepare().expect("room");
     assert!(follower.standby.is_prepared());
-    // The disk is full.
-    vfs.set_free(Some(0));
+    // The disk is full, but for the record of the epoch.
+    vfs.set_free(Some(4 << 10));
     let new = follower.take_over();
     assert_eq!(new.epoch, 2);
     vfs.set_free(None);
