@@ -54,7 +54,7 @@ const WRITE_LEN: usize = 64 * 1024;
 /// have their turn.
 const WORK_BYTES_MAX: usize = 512 * 1024;
 const WORK_EVENTS_MAX: usize = 1024;
-const WORK_COMMANDS_MAX: u32 = 512;
+const WORK_COMMANDS_MAX: u32 = 256;
 /// How often the core may leave commands in one poll: it may want others to have their turn.
 const WORK_LEFT_MAX: u32 = 2;
 /// Bytes read and thrown away behind our last words. A client that closes right after a burst has its publishes still on
