@@ -12,7 +12,7 @@ const KEPT_MS: std::ffi::c_long = 1000;
 /// `mi_option_purge_delay` of the allocator's second version, for which the crate has no name.
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
-/// Has freed pages kept for [`KEPT_MS`], unless the environment says otherwise (`MIMALLOC_PURGE_DELAY`). To be called before
+/// Has freed pages kept for a second, unless the environment says otherwise (`MIMALLOC_PURGE_DELAY`). To be called before
 /// there is a second thread.
 pub fn keep_freed_memory() {
     // SAFETY: writes one number in a table of the allocator; not while another thread might read it, as there is none yet.
