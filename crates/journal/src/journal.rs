@@ -374,12 +374,18 @@ impl Journal {
             .find(|segment| segment.id() == id)
     }
 
-    /// Whether there is a place for the survivors of a sparse segment, which are at most half of it.
+    /// Whether there is a place for the survivors of a sparse segment, as far as can be told: four times their share of its records, and at
+    /// most half of it.
     #[must_use]
     pub fn can_empty(&self, segment: SegmentId) -> bool {
-        let len = self.segment(segment).map_or(0, |found| found.header.len);
+        let Some(found) = self.segment(segment) else {
+            return false;
+        };
+        let named = u64::try_from(found.named.load(Ordering::Acquire)).unwrap_or(0);
+        let share = (found.header.len / found.records().max(1)).saturating_mul(4 * named);
+        let len = share.min(found.header.len / 2);
         self.stage()
-            .has_place(usize::try_from(len / 2).unwrap_or(usize::MAX))
+            .has_place(usize::try_from(len).unwrap_or(usize::MAX))
     }
 
     /// Reads the records that lie in a segment, each under the id of its first place, in order; those moved away

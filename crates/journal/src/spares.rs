@@ -47,6 +47,8 @@ pub(crate) struct Spares {
     ready: Mutex<Ready>,
     /// One preparation at a time; `ready` is free meanwhile.
     making: Mutex<()>,
+    /// One changes the reserve at a time. Taken under `making`, never the other way round.
+    reserving: Mutex<()>,
     pub(crate) changed: Condvar,
 }
 
@@ -63,6 +65,7 @@ impl Spares {
                 stuck: false,
             }),
             making: Mutex::new(()),
+            reserving: Mutex::new(()),
             changed: Condvar::new(),
         }
     }
@@ -198,6 +201,11 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
 
 /// Gives so many bytes of the reserve back to the file system. False if there is none.
 pub(crate) fn give_up_reserve(shared: &Shared, len: u64) -> bool {
+    let _one_at_a_time = shared
+        .spares
+        .reserving
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     let had = std::mem::take(&mut shared.spares.lock().reserve);
     if had == 0 {
         return false;
@@ -219,6 +227,11 @@ pub(crate) fn give_up_reserve(shared: &Shared, len: u64) -> bool {
 
 /// Makes the reserve file, or makes it whole, if the disk is not low without it.
 pub(crate) fn make_reserve(shared: &Shared) {
+    let _one_at_a_time = shared
+        .spares
+        .reserving
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     let low = matches!(
         *shared.space.lock().unwrap_or_else(PoisonError::into_inner),
         Space::Low(_)
@@ -228,9 +241,8 @@ pub(crate) fn make_reserve(shared: &Shared) {
         return;
     }
     let path = shared.paths.reserve(&shared.writer);
-    if held > 0 {
-        let _ = shared.vfs.unlink(&path);
-    }
+    // Whatever is there: what is not known of would be in the way for ever.
+    let _ = shared.vfs.unlink(&path);
     let lens = [shared.config.reserve_len, held];
     for len in lens.into_iter().filter(|len| *len > 0) {
         let made = shared.vfs.allocate(&path, len);

@@ -163,9 +163,11 @@ impl Broker {
         if taken.deliveries.is_empty() && (taken.more || !waiting.at_once) {
             return draft.changes_len() > before;
         }
-        // A client that lost patience and asks again gets the same: the answer to the first may find nobody.
+        // A client that lost patience and asks again gets the same: the answer to the first may find nobody. Not that there is nothing: it
+        // waits for a time of its own.
         let pulls = &self.soft_queue(id).pulls;
-        let same = waiting.attempt.iter();
+        let found = !taken.deliveries.is_empty();
+        let same = waiting.attempt.iter().filter(|_| found);
         let same = same.flat_map(|name| pulls.of_attempt(name));
         let same = same.filter(|again| !std::ptr::eq(*again, waiting));
         for again in same {

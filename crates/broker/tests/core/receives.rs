@@ -297,6 +297,37 @@ fn a_receive_whose_time_is_over_while_others_are_in_its_way_gets_what_is_behind_
 }
 
 #[test]
+fn that_the_time_of_a_receive_is_over_is_no_answer_to_the_one_that_repeats_it() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    rig.durable_queue(a, "q", fifo());
+    for text in ["1", "2"] {
+        send_in(&mut rig, a, "q", "g", text);
+    }
+    let holds = pull(&mut rig, 1, 1000, 0);
+    let held = take(&mut rig, a, holds);
+    let waits = |rig: &mut Rig| {
+        let it = Pull {
+            wait_ms: 20,
+            ..attempt(rig, "x", 1, 1000)
+        };
+        let token = it.token;
+        rig.command(a, Command::Pull(it));
+        token
+    };
+    let first = waits(&mut rig);
+    rig.tick(18);
+    let again = waits(&mut rig);
+    rig.tick(2);
+    assert_eq!(bodies_for(&rig, a, first), Some(vec![]));
+    assert_eq!(bodies_for(&rig, a, again), None);
+    let receipt = rig.receipt(&held[0]);
+    assert_eq!(used(&mut rig, a, receipt, ReceiptUse::Delete), Ok(1));
+    assert_eq!(bodies_for(&rig, a, again), Some(vec!["2".to_owned()]));
+    rig.check_replay();
+}
+
+#[test]
 fn doors_12_what_is_redriven_keeps_its_age_out_of_a_plain_queue_and_not_out_of_a_fifo_one() {
     for (is_fifo, goes_at) in [(false, 1000), (true, 1020)] {
         let mut rig = Rig::new();
