@@ -220,7 +220,7 @@ pub(crate) fn give_up_reserve(shared: &Shared, len: u64) -> bool {
     if left > 0 && shared.vfs.allocate(&path, left).is_ok() {
         shared.spares.lock().reserve = left;
     }
-    // Publishes are refused until it is whole again.
+    // What is missing of it counts against what is free: on a full disk publishes are refused until it is whole. A quota is not seen here.
     shared.check_space();
     true
 }
