@@ -176,8 +176,16 @@ fn files(faults: &mut Vec<String>) -> anyhow::Result<()> {
     ];
     let output = Command::new("git").args(["ls-files"]).output()?;
     for path in String::from_utf8(output.stdout)?.lines() {
-        let Ok(text) = std::fs::read_to_string(path) else {
-            continue;
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                faults.push(format!(
+                    "{path}: is no text; what is built or fetched is not kept"
+                ));
+                continue;
+            }
+            // Removed, and not yet committed.
+            Err(_) => continue,
         };
         if path != "Cargo.lock" {
             for word in &forbidden {
