@@ -1,6 +1,7 @@
 //! Clients: a connection each, and what they want of the broker. They know no more than clients do.
 
 mod state;
+mod steps;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -9,15 +10,16 @@ use std::task::{Context, Wake, Waker};
 use bytes::Bytes;
 use message::{Address, Filter, FilterLevel, Levels, Message, Pattern, VhostId};
 use session::{
-    Authenticate, ClientExpiry, CloseReason, Command, ConsumerId, Credentials, Credit, Declare,
-    Delivery, DeliveryRange, Event, Fifo, Lane, Lease, Link, OpenClient, Operation, Outcome, Peer,
-    Port as _, Publish, PublishOutcome, Pull, QueueAttributes, QueueOptions, ReadStream, Receipt,
-    ReceiptUse, Redrive, RefusalKind, Settle, ShardNo, Source, StreamAttributes, StreamStart,
-    StreamTo, Submitted, Subscribe, SubscriptionOptions, Token, Transact, UseReceipt,
+    Authenticate, CloseReason, Command, ConsumerId, Credentials, Credit, Declare, Delivery,
+    DeliveryRange, Event, Fifo, Lane, Lease, Link, Operation, Outcome, Peer, Port as _, Publish,
+    PublishOutcome, Pull, QueueAttributes, QueueOptions, ReadStream, Receipt, ReceiptUse, Redrive,
+    RefusalKind, Settle, ShardNo, Source, StreamAttributes, StreamStart, StreamTo, Submitted,
+    Subscribe, SubscriptionOptions, Token, Transact, UseReceipt,
 };
 use smallvec::smallvec;
 
 use self::state::{Question, State};
+use self::steps::{Step, Steps};
 use crate::history::{self, History, Origin, PullId, Target};
 use crate::random::Random;
 use crate::rates::{Place, Theme};
@@ -41,6 +43,8 @@ pub(crate) enum Role {
     Departs,
     /// A member of a consumer group of the stream.
     Works,
+    /// Publishes exactly once.
+    Hands,
 }
 
 /// What an answer is an answer to.
@@ -57,6 +61,7 @@ enum Asked {
     Release,
     Read,
     State(Question),
+    Step(Step),
 }
 
 /// A receive whose receipt is used later, perhaps in another connection or with another node.
@@ -106,6 +111,7 @@ pub(crate) struct Client {
     sure: Vec<u64>,
     kept: VecDeque<Kept>,
     state: State,
+    steps: Steps,
     theme: Theme,
     /// Sends nothing new any more.
     drains: bool,
@@ -155,6 +161,7 @@ fn name(target: Target) -> Bytes {
         Target::Dead => b"dead",
         Target::Kept => b"kept",
         Target::Wills => b"wills",
+        Target::Exact => b"exact",
     })
 }
 
@@ -178,6 +185,7 @@ impl Client {
             sure: Vec::new(),
             kept: VecDeque::new(),
             state: State::default(),
+            steps: Steps::default(),
             theme,
             drains: false,
             message_len_max: random.spread(16, 6_000),
@@ -197,7 +205,7 @@ impl Client {
                 client.sends = client.random.between(100, 300);
                 client.pace = (chaos / client.sends).clamp(10_000, 1_000_000);
             }
-            Theme::State => client.pace = client.random.spread(20_000, 300_000),
+            Theme::State | Theme::Steps => client.pace = client.random.spread(20_000, 300_000),
         }
         client
     }
@@ -252,7 +260,7 @@ impl Client {
     fn waits(&self) -> bool {
         self.connection
             .as_ref()
-            .is_some_and(|connection| !connection.asked.is_empty())
+            .is_some_and(|connection| !connection.asked.is_empty() || self.steps.waits())
     }
 
     fn hang_up(&mut self, turn: &mut Turn<'_>) {
@@ -413,6 +421,9 @@ impl Client {
             (event, Some(Asked::State(question))) => {
                 self.answered(event, question, origin, turn)?;
             }
+            (event, Some(Asked::Step(step))) => self.stepped(event, step, origin, turn)?,
+            (Event::InboundReleased { id, known }, _) => self.freed(id, known, turn)?,
+            (Event::Resumed { received }, _) => self.resumed(&received, turn)?,
             (Event::Authenticated { .. }, _) => self.set_up(),
             (Event::Closing { reason }, _) => {
                 if reason == CloseReason::Internal {
@@ -494,13 +505,18 @@ impl Client {
                 self.hang_up(turn);
             }
             (
-                Event::Opened { .. }
+                event @ (Event::Opened { .. }
                 | Event::Declared { .. }
                 | Event::Subscribed { .. }
                 | Event::Stream { .. }
-                | Event::Refused { .. },
+                | Event::Refused { .. }),
                 Some(Asked::Setup),
             ) => {
+                if let Event::Opened { present, .. } = event
+                    && !turn.history.is_excused
+                {
+                    self.steps.opened(present)?;
+                }
                 let connection = self.connection.as_mut().expect("it is open");
                 connection.ready = connection.asked.is_empty();
                 if connection.ready
@@ -522,7 +538,9 @@ impl Client {
             Role::Reads | Role::Works => Target::Stream,
             Role::Retains | Role::Looks => Target::Kept,
             Role::Departs => Target::Wills,
+            Role::Hands => Target::Exact,
         };
+        self.steps.begin();
         match target {
             Target::Plain | Target::Pushed | Target::Fifo => self.declare(target),
             Target::Risky | Target::Dead => {
@@ -543,7 +561,7 @@ impl Client {
                     }),
                 });
             }
-            Target::Topic | Target::Kept | Target::Wills => {}
+            Target::Topic | Target::Kept | Target::Wills | Target::Exact => {}
         }
         match self.role {
             Role::Consumes => self.subscribe(
@@ -553,17 +571,9 @@ impl Client {
                     create: true,
                 },
             ),
+            Role::Hands => self.resume(),
             Role::Follows(target) => {
-                let token = self.ask(Asked::Setup);
-                self.push(Command::OpenClient(Box::new(OpenClient {
-                    token,
-                    client_id: format!("session-{}", self.number).into(),
-                    clean_start: false,
-                    expiry: ClientExpiry::Never,
-                    window: 20,
-                    message_len_max: None,
-                    will: None,
-                })));
+                self.resume();
                 let level = FilterLevel::Exact(name(target));
                 self.subscribe(
                     ConsumerId::CLIENT,
@@ -619,6 +629,10 @@ impl Client {
 
     fn subscribe_as(&mut self, token: Token, consumer: ConsumerId, source: Source) {
         let window = self.random.between(1, 8) as u32;
+        let qos = match self.role {
+            Role::Follows(Target::Exact) => 2,
+            _ => 1,
+        };
         self.push(Command::Subscribe(Box::new(Subscribe {
             token,
             lane: Lane(0),
@@ -630,7 +644,7 @@ impl Client {
             priority: 0,
             through_client: false,
             options: SubscriptionOptions {
-                qos: 1,
+                qos,
                 ..SubscriptionOptions::default()
             },
         })));
@@ -699,6 +713,7 @@ impl Client {
                     }
                 }
             }
+            Role::Hands | Role::Follows(Target::Exact) => self.act_in_steps(turn),
             Role::Consumes | Role::Follows(_) => {}
             Role::Retains | Role::Looks | Role::Departs | Role::Works => self.act_state(turn),
         }
@@ -761,7 +776,7 @@ impl Client {
             Target::Plain | Target::Pushed | Target::Fifo | Target::Risky | Target::Dead => {
                 Address::queue(VhostId::ROOT, name)
             }
-            Target::Topic | Target::Kept | Target::Wills => {
+            Target::Topic | Target::Kept | Target::Wills | Target::Exact => {
                 Address::topic(VhostId::ROOT, Levels::one(name))
             }
             Target::Stream => Address::stream(VhostId::ROOT, name, Levels::none()),
@@ -937,6 +952,10 @@ impl Client {
         let number = turn
             .history
             .receive(delivery, by, origin, (turn.now, turn.now))?;
+        if self.role == Role::Follows(Target::Exact) {
+            self.deliver_in_steps(delivery, turn);
+            return Ok(());
+        }
         let follows = matches!(self.role, Role::Follows(_));
         let outcome = if follows || self.drains || self.random.percent(80) {
             Outcome::Accept

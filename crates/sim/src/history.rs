@@ -14,6 +14,8 @@
 //! | *dense* | an offset of a stream shows one record for ever, and none is missing |
 //! | *counts* | the numbers of the receives of a message go up, in one epoch, and of a FIFO queue in all |
 //! | *one history*, *one state* | behind the same batch every process has the same history, and the same durable state (`world.rs`) |
+//! | *redelivered* | what was shown and not settled comes again marked so, with a higher number, to whoever takes over too (`history/shown.rs`) |
+//! | *exactly once* | what is handed over in two steps is published once, and delivered once (`history/exact.rs`) |
 //! | *gone is gone* | what was settled, and that confirmed, is not received by who asks for it later |
 //! | *never silent* | what a turned bit costs is told: by a node that does not start, by one that reads again, to who asks for it (`simulation.rs`) |
 //! | *dead letters* | what was received too often goes to the dead-letter queue, says why, and does not come back |
@@ -30,10 +32,12 @@ use session::{DeathReason, Delivery};
 
 pub(crate) use self::held::PullId;
 pub(crate) use self::workers::Workers;
-use self::{held::Held, kept::Kept, wills::Wills};
+use self::{exact::Exact, held::Held, kept::Kept, shown::Shown, wills::Wills};
 
+mod exact;
 mod held;
 mod kept;
+mod shown;
 mod wills;
 mod workers;
 
@@ -55,6 +59,15 @@ pub(crate) enum Target {
     Kept,
     /// The topic of wills.
     Wills,
+    /// A topic of what is published and delivered exactly once.
+    Exact,
+}
+
+impl Target {
+    /// Whether each session gets a message of its own.
+    const fn is_followed(self) -> bool {
+        matches!(self, Self::Topic | Self::Wills | Self::Exact)
+    }
 }
 
 /// How often a message of [`Target::Risky`] may be received.
@@ -154,6 +167,8 @@ pub(crate) struct History {
     pub(crate) kept: Kept,
     pub(crate) wills: Wills,
     pub(crate) held: Held,
+    pub(crate) shown: Shown,
+    pub(crate) exact: Exact,
     pub(crate) workers: Option<Workers>,
     pub(crate) confirmed: u64,
     pub(crate) received: u64,
@@ -278,6 +293,7 @@ impl History {
             sent.confirmed = Some((now, from.epoch));
         }
         self.last_confirmed_at = now;
+        self.shown.prove(from.epoch, sent.at);
         self.active(from)
     }
 
@@ -407,7 +423,7 @@ impl History {
     /// Whether a session was there, for whoever is active in that epoch, when the message was sent.
     pub(crate) fn has_session(&self, number: u64, epoch: u64) -> bool {
         let sent = self.message(number);
-        sent.target == Target::Topic
+        matches!(sent.target, Target::Topic | Target::Exact)
             && self
                 .sessions
                 .values()
@@ -466,11 +482,10 @@ impl History {
         let number = self.number(&delivery.message.body)?;
         self.is_due(number, now)?;
         let target = self.message(number).target;
-        let by = if matches!(target, Target::Topic | Target::Wills) {
-            by
-        } else {
-            0
-        };
+        let by = if target.is_followed() { by } else { 0 };
+        if target == Target::Exact {
+            self.exact.deliver((by, number), delivery, from)?;
+        }
         let sent = self.message(number);
         if target == Target::Wills {
             self.wills.receive(number, from, now, self.trust)?;
@@ -503,6 +518,11 @@ impl History {
         if delivery.id.is_some() && by == 0 {
             sent.is_counted(number, (dead, delivery.count), from, (asked, now))?;
         }
+        if !self.is_excused {
+            let times = (asked, now);
+            self.shown
+                .show((number, by), delivery, from, times, target)?;
+        }
         let seen = match target {
             Target::Wills => Some("wills"),
             Target::Risky if dead => Some("dead letters"),
@@ -515,7 +535,7 @@ impl History {
         if repeated {
             return Ok(number);
         }
-        if matches!(target, Target::Fifo | Target::Topic) {
+        if matches!(target, Target::Fifo | Target::Topic | Target::Exact) {
             self.in_order(number, by)?;
         }
         self.sent[number as usize].received.insert(by);
@@ -568,7 +588,7 @@ impl History {
                 return false;
             };
             match sent.target {
-                Target::Topic | Target::Wills => self.sessions.iter().any(|(by, &session)| {
+                target if target.is_followed() => self.sessions.iter().any(|(by, &session)| {
                     is_for(sent, session, epoch) && !sent.received.contains(by)
                 }),
                 // Who looks says what is missing.

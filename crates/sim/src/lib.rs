@@ -11,7 +11,7 @@
 //! | `world.rs` | the clock, the events, whose turn it is |
 //! | `store.rs`, `vfs.rs` | the one store; a node's view of it, and what goes wrong there |
 //! | `process.rs` | a node's process |
-//! | `client.rs`, `client/state.rs` | clients: of messages; of what outlives connections besides |
+//! | `client.rs`, `client/state.rs`, `client/steps.rs` | clients: of messages; of what outlives connections besides; exactly once |
 //! | `history.rs`, `history/` | what must hold, and altered histories that show that it is looked at |
 //! | `rates.rs`, `random.rs` | what goes wrong how often, and the themes of some runs; chance |
 //! | `caught.txt` | seeds that miss the parts of the protocol that the mutation gate takes out (`cargo xtask sim --mutations`) |

@@ -328,7 +328,7 @@ pub(crate) fn config(seed: u64, rates: &Rates, random: &mut Random) -> Config {
             config.journal.snapshot_every_bytes = Theme::random(seed).spread(16 << 10, 128 << 10);
         }
         Theme::Rot => config.journal.segment_len = 64 << 10,
-        Theme::Any | Theme::Leases | Theme::State => {}
+        Theme::Any | Theme::Leases | Theme::State | Theme::Steps => {}
     }
     config
 }

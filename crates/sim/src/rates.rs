@@ -34,16 +34,22 @@ pub(crate) enum Theme {
     State,
     /// A bit of a segment or a snapshot at rest turns while nodes run, that read again what is sealed.
     Rot,
+    /// What is handed over in steps, while nodes take over from one another: exactly-once publishes and deliveries, deliveries that are not
+    /// settled.
+    Steps,
 }
 
 impl Theme {
     pub(crate) const fn of(seed: u64) -> Self {
-        match seed % 10 {
-            1 | 2 => Self::Leases,
-            7 => Self::House,
-            3 | 8 => Self::State,
-            9 => Self::Rot,
-            _ => Self::Any,
+        match seed % 40 {
+            13 | 24 | 33 | 35 => Self::Steps,
+            other => match other % 10 {
+                1 | 2 => Self::Leases,
+                7 => Self::House,
+                3 | 8 => Self::State,
+                9 => Self::Rot,
+                _ => Self::Any,
+            },
         }
     }
 
@@ -103,6 +109,16 @@ impl Theme {
                     rates.clock_jump_max = 2_000;
                 }
                 rates.replay_slice = *random.pick(&[1, 2, 256]);
+            }
+            Self::Steps => {
+                rates.nodes = *random.pick(&[2, 2, 3]);
+                rates.latency_max = random.spread(20, 2_000);
+                rates.pause_max = random.spread(10_000, 5_000_000);
+                rates.takeover = random.spread(100_000, 800_000) as u32;
+                rates.chaos = random.between(4_000_000, 20_000_000);
+                // Damage excuses too much.
+                rates.rot = 0;
+                rates.stray = 0;
             }
             Self::Rot => {
                 rates.nodes = *random.pick(&[1, 2, 2]);

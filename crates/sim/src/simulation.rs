@@ -137,6 +137,13 @@ fn clients(world: &Arc<World>, theme: Theme, random: &mut Random) -> Vec<Client>
             (Role::Retains, Role::Looks),
             (Role::Departs, Role::Follows(Target::Wills)),
         ],
+        Theme::Steps => &[
+            (Role::Hands, Role::Follows(Target::Exact)),
+            (Role::Hands, Role::Follows(Target::Exact)),
+            (Role::Sends(Target::Pushed), Role::Consumes),
+            (Role::Sends(Target::Topic), Role::Follows(Target::Topic)),
+            (Role::Sends(Target::Plain), Role::Pulls(Target::Plain)),
+        ],
         _ => &[
             (Role::Sends(Target::Plain), Role::Pulls(Target::Plain)),
             (Role::Sends(Target::Pushed), Role::Consumes),
@@ -536,6 +543,11 @@ impl Simulation {
         self.kill_all();
         self.clients.clear();
         self.hangups.clear();
+        let passed_on = self.history.shown.passed_on;
+        if passed_on > 0 {
+            let seen = &mut self.history.seen;
+            seen.insert("showings that a successor knew of", passed_on);
+        }
         let mut inner = self.world.lock();
         Report {
             seed: self.seed,

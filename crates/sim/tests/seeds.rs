@@ -23,10 +23,14 @@ fn random_seeds_hold() {
     for what in [
         "checkpoints",
         "dead letters",
+        "deliveries that were half done",
+        "exactly-once deliveries that were resent",
+        "exactly-once publishes that were repeated",
         "of those, within their leases",
         "receipts of a former node",
         "repeats that were known",
         "retained messages",
+        "showings that a successor knew of",
         "wills",
         "wills that were dropped",
     ] {

@@ -211,3 +211,34 @@ fn a_group_that_does_not_come_to_the_end_of_its_stream_lacks_it() {
     workers.confirm(5, A, 100);
     assert_eq!(history.lacks(), None);
 }
+
+#[test]
+fn a_successor_marks_what_was_shown_before_it() {
+    let mut history = History::new(false, 0);
+    let number = confirmed(&mut history, Target::Pushed);
+    let first = delivery(number, (7, 0), 1);
+    assert!(history.receive(&first, 0, A, (200, 200)).is_ok());
+    let later = history.send(Target::Pushed, 0, 300, 8);
+    history.confirm(later, A, 400).expect("nobody else acts");
+    says(history.receive(&first, 0, B, (500, 500)), "redelivered");
+    let again = delivery(number, (7, 0), 2);
+    assert!(history.receive(&again, 0, B, (500, 500)).is_ok());
+}
+
+#[test]
+fn what_is_delivered_exactly_once_is_looked_at() {
+    let mut history = History::new(false, 0);
+    history.subscribed(3, Target::Exact, A, 1);
+    let number = history.send(Target::Exact, 0, 2, 8);
+    history.confirm(number, A, 100).expect("nobody else acts");
+    assert_eq!(history.missing(), [number]);
+    let less = delivery(number, (7, 0), 1);
+    says(history.receive(&less, 3, A, (200, 200)), "exactly once");
+    let sent = Delivery { qos: 2, ..less };
+    assert!(history.receive(&sent, 3, A, (200, 200)).is_ok());
+    assert!(history.missing().is_empty());
+    let id = sent.id.expect("it has one");
+    history.exact.says(3, id, false);
+    history.exact.knows(3, id, false, A);
+    says(history.receive(&sent, 3, B, (300, 300)), "exactly once");
+}
