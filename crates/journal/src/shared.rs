@@ -22,7 +22,7 @@ use crate::segment::{Segment, SegmentId, data_end};
 use crate::spares::Spares;
 use crate::stage::Staging;
 use crate::table::Table;
-use crate::vfs::{Lock, Vfs};
+use crate::vfs::{Free, Lock, Vfs};
 
 /// How much more can be written before the disk is full, in bytes.
 #[derive(Default)]
@@ -35,6 +35,9 @@ pub(crate) struct Place {
     pub(crate) free: AtomicU64,
     /// The disk is below that level.
     pub(crate) low: AtomicBool,
+    /// The disk had no room for the reserve, or took of it what emptying needs: until it is whole again, publishes find no room. A quota
+    /// ends while the disk says that there is some.
+    pub(crate) short: AtomicBool,
 }
 
 impl Place {
@@ -229,19 +232,9 @@ impl Shared {
                 return;
             }
         };
-        let percent = |p: u64| free.total / 100 * p;
-        let config = &self.config;
-        let (reserve, stuck) = {
-            let ready = self.spares.lock();
-            (ready.reserve, ready.stuck && ready.spares.is_empty())
-        };
-        let low = config
-            .space_low_bytes
-            .max(percent(config.space_low_percent))
-            .max(self.emptying_len())
-            .saturating_add(config.reserve_len.saturating_sub(reserve));
+        let low = self.low_len(free);
         // A quota may be used up while there is room on the disk.
-        let above = match stuck {
+        let above = match self.is_stuck() || self.place.short.load(Ordering::Acquire) {
             true => 0,
             false => free.free.saturating_sub(low),
         };
@@ -249,7 +242,7 @@ impl Shared {
         self.place.free.store(above, Ordering::Release);
         let space = if above == 0 {
             Space::Low(free)
-        } else if free.free < percent(config.space_high_percent) {
+        } else if free.free < free.total / 100 * self.config.space_high_percent {
             Space::High(free)
         } else {
             Space::Ok(free)
@@ -271,6 +264,29 @@ impl Shared {
             }
         }
         *now = space;
+    }
+
+    /// What must be free, or publishes are refused.
+    fn low_len(&self, free: Free) -> u64 {
+        let config = &self.config;
+        let reserve = self.spares.lock().reserve;
+        config
+            .space_low_bytes
+            .max(free.total / 100 * config.space_low_percent)
+            .max(self.emptying_len())
+            .saturating_add(config.reserve_len.saturating_sub(reserve))
+    }
+
+    /// There is no segment to go on in, and none could be made.
+    fn is_stuck(&self) -> bool {
+        let ready = self.spares.lock();
+        ready.stuck && ready.spares.is_empty()
+    }
+
+    /// Whether the disk has room for what is missing of the reserve, as far as it says: not whether a quota has.
+    pub(crate) fn has_room_for_reserve(&self) -> bool {
+        let free = self.vfs.space(&self.paths.root);
+        !self.is_stuck() && free.is_ok_and(|free| free.free > self.low_len(free))
     }
 
     /// What a snapshot takes on the disk, at most, as far as can be told from the last one and from what is referred to.

@@ -13,7 +13,6 @@ use std::time::Duration;
 use crate::aligned::Aligned;
 use crate::batch::BLOCK;
 use crate::error::Failure;
-use crate::journal::Space;
 use crate::segment::{Segment, salt_of};
 use crate::shared::Shared;
 use crate::vfs::{Access, VfsFile};
@@ -220,36 +219,37 @@ pub(crate) fn give_up_reserve(shared: &Shared, len: u64) -> bool {
     if left > 0 && shared.vfs.allocate(&path, left).is_ok() {
         shared.spares.lock().reserve = left;
     }
-    // What is missing of it counts against what is free: on a full disk publishes are refused until it is whole. A quota is not seen here.
+    // Until it is whole again publishes are refused, also where a quota ended and the disk has room.
+    shared.place.short.store(true, Ordering::Release);
     shared.check_space();
     true
 }
 
-/// Makes the reserve file, or makes it whole, if the disk is not low without it.
+/// Makes the reserve file, or makes it whole, if the disk is not low without it. Where a quota refuses that, publishes are refused too: they
+/// would use up what is left, and then nothing could be deleted.
 pub(crate) fn make_reserve(shared: &Shared) {
     let _one_at_a_time = shared
         .spares
         .reserving
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
-    let low = matches!(
-        *shared.space.lock().unwrap_or_else(PoisonError::into_inner),
-        Space::Low(_)
-    );
     let held = shared.spares.lock().reserve;
-    if low || held >= shared.config.reserve_len {
+    if held >= shared.config.reserve_len || !shared.has_room_for_reserve() {
         return;
     }
     let path = shared.paths.reserve(&shared.writer);
     // Whatever is there: what is not known of would be in the way for ever.
     let _ = shared.vfs.unlink(&path);
-    let lens = [shared.config.reserve_len, held];
-    for len in lens.into_iter().filter(|len| *len > 0) {
+    let whole = shared.config.reserve_len;
+    for len in [whole, held].into_iter().filter(|len| *len > 0) {
         let made = shared.vfs.allocate(&path, len);
         shared.spares.lock().reserve = if made.is_ok() { len } else { 0 };
         match made {
-            Ok(()) => break,
-            Err(error) if is_full(&error) => {}
+            Ok(()) => {
+                shared.place.short.store(len < whole, Ordering::Release);
+                break;
+            }
+            Err(error) if is_full(&error) => shared.place.short.store(true, Ordering::Release),
             Err(error) => tracing::warn!(%error, "failed to make the reserve"),
         }
     }

@@ -65,6 +65,8 @@ struct Disk {
     ops: Vec<Op>,
     recording: bool,
     free: Option<u64>,
+    /// What a quota leaves, of which nobody is told before it is used up.
+    quota: Option<u64>,
     /// Durable writes and syncs that still succeed; then all fail.
     good_writes: Option<u64>,
     /// Bytes that were read of files.
@@ -137,6 +139,7 @@ impl MemVfs {
                 ops: Vec::new(),
                 recording,
                 free: None,
+                quota: None,
                 good_writes: None,
                 bytes_read: 0,
             })),
@@ -189,6 +192,17 @@ impl MemVfs {
     /// Says how many bytes are free: files cannot take more.
     pub fn set_free(&self, free: Option<u64>) {
         held(&self.disk).free = free;
+    }
+
+    /// Says how many bytes a quota leaves: files cannot take more, whatever is free.
+    pub fn set_quota(&self, left: Option<u64>) {
+        held(&self.disk).quota = left;
+    }
+
+    /// How many bytes the quota leaves.
+    #[must_use]
+    pub fn quota(&self) -> Option<u64> {
+        held(&self.disk).quota
     }
 
     /// Lets this many more durable writes and syncs succeed, then fails all.
@@ -401,9 +415,15 @@ impl Disk {
             .contents
             .get(inode)
             .map_or(0, |content| content.len() as u64);
+        let more = end.saturating_sub(len);
+        if self.quota.is_some_and(|left| left < more) {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
         if let Some(free) = &mut self.free {
-            let more = end.saturating_sub(len);
             *free = free.checked_sub(more).ok_or(io::ErrorKind::StorageFull)?;
+        }
+        if let Some(left) = &mut self.quota {
+            *left -= more;
         }
         Ok(())
     }
@@ -482,8 +502,11 @@ impl Vfs for MemVfs {
         disk.run(Op::Unlink(path.to_owned()));
         let len = disk.now.contents[inode].len() as u64;
         let named = disk.now.names.values().any(|other| *other == inode);
-        if let Some(free) = disk.free.as_mut().filter(|_| !named) {
-            *free += len;
+        let disk = &mut *disk;
+        for room in [&mut disk.free, &mut disk.quota] {
+            if let Some(room) = room.as_mut().filter(|_| !named) {
+                *room += len;
+            }
         }
         Ok(())
     }

@@ -88,6 +88,64 @@ fn rules_23_a_disk_that_publishes_have_filled_is_emptied_again_and_again() {
 }
 
 #[test]
+fn rules_23_a_quota_that_publishes_have_used_up_is_emptied_again_and_again() {
+    for (len, at_once) in [(100, 7), (3000, 1), (15_000, 3)] {
+        let vfs = MemVfs::new(false);
+        vfs.set_quota(Some(DISK));
+        let config = Config {
+            // A small segment and a snapshot.
+            reserve_len: 256 << 10,
+            ..tight()
+        };
+        let mut model = Model::default();
+        let mut running = start_with(&vfs, 1, config).expect("opens");
+        keep(&mut running);
+        for round in 0..4 {
+            let taken = fill(&mut running, &mut model, len, at_once);
+            assert!(taken > 20, "{len} {round}");
+            assert_eq!(running.journal.failure(), None, "{len} {round}");
+            assert!(matches!(running.journal.space(), Space::Low(_)));
+            while !running.live.is_empty() {
+                running.delete(&mut model, 0);
+                running.step_all();
+                assert_eq!(running.journal.failure(), None, "{len} {round}");
+                keep(&mut running);
+            }
+            running.check(&model);
+            for _ in 0..3 {
+                keep(&mut running);
+            }
+            assert!(running.journal.stage().takes_publish(len), "{len} {round}");
+        }
+        running.journal.shutdown();
+        start(&vfs, 2).expect("opens").check(&model);
+    }
+}
+
+#[test]
+fn rules_23_where_a_quota_has_no_room_for_the_reserve_publishes_are_refused() {
+    let vfs = MemVfs::new(false);
+    let mut model = Model::default();
+    let mut running = start_with(&vfs, 1, tight()).expect("opens");
+    while running.engine.prepare() {}
+    vfs.set_quota(Some(1000));
+    running.engine.hold_reserve();
+    assert!(!running.journal.stage().takes_publish(1));
+    vfs.set_quota(Some(DISK));
+    running.engine.hold_reserve();
+    assert!(running.journal.stage().takes_publish(1));
+    assert_eq!(vfs.quota(), Some(DISK - (64 << 10)));
+    // Settling takes of it what it needs.
+    vfs.set_quota(Some(0));
+    while running.journal.stage().takes_publish(1) {
+        running.put(&mut model, payload(1, 8000));
+        running.step_all();
+    }
+    assert_eq!(running.journal.failure(), None);
+    running.check(&model);
+}
+
+#[test]
 fn rules_23_what_is_left_here_and_there_on_a_full_disk_is_moved_together() {
     let vfs = MemVfs::new(false);
     vfs.set_free(Some(DISK));
