@@ -9,7 +9,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use broker::{Change, RecordKind};
 use bytes::Bytes;
-use journal::SegmentId;
+use journal::{Journal, SegmentId};
 use message::{StoredId, Timestamp};
 
 use crate::{
@@ -208,6 +208,18 @@ fn is_live(core: &Core, id: StoredId, change: Option<&Change>) -> bool {
     }
 }
 
+/// Waits until the journal has room for more, or has failed. `false`: it waits for space on the disk itself, which nobody may give back
+/// while somebody waits here.
+pub(crate) fn room_comes(journal: &Journal, wait: &mut dyn FnMut()) -> bool {
+    while !journal.stage().room() && journal.failure().is_none() {
+        if journal.is_pressed() {
+            return false;
+        }
+        wait();
+    }
+    true
+}
+
 /// Reads a segment, and shows its records under the lock, a few at a time, while the journal has room for more. `false`: not all,
 /// as it waits for space on the disk itself, which nobody gives back meanwhile.
 fn each(
@@ -221,10 +233,7 @@ fn each(
     let mut fault = None;
     let mut all = true;
     let mut hand_over = |waiting: &mut Vec<Survivor>| {
-        while all && !shared.journal.stage().room() && shared.journal.failure().is_none() {
-            all = !shared.journal.is_pressed();
-            wait();
-        }
+        all = all && room_comes(&shared.journal, wait);
         if !all {
             return waiting.clear();
         }
@@ -260,4 +269,58 @@ fn each(
         .map_err(|error| error.to_string())?;
     hand_over(&mut waiting);
     fault.map_or(Ok(all), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, sync::Arc};
+
+    use journal::{Config, MemVfs};
+
+    use super::*;
+
+    #[test]
+    fn who_waits_for_room_gives_up_when_the_disk_is_full() {
+        let disk = MemVfs::new(false);
+        let config = Config {
+            segment_len: 64 << 10,
+            first_segment_len: 64 << 10,
+            segments_ahead: 1,
+            reserve_len: 0,
+            batch_len_max: 16 << 10,
+            staged_bytes_max: 32 << 10,
+            ..Config::default()
+        };
+        let vfs = Arc::new(disk.clone());
+        let opened = journal::open(vfs, Path::new("/j"), config, 1, [1; 16]).expect("it opens");
+        let journal = opened.journal;
+        disk.set_free(Some(0));
+        journal.check_space();
+        let rest = || std::thread::park_timeout(ROOM_EVERY);
+        // What is there is used up; then nothing goes on.
+        let mut staged = 0;
+        while !journal.is_pressed() || journal.stage().room() {
+            if journal.stage().room() {
+                journal.stage().push(1, &[7; 4000], None);
+                staged += 1;
+            } else {
+                rest();
+            }
+            assert!(staged < 100, "the disk is full");
+        }
+        let mut waits = 0;
+        let comes = room_comes(&journal, &mut || {
+            waits += 1;
+            assert!(waits < 1000, "nobody gives room back");
+            rest();
+        });
+        assert!(!comes);
+        disk.set_free(None);
+        while journal.is_pressed() {
+            rest();
+        }
+        assert!(room_comes(&journal, &mut || rest()));
+        assert_eq!(journal.failure(), None);
+        journal.shutdown();
+    }
 }

@@ -17,6 +17,7 @@ use broker::{Change, RecordKind};
 use journal::{Found, Journal, Scrubber, boot_ms};
 
 use crate::{
+    housekeeping::room_comes,
     node::{Shared, StartError},
     step::BODY_PART,
 };
@@ -157,8 +158,12 @@ fn copy_forward(shared: &Shared, batch: u64, wait: &mut dyn FnMut()) {
                 Err(_) => continue,
             },
         };
-        while !shared.journal.stage().room() && shared.journal.failure().is_none() {
-            wait();
+        if !room_comes(&shared.journal, wait) {
+            tracing::warn!(
+                batch,
+                "the disk is full: what can be read of a damaged batch stays there"
+            );
+            break;
         }
         shared.stepped(|core, step| {
             let is_live = match &change {

@@ -25,6 +25,7 @@ use message::{
 use session::{ShardNo, StreamId};
 
 use crate::{
+    housekeeping::room_comes,
     node::Shared,
     stored::{Raw, raw},
 };
@@ -366,11 +367,12 @@ impl Filer {
                 let parts = take_parts(&mut streams, bytes_min);
                 let file = write(shared, &parts)?;
                 self.named.insert(file);
-                for part in &parts {
-                    name(shared, &file, part, wait);
-                }
+                let named = parts.iter().all(|part| name(shared, &file, part, wait));
                 // What was copied may all be gone by now.
                 self.look(shared, true);
+                if !named {
+                    return Err("the disk is full".to_owned());
+                }
             }
         }
         Ok(())
@@ -443,12 +445,13 @@ fn copy(
         .map_err(|error| error.to_string())
 }
 
-/// Lets the core decide that a part of a stream lies in the file, a slice at a time.
-fn name(shared: &Shared, file: &FileId, part: &Part, wait: &mut dyn FnMut()) {
+/// Lets the core decide that a part of a stream lies in the file, a slice at a time. `false`: not all of it, as the disk is full. The rest
+/// stays where it is.
+fn name(shared: &Shared, file: &FileId, part: &Part, wait: &mut dyn FnMut()) -> bool {
     let mut more = true;
     while more && !shared.stopping.load(Ordering::Relaxed) {
-        while !shared.journal.stage().room() && shared.journal.failure().is_none() {
-            wait();
+        if !room_comes(&shared.journal, wait) {
+            return false;
         }
         shared.stepped(|core, step| {
             core.decided(step, |broker, cx, out| {
@@ -457,4 +460,5 @@ fn name(shared: &Shared, file: &FileId, part: &Part, wait: &mut dyn FnMut()) {
             core.deliver(step)
         });
     }
+    true
 }
