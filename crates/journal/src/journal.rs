@@ -224,6 +224,13 @@ impl Journal {
         }
     }
 
+    /// Looks at the fence, as who does not find what must be there should: a successor gives back what this node still refers to. If it is
+    /// set the journal has failed. Blocks.
+    #[must_use]
+    pub fn is_succeeded(&self) -> bool {
+        self.shared().is_fenced()
+    }
+
     /// A committed record if it is in memory. No I/O.
     #[must_use]
     pub fn cached(&self, stored: StoredId) -> Option<(u8, Bytes)> {

@@ -8,13 +8,14 @@ use std::task::Waker;
 use bytes::Bytes;
 use message::StoredId;
 
+use crate::aligned::Aligned;
 use crate::batch::{self, BLOCK, FRAME_LEN, Frame};
 use crate::cache::{BatchCache, Windows};
 use crate::config::Config;
 use crate::error::{Failure, ReadError};
 use crate::id;
 use crate::journal::Space;
-use crate::layout::{Paths, Uuid};
+use crate::layout::{Paths, Uuid, fence_is_clear};
 use crate::lease::Watched;
 use crate::loss::Loss;
 use crate::scrub::Health;
@@ -22,7 +23,7 @@ use crate::segment::{Segment, SegmentId, data_end};
 use crate::spares::Spares;
 use crate::stage::Staging;
 use crate::table::Table;
-use crate::vfs::{Free, Lock, Vfs};
+use crate::vfs::{Access, Free, Lock, Vfs};
 
 /// How much more can be written before the disk is full, in bytes.
 #[derive(Default)]
@@ -221,6 +222,31 @@ impl Shared {
         for waker in wakers {
             waker.wake();
         }
+    }
+
+    /// Looks at the own fence, apart from any commit. If it is set nothing commits any more.
+    pub(crate) fn is_fenced(&self) -> bool {
+        if self.epoch() == 0 {
+            return false;
+        }
+        let path = self.paths.fence(self.epoch(), &self.writer);
+        let mut block = Aligned::zeroed(BLOCK);
+        let read = self
+            .vfs
+            .open(&path, Access::Read, self.direct)
+            .and_then(|fence| fence.read_at(&mut block, 0));
+        let is_set = match read {
+            Ok(n) => !fence_is_clear(&block[..n]),
+            // Fences of old epochs are given back (RULES 17).
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        };
+        if is_set {
+            self.fail(Failure::Fenced(format!(
+                "another process took over from epoch {}",
+                self.epoch()
+            )));
+        }
+        is_set
     }
 
     /// Looks at the free space again.

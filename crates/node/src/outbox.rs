@@ -260,6 +260,8 @@ pub(crate) enum Fetched {
     Gone,
     /// It cannot be read: that has been logged.
     Unreadable,
+    /// This node has a successor, which may have given it back: every connection is about to hear of that.
+    Succeeded,
 }
 
 /// Where stored messages come from.
@@ -438,6 +440,10 @@ impl Outbox {
         fetched: Fetched,
         messages: &dyn Messages,
     ) -> Option<StoredId> {
+        if matches!(fetched, Fetched::Succeeded) {
+            // It stays where it is, or what is behind it would overtake it.
+            return None;
+        }
         let mut events = Vec::new();
         let mut wanted = Vec::new();
         let mut state = self.lock();
@@ -451,7 +457,7 @@ impl Outbox {
                 Ok(item) => behind.push_front(item),
                 Err(bytes) => state.handed_out += bytes,
             },
-            Fetched::Unreadable => events.push(Event::Closing {
+            Fetched::Unreadable | Fetched::Succeeded => events.push(Event::Closing {
                 reason: CloseReason::Internal,
             }),
         }

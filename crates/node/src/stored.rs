@@ -68,21 +68,30 @@ impl Stored {
 
     /// Reads a message from the disk if it must. Of one that is not in the journal `is_held` says whether something refers to it all the same.
     pub(crate) fn read(&self, id: StoredId, is_held: impl FnOnce() -> bool) -> Fetched {
-        let is_gone = Cell::new(false);
+        let failed = Cell::new(None);
         let read = |id| {
-            let read = self.journal.read(id);
-            is_gone.set(matches!(read, Err(ReadError::Gone(_))));
-            read.map(|(_, payload)| payload)
-                .map_err(|error| error.to_string())
+            self.journal
+                .read(id)
+                .map(|(_, payload)| payload)
+                .map_err(|error| {
+                    let what = error.to_string();
+                    failed.set(Some((id, error)));
+                    what
+                })
         };
-        match read(id).and_then(|payload| build(payload, read)) {
-            Ok(message) => Fetched::Message(Arc::new(message)),
-            Err(_) if is_gone.get() && !is_held() => Fetched::Gone,
-            Err(what) => {
-                tracing::error!(id = id.0, what, "a stored message cannot be read");
-                Fetched::Unreadable
-            }
+        let what = match read(id).and_then(|payload| build(payload, read)) {
+            Ok(message) => return Fetched::Message(Arc::new(message)),
+            Err(what) => what,
+        };
+        let failed = failed.take();
+        if matches!(failed, Some((_, ReadError::Gone(_)))) && !is_held() {
+            return Fetched::Gone;
         }
+        if self.journal.is_succeeded() {
+            return Fetched::Succeeded;
+        }
+        tracing::error!(id = id.0, what, "a stored message cannot be read");
+        Fetched::Unreadable
     }
 
     /// Reads records out of a stream file in the background, then tells the core.
@@ -224,6 +233,10 @@ fn work(shared: &Shared, job: Job) {
 
 fn load_records(shared: &Shared, load: &Load) {
     let loaded = shared.stream_files.load(load);
+    if loaded.is_err() && shared.journal.is_succeeded() {
+        // Every connection is about to hear of that.
+        return;
+    }
     if let Err(what) = &loaded
         && shared.core().broker.stream_files().contains(&load.file)
     {

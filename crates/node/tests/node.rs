@@ -6,6 +6,8 @@
 
 #[path = "node/clocks.rs"]
 mod clocks;
+#[path = "node/driven.rs"]
+mod driven;
 #[path = "node/full.rs"]
 mod full;
 #[path = "node/logins.rs"]
@@ -18,6 +20,8 @@ mod rights;
 mod stream_files;
 #[path = "node/unfit.rs"]
 mod unfit;
+#[path = "node/unread.rs"]
+mod unread;
 
 use std::{
     collections::VecDeque,

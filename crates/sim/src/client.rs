@@ -427,7 +427,7 @@ impl Client {
             (Event::Authenticated { .. }, _) => self.set_up(),
             (Event::Closing { reason }, _) => {
                 if reason == CloseReason::Internal {
-                    turn.world.lock().is_at_a_loss(origin.epoch)?;
+                    turn.world.lock().is_at_a_loss()?;
                 }
                 self.hang_up(turn);
             }

@@ -194,10 +194,10 @@ impl Inner {
         self.damaged = Some(format!("{kind}: {what}"));
     }
 
-    /// A node ends a connection because it does not know what to do. One that has a successor, and has yet to see that, may miss files.
-    pub(crate) fn is_at_a_loss(&mut self, epoch: u64) -> Result<(), String> {
+    /// A node ends a connection because it does not know what to do. One that has a successor looks for that when it misses files.
+    pub(crate) fn is_at_a_loss(&mut self) -> Result<(), String> {
         self.rot_is_told |= self.rotten.is_some();
-        if self.damaged.is_none() && epoch == self.epoch {
+        if self.damaged.is_none() {
             return Err("a node ends a connection for a defect of its own".to_owned());
         }
         Ok(())

@@ -79,7 +79,7 @@ fn seeds_that_found_something_hold() {
         // A message that was deleted, or replaced, before it was read ended the connection that was to get it.
         278, 628,
         // A start that took long counted that time twice, and a delay was over too soon.
-        10437, // The checker wanted a node that had a successor to find its files.
+        10437, // A node that had a successor, and had yet to see that, took files that it missed for a defect of its own.
         13766,
     ];
     for seed in found {

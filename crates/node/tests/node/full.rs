@@ -21,9 +21,18 @@ const DISK: u64 = 12 << 20;
 const LEN: usize = 100 << 10;
 
 /// A machine with a disk in memory, on which time passes as its driver says.
-struct Small {
+pub(super) struct Small {
     disk: journal::MemVfs,
     ms: AtomicU64,
+}
+
+impl Small {
+    pub(super) const fn new(disk: journal::MemVfs) -> Self {
+        Self {
+            disk,
+            ms: AtomicU64::new(1_000),
+        }
+    }
 }
 
 impl Host for Small {
@@ -135,10 +144,7 @@ fn empty(node: &Node, count: u64) {
 
 #[test]
 fn rules_23_consumers_alone_empty_a_disk_that_is_full() {
-    let host = Arc::new(Small {
-        disk: journal::MemVfs::new(false),
-        ms: AtomicU64::new(1_000),
-    });
+    let host = Arc::new(Small::new(journal::MemVfs::new(false)));
     host.disk.set_free(Some(DISK));
     let users = auth::Users::new(&auth::Config::default(), [7; auth::KEY_LEN]);
     let users = Arc::new(users.expect("the default users are right"));
