@@ -392,23 +392,31 @@ impl Scrubber {
         unopened: Option<StreamFileId>,
         found: &mut Vec<Found>,
     ) {
+        if let Some(damage) = Found::of(error) {
+            self.tell(Found { unopened, ..damage }, found);
+        }
+    }
+}
+
+impl Found {
+    /// What a read that failed says of the file; nothing where that may be gone.
+    fn of(error: ReadError) -> Option<Self> {
         let (path, offset, what) = match error {
             ReadError::Corrupt(corruption) => (corruption.path, corruption.offset, corruption.what),
-            ReadError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => return,
+            ReadError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                return None;
+            }
             ReadError::Io { path, source } => (path, 0, format!("it cannot be read: {source}")),
-            ReadError::NotCommitted(_) | ReadError::Gone(_) => return,
+            ReadError::NotCommitted(_) | ReadError::Gone(_) => return None,
         };
-        self.tell(
-            Found {
-                path,
-                offset,
-                what,
-                batches: None,
-                unopened,
-                is_snapshot: false,
-            },
-            found,
-        );
+        Some(Self {
+            path,
+            offset,
+            what,
+            batches: None,
+            unopened: None,
+            is_snapshot: false,
+        })
     }
 }
 
@@ -433,6 +441,17 @@ impl Journal {
             health.found.push(damage.clone());
         }
         true
+    }
+
+    /// Somebody wanted to read a record, or out of a stream file, and could not. `false`: it says nothing of a file, or is known.
+    pub fn note_unreadable(&self, error: ReadError, record: Option<StoredId>) -> bool {
+        let place = record.and_then(|record| self.shared().table.resolve(record));
+        let batch = place.map(|(_, at)| id::seq(at));
+        let damage = Found::of(error).map(|damage| Found {
+            batches: batch.map(|batch| (batch, batch)),
+            ..damage
+        });
+        damage.is_some_and(|damage| self.note_damage(&damage))
     }
 
     /// What can still be read of a damaged batch: out of memory if it is there, else whatever frames of it are whole. Survivors

@@ -91,6 +91,9 @@ impl Stored {
             return Fetched::Succeeded;
         }
         tracing::error!(id = id.0, what, "a stored message cannot be read");
+        if let Some((id, error)) = failed {
+            self.journal.note_unreadable(error, Some(id));
+        }
         Fetched::Unreadable
     }
 

@@ -108,7 +108,11 @@ impl StreamFiles {
 
     /// Reads records of shards in the order of their offsets. Blocks.
     pub(crate) fn load(&self, load: &Load) -> Result<Loaded, String> {
-        let failed = |error: ReadError| error.to_string();
+        let failed = |error: ReadError| {
+            let what = error.to_string();
+            self.journal.note_unreadable(error, None);
+            what
+        };
         let file = self.open(&load.file).map_err(failed)?;
         let mut cursors = Vec::with_capacity(load.shards.len());
         let mut ahead: Vec<Option<Ahead>> = Vec::with_capacity(load.shards.len());

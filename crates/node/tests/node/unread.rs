@@ -1,4 +1,4 @@
-//! Messages that cannot be read when a consumer is to get them: a successor gave them back.
+//! Messages that cannot be read when a consumer is to get them: damaged ones, and those that a successor gave back.
 
 use journal::{MemVfs, Vfs as _};
 
@@ -31,6 +31,36 @@ fn segments(disk: &MemVfs, epoch: u64) -> Vec<PathBuf> {
     let names = disk.list(&dir).expect("it is there").into_iter();
     let of_epoch = names.filter(|name| name.starts_with(&format!("{epoch}-")));
     of_epoch.map(|name| dir.join(name)).collect()
+}
+
+#[test]
+fn a_damaged_message_that_a_consumer_was_to_get_is_noted() {
+    let disk = MemVfs::new(false);
+    let mut driven = with_messages(&disk);
+    for segment in segments(&disk, 1) {
+        let len = disk
+            .open(&segment, journal::vfs::Access::Read, false)
+            .and_then(|file| file.len())
+            .expect("it is there");
+        // In each message, wherever it lies.
+        for at in (0..len).step_by(LEN / 2) {
+            disk.flip(&segment, at as usize + 3000);
+        }
+    }
+    for _ in 0..2 {
+        assert!(driven.steps.health().damages < 2);
+        driven.submit([consume("orders", Credit::Window(1))]);
+        let events = driven.events();
+        let reason = CloseReason::Internal;
+        assert!(events.contains(&Event::Closing { reason }), "{events:?}");
+        let health = driven.steps.health();
+        assert_eq!(health.damages, 1, "{:?}", health.found);
+        assert!(segments(&disk, 1).contains(&health.found[0].path));
+        let (first, last) = health.found[0].batches.expect("a message lies in one");
+        assert!(first == last && first > 0);
+        // It is known.
+        driven.connect();
+    }
 }
 
 #[test]
