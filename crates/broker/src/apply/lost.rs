@@ -380,16 +380,7 @@ impl Broker {
             stream.records.replace(*offset, lost);
             stream.bytes -= u64::from(slot.len());
             self.counters.stream_bytes -= u64::from(slot.len());
-            let stored = slot.stored();
-            if slot.extra()
-                && let Some(extra) = self.durable.extra.get_mut(&stored)
-            {
-                *extra -= 1;
-                if *extra == 0 {
-                    self.durable.extra.remove(&stored);
-                }
-            }
-            self.drop_ref(stored, at);
+            self.drop_slot(&slot, at);
         }
         let Some(stream) = self.durable.streams.get_mut(&it.stream) else {
             return;

@@ -310,18 +310,23 @@ impl Broker {
                 stream.keys.pop_front();
             }
             bytes += u64::from(slot.len());
-            let stored = slot.stored();
-            if slot.extra()
-                && let Some(extra) = self.durable.extra.get_mut(&stored)
-            {
-                *extra -= 1;
-                if *extra == 0 {
-                    self.durable.extra.remove(&stored);
-                }
-            }
-            self.drop_ref(stored, at);
+            self.drop_slot(&slot, at);
         }
         (count, bytes)
+    }
+
+    /// A record of a stream refers to what is stored no more.
+    pub(super) fn drop_slot(&mut self, slot: &Slot, at: &mut Applying<'_>) {
+        let stored = slot.stored();
+        if slot.extra()
+            && let Some(extra) = self.durable.extra.get_mut(&stored)
+        {
+            *extra -= 1;
+            if *extra == 0 {
+                self.durable.extra.remove(&stored);
+            }
+        }
+        self.drop_ref(stored, at);
     }
 
     /// Sets when the oldest records of a stream are looked at.
