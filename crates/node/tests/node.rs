@@ -12,6 +12,8 @@ mod driven;
 mod full;
 #[path = "node/logins.rs"]
 mod logins;
+#[path = "node/lost.rs"]
+mod lost;
 #[path = "node/pair.rs"]
 mod pair;
 #[path = "node/rights.rs"]
