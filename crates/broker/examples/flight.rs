@@ -74,6 +74,9 @@ impl Flight {
                         });
                     }
                 }
+                Effect::Show { to, bytes, .. } => {
+                    self.room.extend(to.into_iter().map(|to| (to, bytes)));
+                }
                 Effect::Deliver { to, bytes, .. } => self.room.push((to, bytes)),
                 _ => {}
             }

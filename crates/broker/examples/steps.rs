@@ -68,15 +68,20 @@ impl Steps {
             self.broker.apply(change, now, stored, &mut self.effects);
         }
         for effect in self.effects.drain(..).chain(decision.effects.drain(..)) {
-            if let Effect::Deliver {
-                to,
-                delivery,
-                bytes,
-                ..
-            } = effect
-            {
-                self.sent.push((to, bytes));
-                self.delivered.extend(delivery.id());
+            match effect {
+                Effect::Show { to, bytes, .. } => {
+                    self.sent.extend(to.into_iter().map(|to| (to, bytes)));
+                }
+                Effect::Deliver {
+                    to,
+                    delivery,
+                    bytes,
+                    ..
+                } => {
+                    self.sent.push((to, bytes));
+                    self.delivered.extend(delivery.id());
+                }
+                _ => {}
             }
         }
         self.decision = decision;

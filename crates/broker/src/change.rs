@@ -755,8 +755,11 @@ pub(crate) enum Kind {
         stream: StreamId,
         rests: Option<ShardNo>,
     },
-    /// Deliveries that no queue knows of took room in these outboxes.
-    Sent(SmallVec<[(SessionId, u64); 2]>),
+    /// A delivery that no queue knows of took so much room in each of these outboxes.
+    Sent {
+        to: SmallVec<[SessionId; 2]>,
+        bytes: u64,
+    },
     /// The time for which an entry was hidden is over.
     Visible {
         queue: QueueId,
@@ -822,7 +825,7 @@ impl Kind {
                 | Self::ReaderSent(_)
                 | Self::ReaderSettled { .. }
                 | Self::StreamTurn { .. }
-                | Self::Sent(_)
+                | Self::Sent { .. }
                 | Self::Visible { .. }
                 | Self::SetAside { .. }
                 | Self::Used(_)
@@ -903,7 +906,7 @@ impl Change {
             | Kind::Regroup(_)
             | Kind::ReadCounted { .. }
             | Kind::StreamTurn { .. }
-            | Kind::Sent(_)
+            | Kind::Sent { .. }
             | Kind::Visible { .. }
             | Kind::SetAside { .. }
             | Kind::Used(_)

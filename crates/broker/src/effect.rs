@@ -45,6 +45,12 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// Whether anything of it goes into the journal.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        self.changes.iter().any(Change::is_durable)
+    }
+
     /// Empties it, keeping its memory.
     pub fn clear(&mut self) {
         self.changes.clear();
@@ -362,6 +368,18 @@ pub enum Effect {
         wait: Wait,
         /// What.
         event: Event,
+    },
+    /// Show a message of which no queue knows to each of these client sessions' connections, in the order of their subscriptions'
+    /// deliveries ([`ConsumerId::CLIENT`]).
+    Show {
+        /// To whom.
+        to: SmallVec<[SessionId; 2]>,
+        /// After what.
+        wait: Wait,
+        /// What.
+        delivery: Arc<Delivery>,
+        /// The room that it takes in each outbox, until [`crate::Broker::returned_room`].
+        bytes: u64,
     },
     /// Hand over a message.
     Deliver {

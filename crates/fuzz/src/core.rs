@@ -108,7 +108,7 @@ impl Core {
     fn route(&mut self, effect: Effect) {
         match effect {
             Effect::Event { event, .. } => self.told.push_back(event),
-            Effect::Deliver { .. } => panic!("nobody consumes"),
+            Effect::Show { .. } | Effect::Deliver { .. } => panic!("nobody consumes"),
             Effect::Pulled {
                 token,
                 deliveries,

@@ -151,6 +151,22 @@ impl Levels {
         (next == self.text.len() + 1).then_some(&self.text[..])
     }
 
+    /// The text that they were cut from. Equal levels may have been cut from different ones: it is for finding again what
+    /// came in the same form.
+    #[must_use]
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// A copy of the same form, for what outlives the read buffer and is compared with what comes in that form again.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self {
+            text: Bytes::copy_from_slice(&self.text),
+            ranges: SmallVec::from_slice(&self.ranges),
+        }
+    }
+
     /// A copy that holds nothing but its levels: for state that outlives the read buffer.
     #[must_use]
     pub fn compact(&self) -> Self {
@@ -160,7 +176,9 @@ impl Levels {
 
 impl PartialEq for Levels {
     fn eq(&self, other: &Self) -> bool {
-        self.len() == other.len() && self.iter().eq(other.iter())
+        let (own, others) = (&self.ranges[..], &other.ranges[..]);
+        own.len() == others.len()
+            && (own == others && self.text == other.text || self.iter().eq(other.iter()))
     }
 }
 impl Eq for Levels {}

@@ -545,6 +545,9 @@ impl State {
     /// Moves what waits for committed batches to what may leave.
     fn ripen(&mut self, committed: u64) {
         let before = self.waiting.len();
+        if before == 0 {
+            return;
+        }
         while let Some((batch, _)) = self.waiting.front()
             && *batch <= committed
         {
@@ -563,17 +566,24 @@ impl State {
     fn release(
         &mut self,
         lane: OutLane,
-        mut item: Item,
+        item: Item,
         messages: &dyn Messages,
         events: &mut Vec<Event>,
         wanted: &mut Vec<(StoredId, OutLane)>,
     ) {
-        if let Some(id) = item.resolve(messages) {
-            self.reading.insert(lane, (item, VecDeque::new()));
-            wanted.push((id, lane));
-            return;
-        }
-        let (event, bytes) = item.into_event();
+        let (event, bytes) = match item {
+            // Nothing of these is ever missing.
+            Item::Event(event) => (event, 0),
+            Item::Delivery { delivery, bytes } => (Event::Delivery(delivery), bytes),
+            mut item => {
+                if let Some(id) = item.resolve(messages) {
+                    self.reading.insert(lane, (item, VecDeque::new()));
+                    wanted.push((id, lane));
+                    return;
+                }
+                item.into_event()
+            }
+        };
         self.handed_out += bytes;
         events.push(event);
     }

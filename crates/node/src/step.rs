@@ -12,7 +12,7 @@ use std::{
 };
 
 use broker::{
-    BodyAt, Broker, Change, Content, Context, Decision, Effect, Fetch, Load, Outgoing,
+    BodyAt, Broker, Content, Context, Decision, Effect, Fetch, Load, OutLane, Outgoing,
     PendingRecord, RecordKind, Wait,
 };
 use bytes::Bytes;
@@ -20,7 +20,8 @@ use journal::{Journal, Stage};
 use message::{Message, PolicyBody, StoredId, Timestamp, VhostId};
 use rustc_hash::FxHashMap;
 use session::{
-    CloseReason, Command, Event, Operation, Peer, PublishOutcome, Refusal, RefusalKind, SessionId,
+    CloseReason, Command, ConsumerId, Event, Operation, Peer, PublishOutcome, Refusal, RefusalKind,
+    SessionId,
 };
 use smallvec::SmallVec;
 
@@ -298,9 +299,10 @@ impl Core {
             );
         }
         // What only passes through memory goes on; so does whatever helps to empty the disk: consumers come, declare and settle.
-        if publishes(command)
-            && let Some(len) = stored_len(&decision)
-            && (self.blocked || !step.stage.takes_publish(len))
+        let durable = decision.is_durable();
+        if durable
+            && publishes(command)
+            && (self.blocked || !step.stage.takes_publish(stored_len(&decision)))
         {
             decision.clear();
             self.decision = decision;
@@ -310,7 +312,7 @@ impl Core {
             );
             return self.refuse(step, from, command, refusal);
         }
-        self.perform(step, decision);
+        self.perform(step, decision, durable);
         if let Command::OpenClient(open) = command {
             self.opened(step, from, &open.client_id);
         }
@@ -423,7 +425,7 @@ impl Core {
 
     /// An event that rests on nothing, outside every lane but the first.
     pub(crate) fn tell(&mut self, step: &mut Step<'_, '_>, to: SessionId, event: Event) {
-        let lane = broker::OutLane::Reply(session::Lane(0));
+        let lane = OutLane::Reply(session::Lane(0));
         self.send(step, to, lane, 0, Item::Event(event));
     }
 
@@ -439,7 +441,8 @@ impl Core {
         let mut decision = std::mem::take(&mut self.decision);
         decision.clear();
         decide(&self.broker, &context, &mut decision);
-        self.perform(step, decision);
+        let durable = decision.is_durable();
+        self.perform(step, decision, durable);
     }
 
     /// Deliveries that have become possible. `true`: there is more to do, in another hold of the lock.
@@ -460,28 +463,34 @@ impl Core {
                 self.decision = decision;
                 break;
             }
-            self.perform(step, decision);
+            let durable = decision.is_durable();
+            self.perform(step, decision, durable);
         }
         more
     }
 
-    fn perform(&mut self, step: &mut Step<'_, '_>, mut decision: Decision) {
+    /// Applies a decision, journals it where it is `durable`, and routes what it tells.
+    fn perform(&mut self, step: &mut Step<'_, '_>, mut decision: Decision, durable: bool) {
         let _guard = AbortOnPanic::new();
-        if decision.changes.iter().any(Change::is_durable) {
+        if durable {
             self.perform_durable(step, &mut decision);
         } else {
             for change in &decision.changes {
-                self.broker.apply(change, self.now, None, &mut self.effects);
+                self.broker.apply_soft(change, self.now, &mut self.effects);
             }
         }
         // What apply caused comes first: a reply follows what it tells of.
-        let mut effects = std::mem::take(&mut self.effects);
-        step.held = held(step.journal, &effects, &decision.effects);
-        for effect in effects.drain(..).chain(decision.effects.drain(..)) {
-            self.route(step, effect);
+        if !self.effects.is_empty() {
+            let mut effects = std::mem::take(&mut self.effects);
+            step.held = held(step.journal, &effects, &decision.effects);
+            effects.drain(..).for_each(|it| self.route(step, it));
+            self.effects = effects;
         }
+        decision
+            .effects
+            .drain(..)
+            .for_each(|it| self.route(step, it));
         step.held = None;
-        self.effects = effects;
         self.decision = decision;
     }
 
@@ -495,7 +504,7 @@ impl Core {
         let mut plans = planned.drain(..);
         for change in &decision.changes {
             if !change.is_durable() {
-                self.broker.apply(change, self.now, None, &mut self.effects);
+                self.broker.apply_soft(change, self.now, &mut self.effects);
                 continue;
             }
             let plan = plans.next().expect("every durable change was planned");
@@ -583,6 +592,20 @@ impl Core {
             } => {
                 let wait = step.wait(wait);
                 self.send(step, to, lane, wait, Item::Event(event));
+            }
+            Effect::Show {
+                to,
+                wait,
+                delivery,
+                bytes,
+            } => {
+                let wait = step.wait(wait);
+                step.direct += to.len();
+                let lane = OutLane::Consumer(ConsumerId::CLIENT);
+                for to in to {
+                    let delivery = Arc::clone(&delivery);
+                    self.send(step, to, lane, wait, Item::Delivery { delivery, bytes });
+                }
             }
             Effect::Deliver {
                 to,
@@ -677,7 +700,7 @@ impl Core {
         &mut self,
         step: &mut Step<'_, '_>,
         to: SessionId,
-        lane: broker::OutLane,
+        lane: OutLane,
         wait: u64,
         item: Item,
     ) {
@@ -686,8 +709,10 @@ impl Core {
         };
         let pushed = connection.outbox.push(lane, wait, step.committed, item);
         // Whoever runs this step looks into its own outbox right after it.
-        if step.own != Some(to) {
-            step.wakers.extend(pushed.wake);
+        if step.own != Some(to)
+            && let Some(wake) = pushed.wake
+        {
+            step.wakers.push(wake);
         }
         if let Some(batch) = pushed.register {
             let waker = Waker::from(Arc::clone(&connection.outbox));
@@ -696,11 +721,10 @@ impl Core {
     }
 }
 
-/// How many bytes of messages a decision stores, about. `None`: it stores nothing.
-fn stored_len(decision: &Decision) -> Option<usize> {
-    let stored = decision.changes.iter().filter(|change| change.is_durable());
-    let lens = stored.map(|change| change.message().map_or(0, |message| message.body.len()));
-    lens.reduce(|all, len| all + len)
+/// How many bytes of messages a decision stores, about.
+fn stored_len(decision: &Decision) -> usize {
+    let stored = decision.changes.iter().filter_map(|it| it.message());
+    stored.map(|message| message.body.len()).sum()
 }
 
 /// Whether the command brings messages.

@@ -65,6 +65,22 @@ impl Broker {
         if change.is_durable() {
             self.durable.time = self.durable.time.max(now);
         }
+        self.apply_change(change, now, stored, effects);
+    }
+
+    /// The same for a change that is in no journal.
+    pub fn apply_soft(&mut self, change: &Change, now: Timestamp, effects: &mut Vec<Effect>) {
+        debug_assert!(!change.is_durable(), "its time would be lost: {change:?}");
+        self.apply_change(change, now, None, effects);
+    }
+
+    fn apply_change(
+        &mut self,
+        change: &Change,
+        now: Timestamp,
+        stored: Option<StoredId>,
+        effects: &mut Vec<Effect>,
+    ) {
         let mut at = Applying {
             now,
             stored,
@@ -211,9 +227,9 @@ impl Broker {
                 self.apply_pull_waits(*queue, *until, pull);
             }
             Kind::PullEnds { session, token } => self.apply_pull_ends(*session, *token),
-            Kind::Sent(sent) => {
-                for (session, bytes) in sent {
-                    self.counters.delivered += 1;
+            Kind::Sent { to, bytes } => {
+                self.counters.delivered += to.len() as u64;
+                for session in to {
                     self.take_room(*session, *bytes);
                 }
             }

@@ -352,7 +352,7 @@ impl Broker {
             return;
         };
         self.drop_links(number, true, draft);
-        draft.leavers.push(number);
+        draft.leaves(number);
         draft.change(Kind::ClientEnded(ClientEnded {
             client: number,
             doomed: self.empties_slowly(client.queue),

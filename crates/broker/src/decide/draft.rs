@@ -15,6 +15,7 @@ use crate::{
     Broker, Context, Decision, Effect, OutLane, Wait,
     change::{Change, ClientNo, Entrant, Kind, SOFT_BIT},
     counters::Tally,
+    few::Few,
     queue::Runs,
     topic::TopicNo,
 };
@@ -55,6 +56,8 @@ struct Incomers {
 }
 
 /// See the module.
+///
+/// One is made for each command, so what few commands need lies apart.
 pub(crate) struct Draft<'a> {
     pub(crate) now: Timestamp,
     pub(crate) random: u64,
@@ -62,35 +65,42 @@ pub(crate) struct Draft<'a> {
     /// Bodies that were read before.
     pub(crate) bodies: &'a [(Arc<Message>, PolicyBody)],
     added: SmallVec<[(QueueId, Added); 4]>,
-    /// Where the queues of `added` are, once there are more than a few.
-    added_at: FxHashMap<QueueId, usize>,
     /// Entries that an earlier change of this decision takes away.
-    gone: BTreeMap<QueueId, Runs>,
-    dedups: BTreeSet<(QueueId, bytes::Bytes)>,
-    /// Queues that this decision makes, by name.
-    made: SmallVec<[(VhostId, Name, QueueId); 1]>,
+    gone: Few<QueueId, Runs>,
     /// What comes into streams: records and their bytes.
     records: SmallVec<[(StreamId, u64, u64); 1]>,
-    /// The same, shard by shard.
-    shards: BTreeMap<(StreamId, ShardNo), (u64, u64)>,
     /// The hash that chooses the shard of the publish at hand.
     pub(crate) hash_key: Option<u128>,
-    /// Publishes that pass FIFO topic objects.
-    topics: SmallVec<[(TopicNo, u64); 1]>,
-    topic_dedups: BTreeSet<(TopicNo, bytes::Bytes)>,
     transient: u64,
-    durable_queues: u64,
-    soft_queues: u64,
-    /// Client sessions that this decision ends.
-    pub(crate) leavers: Vec<ClientNo>,
     /// A transaction is decided: each of its publishes is one record.
     pub(crate) transaction: bool,
     /// How deep dead-lettering has gone.
     pub(crate) depth: u32,
-    /// Known for the queues that had to make room by what this decision brings.
-    incomers: BTreeMap<QueueId, Incomers>,
     /// A dead letter filled a queue: the next one may have to make room there by what this decision put there.
     pub(crate) crowded: bool,
+    /// Made when it is needed.
+    rarer: Option<Box<Rarer>>,
+}
+
+/// What few decisions have to remember.
+#[derive(Default)]
+struct Rarer {
+    /// Where the queues of `Draft::added` are, once there are more than a few.
+    added_at: FxHashMap<QueueId, usize>,
+    dedups: BTreeSet<(QueueId, bytes::Bytes)>,
+    /// Queues that this decision makes, by name.
+    made: SmallVec<[(VhostId, Name, QueueId); 1]>,
+    /// What comes into streams, shard by shard.
+    shards: BTreeMap<(StreamId, ShardNo), (u64, u64)>,
+    /// Publishes that pass FIFO topic objects.
+    topics: SmallVec<[(TopicNo, u64); 1]>,
+    topic_dedups: BTreeSet<(TopicNo, bytes::Bytes)>,
+    durable_queues: u64,
+    soft_queues: u64,
+    /// Client sessions that this decision ends.
+    leavers: Vec<ClientNo>,
+    /// Known for the queues that had to make room by what this decision brings.
+    incomers: BTreeMap<QueueId, Incomers>,
 }
 
 impl<'a> Draft<'a> {
@@ -101,23 +111,25 @@ impl<'a> Draft<'a> {
             out,
             bodies: &[],
             added: SmallVec::new(),
-            added_at: FxHashMap::default(),
-            gone: BTreeMap::new(),
-            dedups: BTreeSet::new(),
-            made: SmallVec::new(),
+            gone: Few::default(),
             records: SmallVec::new(),
-            shards: BTreeMap::new(),
             hash_key: None,
-            topics: SmallVec::new(),
-            topic_dedups: BTreeSet::new(),
             transient: 0,
-            durable_queues: 0,
-            soft_queues: 0,
-            leavers: Vec::new(),
             transaction: false,
             depth: 0,
-            incomers: BTreeMap::new(),
             crowded: false,
+            rarer: None,
+        }
+    }
+
+    fn rarer(&mut self) -> &mut Rarer {
+        self.rarer.get_or_insert_default()
+    }
+
+    /// What the changes bring is to be looked at anew: some that were seen are gone, or stand elsewhere.
+    fn forget_incomers(&mut self) {
+        if let Some(rarer) = &mut self.rarer {
+            rarer.incomers.clear();
         }
     }
 
@@ -128,7 +140,7 @@ impl<'a> Draft<'a> {
     /// A change that comes before those drafted so far.
     pub(crate) fn change_first(&mut self, kind: Kind) {
         self.out.changes.insert(0, Change(kind));
-        self.incomers.clear();
+        self.forget_incomers();
     }
 
     pub(crate) fn effect(&mut self, effect: Effect) {
@@ -163,13 +175,13 @@ impl<'a> Draft<'a> {
 
     /// Takes out the changes made since there were `len`.
     pub(crate) fn take_changes(&mut self, len: usize) -> Vec<Change> {
-        self.incomers.clear();
+        self.forget_incomers();
         self.out.changes.split_off(len)
     }
 
     /// Drops the effects made since there were `len`, and the changes.
     pub(crate) fn roll_back(&mut self, changes: usize, effects: usize) {
-        self.incomers.clear();
+        self.forget_incomers();
         self.out.changes.truncate(changes);
         self.out.effects.truncate(effects);
     }
@@ -188,9 +200,10 @@ impl<'a> Draft<'a> {
             self.added.push((queue, Added::default()));
             if at == ADDED_FEW {
                 let few = self.added.iter().enumerate();
-                self.added_at = few.map(|(at, (queue, _))| (*queue, at)).collect();
+                self.rarer.get_or_insert_default().added_at =
+                    few.map(|(at, (queue, _))| (*queue, at)).collect();
             } else if at > ADDED_FEW {
-                self.added_at.insert(queue, at);
+                self.rarer().added_at.insert(queue, at);
             }
             at
         });
@@ -199,7 +212,7 @@ impl<'a> Draft<'a> {
 
     fn find_added(&self, queue: QueueId) -> Option<usize> {
         if self.added.len() > ADDED_FEW {
-            return self.added_at.get(&queue).copied();
+            return self.rarer.as_ref()?.added_at.get(&queue).copied();
         }
         self.added.iter().position(|(id, _)| *id == queue)
     }
@@ -214,9 +227,9 @@ impl<'a> Draft<'a> {
 
     /// Records that come into a shard, and their bytes.
     pub(crate) fn records(&self, stream: StreamId, shard: ShardNo) -> (u64, u64) {
-        self.shards
-            .get(&(stream, shard))
-            .copied()
+        let known = self.rarer.as_ref();
+        known
+            .and_then(|rarer| rarer.shards.get(&(stream, shard)).copied())
             .unwrap_or_default()
     }
 
@@ -229,7 +242,7 @@ impl<'a> Draft<'a> {
     /// A record will be made. Gives how many come into the stream before it.
     pub(crate) fn record_comes(&mut self, stream: StreamId, shard: ShardNo, len: u64) -> u64 {
         if self.transaction {
-            let (count, bytes) = self.shards.entry((stream, shard)).or_default();
+            let (count, bytes) = self.rarer().shards.entry((stream, shard)).or_default();
             *count += 1;
             *bytes += len;
         }
@@ -264,7 +277,7 @@ impl<'a> Draft<'a> {
         qseq: u64,
         len: u32,
     ) -> bool {
-        let gone = self.gone.entry(queue).or_default();
+        let gone = self.gone.get_or_default(queue);
         if gone.contains(qseq) {
             return false;
         }
@@ -281,7 +294,8 @@ impl<'a> Draft<'a> {
 
     /// Of what earlier changes of this decision bring into a queue and none takes away, the one that makes room first.
     pub(crate) fn first_brought(&mut self, queue: QueueId, priority_max: u8) -> Option<Brought> {
-        let incomers = self.incomers.entry(queue).or_default();
+        let rarer = self.rarer.get_or_insert_default();
+        let incomers = rarer.incomers.entry(queue).or_default();
         for (at, change) in self.out.changes.iter().enumerate().skip(incomers.seen) {
             let (targets, len, published) = match &change.0 {
                 Kind::Enqueued(enqueued) => {
@@ -339,7 +353,7 @@ impl<'a> Draft<'a> {
 
     /// Such an entry will be gone again.
     pub(crate) fn brought_goes(&mut self, queue: QueueId, qseq: u64, len: u32) {
-        self.gone.entry(queue).or_default().add(qseq);
+        self.gone.get_or_default(queue).add(qseq);
         let added = self.added(queue);
         added.count -= 1;
         added.bytes -= i64::from(len);
@@ -372,18 +386,19 @@ impl<'a> Draft<'a> {
 
     /// Notes a dedup id; `false` when this decision has had it.
     pub(crate) fn dedup(&mut self, queue: QueueId, id: &bytes::Bytes) -> bool {
-        self.dedups.insert((queue, id.clone()))
+        self.rarer().dedups.insert((queue, id.clone()))
     }
 
     /// A publish passes a FIFO topic object. Gives how many have passed it in this decision.
     pub(crate) fn topic_number(&mut self, topic: TopicNo) -> u64 {
-        match self.topics.iter_mut().find(|(known, _)| *known == topic) {
+        let topics = &mut self.rarer().topics;
+        match topics.iter_mut().find(|(known, _)| *known == topic) {
             Some((_, count)) => {
                 *count += 1;
                 *count
             }
             None => {
-                self.topics.push((topic, 1));
+                topics.push((topic, 1));
                 1
             }
         }
@@ -391,31 +406,43 @@ impl<'a> Draft<'a> {
 
     /// Notes a dedup id of a FIFO topic object; `false` when this decision has had it.
     pub(crate) fn topic_dedup(&mut self, topic: TopicNo, id: &bytes::Bytes) -> bool {
-        self.topic_dedups.insert((topic, id.clone()))
+        self.rarer().topic_dedups.insert((topic, id.clone()))
     }
 
     /// Notes a queue that this decision makes.
     pub(crate) fn makes(&mut self, vhost: VhostId, name: &Name, queue: QueueId) {
-        self.made.push((vhost, name.clone(), queue));
+        self.rarer().made.push((vhost, name.clone(), queue));
     }
 
     /// The queue of that name, if this decision makes it.
     pub(crate) fn made(&self, vhost: VhostId, name: &Name) -> Option<QueueId> {
-        self.made
-            .iter()
+        let made = &self.rarer.as_ref()?.made;
+        made.iter()
             .find(|(at, made, _)| *at == vhost && made == name)
             .map(|(_, _, queue)| *queue)
     }
 
     /// The id of a queue that this decision makes.
     pub(crate) fn new_queue(&mut self, broker: &Broker, soft: bool) -> QueueId {
+        let rarer = self.rarer();
         if soft {
-            self.soft_queues += 1;
-            QueueId(SOFT_BIT | (broker.soft.next_queue + self.soft_queues - 1))
+            rarer.soft_queues += 1;
+            QueueId(SOFT_BIT | (broker.soft.next_queue + rarer.soft_queues - 1))
         } else {
-            self.durable_queues += 1;
-            QueueId(broker.durable.next_queue + self.durable_queues - 1)
+            rarer.durable_queues += 1;
+            QueueId(broker.durable.next_queue + rarer.durable_queues - 1)
         }
+    }
+
+    /// Notes a client session that this decision ends.
+    pub(crate) fn leaves(&mut self, client: ClientNo) {
+        self.rarer().leavers.push(client);
+    }
+
+    /// Whether this decision ends that client session.
+    pub(crate) fn has_left(&self, client: ClientNo) -> bool {
+        let rarer = self.rarer.as_ref();
+        rarer.is_some_and(|rarer| rarer.leavers.contains(&client))
     }
 
     /// The number of a client session that this decision makes.

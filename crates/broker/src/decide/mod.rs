@@ -84,9 +84,9 @@ impl Broker {
     ) {
         let mut draft = Draft::new(cx, out);
         draft.bodies = bodies;
-        if self.attached(from).is_none() {
+        let Some(attached) = self.attached(from) else {
             return;
-        }
+        };
         match command {
             Command::Authenticate(_) => {}
             Command::OpenClient(open) => self.decide_open(from, open, &mut draft),
@@ -99,7 +99,9 @@ impl Broker {
                 lane,
                 declare,
             } => self.decide_declare(from, *token, *lane, declare, &mut draft),
-            Command::Publish(publish) => self.decide_publish(from, publish, &mut draft),
+            Command::Publish(publish) => {
+                self.decide_publish((from, attached.client), publish, &mut draft);
+            }
             Command::ReleaseInbound { id } => self.decide_release_inbound(from, *id, &mut draft),
             Command::Subscribe(subscribe) => self.decide_subscribe(from, subscribe, &mut draft),
             Command::Cancel {

@@ -9,7 +9,7 @@ use session::{
     PublishOutcome, QueueAttributes, QueueId, QueueOptions, RecordPlace, Refusal, RefusalKind,
     SessionId,
 };
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::{
     draft::Draft,
@@ -20,7 +20,7 @@ use super::{
     topic::Through,
 };
 use crate::{
-    Broker, Context, Decision, Effect, OutLane, Outgoing, Wait,
+    Broker, Context, Decision, Effect, Wait,
     change::{ClientNo, Enqueued, Entrant, Kind, Published, QueueDeclared, Retain, is_soft},
     counters::Tally,
     queue::{FAIR_GROUP_LEN_MAX, Rare, flag},
@@ -83,20 +83,20 @@ impl Missing {
     }
 }
 
-/// A delivery that no queue will know of (QoS 0).
+/// A delivery that no queue will know of (QoS 0), and whom it is shown to.
 pub(crate) struct Direct {
-    pub(crate) session: SessionId,
-    pub(crate) delivery: Outgoing,
-    pub(crate) bytes: u64,
+    delivery: Arc<Delivery>,
+    bytes: u64,
+    to: SmallVec<[SessionId; 2]>,
 }
 
-/// Those of one message.
+/// Those of one message: a fan-out shows most of its subscribers the same.
 pub(crate) type Directs = SmallVec<[Direct; 1]>;
 
 /// What goes with a publish besides its message.
 #[derive(Default)]
 struct Accompanying {
-    retain: Option<Retain>,
+    retain: Option<Box<Retain>>,
     inbound: Option<(ClientNo, u16)>,
     numbered: Vec<Numbered>,
     /// The client session that publishes it.
@@ -121,9 +121,17 @@ pub(crate) struct Placed {
 }
 
 impl Broker {
-    pub(super) fn decide_publish(&self, from: SessionId, publish: &Publish, draft: &mut Draft<'_>) {
-        let client = self.client_of(from);
-        if let (Some(id), Some((_, client))) = (publish.inbound_id, client)
+    /// A publish of a connection and of its client session, if it has one.
+    pub(super) fn decide_publish(
+        &self,
+        (from, publisher): (SessionId, Option<ClientNo>),
+        publish: &Publish,
+        draft: &mut Draft<'_>,
+    ) {
+        let inbound = publish
+            .inbound_id
+            .and_then(|id| Some((publisher?, id, self.client(publisher?)?)));
+        if let Some((_, id, client)) = inbound
             && client.inbound.contains(&id)
         {
             // The repeat of an exactly-once publish: confirmed again, not published. [MQTT-4.3.3-10]
@@ -139,16 +147,13 @@ impl Broker {
             }
             return;
         }
-        let inbound = publish
-            .inbound_id
-            .and_then(|id| client.map(|(number, _)| (number, id)));
         draft.hash_key = publish.hash_key;
         let placed = self.place(
             &publish.message,
             publish.token.is_some(),
             Missing::of(publish),
-            inbound,
-            client.map(|(number, _)| number),
+            inbound.map(|(number, id, _)| (number, id)),
+            publisher,
             draft,
         );
         draft.count(Tally::Published, 1);
@@ -229,8 +234,7 @@ impl Broker {
         };
         let passing = self.pass_topics(message, draft);
         let repeated = passing.repeated.len() as u32;
-        let keys = 1 + message.fields().carbon_copies.len();
-        if repeated > 0 && passing.repeated.len() == keys {
+        if repeated > 0 && passing.repeated.len() == 1 + message.fields().carbon_copies.len() {
             return Placed {
                 matched: repeated,
                 duplicates: repeated,
@@ -252,12 +256,10 @@ impl Broker {
             numbered: passing.numbered,
             publisher,
         };
-        let placed = self.place_at(message, confirmed, &routed, with, draft);
-        Placed {
-            matched: placed.matched + repeated,
-            duplicates: placed.duplicates + repeated,
-            ..placed
-        }
+        let mut placed = self.place_at(message, confirmed, &routed, with, draft);
+        placed.matched += repeated;
+        placed.duplicates += repeated;
+        placed
     }
 
     /// What the broker says of itself, to whoever subscribes to it: neither retained nor counted as published. Publishers are
@@ -322,11 +324,11 @@ impl Broker {
                 qseq: target.qseq,
             });
         }
-        let mut direct = Directs::with_capacity(routed.clients.len());
+        let mut direct = Directs::new();
         for matched in &routed.clients {
             self.admit_client(matched, &incoming, &mut targets, &mut direct, draft);
         }
-        let mut records = Vec::with_capacity(routed.streams.len());
+        let mut records = Vec::new();
         for to in &routed.streams {
             match self.admit_record(to, message, draft) {
                 Ok(record) => records.push(record),
@@ -346,13 +348,15 @@ impl Broker {
             records,
             passed: 0,
         };
-        self.place_through(
-            &routed.subscriptions,
-            &incoming,
-            &with.numbered,
-            &mut through,
-            draft,
-        );
+        if !routed.subscriptions.is_empty() {
+            self.place_through(
+                &routed.subscriptions,
+                &incoming,
+                &with.numbered,
+                &mut through,
+                draft,
+            );
+        }
         self.admit_stream_clients(
             &through.records,
             &incoming,
@@ -375,7 +379,7 @@ impl Broker {
                 targets: through.targets,
                 records: through.records,
                 numbered: with.numbered,
-                retain: with.retain.map(Box::new),
+                retain: with.retain,
                 inbound: with.inbound,
                 transaction: 0,
             };
@@ -543,7 +547,7 @@ impl Broker {
         Ok(queue)
     }
 
-    fn retain(&self, message: &Message, now: Timestamp) -> Result<Option<Retain>, Refusal> {
+    fn retain(&self, message: &Message, now: Timestamp) -> Result<Option<Box<Retain>>, Refusal> {
         let address = &message.address;
         let root = address.kind == AddressKind::Topic
             || (address.kind == AddressKind::Exchange && address.name == crate::apply::ROOT);
@@ -565,13 +569,13 @@ impl Broker {
                 "too many retained messages",
             ));
         }
-        Ok(Some(Retain {
+        Ok(Some(Box::new(Retain {
             vhost: address.vhost,
             key: address.key.compact(),
             clear,
             qos: message.qos,
             expiry: message.expiry,
-        }))
+        })))
     }
 
     fn admit_or_refuse(
@@ -725,74 +729,65 @@ impl Broker {
         direct: &mut Directs,
         draft: &mut Draft<'_>,
     ) {
-        let Some(client) = self.client(matched.client) else {
-            return;
-        };
         let message = incoming.message;
         let len = message.body.len() as u32;
         // [MQTT-3.3.1-12], [MQTT-3.3.1-13]
         let retain = matched.retain_as_published && message.retain;
-        let connected = self.soft.connected.get(&matched.client);
-        if connected
-            .and_then(|connected| connected.message_len_max)
-            .is_some_and(|max| len > max)
-        {
+        if matched.message_len_max.is_some_and(|max| len > max) {
             // DOORS 15
             return draft.count(Tally::DroppedTooLarge, 1);
         }
         // [MQTT-3.8.4-8]
         let qos = matched.qos.min(message.qos);
         if qos == 0 {
-            let session = connected.and_then(|connected| connected.session);
-            let room = session
+            let room = matched
+                .session
                 .and_then(|session| self.attached(session))
                 .is_some_and(|attached| attached.room_used < self.config.outbox_qos0_bytes_max);
-            let Some(session) = session.filter(|_| room) else {
+            let Some(session) = matched.session.filter(|_| room) else {
                 return draft.count(Tally::DroppedNoRoom, 1);
             };
             if incoming.expiry.is_some_and(|expiry| expiry < draft.now) {
                 return draft.count(Tally::DroppedExpired, 1);
             }
             let identifiers = &matched.identifiers;
-            let last = direct.last().map(|direct| &direct.delivery);
-            let delivery = match last {
-                // A fan-out shows most of its subscribers the same.
-                Some(Outgoing::Whole(last)) if is_shown_by(last, incoming, retain, identifiers) => {
-                    Outgoing::Whole(Arc::clone(last))
-                }
-                _ => {
-                    let rare = incoming.rare;
-                    Outgoing::Whole(Arc::new(Delivery {
-                        retain,
-                        subscriptions: identifiers.clone(),
-                        deaths: rare.and_then(|rare| rare.deaths.clone()),
-                        readdressed: rare.and_then(|rare| rare.readdressed.clone()),
-                        ..Delivery::first(ConsumerId::CLIENT, Arc::clone(message), draft.now)
-                    }))
-                }
+            if let Some(last) = direct.last_mut()
+                && is_shown_by(&last.delivery, incoming, retain, identifiers)
+            {
+                last.to.push(session);
+                return;
+            }
+            let rare = incoming.rare;
+            let delivery = Delivery {
+                retain,
+                subscriptions: SmallVec::from_slice(identifiers),
+                deaths: rare.and_then(|rare| rare.deaths.clone()),
+                readdressed: rare.and_then(|rare| rare.readdressed.clone()),
+                ..Delivery::first(ConsumerId::CLIENT, Arc::clone(message), draft.now)
             };
             direct.push(Direct {
-                session,
-                delivery,
+                delivery: Arc::new(delivery),
                 bytes: delivery_bytes(len),
+                to: smallvec![session],
             });
             return;
         }
-        let (count, _) = draft.held(self, client.queue);
+        let queue = matched.queue;
+        let (count, _) = draft.held(self, queue);
         if count >= self.config.client_queue_length_max {
             return draft.count(Tally::DroppedClientFull, 1);
         }
-        let soft = is_soft(client.queue) || !incoming.durable;
+        let soft = is_soft(queue) || !incoming.durable;
         if soft && self.soft.transient_bytes + draft.transient() > self.config.transient_bytes_max {
             return draft.count(Tally::DroppedClientFull, 1);
         }
         let mut rare = incoming.rare.cloned().unwrap_or_default();
         rare.expiry = incoming.expiry;
         rare.subscriptions = matched.identifiers.clone();
-        draft.entry_comes(client.queue, len, soft);
+        draft.entry_comes(queue, len, soft);
         targets.push(Entrant {
-            queue: client.queue,
-            qseq: draft.number(self, client.queue),
+            queue,
+            qseq: draft.number(self, queue),
             flags: u16::from(qos) | if retain { flag::RETAIN } else { 0 },
             priority: 0,
             rare: rare.boxed(),
@@ -861,9 +856,9 @@ fn is_shown_by(
     retain: bool,
     identifiers: &[u32],
 ) -> bool {
-    Arc::ptr_eq(&delivery.message, incoming.message)
-        && delivery.retain == retain
+    delivery.retain == retain
         && delivery.subscriptions[..] == *identifiers
+        && Arc::ptr_eq(&delivery.message, incoming.message)
         && incoming.rare.is_none()
         && delivery.deaths.is_none()
         && delivery.readdressed.is_none()
@@ -941,22 +936,21 @@ pub(super) fn pieces(targets: impl IntoIterator<Item = Entrant>) -> Vec<SmallVec
 
 /// Drafts deliveries that no queue knows of.
 pub(super) fn send_direct(direct: Directs, wait: Wait, draft: &mut Draft<'_>) {
-    if direct.is_empty() {
-        return;
-    }
-    draft.change(Kind::Sent(
-        direct
-            .iter()
-            .map(|direct| (direct.session, direct.bytes))
-            .collect(),
-    ));
     for direct in direct {
-        draft.effect(Effect::Deliver {
-            to: direct.session,
-            lane: OutLane::Consumer(ConsumerId::CLIENT),
+        let Direct {
+            delivery,
+            bytes,
+            to,
+        } = direct;
+        draft.change(Kind::Sent {
+            to: SmallVec::from_slice(&to),
+            bytes,
+        });
+        draft.effect(Effect::Show {
+            to,
             wait,
-            delivery: direct.delivery,
-            bytes: direct.bytes,
+            delivery,
+            bytes,
         });
     }
 }

@@ -8,12 +8,9 @@ use message::{Levels, Pattern};
 use session::{ConsumerId, SessionId, SubscriptionOptions};
 use smallvec::{SmallVec, smallvec};
 
-use super::{
-    draft::Draft,
-    publish::{Direct, delivery_bytes, send_direct},
-};
+use super::{draft::Draft, publish::delivery_bytes};
 use crate::{
-    Broker, Content, Outgoing, PendingDelivery, Wait,
+    Broker, Content, Effect, OutLane, Outgoing, PendingDelivery, Wait,
     change::{ClientNo, Enqueued, Entrant, Kind, Replayed, RetainedGone, is_soft},
     counters::Tally,
     queue::{Rare, flag},
@@ -114,12 +111,17 @@ impl Broker {
                     ..PendingDelivery::first(ConsumerId::CLIENT, retained.since)
                 };
                 let content = Content::Stored(retained.stored, retained.len);
-                let direct = Direct {
-                    session: to.session,
+                draft.change(Kind::Sent {
+                    to: smallvec![to.session],
+                    bytes,
+                });
+                draft.effect(Effect::Deliver {
+                    to: to.session,
+                    lane: OutLane::Consumer(ConsumerId::CLIENT),
+                    wait: Wait::Stored(retained.stored),
                     delivery: Outgoing::new(delivery, content),
                     bytes,
-                };
-                send_direct(smallvec![direct], Wait::Stored(retained.stored), draft);
+                });
             } else {
                 full = draft.held(self, client.queue).0 >= self.config.replay_held_max;
                 if full {

@@ -4,16 +4,23 @@ use bytes::Bytes;
 use message::{
     Address, Kind as AddressKind, Levels, Message, Name, VhostId, escape_level, unescape_level,
 };
-use session::{QueueId, Refusal, RefusalKind, SubscriptionId};
+use session::{QueueId, Refusal, RefusalKind, SessionId, SubscriptionId};
 use smallvec::SmallVec;
 
 use super::{refusal, shown, stream::StreamMatch};
 use crate::{Broker, apply::ROOT, change::ClientNo, soft::Target};
 
-/// A client session that a message matched: its subscriptions folded into one copy.
+/// A client session that a message matched: its subscriptions folded into one copy. And where it is, which lasts as long as what
+/// is remembered of routes does: each change that makes a client session, ends it or moves it may reroute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ClientMatch {
     pub(crate) client: ClientNo,
+    /// Its own queue.
+    pub(crate) queue: QueueId,
+    /// Its connection, if it has one.
+    pub(crate) session: Option<SessionId>,
+    /// The longest body that the connection takes.
+    pub(crate) message_len_max: Option<u32>,
     /// The highest that was granted.
     pub(crate) qos: u8,
     pub(crate) retain_as_published: bool,
@@ -197,47 +204,64 @@ impl Broker {
         routed.varies |= clients
             .iter()
             .any(|target| matches!(target, Target::Client { no_local: true, .. }));
-        (routed.clients, routed.withheld) = fold(&clients, publisher);
+        (routed.clients, routed.withheld) = self.fold(&clients, publisher);
         Ok(routed)
     }
-}
 
-/// Overlapping subscriptions of one client give one copy, with the highest QoS and all identifiers
-/// ([MQTT-3.3.4-2], [MQTT-3.3.4-3], [MQTT-3.3.4-4]).
-/// And whether a subscription matched that does not want what its own client publishes.
-fn fold(clients: &[Target], publisher: Option<ClientNo>) -> (Vec<ClientMatch>, bool) {
-    let mut withheld = false;
-    let mut folded: Vec<ClientMatch> = Vec::new();
-    for target in clients {
-        let Target::Client {
-            client,
+    /// Where a client session is, and what it is to be shown of a message that matched it in that way.
+    pub(super) fn client_match(
+        &self,
+        number: ClientNo,
+        qos: u8,
+        retain_as_published: bool,
+    ) -> Option<ClientMatch> {
+        let client = self.client(number)?;
+        let connected = self.soft.connected.get(&number);
+        Some(ClientMatch {
+            client: number,
+            queue: client.queue,
+            session: connected.and_then(|connected| connected.session),
+            message_len_max: connected.and_then(|connected| connected.message_len_max),
             qos,
-            no_local,
             retain_as_published,
-            identifier,
-        } = target
-        else {
-            continue;
-        };
-        // [MQTT-3.8.3-3]
-        if *no_local && publisher == Some(*client) {
-            withheld = true;
-            continue;
-        }
-        if folded.last().is_none_or(|last| last.client != *client) {
-            folded.push(ClientMatch {
-                client: *client,
-                qos: 0,
-                retain_as_published: false,
-                identifiers: SmallVec::new(),
-            });
-        }
-        let last = folded.last_mut().expect("pushed above");
-        last.qos = last.qos.max(*qos);
-        last.retain_as_published |= retain_as_published;
-        if *identifier != 0 && !last.identifiers.contains(identifier) {
-            last.identifiers.push(*identifier);
-        }
+            identifiers: SmallVec::new(),
+        })
     }
-    (folded, withheld)
+
+    /// Overlapping subscriptions of one client give one copy, with the highest QoS and all identifiers
+    /// ([MQTT-3.3.4-2], [MQTT-3.3.4-3], [MQTT-3.3.4-4]).
+    /// And whether a subscription matched that does not want what its own client publishes.
+    fn fold(&self, clients: &[Target], publisher: Option<ClientNo>) -> (Vec<ClientMatch>, bool) {
+        let mut withheld = false;
+        let mut folded: Vec<ClientMatch> = Vec::new();
+        for target in clients {
+            let Target::Client {
+                client,
+                qos,
+                no_local,
+                retain_as_published,
+                identifier,
+            } = target
+            else {
+                continue;
+            };
+            // [MQTT-3.8.3-3]
+            if *no_local && publisher == Some(*client) {
+                withheld = true;
+                continue;
+            }
+            if folded.last().is_none_or(|last| last.client != *client) {
+                folded.extend(self.client_match(*client, 0, false));
+            }
+            let Some(last) = folded.last_mut().filter(|last| last.client == *client) else {
+                continue;
+            };
+            last.qos = last.qos.max(*qos);
+            last.retain_as_published |= retain_as_published;
+            if *identifier != 0 && !last.identifiers.contains(identifier) {
+                last.identifiers.push(*identifier);
+            }
+        }
+        (folded, withheld)
+    }
 }

@@ -483,7 +483,7 @@ impl Broker {
         let last = self.soft.sharers.get(&queue).is_none_or(|sharers| {
             sharers
                 .iter()
-                .all(|sharer| *sharer == leaver || draft.leavers.contains(sharer))
+                .all(|sharer| *sharer == leaver || draft.has_left(*sharer))
         });
         if is_share && last {
             let effects = draft.effects_len();

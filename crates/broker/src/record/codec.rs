@@ -334,7 +334,7 @@ fn put_kind(kind: &Kind, out: &mut Vec<u8>) -> u8 {
         | Kind::Regroup(_)
         | Kind::ReadCounted { .. }
         | Kind::StreamTurn { .. }
-        | Kind::Sent(_)
+        | Kind::Sent { .. }
         | Kind::Visible { .. }
         | Kind::SetAside { .. }
         | Kind::Used(_)

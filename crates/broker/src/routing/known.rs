@@ -68,7 +68,7 @@ impl<R: Clone> Known<R> {
             // Not the read buffers that it was cut from.
             address: Address {
                 name: bytes::Bytes::copy_from_slice(&address.name),
-                key: address.key.compact(),
+                key: address.key.detached(),
                 ..*address
             },
             round: self.round.get(),
@@ -77,13 +77,12 @@ impl<R: Clone> Known<R> {
     }
 }
 
+/// Levels that were cut from different texts have places of their own, though they are the same.
 fn place(address: &Address) -> usize {
     let mut hasher = FxHasher::default();
     hasher.write_u32(address.vhost.0);
     hasher.write(&address.name);
-    for level in address.key.iter() {
-        hasher.write(level);
-    }
+    hasher.write(address.key.text());
     // The upper bits are the better ones.
     (hasher.finish() >> 32) as usize % SLOTS
 }

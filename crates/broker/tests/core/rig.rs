@@ -195,6 +195,20 @@ impl Rig {
                 wait,
                 event,
             } => self.tell(to, lane, wait, event),
+            Effect::Show {
+                to,
+                wait,
+                delivery,
+                bytes,
+            } => {
+                let lane = OutLane::Consumer(ConsumerId::CLIENT);
+                for to in to {
+                    self.tell(to, lane, wait, Event::Delivery(Arc::clone(&delivery)));
+                    if self.drains {
+                        self.broker.returned_room(to, bytes);
+                    }
+                }
+            }
             Effect::Deliver {
                 to,
                 lane,

@@ -13,7 +13,8 @@ use broker::{
 use bytes::Bytes;
 use message::{Message, StoredId, Timestamp, VhostId};
 use session::{
-    Command, Declare, Delivery, Event, Lane, PublishOutcome, Refusal, Secret, SessionId, Token,
+    Command, ConsumerId, Declare, Delivery, Event, Lane, PublishOutcome, Refusal, Secret,
+    SessionId, Token,
 };
 
 /// Decisions that one command may cause before a test calls it endless.
@@ -359,6 +360,18 @@ impl Node {
                 wait,
                 event,
             } => self.hear(to, lane, wait, event),
+            Effect::Show {
+                to,
+                wait,
+                delivery,
+                bytes,
+            } => {
+                for to in to {
+                    *self.outbox.entry(to).or_default() += bytes;
+                    let event = Event::Delivery(Arc::clone(&delivery));
+                    self.hear(to, OutLane::Consumer(ConsumerId::CLIENT), wait, event);
+                }
+            }
             Effect::Deliver {
                 to,
                 lane,

@@ -16,9 +16,7 @@ use crate::{
     change::{ClientNo, Entrant},
     decide::{
         publish::{Directs, Incoming},
-        refusal,
-        route::ClientMatch,
-        shown,
+        refusal, shown,
     },
     queue::Rare,
     stream::RecordEntrant,
@@ -129,11 +127,8 @@ impl Broker {
             else {
                 continue;
             };
-            let mut matched = ClientMatch {
-                client: *number,
-                qos: options.qos,
-                retain_as_published: false,
-                identifiers: SmallVec::new(),
+            let Some(mut matched) = self.client_match(*number, options.qos, false) else {
+                continue;
             };
             if options.identifier != 0 {
                 matched.identifiers.push(options.identifier);
