@@ -111,7 +111,7 @@ pub fn head_len_bound(message: &Message) -> usize {
 }
 
 fn levels_len_bound(levels: &Levels) -> usize {
-    10 + levels.bytes_len() + 4 * levels.len()
+    10 + levels.text().len() + 4 * levels.len()
 }
 
 fn value_len_bound(value: &Value) -> usize {

@@ -84,21 +84,26 @@ impl NodeLink {
             Some(self.id),
         );
         let mut taken = 0;
+        // Those at the front that the core has had: commands are large, so they stay where they are until all are done.
+        let mut done = 0;
         while taken < COMMANDS_MAX
             && *direct + step.direct < DIRECT_MAX
-            && let Some(command) = commands.pop_front()
+            && let Some(command) = commands.get(done)
         {
             taken += 1;
             let behind = !left.is_empty();
-            if command.may_be_left() && (behind || !step.stage.room())
-                || behind && keeps_order(&command)
-            {
-                left.push_back(command);
+            let leaves = command.may_be_left() && (behind || !step.stage.room())
+                || behind && keeps_order(command);
+            if !leaves && !matches!(command, Command::Authenticate(_)) {
+                core.command(&mut step, self.id, command);
+                done += 1;
                 continue;
             }
-            match command {
-                Command::Authenticate(authenticate) => verify.push(authenticate),
-                command => core.command(&mut step, self.id, &command),
+            commands.drain(..done);
+            done = 0;
+            match commands.pop_front() {
+                Some(Command::Authenticate(authenticate)) if !leaves => verify.push(authenticate),
+                command => left.extend(command),
             }
         }
         let more = core.deliver(&mut step);
@@ -108,6 +113,7 @@ impl NodeLink {
         }
         *direct += step.direct;
         scratch.wakers = shared.finish(core, step);
+        commands.drain(..done);
         wake_all(&mut scratch.wakers);
         for authenticate in verify {
             self.verify(authenticate);

@@ -327,13 +327,13 @@ impl Outbox {
         if state.closed {
             return Pushed::default();
         }
-        // What has become safe stands before this item, though nobody has looked since.
-        state.ripen(committed);
         let mut wait = wait;
-        if !state.waiting.is_empty()
-            && let Some(last) = state.last_wait.get(&lane)
-        {
-            wait = wait.max(*last);
+        if !state.waiting.is_empty() {
+            // What has become safe stands before this item, though nobody has looked since.
+            state.ripen(committed);
+            if let Some(last) = state.last_wait.get(&lane) {
+                wait = wait.max(*last);
+            }
         }
         if wait <= committed {
             state.ready.push_back((lane, item));
@@ -545,9 +545,6 @@ impl State {
     /// Moves what waits for committed batches to what may leave.
     fn ripen(&mut self, committed: u64) {
         let before = self.waiting.len();
-        if before == 0 {
-            return;
-        }
         while let Some((batch, _)) = self.waiting.front()
             && *batch <= committed
         {
@@ -563,6 +560,7 @@ impl State {
     }
 
     /// Lets an item of a lane that does not stand go, or starts its read.
+    #[inline]
     fn release(
         &mut self,
         lane: OutLane,
@@ -575,17 +573,29 @@ impl State {
             // Nothing of these is ever missing.
             Item::Event(event) => (event, 0),
             Item::Delivery { delivery, bytes } => (Event::Delivery(delivery), bytes),
-            mut item => {
-                if let Some(id) = item.resolve(messages) {
-                    self.reading.insert(lane, (item, VecDeque::new()));
-                    wanted.push((id, lane));
-                    return;
-                }
-                item.into_event()
-            }
+            item => match self.complete(lane, item, messages, wanted) {
+                Some(whole) => whole,
+                None => return,
+            },
         };
         self.handed_out += bytes;
         events.push(event);
+    }
+
+    /// The event, if nothing of it is missing. Else its read starts.
+    fn complete(
+        &mut self,
+        lane: OutLane,
+        mut item: Item,
+        messages: &dyn Messages,
+        wanted: &mut Vec<(StoredId, OutLane)>,
+    ) -> Option<(Event, u64)> {
+        if let Some(id) = item.resolve(messages) {
+            self.reading.insert(lane, (item, VecDeque::new()));
+            wanted.push((id, lane));
+            return None;
+        }
+        Some(item.into_event())
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use broker::{
-    BodyAt, Broker, Content, Context, Decision, Effect, Fetch, Load, OutLane, Outgoing,
+    BodyAt, Broker, Change, Content, Context, Decision, Effect, Fetch, Load, OutLane, Outgoing,
     PendingRecord, RecordKind, Wait,
 };
 use bytes::Bytes;
@@ -276,12 +276,13 @@ impl Core {
             }
         }
         let context = self.context();
-        let mut decision = std::mem::take(&mut self.decision);
+        let Self {
+            broker, decision, ..
+        } = self;
         decision.clear();
-        let broker = &self.broker;
         let decided = catch_unwind(AssertUnwindSafe(|| {
             let bodies = step.heads.bodies_of(command);
-            broker.decide_with(from, command, bodies, &context, &mut decision)
+            broker.decide_with(from, command, bodies, &context, decision)
         }));
         if decided.is_err() {
             decision.clear();
@@ -289,7 +290,6 @@ impl Core {
                 session = from.0,
                 "deciding a command panicked: its connection is closed"
             );
-            self.decision = decision;
             return self.tell(
                 step,
                 from,
@@ -302,17 +302,16 @@ impl Core {
         let durable = decision.is_durable();
         if durable
             && publishes(command)
-            && (self.blocked || !step.stage.takes_publish(stored_len(&decision)))
+            && (self.blocked || !step.stage.takes_publish(stored_len(decision)))
         {
             decision.clear();
-            self.decision = decision;
             let refusal = Refusal::new(
                 RefusalKind::StorageFull,
                 "the disk is full: durable messages are refused until there is room",
             );
             return self.refuse(step, from, command, refusal);
         }
-        self.perform(step, decision, durable);
+        self.perform(step, durable);
         if let Command::OpenClient(open) = command {
             self.opened(step, from, &open.client_id);
         }
@@ -438,11 +437,9 @@ impl Core {
         // Nobody's command, so nobody's connection to close: a timer that stopped for good would be worse than an end.
         let _guard = AbortOnPanic::new();
         let context = self.context();
-        let mut decision = std::mem::take(&mut self.decision);
-        decision.clear();
-        decide(&self.broker, &context, &mut decision);
-        let durable = decision.is_durable();
-        self.perform(step, decision, durable);
+        self.decision.clear();
+        decide(&self.broker, &context, &mut self.decision);
+        self.perform(step, self.decision.is_durable());
     }
 
     /// Deliveries that have become possible. `true`: there is more to do, in another hold of the lock.
@@ -451,58 +448,54 @@ impl Core {
         let mut more = true;
         while more && step.delivered < DELIVERIES_MAX {
             let context = self.context();
-            let mut decision = std::mem::take(&mut self.decision);
+            let Self {
+                broker, decision, ..
+            } = self;
             decision.clear();
-            more = self.broker.decide_deliveries(
-                &context,
-                DELIVERIES_MAX - step.delivered,
-                &mut decision,
-            );
+            more = broker.decide_deliveries(&context, DELIVERIES_MAX - step.delivered, decision);
             step.delivered += decision.effects.len().max(decision.changes.len()).max(1);
             if decision.changes.is_empty() && decision.effects.is_empty() {
-                self.decision = decision;
                 break;
             }
-            let durable = decision.is_durable();
-            self.perform(step, decision, durable);
+            self.perform(step, self.decision.is_durable());
         }
         more
     }
 
-    /// Applies a decision, journals it where it is `durable`, and routes what it tells.
-    fn perform(&mut self, step: &mut Step<'_, '_>, mut decision: Decision, durable: bool) {
+    /// Applies what was decided, journals it where it is `durable`, and routes what it tells.
+    fn perform(&mut self, step: &mut Step<'_, '_>, durable: bool) {
         let _guard = AbortOnPanic::new();
         if durable {
-            self.perform_durable(step, &mut decision);
+            let mut changes = std::mem::take(&mut self.decision.changes);
+            self.perform_durable(step, &mut changes);
+            self.decision.changes = changes;
         } else {
-            for change in &decision.changes {
+            for change in &self.decision.changes {
                 self.broker.apply_soft(change, self.now, &mut self.effects);
             }
         }
+        let mut decided = std::mem::take(&mut self.decision.effects);
         // What apply caused comes first: a reply follows what it tells of.
         if !self.effects.is_empty() {
-            let mut effects = std::mem::take(&mut self.effects);
-            step.held = held(step.journal, &effects, &decision.effects);
-            effects.drain(..).for_each(|it| self.route(step, it));
-            self.effects = effects;
+            let mut applied = std::mem::take(&mut self.effects);
+            step.held = held(step.journal, &applied, &decided);
+            applied.drain(..).for_each(|it| self.route(step, it));
+            self.effects = applied;
         }
-        decision
-            .effects
-            .drain(..)
-            .for_each(|it| self.route(step, it));
+        decided.drain(..).for_each(|it| self.route(step, it));
         step.held = None;
-        self.decision = decision;
+        self.decision.effects = decided;
     }
 
-    fn perform_durable(&mut self, step: &mut Step<'_, '_>, decision: &mut Decision) {
-        self.plan(step, decision);
+    fn perform_durable(&mut self, step: &mut Step<'_, '_>, changes: &mut [Change]) {
+        self.plan(step, changes);
         let lens: SmallVec<[usize; 4]> = self.planned.iter().map(Planned::len).collect();
         // All records of a command lie in one batch; what the core bounds by records (transactions, very wide publishes) may
         // take several: they have no effect, and are not confirmed, before the last.
         let together = step.stage.reserve(&lens);
         let mut planned = std::mem::take(&mut self.planned);
         let mut plans = planned.drain(..);
-        for change in &decision.changes {
+        for change in &*changes {
             if !change.is_durable() {
                 self.broker.apply_soft(change, self.now, &mut self.effects);
                 continue;
@@ -532,14 +525,10 @@ impl Core {
     }
 
     /// Encodes the records of a decision, so that their lengths are known before the first is applied.
-    fn plan(&mut self, step: &mut Step<'_, '_>, decision: &mut Decision) {
+    fn plan(&mut self, step: &mut Step<'_, '_>, changes: &mut [Change]) {
         self.records.clear();
         self.planned.clear();
-        for change in decision
-            .changes
-            .iter_mut()
-            .filter(|change| change.is_durable())
-        {
+        for change in changes.iter_mut().filter(|change| change.is_durable()) {
             let start = self.records.len();
             let Some(message) = change.message().map(Arc::clone) else {
                 let kind = change.encode(self.now, &[], BodyAt::None, &mut self.records);

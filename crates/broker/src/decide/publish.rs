@@ -9,7 +9,7 @@ use session::{
     PublishOutcome, QueueAttributes, QueueId, QueueOptions, RecordPlace, Refusal, RefusalKind,
     SessionId,
 };
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
 use super::{
     draft::Draft,
@@ -228,37 +228,37 @@ impl Broker {
         publisher: Option<ClientNo>,
         draft: &mut Draft<'_>,
     ) -> Placed {
-        let refused = |refusal| Placed {
-            refused: Some(refusal),
-            ..Placed::default()
-        };
-        let passing = self.pass_topics(message, draft);
-        let repeated = passing.repeated.len() as u32;
-        if repeated > 0 && passing.repeated.len() == 1 + message.fields().carbon_copies.len() {
-            return Placed {
-                matched: repeated,
-                duplicates: repeated,
-                original: passing.original,
-                ..Placed::default()
-            };
-        }
-        let routed = match self.resolve(message, missing, publisher, &passing.repeated, draft) {
-            Ok(routed) => routed,
-            Err(refusal) => return refused(refusal),
-        };
-        let retain = match self.retain(message, draft.now) {
-            Ok(retain) => retain,
-            Err(refusal) => return refused(refusal),
-        };
-        let with = Accompanying {
-            retain,
+        let mut placed = Placed::default();
+        let mut with = Accompanying {
             inbound,
-            numbered: passing.numbered,
             publisher,
+            ..Accompanying::default()
         };
-        let mut placed = self.place_at(message, confirmed, &routed, with, draft);
-        placed.matched += repeated;
-        placed.duplicates += repeated;
+        let mut repeated = Vec::new();
+        if let Some(passing) = self.pass_topics(message, draft) {
+            with.numbered = passing.numbered;
+            repeated = passing.repeated;
+            placed.matched = repeated.len() as u32;
+            placed.duplicates = placed.matched;
+            if placed.matched > 0 && repeated.len() == 1 + message.fields().carbon_copies.len() {
+                placed.original = passing.original;
+                return placed;
+            }
+        }
+        let found = self.resolve(message, missing, publisher, &repeated, draft);
+        let found = found.and_then(|routed| {
+            with.retain = self.retain(message, draft.now)?;
+            Ok(routed)
+        });
+        match found {
+            Ok(routed) => self.place_at(message, confirmed, &routed, with, &mut placed, draft),
+            Err(refusal) => {
+                placed = Placed {
+                    refused: Some(refusal),
+                    ..Placed::default()
+                };
+            }
+        }
         placed
     }
 
@@ -275,7 +275,8 @@ impl Broker {
                     && routed.subscriptions.is_empty())
             {
                 let with = Accompanying::default();
-                self.place_at(message, false, &routed, with, &mut draft);
+                let mut placed = Placed::default();
+                self.place_at(message, false, &routed, with, &mut placed, &mut draft);
             }
         }
     }
@@ -287,14 +288,13 @@ impl Broker {
         confirmed: bool,
         routed: &Routed,
         with: Accompanying,
+        placed: &mut Placed,
         draft: &mut Draft<'_>,
-    ) -> Placed {
-        let mut placed = Placed {
-            // A subscription that does not want it (no local) matched all the same.
-            matched: (routed.queues.len() + routed.clients.len() + routed.streams.len()) as u32
-                + u32::from(routed.withheld),
-            ..Placed::default()
-        };
+    ) {
+        // A subscription that does not want it (no local) matched all the same.
+        placed.matched += (routed.queues.len() + routed.clients.len() + routed.streams.len())
+            as u32
+            + u32::from(routed.withheld);
         let incoming = Incoming {
             message,
             // DOORS 16: what its publisher asked to have confirmed is journaled whatever its durable flag.
@@ -305,14 +305,7 @@ impl Broker {
         let mut targets = SmallVec::new();
         let mut dead = SmallVec::new();
         for queue in &routed.queues {
-            self.admit_or_refuse(
-                *queue,
-                &incoming,
-                &mut targets,
-                &mut dead,
-                &mut placed,
-                draft,
-            );
+            self.admit_or_refuse(*queue, &incoming, &mut targets, &mut dead, placed, draft);
         }
         // Behind all that took it themselves: a queue that is a target of both holds it once.
         for queue in dead {
@@ -357,14 +350,16 @@ impl Broker {
                 draft,
             );
         }
-        self.admit_stream_clients(
-            &through.records,
-            &incoming,
-            with.publisher,
-            &mut through.targets,
-            &mut direct,
-            draft,
-        );
+        if !through.records.is_empty() {
+            self.admit_stream_clients(
+                &through.records,
+                &incoming,
+                with.publisher,
+                &mut through.targets,
+                &mut direct,
+                draft,
+            );
+        }
         placed.matched += through.passed;
         placed.sequence = with.numbered.first().map(|numbered| numbered.sequence);
         let is_kept = !(through.targets.is_empty() && through.records.is_empty())
@@ -398,7 +393,6 @@ impl Broker {
             Wait::Nothing
         };
         send_direct(direct, wait, draft);
-        placed
     }
 
     fn resolve(
@@ -760,7 +754,7 @@ impl Broker {
             let rare = incoming.rare;
             let delivery = Delivery {
                 retain,
-                subscriptions: SmallVec::from_slice(identifiers),
+                subscriptions: few(identifiers),
                 deaths: rare.and_then(|rare| rare.deaths.clone()),
                 readdressed: rare.and_then(|rare| rare.readdressed.clone()),
                 ..Delivery::first(ConsumerId::CLIENT, Arc::clone(message), draft.now)
@@ -768,7 +762,7 @@ impl Broker {
             direct.push(Direct {
                 delivery: Arc::new(delivery),
                 bytes: delivery_bytes(len),
-                to: smallvec![session],
+                to: few(&[session]),
             });
             return;
         }
@@ -857,7 +851,7 @@ fn is_shown_by(
     identifiers: &[u32],
 ) -> bool {
     delivery.retain == retain
-        && delivery.subscriptions[..] == *identifiers
+        && delivery.subscriptions.iter().eq(identifiers)
         && Arc::ptr_eq(&delivery.message, incoming.message)
         && incoming.rare.is_none()
         && delivery.deaths.is_none()
@@ -935,15 +929,16 @@ pub(super) fn pieces(targets: impl IntoIterator<Item = Entrant>) -> Vec<SmallVec
 }
 
 /// Drafts deliveries that no queue knows of.
-pub(super) fn send_direct(direct: Directs, wait: Wait, draft: &mut Draft<'_>) {
-    for direct in direct {
+pub(super) fn send_direct(mut direct: Directs, wait: Wait, draft: &mut Draft<'_>) {
+    direct.reverse();
+    while let Some(direct) = direct.pop() {
         let Direct {
             delivery,
             bytes,
             to,
         } = direct;
         draft.change(Kind::Sent {
-            to: SmallVec::from_slice(&to),
+            to: few(&to),
             bytes,
         });
         draft.effect(Effect::Show {
@@ -953,4 +948,15 @@ pub(super) fn send_direct(direct: Directs, wait: Wait, draft: &mut Draft<'_>) {
             bytes,
         });
     }
+}
+
+/// A copy of what nearly always is one or none.
+fn few<T: Copy>(all: &[T]) -> SmallVec<[T; 2]> {
+    let mut copy = SmallVec::new();
+    match all {
+        [] => {}
+        [one] => copy.push(*one),
+        many => copy.extend_from_slice(many),
+    }
+    copy
 }

@@ -54,22 +54,25 @@ pub(in crate::decide) struct Through {
 }
 
 impl Broker {
-    /// Looks for FIFO topic objects at the address of a publish.
+    /// Looks for FIFO topic objects at the address of a publish. `None`: there can be none.
     pub(in crate::decide) fn pass_topics(
         &self,
         message: &Message,
         draft: &mut Draft<'_>,
-    ) -> Passing {
-        let mut passing = Passing::default();
+    ) -> Option<Passing> {
+        if self.durable.topics.len() == 0 {
+            return None;
+        }
         let address = &message.address;
         let is_root = match address.kind {
             AddressKind::Topic => true,
             AddressKind::Exchange => address.name == ROOT,
             AddressKind::Queue | AddressKind::Stream => false,
         };
-        if !is_root || self.durable.topics.len() == 0 {
-            return passing;
+        if !is_root {
+            return None;
         }
+        let mut passing = Passing::default();
         for key in std::iter::once(&address.key).chain(&message.fields().carbon_copies) {
             let Some((number, topic)) = self.durable.topics.at(address.vhost, key) else {
                 continue;
@@ -107,7 +110,7 @@ impl Broker {
                 dedup,
             });
         }
-        passing
+        Some(passing)
     }
 
     /// Takes a message to the targets of the subscriptions that it matched, in the order of their numbers.
