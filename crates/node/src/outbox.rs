@@ -385,7 +385,9 @@ impl Outbox {
         while state.handed_out < HANDED_OUT_MAX
             && let Some((lane, item)) = state.ready.pop_front()
         {
-            if let Some((_, behind)) = state.reading.get_mut(&lane) {
+            if !state.reading.is_empty()
+                && let Some((_, behind)) = state.reading.get_mut(&lane)
+            {
                 behind.push_back(item);
             } else {
                 state.release(lane, item, messages, events, &mut wanted);
@@ -560,7 +562,7 @@ impl State {
     }
 
     /// Lets an item of a lane that does not stand go, or starts its read.
-    #[inline]
+    #[inline(always)]
     fn release(
         &mut self,
         lane: OutLane,

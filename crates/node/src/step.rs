@@ -591,10 +591,14 @@ impl Core {
                 let wait = step.wait(wait);
                 step.direct += to.len();
                 let lane = OutLane::Consumer(ConsumerId::CLIENT);
-                for to in to {
+                let Some((last, others)) = to.split_last() else {
+                    return;
+                };
+                for to in others {
                     let delivery = Arc::clone(&delivery);
-                    self.send(step, to, lane, wait, Item::Delivery { delivery, bytes });
+                    self.send(step, *to, lane, wait, Item::Delivery { delivery, bytes });
                 }
+                self.send(step, *last, lane, wait, Item::Delivery { delivery, bytes });
             }
             Effect::Deliver {
                 to,

@@ -9,7 +9,13 @@ use session::{
     Outcome, QueueId, RefusalKind, SessionId, Will,
 };
 
-use super::{consumer_lane, declare::two_words, draft::Draft, publish::Missing, refusal};
+use super::{
+    consumer_lane,
+    declare::two_words,
+    draft::Draft,
+    publish::{Asked, Missing, Placed},
+    refusal,
+};
 use crate::{
     Broker, Context, Decision, Effect, SessionInfo, Wait,
     change::{
@@ -433,7 +439,14 @@ impl Broker {
             None => Arc::clone(&will.message),
         };
         draft.count(Tally::Will, 1);
-        let placed = self.place(&message, false, Missing::Nothing, None, Some(number), draft);
+        let asked = Asked {
+            confirmed: false,
+            missing: Missing::Nothing,
+            inbound: None,
+            publisher: Some(number),
+        };
+        let mut placed = Placed::default();
+        self.place(&message, &asked, &mut placed, draft);
         if placed.refused.is_some() {
             draft.count(Tally::RefusedPublish, 1);
         }

@@ -8,8 +8,9 @@ use session::{Death, DeathReason, Overflow, QueueAttributes, QueueId, Redrive};
 use smallvec::SmallVec;
 
 use super::{
+    direct::Directs,
     draft::{Brought, Draft},
-    publish::{Admission, Directs, Incoming, fits_a_record, pieces, send_direct},
+    publish::{Admission, Incoming, fits_a_record, pieces},
     route::{Routed, address_of, exchange_and_key, key_of_queue},
     topic::Through,
 };
@@ -334,7 +335,7 @@ impl Broker {
         };
         let deaths = rare.deaths.as_deref().expect("set above");
         let mut targets = SmallVec::new();
-        let mut direct = Directs::new();
+        let mut direct = Directs::new(routed.clients.len());
         for queue in routed.queues {
             if self.is_cycle(queue, deaths) {
                 draft.count(Tally::DroppedCycle, 1);
@@ -418,7 +419,7 @@ impl Broker {
             self.trim_for(stream, draft);
         }
         let wait = wait_of(view.wait);
-        send_direct(direct, wait, draft);
+        direct.send(wait, draft);
     }
 
     /// Whether a dead letter comes back to a queue that it left before, and nobody rejected it since: it would go round for ever.

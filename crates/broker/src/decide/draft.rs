@@ -66,7 +66,7 @@ pub(crate) struct Draft<'a> {
     pub(crate) bodies: &'a [(Arc<Message>, PolicyBody)],
     added: SmallVec<[(QueueId, Added); 4]>,
     /// Entries that an earlier change of this decision takes away.
-    gone: Few<QueueId, Runs>,
+    gone: Option<Few<QueueId, Runs>>,
     /// What comes into streams: records and their bytes.
     records: SmallVec<[(StreamId, u64, u64); 1]>,
     /// The hash that chooses the shard of the publish at hand.
@@ -111,7 +111,7 @@ impl<'a> Draft<'a> {
             out,
             bodies: &[],
             added: SmallVec::new(),
-            gone: Few::default(),
+            gone: None,
             records: SmallVec::new(),
             hash_key: None,
             transient: 0,
@@ -277,7 +277,7 @@ impl<'a> Draft<'a> {
         qseq: u64,
         len: u32,
     ) -> bool {
-        let gone = self.gone.get_or_default(queue);
+        let gone = self.gone.get_or_insert_default().get_or_default(queue);
         if gone.contains(qseq) {
             return false;
         }
@@ -326,7 +326,7 @@ impl<'a> Draft<'a> {
             }
         }
         incomers.seen = self.out.changes.len();
-        let gone = self.gone.get(&queue);
+        let gone = self.gone.as_ref().and_then(|gone| gone.get(&queue));
         loop {
             let first = incomers.in_order.first_entry()?;
             if gone.is_none_or(|gone| !gone.contains(first.get().qseq)) {
@@ -353,16 +353,18 @@ impl<'a> Draft<'a> {
 
     /// Such an entry will be gone again.
     pub(crate) fn brought_goes(&mut self, queue: QueueId, qseq: u64, len: u32) {
-        self.gone.get_or_default(queue).add(qseq);
+        self.gone
+            .get_or_insert_default()
+            .get_or_default(queue)
+            .add(qseq);
         let added = self.added(queue);
         added.count -= 1;
         added.bytes -= i64::from(len);
     }
 
     pub(crate) fn goes(&self, queue: QueueId, qseq: u64) -> bool {
-        self.gone
-            .get(&queue)
-            .is_some_and(|gone| gone.contains(qseq))
+        let gone = self.gone.as_ref().and_then(|gone| gone.get(&queue));
+        gone.is_some_and(|gone| gone.contains(qseq))
     }
 
     /// Entries held by a queue, and their bytes, this decision included.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `draft.rs` | a decision in the making, and what it has already promised |
 //! | `route.rs` | who gets a message |
+//! | `direct.rs` | deliveries that no queue knows of |
 //! | `publish.rs` | publishes, admission to queues, retained messages |
 //! | `dead_letter.rs` | dead-lettering, expiry, drops from full queues |
 //! | `declare.rs` | queues, exchanges, bindings |
@@ -27,6 +28,7 @@
 mod client;
 mod dead_letter;
 mod declare;
+mod direct;
 mod draft;
 mod empty;
 mod inspect;

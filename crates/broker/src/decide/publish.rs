@@ -5,26 +5,25 @@ use std::sync::Arc;
 use bytes::Bytes;
 use message::{Kind as AddressKind, Levels, Message, Name, Timestamp, Value};
 use session::{
-    ConsumerId, DeathReason, Delivery, DeliveryId, Event, Original, Overflow, Publish,
-    PublishOutcome, QueueAttributes, QueueId, QueueOptions, RecordPlace, Refusal, RefusalKind,
-    SessionId,
+    DeathReason, DeliveryId, Event, Original, Overflow, Publish, PublishOutcome, QueueAttributes,
+    QueueId, QueueOptions, RecordPlace, Refusal, RefusalKind, SessionId,
 };
 use smallvec::SmallVec;
 
 use super::{
+    direct::Directs,
     draft::Draft,
     refusal,
     route::{ClientMatch, Routed, exchange_and_key, is_reserved},
     shown,
     stream::{StreamMatch, no_stream},
-    topic::Through,
+    topic::{Passing, Through},
 };
 use crate::{
-    Broker, Context, Decision, Effect, Wait,
+    Broker, Context, Decision, Wait,
     change::{ClientNo, Enqueued, Entrant, Kind, Published, QueueDeclared, Retain, is_soft},
     counters::Tally,
     queue::{FAIR_GROUP_LEN_MAX, Rare, flag},
-    topic::Numbered,
 };
 
 /// Targets in one record.
@@ -83,24 +82,24 @@ impl Missing {
     }
 }
 
-/// A delivery that no queue will know of (QoS 0), and whom it is shown to.
-pub(crate) struct Direct {
-    delivery: Arc<Delivery>,
-    bytes: u64,
-    to: SmallVec<[SessionId; 2]>,
-}
-
-/// Those of one message: a fan-out shows most of its subscribers the same.
-pub(crate) type Directs = SmallVec<[Direct; 1]>;
-
 /// What goes with a publish besides its message.
 #[derive(Default)]
 struct Accompanying {
     retain: Option<Box<Retain>>,
     inbound: Option<(ClientNo, u16)>,
-    numbered: Vec<Numbered>,
+    passing: Option<Passing>,
     /// The client session that publishes it.
     publisher: Option<ClientNo>,
+}
+
+/// How a message is published.
+pub(crate) struct Asked {
+    pub(crate) confirmed: bool,
+    pub(crate) missing: Missing,
+    /// The exactly-once id that it came with.
+    pub(crate) inbound: Option<(ClientNo, u16)>,
+    /// The client session that publishes it.
+    pub(crate) publisher: Option<ClientNo>,
 }
 
 /// What became of a publish.
@@ -148,14 +147,14 @@ impl Broker {
             return;
         }
         draft.hash_key = publish.hash_key;
-        let placed = self.place(
-            &publish.message,
-            publish.token.is_some(),
-            Missing::of(publish),
-            inbound.map(|(number, id, _)| (number, id)),
+        let asked = Asked {
+            confirmed: publish.token.is_some(),
+            missing: Missing::of(publish),
+            inbound: inbound.map(|(number, id, _)| (number, id)),
             publisher,
-            draft,
-        );
+        };
+        let mut placed = Placed::default();
+        self.place(&publish.message, &asked, &mut placed, draft);
         draft.count(Tally::Published, 1);
         // RULES 3: that nothing matched rests on what is bound.
         let wait = if placed.durable
@@ -218,48 +217,49 @@ impl Broker {
         );
     }
 
-    /// Routes and admits a message, and drafts its change and its direct deliveries.
+    /// Routes and admits a message, and drafts its change and its direct deliveries. What came of it is `placed`.
     pub(super) fn place(
         &self,
         message: &Arc<Message>,
-        confirmed: bool,
-        missing: Missing,
-        inbound: Option<(ClientNo, u16)>,
-        publisher: Option<ClientNo>,
+        asked: &Asked,
+        placed: &mut Placed,
         draft: &mut Draft<'_>,
-    ) -> Placed {
-        let mut placed = Placed::default();
-        let mut with = Accompanying {
+    ) {
+        let passing = self.pass_topics(message, draft);
+        let mut repeated = &[][..];
+        if let Some(passing) = &passing {
+            repeated = &passing.repeated;
+            if !repeated.is_empty() && repeated.len() == 1 + message.fields().carbon_copies.len() {
+                placed.matched = repeated.len() as u32;
+                placed.duplicates = repeated.len() as u32;
+                placed.original = passing.original;
+                return;
+            }
+        }
+        let Asked {
+            confirmed,
+            missing,
             inbound,
             publisher,
-            ..Accompanying::default()
-        };
-        let mut repeated = Vec::new();
-        if let Some(passing) = self.pass_topics(message, draft) {
-            with.numbered = passing.numbered;
-            repeated = passing.repeated;
-            placed.matched = repeated.len() as u32;
-            placed.duplicates = placed.matched;
-            if placed.matched > 0 && repeated.len() == 1 + message.fields().carbon_copies.len() {
-                placed.original = passing.original;
-                return placed;
-            }
-        }
-        let found = self.resolve(message, missing, publisher, &repeated, draft);
-        let found = found.and_then(|routed| {
-            with.retain = self.retain(message, draft.now)?;
-            Ok(routed)
-        });
-        match found {
-            Ok(routed) => self.place_at(message, confirmed, &routed, with, &mut placed, draft),
+        } = *asked;
+        let found = self.resolve(message, missing, publisher, repeated, draft);
+        let found = found.and_then(|routed| Ok((routed, self.retain(message, draft.now)?)));
+        let (routed, retain) = match found {
+            Ok(found) => found,
             Err(refusal) => {
-                placed = Placed {
-                    refused: Some(refusal),
-                    ..Placed::default()
-                };
+                placed.refused = Some(refusal);
+                return;
             }
-        }
-        placed
+        };
+        placed.matched = repeated.len() as u32;
+        placed.duplicates = repeated.len() as u32;
+        let with = Accompanying {
+            retain,
+            inbound,
+            passing,
+            publisher,
+        };
+        self.place_at(message, confirmed, &routed, with, placed, draft);
     }
 
     /// What the broker says of itself, to whoever subscribes to it: neither retained nor counted as published. Publishers are
@@ -317,7 +317,7 @@ impl Broker {
                 qseq: target.qseq,
             });
         }
-        let mut direct = Directs::new();
+        let mut direct = Directs::new(routed.clients.len());
         for matched in &routed.clients {
             self.admit_client(matched, &incoming, &mut targets, &mut direct, draft);
         }
@@ -336,6 +336,7 @@ impl Broker {
         ) {
             placed.record = records.first().and_then(|record| self.record_place(record));
         }
+        let numbered = with.passing.as_ref().map_or(&[][..], |it| &it.numbered);
         let mut through = Through {
             targets,
             records,
@@ -345,7 +346,7 @@ impl Broker {
             self.place_through(
                 &routed.subscriptions,
                 &incoming,
-                &with.numbered,
+                numbered,
                 &mut through,
                 draft,
             );
@@ -361,11 +362,11 @@ impl Broker {
             );
         }
         placed.matched += through.passed;
-        placed.sequence = with.numbered.first().map(|numbered| numbered.sequence);
+        placed.sequence = numbered.first().map(|numbered| numbered.sequence);
         let is_kept = !(through.targets.is_empty() && through.records.is_empty())
             || with.retain.is_some()
             || with.inbound.is_some()
-            || !with.numbered.is_empty();
+            || !numbered.is_empty();
         if is_kept {
             let published = Published {
                 message: Some(Arc::clone(message)),
@@ -373,7 +374,7 @@ impl Broker {
                 parts: Vec::new(),
                 targets: through.targets,
                 records: through.records,
-                numbered: with.numbered,
+                numbered: with.passing.map_or_else(Vec::new, |it| it.numbered),
                 retain: with.retain,
                 inbound: with.inbound,
                 transaction: 0,
@@ -392,7 +393,7 @@ impl Broker {
         } else {
             Wait::Nothing
         };
-        send_direct(direct, wait, draft);
+        direct.send(wait, draft);
     }
 
     fn resolve(
@@ -744,27 +745,8 @@ impl Broker {
             if incoming.expiry.is_some_and(|expiry| expiry < draft.now) {
                 return draft.count(Tally::DroppedExpired, 1);
             }
-            let identifiers = &matched.identifiers;
-            if let Some(last) = direct.last_mut()
-                && is_shown_by(&last.delivery, incoming, retain, identifiers)
-            {
-                last.to.push(session);
-                return;
-            }
-            let rare = incoming.rare;
-            let delivery = Delivery {
-                retain,
-                subscriptions: few(identifiers),
-                deaths: rare.and_then(|rare| rare.deaths.clone()),
-                readdressed: rare.and_then(|rare| rare.readdressed.clone()),
-                ..Delivery::first(ConsumerId::CLIENT, Arc::clone(message), draft.now)
-            };
-            direct.push(Direct {
-                delivery: Arc::new(delivery),
-                bytes: delivery_bytes(len),
-                to: few(&[session]),
-            });
-            return;
+            let shown = (retain, &matched.identifiers[..]);
+            return direct.show(session, incoming, shown, draft.now);
         }
         let queue = matched.queue;
         let (count, _) = draft.held(self, queue);
@@ -843,21 +825,6 @@ fn reserved(key: &Levels) -> Refusal {
     )
 }
 
-/// Whether a delivery that no queue knows of shows a message as another subscriber is to be shown it.
-fn is_shown_by(
-    delivery: &Delivery,
-    incoming: &Incoming<'_>,
-    retain: bool,
-    identifiers: &[u32],
-) -> bool {
-    delivery.retain == retain
-        && delivery.subscriptions.iter().eq(identifiers)
-        && Arc::ptr_eq(&delivery.message, incoming.message)
-        && incoming.rare.is_none()
-        && delivery.deaths.is_none()
-        && delivery.readdressed.is_none()
-}
-
 /// The key by which a queue or a FIFO topic knows a message again.
 pub(super) fn dedup_key(message: &Message, per_group: bool) -> Option<Bytes> {
     let fields = message.fields();
@@ -926,37 +893,4 @@ pub(super) fn pieces(targets: impl IntoIterator<Item = Entrant>) -> Vec<SmallVec
         }
     }
     pieces
-}
-
-/// Drafts deliveries that no queue knows of.
-pub(super) fn send_direct(mut direct: Directs, wait: Wait, draft: &mut Draft<'_>) {
-    direct.reverse();
-    while let Some(direct) = direct.pop() {
-        let Direct {
-            delivery,
-            bytes,
-            to,
-        } = direct;
-        draft.change(Kind::Sent {
-            to: few(&to),
-            bytes,
-        });
-        draft.effect(Effect::Show {
-            to,
-            wait,
-            delivery,
-            bytes,
-        });
-    }
-}
-
-/// A copy of what nearly always is one or none.
-fn few<T: Copy>(all: &[T]) -> SmallVec<[T; 2]> {
-    let mut copy = SmallVec::new();
-    match all {
-        [] => {}
-        [one] => copy.push(*one),
-        many => copy.extend_from_slice(many),
-    }
-    copy
 }

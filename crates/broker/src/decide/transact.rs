@@ -9,7 +9,7 @@ use session::{Event, Operation, Refusal, RefusalKind, SessionId, Transact};
 
 use super::{
     draft::Draft,
-    publish::{Missing, fits_alone},
+    publish::{Asked, Missing, Placed, fits_alone},
     refusal,
 };
 use crate::{
@@ -79,14 +79,14 @@ impl Broker {
                 Operation::Publish(publish) => {
                     let publisher = self.client_of(from).map(|(number, _)| number);
                     draft.hash_key = publish.hash_key;
-                    let placed = self.place(
-                        &publish.message,
-                        true,
-                        Missing::of(publish),
-                        None,
+                    let asked = Asked {
+                        confirmed: true,
+                        missing: Missing::of(publish),
+                        inbound: None,
                         publisher,
-                        draft,
-                    );
+                    };
+                    let mut placed = Placed::default();
+                    self.place(&publish.message, &asked, &mut placed, draft);
                     if let Some(refusal) = placed.refused {
                         return Err(refusal);
                     }

@@ -6,6 +6,9 @@
 //! A new round begins with each change that could matter; what an earlier round left is not looked at, and goes when its
 //! slot is needed. Only what is the same for every message and every publisher is remembered.
 //!
+//! An address is known again in the form in which it came: the same levels cut from another text, as another protocol writes
+//! them, have a slot of their own.
+//!
 //! Nothing depends on what is remembered: a core that has just been rebuilt finds the same again.
 
 use std::{
@@ -54,8 +57,12 @@ impl<R: Clone> Known<R> {
     pub(crate) fn find(&self, address: &Address) -> Option<Arc<R>> {
         let slots = self.slots.borrow();
         let slot = slots.get(place(address))?.as_ref()?;
-        (slot.round == self.round.get() && slot.address == *address)
-            .then(|| Arc::clone(&slot.route))
+        let at = &slot.address;
+        let is_it = slot.round == self.round.get()
+            && (at.vhost, at.kind) == (address.vhost, address.kind)
+            && at.key.is_same_form(&address.key)
+            && at.name == address.name;
+        is_it.then(|| Arc::clone(&slot.route))
     }
 
     /// Remembers what an address leads to.
@@ -77,7 +84,6 @@ impl<R: Clone> Known<R> {
     }
 }
 
-/// Levels that were cut from different texts have places of their own, though they are the same.
 fn place(address: &Address) -> usize {
     let mut hasher = FxHasher::default();
     hasher.write_u32(address.vhost.0);

@@ -14,10 +14,7 @@ use super::Draft;
 use crate::{
     Broker,
     change::{ClientNo, Entrant},
-    decide::{
-        publish::{Directs, Incoming},
-        refusal, shown,
-    },
+    decide::{direct::Directs, publish::Incoming, refusal, shown},
     queue::Rare,
     stream::RecordEntrant,
 };
