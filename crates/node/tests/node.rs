@@ -617,6 +617,48 @@ fn a_node_that_serves_no_more_lets_those_go_whose_commands_found_no_room() {
     assert!(link.poll_events(&mut cx, &mut events).is_pending());
 }
 
+#[test]
+fn what_is_handed_in_around_a_login_is_done_in_its_order() {
+    let users = auth::Users::new(&auth::Config::default(), [7; auth::KEY_LEN]);
+    let users = Arc::new(users.expect("the default users are right"));
+    let config = small(&directory("around-a-login"));
+    let (node, mut steps) =
+        Node::start_stepped(&config, users, Arc::new(Machine)).expect("the node starts");
+    steps.renew_lease();
+    let peer = Peer {
+        address: ([127, 0, 0, 1], 9).into(),
+        listener: "test",
+        default_vhost: "/".into(),
+    };
+    let link = node.attach(peer).expect("there is room for a connection");
+    let waker = Waker::from(Arc::new(Woken(AtomicBool::new(false))));
+    let mut cx = Context::from_waker(&waker);
+    let fence = |token| Command::Fence {
+        token: Token(token),
+        lane: Lane(0),
+    };
+    let mut told = |commands: Vec<Command>| {
+        let mut commands = VecDeque::from(commands);
+        assert_eq!(link.submit(&mut commands), Submitted::All);
+        assert!(commands.is_empty());
+        while steps.verify() {}
+        steps.commit();
+        let mut events = Vec::new();
+        assert!(link.poll_events(&mut cx, &mut events).is_ready());
+        let short = events.iter().map(|event| match event {
+            Event::Refused { token, .. } => format!("refused {}", token.0),
+            Event::Reached { token } => format!("reached {}", token.0),
+            Event::Authenticated { .. } => "in".to_owned(),
+            other => panic!("unexpected {other:?}"),
+        });
+        short.collect::<Vec<_>>()
+    };
+    let first = told(vec![fence(1), fence(2), log_in("guest", "guest"), fence(3)]);
+    assert_eq!(first, ["refused 1", "refused 2", "refused 3", "in"]);
+    let second = told(vec![fence(4), fence(5), log_in("guest", "guest"), fence(6)]);
+    assert_eq!(second, ["reached 4", "reached 5", "reached 6", "in"]);
+}
+
 /// This machine, with a clock that the test turns.
 struct Turned(AtomicU64);
 

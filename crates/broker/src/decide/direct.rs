@@ -86,8 +86,10 @@ impl Directs {
         if let Some(first) = self.first {
             first.send(wait, draft);
         }
-        for other in self.others {
-            other.send(wait, draft);
+        if !self.others.is_empty() {
+            for other in self.others {
+                other.send(wait, draft);
+            }
         }
     }
 }

@@ -138,6 +138,15 @@ mod tests {
         ] {
             assert_eq!(known.find(&other), None, "{other:?}");
         }
+        // Equal, but of another form: it is found anew, and has a slot of its own.
+        let collected = Address {
+            key: queue.key.compact(),
+            ..queue.clone()
+        };
+        assert_eq!(collected, queue);
+        assert_eq!(known.find(&collected), None);
+        known.add(&collected, &Arc::new(1));
+        assert_eq!(known.find(&collected).as_deref(), Some(&1));
         known.forget();
         assert_eq!(known.find(&queue), None);
         known.add(&queue, &Arc::new(2));

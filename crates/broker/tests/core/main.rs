@@ -3,6 +3,7 @@
 mod clients;
 mod dead_letters;
 mod declarations;
+mod direct;
 mod empty;
 mod gate;
 mod history;

@@ -126,3 +126,20 @@ fn levels_show_the_text_that_they_were_cut_from() {
     }
     assert_eq!(Levels::none().joined_by(b'/'), None);
 }
+
+#[test]
+fn a_form_is_the_levels_and_the_text_and_a_detached_copy_keeps_it() {
+    let all = built(&[b"a".to_vec(), b"".to_vec(), b"bc".to_vec()]);
+    for one in &all {
+        let copy = one.detached();
+        assert_eq!(copy, *one);
+        assert!(copy.is_same_form(one));
+        assert_eq!(copy.text(), one.text());
+        for other in &all {
+            assert_eq!(one.is_same_form(other), one.text() == other.text());
+        }
+    }
+    // The same text, cut elsewhere.
+    let parts = |parts: [&[u8]; 2]| Levels::collect(parts).expect("few and short");
+    assert!(!parts([b"a", b"bc"]).is_same_form(&parts([b"ab", b"c"])));
+}
