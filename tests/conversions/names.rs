@@ -27,7 +27,7 @@ fn publish(speech: Speech, to: &str) -> Result<Message, String> {
 /// The address that a text names.
 fn address(speech: Speech, to: &str) -> Address {
     let message = publish(speech, to).unwrap_or_else(|words| panic!("{to:?} is accepted: {words}"));
-    message.address
+    message.address.as_ref().clone()
 }
 
 fn delivered(speech: Speech, address: &Address) -> Option<Received> {

@@ -1,5 +1,7 @@
 //! The message itself.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::{Address, Properties, Timestamp};
@@ -85,8 +87,9 @@ pub struct Fields {
 /// One message: immutable once accepted, shared by reference.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
-    /// Where it was published.
-    pub address: Address,
+    /// Where it was published. Shared by the messages that one connection publishes to one place, so that each of them costs a
+    /// reference, and who has seen the last one need not look at what is in it.
+    pub address: Arc<Address>,
     /// The publisher's durable flag (delivery mode 2, QoS 1 and 2, `persistent:true`). Travels unchanged.
     pub durable: bool,
     /// Published with at-most-once, at-least-once or exactly-once (0, 1, 2); other protocols: 1 when durable, else 0.
@@ -120,9 +123,9 @@ impl Message {
 
     /// A plain message: not durable, bytes, no property.
     #[must_use]
-    pub fn new(address: Address, body: Bytes) -> Self {
+    pub fn new(address: impl Into<Arc<Address>>, body: Bytes) -> Self {
         Self {
-            address,
+            address: address.into(),
             durable: false,
             qos: 0,
             retain: false,

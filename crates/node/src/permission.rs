@@ -198,7 +198,7 @@ impl<'a> Asker<'a> {
 
     fn publish(&self, publish: &Publish) -> Result<(), Box<Forbidden>> {
         self.message(&publish.message)?;
-        let Address { kind, name, .. } = &publish.message.address;
+        let Address { kind, name, .. } = &*publish.message.address;
         if *kind != Kind::Queue || (publish.or_stream && self.is_stream(name)) {
             return Ok(());
         }

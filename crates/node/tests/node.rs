@@ -363,7 +363,7 @@ fn a_stream_is_read_from_the_disk_gives_its_space_back_and_survives_a_restart() 
                 unreachable!("it is a publish");
             };
             let message = Arc::get_mut(&mut publish.message).expect("nobody else has it");
-            message.address.kind = message::Kind::Stream;
+            Arc::make_mut(&mut message.address).kind = message::Kind::Stream;
             publish.create = false;
             Command::Publish(publish)
         }));

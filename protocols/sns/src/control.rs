@@ -239,7 +239,7 @@ pub(crate) fn send_message(
 ) -> Run {
     let content = control.encode(&message.body);
     let sealed = seal::seal(&call.secret, &[PURPOSE], &content);
-    message.address = address(call);
+    message.address = address(call).into();
     message.durable = true;
     message.qos = 1;
     let mut properties = Properties::default();

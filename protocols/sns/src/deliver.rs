@@ -734,7 +734,7 @@ pub fn dead_message(delivery: &Delivery, address: message::Address, body: Bytes)
         let id = shown.message_id.unwrap_or_default();
         shown.attributes.put_into(&mut message, &sender, id);
     }
-    message.address = address;
+    message.address = address.into();
     message.body = body;
     message.body_kind = BodyKind::Text;
     message.durable = true;

@@ -1,5 +1,7 @@
 //! Consumers of streams, and consumer groups.
 
+use std::sync::Arc;
+
 use message::Timestamp;
 use session::*;
 
@@ -246,7 +248,7 @@ fn a_client_session_reads_a_stream_as_it_reads_a_topic() {
     rig.settle(b, &ids(&deliveries), Outcome::Accept);
     // A key that is not in the address is shown there.
     let mut keyed = one("keyed");
-    keyed.address.key = message::Levels::none();
+    Arc::make_mut(&mut keyed.address).key = message::Levels::none();
     keyed.fields_mut().group = Some("user-1".into());
     rig.publish(a, keyed);
     let deliveries = rig.deliveries(b);

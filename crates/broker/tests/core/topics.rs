@@ -1,5 +1,7 @@
 //! Topic spaces: exchanges, bindings, retained messages, reserved names.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use message::{Filter, VhostId};
 use session::*;
@@ -120,7 +122,7 @@ fn doors_17_nothing_matched_is_success_and_mandatory_is_returned_first() {
         Command::Publish(Publish {
             token: Some(Token(77)),
             lane: Lane(3),
-            message: std::sync::Arc::new(to_queue("none", "x")),
+            message: Arc::new(to_queue("none", "x")),
             mandatory: true,
             create: false,
             inbound_id: None,
@@ -393,7 +395,7 @@ fn virtual_hosts_have_nothing_in_common() {
         rig.bind(session, "x", "q", "k");
     }
     let mut there = to_exchange("x", "k", "there");
-    there.address.vhost = other;
+    Arc::make_mut(&mut there.address).vhost = other;
     assert_eq!(matched(rig.publish(a, to_exchange("x", "k", "here"))), 1);
     assert_eq!(matched(rig.publish(b, there)), 1);
     for (session, body) in [(a, "here"), (b, "there")] {

@@ -1,5 +1,7 @@
 //! What is hostile or very large: records fit a batch, arguments at their bounds do no harm.
 
+use std::sync::Arc;
+
 use broker::Config;
 use message::{Levels, Message};
 use session::{
@@ -14,7 +16,7 @@ fn with_long_key(exchange_name: &str, len: usize) -> Message {
     to_exchange(exchange_name, "k", "x")
         .durable()
         .with(|message| {
-            message.address.key = Levels::one(Bytes::from(vec![b'k'; len]));
+            Arc::make_mut(&mut message.address).key = Levels::one(Bytes::from(vec![b'k'; len]));
         })
 }
 

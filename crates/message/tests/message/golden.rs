@@ -125,7 +125,7 @@ fn each_address_kind_and_body_kind_has_its_number() {
         (Kind::Exchange, 3),
     ] {
         let mut message = Message::new(Address::queue(VhostId::ROOT, ""), Bytes::new());
-        message.address.kind = kind;
+        std::sync::Arc::make_mut(&mut message.address).kind = kind;
         check_head(&message, &format!("01 00 00 00 {number:02x} 00 00 00"));
     }
     for (body_kind, number) in [

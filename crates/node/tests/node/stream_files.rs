@@ -48,7 +48,7 @@ fn fill(user: &mut User, name: &str, numbers: std::ops::Range<u64>) {
                 unreachable!("it is a publish");
             };
             let message = Arc::get_mut(&mut publish.message).expect("nobody else has it");
-            message.address.kind = message::Kind::Stream;
+            Arc::make_mut(&mut message.address).kind = message::Kind::Stream;
             message.fields_mut().group = Some(Bytes::from(format!("key {}", number % 7)));
             publish.create = false;
             Command::Publish(publish)

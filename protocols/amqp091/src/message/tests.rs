@@ -70,7 +70,7 @@ fn again(envelope: &Envelope) -> Message {
 fn doors_3_a_key_over_255_bytes_goes_in_a_header() {
     let mut message = foreign();
     let long = vec![b'x'; 300];
-    message.address = Address::topic(VhostId::ROOT, topic(&[&long, b"y"]));
+    message.address = Address::topic(VhostId::ROOT, topic(&[&long, b"y"])).into();
     let envelope = of_return(&message, NOW);
     assert_eq!(
         (&envelope.exchange[..], &envelope.routing_key[..]),
@@ -246,7 +246,7 @@ fn typed_fields_of_other_doors_come_back() {
 #[test]
 fn what_a_reader_of_a_stream_sees_names_the_stream() {
     let mut message = foreign();
-    message.address = Address::stream(VhostId::ROOT, "clicks", Levels::none());
+    message.address = Address::stream(VhostId::ROOT, "clicks", Levels::none()).into();
     let envelope = of_return(&message, NOW);
     assert_eq!(&envelope.routing_key[..], b"$stream/clicks");
     assert_eq!(message.address.kind, Kind::Stream);

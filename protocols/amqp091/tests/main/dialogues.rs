@@ -306,10 +306,10 @@ impl Stage {
                 "published" => {
                     message = Message::clone(self.published.as_ref().expect("something was"));
                 }
-                "queue" => message.address = Address::queue(VhostId::ROOT, text.to_owned()),
+                "queue" => message.address = Address::queue(VhostId::ROOT, text.to_owned()).into(),
                 "topic" => {
                     let key = Levels::split(Bytes::from(text.to_owned()), b'/').expect("short");
-                    message.address = Address::topic(VhostId::ROOT, key);
+                    message.address = Address::topic(VhostId::ROOT, key).into();
                 }
                 "died" => {
                     delivery.deaths = Some(Arc::new(vec![Death {
