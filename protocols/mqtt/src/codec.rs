@@ -18,7 +18,7 @@ mod publish;
 mod reason;
 mod subscribe;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 pub use connect::{ConnAck, Connect, Will};
 pub use disconnect::Farewell;
@@ -74,6 +74,24 @@ pub enum Packet {
     PingResp,
     Disconnect(Farewell),
     Auth(Farewell),
+}
+
+/// One whole packet, of which no more is known than its kind and its length.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    bytes: Bytes,
+    /// How long its fixed header is.
+    header: usize,
+}
+
+impl Frame {
+    fn first(&self) -> u8 {
+        self.bytes[0]
+    }
+
+    pub(crate) fn is_publish(&self) -> bool {
+        self.first() >> 4 == 3
+    }
 }
 
 /// What a decoder takes.
@@ -140,6 +158,14 @@ impl Decoder {
 
     /// The next packet; `None` until all of it is there.
     pub fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Packet>, DecodeError> {
+        match self.frame(input)? {
+            Some(frame) => self.packet(frame).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The next packet, unread; `None` until all of it is there.
+    pub(crate) fn frame(&mut self, input: &mut BytesMut) -> Result<Option<Frame>, DecodeError> {
         if input.len() < self.wanted {
             return Ok(None);
         }
@@ -164,17 +190,27 @@ impl Decoder {
             return Ok(None);
         }
         self.wanted = 2;
-        let first = input[0];
-        let packet = input.split_to(len).freeze();
-        self.packet(first, Reader::new(&packet, header)).map(Some)
+        let bytes = input.split_to(len).freeze();
+        Ok(Some(Frame { bytes, header }))
     }
 
-    fn packet(&mut self, first: u8, mut reader: Reader<'_>) -> Result<Packet, DecodeError> {
+    /// Reads a PUBLISH: its topic is what `known` knows under that name, or else a text that is checked.
+    pub(crate) fn publish<T: From<Text>>(
+        &self,
+        frame: Frame,
+        known: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<Publish<T>, DecodeError> {
+        Publish::decode(frame, self.version, &self.limits, known)
+    }
+
+    /// Reads a packet.
+    pub(crate) fn packet(&mut self, frame: Frame) -> Result<Packet, DecodeError> {
+        if frame.is_publish() {
+            return self.publish(frame, |_| None).map(Packet::Publish);
+        }
+        let first = frame.first();
         let (kind, flags) = (first >> 4, first & 15);
         let (version, limits) = (self.version, &self.limits);
-        if kind == 3 {
-            return Publish::decode(&mut reader, flags, version, limits).map(Packet::Publish);
-        }
         // MQTT 5, table 2-2 [MQTT-2.1.3-1]: PUBREL [MQTT-3.6.1-1], SUBSCRIBE [MQTT-3.8.1-1], UNSUBSCRIBE [MQTT-3.10.1-1],
         // DISCONNECT [MQTT-3.14.1-1], AUTH [MQTT-3.15.1-1]; MQTT 3.1 used three of these flags for DUP and QoS, and its clients may set DUP.
         let fixed = if matches!(kind, 6 | 8 | 10) { 2 } else { 0 };
@@ -185,7 +221,7 @@ impl Decoder {
                 flags,
             });
         }
-        let reader = &mut reader;
+        let reader = &mut Reader::new(&frame.bytes, frame.header);
         Ok(match kind {
             1 => {
                 let version = Connect::decode_version(reader)?;

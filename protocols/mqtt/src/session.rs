@@ -20,6 +20,7 @@ mod keep_alive;
 mod outbound;
 mod reply;
 mod subscriptions;
+mod topics;
 mod wire;
 
 use std::{borrow::Cow, sync::Arc};
@@ -31,8 +32,8 @@ use session::{
 };
 
 use crate::{
-    Config, Manners,
-    codec::{Decoder, Farewell, Limits, Packet, Property, ReasonCode, Version},
+    Config, DecodeError, Manners,
+    codec::{Decoder, Farewell, Frame, Limits, Packet, Property, ReasonCode, Version},
 };
 use handshake::{Handshake, client_expiry, connect_reason, refuse, refuse_malformed};
 use inbound::Inbound;
@@ -71,6 +72,17 @@ impl Fault {
             ours: true,
             ..Self::new(reason, why)
         }
+    }
+
+    /// About a packet that cannot be read, on an open connection.
+    fn of_packet(error: &DecodeError, manners: Manners) -> Self {
+        let reason = match error.reason_in(manners) {
+            // Only a CONNECT has a version, and here it is the second one [MQTT-3.1.0-2]; DISCONNECT has no such code
+            // (MQTT 5, table 3-10).
+            ReasonCode::UNSUPPORTED_PROTOCOL_VERSION => ReasonCode::PROTOCOL_ERROR,
+            reason => reason,
+        };
+        Self::new(reason, error.to_string())
     }
 
     /// About the will of a CONNECT.
@@ -189,22 +201,16 @@ impl MqttSession {
                     self.held.unsplit(input.split());
                     return Ok(());
                 }
-                State::Open(open) => match self.decoder.decode(input) {
-                    Ok(Some(packet)) => {
+                State::Open(open) => match self.decoder.frame(input) {
+                    Ok(Some(frame)) => {
                         open.keep_alive.on_packet(now);
-                        if let Err(fault) = open.on_packet(packet, now, out)? {
+                        if let Err(fault) = open.on_frame(frame, &mut self.decoder, now, out)? {
                             return Err(open.fail(fault, out));
                         }
                     }
                     Ok(None) => return Ok(()),
                     Err(error) => {
-                        let reason = match error.reason_in(self.config.manners) {
-                            // Only a CONNECT has a version, and here it is the second one [MQTT-3.1.0-2]; DISCONNECT
-                            // has no such code (MQTT 5, table 3-10).
-                            ReasonCode::UNSUPPORTED_PROTOCOL_VERSION => ReasonCode::PROTOCOL_ERROR,
-                            reason => reason,
-                        };
-                        let fault = Fault::new(reason, error.to_string());
+                        let fault = Fault::of_packet(&error, self.config.manners);
                         return Err(open.fail(fault, out));
                     }
                 },
@@ -333,13 +339,21 @@ impl MqttSession {
 
 impl Open {
     /// The one place where a packet meets an open connection. The outer error ends it in order, the inner one as a fault.
-    fn on_packet(
+    fn on_frame(
         &mut self,
-        packet: Packet,
+        frame: Frame,
+        decoder: &mut Decoder,
         now: Timestamp,
         out: &mut Output,
     ) -> Result<Result<(), Fault>, Close> {
         let peer = &self.peer;
+        if frame.is_publish() {
+            return Ok(self.inbound.on_publish(frame, decoder, peer, now, out));
+        }
+        let packet = match decoder.packet(frame) {
+            Ok(packet) => packet,
+            Err(error) => return Ok(Err(Fault::of_packet(&error, peer.manners))),
+        };
         // What this read acknowledged must reach the core before what may end a subscription or the session.
         if matches!(
             packet,
@@ -348,7 +362,7 @@ impl Open {
             self.outbound.flush(out);
         }
         Ok(match packet {
-            Packet::Publish(publish) => self.inbound.on_publish(publish, peer, now, out),
+            Packet::Publish(_) => unreachable!("taken before it was read"),
             Packet::PubAck(ack) => self.outbound.on_puback(&ack, out),
             Packet::PubRec(ack) => self.outbound.on_pubrec(&ack, peer, out),
             Packet::PubComp(ack) => self.outbound.on_pubcomp(&ack, out),

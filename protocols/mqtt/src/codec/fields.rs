@@ -104,6 +104,11 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
+    /// How many bytes are left.
+    pub(super) const fn len(&self) -> usize {
+        self.rest.len()
+    }
+
     pub(super) fn u8(&mut self) -> Result<u8, DecodeError> {
         self.run(be_u8)
     }
@@ -118,8 +123,13 @@ impl<'a> Reader<'a> {
 
     /// Binary Data (1.5.6).
     pub(super) fn binary(&mut self) -> Result<Bytes, DecodeError> {
-        let bytes = self.run(length_data(be_u16))?;
+        let bytes = self.borrowed()?;
         Ok(self.packet.slice_ref(bytes))
+    }
+
+    /// The same, where it lies.
+    pub(super) fn borrowed(&mut self) -> Result<&'a [u8], DecodeError> {
+        self.run(length_data(be_u16))
     }
 
     /// UTF-8 Encoded String (1.5.4).
@@ -189,6 +199,13 @@ pub(super) enum Varint {
 }
 
 pub(super) fn decode_varint(input: &[u8]) -> Varint {
+    // Most are short.
+    if let Some(&byte) = input.first()
+        && byte & 0x80 == 0
+    {
+        let value = u32::from(byte);
+        return Varint::Whole { value, len: 1 };
+    }
     let mut value = 0;
     for (at, byte) in input.iter().take(4).enumerate() {
         value |= u32::from(byte & 0x7f) << (7 * at);

@@ -1,17 +1,17 @@
 //! PUBLISH (MQTT 5, 3.3) and its four acknowledgements: PUBACK, PUBREC, PUBREL, PUBCOMP (3.4 to 3.7).
 
-use bytes::{BufMut, Bytes};
+use bytes::{Buf, BufMut, Bytes};
 
 use super::{
-    Limits, ReasonCode, Version,
+    Frame, Limits, ReasonCode, Version,
     fields::{Reader, Text, put_binary, put_varint, varint_len},
     properties::{Place, Properties},
 };
 use crate::DecodeError;
 
-/// An application message.
+/// An application message. `T` is what its topic name was read as.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Publish {
+pub struct Publish<T = Text> {
     /// Sent again.
     pub dup: bool,
     /// 0, 1 or 2.
@@ -19,7 +19,7 @@ pub struct Publish {
     /// To be retained, or was retained.
     pub retain: bool,
     /// Topic name; empty with a topic alias.
-    pub topic: Text,
+    pub topic: T,
     /// `Some` exactly when `qos` is 1 or 2; never 0.
     pub packet_id: Option<u16>,
     /// Properties.
@@ -28,13 +28,14 @@ pub struct Publish {
     pub payload: Bytes,
 }
 
-impl Publish {
+impl<T: From<Text>> Publish<T> {
     pub(super) fn decode(
-        reader: &mut Reader<'_>,
-        flags: u8,
+        frame: Frame,
         version: Version,
         limits: &Limits,
+        known: impl FnOnce(&[u8]) -> Option<T>,
     ) -> Result<Self, DecodeError> {
+        let flags = frame.first() & 15;
         let qos = flags >> 1 & 3;
         // [MQTT-3.3.1-4]
         if qos == 3 {
@@ -44,20 +45,23 @@ impl Publish {
         if flags & 8 != 0 && qos == 0 {
             return Err(DecodeError::Dup);
         }
-        // [MQTT-3.3.2-1]
-        let topic = reader.text()?;
-        // [MQTT-3.3.2-2], [MQTT-4.7.0-1], [MQTT-4.7.3-1]; MQTT 5 allows no topic with an alias: that is the session's to judge.
-        let empty = topic.is_empty() && version < Version::V5;
-        if empty || topic.as_bytes().iter().any(|b| matches!(b, b'+' | b'#')) {
-            return Err(DecodeError::TopicName);
-        }
+        let mut reader = Reader::new(&frame.bytes, frame.header);
+        let name = reader.borrowed()?;
+        let topic = match known(name) {
+            Some(topic) => topic,
+            None => topic_name(frame.bytes.slice_ref(name), version)?.into(),
+        };
         // [MQTT-2.2.1-2]
         let packet_id = (qos > 0).then(|| reader.packet_id()).transpose()?;
         let properties = if version == Version::V5 {
-            Properties::decode(reader, Place::Publish, limits.properties_max)?
+            Properties::decode(&mut reader, Place::Publish, limits.properties_max)?
         } else {
             Properties::default()
         };
+        let body = reader.len();
+        // An empty one pins no read buffer.
+        let mut payload = if body > 0 { frame.bytes } else { Bytes::new() };
+        payload.advance(payload.len() - body);
         Ok(Self {
             dup: flags & 8 != 0,
             qos,
@@ -65,10 +69,23 @@ impl Publish {
             topic,
             packet_id,
             properties,
-            payload: reader.remainder(),
+            payload,
         })
     }
+}
 
+fn topic_name(name: Bytes, version: Version) -> Result<Text, DecodeError> {
+    // [MQTT-3.3.2-1]
+    let topic = Text::new(name)?;
+    // [MQTT-3.3.2-2], [MQTT-4.7.0-1], [MQTT-4.7.3-1]; MQTT 5 allows no topic with an alias: that is the session's to judge.
+    let empty = topic.is_empty() && version < Version::V5;
+    if empty || topic.as_bytes().iter().any(|b| matches!(b, b'+' | b'#')) {
+        return Err(DecodeError::TopicName);
+    }
+    Ok(topic)
+}
+
+impl Publish {
     pub(super) fn encode(&self, version: Version, out: &mut Vec<u8>) {
         put_binary(out, self.topic.as_bytes());
         if let Some(id) = self.packet_id {

@@ -14,21 +14,21 @@ use session::{Command, Lane, Output, PublishOutcome, Refusal, RefusalKind};
 use super::{
     Fault,
     reply::Reply,
+    topics::{Arrived, Named, Topic, Topics},
     wire::{AckKind, Peer},
 };
 use crate::{
     Config, Counters, Manners,
-    codec::{Property, Publish, ReasonCode, Text, Version},
+    codec::{Decoder, Frame, Properties, Property, ReasonCode, Version},
     message::{PropertyFault, Publisher, stamp, take_properties},
-    names::{Names, SubjectError},
+    names::SubjectError,
 };
 
 #[derive(Debug)]
 pub(super) struct Inbound {
-    vhost: VhostId,
     receive_max: usize,
     alias_max: u16,
-    names: Names,
+    topics: Topics,
     user: Arc<str>,
     counters: Arc<Counters>,
     body_len_max: usize,
@@ -44,7 +44,7 @@ pub(super) struct Inbound {
     /// Publishes that the session refused itself, each behind so many answers of the core.
     refused: VecDeque<Refused>,
     /// What topic alias n means, at n - 1; for this connection only [MQTT-3.3.2-7].
-    aliases: Vec<Option<Text>>,
+    aliases: Vec<Option<Arc<Topic>>>,
 }
 
 /// A publish that the core is not asked about.
@@ -59,10 +59,9 @@ struct Refused {
 impl Inbound {
     pub(super) fn new(config: &Config, vhost: VhostId, user: Arc<str>, resumed: bool) -> Self {
         Self {
-            vhost,
             receive_max: config.receive_max as usize,
             alias_max: config.topic_alias_in_max,
-            names: config.names(),
+            topics: Topics::new(config.names(), vhost),
             user,
             counters: Arc::clone(&config.counters),
             body_len_max: config.body_len_max,
@@ -79,11 +78,15 @@ impl Inbound {
     /// PUBLISH.
     pub(super) fn on_publish(
         &mut self,
-        mut publish: Publish,
+        frame: Frame,
+        decoder: &Decoder,
         peer: &Peer,
         now: Timestamp,
         out: &mut Output,
     ) -> Result<(), Fault> {
+        let publish = decoder
+            .publish(frame, |name| self.topics.find(name))
+            .map_err(|error| Fault::of_packet(&error, peer.manners))?;
         // The acknowledgements have no word for this; a packet that is too large as a whole ends the connection as well.
         if publish.payload.len() > self.body_len_max {
             return Err(Fault::new(
@@ -91,42 +94,40 @@ impl Inbound {
                 format!("the longest body is {} bytes", self.body_len_max),
             ));
         }
-        if let Some(packet_id) = publish.packet_id {
-            self.check_quota(publish.qos, packet_id, peer)?;
+        let (qos, packet_id) = (publish.qos, publish.packet_id);
+        if let Some(packet_id) = packet_id {
+            self.check_quota(qos, packet_id, peer)?;
         }
-        if peer.version == Version::V5 {
-            self.resolve_alias(&mut publish)?;
-        }
-        let subject = match self.names.subject(publish.topic.as_bytes()) {
-            Ok(subject) => subject,
+        let named = match peer.version {
+            Version::V5 => self.resolve_alias(publish.topic, &publish.properties)?,
+            _ => self.topics.name(publish.topic),
+        };
+        let Named { address, ambiguous } = match named {
+            Ok(named) => named,
             // DOORS rule 5
             Err(SubjectError::Reserved) => {
-                return self.refuse(&publish, ReasonCode::NOT_AUTHORIZED, peer, out);
+                return self.refuse(qos, packet_id, ReasonCode::NOT_AUTHORIZED, peer, out);
             }
             // As Mosquitto: the connection of a client that sends hundreds of levels ends.
             Err(error @ SubjectError::Bounds) => {
                 return Err(Fault::new(ReasonCode::MALFORMED_PACKET, error.to_string()));
             }
         };
-        if self.names.is_ambiguous_topic(publish.topic.as_bytes()) {
+        if ambiguous {
             self.counters.add_name_ambiguous();
         }
-        let mut message = Message::new(
-            subject.into_address(self.vhost),
-            std::mem::take(&mut publish.payload),
-        );
-        stamp(&mut message, publish.qos, publish.retain);
+        let mut message = Message::new(address, publish.payload);
+        stamp(&mut message, qos, publish.retain);
         if !publish.properties.is_empty() {
-            let properties = std::mem::take(&mut publish.properties);
             let by = Publisher {
-                names: self.names,
+                names: self.topics.names(),
                 user: &self.user,
                 now,
             };
-            match take_properties(&mut message, properties, by) {
+            match take_properties(&mut message, publish.properties, by) {
                 Ok(()) => {}
                 Err(fault @ (PropertyFault::PayloadFormat | PropertyFault::UserId)) => {
-                    return self.refuse(&publish, fault.reason(), peer, out);
+                    return self.refuse(qos, packet_id, fault.reason(), peer, out);
                 }
                 Err(fault @ PropertyFault::ResponseTopic) => {
                     return Err(Fault::new(
@@ -136,8 +137,8 @@ impl Inbound {
                 }
             }
         }
-        self.asked += u64::from(publish.qos > 0);
-        let token = publish.packet_id.map(|id| match publish.qos {
+        self.asked += u64::from(qos > 0);
+        let token = packet_id.map(|id| match qos {
             1 => {
                 // At least once: what has this identifier again is another message [MQTT-4.3.2-5].
                 self.unacked += 1;
@@ -158,7 +159,7 @@ impl Inbound {
             mandatory: false,
             // DOORS rule 10: publishing to `$queue/x` makes no queue.
             create: false,
-            inbound_id: publish.packet_id.filter(|_| publish.qos == 2),
+            inbound_id: packet_id.filter(|_| qos == 2),
             or_stream: false,
             hash_key: None,
         }));
@@ -185,10 +186,14 @@ impl Inbound {
         Ok(())
     }
 
-    /// Topic Alias (MQTT 5, 3.3.2.3.4), and what else only the state of the connection can judge.
-    fn resolve_alias(&mut self, publish: &mut Publish) -> Result<(), Fault> {
+    /// Topic Alias (MQTT 5, 3.3.2.3.4), and what else only the state of the connection can judge. Gives what the topic names.
+    fn resolve_alias(
+        &mut self,
+        arrived: Arrived,
+        properties: &Properties,
+    ) -> Result<Result<Named, SubjectError>, Fault> {
         let mut alias = None;
-        for property in &publish.properties.0 {
+        for property in &properties.0 {
             match property {
                 Property::TopicAlias(value) => alias = Some(*value),
                 // [MQTT-3.3.4-6]
@@ -202,13 +207,13 @@ impl Inbound {
             }
         }
         let Some(alias) = alias else {
-            if publish.topic.is_empty() {
+            if arrived.is_empty() {
                 return Err(Fault::new(
                     ReasonCode::PROTOCOL_ERROR,
                     "PUBLISH with neither topic name nor topic alias",
                 ));
             }
-            return Ok(());
+            return Ok(self.topics.name(arrived));
         };
         // [MQTT-3.3.2-9], [MQTT-3.2.2-17], [MQTT-3.2.2-18]; all below are taken [MQTT-3.3.2-12].
         if alias > self.alias_max {
@@ -218,40 +223,37 @@ impl Inbound {
             ));
         }
         let at = usize::from(alias) - 1;
-        if publish.topic.is_empty() {
-            let known = self.aliases.get(at).and_then(Option::as_ref);
-            let Some(topic) = known else {
-                return Err(Fault::new(
-                    ReasonCode::PROTOCOL_ERROR,
-                    "topic alias has no topic",
-                ));
-            };
-            publish.topic = topic.clone();
-        } else {
+        if !arrived.is_empty() {
             if self.aliases.len() <= at {
                 self.aliases.resize(at + 1, None);
             }
-            // Copied, or an alias would pin a whole read buffer.
-            self.aliases[at] = Some(publish.topic.copied());
+            self.aliases[at] = Some(self.topics.keep(arrived));
         }
-        Ok(())
+        match self.aliases.get(at) {
+            Some(Some(topic)) => Ok(topic.named()),
+            _ => Err(Fault::new(
+                ReasonCode::PROTOCOL_ERROR,
+                "topic alias has no topic",
+            )),
+        }
     }
 
     /// Refuses one PUBLISH by itself, in its turn among the acknowledgements [MQTT-4.6.0-2], [MQTT-4.6.0-3]. Where there is no word for it
     /// (QoS 0, or before MQTT 5) the connection ends: nothing is dropped in silence [MQTT3-3.3.5-2].
     fn refuse(
         &mut self,
-        publish: &Publish,
+        qos: u8,
+        packet_id: Option<u16>,
         reason: ReasonCode,
         peer: &Peer,
         out: &mut Output,
     ) -> Result<(), Fault> {
-        match publish.packet_id {
+        match packet_id {
             Some(packet_id) if peer.version == Version::V5 => {
                 self.unacked += 1;
                 self.refused.push_back(Refused {
                     behind: self.asked,
-                    qos: publish.qos,
+                    qos,
                     packet_id,
                     reason,
                 });
