@@ -38,12 +38,14 @@ impl Wire {
     }
 
     /// Appends bytes.
+    #[inline]
     pub fn put(&mut self, bytes: &[u8]) {
         self.tail.put_slice(bytes);
         self.len += bytes.len();
     }
 
     /// Appends whatever `write` appends to the buffer: the way to encode heads.
+    #[inline]
     pub fn encode(&mut self, write: impl FnOnce(&mut BytesMut)) {
         let before = self.tail.len();
         write(&mut self.tail);
@@ -51,23 +53,28 @@ impl Wire {
     }
 
     /// Appends a body: copied when short, shared when long.
+    #[inline]
     pub fn put_body(&mut self, body: &Bytes) {
         if body.len() <= COPY_MAX {
             self.put(body);
         } else {
-            if !self.tail.is_empty() {
-                self.done.push_back(self.tail.split().freeze());
-            }
-            self.done.push_back(body.clone());
-            self.len += body.len();
+            self.share(body);
         }
     }
 
+    fn share(&mut self, body: &Bytes) {
+        if !self.tail.is_empty() {
+            self.done.push_back(self.tail.split().freeze());
+        }
+        self.done.push_back(body.clone());
+        self.len += body.len();
+    }
+
     /// A frame ends here. Costs nothing unless marks were asked for.
+    #[inline]
     pub fn end_frame(&mut self) {
-        let end = self.written + self.len;
         if let Some(marks) = &mut self.marks {
-            marks.push_back(end);
+            marks.push_back(self.written + self.len);
         }
     }
 

@@ -459,12 +459,9 @@ impl Open {
         }
     }
 
-    fn on_event(&mut self, event: Event, now: Timestamp, out: &mut Output) -> Result<(), Fault> {
+    fn on_event(&mut self, event: Event, out: &mut Output) -> Result<(), Fault> {
         let peer = &self.peer;
         match event {
-            Event::Delivery(delivery) => {
-                self.outbound.on_delivery(&delivery, peer, now, out);
-            }
             Event::Published { token, outcome } => {
                 let (kind, id) = match Reply::of(token) {
                     Some(Reply::PubAck(id)) => (AckKind::Ack, id),
@@ -490,8 +487,9 @@ impl Open {
             Event::PublishRefused { .. } => {}
             // Publishes are refused one by one while storage is short.
             Event::Blocked { .. } => {}
-            // Answers to commands that this protocol does not give, or that come before CONNACK.
-            Event::Authenticated { .. }
+            // Deliveries do not come here, and no answers to commands that this protocol does not give, or that come before CONNACK.
+            Event::Delivery(_)
+            | Event::Authenticated { .. }
             | Event::Refused { .. }
             | Event::Opened { .. }
             | Event::Declared { .. }
@@ -550,6 +548,12 @@ impl Session for MqttSession {
         now: Timestamp,
         out: &mut Output,
     ) -> Result<(), Close> {
+        // Nearly every event.
+        if let (Event::Delivery(delivery), State::Open(open)) = (&event, &mut self.state) {
+            open.outbound.on_delivery(delivery, &open.peer, now, out);
+            open.outbound.flush(out);
+            return Ok(());
+        }
         self.step(out, |session, out| match event {
             Event::Closing { reason } => Err(session.on_closing(&reason, out)),
             Event::Refused { token, refusal } => session.on_refused(token, &refusal, out),
@@ -573,7 +577,7 @@ impl Session for MqttSession {
             }
             event => match &mut session.state {
                 State::Open(open) => open
-                    .on_event(event, now, out)
+                    .on_event(event, out)
                     .map_err(|fault| open.fail(fault, out)),
                 _ => Ok(()),
             },

@@ -122,27 +122,38 @@ pub struct PublishHead<'a> {
 }
 
 impl PublishHead<'_> {
-    fn remaining(&self) -> usize {
-        let properties = self.properties.map_or(0, |[first, second]| {
-            let len = first.len() + second.len();
-            varint_len(len) + len
-        });
-        2 + self.topic.len() + if self.qos > 0 { 2 } else { 0 } + properties + self.payload_len
+    /// The Remaining Length.
+    #[must_use]
+    pub const fn remaining(&self) -> usize {
+        let packet_id = if self.qos > 0 { 2 } else { 0 };
+        let properties = match self.properties {
+            Some([first, second]) => {
+                let len = first.len() + second.len();
+                varint_len(len) + len
+            }
+            None => 0,
+        };
+        2 + self.topic.len() + packet_id + properties + self.payload_len
     }
 
-    /// The length of the whole packet, fixed header and body included.
+    /// The length of the whole packet, fixed header and body included, when that is its Remaining Length.
     #[must_use]
-    pub fn packet_len(&self) -> usize {
-        let remaining = self.remaining();
+    pub const fn packet_len(remaining: usize) -> usize {
         1 + varint_len(remaining) + remaining
     }
 
-    /// Appends it; the body follows.
-    pub fn encode(&self, out: &mut impl BufMut) {
+    /// Appends it, with that Remaining Length; the body follows.
+    pub fn encode(&self, remaining: usize, out: &mut impl BufMut) {
         let flags = u8::from(self.dup) << 3 | self.qos << 1 | u8::from(self.retain);
-        out.put_u8(0x30 | flags);
-        put_varint(out, self.remaining());
-        put_binary(out, self.topic);
+        // All in front of the topic at once.
+        let mut start = [0; 7];
+        let mut rest = &mut start[..];
+        rest.put_u8(0x30 | flags);
+        put_varint(&mut rest, remaining);
+        rest.put_u16(self.topic.len() as u16);
+        let left = rest.len();
+        out.put_slice(&start[..start.len() - left]);
+        out.put_slice(self.topic);
         if self.qos > 0 {
             out.put_u16(self.packet_id);
         }

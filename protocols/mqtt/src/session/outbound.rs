@@ -12,7 +12,8 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    ptr,
+    sync::{Arc, Weak},
 };
 
 use bytes::{BufMut, Bytes};
@@ -72,11 +73,26 @@ pub(super) struct Outbound {
     counters: Arc<Counters>,
     alias_max: u16,
     aliases: BTreeMap<Bytes, u16>,
-    /// The topic of the last delivery.
+    /// What the last delivery was shown with; none before the first one.
+    shown: Option<Box<Shown>>,
+}
+
+/// How a delivery is shown: nearly every one is published where one before it was.
+#[derive(Debug, Default)]
+struct Shown {
+    /// Where it was published. Weak, or it might pin the read buffer of who published there; and while it is remembered, no
+    /// other address can be in its place.
+    address: Weak<Address>,
     topic: Vec<u8>,
-    /// Its levels, if it is their text as it stands; else 0.
+    /// The topic's levels, if it is their text as it stands; else 0.
     plain_levels: usize,
+    /// Other addresses have this topic too (`Names::is_ambiguous`).
+    ambiguous: bool,
+    /// The alias that the client knows for the topic.
+    alias: Option<u16>,
+    /// End-to-end properties of what another protocol published.
     converted: Vec<u8>,
+    /// The properties that are not the publisher's.
     patch: Vec<u8>,
 }
 
@@ -96,12 +112,16 @@ impl Fold {
         }
     }
 
+    fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
     fn takes(&self, id: DeliveryId) -> bool {
-        self.ranges.is_empty() || self.queue == id.queue
+        self.is_empty() || self.queue == id.queue
     }
 
     fn take(&mut self) -> Option<DeliveryRange> {
-        (!self.ranges.is_empty()).then(|| DeliveryRange {
+        (!self.is_empty()).then(|| DeliveryRange {
             queue: self.queue,
             ranges: std::mem::take(&mut self.ranges),
         })
@@ -142,10 +162,7 @@ impl Outbound {
             counters: Arc::clone(&config.counters),
             alias_max,
             aliases: BTreeMap::new(),
-            topic: Vec::new(),
-            plain_levels: 0,
-            converted: Vec::new(),
-            patch: Vec::new(),
+            shown: None,
         }
     }
 
@@ -158,14 +175,18 @@ impl Outbound {
         out: &mut Output,
     ) {
         let message = &delivery.message;
-        let address = delivery.readdressed.as_deref().unwrap_or(&message.address);
+        let address = delivery.readdressed.as_ref().unwrap_or(&message.address);
+        let shown = self.shown.get_or_insert_default();
         // DOORS rule 3: what MQTT cannot name is not delivered.
-        if !self.put_topic(address) {
+        if !shown.is_of(address) && !shown.show(address, self.names, &self.aliases) {
             self.counters.add_delivery_unnameable();
             if let Some(id) = delivery.id {
                 settle_one(id, Outcome::Reject, out);
             }
             return;
+        }
+        if shown.ambiguous {
+            self.counters.add_name_ambiguous();
         }
         // Settled already is at most once, whatever was granted.
         let qos = if delivery.id.is_some() {
@@ -173,35 +194,38 @@ impl Outbound {
         } else {
             0
         };
-        self.patch.clear();
-        self.converted.clear();
-        let alias = self.encode_patch(delivery, peer, now);
-        let end_to_end = if peer.version < Version::V5 {
-            &[][..]
-        } else if let Some(native) = native_properties(message) {
-            native
-        } else {
-            let omitted = encode_properties(message, self.names, &mut self.converted);
-            self.counters.add_properties_omitted(omitted);
-            &self.converted
-        };
+        let (mut alias, mut properties) = (Alias::None, None);
+        if peer.version == Version::V5 {
+            alias = shown.alias_among(&self.aliases, self.alias_max);
+            shown.encode_patch(delivery, alias, now);
+            let end_to_end = match native_properties(message) {
+                Some(native) => native,
+                None => {
+                    shown.converted.clear();
+                    let omitted = encode_properties(message, self.names, &mut shown.converted);
+                    self.counters.add_properties_omitted(omitted);
+                    &shown.converted
+                }
+            };
+            properties = Some([end_to_end, &shown.patch]);
+        }
         let head = PublishHead {
             // [MQTT-3.3.1-1], [MQTT-3.3.1-3]: not the publisher's. Clear the first time [MQTT-4.3.2-2], [MQTT-4.3.3-2], and
             // always at QoS 0 [MQTT-4.3.1-1].
             dup: delivery.resent && qos > 0,
             qos,
             retain: delivery.retain,
-            topic: if alias == Alias::Known {
-                &[]
-            } else {
-                &self.topic
+            topic: match alias {
+                Alias::Known(_) => &[],
+                Alias::None | Alias::Given(_) => &shown.topic,
             },
             packet_id: delivery.id.map_or(0, packet_id),
-            properties: (peer.version == Version::V5).then_some([end_to_end, &self.patch]),
+            properties,
             payload_len: message.body.len(),
         };
+        let remaining = head.remaining();
         // [MQTT-3.1.2-24], [MQTT-3.1.2-25]; DOORS rule 15: a subscription discards it, a queue dead-letters it.
-        if head.packet_len() > peer.publish_len_max() {
+        if PublishHead::packet_len(remaining) > peer.publish_len_max() {
             if let Some(id) = delivery.id {
                 let outcome = if address.kind == Kind::Queue {
                     Outcome::Reject
@@ -212,95 +236,22 @@ impl Outbound {
             }
             return;
         }
-        out.wire.encode(|buffer| head.encode(buffer));
+        out.wire.encode(|buffer| head.encode(remaining, buffer));
         out.wire.put_body(&message.body);
         out.wire.end_frame();
         if let Alias::Given(alias) = alias {
             self.aliases
-                .insert(Bytes::copy_from_slice(&self.topic), alias);
+                .insert(Bytes::copy_from_slice(&shown.topic), alias);
+            shown.alias = Some(alias);
+        }
+        if shown.is_large() {
+            self.shown = None;
         }
         match delivery.id {
             Some(id) if qos > 0 => self.remember(id, Progress::Sent { qos }),
             Some(id) => self.accept(id, out),
             None => {}
         }
-        self.shrink();
-    }
-
-    /// Makes `topic` that of an address, which often is there already. `false`: MQTT cannot write it.
-    fn put_topic(&mut self, address: &Address) -> bool {
-        let is_topic = matches!(address.kind, Kind::Topic | Kind::Exchange);
-        if is_topic
-            && self.plain_levels == address.key.len()
-            && address.key.joined_by(b'/') == Some(&self.topic[..])
-        {
-            return true;
-        }
-        self.topic.clear();
-        self.plain_levels = 0;
-        if is_topic && let Some(plain) = self.names.plain_topic(&address.key) {
-            self.topic.extend_from_slice(plain);
-            self.plain_levels = address.key.len();
-            return true;
-        }
-        let written = self.names.encode_address(address, &mut self.topic);
-        if written && is_topic && self.names.is_ambiguous(&address.key) {
-            self.counters.add_name_ambiguous();
-        }
-        written
-    }
-
-    /// Gives back what one long topic or property list took.
-    fn shrink(&mut self) {
-        if self.topic.capacity() > SCRATCH_MAX {
-            self.plain_levels = 0;
-        }
-        for scratch in [&mut self.topic, &mut self.converted, &mut self.patch] {
-            if scratch.capacity() > SCRATCH_MAX {
-                *scratch = Vec::new();
-            }
-        }
-    }
-
-    /// The properties that are not the publisher's: what is left of the expiry, subscription identifiers, the topic alias.
-    fn encode_patch(&mut self, delivery: &Delivery, peer: &Peer, now: Timestamp) -> Alias {
-        if peer.version < Version::V5 {
-            return Alias::None;
-        }
-        // A message that was dead-lettered for its age does not expire again.
-        let aged = delivery
-            .deaths
-            .iter()
-            .flat_map(|deaths| deaths.iter())
-            .any(|death| death.original_ttl_ms.is_some());
-        if let Some(expiry) = delivery.message.expiry.filter(|_| !aged) {
-            // [MQTT-3.3.2-6]
-            self.patch.put_u8(0x02);
-            self.patch.put_u32(seconds_left(expiry, now));
-        }
-        for identifier in &delivery.subscriptions {
-            // [MQTT-3.3.4-3]
-            if *identifier != 0 {
-                self.patch.put_u8(0x0B);
-                put_varint(&mut self.patch, *identifier as usize);
-            }
-        }
-        if self.topic.len() < ALIASED_LEN_MIN || self.alias_max == 0 {
-            return Alias::None;
-        }
-        let (alias, number) = match self.aliases.get(&self.topic[..]) {
-            Some(number) => (Alias::Known, *number),
-            // The first topics get the aliases and keep them.
-            // [MQTT-3.3.2-11]
-            None if self.aliases.len() < usize::from(self.alias_max) => {
-                let number = self.aliases.len() as u16 + 1;
-                (Alias::Given(number), number)
-            }
-            None => return Alias::None,
-        };
-        self.patch.put_u8(0x23);
-        self.patch.put_u16(number);
-        alias
     }
 
     fn remember(&mut self, id: DeliveryId, progress: Progress) {
@@ -459,7 +410,14 @@ impl Outbound {
     }
 
     /// The step ends: what was folded is told to the core.
+    #[inline]
     pub(super) fn flush(&mut self, out: &mut Output) {
+        if !self.accepted.is_empty() || !self.received.is_empty() {
+            self.tell(out);
+        }
+    }
+
+    fn tell(&mut self, out: &mut Output) {
         if let Some(deliveries) = self.accepted.take() {
             settle(None, deliveries, Outcome::Accept, out);
         }
@@ -473,13 +431,103 @@ impl Outbound {
     }
 }
 
+impl Shown {
+    /// Whether this is the topic of that address. That it is may be seen without a look at either.
+    fn is_of(&mut self, address: &Arc<Address>) -> bool {
+        if ptr::eq(self.address.as_ptr(), Arc::as_ptr(address)) {
+            return true;
+        }
+        let same = matches!(address.kind, Kind::Topic | Kind::Exchange)
+            && self.plain_levels == address.key.len()
+            && address.key.joined_by(b'/') == Some(&self.topic[..]);
+        if same {
+            self.address = Arc::downgrade(address);
+        }
+        same
+    }
+
+    /// Makes it the topic of that address. `false`: MQTT cannot write it.
+    fn show(
+        &mut self,
+        address: &Arc<Address>,
+        names: Names,
+        aliases: &BTreeMap<Bytes, u16>,
+    ) -> bool {
+        self.topic.clear();
+        self.plain_levels = 0;
+        self.ambiguous = false;
+        let is_topic = matches!(address.kind, Kind::Topic | Kind::Exchange);
+        if is_topic && let Some(plain) = names.plain_topic(&address.key) {
+            self.topic.extend_from_slice(plain);
+            self.plain_levels = address.key.len();
+        } else if names.encode_address(address, &mut self.topic) {
+            self.ambiguous = is_topic && names.is_ambiguous(&address.key);
+        } else {
+            self.address = Weak::new();
+            return false;
+        }
+        self.address = Arc::downgrade(address);
+        self.alias = aliases.get(&self.topic[..]).copied();
+        true
+    }
+
+    /// What a topic alias does for this topic. The first topics get the aliases and keep them.
+    fn alias_among(&self, aliases: &BTreeMap<Bytes, u16>, alias_max: u16) -> Alias {
+        match self.alias {
+            Some(number) => Alias::Known(number),
+            // [MQTT-3.3.2-11]
+            None if self.topic.len() >= ALIASED_LEN_MIN
+                && aliases.len() < usize::from(alias_max) =>
+            {
+                Alias::Given(aliases.len() as u16 + 1)
+            }
+            None => Alias::None,
+        }
+    }
+
+    /// The properties that are not the publisher's: what is left of the expiry, subscription identifiers, the topic alias.
+    fn encode_patch(&mut self, delivery: &Delivery, alias: Alias, now: Timestamp) {
+        let patch = &mut self.patch;
+        patch.clear();
+        // A message that was dead-lettered for its age does not expire again.
+        let aged = delivery
+            .deaths
+            .iter()
+            .flat_map(|deaths| deaths.iter())
+            .any(|death| death.original_ttl_ms.is_some());
+        if let Some(expiry) = delivery.message.expiry.filter(|_| !aged) {
+            // [MQTT-3.3.2-6]
+            patch.put_u8(0x02);
+            patch.put_u32(seconds_left(expiry, now));
+        }
+        for identifier in &delivery.subscriptions {
+            // [MQTT-3.3.4-3]
+            if *identifier != 0 {
+                patch.put_u8(0x0B);
+                put_varint(patch, *identifier as usize);
+            }
+        }
+        if let Alias::Known(number) | Alias::Given(number) = alias {
+            patch.put_u8(0x23);
+            patch.put_u16(number);
+        }
+    }
+
+    /// Whether it took a long topic or property list, and is to be given back.
+    const fn is_large(&self) -> bool {
+        self.topic.capacity() > SCRATCH_MAX
+            || self.converted.capacity() > SCRATCH_MAX
+            || self.patch.capacity() > SCRATCH_MAX
+    }
+}
+
 /// What a topic alias does for a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Alias {
     /// Nothing.
     None,
     /// It stands for the topic name.
-    Known,
+    Known(u16),
     /// It is set by this packet.
     Given(u16),
 }
