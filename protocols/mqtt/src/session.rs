@@ -319,6 +319,39 @@ impl MqttSession {
         Close::done(code.words())
     }
 
+    /// Any event but a delivery to an open connection. Apart, so that deliveries need no room for it.
+    #[inline(never)]
+    fn on_other(&mut self, event: Event, now: Timestamp, out: &mut Output) -> Result<(), Close> {
+        self.step(out, |session, out| match event {
+            Event::Closing { reason } => Err(session.on_closing(&reason, out)),
+            Event::Refused { token, refusal } => session.on_refused(token, &refusal, out),
+            Event::Opened {
+                client_id, present, ..
+            } => session.on_opened(&client_id, present, now, out),
+            Event::Authenticated { vhost, user, .. } => {
+                let State::Authenticating(mut handshake) =
+                    std::mem::replace(&mut session.state, State::Closed)
+                else {
+                    unreachable!("authentication is asked for once and waited for");
+                };
+                if let Err(fault) =
+                    handshake.on_authenticated(vhost, user, &session.config, now, out)
+                {
+                    refuse(&handshake.peer, &fault, out);
+                    return Err(fault.close());
+                }
+                session.state = State::Opening(handshake, vhost);
+                Ok(())
+            }
+            event => match &mut session.state {
+                State::Open(open) => open
+                    .on_event(event, out)
+                    .map_err(|fault| open.fail(fault, out)),
+                _ => Ok(()),
+            },
+        })
+    }
+
     fn step(
         &mut self,
         out: &mut Output,
@@ -554,34 +587,7 @@ impl Session for MqttSession {
             open.outbound.flush(out);
             return Ok(());
         }
-        self.step(out, |session, out| match event {
-            Event::Closing { reason } => Err(session.on_closing(&reason, out)),
-            Event::Refused { token, refusal } => session.on_refused(token, &refusal, out),
-            Event::Opened {
-                client_id, present, ..
-            } => session.on_opened(&client_id, present, now, out),
-            Event::Authenticated { vhost, user, .. } => {
-                let State::Authenticating(mut handshake) =
-                    std::mem::replace(&mut session.state, State::Closed)
-                else {
-                    unreachable!("authentication is asked for once and waited for");
-                };
-                if let Err(fault) =
-                    handshake.on_authenticated(vhost, user, &session.config, now, out)
-                {
-                    refuse(&handshake.peer, &fault, out);
-                    return Err(fault.close());
-                }
-                session.state = State::Opening(handshake, vhost);
-                Ok(())
-            }
-            event => match &mut session.state {
-                State::Open(open) => open
-                    .on_event(event, out)
-                    .map_err(|fault| open.fail(fault, out)),
-                _ => Ok(()),
-            },
-        })
+        self.on_other(event, now, out)
     }
 
     fn handle_timeout(&mut self, now: Timestamp, out: &mut Output) -> Result<(), Close> {

@@ -152,7 +152,9 @@ fn hash(name: &[u8]) -> u32 {
     hash = match name.last_chunk::<8>() {
         // What is left, and some of what was.
         Some(word) => mix(hash, u64::from_le_bytes(*word)),
-        None => rest.iter().fold(hash, |hash, byte| mix(hash, u64::from(*byte))),
+        None => rest
+            .iter()
+            .fold(hash, |hash, byte| mix(hash, u64::from(*byte))),
     };
     // The upper bits are the better ones.
     (hash >> 32) as u32 | 1
@@ -160,4 +162,102 @@ fn hash(name: &[u8]) -> u32 {
 
 const fn place(hash: u32) -> usize {
     hash as usize >> 8 & (SLOTS - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::Dialect;
+    use bytes::Bytes;
+
+    fn published(topics: &mut Topics, text: &str) -> (Result<Named, SubjectError>, bool) {
+        let arrived = topics.find(text.as_bytes());
+        let known = arrived.is_some();
+        let arrived = arrived.unwrap_or_else(|| {
+            let text = Bytes::copy_from_slice(text.as_bytes());
+            Arrived::Text(Text::new(text).expect("a text"))
+        });
+        (topics.name(arrived), known)
+    }
+
+    fn parts(named: Result<Named, SubjectError>) -> Result<(Address, bool), SubjectError> {
+        named.map(|it| ((*it.address).clone(), it.ambiguous))
+    }
+
+    #[test]
+    fn what_is_kept_names_what_it_named_in_whatever_order_names_come() {
+        for dialect in [Dialect::Levels, Dialect::RabbitMq] {
+            let names = Names {
+                dialect,
+                levels_max: 8,
+            };
+            let mut texts = vec![
+                "a".to_owned(),
+                "a/b.c".into(),
+                "a/%2F".into(),
+                "$queue/q/r".into(),
+                "$queue/".into(),
+                "$stream/s/key".into(),
+                "$SYS/x".into(),
+                "a/a/a/a/a/a/a/a/a".into(),
+                "e\u{301}/\u{1f600}".into(),
+            ];
+            texts.extend((0..40).map(|number| format!("site/{number}/temperature")));
+            texts.extend((0..40).map(|number| "x".repeat(number)));
+            let mut topics = Topics::new(names, VhostId(7));
+            let (mut step, mut hits) = (1_usize, 0);
+            for turn in 0..20_000_usize {
+                // Runs of one name, names in turn, and none for long.
+                step = step.wrapping_mul(25_173).wrapping_add(13_849) % 65_536;
+                let text = &texts[match turn / 1000 % 3 {
+                    0 => turn / 5 % texts.len(),
+                    1 => turn % 6,
+                    _ => step % texts.len(),
+                }];
+                let alone = Text::try_from(text.clone()).expect("a text");
+                let expected = parts(name(&alone, names, VhostId(7)));
+                let (named, known) = published(&mut topics, text);
+                assert_eq!(parts(named), expected, "{text:?} in turn {turn}");
+                hits += usize::from(known);
+            }
+            assert!(hits > 8_000, "only {hits} names were known");
+        }
+    }
+
+    #[test]
+    fn a_name_is_kept_when_it_comes_again_and_takes_bounded_room() {
+        let mut topics = Topics::new(Names::new(8), VhostId::ROOT);
+        assert!(topics.slots.is_none(), "nothing was published");
+        assert!(!published(&mut topics, "a/b").1);
+        assert!(!published(&mut topics, "a/b").1);
+        let (first, known) = published(&mut topics, "a/b");
+        assert!(known);
+        let (second, _) = published(&mut topics, "a/b");
+        let address = |named: Result<Named, SubjectError>| named.expect("a topic").address;
+        assert!(Arc::ptr_eq(&address(first), &address(second)));
+        // Names that come once drive out none.
+        for number in 0..100 {
+            assert!(!published(&mut topics, &format!("once/{number}")).1);
+        }
+        assert!(published(&mut topics, "a/b").1);
+        let long = "l".repeat(LEN_MAX + 1);
+        for _ in 0..4 {
+            assert!(!published(&mut topics, &long).1, "too long to be kept");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_pins_no_read_buffer() {
+        let read = Bytes::from(b"0123a/b6789".to_vec());
+        let mut topics = Topics::new(Names::new(8), VhostId::ROOT);
+        for _ in 0..2 {
+            let text = Text::new(read.slice(4..7)).expect("a text");
+            topics.name(Arrived::Text(text)).expect("a topic");
+        }
+        let Some(Arrived::Known(topic)) = topics.find(b"a/b") else {
+            panic!("it came twice");
+        };
+        drop(topics);
+        assert!(read.is_unique(), "{topic:?} holds it");
+    }
 }
