@@ -531,3 +531,75 @@ enum Alias {
     /// It is set by this packet.
     Given(u16),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Buf;
+    use message::{Levels, Message, VhostId};
+    use session::ConsumerId;
+
+    fn topic(text: Bytes) -> Arc<Address> {
+        let levels = Levels::split(text, b'/').expect("short");
+        Arc::new(Address::topic(VhostId::ROOT, levels))
+    }
+
+    /// What a client is sent for a delivery to that address.
+    fn sent(outbound: &mut Outbound, version: Version, address: &Arc<Address>) -> Vec<u8> {
+        let peer = Peer::new(version, &Config::default());
+        let message = Message::new(Arc::clone(address), Bytes::from_static(b"x"));
+        let delivery = Delivery::first(ConsumerId::CLIENT, Arc::new(message), Timestamp(0));
+        let mut out = Output::default();
+        outbound.on_delivery(&delivery, &peer, Timestamp(0), &mut out);
+        let len = out.wire.remaining();
+        out.wire.copy_to_bytes(len).to_vec()
+    }
+
+    #[test]
+    fn a_delivery_is_shown_alike_whether_its_address_is_known_equal_or_found_again() {
+        let text = |text: &'static str| topic(Bytes::from_static(text.as_bytes()));
+        let unnameable = Arc::new(Address::topic(VhostId::ROOT, Levels::none()));
+        let queue = Arc::new(Address::queue(VhostId::ROOT, "aaaaa/b"));
+        let addresses = [
+            text("aaaaa/b"),
+            text("aaaaa/b"),
+            text("aaaaa/c"),
+            Arc::new(Address::topic(VhostId::ROOT, Levels::one("aaaaa/b".into()))),
+            queue,
+            unnameable,
+            text("a%b"),
+        ];
+        for version in [Version::V311, Version::V5] {
+            let mut outbound = Outbound::new(0, &Config::default());
+            for turn in 0..500 {
+                // Each behind each, and twice in a row.
+                let address = &addresses[turn * turn / 2 % 7];
+                let mut fresh = Outbound::new(0, &Config::default());
+                assert_eq!(
+                    sent(&mut outbound, version, address),
+                    sent(&mut fresh, version, address),
+                    "{address:?} in turn {turn}"
+                );
+            }
+        }
+        // With aliases: the first topics have them, whatever reference they come with.
+        let mut outbound = Outbound::new(1, &Config::default());
+        let mut lens = Vec::new();
+        for at in [0, 0, 1, 2, 2, 0, 5, 1] {
+            lens.push(sent(&mut outbound, Version::V5, &addresses[at]).len());
+        }
+        assert_eq!(lens, [16, 9, 9, 13, 13, 9, 0, 9]);
+    }
+
+    #[test]
+    fn the_last_address_pins_no_read_buffer() {
+        let read = Bytes::from(b"0123aaaaa/b6789".to_vec());
+        let mut outbound = Outbound::new(0, &Config::default());
+        for _ in 0..2 {
+            let address = topic(read.slice(4..11));
+            assert_eq!(sent(&mut outbound, Version::V311, &address).len(), 12);
+        }
+        assert!(read.is_unique());
+        assert!(outbound.shown.is_some());
+    }
+}
