@@ -188,6 +188,10 @@ struct AttemptIds {
 }
 
 impl Attempts {
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
     pub(crate) fn find(&self, id: &Bytes, now: Timestamp, keep_ms: u64) -> Option<&Attempt> {
         let ids = self.0.as_ref()?;
         ids.known

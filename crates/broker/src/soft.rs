@@ -21,7 +21,7 @@ use crate::{
     durable::{Client, Dedup, Queue},
     few::Few,
     pulls::Pulls,
-    queue::{Order, Rare, Receiver, Runs},
+    queue::{Near, Order, Rare, Receiver, Runs},
     routing::{Exchange, Known},
     stream::{ReadAt, Reader, SoftStream},
     wheel::Wheel,
@@ -128,7 +128,7 @@ pub(crate) struct SoftQueue {
     pub(crate) hidden: BTreeSet<u64>,
     /// Set aside until its message is fetched.
     pub(crate) aside: BTreeSet<u64>,
-    pub(crate) out: BTreeMap<u64, Out>,
+    pub(crate) out: Near<Out>,
     pub(crate) out_bytes: u64,
     /// In the order in which they came.
     pub(crate) consumers: Few<u64, Receiver>,
@@ -166,7 +166,7 @@ impl SoftQueue {
             order,
             hidden: BTreeSet::new(),
             aside: BTreeSet::new(),
-            out: BTreeMap::new(),
+            out: Near::default(),
             out_bytes: 0,
             consumers: Few::default(),
             active: Few::default(),

@@ -133,36 +133,7 @@ impl Broker {
 
     pub(crate) fn entry(&self, id: QueueId, qseq: u64) -> Option<View<'_>> {
         let queue = self.any_queue(id)?;
-        if let Some(entry) = queue.entries.get(qseq) {
-            return Some(View {
-                len: entry.len,
-                enqueued: entry.enqueued(),
-                count: entry.count(),
-                flags: entry.flags,
-                priority: entry.priority,
-                rare: (entry.flags & flag::RARE != 0)
-                    .then(|| queue.entries.rare(qseq))
-                    .flatten(),
-                place: PlaceRef::Stored(entry.stored(), entry.len),
-                soft: false,
-                wait: Some(entry.stored()),
-            });
-        }
-        let entry = self.soft_queue(id).messages.get(&qseq)?;
-        Some(View {
-            len: entry.len,
-            enqueued: entry.enqueued,
-            count: entry.count,
-            flags: entry.flags,
-            priority: entry.priority,
-            rare: entry.rare.as_deref(),
-            place: match &entry.place {
-                Place::Resident(message) => PlaceRef::Resident(message),
-                Place::Stored(id, len) => PlaceRef::Stored(*id, *len),
-            },
-            soft: true,
-            wait: entry.wait,
-        })
+        stored_in(queue, qseq).or_else(|| soft_in(self.soft_queue(id), qseq))
     }
 
     /// The message where it is: in memory if it still is.
@@ -209,21 +180,13 @@ impl Broker {
     }
 
     fn held_in(&self, id: QueueId, soft: &SoftQueue) -> (u64, u64) {
-        let Some(queue) = self.queue(id) else {
-            return (0, 0);
-        };
-        let entries = queue.entries.len() + soft.messages.len() as u64;
-        let bytes = queue.entries.bytes() + soft.message_bytes;
-        (
-            entries.saturating_sub((soft.out.len() + soft.aside.len()) as u64),
-            bytes.saturating_sub(soft.out_bytes),
-        )
+        self.queue(id).map_or((0, 0), |queue| held_at(queue, soft))
     }
 
     /// Whether an entry is among those.
     pub(crate) fn is_held(&self, id: QueueId, qseq: u64) -> bool {
         let soft = self.soft_queue(id);
-        !soft.out.contains_key(&qseq) && !soft.aside.contains(&qseq)
+        !soft.out.contains(qseq) && !soft.aside.contains(&qseq)
     }
 
     /// Entries that could be delivered now.
@@ -251,4 +214,54 @@ impl Broker {
             (a, b) => a.or(b),
         }
     }
+}
+
+/// The entry of a queue whose two sides are at hand.
+pub(crate) fn entry_in<'a>(queue: &'a Queue, soft: &'a SoftQueue, qseq: u64) -> Option<View<'a>> {
+    stored_in(queue, qseq).or_else(|| soft_in(soft, qseq))
+}
+
+fn stored_in(queue: &Queue, qseq: u64) -> Option<View<'_>> {
+    let entry = queue.entries.get(qseq)?;
+    Some(View {
+        len: entry.len,
+        enqueued: entry.enqueued(),
+        count: entry.count(),
+        flags: entry.flags,
+        priority: entry.priority,
+        rare: (entry.flags & flag::RARE != 0)
+            .then(|| queue.entries.rare(qseq))
+            .flatten(),
+        place: PlaceRef::Stored(entry.stored(), entry.len),
+        soft: false,
+        wait: Some(entry.stored()),
+    })
+}
+
+fn soft_in(soft: &SoftQueue, qseq: u64) -> Option<View<'_>> {
+    let entry = soft.messages.get(&qseq)?;
+    Some(View {
+        len: entry.len,
+        enqueued: entry.enqueued,
+        count: entry.count,
+        flags: entry.flags,
+        priority: entry.priority,
+        rare: entry.rare.as_deref(),
+        place: match &entry.place {
+            Place::Resident(message) => PlaceRef::Resident(message),
+            Place::Stored(id, len) => PlaceRef::Stored(*id, *len),
+        },
+        soft: true,
+        wait: entry.wait,
+    })
+}
+
+/// What length limits count of a queue: entries available or delayed, and their bytes.
+fn held_at(queue: &Queue, soft: &SoftQueue) -> (u64, u64) {
+    let entries = queue.entries.len() + soft.messages.len() as u64;
+    let bytes = queue.entries.bytes() + soft.message_bytes;
+    (
+        entries.saturating_sub((soft.out.len() + soft.aside.len()) as u64),
+        bytes.saturating_sub(soft.out_bytes),
+    )
 }

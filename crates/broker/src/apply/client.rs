@@ -106,11 +106,11 @@ impl Broker {
         let credited = self.credited(receiver);
         let mut owned = Runs::default();
         if let Some(soft) = self.soft.queues.get_mut(&it.queue) {
-            for (qseq, out) in &mut soft.out {
+            for (qseq, out) in soft.out.iter_mut() {
                 if out.receiver.is_none() {
                     out.receiver = Some(receiver);
                     out.credited = credited;
-                    owned.add(*qseq);
+                    owned.add(qseq);
                 }
             }
         }

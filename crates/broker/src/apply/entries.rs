@@ -4,18 +4,21 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use message::{Message, StoredId, Timestamp};
-use session::QueueId;
+use rustc_hash::FxHashMap;
+use session::{ConsumerId, QueueId, SessionId};
+use smallvec::SmallVec;
 
-use super::Applying;
+use super::{
+    Applying,
+    receivers::{Handed, Hands},
+};
 use crate::{
-    Broker, Effect,
-    change::{
-        Delivered, Enqueued, Entrant, HandedOut, Published, RetainedGone, Settled, Settlement,
-        is_soft,
-    },
+    Broker, Counters, Effect,
+    change::{Delivered, Enqueued, Entrant, Published, RetainedGone, Settled, Settlement, is_soft},
     durable::{Attempt, Large, Prepared, Queue, Retained, Seen},
-    queue::{Entry, Order, Rare, Runs, flag},
-    soft::{Out, Place, SoftEntry, Timer},
+    queue::{Entry, Order, Rare, Receiver, Runs, flag},
+    soft::{Attached, Credited, Out, Place, SoftEntry, SoftQueue, Timer},
+    wheel::Wheel,
 };
 
 /// Where the message of a new entry is.
@@ -30,11 +33,7 @@ struct Source<'a> {
 
 impl Broker {
     pub(crate) fn queue_mut(&mut self, id: QueueId) -> Option<&mut Queue> {
-        if is_soft(id) {
-            self.soft.transient.get_mut(&id).map(Box::as_mut)
-        } else {
-            self.durable.queues.get_mut(&id).map(Box::as_mut)
-        }
+        queue_at(&mut self.durable.queues, &mut self.soft.transient, id)
     }
 
     pub(super) fn apply_published(&mut self, it: &Published, at: &mut Applying<'_>) {
@@ -54,38 +53,9 @@ impl Broker {
 
     pub(super) fn publish(&mut self, it: &Published, at: &mut Applying<'_>) {
         let stored = at.stored.filter(|_| it.stores()).map(|id| (id, it.len));
-        if stored.is_some() {
+        if let Some((id, _)) = stored {
             self.durable.last_stored = stored;
-        }
-        let refers = !it.records.is_empty()
-            || it.targets.iter().any(|target| !target.soft)
-            || it.retain.as_ref().is_some_and(|retain| !retain.clear);
-        if let Some((id, _)) = stored
-            && refers
-        {
-            if !it.parts.is_empty() {
-                for part in &it.parts {
-                    at.effects.push(Effect::Ref(*part));
-                    self.soft.part_owners.insert(*part, id);
-                }
-                let large = Large {
-                    refs: 0,
-                    parts: it.parts.clone(),
-                };
-                self.durable.large.insert(id, large);
-            }
-            if let Some(message) = &it.message {
-                let stored =
-                    it.targets.iter().filter(|target| !target.soft).count() + it.records.len();
-                let retained = it.retain.as_ref().is_some_and(|retain| !retain.clear);
-                self.soft.recent.add(
-                    id,
-                    message,
-                    stored as u32 + u32::from(retained),
-                    self.config.recent_bytes_max,
-                    self.config.recent_count_max,
-                );
-            }
+            self.keep_stored(it, id, at);
         }
         for target in &it.targets {
             let source = Source {
@@ -137,6 +107,36 @@ impl Broker {
         }
     }
 
+    /// Notes the parts of a message that was just stored, and keeps it in memory for its first deliveries.
+    fn keep_stored(&mut self, it: &Published, id: StoredId, at: &mut Applying<'_>) {
+        let stored = it.targets.iter().filter(|target| !target.soft).count() + it.records.len();
+        let retained = it.retain.as_ref().is_some_and(|retain| !retain.clear);
+        let refs = stored as u32 + u32::from(retained);
+        if refs == 0 {
+            return;
+        }
+        if !it.parts.is_empty() {
+            for part in &it.parts {
+                at.effects.push(Effect::Ref(*part));
+                self.soft.part_owners.insert(*part, id);
+            }
+            let large = Large {
+                refs: 0,
+                parts: it.parts.clone(),
+            };
+            self.durable.large.insert(id, large);
+        }
+        if let Some(message) = &it.message {
+            self.soft.recent.add(
+                id,
+                message,
+                refs,
+                self.config.recent_bytes_max,
+                self.config.recent_count_max,
+            );
+        }
+    }
+
     pub(super) fn apply_retained_gone(&mut self, it: &RetainedGone, at: &mut Applying<'_>) {
         let gone = self
             .durable
@@ -159,9 +159,13 @@ impl Broker {
     pub(super) fn drop_ref(&mut self, id: StoredId, at: &mut Applying<'_>) {
         at.effects.push(Effect::Unref(id));
         self.soft.recent.forget(id);
-        if self.durable.large.is_empty() {
-            return;
+        if !self.durable.large.is_empty() {
+            self.drop_large(id, at);
         }
+    }
+
+    /// A reference to a message is gone whose body may lie in records of its own.
+    fn drop_large(&mut self, id: StoredId, at: &mut Applying<'_>) {
         let Some(large) = self.durable.large.get_mut(&id) else {
             return;
         };
@@ -181,36 +185,39 @@ impl Broker {
     }
 
     fn insert_entry(&mut self, target: &Entrant, source: &Source<'_>, at: &mut Applying<'_>) {
-        if self.soft.lossy && self.holds_any(target.queue, target.qseq) {
+        let (id, qseq) = (target.queue, target.qseq);
+        if self.soft.lossy && self.holds_any(id, qseq) {
             return self.pass_over();
         }
-        let Some(queue) = self.queue_mut(target.queue) else {
-            return;
-        };
-        let age = queue.age_ms();
         let now = at.now;
         let mut rare = target.rare.clone();
+        if let Some(via) = rare.as_mut().and_then(|rare| rare.via.as_mut()) {
+            self.share_via(via);
+        }
+        let Some(queue) = queue_at(&mut self.durable.queues, &mut self.soft.transient, id) else {
+            return;
+        };
+        let soft = self
+            .soft
+            .queues
+            .get_mut(&id)
+            .expect("every queue has a soft side");
         let dedup = rare.as_mut().and_then(|rare| {
             let message_id = rare.message_id.take();
             let seen = Seen {
                 time: now,
-                qseq: target.qseq,
+                qseq,
                 message_id,
             };
             Some((rare.dedup.take()?, seen))
         });
+        let keep_ms = self.config.dedup_ms;
+        let rare = rare.and_then(|rare| rare.boxed());
         let visible_at = rare.as_ref().and_then(|rare| rare.visible_at);
         let expiry = rare.as_ref().and_then(|rare| rare.expiry);
         let sent = rare.as_ref().and_then(|rare| rare.sent);
-        let group = rare
-            .as_ref()
-            .and_then(|rare| rare.group.clone())
-            .unwrap_or_default();
-        if let Some(via) = rare.as_mut().and_then(|rare| rare.via.as_mut()) {
-            self.share_via(via);
-        }
-        let rare = rare.and_then(|rare| rare.boxed());
-        let keep_ms = self.config.dedup_ms;
+        // Most have none, and it is shared.
+        let group = Rare::group_of(rare.as_deref()).clone();
 
         if target.soft {
             let place = match (source.resident, source.stored) {
@@ -229,11 +236,6 @@ impl Broker {
                     *len
                 }
             };
-            let soft = self
-                .soft
-                .queues
-                .get_mut(&target.queue)
-                .expect("every queue has a soft side");
             soft.message_bytes += u64::from(len);
             if let Some((dedup, seen)) = &dedup {
                 soft.dedup.add(dedup, *seen, keep_ms);
@@ -248,67 +250,61 @@ impl Broker {
                 rare,
                 wait: source.wait,
             };
-            soft.messages.insert(target.qseq, entry);
+            soft.messages.insert(qseq, entry);
         } else {
-            let (id, len) = source
+            let (stored, len) = source
                 .stored
                 .expect("a stored entry comes with the place of its message");
             let mut flags = target.flags;
             if source.extra {
                 flags |= flag::EXTRA;
             }
-            let epoch = self.durable.epoch;
-            let queue = self.queue_mut(target.queue).expect("seen above");
             if let Some((dedup, seen)) = &dedup {
                 queue.dedup.add(dedup, *seen, keep_ms);
             }
-            let lowest = || queue.entries.next(0).unwrap_or(target.qseq);
-            queue.firsts.note(epoch, queue.next, lowest);
-            queue.next = queue.next.max(target.qseq + 1);
-            queue.entries.insert(
-                target.qseq,
-                Entry::new(id, len, now, flags, target.priority),
-                rare,
-            );
+            let lowest = || queue.entries.next(0).unwrap_or(qseq);
+            queue.firsts.note(self.durable.epoch, queue.next, lowest);
+            queue.next = queue.next.max(qseq + 1);
+            let entry = Entry::new(stored, len, now, flags, target.priority);
+            queue.entries.insert(qseq, entry, rare);
             if source.extra {
-                *self.durable.extra.entry(id).or_default() += 1;
-                self.soft.recent.refer(id);
+                *self.durable.extra.entry(stored).or_default() += 1;
+                self.soft.recent.refer(stored);
             }
-            self.make_ref(id, at);
+            at.effects.push(Effect::Ref(stored));
+            if !self.durable.large.is_empty()
+                && let Some(large) = self.durable.large.get_mut(&stored)
+            {
+                large.refs += 1;
+            }
         }
 
-        let soft = self
-            .soft
-            .queues
-            .get_mut(&target.queue)
-            .expect("every queue has a soft side");
-        soft.next = soft.next.max(target.qseq + 1);
+        soft.next = soft.next.max(qseq + 1);
+        let timers = &mut self.soft.timers;
         if let Some(expiry) = expiry {
-            self.soft
-                .timers
-                .insert((expiry, Timer::Expiry(target.queue, target.qseq)));
+            timers.insert((expiry, Timer::Expiry(id, qseq)));
         }
         if let Some(sent) = sent {
-            soft.elder.insert((sent, target.qseq));
+            soft.elder.insert((sent, qseq));
         }
-        if let Some(age) = age {
+        if let Some(age) = queue.age_ms() {
             let due = sent.unwrap_or(now).plus_ms(age);
-            self.age_by(target.queue, due);
+            age_by(soft, timers, id, due);
         }
-        let soft = self.soft_queue_mut(target.queue);
         match visible_at.filter(|visible_at| *visible_at > now) {
             Some(visible_at) => {
-                soft.hidden.insert(target.qseq);
-                self.soft
-                    .timers
-                    .insert((visible_at, Timer::Visible(target.queue, target.qseq)));
+                soft.hidden.insert(qseq);
+                timers.insert((visible_at, Timer::Visible(id, qseq)));
             }
-            None => soft.order.add(target.qseq, target.priority, &group),
+            None => soft.order.add(qseq, target.priority, &group),
         }
         self.counters.enqueued += 1;
         self.counters.messages_ready += 1;
         self.counters.transient_bytes = self.soft.transient_bytes;
-        self.touch(target.queue);
+        // With more in it, a queue does not leave the round.
+        if soft.pump_at.is_none() {
+            self.touch(id);
+        }
     }
 
     /// The soft side of a queue's stored entries, after a snapshot: what is ready, hidden, out, and when it is due.
@@ -378,168 +374,136 @@ impl Broker {
 
     /// Takes an entry out of its queue, wherever it is: ready, hidden, aside or out.
     pub(super) fn remove_entry(&mut self, id: QueueId, qseq: u64, at: &mut Applying<'_>) {
-        let Some(view) = self.entry(id, qseq) else {
+        self.remove_entries(id, std::iter::once(qseq), at);
+    }
+
+    /// The same with many: what they are looked up in is looked up once.
+    fn remove_entries(
+        &mut self,
+        id: QueueId,
+        numbers: impl Iterator<Item = u64>,
+        at: &mut Applying<'_>,
+    ) {
+        let Some(queue) = queue_at(&mut self.durable.queues, &mut self.soft.transient, id) else {
             return;
         };
-        let (len, priority, group) = (view.len, view.priority, view.group());
-        let out = self.take_back(id, qseq, len, &group);
         let soft = self
             .soft
             .queues
             .get_mut(&id)
             .expect("every queue has a soft side");
-        soft.hidden.remove(&qseq);
-        soft.aside.remove(&qseq);
-        soft.order.remove(qseq, priority, &group);
-        fell(&mut self.counters.messages_ready);
-        let rare = if let Some(entry) = soft.messages.remove(&qseq) {
-            soft.message_bytes -= u64::from(entry.len);
-            match entry.place {
-                Place::Resident(_) => self.soft.transient_bytes -= transient_len(entry.len),
-                Place::Stored(id, _) => at.effects.push(Effect::Unref(id)),
-            }
-            entry.rare
-        } else {
-            let queue = self.queue_mut(id).expect("the entry was found in it");
-            let (entry, rare) = queue.entries.remove(qseq).expect("the entry was found");
-            queue.attempts.void(qseq);
-            let stored = entry.stored();
-            if entry.flags & flag::EXTRA != 0
-                && let Some(extra) = self.durable.extra.get_mut(&stored)
-            {
-                *extra -= 1;
-                if *extra == 0 {
-                    self.durable.extra.remove(&stored);
+        let any_large = !self.durable.large.is_empty();
+        let mut of_large: SmallVec<[StoredId; 4]> = SmallVec::new();
+        let mut returned = Returned::default();
+        // What is out to the connection at hand, of this queue.
+        let mut held: Option<(SessionId, &mut Runs)> = None;
+        let mut any = false;
+        for qseq in numbers {
+            let (len, priority, rare) = if let Some((entry, rare)) = queue.entries.remove(qseq) {
+                queue.attempts.void(qseq);
+                let stored = entry.stored();
+                if entry.flags & flag::EXTRA != 0
+                    && let Some(extra) = self.durable.extra.get_mut(&stored)
+                {
+                    *extra -= 1;
+                    if *extra == 0 {
+                        self.durable.extra.remove(&stored);
+                    }
                 }
+                at.effects.push(Effect::Unref(stored));
+                self.soft.recent.forget(stored);
+                if any_large {
+                    of_large.push(stored);
+                }
+                (entry.len, entry.priority, rare)
+            } else if let Some(entry) = soft.messages.remove(&qseq) {
+                soft.message_bytes -= u64::from(entry.len);
+                match entry.place {
+                    Place::Resident(_) => self.soft.transient_bytes -= transient_len(entry.len),
+                    Place::Stored(id, _) => at.effects.push(Effect::Unref(id)),
+                }
+                (entry.len, entry.priority, entry.rare)
+            } else {
+                continue;
+            };
+            any = true;
+            let group = Rare::group_of(rare.as_deref());
+            if let Some(out) = take_back(soft, &mut self.counters, qseq, len, group) {
+                if let Some((session, _)) = out.receiver {
+                    if held.as_ref().is_none_or(|(known, _)| *known != session) {
+                        let attached = self.soft.sessions.get_mut(&session);
+                        held = attached
+                            .and_then(|attached| attached.touched.get_mut(&id))
+                            .map(|runs| (session, runs));
+                    }
+                    if let Some((_, runs)) = &mut held {
+                        runs.remove(qseq);
+                    }
+                }
+                returned.add(&out);
             }
-            self.drop_ref(stored, at);
-            rare
-        };
-        if let Some(rare) = rare {
-            if let Some(expiry) = rare.expiry {
-                self.soft.timers.remove(&(expiry, Timer::Expiry(id, qseq)));
-            }
-            if let Some(sent) = rare.sent {
-                self.soft_queue_mut(id).elder.remove(&(sent, qseq));
-            }
-            if let Some(visible_at) = rare.visible_at {
-                self.soft
-                    .timers
-                    .remove(&(visible_at, Timer::Visible(id, qseq)));
+            soft.hidden.remove(&qseq);
+            soft.aside.remove(&qseq);
+            soft.order.remove(qseq, priority, group);
+            fell(&mut self.counters.messages_ready);
+            if let Some(rare) = &rare {
+                let timers = &mut self.soft.timers;
+                if let Some(expiry) = rare.expiry {
+                    timers.remove(&(expiry, Timer::Expiry(id, qseq)));
+                }
+                if let Some(sent) = rare.sent {
+                    soft.elder.remove(&(sent, qseq));
+                }
+                if let Some(visible_at) = rare.visible_at {
+                    timers.remove(&(visible_at, Timer::Visible(id, qseq)));
+                }
             }
         }
         self.counters.transient_bytes = self.soft.transient_bytes;
-        // Not before it is gone: until then the queue would seem to have one that is ready.
-        if let Some(out) = out {
-            self.give_credit(out);
+        for stored in of_large {
+            self.drop_large(stored, at);
         }
-        self.touch(id);
-        self.made_room(id);
+        // Not before they are gone: until then the queue would seem to have some that are ready.
+        self.give_credit(returned);
+        if any {
+            self.touch(id);
+            self.made_room(id);
+        }
     }
 
     /// An entry is out no longer: its group and its receiver's credit are free. Counted as ready again.
     fn unlease(&mut self, id: QueueId, qseq: u64, len: u32, group: &Bytes) -> bool {
-        let out = self.take_back(id, qseq, len, group);
-        if let Some(out) = out {
-            self.give_credit(out);
-        }
-        out.is_some()
-    }
-
-    /// The same but for the credit, which [`Broker::give_credit`] frees.
-    fn take_back(&mut self, id: QueueId, qseq: u64, len: u32, group: &Bytes) -> Option<Out> {
         let soft = self
             .soft
             .queues
             .get_mut(&id)
             .expect("every queue has a soft side");
-        // Most have not been out before, and lie behind all that are.
-        if soft
-            .out
-            .last_key_value()
-            .is_none_or(|(last, _)| *last < qseq)
-        {
-            return None;
-        }
-        let out = soft.out.remove(&qseq)?;
-        soft.out_bytes -= u64::from(len);
-        soft.order.returned(group);
-        fell(&mut self.counters.messages_unacked);
-        self.counters.messages_ready += 1;
+        let Some(out) = take_back(soft, &mut self.counters, qseq, len, group) else {
+            return false;
+        };
         if let Some(receiver) = out.receiver {
             self.let_go(receiver, id, qseq);
         }
-        Some(out)
+        let mut returned = Returned::default();
+        returned.add(&out);
+        self.give_credit(returned);
+        true
     }
 
-    fn give_credit(&mut self, out: Out) {
-        if let (Some(credited), Some(receiver)) = (out.credited, out.receiver) {
-            self.return_credit(receiver, credited);
+    fn give_credit(&mut self, returned: Returned) {
+        for (receiver, credited, count) in returned.0 {
+            self.return_credit(receiver, credited, count);
         }
     }
 
     pub(super) fn apply_delivered(&mut self, it: &Delivered, at: &mut Applying<'_>) {
-        if self.queue(it.queue).is_none() {
+        let id = it.queue;
+        if self.queue(id).is_none() {
             return;
         }
-        for item in &it.items {
-            let Some(view) = self.entry(it.queue, item.qseq) else {
-                continue;
-            };
-            let (len, priority, group) = (view.len, view.priority, view.group());
-            // A replay turns no timers: the delay or lease that was over is ended here.
-            let was_out = self.unlease(it.queue, item.qseq, len, &group);
-            let soft = self.soft_queue_mut(it.queue);
-            if soft.hidden.remove(&item.qseq) || was_out {
-                soft.order.add(item.qseq, priority, &group);
-            }
-            self.counters.delivered += u64::from(item.receiver.is_some());
-            self.counters.redelivered += u64::from(item.receiver.is_some() && item.count > 1);
-            if item.settled {
-                self.counters.settled += 1;
-                if let Some(receiver) = item.receiver {
-                    self.soft_queue_mut(it.queue)
-                        .order
-                        .take(item.qseq, priority, &group, receiver, false);
-                    self.hand_out(it.queue, receiver, item.bytes, None);
-                }
-                self.remove_entry(it.queue, item.qseq, at);
-                continue;
-            }
-            self.mark_delivered(it, item);
-            self.time_is_over(it.queue, item.qseq);
-            let leased = it.visible_at.is_some() || it.link.is_some();
-            if item.receiver.is_none() && !leased {
-                // A replay: the connection is not there, so the entry is available.
-                continue;
-            }
-            let credited = item
-                .receiver
-                .filter(|_| !item.unowned)
-                .and_then(|receiver| self.credited(receiver));
-            let soft = self.soft_queue_mut(it.queue);
-            // A timed lease is nobody's: its group is free for none.
-            let owner = item.receiver.filter(|_| !item.unowned);
-            let receiver = owner.unwrap_or_else(nobody);
-            soft.order.take(item.qseq, priority, &group, receiver, true);
-            soft.out.insert(
-                item.qseq,
-                Out {
-                    receiver: owner,
-                    credited,
-                },
-            );
-            soft.out_bytes += u64::from(len);
-            fell(&mut self.counters.messages_ready);
-            self.counters.messages_unacked += 1;
-            self.watch_no_more(it.queue, item.qseq);
-            if let Some(visible_at) = it.visible_at {
-                self.hide_until(it.queue, item.qseq, visible_at, Some(at.now));
-            }
-            if let Some(receiver) = item.receiver {
-                let keeps = (!item.unowned).then_some(item.qseq);
-                self.hand_out(it.queue, receiver, item.bytes, keeps);
-            }
+        if self.hand_out_items(it, at.now) {
+            let settled = it.items.iter().filter(|item| item.settled);
+            self.remove_entries(id, settled.map(|item| item.qseq), at);
         }
         if let Some(attempt) = &it.attempt {
             let keep_ms = self.config.attempt_ms;
@@ -548,7 +512,7 @@ impl Broker {
                 time: at.now,
                 entries: entries.collect(),
             };
-            if let Some(queue) = self.queue_mut(it.queue) {
+            if let Some(queue) = self.queue_mut(id) {
                 queue.attempts.add(attempt, got, keep_ms);
             }
         }
@@ -561,9 +525,156 @@ impl Broker {
             };
             self.insert_entry(link, &source, at);
         }
-        self.soft_queue_mut(it.queue).last_used = at.now;
-        self.next_round(it.queue);
-        self.made_room(it.queue);
+        self.soft_queue_mut(id).last_used = at.now;
+        self.next_round(id);
+        self.made_room(id);
+    }
+
+    /// Hands out what there is of a delivery. `true`: some of it leaves the queue with that.
+    fn hand_out_items(&mut self, it: &Delivered, now: Timestamp) -> bool {
+        let id = it.queue;
+        let Some(queue) = queue_at(&mut self.durable.queues, &mut self.soft.transient, id) else {
+            return false;
+        };
+        let soft = self
+            .soft
+            .queues
+            .get_mut(&id)
+            .expect("every queue has a soft side");
+        let mut hands = Hands {
+            queue: id,
+            soft,
+            next_place: &mut self.soft.next_place,
+            config: &self.config,
+        };
+        let leased = it.visible_at.is_some() || it.link.is_some();
+        let mut marks = 0;
+        if it.visible_at.is_some() {
+            marks |= flag::LEASED;
+        }
+        if it.link.as_ref().is_some_and(|link| !link.soft) {
+            marks |= flag::LINKED;
+        }
+        let mut returned = Returned::default();
+        let mut filled: SmallVec<[(SessionId, Handed); 1]> = SmallVec::new();
+        // The connection at hand.
+        let mut to: Option<(SessionId, &mut Attached)> = None;
+        let mut any_settled = false;
+        for item in &it.items {
+            let qseq = item.qseq;
+            // Written down in the entry: that it was delivered, how often, and how it is held.
+            let (len, priority, rare) = if let Some(entry) = queue.entries.get_mut(qseq) {
+                if !item.settled {
+                    entry.set_count(item.count);
+                    entry.flags = entry.flags & !flag::LEASED | marks;
+                }
+                let (len, priority) = (entry.len, entry.priority);
+                let rare = entry.flags & flag::RARE != 0;
+                (
+                    len,
+                    priority,
+                    rare.then(|| queue.entries.rare(qseq)).flatten(),
+                )
+            } else if let Some(entry) = hands.soft.messages.get_mut(&qseq) {
+                if !item.settled {
+                    entry.count = item.count;
+                }
+                (entry.len, entry.priority, entry.rare.as_deref())
+            } else {
+                continue;
+            };
+            let group = Rare::group_of(rare).clone();
+            let (was, sent) = rare.map_or((None, None), |rare| (rare.visible_at, rare.sent));
+            // A replay turns no timers: the delay or lease that was over is ended here.
+            let out = take_back(hands.soft, &mut self.counters, qseq, len, &group);
+            if let Some(out) = &out {
+                returned.add(out);
+                to = None;
+                if let Some((session, _)) = out.receiver
+                    && let Some(attached) = self.soft.sessions.get_mut(&session)
+                {
+                    if let Some(held) = attached.touched.get_mut(&id) {
+                        held.remove(qseq);
+                    }
+                    to = Some((session, attached));
+                }
+            }
+            if hands.soft.hidden.remove(&qseq) || out.is_some() {
+                hands.soft.order.add(qseq, priority, &group);
+            }
+            self.counters.delivered += u64::from(item.receiver.is_some());
+            self.counters.redelivered += u64::from(item.receiver.is_some() && item.count > 1);
+            if !item.settled {
+                if it.attempt.is_none() && !item.soft {
+                    queue.attempts.void(qseq);
+                }
+                // The timer of a delay or a lease that was over before is not turned once more: a replay still has it.
+                if let Some(was) = was {
+                    self.soft.timers.remove(&(was, Timer::Visible(id, qseq)));
+                }
+                if item.receiver.is_none() && !leased {
+                    // A replay: the connection is not there, so the entry is available.
+                    continue;
+                }
+            }
+            let keeps = (!item.unowned && !item.settled).then_some(qseq);
+            let mut credited = None;
+            if let Some(receiver) = item.receiver {
+                if to.as_ref().is_none_or(|(known, _)| *known != receiver.0) {
+                    let attached = self.soft.sessions.get_mut(&receiver.0);
+                    to = attached.map(|attached| (receiver.0, &mut **attached));
+                }
+                if let Some((session, attached)) = &mut to {
+                    let handed = hands.hand_out(attached, receiver, item.bytes, keeps);
+                    credited = handed.credited;
+                    if handed.fills() {
+                        filled.push((*session, handed));
+                    }
+                }
+            }
+            let soft = &mut *hands.soft;
+            // A timed lease is nobody's: its group is free for none.
+            let owner = item.receiver.filter(|_| !item.unowned);
+            if item.settled {
+                self.counters.settled += 1;
+                any_settled = true;
+                if let Some(receiver) = item.receiver {
+                    soft.order.take(qseq, priority, &group, receiver, false);
+                }
+                continue;
+            }
+            let receiver = owner.unwrap_or_else(nobody);
+            soft.order.take(qseq, priority, &group, receiver, true);
+            let out = Out {
+                receiver: owner,
+                credited,
+            };
+            soft.out.insert(qseq, out);
+            soft.out_bytes += u64::from(len);
+            fell(&mut self.counters.messages_ready);
+            self.counters.messages_unacked += 1;
+            // It does not wait any more: its age does not count until it is back.
+            if let Some(sent) = sent {
+                soft.elder.remove(&(sent, qseq));
+            }
+            if let Some(until) = it.visible_at {
+                let hide = |rare: &mut Rare| {
+                    rare.visible_at = Some(until);
+                    rare.first_delivered = rare.first_delivered.or(Some(now));
+                };
+                if let Some(entry) = soft.messages.get_mut(&qseq) {
+                    hide(entry.rare.get_or_insert_default());
+                } else {
+                    queue.entries.change_rare(qseq, hide);
+                }
+                self.soft.timers.insert((until, Timer::Visible(id, qseq)));
+            }
+        }
+        self.give_credit(returned);
+        for (session, handed) in filled {
+            self.filled(session, &handed);
+        }
+        any_settled
     }
 
     fn void_attempts(&mut self, id: QueueId, qseq: u64) {
@@ -579,29 +690,6 @@ impl Broker {
         }
         if let Some(client) = self.queue(id).and_then(|queue| queue.declared.client) {
             self.replay_may_go_on(client);
-        }
-    }
-
-    /// Writes down in an entry that it was delivered, how often, and how it is held.
-    fn mark_delivered(&mut self, it: &Delivered, item: &HandedOut) {
-        if let Some(queue) = self.queue_mut(it.queue) {
-            if it.attempt.is_none() && !item.soft {
-                queue.attempts.void(item.qseq);
-            }
-            if let Some(entry) = queue.entries.get_mut(item.qseq) {
-                entry.set_count(item.count);
-                entry.flags &= !flag::LEASED;
-                if it.visible_at.is_some() {
-                    entry.flags |= flag::LEASED;
-                }
-                if it.link.as_ref().is_some_and(|link| !link.soft) {
-                    entry.flags |= flag::LINKED;
-                }
-                return;
-            }
-        }
-        if let Some(entry) = self.soft_queue_mut(it.queue).messages.get_mut(&item.qseq) {
-            entry.count = item.count;
         }
     }
 
@@ -631,8 +719,8 @@ impl Broker {
         }
     }
 
-    /// Sets when an entry becomes visible, with its timer, and when it went out if that is now.
-    fn hide_until(&mut self, id: QueueId, qseq: u64, until: Timestamp, out_at: Option<Timestamp>) {
+    /// Sets when an entry becomes visible, with its timer.
+    fn hide_until(&mut self, id: QueueId, qseq: u64, until: Timestamp) {
         let was = self
             .entry(id, qseq)
             .and_then(|view| view.rare)
@@ -640,10 +728,7 @@ impl Broker {
         if let Some(was) = was {
             self.soft.timers.remove(&(was, Timer::Visible(id, qseq)));
         }
-        let hide = |rare: &mut Rare| {
-            rare.visible_at = Some(until);
-            rare.first_delivered = rare.first_delivered.or(out_at);
-        };
+        let hide = |rare: &mut Rare| rare.visible_at = Some(until);
         let stored = self
             .queue(id)
             .is_some_and(|queue| queue.entries.get(qseq).is_some());
@@ -662,6 +747,9 @@ impl Broker {
         if self.queue(it.queue).is_none() {
             return;
         }
+        if it.settlement == Settlement::Accept {
+            return self.accept(it, at);
+        }
         for qseq in it.ranges.iter() {
             if !it.soft {
                 self.void_attempts(it.queue, qseq);
@@ -670,10 +758,7 @@ impl Broker {
                 self.uncount(it.queue, qseq);
             }
             match it.settlement {
-                Settlement::Accept => {
-                    self.counters.settled += 1;
-                    self.remove_entry(it.queue, qseq, at);
-                }
+                Settlement::Accept => unreachable!("taken above"),
                 Settlement::Release => {
                     self.counters.released += 1;
                     if !it.soft || self.entry(it.queue, qseq).is_some_and(|view| view.soft) {
@@ -690,7 +775,7 @@ impl Broker {
                     self.unlink(it.queue, qseq);
                     self.mark_leased(it.queue, qseq, false);
                     self.unlease(it.queue, qseq, len, &group);
-                    self.hide_until(it.queue, qseq, until, None);
+                    self.hide_until(it.queue, qseq, until);
                     let soft = self.soft_queue_mut(it.queue);
                     // In a replay it was not out but ready.
                     soft.order.remove(qseq, priority, &group);
@@ -716,6 +801,21 @@ impl Broker {
         self.touch(it.queue);
     }
 
+    /// Entries are gone for good.
+    fn accept(&mut self, it: &Settled, at: &mut Applying<'_>) {
+        if let Some(queue) = self.queue_mut(it.queue)
+            && !it.soft
+            && !queue.attempts.is_empty()
+        {
+            for qseq in it.ranges.iter() {
+                queue.attempts.void(qseq);
+            }
+        }
+        self.counters.settled += it.ranges.count();
+        self.remove_entries(it.queue, it.ranges.iter(), at);
+        self.touch(it.queue);
+    }
+
     /// A lease lasts longer, or shorter. In a replay it may have lapsed since: then it is out again.
     fn lease_until(&mut self, id: QueueId, qseq: u64, until: Timestamp) {
         if self.entry(id, qseq).is_none() {
@@ -723,7 +823,7 @@ impl Broker {
         }
         self.mark_leased(id, qseq, true);
         self.own(id, qseq);
-        self.hide_until(id, qseq, until, None);
+        self.hide_until(id, qseq, until);
     }
 
     /// An entry that its receiver owns is out for good, whether or not the receiver is there.
@@ -732,7 +832,7 @@ impl Broker {
             return;
         };
         let (len, priority, group) = (view.len, view.priority, view.group());
-        if self.soft_queue(id).out.contains_key(&qseq) {
+        if self.soft_queue(id).out.contains(qseq) {
             return;
         }
         let soft = self.soft_queue_mut(id);
@@ -750,14 +850,6 @@ impl Broker {
         fell(&mut self.counters.messages_ready);
         self.counters.messages_unacked += 1;
         self.watch_no_more(id, qseq);
-    }
-
-    /// The timer of a delay or a lease that was over before is not turned once more: a replay still has it.
-    fn time_is_over(&mut self, id: QueueId, qseq: u64) {
-        let view = self.entry(id, qseq);
-        if let Some(was) = view.and_then(|view| view.rare?.visible_at) {
-            self.soft.timers.remove(&(was, Timer::Visible(id, qseq)));
-        }
     }
 
     /// The lease of an entry is ended by record before its time.
@@ -839,23 +931,11 @@ impl Broker {
         if let Some(expiry) = expiry {
             self.soft.timers.insert((expiry, Timer::Expiry(id, qseq)));
         }
-        if let Some(due) = due {
-            self.age_by(id, due);
+        if let Some(due) = due
+            && let Some(soft) = self.soft.queues.get_mut(&id)
+        {
+            age_by(soft, &mut self.soft.timers, id, due);
         }
-    }
-
-    /// The queue's oldest entry is looked at by then.
-    fn age_by(&mut self, id: QueueId, due: Timestamp) {
-        let soft = self.soft_queue_mut(id);
-        let known = soft.age_at;
-        if known.is_some_and(|known| known <= due) {
-            return;
-        }
-        soft.age_at = Some(due);
-        if let Some(known) = known {
-            self.soft.timers.remove(&(known, Timer::Age(id)));
-        }
-        self.soft.timers.insert((due, Timer::Age(id)));
     }
 
     /// The queue's own times may have changed: its oldest entry is looked at.
@@ -875,7 +955,7 @@ impl Broker {
 
     /// The connection that an entry is out to is gone, and the entry stays out.
     pub(super) fn disown(&mut self, id: QueueId, qseq: u64) {
-        let Some(out) = self.soft_queue_mut(id).out.get_mut(&qseq) else {
+        let Some(out) = self.soft_queue_mut(id).out.get_mut(qseq) else {
             return;
         };
         let receiver = out.receiver.take();
@@ -884,7 +964,7 @@ impl Broker {
             self.let_go(receiver, id, qseq);
         }
         if let (Some(credited), Some(receiver)) = (credited, receiver) {
-            self.return_credit(receiver, credited);
+            self.return_credit(receiver, credited, 1);
         }
     }
 
@@ -905,11 +985,7 @@ impl Broker {
         let soft = self.soft_queue_mut(id);
         if soft.hidden.remove(&qseq) {
             soft.order.add(qseq, priority, &group);
-        } else if soft
-            .out
-            .get(&qseq)
-            .is_some_and(|out| out.receiver.is_none())
-        {
+        } else if soft.out.get(qseq).is_some_and(|out| out.receiver.is_none()) {
             self.release(id, qseq);
         }
         self.soft_queue_mut(id).last_used = now;
@@ -966,13 +1042,68 @@ impl Broker {
     }
 }
 
+/// What is to be given back to receivers, once the entries are gone.
+#[derive(Default)]
+struct Returned(SmallVec<[(Receiver, Credited, u32); 1]>);
+
+impl Returned {
+    fn add(&mut self, out: &Out) {
+        let (Some(credited), Some(receiver)) = (out.credited, out.receiver) else {
+            return;
+        };
+        match self.0.last_mut() {
+            Some((last, known, count)) if *last == receiver && *known == credited => *count += 1,
+            _ => self.0.push((receiver, credited, 1)),
+        }
+    }
+}
+
+/// A queue, wherever it lies, while something else of the core is changed.
+fn queue_at<'a>(
+    durable: &'a mut FxHashMap<QueueId, Box<Queue>>,
+    transient: &'a mut FxHashMap<QueueId, Box<Queue>>,
+    id: QueueId,
+) -> Option<&'a mut Queue> {
+    let queues = if is_soft(id) { transient } else { durable };
+    queues.get_mut(&id).map(Box::as_mut)
+}
+
+/// An entry is out no longer, and its group is free. Counted as ready again. What its receiver gets back is the caller's.
+fn take_back(
+    soft: &mut SoftQueue,
+    counters: &mut Counters,
+    qseq: u64,
+    len: u32,
+    group: &Bytes,
+) -> Option<Out> {
+    let out = soft.out.remove(qseq)?;
+    soft.out_bytes -= u64::from(len);
+    soft.order.returned(group);
+    fell(&mut counters.messages_unacked);
+    counters.messages_ready += 1;
+    Some(out)
+}
+
+/// A queue's oldest entry is looked at by then.
+fn age_by(soft: &mut SoftQueue, timers: &mut Wheel<Timer>, id: QueueId, due: Timestamp) {
+    let known = soft.age_at;
+    if known.is_some_and(|known| known <= due) {
+        return;
+    }
+    soft.age_at = Some(due);
+    if let Some(known) = known {
+        timers.remove(&(known, Timer::Age(id)));
+    }
+    timers.insert((due, Timer::Age(id)));
+}
+
 /// What a message in memory is counted as: its body and what surrounds it.
 pub(crate) const fn transient_len(body: u32) -> u64 {
     body as u64 + 256
 }
 
-const fn nobody() -> crate::queue::Receiver {
-    (session::SessionId(0), session::ConsumerId(0))
+const fn nobody() -> Receiver {
+    (SessionId(0), ConsumerId(0))
 }
 
 /// A gauge fell by one. A gauge that is wrong is a defect, but none to stop the node for.

@@ -167,7 +167,7 @@ impl Broker {
             let Some(queue) = self.soft.queues.get_mut(&id) else {
                 return;
             };
-            let Some(out) = queue.out.remove(&offset) else {
+            let Some(out) = queue.out.remove(offset) else {
                 continue;
             };
             if let Some(reader) = queue.reader.as_deref_mut()
@@ -180,7 +180,7 @@ impl Broker {
                 self.let_go(receiver, id, offset);
             }
             if let (Some(receiver), Some(credited)) = (out.receiver, out.credited) {
-                self.return_credit(receiver, credited);
+                self.return_credit(receiver, credited, 1);
             }
         }
         let leaves = self.reader(id).is_some_and(|reader| match &reader.reads {

@@ -13,7 +13,7 @@ use message::{Timestamp, VhostId};
 use session::{ConsumerId, Credit, QueueId, SessionId, Token};
 
 use crate::{
-    Broker,
+    Broker, Config,
     change::ConsumerAdded,
     few::Few,
     queue::{Receiver, Runs, flag},
@@ -125,7 +125,7 @@ impl Broker {
             let Some(soft) = self.soft.queues.get(&queue) else {
                 return;
             };
-            let receiver = soft.out.get(&qseq).and_then(|out| out.receiver);
+            let receiver = soft.out.get(qseq).and_then(|out| out.receiver);
             if receiver.is_none_or(|receiver| receiver.0 != session) {
                 continue;
             }
@@ -281,8 +281,7 @@ impl Broker {
         }
     }
 
-    /// A delivery left for that receiver: room and credit are used, and it goes to the end of its round. `keeps`: the number
-    /// that is out to it from now on.
+    /// A delivery left for that receiver. `keeps`: the number that is out to it from now on.
     pub(super) fn hand_out(
         &mut self,
         queue: QueueId,
@@ -290,40 +289,31 @@ impl Broker {
         bytes: u64,
         keeps: Option<u64>,
     ) {
-        let Some(attached) = self.soft.sessions.get_mut(&receiver.0) else {
+        let (Some(attached), Some(soft)) = (
+            self.soft.sessions.get_mut(&receiver.0),
+            self.soft.queues.get_mut(&queue),
+        ) else {
             return;
         };
-        // What is leased until a deadline is nobody's: its receiver's end changes nothing.
-        if let Some(qseq) = keeps {
-            attached.touched.get_or_default(queue).add(qseq);
+        let mut hands = Hands {
+            queue,
+            soft,
+            next_place: &mut self.soft.next_place,
+            config: &self.config,
+        };
+        let handed = hands.hand_out(attached, receiver, bytes, keeps);
+        self.filled(receiver.0, &handed);
+        self.touch(queue);
+    }
+
+    /// What a delivery used up is not there for others either.
+    pub(super) fn filled(&mut self, session: SessionId, handed: &Handed) {
+        if let Some(group) = handed.full_group {
+            self.refresh_group(session, group);
         }
-        let mut full_group = None;
-        if let Some(consumer) = attached.consumers.get_mut(&receiver.1) {
-            if let Credit::Exactly(left) = &mut consumer.credit {
-                *left = left.saturating_sub(1);
-            }
-            if keeps.is_some() {
-                consumer.out += 1;
-                if consumer.group != 0 {
-                    let group = attached.groups.entry(consumer.group).or_default();
-                    group.out += 1;
-                    full_group =
-                        (group.window != 0 && group.out >= group.window).then_some(consumer.group);
-                }
-            }
-            // Who is alone is at the end of the round where it is.
-            if let (Some(at), Some(soft)) = (consumer.active_at, self.soft.queues.get_mut(&queue))
-                && soft.active.len() > 1
-            {
-                soft.active.remove(&(Reverse(consumer.priority), at));
-                consumer.active_at = None;
-            }
+        if handed.full {
+            self.refresh_session(session);
         }
-        if let Some(group) = full_group {
-            self.refresh_group(receiver.0, group);
-        }
-        self.take_room(receiver.0, bytes);
-        self.refresh(receiver);
     }
 
     /// Whose window a delivery to that receiver counts in.
@@ -343,16 +333,19 @@ impl Broker {
         }
     }
 
-    /// A delivery to that receiver was settled. The consumer may be gone, its group's window is free all the same.
-    pub(super) fn return_credit(&mut self, receiver: Receiver, credited: Credited) {
+    /// So many deliveries to that receiver were settled. The consumer may be gone, its group's window is free all the same.
+    pub(super) fn return_credit(&mut self, receiver: Receiver, credited: Credited, count: u32) {
         let Some(attached) = self.soft.sessions.get_mut(&receiver.0) else {
             return;
         };
+        // Who may receive still may.
+        let mut waits = true;
         if let Some(consumer) = attached.consumers.get_mut(&receiver.1)
             && consumer.place == credited.place
         {
-            debug_assert!(consumer.out > 0, "a delivery counts once");
-            consumer.out = consumer.out.saturating_sub(1);
+            debug_assert!(consumer.out >= count, "a delivery counts once");
+            consumer.out = consumer.out.saturating_sub(count);
+            waits = consumer.active_at.is_none();
         }
         let mut freed = None;
         if credited.group != 0 {
@@ -360,12 +353,13 @@ impl Broker {
             if group.window != 0 && group.out >= group.window {
                 freed = Some(credited.group);
             }
-            debug_assert!(group.out > 0, "a delivery counts once");
-            group.out = group.out.saturating_sub(1);
+            debug_assert!(group.out >= count, "a delivery counts once");
+            group.out = group.out.saturating_sub(count);
         }
         match freed {
             Some(group) => self.refresh_group(receiver.0, group),
-            None => self.refresh(receiver),
+            None if waits => self.refresh(receiver),
+            None => {}
         }
     }
 
@@ -414,40 +408,13 @@ impl Broker {
         let attached = self.soft.sessions.get(&receiver.0)?;
         let consumer = attached.consumers.get(&receiver.1)?;
         let soft = self.soft.queues.get(&consumer.queue)?;
-        if soft.single.is_some_and(|single| single != receiver)
-            || attached.room_used >= self.config.outbox_bytes_max
-        {
-            return None;
-        }
-        let own = match consumer.credit {
-            Credit::Window(0) if consumer.through_client => attached
-                .consumers
-                .get(&ConsumerId::CLIENT)
-                .map_or(u32::MAX, |client| match client.credit {
-                    Credit::Window(window) => window.saturating_sub(consumer.out),
-                    _ => u32::MAX,
-                }),
-            Credit::Settled => u32::MAX,
-            // Each delivery that is out is remembered, so even a window without an end has one.
-            Credit::Window(0) => self.config.unsettled_max.saturating_sub(consumer.out),
-            Credit::Window(window) => window.saturating_sub(consumer.out),
-            Credit::Exactly(left) => left,
-        };
-        let shared = match attached.groups.get(&consumer.group) {
-            Some(group) if !group.active => 0,
-            Some(group) if group.window != 0 && consumer.credit != Credit::Settled => {
-                group.window.saturating_sub(group.out)
-            }
-            _ => u32::MAX,
-        };
-        let least = own.min(shared);
-        (least > 0).then_some(least)
+        self.config
+            .allowance(receiver, attached, consumer, soft.single)
     }
 
     /// Puts a consumer among the active ones of its queue, or takes it out.
     pub(crate) fn refresh(&mut self, receiver: Receiver) {
         let allowed = self.allowance(receiver).is_some();
-        let place = self.soft.next_place;
         let Some(consumer) = self
             .soft
             .sessions
@@ -456,22 +423,16 @@ impl Broker {
         else {
             return;
         };
-        let (queue, priority) = (consumer.queue, consumer.priority);
-        match (allowed, consumer.active_at) {
-            (true, None) => {
-                consumer.active_at = Some(place);
-                self.soft.next_place += 1;
-                self.soft_queue_mut(queue)
-                    .active
-                    .insert((Reverse(priority), place), receiver);
-            }
-            (false, Some(at)) => {
-                consumer.active_at = None;
-                self.soft_queue_mut(queue)
-                    .active
-                    .remove(&(Reverse(priority), at));
-            }
-            _ => {}
+        let queue = consumer.queue;
+        if allowed != consumer.active_at.is_some()
+            && let Some(soft) = self.soft.queues.get_mut(&queue)
+        {
+            activate(
+                allowed,
+                (receiver, consumer),
+                soft,
+                &mut self.soft.next_place,
+            );
         }
         self.touch(queue);
     }
@@ -481,7 +442,11 @@ impl Broker {
         let Some(soft) = self.soft.queues.get(&id) else {
             return;
         };
-        let wanted = !(soft.active.is_empty() && soft.pulls.is_empty())
+        let idle = soft.active.is_empty() && soft.pulls.is_empty();
+        if idle && soft.pump_at.is_none() {
+            return;
+        }
+        let wanted = !idle
             && match &soft.reader {
                 Some(reader) => self.reader_wants(reader),
                 None => self.ready_in(id, soft) > 0 || soft.pulls.any_at_once(),
@@ -518,5 +483,154 @@ impl Broker {
         {
             self.soft.pump.remove(&place);
         }
+    }
+}
+
+/// A queue whose entries are handed out: looked up once for many of them.
+pub(super) struct Hands<'a> {
+    pub(super) queue: QueueId,
+    pub(super) soft: &'a mut SoftQueue,
+    pub(super) next_place: &'a mut u64,
+    pub(super) config: &'a Config,
+}
+
+/// What a delivery came to at its receiver.
+#[derive(Default)]
+pub(super) struct Handed {
+    /// Whose window it counts in.
+    pub(super) credited: Option<Credited>,
+    /// The group whose window is full with it.
+    full_group: Option<u32>,
+    /// The outbox is full with it.
+    full: bool,
+}
+
+impl Handed {
+    /// Whether others than the receiver may have to do without: see [`Broker::filled`].
+    pub(super) const fn fills(&self) -> bool {
+        self.full || self.full_group.is_some()
+    }
+}
+
+impl Hands<'_> {
+    /// A delivery left for a receiver of that connection: room and credit are used, and it goes to the end of its round.
+    /// `keeps`: the number that is out to it from now on.
+    pub(super) fn hand_out(
+        &mut self,
+        attached: &mut Attached,
+        receiver: Receiver,
+        bytes: u64,
+        keeps: Option<u64>,
+    ) -> Handed {
+        let mut handed = Handed::default();
+        // What is leased until a deadline is nobody's: its receiver's end changes nothing.
+        if let Some(qseq) = keeps {
+            attached.touched.get_or_default(self.queue).add(qseq);
+        }
+        let max = self.config.outbox_bytes_max;
+        let had = attached.room_used < max;
+        attached.room_used += bytes;
+        handed.full = had && attached.room_used >= max;
+        let Some(consumer) = attached.consumers.get_mut(&receiver.1) else {
+            return handed;
+        };
+        if let Credit::Exactly(left) = &mut consumer.credit {
+            *left = left.saturating_sub(1);
+        }
+        if keeps.is_some() {
+            handed.credited = Some(Credited {
+                place: consumer.place,
+                group: consumer.group,
+            });
+            consumer.out += 1;
+            if consumer.group != 0 {
+                let group = attached.groups.entry(consumer.group).or_default();
+                group.out += 1;
+                handed.full_group =
+                    (group.window != 0 && group.out >= group.window).then_some(consumer.group);
+            }
+        }
+        if consumer.queue != self.queue {
+            return handed;
+        }
+        // Who is alone is at the end of the round where it is.
+        if let Some(at) = consumer.active_at
+            && self.soft.active.len() > 1
+        {
+            self.soft.active.remove(&(Reverse(consumer.priority), at));
+            consumer.active_at = None;
+        }
+        let single = self.soft.single;
+        let allowed = attached
+            .consumers
+            .get(&receiver.1)
+            .and_then(|consumer| self.config.allowance(receiver, attached, consumer, single))
+            .is_some();
+        if let Some(consumer) = attached.consumers.get_mut(&receiver.1) {
+            activate(allowed, (receiver, consumer), self.soft, self.next_place);
+        }
+        handed
+    }
+}
+
+impl Config {
+    /// See [`Broker::allowance`]. `single`: the one that receives, of a queue with a single active consumer.
+    pub(crate) fn allowance(
+        &self,
+        receiver: Receiver,
+        attached: &Attached,
+        consumer: &Consumer,
+        single: Option<Receiver>,
+    ) -> Option<u32> {
+        if single.is_some_and(|single| single != receiver)
+            || attached.room_used >= self.outbox_bytes_max
+        {
+            return None;
+        }
+        let own = match consumer.credit {
+            Credit::Window(0) if consumer.through_client => attached
+                .consumers
+                .get(&ConsumerId::CLIENT)
+                .map_or(u32::MAX, |client| match client.credit {
+                    Credit::Window(window) => window.saturating_sub(consumer.out),
+                    _ => u32::MAX,
+                }),
+            Credit::Settled => u32::MAX,
+            // Each delivery that is out is remembered, so even a window without an end has one.
+            Credit::Window(0) => self.unsettled_max.saturating_sub(consumer.out),
+            Credit::Window(window) => window.saturating_sub(consumer.out),
+            Credit::Exactly(left) => left,
+        };
+        let shared = match attached.groups.get(&consumer.group) {
+            Some(group) if !group.active => 0,
+            Some(group) if group.window != 0 && consumer.credit != Credit::Settled => {
+                group.window.saturating_sub(group.out)
+            }
+            _ => u32::MAX,
+        };
+        let least = own.min(shared);
+        (least > 0).then_some(least)
+    }
+}
+
+/// Puts a consumer among the active ones of its queue, or takes it out.
+fn activate(
+    allowed: bool,
+    (receiver, consumer): (Receiver, &mut Consumer),
+    soft: &mut SoftQueue,
+    next_place: &mut u64,
+) {
+    let priority = Reverse(consumer.priority);
+    match (allowed, consumer.active_at) {
+        (true, None) => {
+            consumer.active_at = Some(*next_place);
+            soft.active.insert((priority, *next_place), receiver);
+            *next_place += 1;
+        }
+        (false, Some(at)) => {
+            consumer.active_at = None;
+            soft.active.remove(&(priority, at));
+        }
+        _ => {}
     }
 }

@@ -263,8 +263,8 @@ impl Broker {
                 .soft_queue(queue)
                 .out
                 .keys()
-                .filter(|qseq| self.is_received(queue, **qseq))
-                .map(|qseq| DeliveryId { queue, qseq: *qseq })
+                .filter(|qseq| self.is_received(queue, *qseq))
+                .map(|qseq| DeliveryId { queue, qseq })
                 .collect();
             draft.tell(
                 from,

@@ -447,8 +447,7 @@ impl Broker {
         }
         let attributes = self.queue(id).map(Queue::attributes);
         let priority_max = attributes.and_then(|at| at.priority_max).unwrap_or(0);
-        let mut at = self.ready_from_start(id);
-        let mut ready = std::iter::from_fn(|| at.next(self)).peekable();
+        let mut ready = self.ready_from_start(id).peekable();
         let mut delayed = self.soft_queue(id).hidden.iter().copied();
         loop {
             let (count, bytes) = draft.held(self, id);

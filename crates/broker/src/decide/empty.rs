@@ -124,7 +124,7 @@ impl Broker {
             }
             looks += 1;
             at = qseq + 1;
-            let out = soft.out.get(&qseq);
+            let out = soft.out.get(qseq);
             let stays = out.is_some_and(|out| !(all && self.is_lease(id, qseq, out)))
                 || soft.aside.contains(&qseq);
             if !doomed && stays {

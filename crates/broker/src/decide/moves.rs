@@ -203,7 +203,7 @@ impl Broker {
         while moved < slice && looks < 2 * slice {
             let next = match &mut free {
                 Some(free) => free.next(),
-                None => walk.next(self).filter(|qseq| *qseq < task.below),
+                None => walk.next().filter(|qseq| *qseq < task.below),
             };
             let Some(qseq) = next else {
                 end = Some(Ok(()));

@@ -248,7 +248,10 @@ impl Broker {
         for (qseq, count) in &attempt.entries {
             let view = self.entry(id, *qseq)?;
             let elsewhere = soft.aside.contains(qseq)
-                || soft.out.get(qseq).is_some_and(|out| out.receiver.is_some());
+                || soft
+                    .out
+                    .get(*qseq)
+                    .is_some_and(|out| out.receiver.is_some());
             if elsewhere || view.count != *count || over(queue, &view, draft.now).is_some() {
                 return None;
             }
@@ -312,7 +315,7 @@ impl Broker {
             let next = if let Some(fair) = &mut fair {
                 fair.next()
             } else if !groups {
-                walk.next(self)
+                walk.next()
             } else if let Some(runs) = &mut runs {
                 runs.next()
             } else {

@@ -12,14 +12,17 @@ use smallvec::SmallVec;
 
 use super::{dead_letter::wait_of, draft::Draft, publish::delivery_bytes};
 use crate::{
-    Broker, Context, Decision, Effect, OutLane, Outgoing, PendingDelivery, Wait,
+    Broker, Config, Context, Decision, Effect, OutLane, Outgoing, PendingDelivery, Wait,
     change::{DELIVERED_ITEMS_MAX, Delivered, Entrant, HandedOut, Kind, is_soft},
     counters::Tally,
     durable::Queue,
     queue::{Order, Rare, Receiver, flag},
-    view::{PlaceRef, View},
+    soft::{Attached, Consumer, SoftQueue},
+    view::{PlaceRef, View, entry_in},
 };
 
+/// Deliveries of one call that there is room for from the start.
+const ITEMS_EXPECTED: usize = 128;
 /// Consumers looked at in one call.
 const RECEIVERS_MAX: usize = 64;
 /// The span of packet ids: one less than there are, so that none is used twice (RULES 6).
@@ -27,16 +30,17 @@ const SPAN_MAX: u64 = 65_534;
 
 /// A walk over the ready entries of a queue, in the order of delivery.
 /// [AMQP-basic.08], [AMQP-4.7-1].
-pub(super) struct ReadyWalk {
-    id: QueueId,
+pub(super) struct ReadyWalk<'a> {
+    order: &'a Order,
     at: u64,
     last: Option<(Reverse<u8>, u64)>,
 }
 
-impl ReadyWalk {
-    pub(super) fn next(&mut self, broker: &Broker) -> Option<u64> {
-        let soft = broker.soft_queue(self.id);
-        match &soft.order {
+impl Iterator for ReadyWalk<'_> {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        match self.order {
             Order::Priority(priorities) => {
                 let found = priorities.next_behind(self.last)?;
                 self.last = Some(found);
@@ -82,10 +86,39 @@ pub(super) fn over(queue: &Queue, view: &View<'_>, now: Timestamp) -> Option<Ove
 }
 
 /// A consumer that may receive, and how much more in this call.
-pub(super) struct Candidate {
+pub(super) struct Candidate<'a> {
     pub(super) receiver: Receiver,
+    pub(super) attached: &'a Attached,
+    pub(super) consumer: &'a Consumer,
     pub(super) priority: i32,
     pub(super) left: u32,
+    /// The longest body that its client takes, where that is looked at.
+    pub(super) len_max: Option<u32>,
+}
+
+impl Candidate<'_> {
+    /// The group whose window its deliveries count in.
+    fn group(&self) -> Option<u32> {
+        (self.consumer.group != 0 && self.consumer.credit != Credit::Settled)
+            .then_some(self.consumer.group)
+    }
+
+    /// [MQTT-3.3.4-9], [MQTT-4.9.0-2]: the window of a client session is the credit of its one consumer. Only deliveries look at
+    /// it [MQTT-3.3.4-10], [MQTT-4.9.0-3].
+    pub(super) fn has_room(&self, used: &Used, config: &Config) -> bool {
+        let session = self.receiver.0;
+        let shared = || {
+            let Some(group) = self.group() else {
+                return true;
+            };
+            self.attached.groups.get(&group).is_none_or(|shared| {
+                shared.window == 0 || shared.out + used.group(session, group) < shared.window
+            })
+        };
+        self.left > 0
+            && used.room(session) + self.attached.room_used < config.outbox_bytes_max
+            && shared()
+    }
 }
 
 /// What this call has used up of what consumers share.
@@ -137,12 +170,41 @@ impl Broker {
         true
     }
 
-    pub(super) fn ready_from_start(&self, id: QueueId) -> ReadyWalk {
+    pub(super) fn ready_from_start(&self, id: QueueId) -> ReadyWalk<'_> {
         ReadyWalk {
-            id,
+            order: &self.soft_queue(id).order,
             at: 0,
             last: None,
         }
+    }
+
+    /// A consumer of a queue that may receive.
+    fn candidate(
+        &self,
+        queue: &Queue,
+        soft: &SoftQueue,
+        receiver: Receiver,
+        priority: i32,
+    ) -> Option<Candidate<'_>> {
+        let attached = self.attached(receiver.0)?;
+        let consumer = attached.consumers.get(&receiver.1)?;
+        let left = self
+            .config
+            .allowance(receiver, attached, consumer, soft.single)?;
+        // DOORS 15
+        let len_max = (queue.declared.client.is_some() || consumer.through_client)
+            .then(|| self.client_of(receiver.0))
+            .flatten()
+            .and_then(|(number, _)| self.soft.connected.get(&number))
+            .and_then(|connected| connected.message_len_max);
+        Some(Candidate {
+            receiver,
+            attached,
+            consumer,
+            priority,
+            left,
+            len_max,
+        })
     }
 
     fn plan(&self, id: QueueId, limit: usize, draft: &mut Draft<'_>) {
@@ -155,24 +217,26 @@ impl Broker {
         }
         let soft = self.soft_queue(id);
         let groups = matches!(soft.order, Order::Groups(_));
-        let mut candidates: Vec<Candidate> = soft
+        let ready = self.ready(id) as usize;
+        let looked_at = if groups {
+            usize::MAX
+        } else {
+            RECEIVERS_MAX.min(ready)
+        };
+        let mut candidates: SmallVec<[Candidate<'_>; 1]> = soft
             .active
             .iter()
-            .take(if groups {
-                usize::MAX
-            } else {
-                RECEIVERS_MAX.min(self.ready(id) as usize)
-            })
+            .take(looked_at)
             .filter_map(|((Reverse(priority), _), receiver)| {
-                Some(Candidate {
-                    receiver: *receiver,
-                    priority: *priority,
-                    left: self.allowance(*receiver)?,
-                })
+                self.candidate(queue, soft, *receiver, *priority)
             })
             .collect();
         let mut used = Used::default();
-        let mut items: SmallVec<[HandedOut; 4]> = SmallVec::new();
+        let mut items: SmallVec<[HandedOut; 4]> = SmallVec::with_capacity(if groups {
+            1
+        } else {
+            ready.min(limit).min(ITEMS_EXPECTED)
+        });
         let mut walk = self.ready_from_start(id);
         // Nothing leaves the queue before this call is over.
         let oldest = match queue.declared.client {
@@ -181,20 +245,27 @@ impl Broker {
         };
         let mut handed = 0;
         while handed < limit {
-            candidates.retain(|candidate| self.has_room(candidate, &used));
             let chosen = if groups {
+                candidates.retain(|candidate| candidate.has_room(&used, &self.config));
                 candidates.iter().enumerate().find_map(|(at, candidate)| {
                     let window = self.config.group_window;
                     let qseq = soft.order.next_of_groups(candidate.receiver, window)?;
                     Some((at, qseq))
                 })
-            } else if candidates.is_empty() {
-                None
             } else {
-                walk.next(self).map(|qseq| (0, qseq))
+                // Who has no room gets none in this call: it is enough to look at the next one.
+                while let Some(next) = candidates.first()
+                    && !next.has_room(&used, &self.config)
+                {
+                    candidates.remove(0);
+                }
+                match candidates.is_empty() {
+                    true => None,
+                    false => walk.next().map(|qseq| (0, qseq)),
+                }
             };
             let Some((at, qseq)) = chosen else { break };
-            let Some(view) = self.entry(id, qseq) else {
+            let Some(view) = entry_in(queue, soft, qseq) else {
                 break;
             };
             if self.leaves_instead(id, queue, qseq, &view, draft) {
@@ -207,30 +278,30 @@ impl Broker {
             if oldest.is_some_and(|oldest| qseq - oldest >= SPAN_MAX) {
                 break;
             }
-            let receiver = candidates[at].receiver;
-            let Some(consumer) = self.consumer(receiver) else {
-                break;
-            };
-            if self.too_large(id, queue, qseq, &view, receiver, draft) {
+            let candidate = &candidates[at];
+            if candidate.len_max.is_some_and(|max| view.len > max) {
+                let through = candidate.consumer.through_client;
+                self.too_large(id, queue, qseq, &view, through, draft);
                 if groups {
                     break;
                 }
                 handed += 1;
                 continue;
             }
-            let bytes = self.deliver_one(id, queue, qseq, &view, receiver, &mut items, draft);
+            let bytes = self.deliver_one(id, queue, qseq, &view, candidate, &mut items, draft);
             handed += 1;
-            let shares = consumer.group != 0 && consumer.credit != Credit::Settled;
-            used.take(receiver.0, shares.then_some(consumer.group), bytes);
-            let mut candidate = candidates.remove(at);
-            candidate.left -= 1;
-            // To the end of the round of its priority.
-            let end = candidates
-                .iter()
-                .position(|other| other.priority < candidate.priority)
-                .unwrap_or(candidates.len());
-            if candidate.left > 0 {
-                candidates.insert(end, candidate);
+            used.take(candidate.receiver.0, candidate.group(), bytes);
+            let (priority, left) = (candidate.priority, candidate.left - 1);
+            if left == 0 {
+                candidates.remove(at);
+            } else {
+                // To the end of the round of its priority.
+                candidates[at].left = left;
+                let end = candidates
+                    .iter()
+                    .position(|other| other.priority < priority);
+                let end = end.unwrap_or(candidates.len());
+                candidates[at..end].rotate_left(1);
             }
             if groups {
                 break;
@@ -275,29 +346,17 @@ impl Broker {
     }
 
     /// DOORS 15: what is larger than a client takes is discarded, and dead-lettered out of a queue that others read too.
+    /// `through`: by way of the client's session.
     fn too_large(
         &self,
         id: QueueId,
         queue: &Queue,
         qseq: u64,
         view: &View<'_>,
-        receiver: Receiver,
+        through: bool,
         draft: &mut Draft<'_>,
-    ) -> bool {
+    ) {
         let own = queue.declared.client.is_some();
-        let through = self
-            .consumer(receiver)
-            .is_some_and(|consumer| consumer.through_client);
-        if !own && !through {
-            return false;
-        }
-        let max = self
-            .client_of(receiver.0)
-            .and_then(|(number, _)| self.soft.connected.get(&number))
-            .and_then(|connected| connected.message_len_max);
-        if max.is_none_or(|max| view.len <= max) {
-            return false;
-        }
         if let (true, Some((origin, place))) = (own, view.rare.and_then(|rare| rare.origin)) {
             self.dead_letter(origin, place, DeathReason::TooLarge, draft);
         }
@@ -306,28 +365,6 @@ impl Broker {
         } else if draft.entry_goes(self, id, qseq, view.len) {
             self.drop_entry(id, qseq, view.soft, Tally::DroppedTooLarge, draft);
         }
-        true
-    }
-
-    /// [MQTT-3.3.4-9], [MQTT-4.9.0-2]: the window of a client session is the credit of its one consumer. Only deliveries look at
-    /// it [MQTT-3.3.4-10], [MQTT-4.9.0-3].
-    pub(super) fn has_room(&self, candidate: &Candidate, used: &Used) -> bool {
-        let Some(attached) = self.attached(candidate.receiver.0) else {
-            return false;
-        };
-        let session = candidate.receiver.0;
-        let room = used.room(session) + attached.room_used < self.config.outbox_bytes_max;
-        let group = self.consumer(candidate.receiver).map_or(0, |consumer| {
-            if consumer.credit == Credit::Settled {
-                0
-            } else {
-                consumer.group
-            }
-        });
-        let shared = attached.groups.get(&group).is_none_or(|shared| {
-            shared.window == 0 || shared.out + used.group(session, group) < shared.window
-        });
-        room && (group == 0 || shared) && candidate.left > 0
     }
 
     /// Drafts one delivery. Gives the room that it takes.
@@ -341,11 +378,12 @@ impl Broker {
         queue: &Queue,
         qseq: u64,
         view: &View<'_>,
-        receiver: Receiver,
+        &Candidate {
+            receiver, consumer, ..
+        }: &Candidate<'_>,
         items: &mut SmallVec<[HandedOut; 4]>,
         draft: &mut Draft<'_>,
     ) -> u64 {
-        let consumer = self.consumer(receiver).expect("a candidate is a consumer");
         let own = queue.declared.client.is_some();
         let qos = (view.flags & flag::QOS) as u8;
         // A shared subscription delivers at no more than the publisher's QoS; `$queue` at the granted one (DOORS 19).
@@ -362,27 +400,14 @@ impl Broker {
         let settled =
             consumer.credit == Credit::Settled || consumer.through_client || (own && qos == 0);
         let bytes = delivery_bytes(view.len);
-        let delivery = self.pending(
-            id,
-            qseq,
-            view,
-            own,
-            consumer_shown(view, receiver.1),
-            settled,
-        );
-        let delivery = PendingDelivery {
-            qos: if consumer.through_client {
-                0
-            } else {
-                delivery.qos
-            },
-            readdressed: if consumer.through_client && !consumer.shared {
-                Some(Arc::new(address_in_queue(queue)))
-            } else {
-                delivery.readdressed
-            },
-            ..delivery
-        };
+        let shown = consumer_shown(view, receiver.1);
+        let mut delivery = self.pending(id, qseq, view, own, shown, settled);
+        if consumer.through_client {
+            delivery.qos = 0;
+            if !consumer.shared {
+                delivery.readdressed = Some(Arc::new(address_in_queue(queue)));
+            }
+        }
         let wait = self.delivery_wait(queue, view, delivery.qos == 2 && own);
         items.push(HandedOut {
             qseq,

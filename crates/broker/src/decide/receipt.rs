@@ -37,7 +37,7 @@ impl Broker {
         };
         // A count that the node does not know of yet comes from another node's last moments.
         let current = it.receipt.count >= view.count;
-        let lease = self.soft_queue(id).out.get(&qseq);
+        let lease = self.soft_queue(id).out.get(qseq);
         let leased = lease.is_some_and(|out| out.receiver.is_none());
         let not_out = || {
             refusal(

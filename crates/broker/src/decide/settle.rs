@@ -7,7 +7,7 @@ use crate::{
     Broker, Wait,
     change::{Kind, Ranges, Settled, Settlement},
     queue::flag,
-    view::View,
+    view::{View, entry_in},
 };
 
 impl Broker {
@@ -35,10 +35,13 @@ impl Broker {
         if let Some(reader) = self.reader(id) {
             return self.settle_records(from, settle, reader, draft);
         }
-        if self.queue(id).is_none() {
+        let Some(queue) = self.queue(id) else {
             return 0;
-        }
+        };
         let soft = self.soft_queue(id);
+        // Nobody asks what else this decision takes out of this queue.
+        let alone = !draft.transaction && rises(&settle.deliveries.ranges);
+        let plain = alone && settle.outcome == Outcome::Accept;
         let mut known = 0;
         let mut kept = Ranges::default();
         let mut all_soft = true;
@@ -49,21 +52,20 @@ impl Broker {
             }
             for (qseq, out) in soft.out.range(*first..=*last) {
                 // A lease with a deadline belongs to whoever knows its number.
-                if out.receiver.is_some_and(|receiver| receiver.0 != from) || draft.goes(id, *qseq)
-                {
+                if out.receiver.is_some_and(|receiver| receiver.0 != from) || draft.goes(id, qseq) {
                     continue;
                 }
                 known += 1;
-                let Some(view) = self.entry(id, *qseq) else {
+                let Some(view) = entry_in(queue, soft, qseq) else {
                     continue;
                 };
-                if self.settle_link(id, *qseq, &view, settle.outcome, draft) {
+                if self.settle_link(id, qseq, &view, settle.outcome, draft) {
                     continue;
                 }
-                if !self.settle_apart(id, *qseq, &view, settle.outcome, draft) {
+                if plain || !self.settle_apart(id, qseq, &view, settle.outcome, draft) {
                     all_soft &= view.soft;
                     timed |= out.receiver.is_none();
-                    kept.push(*qseq);
+                    kept.push(qseq);
                 }
             }
         }
@@ -193,4 +195,10 @@ impl Broker {
         self.entry(id, qseq)
             .is_some_and(|view| view.flags & flag::RECEIVED != 0)
     }
+}
+
+/// Whether no number is in two of the ranges, nor behind a higher one.
+fn rises(ranges: &[(u64, u64)]) -> bool {
+    ranges.iter().all(|(first, last)| first <= last)
+        && ranges.is_sorted_by(|(_, last), (first, _)| last < first)
 }

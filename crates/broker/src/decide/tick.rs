@@ -141,7 +141,7 @@ impl Broker {
         if view.rare.and_then(|rare| rare.visible_at) != Some(timer.0) {
             return postpone(timer, None, draft);
         }
-        let leased = self.soft_queue(id).out.contains_key(&qseq);
+        let leased = self.soft_queue(id).out.contains(qseq);
         let spent = self
             .queue(id)
             .is_some_and(|queue| self.is_spent(queue, view.count));
@@ -164,7 +164,7 @@ impl Broker {
         }
         let soft = self.soft_queue(id);
         // What is out expires when it comes back.
-        if !soft.out.contains_key(&qseq) && !soft.aside.contains(&qseq) {
+        if !soft.out.contains(qseq) && !soft.aside.contains(&qseq) {
             self.dead_letter(id, qseq, DeathReason::Expired, draft);
         }
     }

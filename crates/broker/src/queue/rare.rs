@@ -60,7 +60,16 @@ pub(crate) struct Rare {
     pub(crate) sent: Option<Timestamp>,
 }
 
+/// The group of what has none.
+static NO_GROUP: Bytes = Bytes::new();
+
 impl Rare {
+    /// The group of an entry that may have no rare side.
+    pub(crate) fn group_of(rare: Option<&Self>) -> &Bytes {
+        rare.and_then(|rare| rare.group.as_ref())
+            .unwrap_or(&NO_GROUP)
+    }
+
     /// Boxed, unless there is nothing to say.
     pub(crate) fn boxed(self) -> Option<Box<Self>> {
         (self != Self::default()).then(|| Box::new(self))

@@ -174,8 +174,11 @@ impl Broker {
             return;
         };
         let receiver = *receiver;
-        let (Some(left), Some(consumer)) = (self.allowance(receiver), self.consumer(receiver))
+        let (Some(left), Some(attached)) = (self.allowance(receiver), self.attached(receiver.0))
         else {
+            return;
+        };
+        let Some(consumer) = attached.consumers.get(&receiver.1) else {
             return;
         };
         let settled = consumer.credit == Credit::Settled;
@@ -187,8 +190,11 @@ impl Broker {
             shares: (consumer.group != 0 && !settled).then_some(consumer.group),
             candidate: Candidate {
                 receiver,
+                attached,
+                consumer,
                 priority: 0,
                 left,
+                len_max: None,
             },
             used: Used::default(),
             limit,
@@ -420,8 +426,7 @@ impl Broker {
                 continue;
             }
             for (offset, out) in soft.out.range(*first..=*last) {
-                if out.receiver.is_some_and(|receiver| receiver.0 != from)
-                    || draft.goes(id, *offset)
+                if out.receiver.is_some_and(|receiver| receiver.0 != from) || draft.goes(id, offset)
                 {
                     continue;
                 }
@@ -429,9 +434,9 @@ impl Broker {
                 if settle.outcome == Outcome::Received {
                     continue;
                 }
-                draft.entry_goes(self, id, *offset, 0);
-                settled.push(*offset);
-                if let Some((shard, _)) = reader.unsettled.get(offset)
+                draft.entry_goes(self, id, offset, 0);
+                settled.push(offset);
+                if let Some((shard, _)) = reader.unsettled.get(&offset)
                     && !touched.contains(shard)
                 {
                     touched.push(*shard);
@@ -504,7 +509,7 @@ struct Hands<'a> {
     id: QueueId,
     settled: bool,
     shares: Option<u32>,
-    candidate: Candidate,
+    candidate: Candidate<'a>,
     used: Used,
     limit: usize,
     records: SmallVec<[SentRecord; 4]>,
@@ -518,7 +523,7 @@ struct Hands<'a> {
 
 impl Hands<'_> {
     fn has_room(&self, broker: &Broker) -> bool {
-        self.records.len() < self.limit && broker.has_room(&self.candidate, &self.used)
+        self.records.len() < self.limit && self.candidate.has_room(&self.used, &broker.config)
     }
 
     fn push(
