@@ -124,30 +124,6 @@ impl<K: Ord, V> Few<K, V> {
         line.chain(tree.into_iter().flatten())
     }
 
-    /// The same, to change the values.
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&K, &mut V)> {
-        let (line, tree) = match self {
-            Self::Line(line) => (line.as_mut_slice(), None),
-            Self::Tree(tree) => ([].as_mut_slice(), Some(tree)),
-        };
-        let line = line.iter_mut().map(|(key, value)| (&*key, value));
-        line.chain(tree.into_iter().flatten())
-    }
-
-    /// Those from one key to another, both included, in order. The first must not be above the last.
-    pub(crate) fn range(&self, first: K, last: K) -> impl Iterator<Item = (&K, &V)> {
-        let (line, tree) = match self {
-            Self::Line(line) => {
-                let from = find(line, &first).unwrap_or_else(|at| at);
-                (&line[from..], None)
-            }
-            Self::Tree(tree) => ([].as_slice(), Some(tree.range(&first..=&last))),
-        };
-        let line = line.iter().take_while(move |(key, _)| *key <= last);
-        let line = line.map(|(key, value)| (key, value));
-        line.chain(tree.into_iter().flatten())
-    }
-
     pub(crate) fn keys(&self) -> impl Iterator<Item = &K> {
         self.iter().map(|(key, _)| key)
     }
@@ -197,9 +173,6 @@ mod tests {
                 prop_assert_eq!(few.get(&key), tree.get(&key));
                 prop_assert_eq!(few.first_key_value(), tree.first_key_value());
                 prop_assert!(few.iter().eq(tree.iter()));
-                prop_assert!(few.iter_mut().map(|(key, value)| (key, &*value)).eq(tree.iter()));
-                let last = key.saturating_add((value % 20) as u8);
-                prop_assert!(few.range(key, last).eq(tree.range(key..=last)));
             }
             *few.get_or_default(50) += 1;
             *tree.entry(50).or_default() += 1;

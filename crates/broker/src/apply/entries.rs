@@ -1,34 +1,31 @@
-//! Entries of queues: made, handed out, settled, moved.
+//! Entries of queues: made, moved, gone.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use message::{Message, StoredId, Timestamp};
 use rustc_hash::FxHashMap;
-use session::{ConsumerId, QueueId, SessionId};
+use session::{QueueId, SessionId};
 use smallvec::SmallVec;
 
-use super::{
-    Applying,
-    receivers::{Handed, Hands},
-};
+use super::Applying;
 use crate::{
     Broker, Counters, Effect,
-    change::{Delivered, Enqueued, Entrant, Published, RetainedGone, Settled, Settlement, is_soft},
-    durable::{Attempt, Large, Prepared, Queue, Retained, Seen},
+    change::{Enqueued, Entrant, Published, RetainedGone, is_soft},
+    durable::{Large, Prepared, Queue, Retained, Seen},
     queue::{Entry, Order, Rare, Receiver, Runs, flag},
-    soft::{Attached, Credited, Out, Place, SoftEntry, SoftQueue, Timer},
+    soft::{Credited, Out, Place, SoftEntry, SoftQueue, Timer},
     wheel::Wheel,
 };
 
 /// Where the message of a new entry is.
-struct Source<'a> {
-    stored: Option<(StoredId, u32)>,
-    resident: Option<&'a Arc<Message>>,
+pub(super) struct Source<'a> {
+    pub(super) stored: Option<(StoredId, u32)>,
+    pub(super) resident: Option<&'a Arc<Message>>,
     /// The message's own record does not name the entry.
-    extra: bool,
+    pub(super) extra: bool,
     /// What a soft entry's delivery waits for.
-    wait: Option<StoredId>,
+    pub(super) wait: Option<StoredId>,
 }
 
 impl Broker {
@@ -184,7 +181,12 @@ impl Broker {
         }
     }
 
-    fn insert_entry(&mut self, target: &Entrant, source: &Source<'_>, at: &mut Applying<'_>) {
+    pub(super) fn insert_entry(
+        &mut self,
+        target: &Entrant,
+        source: &Source<'_>,
+        at: &mut Applying<'_>,
+    ) {
         let (id, qseq) = (target.queue, target.qseq);
         if self.soft.lossy && self.holds_any(id, qseq) {
             return self.pass_over();
@@ -378,7 +380,7 @@ impl Broker {
     }
 
     /// The same with many: what they are looked up in is looked up once.
-    fn remove_entries(
+    pub(super) fn remove_entries(
         &mut self,
         id: QueueId,
         numbers: impl Iterator<Item = u64>,
@@ -471,470 +473,19 @@ impl Broker {
         }
     }
 
-    /// An entry is out no longer: its group and its receiver's credit are free. Counted as ready again.
-    fn unlease(&mut self, id: QueueId, qseq: u64, len: u32, group: &Bytes) -> bool {
-        let soft = self
-            .soft
-            .queues
-            .get_mut(&id)
-            .expect("every queue has a soft side");
-        let Some(out) = take_back(soft, &mut self.counters, qseq, len, group) else {
-            return false;
-        };
-        if let Some(receiver) = out.receiver {
-            self.let_go(receiver, id, qseq);
-        }
-        let mut returned = Returned::default();
-        returned.add(&out);
-        self.give_credit(returned);
-        true
-    }
-
-    fn give_credit(&mut self, returned: Returned) {
+    pub(super) fn give_credit(&mut self, returned: Returned) {
         for (receiver, credited, count) in returned.0 {
             self.return_credit(receiver, credited, count);
         }
     }
 
-    pub(super) fn apply_delivered(&mut self, it: &Delivered, at: &mut Applying<'_>) {
-        let id = it.queue;
-        if self.queue(id).is_none() {
-            return;
-        }
-        if self.hand_out_items(it, at.now) {
-            let settled = it.items.iter().filter(|item| item.settled);
-            self.remove_entries(id, settled.map(|item| item.qseq), at);
-        }
-        if let Some(attempt) = &it.attempt {
-            let keep_ms = self.config.attempt_ms;
-            let entries = it.items.iter().map(|item| (item.qseq, item.count));
-            let got = Attempt {
-                time: at.now,
-                entries: entries.collect(),
-            };
-            if let Some(queue) = self.queue_mut(id) {
-                queue.attempts.add(attempt, got, keep_ms);
-            }
-        }
-        if let Some(link) = &it.link {
-            let source = Source {
-                stored: it.linked,
-                resident: it.resident.as_ref(),
-                extra: true,
-                wait: it.linked.map(|(id, _)| id),
-            };
-            self.insert_entry(link, &source, at);
-        }
-        self.soft_queue_mut(id).last_used = at.now;
-        self.next_round(id);
-        self.made_room(id);
-    }
-
-    /// Hands out what there is of a delivery. `true`: some of it leaves the queue with that.
-    fn hand_out_items(&mut self, it: &Delivered, now: Timestamp) -> bool {
-        let id = it.queue;
-        let Some(queue) = queue_at(&mut self.durable.queues, &mut self.soft.transient, id) else {
-            return false;
-        };
-        let soft = self
-            .soft
-            .queues
-            .get_mut(&id)
-            .expect("every queue has a soft side");
-        let mut hands = Hands {
-            queue: id,
-            soft,
-            next_place: &mut self.soft.next_place,
-            config: &self.config,
-        };
-        let leased = it.visible_at.is_some() || it.link.is_some();
-        let mut marks = 0;
-        if it.visible_at.is_some() {
-            marks |= flag::LEASED;
-        }
-        if it.link.as_ref().is_some_and(|link| !link.soft) {
-            marks |= flag::LINKED;
-        }
-        let mut returned = Returned::default();
-        let mut filled: SmallVec<[(SessionId, Handed); 1]> = SmallVec::new();
-        // The connection at hand.
-        let mut to: Option<(SessionId, &mut Attached)> = None;
-        let mut any_settled = false;
-        for item in &it.items {
-            let qseq = item.qseq;
-            // Written down in the entry: that it was delivered, how often, and how it is held.
-            let (len, priority, rare) = if let Some(entry) = queue.entries.get_mut(qseq) {
-                if !item.settled {
-                    entry.set_count(item.count);
-                    entry.flags = entry.flags & !flag::LEASED | marks;
-                }
-                let (len, priority) = (entry.len, entry.priority);
-                let rare = entry.flags & flag::RARE != 0;
-                (
-                    len,
-                    priority,
-                    rare.then(|| queue.entries.rare(qseq)).flatten(),
-                )
-            } else if let Some(entry) = hands.soft.messages.get_mut(&qseq) {
-                if !item.settled {
-                    entry.count = item.count;
-                }
-                (entry.len, entry.priority, entry.rare.as_deref())
-            } else {
-                continue;
-            };
-            let group = Rare::group_of(rare).clone();
-            let (was, sent) = rare.map_or((None, None), |rare| (rare.visible_at, rare.sent));
-            // A replay turns no timers: the delay or lease that was over is ended here.
-            let out = take_back(hands.soft, &mut self.counters, qseq, len, &group);
-            if let Some(out) = &out {
-                returned.add(out);
-                to = None;
-                if let Some((session, _)) = out.receiver
-                    && let Some(attached) = self.soft.sessions.get_mut(&session)
-                {
-                    if let Some(held) = attached.touched.get_mut(&id) {
-                        held.remove(qseq);
-                    }
-                    to = Some((session, attached));
-                }
-            }
-            if hands.soft.hidden.remove(&qseq) || out.is_some() {
-                hands.soft.order.add(qseq, priority, &group);
-            }
-            self.counters.delivered += u64::from(item.receiver.is_some());
-            self.counters.redelivered += u64::from(item.receiver.is_some() && item.count > 1);
-            if !item.settled {
-                if it.attempt.is_none() && !item.soft {
-                    queue.attempts.void(qseq);
-                }
-                // The timer of a delay or a lease that was over before is not turned once more: a replay still has it.
-                if let Some(was) = was {
-                    self.soft.timers.remove(&(was, Timer::Visible(id, qseq)));
-                }
-                if item.receiver.is_none() && !leased {
-                    // A replay: the connection is not there, so the entry is available.
-                    continue;
-                }
-            }
-            let keeps = (!item.unowned && !item.settled).then_some(qseq);
-            let mut credited = None;
-            if let Some(receiver) = item.receiver {
-                if to.as_ref().is_none_or(|(known, _)| *known != receiver.0) {
-                    let attached = self.soft.sessions.get_mut(&receiver.0);
-                    to = attached.map(|attached| (receiver.0, &mut **attached));
-                }
-                if let Some((session, attached)) = &mut to {
-                    let handed = hands.hand_out(attached, receiver, item.bytes, keeps);
-                    credited = handed.credited;
-                    if handed.fills() {
-                        filled.push((*session, handed));
-                    }
-                }
-            }
-            let soft = &mut *hands.soft;
-            // A timed lease is nobody's: its group is free for none.
-            let owner = item.receiver.filter(|_| !item.unowned);
-            if item.settled {
-                self.counters.settled += 1;
-                any_settled = true;
-                if let Some(receiver) = item.receiver {
-                    soft.order.take(qseq, priority, &group, receiver, false);
-                }
-                continue;
-            }
-            let receiver = owner.unwrap_or_else(nobody);
-            soft.order.take(qseq, priority, &group, receiver, true);
-            let out = Out {
-                receiver: owner,
-                credited,
-            };
-            soft.out.insert(qseq, out);
-            soft.out_bytes += u64::from(len);
-            fell(&mut self.counters.messages_ready);
-            self.counters.messages_unacked += 1;
-            // It does not wait any more: its age does not count until it is back.
-            if let Some(sent) = sent {
-                soft.elder.remove(&(sent, qseq));
-            }
-            if let Some(until) = it.visible_at {
-                let hide = |rare: &mut Rare| {
-                    rare.visible_at = Some(until);
-                    rare.first_delivered = rare.first_delivered.or(Some(now));
-                };
-                if let Some(entry) = soft.messages.get_mut(&qseq) {
-                    hide(entry.rare.get_or_insert_default());
-                } else {
-                    queue.entries.change_rare(qseq, hide);
-                }
-                self.soft.timers.insert((until, Timer::Visible(id, qseq)));
-            }
-        }
-        self.give_credit(returned);
-        for (session, handed) in filled {
-            self.filled(session, &handed);
-        }
-        any_settled
-    }
-
-    fn void_attempts(&mut self, id: QueueId, qseq: u64) {
-        if let Some(queue) = self.queue_mut(id) {
-            queue.attempts.void(qseq);
-        }
-    }
-
     /// A queue holds less: if it is a client session's, there may be room for retained messages.
-    fn made_room(&mut self, id: QueueId) {
+    pub(super) fn made_room(&mut self, id: QueueId) {
         if self.soft.resting.is_empty() {
             return;
         }
         if let Some(client) = self.queue(id).and_then(|queue| queue.declared.client) {
             self.replay_may_go_on(client);
-        }
-    }
-
-    /// Takes back that an entry was delivered the last time.
-    fn uncount(&mut self, id: QueueId, qseq: u64) {
-        if let Some(entry) = self
-            .queue_mut(id)
-            .and_then(|queue| queue.entries.get_mut(qseq))
-        {
-            entry.set_count(entry.count().saturating_sub(1));
-        } else if let Some(entry) = self.soft_queue_mut(id).messages.get_mut(&qseq) {
-            entry.count = entry.count.saturating_sub(1);
-        }
-    }
-
-    /// Says what a stored entry is until it becomes visible: a snapshot must tell a lease from a delay.
-    fn mark_leased(&mut self, id: QueueId, qseq: u64, leased: bool) {
-        if let Some(entry) = self
-            .queue_mut(id)
-            .and_then(|queue| queue.entries.get_mut(qseq))
-        {
-            if leased {
-                entry.flags |= flag::LEASED;
-            } else {
-                entry.flags &= !flag::LEASED;
-            }
-        }
-    }
-
-    /// Sets when an entry becomes visible, with its timer.
-    fn hide_until(&mut self, id: QueueId, qseq: u64, until: Timestamp) {
-        let was = self
-            .entry(id, qseq)
-            .and_then(|view| view.rare)
-            .and_then(|rare| rare.visible_at);
-        if let Some(was) = was {
-            self.soft.timers.remove(&(was, Timer::Visible(id, qseq)));
-        }
-        let hide = |rare: &mut Rare| rare.visible_at = Some(until);
-        let stored = self
-            .queue(id)
-            .is_some_and(|queue| queue.entries.get(qseq).is_some());
-        if stored {
-            self.queue_mut(id)
-                .expect("seen above")
-                .entries
-                .change_rare(qseq, hide);
-        } else if let Some(entry) = self.soft_queue_mut(id).messages.get_mut(&qseq) {
-            hide(entry.rare.get_or_insert_default());
-        }
-        self.soft.timers.insert((until, Timer::Visible(id, qseq)));
-    }
-
-    pub(super) fn apply_settled(&mut self, it: &Settled, at: &mut Applying<'_>) {
-        if self.queue(it.queue).is_none() {
-            return;
-        }
-        if it.settlement == Settlement::Accept {
-            return self.accept(it, at);
-        }
-        for qseq in it.ranges.iter() {
-            if !it.soft {
-                self.void_attempts(it.queue, qseq);
-            }
-            if it.untried {
-                self.uncount(it.queue, qseq);
-            }
-            match it.settlement {
-                Settlement::Accept => unreachable!("taken above"),
-                Settlement::Release => {
-                    self.counters.released += 1;
-                    if !it.soft || self.entry(it.queue, qseq).is_some_and(|view| view.soft) {
-                        self.show(it.queue, qseq);
-                    }
-                    self.release(it.queue, qseq);
-                }
-                Settlement::ReleaseAt(until) => {
-                    let Some(view) = self.entry(it.queue, qseq) else {
-                        continue;
-                    };
-                    let (len, priority, group) = (view.len, view.priority, view.group());
-                    self.counters.released += 1;
-                    self.unlink(it.queue, qseq);
-                    self.mark_leased(it.queue, qseq, false);
-                    self.unlease(it.queue, qseq, len, &group);
-                    self.hide_until(it.queue, qseq, until);
-                    let soft = self.soft_queue_mut(it.queue);
-                    // In a replay it was not out but ready.
-                    soft.order.remove(qseq, priority, &group);
-                    soft.hidden.insert(qseq);
-                    self.watch(it.queue, qseq);
-                }
-                Settlement::LeaseUntil(until) => self.lease_until(it.queue, qseq, until),
-                Settlement::Received => {
-                    self.own(it.queue, qseq);
-                    if let Some(entry) = self
-                        .queue_mut(it.queue)
-                        .and_then(|queue| queue.entries.get_mut(qseq))
-                    {
-                        entry.flags |= flag::RECEIVED;
-                    } else if let Some(entry) =
-                        self.soft_queue_mut(it.queue).messages.get_mut(&qseq)
-                    {
-                        entry.flags |= flag::RECEIVED;
-                    }
-                }
-            }
-        }
-        self.touch(it.queue);
-    }
-
-    /// Entries are gone for good.
-    fn accept(&mut self, it: &Settled, at: &mut Applying<'_>) {
-        if let Some(queue) = self.queue_mut(it.queue)
-            && !it.soft
-            && !queue.attempts.is_empty()
-        {
-            for qseq in it.ranges.iter() {
-                queue.attempts.void(qseq);
-            }
-        }
-        self.counters.settled += it.ranges.count();
-        self.remove_entries(it.queue, it.ranges.iter(), at);
-        self.touch(it.queue);
-    }
-
-    /// A lease lasts longer, or shorter. In a replay it may have lapsed since: then it is out again.
-    fn lease_until(&mut self, id: QueueId, qseq: u64, until: Timestamp) {
-        if self.entry(id, qseq).is_none() {
-            return;
-        }
-        self.mark_leased(id, qseq, true);
-        self.own(id, qseq);
-        self.hide_until(id, qseq, until);
-    }
-
-    /// An entry that its receiver owns is out for good, whether or not the receiver is there.
-    fn own(&mut self, id: QueueId, qseq: u64) {
-        let Some(view) = self.entry(id, qseq) else {
-            return;
-        };
-        let (len, priority, group) = (view.len, view.priority, view.group());
-        if self.soft_queue(id).out.contains(qseq) {
-            return;
-        }
-        let soft = self.soft_queue_mut(id);
-        soft.aside.remove(&qseq);
-        soft.hidden.remove(&qseq);
-        soft.order.take(qseq, priority, &group, nobody(), true);
-        soft.out.insert(
-            qseq,
-            Out {
-                receiver: None,
-                credited: None,
-            },
-        );
-        soft.out_bytes += u64::from(len);
-        fell(&mut self.counters.messages_ready);
-        self.counters.messages_unacked += 1;
-        self.watch_no_more(id, qseq);
-    }
-
-    /// The lease of an entry is ended by record before its time.
-    fn show(&mut self, id: QueueId, qseq: u64) {
-        let visible_at = self
-            .entry(id, qseq)
-            .and_then(|view| view.rare)
-            .and_then(|rare| rare.visible_at);
-        let Some(visible_at) = visible_at else { return };
-        self.soft
-            .timers
-            .remove(&(visible_at, Timer::Visible(id, qseq)));
-        if let Some(queue) = self.queue_mut(id) {
-            queue
-                .entries
-                .change_rare(qseq, |rare| rare.visible_at = None);
-        }
-        let soft = self.soft_queue_mut(id);
-        if let Some(rare) = soft
-            .messages
-            .get_mut(&qseq)
-            .and_then(|entry| entry.rare.as_mut())
-        {
-            rare.visible_at = None;
-        }
-    }
-
-    fn unlink(&mut self, id: QueueId, qseq: u64) {
-        if let Some(entry) = self
-            .queue_mut(id)
-            .and_then(|queue| queue.entries.get_mut(qseq))
-        {
-            entry.flags &= !flag::LINKED;
-        }
-    }
-
-    /// Makes an entry that was out available again, at its old place.
-    pub(super) fn release(&mut self, id: QueueId, qseq: u64) {
-        let Some(view) = self.entry(id, qseq) else {
-            return;
-        };
-        let (len, priority, group) = (view.len, view.priority, view.group());
-        if view.flags & flag::RECEIVED != 0 {
-            return self.disown(id, qseq);
-        }
-        self.unlink(id, qseq);
-        let was_out = self.unlease(id, qseq, len, &group);
-        let soft = self.soft_queue_mut(id);
-        let was_aside = soft.aside.remove(&qseq);
-        if was_out || was_aside {
-            soft.order.add(qseq, priority, &group);
-        }
-        self.watch(id, qseq);
-        self.touch(id);
-    }
-
-    /// An entry does not wait any more: its age does not count until it is back.
-    fn watch_no_more(&mut self, id: QueueId, qseq: u64) {
-        if self.soft_queue(id).elder.is_empty() {
-            return;
-        }
-        let sent = self.entry(id, qseq).and_then(|view| view.rare?.sent);
-        if let Some(sent) = sent {
-            self.soft_queue_mut(id).elder.remove(&(sent, qseq));
-        }
-    }
-
-    /// An entry is back: its deadlines count again.
-    fn watch(&mut self, id: QueueId, qseq: u64) {
-        let (Some(queue), Some(view)) = (self.queue(id), self.entry(id, qseq)) else {
-            return;
-        };
-        let due = queue.age_ms().map(|age| view.sent().plus_ms(age));
-        let expiry = view.rare.and_then(|rare| rare.expiry);
-        let sent = view.rare.and_then(|rare| rare.sent);
-        if let Some(sent) = sent {
-            self.soft_queue_mut(id).elder.insert((sent, qseq));
-        }
-        if let Some(expiry) = expiry {
-            self.soft.timers.insert((expiry, Timer::Expiry(id, qseq)));
-        }
-        if let Some(due) = due
-            && let Some(soft) = self.soft.queues.get_mut(&id)
-        {
-            age_by(soft, &mut self.soft.timers, id, due);
         }
     }
 
@@ -951,67 +502,6 @@ impl Broker {
             soft.age_at = Some(now);
             self.soft.timers.insert((now, Timer::Age(id)));
         }
-    }
-
-    /// The connection that an entry is out to is gone, and the entry stays out.
-    pub(super) fn disown(&mut self, id: QueueId, qseq: u64) {
-        let Some(out) = self.soft_queue_mut(id).out.get_mut(qseq) else {
-            return;
-        };
-        let receiver = out.receiver.take();
-        let credited = out.credited.take();
-        if let Some(receiver) = receiver {
-            self.let_go(receiver, id, qseq);
-        }
-        if let (Some(credited), Some(receiver)) = (credited, receiver) {
-            self.return_credit(receiver, credited, 1);
-        }
-    }
-
-    pub(super) fn apply_visible(&mut self, id: QueueId, qseq: u64, now: Timestamp) {
-        let Some(visible_at) = self
-            .queue(id)
-            .and_then(|_| self.entry(id, qseq))
-            .and_then(|view| view.rare)
-            .and_then(|rare| rare.visible_at)
-        else {
-            return;
-        };
-        self.soft
-            .timers
-            .remove(&(visible_at, Timer::Visible(id, qseq)));
-        let view = self.entry(id, qseq).expect("seen above");
-        let (priority, group) = (view.priority, view.group());
-        let soft = self.soft_queue_mut(id);
-        if soft.hidden.remove(&qseq) {
-            soft.order.add(qseq, priority, &group);
-        } else if soft.out.get(qseq).is_some_and(|out| out.receiver.is_none()) {
-            self.release(id, qseq);
-        }
-        self.soft_queue_mut(id).last_used = now;
-        self.touch(id);
-    }
-
-    pub(super) fn apply_set_aside(&mut self, id: QueueId, qseq: u64) {
-        let Some(view) = self.queue(id).and_then(|_| self.entry(id, qseq)) else {
-            return;
-        };
-        let (len, priority, group, expiry) = (
-            view.len,
-            view.priority,
-            view.group(),
-            view.rare.and_then(|rare| rare.expiry),
-        );
-        self.unlease(id, qseq, len, &group);
-        let soft = self.soft_queue_mut(id);
-        soft.hidden.remove(&qseq);
-        soft.order.remove(qseq, priority, &group);
-        soft.aside.insert(qseq);
-        self.watch_no_more(id, qseq);
-        if let Some(expiry) = expiry {
-            self.soft.timers.remove(&(expiry, Timer::Expiry(id, qseq)));
-        }
-        self.touch(id);
     }
 
     pub(super) fn apply_enqueued(&mut self, it: &Enqueued, at: &mut Applying<'_>) {
@@ -1044,10 +534,10 @@ impl Broker {
 
 /// What is to be given back to receivers, once the entries are gone.
 #[derive(Default)]
-struct Returned(SmallVec<[(Receiver, Credited, u32); 1]>);
+pub(super) struct Returned(SmallVec<[(Receiver, Credited, u32); 1]>);
 
 impl Returned {
-    fn add(&mut self, out: &Out) {
+    pub(super) fn add(&mut self, out: &Out) {
         let (Some(credited), Some(receiver)) = (out.credited, out.receiver) else {
             return;
         };
@@ -1059,7 +549,7 @@ impl Returned {
 }
 
 /// A queue, wherever it lies, while something else of the core is changed.
-fn queue_at<'a>(
+pub(super) fn queue_at<'a>(
     durable: &'a mut FxHashMap<QueueId, Box<Queue>>,
     transient: &'a mut FxHashMap<QueueId, Box<Queue>>,
     id: QueueId,
@@ -1069,7 +559,7 @@ fn queue_at<'a>(
 }
 
 /// An entry is out no longer, and its group is free. Counted as ready again. What its receiver gets back is the caller's.
-fn take_back(
+pub(super) fn take_back(
     soft: &mut SoftQueue,
     counters: &mut Counters,
     qseq: u64,
@@ -1085,7 +575,7 @@ fn take_back(
 }
 
 /// A queue's oldest entry is looked at by then.
-fn age_by(soft: &mut SoftQueue, timers: &mut Wheel<Timer>, id: QueueId, due: Timestamp) {
+pub(super) fn age_by(soft: &mut SoftQueue, timers: &mut Wheel<Timer>, id: QueueId, due: Timestamp) {
     let known = soft.age_at;
     if known.is_some_and(|known| known <= due) {
         return;
@@ -1102,12 +592,8 @@ pub(crate) const fn transient_len(body: u32) -> u64 {
     body as u64 + 256
 }
 
-const fn nobody() -> Receiver {
-    (SessionId(0), ConsumerId(0))
-}
-
 /// A gauge fell by one. A gauge that is wrong is a defect, but none to stop the node for.
-fn fell(gauge: &mut u64) {
+pub(super) fn fell(gauge: &mut u64) {
     debug_assert!(*gauge > 0, "a gauge does not fall below 0");
     *gauge = gauge.saturating_sub(1);
 }

@@ -6,7 +6,8 @@
 //! | file | what |
 //! |---|---|
 //! | `declare.rs` | virtual hosts, queues, exchanges, bindings |
-//! | `entries.rs` | publishes, deliveries, settlements |
+//! | `entries.rs` | publishes, entries made and gone |
+//! | `out.rs` | deliveries, settlements |
 //! | `client.rs` | client sessions, subscriptions, wills, epochs |
 //! | `moves.rs` | tasks that move messages |
 //! | `empty.rs` | how far queues have been emptied, and whose turn that is |
@@ -23,6 +24,7 @@ mod empty;
 mod entries;
 mod lost;
 mod moves;
+mod out;
 mod reader;
 mod receivers;
 mod replay;

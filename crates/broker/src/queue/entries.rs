@@ -172,7 +172,7 @@ impl Entries {
         }
         if let Some(rare) = self.rare.get_mut(&qseq) {
             change(rare);
-            if **rare == Rare::default() {
+            if rare.is_empty() {
                 self.rare.remove(&qseq);
                 self.get_mut(qseq).expect("seen above").flags &= !super::flag::RARE;
             }

@@ -72,7 +72,44 @@ impl Rare {
 
     /// Boxed, unless there is nothing to say.
     pub(crate) fn boxed(self) -> Option<Box<Self>> {
-        (self != Self::default()).then(|| Box::new(self))
+        if self.is_empty() {
+            return None;
+        }
+        Some(Box::new(self))
+    }
+
+    /// Whether there is nothing to say.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Self {
+            expiry,
+            visible_at,
+            deaths,
+            readdressed,
+            subscriptions,
+            group,
+            dedup,
+            message_id,
+            origin,
+            consumer,
+            via,
+            first,
+            first_delivered,
+            sent,
+        } = self;
+        expiry.is_none()
+            && visible_at.is_none()
+            && deaths.is_none()
+            && readdressed.is_none()
+            && subscriptions.is_empty()
+            && group.is_none()
+            && dedup.is_none()
+            && message_id.is_none()
+            && origin.is_none()
+            && *consumer == 0
+            && via.is_none()
+            && first.is_none()
+            && first_delivered.is_none()
+            && sent.is_none()
     }
 
     /// No fewer bytes than it takes in a record.

@@ -16,6 +16,7 @@ mod readers;
 mod receives;
 mod retained;
 mod rig;
+mod settlements;
 mod sqs_history;
 mod stream_doors;
 mod stream_files;
