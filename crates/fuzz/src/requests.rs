@@ -151,7 +151,8 @@ impl Script<'_> {
             }
             Shape::Map { of, .. } => {
                 let count = if depth > 4 { 0 } else { self.next() % 5 };
-                let entries = (0..count).map(|_| (self.text().into(), self.value(of, now, depth + 1)));
+                let entries =
+                    (0..count).map(|_| (self.text().into(), self.value(of, now, depth + 1)));
                 Value::Map(entries.collect())
             }
             Shape::Structure(members) => {
@@ -311,15 +312,21 @@ fn drive(mut flow: Flow<Reply>, core: &mut Core, replies: &mut Vec<Reply>) {
 /// Whether the answer is one, and what it says.
 fn judge(replies: Vec<Reply>, operation: &Operation, script: &mut Script<'_>) {
     let mut replies = replies.into_iter();
-    let Some(Reply::Head(first)) = replies.next() else {
-        panic!("an answer begins with a head");
+    let (head, mut body) = match replies.next() {
+        Some(Reply::Head(first)) => {
+            let (head, first) = first.into_parts();
+            (head, first.to_vec())
+        }
+        Some(Reply::Pieces(first)) => {
+            let (head, first) = first.into_parts();
+            (head, first.concat())
+        }
+        _ => panic!("an answer begins with a head"),
     };
-    let (head, first) = first.into_parts();
-    let mut body = first.to_vec();
     for reply in replies {
         match reply {
             Reply::More(more) => body.extend_from_slice(&more),
-            Reply::Head(_) => panic!("an answer has one head"),
+            Reply::Head(_) | Reply::Pieces(_) => panic!("an answer has one head"),
         }
     }
     let name = operation.name;

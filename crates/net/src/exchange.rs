@@ -53,6 +53,10 @@ use crate::{
 /// Of a body that is being read, room is made for at most so many times what has come: who says that much comes and sends little
 /// must not take memory, and who sends it must not have it copied again and again.
 const AHEAD: usize = 8;
+/// Memory of bodies that is kept for others: how much of it at most, of how many bytes each.
+const SPARES_MAX: usize = 4;
+const SPARE_LEN_MIN: usize = 64 << 10;
+const SPARE_LEN_MAX: usize = 2 << 20;
 /// Links that a connection keeps for its next requests.
 const IDLE_LINKS_MAX: usize = 16;
 /// Requests of one HTTP/2 connection at a time.
@@ -107,10 +111,10 @@ impl Shared {
     }
 
     /// Bytes of an answer on their way. `None`: there is no room for them.
-    fn hold(&self, bytes: Bytes) -> Option<Piece> {
+    fn hold(&self, piece: Piece) -> Option<Piece> {
         match &self.untaken {
-            Some(untaken) => untaken.hold(bytes),
-            None => Some(Piece::uncounted(bytes)),
+            Some(untaken) => untaken.hold(piece),
+            None => Some(piece),
         }
     }
 
@@ -246,7 +250,11 @@ pub(crate) async fn answer(
             body_len_max,
             request,
         }) => match read_body(incoming, body_len_max, &shared.server).await {
-            Ok(body) => (request.take(body, port.now()), false),
+            Ok(body) => {
+                let asked = request.take(body.clone(), port.now());
+                shared.server.spare_bodies().give_back(body);
+                (asked, false)
+            }
             Err(Unread::Unserved(why)) => (Asked::Reply(request.refuse(why)), true),
             // Nobody will read the answer.
             Err(Unread::Gone) => (Asked::Reply(request.refuse(Unserved::TooSlow)), true),
@@ -260,8 +268,8 @@ pub(crate) async fn answer(
                 Step::Last(reply) => (reply, false),
                 Step::Part(reply) => (reply, true),
             };
-            let (head, bytes) = parts(reply);
-            match shared.hold(bytes) {
+            let (head, piece) = parts(reply);
+            match shared.hold(piece) {
                 Some(piece) if more => head.map(|()| Answer::in_parts(piece, drive)),
                 Some(piece) => head.map(|()| Answer::of(piece)),
                 None => whole(drive.refuse(Unserved::Busy)),
@@ -278,28 +286,68 @@ pub(crate) async fn answer(
 
 /// A short one: a refusal, or a page.
 fn whole(reply: Reply) -> Response<Answer> {
-    let (head, bytes) = parts(reply);
-    head.map(|()| Answer::whole(bytes))
+    let (head, piece) = parts(reply);
+    head.map(|()| Answer::of(piece))
 }
 
-fn parts(reply: Reply) -> (Response<()>, Bytes) {
+fn parts(reply: Reply) -> (Response<()>, Piece) {
     match reply {
         Reply::Head(response) => {
             let (head, bytes) = response.into_parts();
-            (Response::from_parts(head, ()), bytes)
+            (Response::from_parts(head, ()), bytes.into())
         }
-        Reply::More(bytes) => (Response::new(()), bytes),
+        Reply::Pieces(response) => {
+            let (head, all) = response.into_parts();
+            (Response::from_parts(head, ()), all.into())
+        }
+        Reply::More(bytes) => (Response::new(()), bytes.into()),
+    }
+}
+
+/// Memory of long bodies that were read, for the next ones: to have fresh pages costs as much as to fill them.
+#[derive(Default)]
+pub(crate) struct Spares(Mutex<Vec<BytesMut>>);
+
+impl Spares {
+    /// Room for so many bytes.
+    fn take(&self, len: usize) -> Option<BytesMut> {
+        let mut spares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = spares.iter().position(|spare| spare.capacity() >= len)?;
+        Some(spares.swap_remove(at))
+    }
+
+    /// Keeps the memory of a body, if nobody else has a part of it.
+    fn give_back(&self, body: Bytes) {
+        if body.len() < SPARE_LEN_MIN {
+            return;
+        }
+        let Ok(mut spare) = body.try_into_mut() else {
+            return;
+        };
+        spare.clear();
+        let mut spares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if spares.len() < SPARES_MAX && spare.capacity() <= SPARE_LEN_MAX {
+            spares.push(spare);
+        }
     }
 }
 
 /// Bytes in one piece or several.
-#[derive(Default)]
-struct Gathered {
+struct Gathered<'a> {
     first: Option<Bytes>,
     all: BytesMut,
+    spares: &'a Spares,
 }
 
-impl Gathered {
+impl<'a> Gathered<'a> {
+    fn new(spares: &'a Spares) -> Self {
+        Self {
+            first: None,
+            all: BytesMut::new(),
+            spares,
+        }
+    }
+
     fn len(&self) -> usize {
         self.first.as_ref().map_or(self.all.len(), Bytes::len)
     }
@@ -312,6 +360,12 @@ impl Gathered {
         }
         let come = self.len() + bytes.len();
         let needed = bytes.len() + self.first.as_ref().map_or(0, Bytes::len);
+        if self.all.is_empty()
+            && come + behind >= SPARE_LEN_MIN
+            && let Some(spare) = self.spares.take(come + behind)
+        {
+            self.all = spare;
+        }
         if self.all.capacity() - self.all.len() < needed {
             self.all.reserve(needed + behind.min(AHEAD * come));
         }
@@ -334,7 +388,8 @@ mod tests {
     fn a_body_is_gathered_without_room_for_what_is_only_said_to_come() {
         const PIECE: usize = 1000;
         const LEN: usize = 10 << 20;
-        let mut gathered = Gathered::default();
+        let spares = Spares::default();
+        let mut gathered = Gathered::new(&spares);
         let (mut left, mut moves, mut room) = (LEN, 0, 0);
         while left > 0 {
             let len = left.min(PIECE);
@@ -348,5 +403,37 @@ mod tests {
         }
         assert!(moves < 10, "{moves} times moved");
         assert!(gathered.take().iter().eq(std::iter::repeat_n(&b'x', LEN)));
+    }
+
+    #[test]
+    fn the_memory_of_a_body_serves_the_next_one_if_nobody_has_a_part_of_it() {
+        const LEN: usize = 2 * SPARE_LEN_MIN;
+        let spares = Spares::default();
+        let gather = |byte, len| {
+            let mut gathered = Gathered::new(&spares);
+            gathered.push(Bytes::from(vec![byte; len / 2]), len / 2);
+            gathered.push(Bytes::from(vec![byte; len / 2]), 0);
+            let body = gathered.take();
+            assert!(body.iter().eq(std::iter::repeat_n(&byte, len)));
+            body
+        };
+        let kept = || spares.0.lock().unwrap().len();
+        let first = gather(b'a', LEN);
+        let place = first.as_ptr();
+        spares.give_back(first);
+        let second = gather(b'b', LEN);
+        assert_eq!((second.as_ptr(), kept()), (place, 0));
+        let part = second.slice(5..6);
+        spares.give_back(second);
+        assert_eq!((&part[..], kept()), (&b"b"[..], 0));
+        let other = gather(b'c', LEN);
+        assert!(other.as_ptr() != place);
+        // Neither what is had for little nor what is too much.
+        spares.give_back(gather(b'd', SPARE_LEN_MIN / 2));
+        spares.give_back(gather(b'd', 2 * SPARE_LEN_MAX));
+        assert_eq!(kept(), 0);
+        let many: Vec<_> = (0..2 * SPARES_MAX).map(|_| gather(b'e', LEN)).collect();
+        many.into_iter().for_each(|body| spares.give_back(body));
+        assert_eq!(kept(), SPARES_MAX);
     }
 }

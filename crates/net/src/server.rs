@@ -28,6 +28,7 @@ use tokio::{
 use crate::{
     Limits, Traffic,
     admission::{Admission, Admitted},
+    exchange::Spares,
     stranger::{Stranger, TooMuch},
     traffic,
 };
@@ -67,6 +68,7 @@ pub struct Server {
     login_pool: AtomicUsize,
     /// Bytes of bodies of requests that are being read.
     bodies: AtomicUsize,
+    spare_bodies: Spares,
 }
 
 #[derive(Default)]
@@ -92,6 +94,7 @@ impl Server {
             admission: Admission::default(),
             login_pool: AtomicUsize::new(0),
             bodies: AtomicUsize::new(0),
+            spare_bodies: Spares::default(),
         })
     }
 
@@ -115,6 +118,10 @@ impl Server {
 
     pub(crate) const fn bodies(&self) -> &AtomicUsize {
         &self.bodies
+    }
+
+    pub(crate) const fn spare_bodies(&self) -> &Spares {
+        &self.spare_bodies
     }
 
     pub(crate) const fn endings(&self) -> &LogRate {

@@ -87,12 +87,14 @@ pub struct LoggedIn {
     pub secret: Secret,
 }
 
-/// An answer, or a part of one. The first part is a `Head`, with the first bytes of the body; an answer that is not in parts
+/// An answer, or a part of one. The first part is a `Head` or `Pieces`, with the first bytes of the body; an answer that is not in parts
 /// has all of it there.
 #[derive(Debug)]
 pub enum Reply {
     /// Status, headers, and the first bytes of the body.
     Head(Box<Response<Bytes>>),
+    /// The same of a long body that is not in one piece.
+    Pieces(Box<Response<Vec<Bytes>>>),
     /// More of the body.
     More(Bytes),
 }

@@ -3,8 +3,11 @@
 pub mod cbor;
 pub mod event_stream;
 pub mod json;
+mod pieces;
 pub mod query;
 pub(crate) mod xml;
+
+pub use pieces::{Pieces, Sink};
 
 /// How deep inputs may be nested.
 const DEPTH_MAX: usize = 64;

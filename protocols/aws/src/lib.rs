@@ -70,4 +70,4 @@ pub use service::{Answer, Call, Input, Operation, Page, Place, Service};
 pub use settings::{Manners, Settings, SnsSettings, Transitions};
 pub use shape::{Checked, Member, Shape};
 pub use signature::Key;
-pub use value::{MemberName, Value};
+pub use value::{Field, MemberName, Rows, ShowRow, Value};

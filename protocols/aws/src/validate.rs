@@ -308,6 +308,7 @@ fn show(value: &Value, out: &mut String) {
             }
             out.push('}');
         }
+        Value::Rows(rows) => show(&rows.list(), out),
     }
 }
 

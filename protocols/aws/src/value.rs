@@ -1,6 +1,6 @@
 //! Inputs and outputs of operations, whatever they are written in.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use bytes::Bytes;
 use message::Timestamp;
@@ -29,6 +29,92 @@ pub enum Value {
     List(Vec<Self>),
     /// A structure or a map, in the order of its writing.
     Map(Vec<(MemberName, Self)>),
+    /// A list of structures, of outputs only. [`Value::list`] does not see it.
+    Rows(Arc<dyn Rows>),
+}
+
+/// What takes the members of a row.
+pub type ShowRow<'a> = dyn FnMut(&[(&'static str, Field<'_>)]) + 'a;
+
+/// Structures of one kind, so many that they are written from what they show instead of being made first.
+pub trait Rows: fmt::Debug + Send + Sync {
+    /// How many there are.
+    fn count(&self) -> usize;
+    /// About how many bytes they take when they are written, as [`Value::len_hint`] has it.
+    fn len_hint(&self) -> usize;
+    /// Gives `show` the members of each, in order.
+    fn each(&self, show: &mut ShowRow<'_>);
+}
+
+/// What a member of a row says.
+#[derive(Clone, Copy, Debug)]
+pub enum Field<'a> {
+    /// Text.
+    Text(&'a str),
+    /// Bytes.
+    Blob(&'a Bytes),
+    /// A time.
+    Time(Timestamp),
+    /// A member that most rows do not have, made for this one. Absent when it is `Null`.
+    Other(&'a Value),
+}
+
+impl<'a> From<&'a Value> for Field<'a> {
+    fn from(value: &'a Value) -> Self {
+        Self::Other(value)
+    }
+}
+
+impl<'a> From<&'a str> for Field<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl<'a> From<Option<&'a str>> for Field<'a> {
+    fn from(text: Option<&'a str>) -> Self {
+        text.map_or(Self::Other(&Value::Null), Self::Text)
+    }
+}
+
+impl Field<'_> {
+    /// Whether its row does not have it.
+    #[must_use]
+    pub const fn is_absent(&self) -> bool {
+        matches!(self, Self::Other(Value::Null))
+    }
+}
+
+impl From<Field<'_>> for Value {
+    fn from(field: Field<'_>) -> Self {
+        match field {
+            Field::Text(text) => text.into(),
+            Field::Blob(blob) => Self::Blob(blob.clone()),
+            Field::Time(time) => Self::Time(time),
+            Field::Other(value) => value.clone(),
+        }
+    }
+}
+
+impl dyn Rows {
+    /// The same as a list of structures.
+    #[must_use]
+    pub fn list(&self) -> Value {
+        let mut list = Vec::with_capacity(self.count());
+        self.each(&mut |row| {
+            let members = row
+                .iter()
+                .map(|(name, field)| ((*name).into(), (*field).into()));
+            list.push(Value::Map(members.collect()));
+        });
+        Value::List(list)
+    }
+}
+
+impl PartialEq for dyn Rows {
+    fn eq(&self, other: &Self) -> bool {
+        self.list() == other.list()
+    }
 }
 
 impl Value {
@@ -80,6 +166,7 @@ impl Value {
                 let len = |(name, value): &(MemberName, Self)| name.len() + 3 + value.len_hint();
                 3 + members.iter().map(len).sum::<usize>()
             }
+            Self::Rows(rows) => 3 + rows.len_hint(),
         }
     }
 

@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use aws::{ApiError, Call, Input, Value};
-use bytes::Bytes;
+use aws::{ApiError, Call, Field, Input, Rows, ShowRow, Value};
+use bytes::{Bytes, BytesMut};
 use message::{Address, Levels, Message};
 use session::{
-    Command, Event, Flow, Lane, Publish, PublishOutcome, RecordPlace, StreamInfo, Token,
+    Command, Event, Flow, Lane, Publish, PublishOutcome, RecordPlace, ShardNo, StreamInfo, Token,
 };
 
 use crate::{
@@ -28,19 +28,22 @@ const REQUEST_LEN: u64 = 5 << 20;
 /// The largest PutRecords to a stream that takes larger records.
 const LARGE_REQUEST_LEN: u64 = 10 << 20;
 
+/// Memory for keys, in bytes; there is more of it when they need more.
+const KEYS_LEN: usize = 4 << 10;
+
 /// A record on its way in.
 struct Put {
     data: Bytes,
-    key: String,
+    key: Bytes,
     hash: Option<u128>,
 }
 
 impl Put {
-    /// Takes the members of a record out of an input.
-    fn take(value: Value) -> Result<Self, ApiError> {
+    /// Takes the members of a record out of an input. `keys` is memory for the keys of a request.
+    fn take(value: Value, keys: &mut BytesMut) -> Result<Self, ApiError> {
         let mut put = Self {
             data: Bytes::new(),
-            key: String::new(),
+            key: Bytes::new(),
             hash: None,
         };
         let Value::Map(members) = value else {
@@ -49,7 +52,10 @@ impl Put {
         for (name, value) in members {
             match (&*name, value) {
                 ("Data", Value::Blob(data)) => put.data = data,
-                ("PartitionKey", Value::Text(key)) => put.key = key,
+                ("PartitionKey", Value::Text(key)) => {
+                    keys.extend_from_slice(key.as_bytes());
+                    put.key = keys.split().freeze();
+                }
                 ("ExplicitHashKey", Value::Text(hash)) => {
                     let hash = hash.parse().map_err(|_| {
                         error::invalid(format!(
@@ -73,7 +79,7 @@ impl Put {
         let mut message = Message::new(address, self.data);
         message.durable = true;
         message.qos = 1;
-        message.fields_mut().group = Some(Bytes::from(self.key.into_bytes()));
+        message.fields_mut().group = Some(self.key);
         Command::Publish(Publish {
             token: Some(Token(0)),
             lane: Lane(0),
@@ -105,7 +111,7 @@ fn checked_put(call: Arc<Call>, value: Value) -> Result<Step, ApiError> {
             call.account
         )));
     }
-    let put = Put::take(value)?;
+    let put = Put::take(value, &mut BytesMut::new())?;
     Ok(known_to_fit(
         call.clone(),
         target,
@@ -117,7 +123,7 @@ fn checked_put(call: Arc<Call>, value: Value) -> Result<Step, ApiError> {
                 None => return done(Err(error::invalid("There is no record."))),
             };
             Flow::ask(command, move |event, _| {
-                done(placed(&call, &name, &event).map(|place| shown(&call, &place)))
+                done(placed(&call, &name, &event).map(|place| shown(&call, place)))
             })
         },
     ))
@@ -136,9 +142,10 @@ fn checked_puts(call: Arc<Call>, value: Value) -> Result<Step, ApiError> {
     if let Value::Map(members) = value {
         for (_, value) in members.into_iter().filter(|(name, _)| name == "Records") {
             if let Value::List(records) = value {
+                let mut keys = BytesMut::with_capacity(KEYS_LEN);
                 puts = records
                     .into_iter()
-                    .map(Put::take)
+                    .map(|record| Put::take(record, &mut keys))
                     .collect::<Result<_, _>>()?;
             }
         }
@@ -159,7 +166,7 @@ fn checked_puts(call: Arc<Call>, value: Value) -> Result<Step, ApiError> {
                 .map(|put| put.command(&call, &stream))
                 .collect();
             Flow::ask_all(commands, move |events, _| {
-                done(answered(&call, &name, &events))
+                done(answered(call, name, events))
             })
         },
     ))
@@ -227,43 +234,81 @@ fn placed(call: &Call, name: &str, event: &Event) -> Result<RecordPlace, ApiErro
     }
 }
 
-fn shown(call: &Call, place: &RecordPlace) -> Value {
+fn shown(call: &Call, place: RecordPlace) -> Value {
     Value::from([
         ("ShardId", shard::id(place.shard).into()),
         (
             "SequenceNumber",
-            Sequence::of(place).text(call.settings.manners).into(),
+            Sequence::of(&place).text(call.settings.manners).into(),
         ),
     ])
 }
 
 /// One entry a record. When nothing was taken, and not for want of throughput, the request as a whole has failed.
-fn answered(call: &Call, name: &str, events: &[Event]) -> Result<Value, ApiError> {
-    let mut failed = 0;
-    let mut entries = Vec::with_capacity(events.len());
-    let mut last_error = None;
-    for event in events {
-        match placed(call, name, event) {
-            Ok(place) => entries.push(shown(call, &place)),
-            Err(error) => {
-                failed += 1;
-                let code = match &*error.code {
-                    error::THROUGHPUT => error::THROUGHPUT,
-                    _ => error::INTERNAL,
-                };
-                entries.push(Value::from([
-                    ("ErrorCode", code.into()),
-                    ("ErrorMessage", error.message.to_string().into()),
-                ]));
-                last_error = Some(error);
+fn answered(call: Arc<Call>, name: String, events: Vec<Event>) -> Result<Value, ApiError> {
+    let errors = || {
+        let placed = events.iter().map(|event| placed(&call, &name, event));
+        placed.filter_map(Result::err)
+    };
+    let failed = errors().count();
+    if failed == events.len()
+        && let Some(error) = errors().last().filter(|it| it.code != error::THROUGHPUT)
+    {
+        return Err(error);
+    }
+    let entries = Entries { call, name, events };
+    Ok(Value::from([
+        ("FailedRecordCount", Value::Int(failed as i64)),
+        ("Records", Value::Rows(Arc::new(entries))),
+    ]))
+}
+
+/// What became of the records of a PutRecords.
+#[derive(Debug)]
+struct Entries {
+    call: Arc<Call>,
+    name: String,
+    events: Vec<Event>,
+}
+
+impl Rows for Entries {
+    fn count(&self) -> usize {
+        self.events.len()
+    }
+
+    fn len_hint(&self) -> usize {
+        // Names and quotes, a shard, and a number.
+        const ABOUT: usize = 128;
+        self.events.len() * ABOUT
+    }
+
+    fn each(&self, show: &mut ShowRow<'_>) {
+        // Neighbours lie in one shard more often than not.
+        let mut known: Option<(ShardNo, String)> = None;
+        for event in &self.events {
+            match placed(&self.call, &self.name, event) {
+                Ok(place) => {
+                    let (_, id) = match known.take() {
+                        Some(same) if same.0 == place.shard => known.insert(same),
+                        _ => known.insert((place.shard, shard::id(place.shard))),
+                    };
+                    let number = Sequence::of(&place).digits(self.call.settings.manners);
+                    show(&[
+                        ("ShardId", Field::Text(id)),
+                        ("SequenceNumber", Field::Text(number.text())),
+                    ]);
+                }
+                Err(error) => {
+                    let code = match &*error.code {
+                        error::THROUGHPUT => error::THROUGHPUT,
+                        _ => error::INTERNAL,
+                    };
+                    show(&[
+                        ("ErrorCode", Field::Text(code)),
+                        ("ErrorMessage", Field::Text(&error.message)),
+                    ]);
+                }
             }
         }
-    }
-    match last_error {
-        Some(error) if failed == events.len() && error.code != error::THROUGHPUT => Err(error),
-        _ => Ok(Value::from([
-            ("FailedRecordCount", Value::Int(failed as i64)),
-            ("Records", Value::List(entries)),
-        ])),
     }
 }

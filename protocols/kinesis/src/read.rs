@@ -1,13 +1,13 @@
 //! Shard iterators and GetRecords.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
-use aws::{ApiError, Call, Input, Manners, Value, digest};
+use aws::{ApiError, Call, Field, Input, Manners, Rows, ShowRow, Value, digest};
 use bytes::Bytes;
 use message::Timestamp;
 use session::{
-    Command, Event, Flow, Lane, ReadStream, Records, RefusalKind, ShardInfo, ShardNo, StreamId,
-    StreamRecord, StreamStart, Token, partition_key,
+    Command, Event, Flow, Lane, ReadStream, Records, RefusalKind, ShardNo, StreamId, StreamRecord,
+    StreamStart, Token, partition_key,
 };
 
 use crate::{
@@ -154,7 +154,7 @@ fn checked_get(call: Arc<Call>, value: &Value) -> Result<Step, ApiError> {
         Command::ReadStream(Box::new(read)),
         move |event, now| {
             done(match event {
-                Event::Records { records, .. } => Ok(shown(&call, iterator, &records, now)),
+                Event::Records { records, .. } => Ok(shown(&call, iterator, records, now)),
                 Event::Refused { refusal, .. } => {
                     let id = shard::id(iterator.shard);
                     Err(match refusal.kind {
@@ -169,7 +169,7 @@ fn checked_get(call: Arc<Call>, value: &Value) -> Result<Step, ApiError> {
     ))
 }
 
-fn shown(call: &Call, iterator: Iterator, records: &Records, now: Timestamp) -> Value {
+fn shown(call: &Call, iterator: Iterator, records: Box<Records>, now: Timestamp) -> Value {
     let next = (!records.ended).then(|| {
         Iterator {
             from: StreamStart::Offset(records.next),
@@ -177,48 +177,62 @@ fn shown(call: &Call, iterator: Iterator, records: &Records, now: Timestamp) -> 
         }
         .seal(call, now)
     });
+    let behind = records.behind_ms as i64;
+    let children = shard::show_children(records.ended, &records.children);
     Value::from([
-        (
-            "Records",
-            show_records(call.settings.manners, &records.shard, &records.records),
-        ),
+        ("Records", show_records(call.settings.manners, records)),
         ("NextShardIterator", next.into()),
-        ("MillisBehindLatest", Value::Int(records.behind_ms as i64)),
-        (
-            "ChildShards",
-            shard::show_children(records.ended, &records.children),
-        ),
+        ("MillisBehindLatest", Value::Int(behind)),
+        ("ChildShards", children),
     ])
 }
 
 /// Records as clients see them.
-pub(crate) fn show_records(manners: Manners, shard: &ShardInfo, records: &[StreamRecord]) -> Value {
-    let records = records.iter().map(|record| {
-        Value::from([
-            (
-                "SequenceNumber",
-                Sequence::at(shard, record.offset).text(manners).into(),
-            ),
-            ("ApproximateArrivalTimestamp", record.time.into()),
-            ("Data", record.message.body.clone().into()),
-            (
-                "PartitionKey",
-                shown_key(&partition_key(&record.message)).into(),
-            ),
-        ])
-    });
-    Value::List(records.collect())
+pub(crate) fn show_records(manners: Manners, records: Box<Records>) -> Value {
+    Value::Rows(Arc::new(Shown { manners, records }))
+}
+
+/// Records that were read.
+#[derive(Debug)]
+struct Shown {
+    manners: Manners,
+    records: Box<Records>,
+}
+
+impl Rows for Shown {
+    fn count(&self) -> usize {
+        self.records.records.len()
+    }
+
+    fn len_hint(&self) -> usize {
+        // Names and quotes, a number, a time, and the key.
+        const ABOUT: usize = 160;
+        let len = |record: &StreamRecord| record.message.body.len().div_ceil(3) * 4 + ABOUT;
+        self.records.records.iter().map(len).sum()
+    }
+
+    fn each(&self, show: &mut ShowRow<'_>) {
+        let Records { shard, records, .. } = &*self.records;
+        for record in records {
+            let number = Sequence::at(shard, record.offset).digits(self.manners);
+            let key = partition_key(&record.message);
+            show(&[
+                ("SequenceNumber", Field::Text(number.text())),
+                ("ApproximateArrivalTimestamp", Field::Time(record.time)),
+                ("Data", Field::Blob(&record.message.body)),
+                ("PartitionKey", Field::Text(&shown_key(&key))),
+            ]);
+        }
+    }
 }
 
 /// A partition key as clients see it: what other doors made longer than 256 characters, or not as text, is shown by its
 /// SHA-256 in hex; what has none at all, as `-`.
-fn shown_key(key: &Bytes) -> String {
+fn shown_key(key: &Bytes) -> Cow<'_, str> {
     match std::str::from_utf8(key) {
-        Ok("") => "-".to_owned(),
-        Ok(text) if text.len() <= KEY_LEN_MAX || text.chars().count() <= KEY_LEN_MAX => {
-            text.to_owned()
-        }
-        _ => digest::hex(&digest::sha256(key)),
+        Ok("") => "-".into(),
+        Ok(text) if text.len() <= KEY_LEN_MAX || text.chars().count() <= KEY_LEN_MAX => text.into(),
+        _ => digest::hex(&digest::sha256(key)).into(),
     }
 }
 
@@ -269,7 +283,7 @@ mod tests {
 
     #[test]
     fn keys_that_are_too_long_or_no_text_are_shown_by_their_hash() {
-        let key = |bytes: &[u8]| shown_key(&Bytes::copy_from_slice(bytes));
+        let key = |bytes: &[u8]| shown_key(&Bytes::copy_from_slice(bytes)).into_owned();
         assert_eq!(key(b"k"), "k");
         assert_eq!(key(b""), "-");
         assert_eq!(key("\u{e4}".repeat(256).as_bytes()), "\u{e4}".repeat(256));

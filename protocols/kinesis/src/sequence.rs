@@ -21,6 +21,8 @@ const SECONDS_MAX: u64 = (1 << 36) - 1;
 const TEN_19: u64 = 10_000_000_000_000_000_000;
 /// Digits of a number.
 const DIGITS: usize = 56;
+/// Digits of what 192 bits can say.
+const DIGITS_MAX: usize = 58;
 
 /// A sequence number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,13 +88,22 @@ impl Sequence {
 
     /// As clients see it.
     pub(crate) fn text(self, manners: Manners) -> String {
+        self.digits(manners).text().to_owned()
+    }
+
+    /// The same, where no text is needed of its own.
+    pub(crate) fn digits(self, manners: Manners) -> Digits {
         match (manners, self.shard) {
             (Manners::Standard, Some((opened_s, shard))) => Self::long(opened_s, shard, self.index),
-            _ => self.index.to_string(),
+            _ => {
+                let mut digits = Digits::default();
+                digits.push(self.index, 1);
+                digits
+            }
         }
     }
 
-    fn long(opened_s: u64, shard: ShardNo, index: u64) -> String {
+    fn long(opened_s: u64, shard: ShardNo, index: u64) -> Digits {
         let bits = Bits::default()
             .push(4, 2)
             .push(36, opened_s)
@@ -105,7 +116,11 @@ impl Sequence {
         let (rest, low) = bits.divided();
         let (rest, middle) = rest.divided();
         let (_, high) = rest.divided();
-        format!("{high}{middle:019}{low:019}")
+        let mut digits = Digits::default();
+        digits.push(low, 19);
+        digits.push(middle, 19);
+        digits.push(high, 1);
+        digits
     }
 
     /// What a client says. `None`: it is none, or none that was given out here.
@@ -133,11 +148,59 @@ impl Sequence {
         let shard = ShardNo(shard as u32);
         // Whatever is not what would be written is not a number of ours.
         let known =
-            version == 2 && index <= INDEX_MAX && Self::long(opened_s, shard, index) == text;
+            version == 2 && index <= INDEX_MAX && Self::long(opened_s, shard, index).text() == text;
         known.then_some(Self {
             shard: Some((opened_s, shard)),
             index,
         })
+    }
+}
+
+/// The digits of each number below 100.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[b'0'; 2]; 100];
+    let mut number = 0;
+    while number < 100 {
+        pairs[number] = [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
+        number += 1;
+    }
+    pairs
+};
+
+/// A decimal, written from its end.
+pub(crate) struct Digits {
+    all: [u8; DIGITS_MAX],
+    start: usize,
+}
+
+impl Default for Digits {
+    fn default() -> Self {
+        Self {
+            all: [b'0'; DIGITS_MAX],
+            start: DIGITS_MAX,
+        }
+    }
+}
+
+impl Digits {
+    /// Puts a number before what there is, with zeros before it to be so long.
+    fn push(&mut self, mut number: u64, len: usize) {
+        let end = self.start;
+        while number >= 100 {
+            self.start -= 2;
+            let pair = PAIRS[(number % 100) as usize];
+            self.all[self.start..self.start + 2].copy_from_slice(&pair);
+            number /= 100;
+        }
+        while number > 0 || end - self.start < len {
+            self.start -= 1;
+            self.all[self.start] = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.all[self.start..]).expect("digits are ASCII")
     }
 }
 

@@ -173,8 +173,9 @@ impl Subscription {
         Flow::ask(self.group(GroupTo::Inspect), move |event, _| match event {
             Event::Group { group, .. } if self.counter_in(&group) == self.counter => {
                 self.from = StreamStart::Offset(records.next);
-                let shown = Answer::Event(EVENT, show(self.call.settings.manners, &records));
-                if records.ended {
+                let ended = records.ended;
+                let shown = Answer::Event(EVENT, show(self.call.settings.manners, records));
+                if ended {
                     Flow::part(shown, |_| Flow::Done(Answer::End))
                 } else {
                     Flow::part(shown, move |now| self.read(now))
@@ -189,19 +190,15 @@ impl Subscription {
     }
 }
 
-fn show(manners: Manners, records: &Records) -> Value {
+fn show(manners: Manners, records: Box<Records>) -> Value {
     let next =
         (!records.ended).then(|| Sequence::before(&records.shard, records.next).text(manners));
+    let behind = records.behind_ms as i64;
+    let children = shard::show_children(records.ended, &records.children);
     Value::from([
-        (
-            "Records",
-            show_records(manners, &records.shard, &records.records),
-        ),
+        ("Records", show_records(manners, records)),
         ("ContinuationSequenceNumber", next.into()),
-        ("MillisBehindLatest", Value::Int(records.behind_ms as i64)),
-        (
-            "ChildShards",
-            shard::show_children(records.ended, &records.children),
-        ),
+        ("MillisBehindLatest", Value::Int(behind)),
+        ("ChildShards", children),
     ])
 }

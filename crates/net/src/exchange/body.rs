@@ -11,12 +11,13 @@ use std::{
 use bytes::{Buf as _, Bytes};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use session::{Reply, Unserved};
+use session::Unserved;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
     Gathered,
     drive::{Drive, Step},
+    parts,
     untaken::Piece,
 };
 use crate::Server;
@@ -47,7 +48,7 @@ pub(super) async fn read_body(
     let until = Instant::now() + Duration::from_millis(limits.http_body_timeout_ms);
     let stall = Duration::from_millis(limits.stall_timeout_ms);
     let mut held = Held { server, len: 0 };
-    let mut gathered = Gathered::default();
+    let mut gathered = Gathered::new(server.spare_bodies());
     loop {
         let patience = until.min(Instant::now() + stall);
         let Ok(frame) = timeout_at(patience, body.frame()).await else {
@@ -103,8 +104,8 @@ pub(crate) struct Answer {
 
 impl Answer {
     /// One whose bytes are few.
-    pub(crate) const fn whole(bytes: Bytes) -> Self {
-        Self::of(Piece::uncounted(bytes))
+    pub(crate) fn whole(bytes: Bytes) -> Self {
+        Self::of(bytes.into())
     }
 
     pub(super) const fn of(piece: Piece) -> Self {
@@ -141,11 +142,9 @@ impl Body for Answer {
                 Step::Part(reply) => (reply, false),
                 Step::Last(reply) => (reply, true),
             };
-            self.next = drive.hold(match reply {
-                Reply::More(bytes) => bytes,
-                // The head has gone out already.
-                Reply::Head(response) => response.into_body(),
-            });
+            // The head has gone out already.
+            let (_, piece) = parts(reply);
+            self.next = drive.hold(piece);
             // Without room for it the answer is cut short.
             if last || self.next.is_none() {
                 self.drive = None;

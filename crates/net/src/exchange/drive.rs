@@ -181,8 +181,8 @@ impl Drive {
     }
 
     /// Bytes of its answer on their way. `None`: there is no room for them.
-    pub(super) fn hold(&self, bytes: Bytes) -> Option<Piece> {
-        self.shared.hold(bytes)
+    pub(super) fn hold(&self, piece: Piece) -> Option<Piece> {
+        self.shared.hold(piece)
     }
 
     fn now(&self) -> Timestamp {

@@ -8,6 +8,8 @@
 //! | a quarter of `wire_len_max`, of which nothing is taken for `stall_timeout_ms` | the connection ends, as over HTTP/1.1 |
 
 use std::{
+    collections::VecDeque,
+    io::IoSlice,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -46,13 +48,10 @@ impl Untaken {
     }
 
     /// Counts bytes of an answer. `None`: there is no room. One answer of any length fits beside short ones.
-    pub(super) fn hold(self: &Arc<Self>, bytes: Bytes) -> Option<Piece> {
-        let len = bytes.len();
+    pub(super) fn hold(self: &Arc<Self>, mut piece: Piece) -> Option<Piece> {
+        let len = piece.len;
         let before = self.len.fetch_add(len, Ordering::Relaxed);
-        let piece = Piece {
-            bytes,
-            counted: Some(Arc::clone(self)),
-        };
+        piece.counted = Some(Arc::clone(self));
         let fits = len <= SHORT_LEN_MAX || before <= SHORT_LEN_MAX || before + len <= self.len_max;
         fits.then_some(piece)
     }
@@ -76,15 +75,35 @@ impl Untaken {
 
 /// Bytes of an answer, counted until they go to the socket or nowhere.
 pub(crate) struct Piece {
-    bytes: Bytes,
+    first: Bytes,
+    /// Behind it; none is empty.
+    more: VecDeque<Bytes>,
+    /// All of them.
+    len: usize,
     counted: Option<Arc<Untaken>>,
 }
 
-impl Piece {
-    /// Where nothing is counted.
-    pub(super) const fn uncounted(bytes: Bytes) -> Self {
+/// Counted nowhere as yet.
+impl From<Bytes> for Piece {
+    fn from(bytes: Bytes) -> Self {
         Self {
-            bytes,
+            len: bytes.len(),
+            first: bytes,
+            more: VecDeque::new(),
+            counted: None,
+        }
+    }
+}
+
+/// Counted nowhere as yet.
+impl From<Vec<Bytes>> for Piece {
+    fn from(all: Vec<Bytes>) -> Self {
+        let mut more = VecDeque::from(all);
+        more.retain(|bytes| !bytes.is_empty());
+        Self {
+            len: more.iter().map(Bytes::len).sum(),
+            first: more.pop_front().unwrap_or_default(),
+            more,
             counted: None,
         }
     }
@@ -92,15 +111,32 @@ impl Piece {
 
 impl Buf for Piece {
     fn remaining(&self) -> usize {
-        self.bytes.remaining()
+        self.len
     }
 
     fn chunk(&self) -> &[u8] {
-        self.bytes.chunk()
+        &self.first
+    }
+
+    fn chunks_vectored<'a>(&'a self, into: &mut [IoSlice<'a>]) -> usize {
+        let all = std::iter::once(&self.first).chain(&self.more);
+        let there = all.filter(|bytes| !bytes.is_empty());
+        let pairs = into.iter_mut().zip(there);
+        pairs
+            .map(|(slice, bytes)| *slice = IoSlice::new(bytes))
+            .count()
     }
 
     fn advance(&mut self, len: usize) {
-        self.bytes.advance(len);
+        assert!(len <= self.len, "advanced past the end of an answer");
+        self.len -= len;
+        let mut left = len;
+        while left >= self.first.len() && !self.more.is_empty() {
+            left -= self.first.len();
+            // What was sent is given back at once.
+            self.first = self.more.pop_front().unwrap_or_default();
+        }
+        self.first.advance(left);
         if let Some(untaken) = &self.counted {
             untaken.len.fetch_sub(len, Ordering::Relaxed);
             untaken.taken.fetch_add(len as u64, Ordering::Relaxed);
@@ -111,7 +147,7 @@ impl Buf for Piece {
 impl Drop for Piece {
     fn drop(&mut self) {
         if let Some(untaken) = &self.counted {
-            untaken.len.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+            untaken.len.fetch_sub(self.len, Ordering::Relaxed);
         }
     }
 }
@@ -120,8 +156,47 @@ impl Drop for Piece {
 mod tests {
     use super::*;
 
-    fn of(len: usize) -> Bytes {
-        vec![0; len].into()
+    fn of(len: usize) -> Piece {
+        Bytes::from(vec![0; len]).into()
+    }
+
+    #[test]
+    fn an_answer_in_pieces_is_one_answer() {
+        let limits = Limits::default();
+        let untaken = Arc::new(Untaken::new(&limits));
+        let text = b"one answer in pieces";
+        let cut = |ends: &[usize]| {
+            let mut from = 0;
+            let cut = ends.iter().map(|end| {
+                let bytes = Bytes::from_static(&text[from..*end]);
+                from = *end;
+                bytes
+            });
+            cut.collect::<Vec<_>>()
+        };
+        for ends in [&[20][..], &[0, 3, 3, 10, 20, 20], &[1, 19, 20]] {
+            for step in 1..=text.len() {
+                let piece = Piece::from(cut(ends));
+                let mut piece = untaken.hold(piece).expect("room");
+                let mut sent = Vec::new();
+                while piece.has_remaining() {
+                    let mut slices = [IoSlice::new(&[]); 2];
+                    let count = piece.chunks_vectored(&mut slices);
+                    let seen: Vec<u8> = slices[..count].iter().flat_map(|it| it.to_vec()).collect();
+                    let len = step.min(seen.len());
+                    assert!(seen.starts_with(piece.chunk()) && len > 0);
+                    sent.extend_from_slice(&seen[..len]);
+                    piece.advance(len);
+                    assert_eq!(piece.remaining(), text.len() - sent.len());
+                    let left = untaken.len.load(Ordering::Relaxed);
+                    assert_eq!(left, piece.remaining());
+                }
+                assert_eq!(sent, text);
+            }
+        }
+        let piece = Piece::from(cut(&[5, 20]));
+        drop(untaken.hold(piece));
+        assert_eq!(untaken.len.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -6,8 +6,8 @@
 use bytes::Bytes;
 use message::Timestamp;
 
-use super::{DEPTH_MAX, ELEMENTS_MAX, Malformed, kept, put};
-use crate::{Shape, Value};
+use super::{DEPTH_MAX, ELEMENTS_MAX, Malformed, Sink, kept, put};
+use crate::{Field, Shape, Value};
 
 const UINT: u8 = 0;
 const NEGATIVE: u8 = 1;
@@ -326,27 +326,21 @@ fn half(bits: u16) -> f64 {
 }
 
 /// Appends a value. Absent members are left out.
-pub fn encode(value: &Value, out: &mut Vec<u8>) {
+pub fn encode(value: &Value, out: &mut impl Sink) {
     match value {
-        Value::Null => out.push(0xf6),
-        Value::Bool(flag) => out.push(if *flag { 0xf5 } else { 0xf4 }),
+        Value::Null => out.put(&[0xf6]),
+        Value::Bool(flag) => out.put(&[if *flag { 0xf5 } else { 0xf4 }]),
         Value::Int(int) => match u64::try_from(*int) {
             Ok(int) => head(UINT, int, out),
             Err(_) => head(NEGATIVE, (-1 - *int) as u64, out),
         },
         Value::Float(float) => {
-            out.push(0xfb);
-            out.extend_from_slice(&float.to_be_bytes());
+            out.put(&[0xfb]);
+            out.put(&float.to_be_bytes());
         }
         Value::Text(text) => encode_text(text, out),
-        Value::Blob(blob) => {
-            head(BYTES, blob.len() as u64, out);
-            out.extend_from_slice(blob);
-        }
-        Value::Time(time) => {
-            head(TAG, TIME_TAG, out);
-            head(UINT, time.0, out);
-        }
+        Value::Blob(blob) => encode_blob(blob, out),
+        Value::Time(time) => encode_time(*time, out),
         Value::List(list) => {
             head(ARRAY, list.len() as u64, out);
             list.iter().for_each(|value| encode(value, out));
@@ -359,30 +353,56 @@ pub fn encode(value: &Value, out: &mut Vec<u8>) {
                 encode(value, out);
             }
         }
+        Value::Rows(rows) => {
+            head(ARRAY, rows.count() as u64, out);
+            rows.each(&mut |row| {
+                let present = || row.iter().filter(|(_, field)| !field.is_absent());
+                head(MAP, present().count() as u64, out);
+                for (name, field) in present() {
+                    encode_text(name, out);
+                    match field {
+                        Field::Text(text) => encode_text(text, out),
+                        Field::Blob(blob) => encode_blob(blob, out),
+                        Field::Time(time) => encode_time(*time, out),
+                        Field::Other(value) => encode(value, out),
+                    }
+                }
+            });
+        }
     }
 }
 
-fn encode_text(text: &str, out: &mut Vec<u8>) {
-    head(TEXT, text.len() as u64, out);
-    out.extend_from_slice(text.as_bytes());
+fn encode_blob(blob: &[u8], out: &mut impl Sink) {
+    head(BYTES, blob.len() as u64, out);
+    out.put(blob);
 }
 
-fn head(major: u8, argument: u64, out: &mut Vec<u8>) {
+fn encode_time(time: Timestamp, out: &mut impl Sink) {
+    head(TAG, TIME_TAG, out);
+    head(UINT, time.0, out);
+}
+
+fn encode_text(text: &str, out: &mut impl Sink) {
+    head(TEXT, text.len() as u64, out);
+    out.put(text.as_bytes());
+}
+
+fn head(major: u8, argument: u64, out: &mut impl Sink) {
     let major = major << 5;
     match argument {
-        0..=23 => out.push(major | argument as u8),
-        24..=0xff => out.extend_from_slice(&[major | 24, argument as u8]),
+        0..=23 => out.put(&[major | argument as u8]),
+        24..=0xff => out.put(&[major | 24, argument as u8]),
         0x100..=0xffff => {
-            out.push(major | 25);
-            out.extend_from_slice(&(argument as u16).to_be_bytes());
+            out.put(&[major | 25]);
+            out.put(&(argument as u16).to_be_bytes());
         }
         0x1_0000..=0xffff_ffff => {
-            out.push(major | 26);
-            out.extend_from_slice(&(argument as u32).to_be_bytes());
+            out.put(&[major | 26]);
+            out.put(&(argument as u32).to_be_bytes());
         }
         _ => {
-            out.push(major | 27);
-            out.extend_from_slice(&argument.to_be_bytes());
+            out.put(&[major | 27]);
+            out.put(&argument.to_be_bytes());
         }
     }
 }

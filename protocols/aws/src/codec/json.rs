@@ -3,18 +3,22 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use message::{Timestamp, base64};
 
-use super::{DEPTH_MAX, ELEMENTS_MAX, Malformed, kept, put};
-use crate::{Shape, Value};
+use super::{DEPTH_MAX, ELEMENTS_MAX, Malformed, Sink, kept, put};
+use crate::{Field, Rows, Shape, Value};
 
 /// Reads a whole text as `shape`, a structure.
 ///
 /// # Errors
 /// When it is no JSON, or a part of it is not what the shape says.
 pub fn decode(text: &[u8], shape: &Shape) -> Result<Value, Malformed> {
-    let mut reader = Reader { text, at: 0 };
+    let mut reader = Reader {
+        text,
+        at: 0,
+        blobs: BytesMut::new(),
+    };
     reader.space();
     // Some clients send nothing where there is nothing to say.
     if reader.at == text.len() {
@@ -31,9 +35,16 @@ pub fn decode(text: &[u8], shape: &Shape) -> Result<Value, Malformed> {
     Ok(value)
 }
 
+/// Blobs up to this length share memory, in bytes.
+const SHARED_BLOB_LEN_MAX: usize = 8 << 10;
+/// How much memory they share at most, in bytes: what keeps one of them keeps no more than that.
+const SHARED_LEN_MAX: usize = 64 << 10;
+
 struct Reader<'a> {
     text: &'a [u8],
     at: usize,
+    /// Memory for the next blobs.
+    blobs: BytesMut,
 }
 
 fn malformed<T>(what: &str) -> Result<T, Malformed> {
@@ -304,13 +315,26 @@ impl<'a> Reader<'a> {
             };
             let mut text = String::with_capacity(raw.len());
             unescape(raw, &mut text)?;
-            base64::decode(text.as_bytes())
+            self.decoded(text.as_bytes())
         } else {
-            base64::decode(raw)
+            self.decoded(raw)
         };
-        decoded
-            .map(Bytes::from)
-            .ok_or_else(|| Malformed::new("A blob is not valid base64"))
+        decoded.ok_or_else(|| Malformed::new("A blob is not valid base64"))
+    }
+
+    fn decoded(&mut self, text: &[u8]) -> Option<Bytes> {
+        let len = base64::decoded_len(text)?;
+        if len > SHARED_BLOB_LEN_MAX {
+            return base64::decode(text).map(Bytes::from);
+        }
+        if len > self.blobs.len() {
+            // No more than what is to come can need, this one included.
+            let behind = (self.text.len() - self.at) / 4 * 3;
+            let more = len.saturating_add(behind).min(SHARED_LEN_MAX);
+            self.blobs = BytesMut::zeroed(more);
+        }
+        let mut place = self.blobs.split_to(len);
+        base64::decode_to(text, &mut place).then(|| place.freeze())
     }
 
     /// The text of a number (RFC 8259, 6), and whether it is a plain integer.
@@ -449,59 +473,98 @@ fn unescape(text: &str, out: &mut String) -> Result<(), Malformed> {
 }
 
 /// Appends a value. Absent members are left out.
-pub fn encode(value: &Value, out: &mut Vec<u8>) {
+pub fn encode(value: &Value, out: &mut impl Sink) {
     match value {
-        Value::Null => out.extend_from_slice(b"null"),
-        Value::Bool(true) => out.extend_from_slice(b"true"),
-        Value::Bool(false) => out.extend_from_slice(b"false"),
-        Value::Int(int) => out.extend_from_slice(int.to_string().as_bytes()),
-        Value::Float(float) if float.is_finite() => {
-            out.extend_from_slice(float.to_string().as_bytes());
-        }
-        Value::Float(_) => out.extend_from_slice(b"null"),
+        Value::Null => out.put(b"null"),
+        Value::Bool(true) => out.put(b"true"),
+        Value::Bool(false) => out.put(b"false"),
+        Value::Int(int) => out.put(int.to_string().as_bytes()),
+        Value::Float(float) if float.is_finite() => out.put(float.to_string().as_bytes()),
+        Value::Float(_) => out.put(b"null"),
         Value::Text(text) => encode_text(text, out),
-        Value::Blob(blob) => {
-            out.push(b'"');
-            base64::encode_into(blob, out);
-            out.push(b'"');
-        }
-        Value::Time(time) => {
-            let seconds = format!("{}.{:03}", time.0 / 1000, time.0 % 1000);
-            out.extend_from_slice(seconds.as_bytes());
-        }
+        Value::Blob(blob) => encode_blob(blob, out),
+        Value::Time(time) => encode_time(*time, out),
         Value::List(list) => {
-            out.push(b'[');
+            out.put(b"[");
             for (at, value) in list.iter().enumerate() {
                 if at > 0 {
-                    out.push(b',');
+                    out.put(b",");
                 }
                 encode(value, out);
             }
-            out.push(b']');
+            out.put(b"]");
         }
         Value::Map(members) => {
-            out.push(b'{');
+            out.put(b"{");
             let mut first = true;
             for (name, value) in members.iter().filter(|(_, value)| !value.is_null()) {
                 if !std::mem::take(&mut first) {
-                    out.push(b',');
+                    out.put(b",");
                 }
                 encode_text(name, out);
-                out.push(b':');
+                out.put(b":");
                 encode(value, out);
             }
-            out.push(b'}');
+            out.put(b"}");
         }
+        Value::Rows(rows) => encode_rows(&**rows, out),
     }
 }
 
+fn encode_rows(rows: &dyn Rows, out: &mut impl Sink) {
+    let mut before: &[u8] = b"[{";
+    rows.each(&mut |row| {
+        out.put(before);
+        before = b"},{";
+        let mut quote: &[u8] = b"\"";
+        for (name, field) in row.iter().filter(|(_, field)| !field.is_absent()) {
+            out.put(quote);
+            quote = b",\"";
+            // Words of the program's own.
+            out.put(name.as_bytes());
+            out.put(b"\":");
+            match field {
+                Field::Text(text) => encode_text(text, out),
+                Field::Blob(blob) => encode_blob(blob, out),
+                Field::Time(time) => encode_time(*time, out),
+                Field::Other(value) => encode(value, out),
+            }
+        }
+    });
+    out.put(if rows.count() == 0 { b"[]" } else { b"}]" });
+}
+
+fn encode_blob(blob: &[u8], out: &mut impl Sink) {
+    out.put(b"\"");
+    out.put_base64(blob);
+    out.put(b"\"");
+}
+
+/// A time in seconds, with three digits behind the point.
+fn encode_time(time: Timestamp, out: &mut impl Sink) {
+    // As many digits as there can be, from the end.
+    let mut text = [b'0'; 21];
+    let mut at = text.len();
+    let mut left = time.0;
+    while left > 0 || at > text.len() - 5 {
+        at -= 1;
+        if at == text.len() - 4 {
+            text[at] = b'.';
+            continue;
+        }
+        text[at] = b'0' + (left % 10) as u8;
+        left /= 10;
+    }
+    out.put(&text[at..]);
+}
+
 /// Appends a string.
-pub(crate) fn encode_text(text: &str, out: &mut Vec<u8>) {
-    out.push(b'"');
+pub(crate) fn encode_text(text: &str, out: &mut impl Sink) {
+    out.put(b"\"");
     let mut rest = text.as_bytes();
     loop {
         let (plain, special) = rest.split_at(plain_len(rest));
-        out.extend_from_slice(plain);
+        out.put(plain);
         let Some((byte, behind)) = special.split_first() else {
             break;
         };
@@ -518,9 +581,9 @@ pub(crate) fn encode_text(text: &str, out: &mut Vec<u8>) {
                 number.as_bytes()
             }
         };
-        out.extend_from_slice(escape);
+        out.put(escape);
     }
-    out.push(b'"');
+    out.put(b"\"");
 }
 
 #[cfg(test)]

@@ -56,6 +56,7 @@ fn encode(name: &str, value: &Value, shape: &Shape, out: &mut String) {
                 None => enclose(name, out, |out| all("entry", out)),
             }
         }
+        (Shape::List { .. }, Value::Rows(rows)) => encode(name, &rows.list(), shape, out),
         (Shape::Structure(members), Value::Map(_)) => {
             enclose(name, out, |out| encode_members(value, members, out));
         }
@@ -72,7 +73,7 @@ fn encode_scalar(value: &Value, out: &mut String) {
         Value::Float(float) => write!(out, "{float}").expect("writing to a string"),
         Value::Time(at) => out.push_str(&at.date_time()),
         // Shapes and values of one service agree; what does not has no text.
-        Value::Null | Value::List(_) | Value::Map(_) => {}
+        Value::Null | Value::List(_) | Value::Map(_) | Value::Rows(_) => {}
     }
 }
 

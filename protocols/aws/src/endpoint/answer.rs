@@ -9,7 +9,7 @@ use session::Reply;
 use super::Served;
 use crate::{
     Answer, ApiError, Operation, Service, Shape, Value,
-    codec::{cbor, event_stream, json, xml},
+    codec::{Pieces, Sink, cbor, event_stream, json, xml},
 };
 
 const JSON_1_0: &str = "application/x-amz-json-1.0";
@@ -48,11 +48,15 @@ impl Form {
 
     fn encode(self, value: &Value) -> Vec<u8> {
         let mut out = Vec::with_capacity(value.len_hint());
-        match self {
-            Self::Cbor => cbor::encode(value, &mut out),
-            Self::Json | Self::Query => json::encode(value, &mut out),
-        }
+        self.encode_into(value, &mut out);
         out
+    }
+
+    fn encode_into(self, value: &Value, out: &mut impl Sink) {
+        match self {
+            Self::Cbor => cbor::encode(value, out),
+            Self::Json | Self::Query => json::encode(value, out),
+        }
     }
 
     const fn content_type(self, service: Option<&Service>) -> &'static str {
@@ -98,13 +102,26 @@ pub(super) fn error(
         builder = builder.header("x-amzn-query-error", format!("{code};{fault}"));
     }
     let body = form.encode(&error_value(service, error));
-    end(checked(builder, service, &body), body)
+    end(checked(builder, service, &[], &body), body)
+}
+
+/// A body in pieces. The last one may be the only one.
+fn end_pieces(builder: Builder, mut before: Vec<Bytes>, last: Bytes) -> Reply {
+    if before.is_empty() {
+        return end(builder, last);
+    }
+    before.push(last);
+    let response = builder.body(before);
+    Reply::Pieces(Box::new(response.expect("the headers are visible ASCII")))
 }
 
 /// The checksum that Kinesis's clients look at.
-fn checked(builder: Builder, service: Option<&Service>, body: &[u8]) -> Builder {
+fn checked(builder: Builder, service: Option<&Service>, before: &[Bytes], last: &[u8]) -> Builder {
     if service.is_some_and(|service| service.cbor) {
-        return builder.header("x-amz-crc32", crc32fast::hash(body));
+        let mut hasher = crc32fast::Hasher::new();
+        before.iter().for_each(|piece| hasher.update(piece));
+        hasher.update(last);
+        return builder.header("x-amz-crc32", hasher.finalize());
     }
     builder
 }
@@ -212,12 +229,13 @@ impl Writer {
         let nothing = matches!(self.operation.output, Shape::Structure([]))
             && self.form == Form::Json
             && !self.service.query_compatible;
-        let body = if nothing {
-            Vec::new()
-        } else {
-            self.form.encode(value)
-        };
-        end(checked(builder, Some(self.service), &body), body)
+        let mut body = Pieces::with_hint(if nothing { 0 } else { value.len_hint() });
+        if !nothing {
+            self.form.encode_into(value, &mut body);
+        }
+        let (before, last) = body.take();
+        let builder = checked(builder, Some(self.service), &before, &last);
+        end_pieces(builder, before, last)
     }
 
     /// A part of an event stream.

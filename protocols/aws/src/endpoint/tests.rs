@@ -1,6 +1,7 @@
 //! Requests as they come, with a service of three operations behind the endpoint.
 
 mod elsewhere;
+mod rows;
 mod strangers;
 
 use message::VhostId;
@@ -292,7 +293,7 @@ fn ask_of(endpoint: &Endpoint, (head, body): (Parts, Bytes), refused: Option<Ref
     for reply in replies {
         match reply {
             Reply::More(more) => body.extend_from_slice(&more),
-            Reply::Head(_) => panic!("an answer has one head"),
+            Reply::Head(_) | Reply::Pieces(_) => panic!("an answer has one head"),
         }
     }
     let kind = head.headers["content-type"]

@@ -53,6 +53,7 @@ fn output(value: &Value) -> Json {
             .filter(|(_, value)| *value != Value::Null)
             .map(|(name, value)| (name.to_string(), output(value)))
             .collect(),
+        Value::Rows(rows) => output(&rows.list()),
     }
 }
 
