@@ -163,7 +163,8 @@ impl Attributes {
 
     /// The same, with what SNS says beyond the attributes.
     pub fn put_with(&self, message: &mut Message, sender: &str, id: [u8; 16], extras: &Extras) {
-        let mut native = Vec::new();
+        // Enough for most, which have no attributes.
+        let mut native = Vec::with_capacity(2 + sender.len());
         native.push(1);
         codec::put_bytes(&mut native, sender.as_bytes());
         message.fields_mut().message_id = Some(Property::Uuid(id));

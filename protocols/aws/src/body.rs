@@ -1,5 +1,7 @@
 //! Bodies: SQS and SNS know texts only, and not every text (DOORS 22).
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use message::{BodyKind, base64};
 
@@ -50,12 +52,10 @@ pub fn is_legal_text(text: &str) -> bool {
 
 /// A body as a text, and whether that is base64.
 #[must_use]
-pub fn show(body: &[u8], showing: Showing) -> (String, bool) {
+pub fn show(body: &[u8], showing: Showing) -> (Cow<'_, str>, bool) {
     let text = std::str::from_utf8(body);
     match (showing, text) {
-        (Showing::Auto | Showing::Text, Ok(text)) if is_legal_text(text) => {
-            (text.to_owned(), false)
-        }
+        (Showing::Auto | Showing::Text, Ok(text)) if is_legal_text(text) => (text.into(), false),
         (Showing::Text, _) => {
             let text = String::from_utf8_lossy(body);
             let legal = |c| {
@@ -65,9 +65,9 @@ pub fn show(body: &[u8], showing: Showing) -> (String, bool) {
                     char::REPLACEMENT_CHARACTER
                 }
             };
-            (text.chars().map(legal).collect(), false)
+            (text.chars().map(legal).collect::<String>().into(), false)
         }
-        (Showing::Auto | Showing::Base64, _) => (base64::encode(body), true),
+        (Showing::Auto | Showing::Base64, _) => (base64::encode(body).into(), true),
     }
 }
 
@@ -86,12 +86,14 @@ mod tests {
 
     #[test]
     fn doors_d22_a_body_is_shown_as_it_is_if_it_is_legal_else_as_base64() {
-        let auto = |body: &[u8]| show(body, Showing::Auto);
+        fn auto(body: &[u8]) -> (Cow<'_, str>, bool) {
+            show(body, Showing::Auto)
+        }
         assert_eq!(
             auto("größe \t\r\n \u{fffd}".as_bytes()),
-            ("größe \t\r\n \u{fffd}".to_owned(), false)
+            ("größe \t\r\n \u{fffd}".into(), false)
         );
-        assert_eq!(auto(b""), (String::new(), false));
+        assert_eq!(auto(b""), ("".into(), false));
         for illegal in [
             &b"\0"[..],
             b"a\x0bb",
@@ -101,13 +103,13 @@ mod tests {
         ] {
             let (text, encoded) = auto(illegal);
             assert!(encoded, "{illegal:?}");
-            let (body, kind) = read(text.into(), true).expect("base64");
+            let (body, kind) = read(text.into_owned().into(), true).expect("base64");
             assert_eq!((&body[..], kind), (illegal, BodyKind::Bytes));
         }
-        assert_eq!(show(b"a", Showing::Base64), ("YQ==".to_owned(), true));
+        assert_eq!(show(b"a", Showing::Base64), ("YQ==".into(), true));
         assert_eq!(
             show(b"a\0\xff", Showing::Text),
-            ("a\u{fffd}\u{fffd}".to_owned(), false)
+            ("a\u{fffd}\u{fffd}".into(), false)
         );
         assert_eq!(read("no base64".into(), true), None);
     }

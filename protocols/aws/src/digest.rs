@@ -1,5 +1,7 @@
 //! Digests, as the services' clients compute them too.
 
+use std::ops::Deref;
+
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use md5::Digest as _;
 
@@ -62,17 +64,47 @@ fn ascii(digits: Vec<u8>) -> String {
     String::from_utf8(digits).expect("digits are ASCII")
 }
 
+/// A text of digits, in place.
+#[derive(Clone, Copy, Debug)]
+pub struct Digits<const N: usize>([u8; N]);
+
+impl<const N: usize> Deref for Digits<N> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("digits are ASCII")
+    }
+}
+
+/// The same as [`hex`] of a digest of 16 bytes.
+#[must_use]
+pub fn hex_digits(bytes: &[u8; 16]) -> Digits<32> {
+    let mut digits = [0; 32];
+    for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(bytes) {
+        *pair = hex_pair(*byte);
+    }
+    Digits(digits)
+}
+
+/// The same as [`uuid_text`].
+#[must_use]
+pub fn uuid_digits(id: &[u8; 16]) -> Digits<36> {
+    let mut digits = [b'-'; 36];
+    let mut to = 0;
+    for (at, byte) in id.iter().enumerate() {
+        if matches!(at, 4 | 6 | 8 | 10) {
+            to += 1;
+        }
+        digits[to..to + 2].copy_from_slice(&hex_pair(*byte));
+        to += 2;
+    }
+    Digits(digits)
+}
+
 /// A UUID as text.
 #[must_use]
 pub fn uuid_text(id: &[u8; 16]) -> String {
-    let mut out = Vec::with_capacity(36);
-    for (at, byte) in id.iter().enumerate() {
-        if matches!(at, 4 | 6 | 8 | 10) {
-            out.push(b'-');
-        }
-        out.extend_from_slice(&hex_pair(*byte));
-    }
-    ascii(out)
+    str::to_owned(&uuid_digits(id))
 }
 
 /// A UUID of version 4 out of random bytes.
@@ -113,6 +145,7 @@ mod tests {
     #[test]
     fn digests_are_those_of_their_standards() {
         assert_eq!(hex(&md5(b"abc")), "900150983cd24fb0d6963f7d28e17f72");
+        assert_eq!(&*hex_digits(&md5(b"abc")), hex(&md5(b"abc")));
         assert_eq!(
             hex(&sha256(b"abc")),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
@@ -130,6 +163,9 @@ mod tests {
         let id = random_uuid([0xff; 16]);
         let text = uuid_text(&id);
         assert_eq!(text, "ffffffff-ffff-4fff-bfff-ffffffffffff");
+        let id: [u8; 16] = std::array::from_fn(|at| 17 * at as u8);
+        assert_eq!(uuid_text(&id), "00112233-4455-6677-8899-aabbccddeeff");
+        let id = random_uuid([0xff; 16]);
         assert_eq!(read_uuid(&text), Some(id));
         assert_eq!(read_uuid("ffffffff-ffff-4fff-bfff-fffffffffffg"), None);
         assert_eq!(read_uuid("ffffffffffff4fffbfffffffffffffff"), None);

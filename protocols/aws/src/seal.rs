@@ -10,7 +10,7 @@ use session::Secret;
 use crate::digest::Mac;
 
 /// Bytes of the tag.
-const TAG_LEN: usize = 16;
+pub const TAG_LEN: usize = 16;
 
 /// What seals and opens texts for one purpose. Made once for many of them: taking the key in costs more than a short text.
 pub struct Sealer(Mac);
@@ -38,26 +38,48 @@ impl Sealer {
             .expect("a part of 32 bytes")
     }
 
+    /// Appends the tag to a content: the base64 of that is the sealed text.
+    pub fn close(&self, content: &mut Vec<u8>) {
+        let tag = self.tag(content);
+        content.extend_from_slice(&tag);
+    }
+
     /// The sealed text of `content`.
     #[must_use]
     pub fn seal(&self, content: &[u8]) -> String {
-        base64::encode(&[content, &self.tag(content)].concat())
+        let mut closed = Vec::with_capacity(content.len() + TAG_LEN);
+        closed.extend_from_slice(content);
+        self.close(&mut closed);
+        base64::encode(&closed)
     }
 
     /// The content of a text that was sealed so.
     #[must_use]
     pub fn open(&self, text: &str) -> Option<Vec<u8>> {
         let mut bytes = base64::decode(text.as_bytes())?;
-        let content_len = bytes.len().checked_sub(TAG_LEN)?;
-        let (content, shown) = bytes.split_at(content_len);
+        let content_len = self.opened(&bytes)?.len();
+        bytes.truncate(content_len);
+        Some(bytes)
+    }
+
+    /// The same of a text whose content has a known length. `place` has [`TAG_LEN`] bytes more than that.
+    pub fn open_in<'a>(&self, text: &str, place: &'a mut [u8]) -> Option<&'a [u8]> {
+        let text = text.as_bytes();
+        let fits = base64::decoded_len(text)? == place.len() && base64::decode_to(text, place);
+        fits.then(|| self.opened(place))?
+    }
+
+    /// The content of what was closed so.
+    fn opened<'a>(&self, closed: &'a [u8]) -> Option<&'a [u8]> {
+        let content_len = closed.len().checked_sub(TAG_LEN)?;
+        let (content, shown) = closed.split_at(content_len);
         // Every byte is looked at, so that the time tells nothing.
         let wrong = self
             .tag(content)
             .iter()
             .zip(shown)
             .fold(0, |wrong, (a, b)| wrong | (a ^ b));
-        bytes.truncate(content_len);
-        (wrong == 0).then_some(bytes)
+        (wrong == 0).then_some(content)
     }
 }
 
@@ -89,6 +111,18 @@ mod tests {
         assert_eq!(
             open_with(Secret([8; 32]), &[b"receipt", b"jobs"], &text),
             None
+        );
+        let sealer = Sealer::new(&secret, &[b"receipt", b"jobs"]);
+        let mut place = [0; 7 + TAG_LEN];
+        assert_eq!(sealer.open_in(&text, &mut place), Some(&b"content"[..]));
+        assert_eq!(sealer.open_in(&text, &mut [0; 8 + TAG_LEN]), None);
+        let longer = sealer.seal(b"contents");
+        assert_eq!(sealer.open_in(&longer, &mut place), None);
+        assert_eq!(
+            sealer
+                .open_in(&text.replacen('A', "B", 1), &mut place)
+                .is_some(),
+            !text.contains('A')
         );
         assert_eq!(open_with(secret, &[b"receiptj", b"obs"], &text), None);
         assert_eq!(

@@ -311,7 +311,9 @@ impl Content {
         Self {
             id: digest::uuid_text(&id),
             subject: subject.and_then(|it| String::from_utf8(it.to_vec()).ok()),
-            text: body::show(&message.body, body::Showing::Auto).0,
+            text: body::show(&message.body, body::Showing::Auto)
+                .0
+                .into_owned(),
             time: aws::published(delivery),
             sequence: None,
             shown,

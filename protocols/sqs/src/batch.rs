@@ -1,8 +1,8 @@
 //! Batches: ten entries at most, each answered for itself.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
-use aws::{ApiError, Input, MemberName, Value};
+use aws::{ApiError, Input, Rows, ShowRow, Value};
 
 use crate::words;
 
@@ -24,9 +24,16 @@ pub(crate) fn entries(input: &mut Input, entry: &str) -> Result<Vec<(String, Val
             _ => return Err(words::invalid_entry_id()),
         }
     }
-    let mut seen = BTreeSet::new();
-    if let Some((id, _)) = named.iter().find(|(id, _)| !seen.insert(&id[..])) {
-        return Err(words::repeated_entry(id));
+    let repeated = if named.len() <= ENTRIES_MAX {
+        // So few are compared each with each.
+        let before = |at: usize| named[..at].iter().any(|(id, _)| *id == named[at].0);
+        (1..named.len()).find(|at| before(*at))
+    } else {
+        let mut seen = BTreeSet::new();
+        named.iter().position(|(id, _)| !seen.insert(&id[..]))
+    };
+    if let Some(at) = repeated {
+        return Err(words::repeated_entry(&named[at].0));
     }
     if named.len() > ENTRIES_MAX {
         return Err(words::too_many_entries(named.len()));
@@ -39,25 +46,66 @@ fn is_legal_id(id: &str) -> bool {
     (1..=ID_LEN_MAX).contains(&id.len()) && id.bytes().all(legal)
 }
 
+/// What an entry that went well shows beside its id.
+pub(crate) trait Success: fmt::Debug + Send + Sync + 'static {
+    /// Shows the entry.
+    fn show(&self, id: &str, show: &mut ShowRow<'_>);
+}
+
+/// Nothing.
+impl Success for () {
+    fn show(&self, id: &str, show: &mut ShowRow<'_>) {
+        show(&[("Id", id.into())]);
+    }
+}
+
+/// Entries that went well.
+#[derive(Debug)]
+struct Successful<T>(Vec<(String, T)>);
+
+impl<T: Success> Rows for Successful<T> {
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn len_hint(&self) -> usize {
+        // An id of the entry, one of a message, and a digest.
+        const ABOUT: usize = 160;
+        self.0.len() * ABOUT
+    }
+
+    fn each(&self, show: &mut ShowRow<'_>) {
+        for (id, entry) in &self.0 {
+            entry.show(id, show);
+        }
+    }
+}
+
 /// The answer of a batch.
-#[derive(Debug, Default)]
-pub(crate) struct Results {
-    successful: Vec<Value>,
+#[derive(Debug)]
+pub(crate) struct Results<T> {
+    successful: Vec<(String, T)>,
     failed: Vec<Value>,
     /// How many of `failed` are for want of room, and the error of the last one.
     crowded: usize,
     last_crowded: Option<ApiError>,
 }
 
-impl Results {
-    /// The result of one entry; `members` stand beside its id.
-    pub(crate) fn put(&mut self, id: String, result: Result<Vec<(MemberName, Value)>, ApiError>) {
+impl<T: Success> Results<T> {
+    /// Of so many entries.
+    pub(crate) fn of(entries: usize) -> Self {
+        Self {
+            successful: Vec::with_capacity(entries),
+            failed: Vec::new(),
+            crowded: 0,
+            last_crowded: None,
+        }
+    }
+
+    /// The result of one entry.
+    pub(crate) fn put(&mut self, id: String, result: Result<T, ApiError>) {
         match result {
-            Ok(members) => {
-                let mut entry = vec![("Id".into(), id.into())];
-                entry.extend(members);
-                self.successful.push(Value::Map(entry));
-            }
+            Ok(entry) => self.successful.push((id, entry)),
             Err(error) => {
                 if error.is_want_of_room() {
                     self.crowded += 1;
@@ -83,7 +131,10 @@ impl Results {
                 Err(error)
             }
             _ => Ok(Value::from([
-                ("Successful", Value::List(self.successful)),
+                (
+                    "Successful",
+                    Value::Rows(Arc::new(Successful(self.successful))),
+                ),
                 ("Failed", Value::List(self.failed)),
             ])),
         }

@@ -6,8 +6,11 @@
 //! The seal covers the virtual host and the queue's name too, so a handle is good at its own queue only, and one that opens
 //! needs no look at the queue.
 
-use aws::{Call, seal::Sealer};
-use message::Timestamp;
+use aws::{
+    Call,
+    seal::{Sealer, TAG_LEN},
+};
+use message::{Timestamp, base64};
 use session::{QueueId, Receipt};
 
 const VERSION: u8 = 2;
@@ -28,9 +31,9 @@ pub(crate) fn sealer(call: &Call, queue: &[u8]) -> Sealer {
 }
 
 impl Handle {
-    /// The handle's text.
-    pub(crate) fn seal(&self, call: &Call, sealer: &Sealer) -> String {
-        let mut content = Vec::with_capacity(LEN);
+    /// The handle's text, appended to `text`.
+    pub(crate) fn seal(&self, call: &Call, sealer: &Sealer, text: &mut Vec<u8>) {
+        let mut content = Vec::with_capacity(LEN + TAG_LEN);
         content.push(VERSION);
         content.extend_from_slice(&self.receipt.queue.0.to_be_bytes());
         content.extend_from_slice(&self.receipt.qseq.to_be_bytes());
@@ -38,13 +41,15 @@ impl Handle {
         content.extend_from_slice(&self.received.0.to_be_bytes());
         content.extend_from_slice(&self.receipt.epoch.to_be_bytes());
         content.extend_from_slice(&call.random[..8]);
-        sealer.seal(&content)
+        sealer.close(&mut content);
+        base64::encode_into(&content, text);
     }
 
     /// Reads a handle of that queue.
     pub(crate) fn open(sealer: &Sealer, text: &str) -> Option<Self> {
-        let content = sealer.open(text)?;
-        if content.len() != LEN || content[0] != VERSION {
+        let mut place = [0; LEN + TAG_LEN];
+        let content = sealer.open_in(text, &mut place)?;
+        if content[0] != VERSION {
             return None;
         }
         let long = |at: usize| {

@@ -1,9 +1,10 @@
 //! ReceiveMessage: a pull from the queue, and its messages as SQS shows them.
 
-use std::sync::Arc;
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use aws::{
-    Answer, ApiError, Attributes, Call, Envelope, Input, MemberName, Notification, Shown, Value,
+    Answer, ApiError, Attributes, Call, Envelope, Field, Input, MemberName, Notification, Rows,
+    ShowRow, Shown, Value,
     body::{self, Showing},
     digest,
     seal::Sealer,
@@ -205,9 +206,9 @@ pub(crate) fn receive(input: Input) -> Flow<Answer> {
         let wait_ms = attributes::wait_ms(&made);
         if nothing && shower.wanted.wait_ms.is_none() && wait_ms > 0 {
             let pull = shower.wanted.pull(&shower.queue, wait_ms);
-            return Flow::ask(pull, move |pulled, now| shower.answer(&pulled, now));
+            return Flow::ask(pull, move |pulled, now| shower.answer(pulled, now));
         }
-        shower.answer(&pulled, now)
+        shower.answer(pulled, now)
     })
 }
 
@@ -221,11 +222,11 @@ struct Shower {
 }
 
 impl Shower {
-    fn answer(&self, pulled: &Event, now: Timestamp) -> Flow<Answer> {
+    fn answer(self, pulled: Event, now: Timestamp) -> Flow<Answer> {
         let (deliveries, epoch) = match pulled {
             Event::Pulled {
                 deliveries, epoch, ..
-            } => (deliveries, *epoch),
+            } => (deliveries, epoch),
             Event::Refused { refusal, .. } if refusal.kind == RefusalKind::QuotaExceeded => {
                 // A FIFO queue with so many in flight gives nothing, and no error.
                 if self.fifo {
@@ -233,38 +234,68 @@ impl Shower {
                 }
                 return failed(words::too_many_in_flight());
             }
-            other => return failed(unexpected(other)),
+            other => return failed(unexpected(&other)),
         };
-        let view = View {
-            call: &self.call,
-            sealer: &handle::sealer(&self.call, &self.queue),
-            fifo: self.fifo,
-            wanted: &self.wanted,
-            showing: self.showing,
-            epoch,
-            now,
-        };
-        let messages: Vec<Value> = deliveries.iter().map(|it| view.message(it)).collect();
-        if messages.is_empty() {
+        if deliveries.is_empty() {
             return done(Ok(Value::empty()));
         }
-        done(Ok(Value::from([("Messages", Value::List(messages))])))
+        let sealer = handle::sealer(&self.call, &self.queue);
+        let view = View {
+            shower: self,
+            sealer,
+            epoch,
+            now,
+            deliveries,
+        };
+        done(Ok(Value::from([("Messages", Value::Rows(Arc::new(view)))])))
     }
 }
 
-/// How deliveries are shown.
-struct View<'a> {
-    call: &'a Call,
-    sealer: &'a Sealer,
-    fifo: bool,
-    wanted: &'a Wanted,
-    showing: Showing,
+/// Deliveries as they are shown.
+struct View {
+    shower: Shower,
+    sealer: Sealer,
     epoch: u64,
     now: Timestamp,
+    deliveries: Vec<Delivery>,
 }
 
-impl View<'_> {
-    fn message(&self, delivery: &Delivery) -> Value {
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("View").field(&self.deliveries).finish()
+    }
+}
+
+impl Rows for View {
+    fn count(&self) -> usize {
+        self.deliveries.len()
+    }
+
+    fn len_hint(&self) -> usize {
+        // Names and quotes, an id, a handle and a digest.
+        const ABOUT: usize = 320;
+        let len = |delivery: &Delivery| ABOUT + delivery.message.body.len();
+        self.deliveries.iter().map(len).sum()
+    }
+
+    fn each(&self, show: &mut ShowRow<'_>) {
+        let mut handle = Vec::new();
+        for delivery in &self.deliveries {
+            handle.clear();
+            self.message(delivery, &mut handle, show);
+        }
+    }
+}
+
+impl View {
+    /// Shows a message. `handle_text` is memory for its handle.
+    fn message(&self, delivery: &Delivery, handle_text: &mut Vec<u8>, show: &mut ShowRow<'_>) {
+        let Shower {
+            call,
+            showing,
+            wanted,
+            ..
+        } = &self.shower;
         let message = &delivery.message;
         let mut shown = Shown::of(message);
         let (queue, qseq) = delivery
@@ -272,28 +303,31 @@ impl View<'_> {
             .map_or((session::QueueId(0), 0), |id| (id.queue, id.qseq));
         // What is in an envelope has an id of its own, and the one of the publish inside.
         let id = shown.message_id.filter(|_| delivery.via.is_none());
-        let id = id.unwrap_or_else(|| derived_id(&self.call.secret, delivery));
+        let id = id.unwrap_or_else(|| derived_id(&call.secret, delivery));
         // A property to everyone else: no message attribute.
         shown.attributes.0.retain(|it| it.name != TRACE_HEADER);
         let trace = message.properties.first(TRACE_HEADER.as_bytes());
         let trace = trace.and_then(|trace| trace.as_str());
-        let (body, mut attributes) = match &delivery.via {
+        let mut attributes = Attributes::default();
+        if delivery.via.is_none() {
+            attributes = std::mem::take(&mut shown.attributes);
+        }
+        let body = match &delivery.via {
             None if shown.body_for("sqs").is_some() => {
-                let own = shown.body_for("sqs").unwrap_or_default();
-                (own.to_owned(), shown.attributes.clone())
+                Cow::Borrowed(shown.body_for("sqs").unwrap_or_default())
             }
             None => {
-                let (text, is_base64) = body::show(&message.body, self.showing);
+                let (text, is_base64) = body::show(&message.body, *showing);
                 if is_base64 {
-                    shown.attributes.0.push(base64_mark());
+                    attributes.0.push(base64_mark());
                 }
-                (text, shown.attributes.clone())
+                text
             }
-            Some(via) => (self.envelope(delivery, via, &shown), Attributes::default()),
+            Some(via) => self.envelope(delivery, via, &shown).into(),
         };
         attributes
             .0
-            .retain(|it| self.wanted.names.want(&it.name) || it.name == body::ENCODING);
+            .retain(|it| wanted.names.want(&it.name) || it.name == body::ENCODING);
         let handle = Handle {
             receipt: Receipt {
                 queue,
@@ -305,27 +339,30 @@ impl View<'_> {
         };
         let system: Vec<(MemberName, Value)> = SYSTEM
             .iter()
-            .filter(|name| self.wanted.system.contains(name))
+            .filter(|name| wanted.system.contains(name))
             .filter_map(|name| {
                 let text = self.system(name, delivery, &shown, trace)?;
                 Some(((*name).into(), text.into()))
             })
             .collect();
-        let md5 = digest::hex(&digest::md5(body.as_bytes()));
         let system = if system.is_empty() {
             Value::Null
         } else {
             Value::Map(system)
         };
-        Value::from([
-            ("MessageId", digest::uuid_text(&id).into()),
-            ("ReceiptHandle", handle.seal(self.call, self.sealer).into()),
-            ("MD5OfBody", md5.into()),
-            ("Body", body.into()),
-            ("Attributes", system),
-            ("MD5OfMessageAttributes", attributes.md5().into()),
-            ("MessageAttributes", attributes.to_value()),
-        ])
+        handle.seal(call, &self.sealer, handle_text);
+        let handle = std::str::from_utf8(handle_text).expect("base64 is ASCII");
+        let id = digest::uuid_digits(&id);
+        let md5 = digest::hex_digits(&digest::md5(body.as_bytes()));
+        show(&[
+            ("MessageId", Field::Text(&id)),
+            ("ReceiptHandle", Field::Text(handle)),
+            ("MD5OfBody", Field::Text(&md5)),
+            ("Body", Field::Text(&body)),
+            ("Attributes", Field::Other(&system)),
+            ("MD5OfMessageAttributes", attributes.md5().as_deref().into()),
+            ("MessageAttributes", Field::Other(&attributes.to_value())),
+        ]);
     }
 
     fn system(
@@ -354,14 +391,14 @@ impl View<'_> {
             }
             "SequenceNumber" => delivery
                 .id
-                .filter(|_| self.fifo)
+                .filter(|_| self.shower.fifo)
                 .map(|id| sequence(id.qseq)),
             "MessageDeduplicationId" => fields.dedup_id.as_ref().map(text),
             "MessageGroupId" => fields.group.as_ref().map(text),
             TRACE_HEADER => trace.map(str::to_owned),
             "DeadLetterQueueSourceArn" => {
                 let death = delivery.deaths.as_ref()?.first()?;
-                Some(queue::arn(self.call, &death.queue))
+                Some(queue::arn(&self.shower.call, &death.queue))
             }
             _ => None,
         }
@@ -390,9 +427,9 @@ impl View<'_> {
         let subscription = digest::uuid_text(&via.subscription.0);
         let unsubscribe_url = format!(
             "{}/?Action=Unsubscribe&Version=2010-03-31&SubscriptionArn={topic_arn}:{subscription}",
-            self.call.base_url
+            self.shower.call.base_url
         );
-        let id = shown.id_in_envelope(delivery, &self.call.secret);
+        let id = shown.id_in_envelope(delivery, &self.shower.call.secret);
         let notification = Notification {
             envelope: Envelope::Notification {
                 unsubscribe_url: &unsubscribe_url,
@@ -405,17 +442,17 @@ impl View<'_> {
             sequence: topic.ends_with(queue::FIFO_SUFFIX).then_some(via.sequence),
             attributes: &attributes,
         };
-        let signer = self.call.settings.signer.as_ref();
+        let signer = self.shower.call.settings.signer.as_ref();
         let signature = signer.and_then(|signer| {
             let text = notification.text_to_sign();
-            (signer.sign)(shown.signature, &text, &self.call.base_url)
+            (signer.sign)(shown.signature, &text, &self.shower.call.base_url)
         });
         notification.to_json(signature.as_ref())
     }
 
     /// Account and region of a virtual host that a topic is in.
     fn place(&self, vhost: &str) -> (Arc<str>, Arc<str>) {
-        let call = self.call;
+        let call = &self.shower.call;
         let elsewhere = (vhost != &call.vhost_name[..])
             .then(|| call.settings.places.of_vhost(vhost))
             .flatten();

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use aws::{
-    Answer, ApiError, AttributeFault, Attributes, Call, Content, Input, Manners, MemberName, Value,
-    body, digest,
+    Answer, ApiError, AttributeFault, Attributes, Call, Content, Field, Input, Manners, ShowRow,
+    Value, body, digest,
 };
 use bytes::Bytes;
 use message::{Address, Message, Name, Value as Property};
@@ -29,9 +29,14 @@ const ID_LEN_MAX: usize = 128;
 
 /// A message as it is to be sent.
 struct Sent {
-    /// The body as it was sent.
-    text: Bytes,
+    /// The body as it was sent, where that is another one than the message's.
+    text: Option<Bytes>,
+    /// Gone with the publish.
     body: Bytes,
+    /// Bytes of the body as it was sent.
+    text_len: usize,
+    /// Its MD5, once it is published.
+    md5: [u8; 16],
     kind: message::BodyKind,
     attributes: Attributes,
     trace: Option<String>,
@@ -84,7 +89,13 @@ impl Sent {
             it.name == body::ENCODING && it.content == Content::Text("base64".to_owned())
         });
         let text = Bytes::from(text);
-        let Some((body, kind)) = body::read(text.clone(), is_base64) else {
+        let text_len = text.len();
+        let (text, read) = if is_base64 {
+            (Some(text.clone()), body::read(text, true))
+        } else {
+            (None, body::read(text, false))
+        };
+        let Some((body, kind)) = read else {
             return Err(words::invalid_parameter(format!(
                 "Invalid value for the parameter MessageBody. Reason: It is not base64, though the message attribute {} says so.",
                 body::ENCODING
@@ -111,6 +122,8 @@ impl Sent {
             trace: trace_header(&value)?,
             text,
             body,
+            text_len,
+            md5: [0; 16],
             kind,
             attributes,
             delay_s,
@@ -122,7 +135,7 @@ impl Sent {
 
     /// Bytes that count towards the limit.
     fn len(&self) -> u64 {
-        (self.text.len() + self.attributes.bytes_len()) as u64
+        (self.text_len + self.attributes.bytes_len()) as u64
     }
 
     /// What the type of the queue forbids.
@@ -153,9 +166,14 @@ impl Sent {
         Ok(())
     }
 
-    /// The publish.
-    fn publish(&self, queue: Name, fifo: bool, call: &Call) -> Command {
-        let mut message = Message::new(Address::queue(call.vhost, queue), self.body.clone());
+    /// The publish, which takes the body with it.
+    fn publish(&mut self, queue: Name, fifo: bool, call: &Call) -> Command {
+        let text = self.text.as_ref().unwrap_or(&self.body);
+        self.md5 = digest::md5(text);
+        // The SHA-256 of the body, not of the attributes.
+        let by_content = (fifo && self.dedup.is_none()).then(|| digest::hex(&digest::sha256(text)));
+        let body = std::mem::take(&mut self.body);
+        let mut message = Message::new(Address::queue(call.vhost, queue), body);
         message.durable = true;
         message.qos = 1;
         message.body_kind = self.kind;
@@ -170,9 +188,7 @@ impl Sent {
         fields.group = self.group.as_ref().map(owned);
         fields.dedup_id = match &self.dedup {
             Some(id) => Some(owned(id)),
-            // The SHA-256 of the body, not of the attributes.
-            None if fifo => Some(digest::hex(&digest::sha256(&self.text)).into()),
-            None => None,
+            None => by_content.map(Bytes::from),
         };
         self.attributes.put_into(&mut message, &call.user, self.id);
         if let Some(trace) = &self.trace {
@@ -193,7 +209,7 @@ impl Sent {
     }
 
     /// What is answered of the publish.
-    fn answer(&self, event: Event, fifo: bool) -> Result<Vec<(MemberName, Value)>, ApiError> {
+    fn answer(&self, event: Event, fifo: bool) -> Result<Taken, ApiError> {
         let Event::Published { outcome, .. } = event else {
             return Err(unexpected(&event));
         };
@@ -206,7 +222,6 @@ impl Sent {
             PublishOutcome::Duplicate { of: None } => (self.id, None),
             PublishOutcome::Refused(refusal) => return Err(words::refused(&refusal)),
         };
-        let sequence = place.filter(|_| fifo).map(|place| sequence(place.qseq));
         let trace_md5 = self.trace.as_ref().and_then(|trace| {
             let attribute = aws::Attribute {
                 name: TRACE_HEADER.to_owned(),
@@ -215,15 +230,56 @@ impl Sent {
             };
             Attributes(vec![attribute]).md5()
         });
-        let md5 = digest::hex(&digest::md5(&self.text));
-        let members = [
-            ("MessageId", digest::uuid_text(&id).into()),
-            ("MD5OfMessageBody", md5.into()),
-            ("MD5OfMessageAttributes", self.attributes.md5().into()),
-            ("MD5OfMessageSystemAttributes", trace_md5.into()),
-            ("SequenceNumber", sequence.into()),
-        ];
-        Ok(members.map(|(name, value)| (name.into(), value)).into())
+        Ok(Taken {
+            id,
+            md5: self.md5,
+            attributes_md5: self.attributes.md5(),
+            trace_md5,
+            sequence: place.filter(|_| fifo).map(|place| sequence(place.qseq)),
+        })
+    }
+}
+
+/// What is told of a message that was taken.
+#[derive(Debug)]
+struct Taken {
+    id: [u8; 16],
+    md5: [u8; 16],
+    attributes_md5: Option<String>,
+    trace_md5: Option<String>,
+    sequence: Option<String>,
+}
+
+impl Taken {
+    fn value(self) -> Value {
+        Value::from([
+            ("MessageId", digest::uuid_text(&self.id).into()),
+            ("MD5OfMessageBody", digest::hex(&self.md5).into()),
+            ("MD5OfMessageAttributes", self.attributes_md5.into()),
+            ("MD5OfMessageSystemAttributes", self.trace_md5.into()),
+            ("SequenceNumber", self.sequence.into()),
+        ])
+    }
+}
+
+impl batch::Success for Taken {
+    fn show(&self, id: &str, show: &mut ShowRow<'_>) {
+        let own = digest::uuid_digits(&self.id);
+        let md5 = digest::hex_digits(&self.md5);
+        show(&[
+            ("Id", id.into()),
+            ("MessageId", Field::Text(&own)),
+            ("MD5OfMessageBody", Field::Text(&md5)),
+            (
+                "MD5OfMessageAttributes",
+                self.attributes_md5.as_deref().into(),
+            ),
+            (
+                "MD5OfMessageSystemAttributes",
+                self.trace_md5.as_deref().into(),
+            ),
+            ("SequenceNumber", self.sequence.as_deref().into()),
+        ]);
     }
 }
 
@@ -234,7 +290,8 @@ pub(crate) fn sequence(qseq: u64) -> String {
 
 /// The id of the `nth` message of a request.
 fn message_id(call: &Call, nth: u8) -> [u8; 16] {
-    let seed = [&call.random[..], &[nth]].concat();
+    let mut seed = [nth; 33];
+    seed[..32].copy_from_slice(&call.random);
     let bytes = digest::sha256(&seed);
     digest::random_uuid(bytes[..16].try_into().expect("a part of 32 bytes"))
 }
@@ -316,7 +373,7 @@ pub(crate) fn send(input: Input) -> Flow<Answer> {
     })
 }
 
-fn publish_one(name: Name, sent: Sent, judge: Judge, call: &Call) -> Flow<Answer> {
+fn publish_one(name: Name, mut sent: Sent, judge: Judge, call: &Call) -> Flow<Answer> {
     let checked = sent
         .check_type(judge.fifo, call.settings.manners)
         .and_then(|()| {
@@ -333,7 +390,7 @@ fn publish_one(name: Name, sent: Sent, judge: Judge, call: &Call) -> Flow<Answer
     }
     let command = sent.publish(name, judge.fifo, call);
     Flow::ask(command, move |event, _| {
-        done(sent.answer(event, judge.fifo).map(Value::Map))
+        done(sent.answer(event, judge.fifo).map(Taken::value))
     })
 }
 
@@ -386,7 +443,7 @@ fn publish_batch(name: Name, entries: Vec<Entry>, judge: Judge, call: Arc<Call>)
             }
         }
     }
-    let entries: Vec<Entry> = entries
+    let mut entries: Vec<Entry> = entries
         .into_iter()
         .map(|(id, entry)| {
             let judged = entry.and_then(|sent| {
@@ -400,13 +457,13 @@ fn publish_batch(name: Name, entries: Vec<Entry>, judge: Judge, call: Arc<Call>)
         })
         .collect();
     let commands: Vec<Command> = entries
-        .iter()
-        .filter_map(|(_, entry)| entry.as_ref().ok())
+        .iter_mut()
+        .filter_map(|(_, entry)| entry.as_mut().ok())
         .map(|sent| sent.publish(name.clone(), judge.fifo, &call))
         .collect();
     ask_each(commands, move |events| {
         let mut events = events.into_iter();
-        let mut results = batch::Results::default();
+        let mut results = batch::Results::of(entries.len());
         for (id, entry) in entries {
             let result = entry.and_then(|sent| {
                 let event = events.next().expect("one answer for each publish");

@@ -32,7 +32,13 @@ struct Use {
 }
 
 impl Use {
-    fn of(call: &Call, sealer: &Sealer, text: &str, act: Act) -> Result<Self, ApiError> {
+    /// `text`: the handle's.
+    fn of(call: &Call, sealer: &Sealer, text: String, act: Act) -> Result<Self, ApiError> {
+        let handle = Self::opened(call, sealer, &text, act)?;
+        Ok(Self { text, handle, act })
+    }
+
+    fn opened(call: &Call, sealer: &Sealer, text: &str, act: Act) -> Result<Handle, ApiError> {
         let Some(handle) = Handle::open(sealer, text) else {
             return Err(words::invalid_handle());
         };
@@ -48,8 +54,7 @@ impl Use {
                 ),
             ));
         }
-        let text = text.to_owned();
-        Ok(Self { text, handle, act })
+        Ok(handle)
     }
 
     const fn command(&self) -> Command {
@@ -118,6 +123,7 @@ fn one(input: &Input, visibility: bool) -> Flow<Answer> {
         Err(error) => return failed(error),
     };
     let text = input.value.text("ReceiptHandle").unwrap_or_default();
+    let text = text.to_owned();
     let sealer = handle::sealer(&input.call, &name);
     let used =
         act_of(&input.value, visibility).and_then(|act| Use::of(&input.call, &sealer, text, act));
@@ -150,14 +156,20 @@ fn many(mut input: Input, visibility: bool, entry: &str) -> Flow<Answer> {
     let sealer = handle::sealer(&call, &name);
     let uses: Vec<(String, Result<Use, ApiError>)> = entries
         .into_iter()
-        .map(|(id, value)| {
-            let text = value.text("ReceiptHandle").unwrap_or_default();
-            let used = act_of(&value, visibility)
-                .and_then(|act| Use::of(&call, &sealer, text, act))
-                .map_err(|error| match &error.code[..] {
-                    "ReceiptHandleIsInvalid" => words::invalid_handle_of(text),
-                    _ => error,
-                });
+        .map(|(id, mut value)| {
+            let used = act_of(&value, visibility).and_then(|act| {
+                let text = match value.take("ReceiptHandle") {
+                    Value::Text(text) => text,
+                    _ => String::new(),
+                };
+                match Use::opened(&call, &sealer, &text, act) {
+                    Ok(handle) => Ok(Use { text, handle, act }),
+                    Err(error) if error.code == "ReceiptHandleIsInvalid" => {
+                        Err(words::invalid_handle_of(&text))
+                    }
+                    Err(error) => Err(error),
+                }
+            });
             (id, used)
         })
         .collect();
@@ -172,13 +184,13 @@ fn use_all(uses: Vec<(String, Result<Use, ApiError>)>) -> Flow<Answer> {
     let commands: Vec<Command> = good.map(Use::command).collect();
     ask_each(commands, move |events| {
         let mut events = events.iter();
-        let mut results = batch::Results::default();
+        let mut results = batch::Results::of(uses.len());
         for (id, used) in uses {
             let result = used.and_then(|used| {
                 let event = events.next().expect("one answer for each use");
                 used.answer(event)
             });
-            results.put(id, result.map(|()| Vec::new()));
+            results.put(id, result);
         }
         done(results.answer())
     })

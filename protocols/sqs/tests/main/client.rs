@@ -200,7 +200,14 @@ impl Dialogue {
 
     pub(crate) fn output(self) -> Value {
         match self.end() {
-            Answer::Output(value) => value,
+            Answer::Output(Value::Map(members)) => {
+                // Rows as the lists that they are.
+                let listed = members.into_iter().map(|(name, value)| match value {
+                    Value::Rows(rows) => (name, rows.list()),
+                    value => (name, value),
+                });
+                Value::Map(listed.collect())
+            }
             other => panic!("{other:?}"),
         }
     }
