@@ -60,6 +60,8 @@ pub(crate) struct BatchReader {
     chunk_at: u64,
     /// How much is read at once.
     ahead: usize,
+    /// Up to here nothing is read ahead: something there cannot be read.
+    singly: u64,
     /// What was given up: it is passed over.
     gaps: Arc<[Gap]>,
 }
@@ -83,6 +85,7 @@ impl BatchReader {
             chunk: Bytes::new(),
             chunk_at: 0,
             ahead: CHUNK,
+            singly: 0,
             gaps,
         };
         reader.pass_gaps();
@@ -121,7 +124,7 @@ impl BatchReader {
         last: Option<u64>,
     ) -> Option<Gap> {
         let from = (self.position, self.offset);
-        self.refresh(BLOCK);
+        self.refresh(CHUNK);
         while offset + BLOCK as u64 <= self.limit {
             let header = self
                 .bytes(offset, BLOCK)
@@ -142,7 +145,6 @@ impl BatchReader {
                 let whole = self.next_batch().is_ok();
                 (self.position, self.offset) = (after, offset);
                 if whole {
-                    self.refresh(CHUNK);
                     return Some(Gap {
                         before: from.0,
                         after,
@@ -154,7 +156,6 @@ impl BatchReader {
             offset += BLOCK as u64;
         }
         (self.position, self.offset) = from;
-        self.refresh(CHUNK);
         None
     }
 
@@ -169,14 +170,26 @@ impl BatchReader {
         self.ahead = ahead;
     }
 
-    /// The bytes `[offset, offset + len)`, fewer at the end of the file.
+    /// The bytes `[offset, offset + len)`, fewer at the end of the file. Where more cannot be read at once, only they are read.
     fn bytes(&mut self, offset: u64, len: usize) -> io::Result<Bytes> {
         let have = self.chunk_at + self.chunk.len() as u64;
         if offset < self.chunk_at || offset + len as u64 > have {
             let ahead = self.ahead.min((self.limit - offset) as usize);
-            let mut buffer = Aligned::zeroed(len.max(ahead).next_multiple_of(BLOCK));
-            let n = self.file.read_at(&mut buffer, offset)?;
-            self.chunk = buffer.freeze().slice(..n);
+            let all = len.max(ahead).next_multiple_of(BLOCK);
+            let (file, least) = (&*self.file, len.next_multiple_of(BLOCK));
+            let read = |len| {
+                let mut buffer = Aligned::zeroed(len);
+                let n = file.read_at(&mut buffer, offset)?;
+                Ok(buffer.freeze().slice(..n))
+            };
+            self.chunk = if all == least || offset < self.singly {
+                read(least)?
+            } else {
+                read(all).or_else(|_: io::Error| {
+                    self.singly = offset + all as u64;
+                    read(least)
+                })?
+            };
             self.chunk_at = offset;
         }
         let start = (offset - self.chunk_at) as usize;
@@ -291,5 +304,138 @@ impl BatchReader {
             offset += BLOCK as u64;
         }
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::segment::SegmentId;
+
+    const LIMIT: u64 = 8 << 20;
+
+    /// A file of which one block cannot be read; it counts what is read of it.
+    struct Spotted {
+        bytes: Vec<u8>,
+        bad: u64,
+        reads: Mutex<Vec<(u64, usize)>>,
+    }
+
+    impl VfsFile for Spotted {
+        fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+            let len = buf.len();
+            self.reads.lock().expect("one thread").push((offset, len));
+            if (offset..offset + len as u64).contains(&self.bad) {
+                return Err(io::Error::other("a bad block"));
+            }
+            let start = (offset as usize).min(self.bytes.len());
+            let n = len.min(self.bytes.len() - start);
+            buf[..n].copy_from_slice(&self.bytes[start..start + n]);
+            Ok(n)
+        }
+        fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+            unreachable!("it is only read")
+        }
+        fn write_durable(&self, _: &[u8], _: u64) -> io::Result<()> {
+            unreachable!("it is only read")
+        }
+        fn sync(&self) -> io::Result<()> {
+            unreachable!("it is only read")
+        }
+        fn len(&self) -> io::Result<u64> {
+            Ok(self.bytes.len() as u64)
+        }
+    }
+
+    fn segment() -> SegmentHeader {
+        SegmentHeader {
+            level: 0,
+            store: [1; 16],
+            writer: [2; 16],
+            id: SegmentId {
+                epoch: 3,
+                number: 4,
+            },
+            salt: 5,
+            base: Position::default(),
+            len: LIMIT,
+        }
+    }
+
+    /// A segment with batches of one block at these offsets, and a bad block at another.
+    fn spotted(offsets: &[u64], bad: u64) -> (Arc<Spotted>, BatchReader) {
+        let mut bytes = vec![0; LIMIT as usize];
+        let mut position = Position::default();
+        for &at in offsets {
+            let payload = [7; 100];
+            let header = Header {
+                flags: 0,
+                epoch: 3,
+                seq: position.seq + 1,
+                first_lsn: position.lsn,
+                payload_len: 100,
+                records: 1,
+                durable_upto: 0,
+                chain_before: position.chain,
+                digest: batch::digest(&payload),
+                wall_ms: 0,
+            };
+            let at = at as usize;
+            bytes[at..at + HEADER_LEN].copy_from_slice(&header.encode(5));
+            bytes[at + HEADER_LEN..at + HEADER_LEN + 100].copy_from_slice(&payload);
+            position = Position {
+                seq: position.seq + 1,
+                lsn: position.lsn + 1,
+                chain: header.chain_after(),
+            };
+        }
+        let file = Arc::new(Spotted {
+            bytes,
+            bad,
+            reads: Mutex::default(),
+        });
+        let reader = BatchReader::new(
+            Arc::clone(&file) as Arc<dyn VfsFile>,
+            Path::new("seg"),
+            &segment(),
+            LIMIT,
+            Arc::default(),
+        );
+        (file, reader)
+    }
+
+    #[test]
+    fn a_segment_without_a_whole_batch_is_walked_in_large_pieces() {
+        let (file, mut reader) = spotted(&[], u64::MAX);
+        assert!(reader.find_whole(BLOCK as u64, 0, None).is_none());
+        let reads = file.reads.lock().expect("one thread").len();
+        assert_eq!(reads, 8, "a MiB each");
+    }
+
+    #[test]
+    fn blocks_around_a_bad_one_are_read_singly_and_no_others() {
+        let (bad, whole) = (2_500 << 10, (2_500 << 10) + 8 * BLOCK as u64);
+        let (file, mut reader) = spotted(&[whole, 5 << 20], bad);
+        let gap = reader.find_whole(BLOCK as u64, 0, None).expect("one");
+        assert_eq!((gap.to, gap.after), (whole, Position::default()));
+        let in_front = reader.find_whole(whole + BLOCK as u64, 1, None);
+        assert_eq!(in_front.expect("another").to, 5 << 20);
+        let reads = file.reads.lock().expect("one thread").len();
+        assert!(reads < 256 + 16, "{reads} reads");
+    }
+
+    #[test]
+    fn a_bad_block_behind_a_batch_does_not_touch_it() {
+        let offsets: Vec<u64> = (1..100).map(|n| n * BLOCK as u64).collect();
+        let (_, mut reader) = spotted(&offsets, 51 * BLOCK as u64);
+        for seq in 1..=50 {
+            let batch = reader
+                .next_batch()
+                .unwrap_or_else(|_| panic!("batch {seq}"));
+            assert_eq!(batch.header.seq, seq);
+        }
+        assert!(matches!(reader.next_batch(), Err(Stop::Io(_))));
     }
 }
