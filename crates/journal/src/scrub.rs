@@ -2,7 +2,8 @@
 //!
 //! A pass goes through all of them in turn, a piece at a time; its caller keeps the pace. What does not match is read once more by a
 //! descriptor of its own, and is damage if it still does not: it is told, counted, and not touched. A file that goes
-//! meanwhile is no damage. What is being written is left out, and comes in a later pass.
+//! meanwhile is no damage; a standby hears of that only later, so it looks whether the name still leads to it. What is being
+//! written is left out, and comes in a later pass.
 //!
 //! Absent: what a repair needs to know of the core, and the pace.
 
@@ -10,6 +11,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use message::StoredId;
@@ -27,6 +29,8 @@ use crate::stream_file::{StreamFile, StreamFileId};
 
 /// Damage that is kept for whoever asks; what is more is counted.
 const KEPT_MAX: usize = 100;
+/// How long a segment may have no header before it loses its name, on the way to its next use.
+const BEING_GIVEN_BACK: Duration = Duration::from_millis(500);
 
 /// Damage that was found in a running journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,22 +124,17 @@ impl Scrubber {
             return 0;
         };
         let first = segment.first_seq();
-        match self.header(&segment) {
-            Ok(true) => {}
-            Ok(false) => self.damage(
-                &segment,
-                0,
-                "the segment header does not match its checksum",
-                None,
-                found,
-            ),
-            Err(error) => self.damage(
-                &segment,
-                0,
-                format!("it cannot be read: {error}"),
-                None,
-                found,
-            ),
+        let fault = match self.header(&segment) {
+            Ok(true) => None,
+            Ok(false) => Some("the segment header does not match its checksum".to_owned()),
+            Err(error) => Some(format!("it cannot be read: {error}")),
+        };
+        if let Some(what) = fault {
+            if self.is_given_back(&segment) {
+                self.at = At::Segments(first);
+                return BLOCK as u64;
+            }
+            self.damage(&segment, 0, what, None, found);
         }
         self.at = match self.reader(&segment) {
             Ok(reader) => At::Batches(
@@ -173,11 +172,31 @@ impl Scrubber {
         {
             return Ok(true);
         }
+        let block = self.header_block(segment)?;
+        Ok(SegmentHeader::decode(&block).is_some_and(|header| header == segment.header))
+    }
+
+    fn header_block(&self, segment: &Segment) -> io::Result<Bytes> {
+        let shared = self.journal.shared();
         let access = crate::vfs::Access::Read;
         let file = shared.vfs.open(&segment.path, access, segment.direct)?;
         let mut block = Aligned::zeroed(BLOCK);
         let n = file.read_at(&mut block, 0)?;
-        Ok(SegmentHeader::decode(&block[..n]).is_some_and(|header| header == segment.header))
+        Ok(block.freeze().slice(..n))
+    }
+
+    /// Whether another node has given the segment back: its name is gone, or leads to another one.
+    fn is_given_back(&self, segment: &Segment) -> bool {
+        let mut block = self.header_block(segment);
+        let is_blank = |block: &Bytes| block.iter().all(|byte| *byte == 0);
+        if !segment.own && block.as_ref().is_ok_and(is_blank) {
+            self.journal.shared().vfs.wait(BEING_GIVEN_BACK);
+            block = self.header_block(segment);
+        }
+        match block {
+            Ok(block) => SegmentHeader::decode(&block).is_some_and(|it| it != segment.header),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
     }
 
     /// The segment, if it is still part of the journal.
@@ -235,6 +254,10 @@ impl Scrubber {
             (reader.position, reader.offset) = before;
             reader.refresh(256 << 10);
             self.at = At::Batches(Arc::clone(name), first, reader);
+            return BLOCK as u64;
+        }
+        if self.is_given_back(&segment) {
+            self.at = At::Segments(first);
             return BLOCK as u64;
         }
         let gap = reader.find_whole(before.1 + BLOCK as u64, before.0.seq, Some(last));

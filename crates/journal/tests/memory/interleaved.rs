@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use journal::vfs::{Access, Free, Lock, MemVfs, Vfs, VfsFile};
-use journal::{Config, Holder, OpenError, Standby, Step};
+use journal::{Config, Holder, OpenError, Scrubber, Standby, Step};
 use message::StoredId;
 
 use crate::history::{Model, Running, config, dir, live_ids, payload, start};
@@ -625,4 +625,52 @@ fn who_has_set_the_fence_waits_for_a_lease_that_was_renewed_just_before() {
         assert_eq!(waits_behind_the_fence(follows, true), 1);
         assert_eq!(waits_behind_the_fence(follows, false), 0);
     }
+}
+
+/// A segment loses its header, and then its name, on the way to its next use: a standby that reads it again meanwhile waits for
+/// the second.
+#[test]
+fn a_segment_that_is_being_given_back_is_no_damage() {
+    for renamed in [false, true] {
+        let vfs = MemVfs::new(false);
+        let mut model = Model::default();
+        let mut active = start(&vfs, 1).expect("opens");
+        for n in 0..40 {
+            active.put(&mut model, payload(n, 3_000));
+            active.step_all();
+        }
+        let first = dir().join("seg").join(&segments_by_number(&vfs)[0]);
+        let wait = Pause::default();
+        let paused = Paused {
+            inner: vfs.clone(),
+            pause: Pause::default(),
+            wait: wait.clone(),
+            listed: Arc::default(),
+        };
+        let (standby, _replay) = Standby::open(Arc::new(paused), dir(), config(), [7; 16], 0)
+            .expect("the journal is in order");
+        let file = vfs.open(&first, Access::Write, true).expect("there");
+        file.write_at(&[0; 4096], 0).expect("written");
+        let (from, to) = (first.clone(), dir().join("seg").join("elsewhere"));
+        wait.arm(0, move || {
+            if renamed {
+                vfs.rename(&from, &to).expect("there");
+            }
+        });
+        let mut scrubber = Scrubber::new(standby.journal().clone());
+        let mut found = Vec::new();
+        while let Some((_, more)) = scrubber.turn() {
+            found.extend(more);
+        }
+        assert!(wait.is_over(), "it was waited for");
+        let found: Vec<_> = found.iter().map(|one| (&*one.path, one.offset)).collect();
+        assert_eq!(found, if renamed { vec![] } else { vec![(&*first, 0)] });
+    }
+}
+
+/// Names of segments of one epoch, in order.
+fn segments_by_number(vfs: &MemVfs) -> Vec<String> {
+    let mut names = vfs.list(&dir().join("seg")).expect("listed");
+    names.sort_by_key(|name| name.split('-').nth(1).and_then(|n| n.parse::<u64>().ok()));
+    names
 }

@@ -4,9 +4,13 @@ use journal::vfs::{MemVfs, Vfs};
 use journal::{Config, Found, Scrubber};
 
 use crate::history::{Model, Running, config, dir, payload, start, start_with};
+use crate::standby::Follower;
 
 fn pass(running: &Running) -> Vec<Found> {
-    let mut scrubber = Scrubber::new(running.journal.clone());
+    rest_of(&mut Scrubber::new(running.journal.clone()))
+}
+
+fn rest_of(scrubber: &mut Scrubber) -> Vec<Found> {
     let mut found = Vec::new();
     while let Some((_, more)) = scrubber.turn() {
         found.extend(more);
@@ -131,4 +135,45 @@ fn a_snapshot_that_was_given_up_is_made_anew() {
     running.journal.shutdown();
     drop(running);
     start(&vfs, 2).expect("opens").check(&model);
+}
+
+/// The active node gives segments back and uses their files again; the table of the standby does not show that for a while.
+#[test]
+fn what_the_active_node_has_given_back_is_no_damage_to_a_standby() {
+    let vfs = MemVfs::new(false);
+    let mut model = Model::default();
+    let mut active = start(&vfs, 1).expect("opens");
+    let fill = |active: &mut Running, model: &mut Model| {
+        for n in 0..40 {
+            for k in 0..3 {
+                active.put(model, payload(n * 3 + k, 900));
+            }
+            active.step_all();
+        }
+    };
+    fill(&mut active, &mut model);
+    let mut follower = Follower::open(&vfs, 2);
+    assert!(follower.poll());
+    let journal = follower.standby.journal();
+    let (mut begun, mut fresh) = (
+        Scrubber::new(journal.clone()),
+        Scrubber::new(journal.clone()),
+    );
+    begun.turn().expect("the first segment is open");
+    let before = vfs.list(&dir().join("seg")).expect("listed");
+    while !active.live.is_empty() {
+        active.delete(&mut model, 0);
+    }
+    for _ in 0..2 {
+        fill(&mut active, &mut model);
+        active.snapshot();
+    }
+    active.compact();
+    fill(&mut active, &mut model);
+    assert!(active.journal.stats().recycled > 0, "files are used again");
+    let after = vfs.list(&dir().join("seg")).expect("listed");
+    let gone = before.iter().filter(|name| !after.contains(name)).count();
+    assert!(gone > 2, "of {before:?} there are {after:?}");
+    assert_eq!((rest_of(&mut begun), rest_of(&mut fresh)), (vec![], vec![]));
+    assert_eq!(journal.health().damages, 0);
 }

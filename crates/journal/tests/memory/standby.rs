@@ -15,8 +15,8 @@ use crate::history::{
 };
 
 /// A standby with the ids that are live as far as it has applied.
-struct Follower {
-    standby: Standby,
+pub(crate) struct Follower {
+    pub(crate) standby: Standby,
     live: BTreeSet<StoredId>,
     now: u64,
 }
@@ -45,7 +45,7 @@ fn applying<'a>(
 }
 
 impl Follower {
-    fn open(vfs: &MemVfs, uuid: u128) -> Self {
+    pub(crate) fn open(vfs: &MemVfs, uuid: u128) -> Self {
         let vfs: Arc<dyn Vfs> = Arc::new(vfs.clone());
         let (standby, replay) = Standby::open(vfs, dir(), config(), uuid.to_be_bytes(), 0)
             .expect("a journal in order can be followed");
@@ -61,7 +61,7 @@ impl Follower {
     }
 
     /// Applies whatever is there. `false`: it has fallen behind.
-    fn poll(&mut self) -> bool {
+    pub(crate) fn poll(&mut self) -> bool {
         let journal = self.standby.journal().clone();
         self.standby
             .look_at_holder(|| self.now)
