@@ -1,6 +1,7 @@
 //! Buffers that start at a multiple of 4 KiB in memory, as `O_DIRECT` asks, without unsafe code: a larger vector, sliced.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 
@@ -16,6 +17,16 @@ pub(crate) struct Aligned {
 impl Aligned {
     pub(crate) fn zeroed(len: usize) -> Self {
         let all = vec![0; len + BLOCK];
+        let start = all.as_ptr().align_offset(BLOCK);
+        assert!(start <= BLOCK, "a byte pointer can always be aligned");
+        Self { all, start, len }
+    }
+
+    /// Bytes in memory that is there, with whatever is in it: to be read into.
+    fn reused(all: Vec<u8>, len: usize) -> Self {
+        if all.len() < Self::capacity(len) {
+            return Self::zeroed(len);
+        }
         let start = all.as_ptr().align_offset(BLOCK);
         assert!(start <= BLOCK, "a byte pointer can always be aligned");
         Self { all, start, len }
@@ -57,6 +68,58 @@ impl Aligned {
     }
 }
 
+/// Memory that one reader uses again and again: a page from the system is cleared first, which costs more than reading it.
+#[derive(Default)]
+pub(crate) struct Reused {
+    /// What nobody refers to, the largest that there was.
+    free: Arc<Mutex<Option<Vec<u8>>>>,
+}
+
+impl Reused {
+    /// What `read` fills from the start, which says how much that is. The memory comes back here once nobody refers to it.
+    pub(crate) fn fill<E>(
+        &self,
+        len: usize,
+        read: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<Bytes, E> {
+        let free = self
+            .free
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let mut lent = Lent {
+            memory: Aligned::reused(free.unwrap_or_default(), len),
+            free: Arc::downgrade(&self.free),
+        };
+        let n = read(&mut lent.memory)?;
+        Ok(Bytes::from_owner(lent).slice(..n))
+    }
+}
+
+struct Lent {
+    memory: Aligned,
+    free: Weak<Mutex<Option<Vec<u8>>>>,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.memory
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let Some(free) = self.free.upgrade() else {
+            return;
+        };
+        let memory = std::mem::take(&mut self.memory.all);
+        let mut free = free.lock().unwrap_or_else(PoisonError::into_inner);
+        if free.as_ref().is_none_or(|other| other.len() < memory.len()) {
+            *free = Some(memory);
+        }
+    }
+}
+
 impl Deref for Aligned {
     type Target = [u8];
 
@@ -68,5 +131,42 @@ impl Deref for Aligned {
 impl DerefMut for Aligned {
     fn deref_mut(&mut self) -> &mut [u8] {
         &mut self.all[self.start..self.start + self.len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+
+    fn read(reused: &Reused, len: usize, byte: u8) -> Bytes {
+        let read = reused.fill(len, |buffer| {
+            assert_eq!(buffer.len(), len);
+            assert_eq!(buffer.as_ptr().align_offset(BLOCK), 0);
+            buffer[..100].fill(byte);
+            Ok::<_, Infallible>(100)
+        });
+        read.expect("it cannot fail")
+    }
+
+    #[test]
+    fn memory_that_nobody_refers_to_is_used_again() {
+        let reused = Reused::default();
+        let first = read(&reused, 64 << 10, 1);
+        let at = first.as_ptr();
+        let part = first.slice(40..44);
+        drop(first);
+        let second = read(&reused, 64 << 10, 2);
+        assert_ne!(second.as_ptr(), at, "a part of it is held");
+        assert_eq!(part[..], [1; 4]);
+        drop(part);
+        let third = read(&reused, 4096, 3);
+        assert_eq!((third.as_ptr(), third.len()), (at, 100));
+        drop((third, second));
+        let larger = read(&reused, 128 << 10, 4);
+        assert_eq!(larger[..], [4; 100]);
+        drop(reused);
+        assert_eq!(larger[99], 4, "whoever refers to it keeps it");
     }
 }

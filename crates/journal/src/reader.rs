@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::aligned::Aligned;
+use crate::aligned::Reused;
 use crate::batch::{self, ADOPTED, BLOCK, HEADER_LEN, Header};
 use crate::layout::Position;
 use crate::loss::Gap;
@@ -58,6 +58,7 @@ pub(crate) struct BatchReader {
     pub(crate) position: Position,
     chunk: Bytes,
     chunk_at: u64,
+    memory: Reused,
     /// How much is read at once.
     ahead: usize,
     /// Up to here nothing is read ahead: something there cannot be read.
@@ -84,6 +85,7 @@ impl BatchReader {
             position: header.base,
             chunk: Bytes::new(),
             chunk_at: 0,
+            memory: Reused::default(),
             ahead: CHUNK,
             singly: 0,
             gaps,
@@ -167,6 +169,11 @@ impl BatchReader {
     /// Forgets what it has read ahead: it may have been written since. `ahead` bytes are read at once from here on.
     pub(crate) fn refresh(&mut self, ahead: usize) {
         self.chunk = Bytes::new();
+        self.read_ahead(ahead);
+    }
+
+    /// `ahead` bytes are read at once from here on, behind what was read.
+    pub(crate) const fn read_ahead(&mut self, ahead: usize) {
         self.ahead = ahead;
     }
 
@@ -176,16 +183,14 @@ impl BatchReader {
         if offset < self.chunk_at || offset + len as u64 > have {
             let ahead = self.ahead.min((self.limit - offset) as usize);
             let all = len.max(ahead).next_multiple_of(BLOCK);
-            let (file, least) = (&*self.file, len.next_multiple_of(BLOCK));
-            let read = |len| {
-                let mut buffer = Aligned::zeroed(len);
-                let n = file.read_at(&mut buffer, offset)?;
-                Ok(buffer.freeze().slice(..n))
-            };
+            let least = len.next_multiple_of(BLOCK);
+            self.chunk = Bytes::new();
+            let (file, memory) = (&*self.file, &self.memory);
+            let read = |len| memory.fill(len, |buffer| file.read_at(buffer, offset));
             self.chunk = if all == least || offset < self.singly {
                 read(least)?
             } else {
-                read(all).or_else(|_: io::Error| {
+                read(all).or_else(|_| {
                     self.singly = offset + all as u64;
                     read(least)
                 })?

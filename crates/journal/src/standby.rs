@@ -43,6 +43,8 @@ pub use takeover::Taken;
 /// How much is read at once where nothing may be there yet, and where something was.
 const PEEK: usize = BLOCK;
 const AHEAD: usize = 256 << 10;
+/// How much is read at once, at the most, where that much came the last time.
+const AGAIN_MAX: usize = 1 << 20;
 /// Bytes of records held or handed out in one call of [`Standby::poll`].
 const POLL_BYTES_MAX: usize = 4 << 20;
 /// How often [`Standby::open`] looks again at files that go while it reads.
@@ -104,6 +106,8 @@ pub struct Standby {
     /// Where `reader` reads.
     segment: Arc<Segment>,
     reader: BatchReader,
+    /// Bytes that the last look at the journal found.
+    came: usize,
     unapplied: VecDeque<Unapplied>,
     unapplied_bytes: usize,
     /// Behind the last batch that was applied.
@@ -209,6 +213,7 @@ impl Standby {
             record,
             segment,
             reader,
+            came: 0,
             unapplied: VecDeque::new(),
             unapplied_bytes: 0,
             applied: survey.tail.proven,
@@ -345,21 +350,33 @@ impl Standby {
         if self.lease.slot.ended {
             return Ok(Holder::Ended);
         }
-        if !vfs.is_remote(&paths.root) {
-            let path = paths.lease(epoch, &writer);
-            match vfs.lock(&path) {
-                Ok(Some(_free)) => return Ok(Holder::Dead),
-                Ok(None) => {}
-                // Two later epochs are there, which shows at the next poll.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(OpenError::io("lock", &path)(error)),
-            }
+        if self.is_holder_dead()? {
+            return Ok(Holder::Dead);
         }
         let still = before_ms.saturating_sub(self.lease.moved_at);
         if still > lease::patience_ms(&self.lease.slot) {
             return Ok(Holder::Silent);
         }
         Ok(Holder::Alive)
+    }
+
+    /// Whether the process that holds the lease is gone, as a free lock proves on a local file system; elsewhere nothing does. That costs
+    /// less than a look at its lease.
+    ///
+    /// # Errors
+    /// If its lock cannot be tried.
+    pub fn is_holder_dead(&self) -> Result<bool, OpenError> {
+        let (vfs, paths) = (self.vfs(), self.paths());
+        if vfs.is_remote(&paths.root) {
+            return Ok(false);
+        }
+        let path = paths.lease(self.record.epoch, &self.record.writer);
+        match vfs.lock(&path) {
+            Ok(free) => Ok(free.is_some()),
+            // Two later epochs are there, which shows at the next poll.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(OpenError::io("lock", &path)(error)),
+        }
     }
 
     /// For how long its holder has not renewed the lease, as far as was looked, in ms.

@@ -33,8 +33,9 @@ use crate::{
     standby::{Manners, REGISTER_EVERY, Standby, Turn},
 };
 
-/// How long a standby rests between two looks, unless it is behind. It is the latency of what it knows, not of anything that
-/// clients see; and a look at each batch as it is written would cost the active node more than the batch.
+/// How long a standby rests between two looks, unless it is behind; twice that while batches come, as each look costs the machine
+/// more than what it finds, but whether the active node's process lives is asked as often. It is the latency of what the standby knows, not of
+/// anything that clients see.
 const REST: Duration = Duration::from_millis(5);
 /// Batches that may have come meanwhile.
 const BEHIND: u64 = 64;
@@ -283,7 +284,13 @@ impl Pair {
             });
             match turn {
                 Ok(Turn::More) if standby.lag().batches > BEHIND => {}
-                Ok(Turn::More | Turn::Idle) => std::thread::park_timeout(REST),
+                Ok(Turn::More) => {
+                    std::thread::park_timeout(REST);
+                    if !standby.is_active_dead() {
+                        std::thread::park_timeout(REST);
+                    }
+                }
+                Ok(Turn::Idle) => std::thread::park_timeout(REST),
                 Ok(Turn::Behind) => {
                     tracing::info!("this standby fell behind, and reads the journal anew");
                     *held(&self.manners) = standby.manners();

@@ -240,6 +240,12 @@ impl Standby {
         })
     }
 
+    /// Whether the active node's process is gone, as far as that shows without reading anything.
+    pub(crate) fn is_active_dead(&self) -> bool {
+        // What cannot be looked at now is told by the next turn.
+        self.follower.is_holder_dead().unwrap_or(false)
+    }
+
     /// The journal, to be asked how it is.
     pub(crate) fn journal(&self) -> &Journal {
         self.follower.journal()

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use message::StoredId;
 
-use super::{AHEAD, LeaseSeen, PEEK, POLL_BYTES_MAX, Polled, Standby, Unapplied};
+use super::{AGAIN_MAX, AHEAD, LeaseSeen, PEEK, POLL_BYTES_MAX, Polled, Standby, Unapplied};
 use crate::aligned::Aligned;
 use crate::batch::{self, BLOCK};
 use crate::error::{Corruption, OpenError, StandbyError};
@@ -20,9 +20,12 @@ use crate::survey;
 use crate::vfs::Access;
 
 impl Standby {
-    /// Reads batches until there are no more, or enough are unapplied. Returns how many.
+    /// Reads batches until there are no more, or enough are unapplied. Returns how many. As much is there as came the last time, as a
+    /// rule, and half of that again: one read for all of it.
     pub(super) fn fetch(&mut self) -> Result<usize, OpenError> {
-        self.reader.refresh(PEEK);
+        let expected = (self.came + self.came / 2).next_multiple_of(BLOCK);
+        self.reader.refresh(expected.clamp(PEEK, AGAIN_MAX));
+        self.came = 0;
         let mut read = 0;
         while self.unapplied_bytes < POLL_BYTES_MAX {
             if let Some(next) = &self.next
@@ -32,10 +35,9 @@ impl Standby {
             }
             match self.reader.next_batch() {
                 Ok(batch) => {
-                    if read == 0 {
-                        self.reader.refresh(AHEAD);
-                    }
+                    self.reader.read_ahead(AHEAD);
                     read += 1;
+                    self.came += batch.outer.padded_len();
                     self.durable = self.durable.max(batch.outer.durable_upto);
                     self.unapplied_bytes += batch.payload.len();
                     self.unapplied.push_back(Unapplied {
@@ -44,8 +46,9 @@ impl Standby {
                         after: self.reader.position,
                     });
                 }
+                // Where something came there may be more in a moment: the next look goes on, or finds the next segment.
                 Err(Stop::Invalid { .. }) => {
-                    if !self.roll()? {
+                    if read > 0 || !self.roll()? {
                         break;
                     }
                 }
@@ -244,15 +247,12 @@ impl Standby {
         hand_out(&self.journal, batch, &unapplied.segment, receive)
     }
 
-    /// The batch is part of the history: its records may be read and referred to.
+    /// The batch is part of the history: its records may be read and referred to. Nobody does before there are clients, and after
+    /// a takeover they are read from the disk, as after a start: no copy is kept.
     pub(super) fn count(&self, batch: &Batch, segment: &Arc<Segment>, padded: u64) {
         let shared = self.journal.shared();
         let seq = batch.header.seq;
         shared.table.place(seq, segment);
-        let payload = Bytes::copy_from_slice(&batch.payload);
-        let len = payload.len();
-        let max = shared.config.cache_bytes_max;
-        drop(shared.cache.push(seq, payload, len, max));
         shared.snapshot_bytes.fetch_add(padded, Ordering::Relaxed);
         shared.newest.store(seq, Ordering::Release);
         shared.committed.store(seq, Ordering::Release);

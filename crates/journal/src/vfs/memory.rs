@@ -69,8 +69,9 @@ struct Disk {
     quota: Option<u64>,
     /// Durable writes and syncs that still succeed; then all fail.
     good_writes: Option<u64>,
-    /// Bytes that were read of files.
+    /// Bytes that were read of files, and in how many reads.
     bytes_read: u64,
+    reads: u64,
 }
 
 /// A file system in memory that records.
@@ -142,6 +143,7 @@ impl MemVfs {
                 quota: None,
                 good_writes: None,
                 bytes_read: 0,
+                reads: 0,
             })),
         }
     }
@@ -187,6 +189,12 @@ impl MemVfs {
     #[must_use]
     pub fn bytes_read(&self) -> u64 {
         held(&self.disk).bytes_read
+    }
+
+    /// How often a file was read.
+    #[must_use]
+    pub fn reads(&self) -> u64 {
+        held(&self.disk).reads
     }
 
     /// Says how many bytes are free: files cannot take more.
@@ -558,6 +566,7 @@ impl VfsFile for MemFile {
         let n = buf.len().min(content.len() - start);
         buf[..n].copy_from_slice(&content[start..start + n]);
         disk.bytes_read += n as u64;
+        disk.reads += 1;
         Ok(n)
     }
 

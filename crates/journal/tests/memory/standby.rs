@@ -187,6 +187,39 @@ fn it_applies_what_is_proven_durable_and_adopts_the_rest() {
     assert!(matches!(active.journal.failure(), Some(Failure::Fenced(_))));
 }
 
+#[test]
+fn where_much_comes_each_look_is_one_read_and_no_copy_is_kept() {
+    let vfs = MemVfs::new(false);
+    let mut model = Model::default();
+    let mut active = roomy(&vfs);
+    let mut follower = Follower::open(&vfs, 2);
+    let mut reads = Vec::new();
+    for round in 0..6 {
+        for n in 0..20 {
+            active.put(
+                &mut model,
+                payload(round * 20 + n, 300 + round as usize * 80),
+            );
+            active.step_all();
+        }
+        let journal = follower.standby.journal().clone();
+        let before = vfs.reads();
+        let apply = applying(&journal, &mut follower.live);
+        let polled = follower.standby.poll(0, apply).expect("in order");
+        assert_eq!(polled, Polled::More);
+        reads.push(vfs.reads() - before);
+        assert_eq!(follower.standby.applied(), round * 20 + 19);
+    }
+    assert_eq!(reads, [2, 1, 1, 1, 1, 1]);
+    assert!(follower.poll());
+    let before = vfs.bytes_read();
+    assert!(follower.poll());
+    let idle = vfs.bytes_read() - before;
+    assert!(idle <= 16 << 10, "nothing comes, and {idle} bytes are read");
+    assert_eq!(follower.standby.journal().stats().cache_bytes, 0);
+    follower.take_over().check(&model);
+}
+
 /// A segment in which there is room for the longest batches.
 fn roomy(vfs: &MemVfs) -> Running {
     let sizes = Config {
