@@ -253,7 +253,7 @@ impl Engine {
         }
         let (payload, capacity) = self.buffers.cached(buffer, open.len);
         let max = shared.config.cache_bytes_max;
-        let out = shared.cache.push(header.seq, payload, capacity, max);
+        let out = shared.cache.push(self.position, payload, capacity, max);
         for payload in out {
             self.buffers.reclaim(payload);
         }

@@ -48,7 +48,7 @@ pub struct Stats {
     pub syncs: u64,
     /// Time spent in steps (write and fence read), in microseconds.
     pub sync_micros: u64,
-    /// Reads answered from committed batches in memory.
+    /// Reads answered from memory: committed batches, and what was read of segments.
     pub cache_hits: u64,
     /// Reads that went to a segment.
     pub reads: u64,
@@ -231,7 +231,7 @@ impl Journal {
         self.shared().is_fenced()
     }
 
-    /// A committed record if it is in memory. No I/O.
+    /// A committed record if it is in memory: in a committed batch, or in what was read for another record. No I/O.
     #[must_use]
     pub fn cached(&self, stored: StoredId) -> Option<(u8, Bytes)> {
         self.shared().cached(stored)

@@ -113,11 +113,28 @@ impl Replay {
             }
             position = self.pass_gap(position, Some(&segment));
             let mut reader = self.reader(&segment, position)?;
+            let mut is_ahead = false;
             while reader.position.seq < last {
-                let batch = committed_batch(&mut reader)?;
-                for record in batch::records(batch.header.seq, &batch.payload) {
-                    let record = record
-                        .ok_or_else(|| segment.corrupt(batch.offset, "frames do not add up"))?;
+                let seq = reader.position.seq + 1;
+                // What this node has written and still has is what lies there: `scrub.rs` is who looks.
+                let at = reader.offset;
+                let payload = match shared.cache.batch(seq) {
+                    Some((payload, after)) => {
+                        reader.position = after;
+                        is_ahead = true;
+                        payload
+                    }
+                    None => {
+                        if std::mem::take(&mut is_ahead) {
+                            reader.offset = segment.place(&*shared.vfs, seq)?.offset();
+                        }
+                        committed_batch(&mut reader)?.payload
+                    }
+                };
+                for record in batch::records(seq, &payload) {
+                    let record = record.ok_or_else(|| {
+                        segment.corrupt(at, format!("frames of batch {seq} do not add up"))
+                    })?;
                     match record.origin {
                         Some(origin) if self.rebuild => shared.table.forward(origin, record.id),
                         Some(_) => {}

@@ -318,11 +318,24 @@ impl Segment {
         Corruption::new(&self.path, offset, what).into()
     }
 
+    fn nth(&self, seq: u64) -> usize {
+        usize::try_from(seq - self.first_seq()).expect("a segment has few batches")
+    }
+
+    /// Where batch `seq` of this segment lies, if the index is in memory and knows it.
+    pub(crate) fn known_place(&self, seq: u64) -> Option<Place> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let place = index.as_ref()?.get(self.nth(seq)).copied();
+        place.filter(|place| *place != Place::LOST)
+    }
+
     /// Where batch `seq` lies, which must be committed and in this segment.
     pub(crate) fn place(&self, vfs: &dyn Vfs, seq: u64) -> Result<Place, ReadError> {
-        let nth = usize::try_from(seq - self.first_seq()).expect("a segment has few batches");
+        if let Some(place) = self.known_place(seq) {
+            return Ok(place);
+        }
         let places = self.places(vfs)?;
-        match places.get(nth).copied() {
+        match places.get(self.nth(seq)).copied() {
             Some(Place::LOST) => Err(self.corrupt(0, format!("batch {seq} was given up"))),
             Some(place) => Ok(place),
             None => Err(self.corrupt(self.end(), format!("batch {seq} is missing"))),

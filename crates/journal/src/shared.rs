@@ -10,7 +10,7 @@ use message::StoredId;
 
 use crate::aligned::Aligned;
 use crate::batch::{self, BLOCK, FRAME_LEN, Frame};
-use crate::cache::{BatchCache, Windows};
+use crate::cache::{BatchCache, Piece, Windows};
 use crate::config::Config;
 use crate::error::{Failure, ReadError};
 use crate::id;
@@ -19,7 +19,7 @@ use crate::layout::{Paths, Uuid, fence_is_clear};
 use crate::lease::Watched;
 use crate::loss::Loss;
 use crate::scrub::Health;
-use crate::segment::{Segment, SegmentId, data_end};
+use crate::segment::{self, Segment, SegmentId, data_end};
 use crate::spares::Spares;
 use crate::stage::Staging;
 use crate::table::Table;
@@ -342,47 +342,39 @@ impl Shared {
         if segment.gone.load(Ordering::Acquire) {
             return Err(ReadError::Gone(stored));
         }
-        self.read_frame(&segment, at, stored)
-    }
-
-    fn read_frame(
-        &self,
-        segment: &Arc<Segment>,
-        at: StoredId,
-        stored: StoredId,
-    ) -> Result<(u8, Bytes), ReadError> {
         let vfs = &*self.vfs;
         let place = segment.place(vfs, id::seq(at))?;
-        let offset = place.payload() + id::offset(at) as u64;
-        let damaged = |what: &str| segment.corrupt(offset, format!("record {}: {what}", at.0));
-        if offset + FRAME_LEN as u64 > segment.end() {
-            return Err(damaged("outside of the segment"));
+        frame(&segment, place, at, stored, |offset, len| {
+            self.windows.read(vfs, &segment, offset, len)
+        })
+    }
+
+    /// A committed record, if it is in memory: in a committed batch, or in what was read of a segment.
+    pub(crate) fn cached(&self, stored: StoredId) -> Option<(u8, Bytes)> {
+        if id::seq(stored) > self.committed.load(Ordering::Acquire) {
+            return None;
         }
-        let header = self.windows.read(vfs, segment, offset, FRAME_LEN)?;
-        let frame = Frame::decode(&header).ok_or_else(|| damaged("no frame"))?;
-        if offset + (FRAME_LEN + frame.len) as u64 > segment.end() {
-            return Err(damaged("longer than the segment"));
+        let found = match self.cache.payload(id::seq(stored)) {
+            Some(payload) => of_batch(stored, &payload),
+            None => self.held(stored),
+        }?;
+        self.counters.cache_hits.fetch_add(1, Ordering::Relaxed);
+        Some(found)
+    }
+
+    /// A record in what was read of a segment. What is damaged is for [`Self::read_record`] to find.
+    fn held(&self, stored: StoredId) -> Option<(u8, Bytes)> {
+        let (segment, at) = self.table.resolve(stored)?;
+        if segment.gone.load(Ordering::Acquire) {
+            return None;
         }
-        let payload = match frame.len {
-            0 => Bytes::new(),
-            len => self
-                .windows
-                .read(vfs, segment, offset + FRAME_LEN as u64, len)?,
-        };
-        if !frame.matches(at, &header, &payload) {
-            return Err(damaged("the checksum does not match"));
-        }
-        let record = batch::unpack(at, frame, payload).ok_or_else(|| damaged("too short"))?;
-        if record.origin.unwrap_or(at) != stored {
-            return Err(damaged("another record lies there"));
-        }
-        // A small payload must not keep a window in memory.
-        let payload = if record.payload.len() < (64 << 10) {
-            Bytes::copy_from_slice(&record.payload)
-        } else {
-            record.payload
-        };
-        Ok((record.kind, payload))
+        let place = segment.known_place(id::seq(at))?;
+        let missing = || ReadError::Gone(stored);
+        frame(&segment, place, at, stored, |offset, len| {
+            let held = self.windows.held(&segment, offset, len);
+            held.ok_or_else(missing)
+        })
+        .ok()
     }
 
     /// Where the frames of a batch begin in its payload, as far as their lengths lead.
@@ -408,20 +400,6 @@ impl Shared {
             offset += batch::framed_len(frame.len) as u64;
         }
         Ok(frames)
-    }
-
-    pub(crate) fn cached(&self, stored: StoredId) -> Option<(u8, Bytes)> {
-        if id::seq(stored) > self.committed.load(Ordering::Acquire) {
-            return None;
-        }
-        let payload = self.cache.payload(id::seq(stored))?;
-        let offset = id::offset(stored);
-        let frame = Frame::decode(payload.get(offset..)?)?;
-        let start = offset + FRAME_LEN;
-        payload.get(start..start + frame.len)?;
-        let record = batch::unpack(stored, frame, payload.slice(start..start + frame.len))?;
-        self.counters.cache_hits.fetch_add(1, Ordering::Relaxed);
-        Some((record.kind, record.payload))
     }
 
     /// Whether a record was staged since the start: then the references of the restored state were counted.
@@ -465,4 +443,48 @@ impl Shared {
         let pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
         pins.iter().copied().fold(floor, u64::min)
     }
+}
+
+/// The record of a frame whose batch is at `place` in a segment; `bytes` gives bytes of that.
+fn frame(
+    segment: &Segment,
+    place: segment::Place,
+    at: StoredId,
+    stored: StoredId,
+    bytes: impl Fn(u64, usize) -> Result<Piece, ReadError>,
+) -> Result<(u8, Bytes), ReadError> {
+    let offset = place.payload() + id::offset(at) as u64;
+    let damaged = |what: &str| segment.corrupt(offset, format!("record {}: {what}", at.0));
+    if offset + FRAME_LEN as u64 > segment.end() {
+        return Err(damaged("outside of the segment"));
+    }
+    let mut piece = bytes(offset, FRAME_LEN)?;
+    let frame = Frame::decode(&piece).ok_or_else(|| damaged("no frame"))?;
+    let end = FRAME_LEN + frame.len;
+    if offset + end as u64 > segment.end() {
+        return Err(damaged("longer than the segment"));
+    }
+    if piece.len() < end {
+        piece = bytes(offset, end)?;
+    }
+    let (header, payload) = piece[..end].split_at(FRAME_LEN);
+    if !frame.matches(at, header, payload) {
+        return Err(damaged("the checksum does not match"));
+    }
+    let payload = piece.bytes(FRAME_LEN..end);
+    let record = batch::unpack(at, frame, payload).ok_or_else(|| damaged("too short"))?;
+    if record.origin.unwrap_or(at) != stored {
+        return Err(damaged("another record lies there"));
+    }
+    Ok((record.kind, record.payload))
+}
+
+/// A record of a committed batch, which is in memory.
+fn of_batch(stored: StoredId, payload: &Bytes) -> Option<(u8, Bytes)> {
+    let offset = id::offset(stored);
+    let frame = Frame::decode(payload.get(offset..)?)?;
+    let start = offset + FRAME_LEN;
+    payload.get(start..start + frame.len)?;
+    let record = batch::unpack(stored, frame, payload.slice(start..start + frame.len))?;
+    Some((record.kind, record.payload))
 }

@@ -7,6 +7,7 @@ mod full;
 mod history;
 mod interleaved;
 mod probe;
+mod reading;
 mod recovery;
 mod scrub;
 mod space;
