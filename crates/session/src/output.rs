@@ -120,6 +120,10 @@ impl Buf for Wire {
         while count > 0 {
             let Some(first) = self.done.front_mut() else {
                 self.tail.advance(count);
+                if self.tail.is_empty() {
+                    // From its start again: else what comes next is moved there, when it has come to the end.
+                    let _ = self.tail.try_reclaim(self.tail.capacity() + 1);
+                }
                 return;
             };
             let step = count.min(first.len());
@@ -266,5 +270,19 @@ mod tests {
         assert_eq!((&first[..4], &first[4..]), (&b"head"[..], &body[..]));
         assert_eq!(&wire.take_frame().expect("a whole frame")[..], b"nextshort");
         assert!(wire.take_frame().is_none() && !wire.has_remaining());
+    }
+
+    #[test]
+    fn a_wire_that_was_emptied_is_filled_from_its_start_again() {
+        let mut wire = Wire::default();
+        wire.put(&[1; 50_000]);
+        let start = wire.chunk().as_ptr();
+        for len in [50_000, 10, 40_000, 50_000] {
+            wire.advance(wire.remaining());
+            wire.put(&[2; 10]);
+            assert_eq!(wire.chunk().as_ptr(), start);
+            wire.put(&vec![3; len - 10]);
+            assert_eq!(wire.chunk().as_ptr(), start, "{len} bytes were moved");
+        }
     }
 }

@@ -19,7 +19,7 @@ mod properties;
 mod table;
 mod wire;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut, Bytes, BytesMut};
 pub use method::{Method, access, basic, channel, confirm, connection, exchange, queue, tx};
 pub use properties::BasicProperties;
 pub(crate) use table::put_table;
@@ -129,11 +129,20 @@ pub fn decode(input: &mut BytesMut, frame_max: u32) -> Result<Option<Frame>, Dec
     if input.len() < len {
         return Ok(None);
     }
-    let frame = input.split_to(len).freeze();
-    if frame[len - 1] != FRAME_END {
-        return Err(DecodeError::FrameEnd(frame[len - 1]));
+    let end = input[len - 1];
+    if end != FRAME_END {
+        return Err(DecodeError::FrameEnd(end));
     }
-    let payload = frame.slice(7..len - 1);
+    // Of one that has no string nothing is kept.
+    if kind == METHOD
+        && let Some(method) = Method::decode_ack(&input[7..len - 1])
+    {
+        input.advance(len);
+        return Ok(Some(Frame::Method { channel, method }));
+    }
+    input.advance(7);
+    let payload = input.split_to(len - FRAME_OVERHEAD).freeze();
+    input.advance(1);
     Ok(Some(match kind {
         METHOD => Frame::Method {
             channel,
@@ -179,9 +188,14 @@ fn decode_header(payload: Bytes) -> Result<ContentHeader, DecodeError> {
 }
 
 pub(crate) fn put_frame_start(out: &mut BytesMut, kind: u8, channel: u16, len: usize) {
-    out.put_u8(kind);
-    out.put_u16(channel);
-    out.put_u32(u32::try_from(len).expect("a payload is at most a negotiated frame long"));
+    out.put_slice(&frame_start(kind, channel, len));
+}
+
+fn frame_start(kind: u8, channel: u16, len: usize) -> [u8; 7] {
+    let [c1, c2] = channel.to_be_bytes();
+    let len = u32::try_from(len).expect("a payload is at most a negotiated frame long");
+    let [l1, l2, l3, l4] = len.to_be_bytes();
+    [kind, c1, c2, l1, l2, l3, l4]
 }
 
 /// Appends the start of a body frame; its payload and [`FRAME_END`] follow.
@@ -199,6 +213,31 @@ pub fn encode_method(out: &mut BytesMut, channel: u16, method: &Method) {
     out.put_u8(FRAME_END);
 }
 
+/// Appends a method frame of `basic.deliver`: the same as [`encode_method`] of its fields, which are borrowed here.
+pub(crate) fn encode_deliver(
+    out: &mut BytesMut,
+    channel: u16,
+    consumer_tag: &Short,
+    (delivery_tag, redelivered): (u64, bool),
+    (exchange, routing_key): (&[u8], &[u8]),
+) {
+    const CLASS_AND_METHOD: [u8; 4] = [0, 60, 0, 60];
+    let strings = 3 + consumer_tag.len() + exchange.len() + routing_key.len();
+    let len = CLASS_AND_METHOD.len() + strings + 8 + 1;
+    out.reserve(len + FRAME_OVERHEAD);
+    let mut head = [0; 7 + CLASS_AND_METHOD.len()];
+    head[..7].copy_from_slice(&frame_start(METHOD, channel, len));
+    head[7..].copy_from_slice(&CLASS_AND_METHOD);
+    out.put_slice(&head);
+    wire::put_short(out, consumer_tag);
+    let mut middle = [u8::from(redelivered); 9];
+    middle[..8].copy_from_slice(&delivery_tag.to_be_bytes());
+    out.put_slice(&middle);
+    wire::put_short(out, exchange);
+    wire::put_short(out, routing_key);
+    out.put_u8(FRAME_END);
+}
+
 /// Appends a content header frame. `properties` are flags and values.
 pub fn encode_header(
     out: &mut BytesMut,
@@ -207,10 +246,58 @@ pub fn encode_header(
     body_size: u64,
     properties: &[u8],
 ) {
-    put_frame_start(out, HEADER, channel, 12 + properties.len());
-    out.put_u16(class_id);
-    out.put_u16(0);
-    out.put_u64(body_size);
+    let mut head = [0; 7 + 12];
+    head[..7].copy_from_slice(&frame_start(HEADER, channel, 12 + properties.len()));
+    head[7..9].copy_from_slice(&class_id.to_be_bytes());
+    head[11..].copy_from_slice(&body_size.to_be_bytes());
+    out.put_slice(&head);
     out.put_slice(properties);
     out.put_u8(FRAME_END);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn short() -> impl Strategy<Value = Short> {
+        prop::collection::vec(any::<u8>(), 0..=255)
+            .prop_map(|text| Short::new(text.into()).expect("at most 255 bytes"))
+    }
+
+    proptest! {
+        #[test]
+        fn a_delivery_of_borrowed_fields_is_the_method_of_them(
+            consumer_tag in short(),
+            exchange in short(),
+            routing_key in short(),
+            (channel, delivery_tag, redelivered) in any::<(u16, u64, bool)>(),
+        ) {
+            let (mut borrowed, mut method) = (BytesMut::new(), BytesMut::new());
+            let how = (delivery_tag, redelivered);
+            encode_deliver(&mut borrowed, channel, &consumer_tag, how, (&exchange, &routing_key));
+            let deliver = basic::Deliver { consumer_tag, delivery_tag, redelivered, exchange, routing_key };
+            encode_method(&mut method, channel, &deliver.into());
+            prop_assert_eq!(borrowed, method);
+        }
+
+        #[test]
+        fn an_acknowledgement_without_strings_is_the_method(payload in prop::collection::vec(any::<u8>(), 9..=9)) {
+            let payload = [&[0, 60, 0, 80], &payload[..]].concat();
+            let decoded = Method::decode(payload.clone().into()).expect("it is whole");
+            prop_assert_eq!(Method::decode_ack(&payload), Some(decoded));
+            prop_assert_eq!(Method::decode_ack(&payload[..12]), None);
+            prop_assert_eq!(Method::decode_ack(&[&payload[..], &[0]].concat()), None);
+        }
+    }
+
+    #[test]
+    fn durable_properties_alone_are_read_as_all_others() {
+        let durable = BasicProperties {
+            delivery_mode: Some(2),
+            ..BasicProperties::default()
+        };
+        assert_eq!(BasicProperties::decode(durable.to_bytes()), Ok(durable));
+    }
 }

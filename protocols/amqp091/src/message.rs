@@ -39,7 +39,7 @@ mod envelope;
 mod tests;
 
 use bytes::Bytes;
-pub(crate) use envelope::{Envelope, of_delivery, of_return};
+pub(crate) use envelope::{Envelope, Words, as_published, of_delivery, of_return};
 use message::{
     Address, BodyKind, Fields, Kind, Levels, Message, Native, NativeForm, Timestamp, Value,
     VhostId, says_text,

@@ -16,6 +16,7 @@
 //! | `publish.rs` | publishing, confirms, transactions |
 //! | `consume.rs` | consumers, `get`, deliveries |
 //! | `settle.rs` | `ack`, `nack`, `reject`, `recover` |
+//! | `unsettled.rs` | the deliveries that a channel has to settle, by tag |
 //! | `events.rs` | events of the core, each to its channel |
 //! | `methods.rs` | which function a method goes to |
 //! | `answer.rs` | the core's answers to methods that waited |
@@ -33,6 +34,7 @@ mod settle;
 mod step;
 mod streams;
 mod topology;
+mod unsettled;
 
 use std::collections::BTreeMap;
 
@@ -253,15 +255,12 @@ impl AmqpSession {
         out: &mut Output,
     ) -> Result<(), Fault> {
         let number = frame.channel();
-        if !self.channels.contains_key(&number) {
-            return self.on_frame_without_channel(&frame, now, out);
-        }
         let Self {
             channels, shared, ..
         } = self;
-        let channel = channels
-            .get_mut(&number)
-            .expect("it is there, as has just been checked");
+        let Some(channel) = channels.get_mut(&number) else {
+            return self.on_frame_without_channel(&frame, now, out);
+        };
         let mut step = Step { shared, now, out };
         if let Stage::Expelled { close_ok, reached } = &mut channel.stage
             && !*close_ok

@@ -40,6 +40,13 @@ pub struct BasicProperties {
 impl BasicProperties {
     /// Reads flags and values. Strings share `input`.
     pub fn decode(input: Bytes) -> Result<Self, DecodeError> {
+        // Durable or not is all that many publishers say.
+        if let [0x10, 0x00, mode] = input[..] {
+            return Ok(Self {
+                delivery_mode: Some(mode),
+                ..Self::default()
+            });
+        }
         let mut fields = Fields::new(input);
         let flags = fields.u16()?;
         if flags & 0b11 != 0 {

@@ -152,7 +152,11 @@ impl Fields {
     pub(crate) fn short(&mut self) -> Result<Short, DecodeError> {
         self.bits_left = 0;
         let (taken, text) = Self::parse(&self.rest, length_data(be_u8))?;
-        let text = self.rest.slice_ref(text);
+        let text = match text.len() {
+            // Most exchanges are the one without a name.
+            0 => Bytes::new(),
+            len => self.rest.slice(1..=len),
+        };
         self.rest.advance(taken);
         Ok(Short(text))
     }

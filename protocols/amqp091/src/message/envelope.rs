@@ -25,6 +25,46 @@ pub(crate) struct Envelope {
     pub(crate) properties: Bytes,
 }
 
+/// The same, wherever it lies.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Words<'a> {
+    pub(crate) exchange: &'a [u8],
+    pub(crate) routing_key: &'a [u8],
+    pub(crate) properties: &'a [u8],
+}
+
+impl Envelope {
+    pub(crate) fn words(&self) -> Words<'_> {
+        Words {
+            exchange: &self.exchange,
+            routing_key: &self.routing_key,
+            properties: &self.properties,
+        }
+    }
+}
+
+/// The envelope of a delivery that says of a message to a queue what its publisher said, if that is so: most are of that
+/// kind, and nothing is made for them.
+pub(crate) fn as_published(delivery: &Delivery) -> Option<Words<'_>> {
+    let message = &*delivery.message;
+    let address = delivery.readdressed.as_deref().unwrap_or(&message.address);
+    let native = message.native.as_ref()?;
+    let is_plain = native.form == NativeForm::AMQP091
+        && delivery
+            .deaths
+            .as_ref()
+            .is_none_or(|deaths| deaths.is_empty())
+        && delivery.count <= 1
+        && delivery.record.is_none()
+        && address.kind == Kind::Queue
+        && address.name.len() <= Short::LEN_MAX;
+    is_plain.then_some(Words {
+        exchange: &[],
+        routing_key: &address.name,
+        properties: &native.head,
+    })
+}
+
 /// The envelope of a delivery.
 pub(crate) fn of_delivery(delivery: &Delivery, now: Timestamp) -> Envelope {
     let address = delivery

@@ -1,11 +1,15 @@
 //! Conversions in both directions, named after the rules that they prove.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use message::{
     Address, BodyKind, Kind, Levels, Message, NativeForm, Properties, Timestamp, Value, VhostId,
 };
 
-use super::{Publisher, envelope::Envelope, from_publish, of_return};
+use session::{ConsumerId, Death, DeathReason, Delivery};
+
+use super::{Publisher, as_published, envelope::Envelope, from_publish, of_delivery, of_return};
 use crate::codec::{BasicProperties, ContentHeader, Short, basic};
 
 const NOW: Timestamp = Timestamp(1_000_000);
@@ -260,4 +264,61 @@ fn a_head_is_no_longer_than_what_came() {
     BasicProperties::default().encode(&mut expected);
     assert_eq!(message.native.expect("native").head, expected.freeze());
     assert!(message.fields.is_none() && message.properties.is_empty());
+}
+
+#[test]
+fn a_delivery_that_says_what_was_published_is_shown_the_same_without_an_envelope() {
+    let plain = |exchange, key| {
+        let said = BasicProperties {
+            delivery_mode: Some(2),
+            content_type: Some("text/plain".into()),
+            ..BasicProperties::default()
+        };
+        let message = Arc::new(publish(exchange, key, &said));
+        Delivery::first(ConsumerId(1), message, NOW)
+    };
+    let delivery = plain("", "q");
+    let words = as_published(&delivery).expect("nothing is to be added");
+    assert_eq!(words, of_delivery(&delivery, NOW).words());
+    assert_eq!((words.exchange, words.routing_key), (&b""[..], &b"q"[..]));
+    // Each of these is shown with more, or with other words, than it was published with.
+    let death = Death {
+        queue: Bytes::from_static(b"q"),
+        reason: DeathReason::Rejected,
+        count: 1,
+        time: NOW,
+        exchange: Bytes::new(),
+        key: topic(&[b"q"]),
+        original_ttl_ms: None,
+    };
+    let others = [
+        Delivery {
+            count: 2,
+            ..plain("", "q")
+        },
+        Delivery {
+            deaths: Some(Arc::new(vec![death])),
+            ..plain("", "q")
+        },
+        Delivery {
+            readdressed: Some(Arc::new(Address::queue(
+                VhostId::ROOT,
+                Bytes::from(vec![b'x'; 300]),
+            ))),
+            ..plain("", "q")
+        },
+        plain("amq.direct", "q"),
+        Delivery::first(ConsumerId(1), Arc::new(foreign()), NOW),
+    ];
+    for other in others {
+        assert_eq!(as_published(&other), None, "{other:?}");
+    }
+    let elsewhere = Address::queue(VhostId::ROOT, Bytes::from_static(b"dead"));
+    let moved = Delivery {
+        readdressed: Some(Arc::new(elsewhere)),
+        ..delivery
+    };
+    let words = as_published(&moved).expect("another queue has a name as well");
+    assert_eq!(words, of_delivery(&moved, NOW).words());
+    assert_eq!(words.routing_key, b"dead");
 }

@@ -24,6 +24,7 @@ use session::{
 use super::{
     step::{Shared, Step, consumer_id, token},
     streams::Asked,
+    unsettled::Unsettled,
 };
 use crate::{
     codec::{ContentHeader, Frame, Method, Short, basic, channel},
@@ -199,8 +200,7 @@ pub(crate) struct Channel {
     pub(crate) is_stopped: bool,
     /// The queue behind `amq.rabbitmq.reply-to`.
     pub(crate) reply_queue: Option<Bytes>,
-    pub(crate) last_delivery: u64,
-    pub(crate) unsettled: BTreeMap<u64, DeliveryId>,
+    pub(crate) unsettled: Unsettled,
     pub(crate) mode: Mode,
 }
 
@@ -221,8 +221,7 @@ impl Channel {
             // [AMQP-channel.flow.initial-state]
             is_stopped: false,
             reply_queue: None,
-            last_delivery: 0,
-            unsettled: BTreeMap::new(),
+            unsettled: Unsettled::default(),
             mode: Mode::Plain,
         }
     }
@@ -330,11 +329,11 @@ impl Channel {
         }
         // Confirms that are still to come are told until `close-ok`; what a transaction staged is forgotten.
         if let Mode::Transaction { taken, .. } = &mut self.mode {
-            self.unsettled.extend(std::mem::take(taken));
+            self.unsettled.give_back(std::mem::take(taken));
             self.begin_again(step.shared);
             self.mode = Mode::Plain;
         }
-        for id in std::mem::take(&mut self.unsettled).into_values() {
+        for (_, id) in self.unsettled.take_all() {
             step.settle(self.lane(), id, Outcome::Release);
         }
     }

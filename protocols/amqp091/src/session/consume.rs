@@ -382,7 +382,7 @@ impl Channel {
             return;
         }
         let method = basic::GetOk {
-            delivery_tag: self.tag_delivery(&delivery),
+            delivery_tag: self.unsettled.tag(delivery.id),
             redelivered: delivery.redelivered,
             exchange: envelope.exchange.clone(),
             routing_key: envelope.routing_key.clone(),
@@ -398,20 +398,21 @@ impl Channel {
             self.release(delivery, step);
             return;
         };
-        let envelope = conversion::of_delivery(delivery, step.now);
-        if !step.header_fits(&envelope.properties) {
+        let made;
+        let words = match conversion::as_published(delivery) {
+            Some(words) => words,
+            None => {
+                made = conversion::of_delivery(delivery, step.now);
+                made.words()
+            }
+        };
+        if !step.header_fits(words.properties) {
             self.refuse_delivery(delivery, step);
             return;
         }
-        let consumer_tag = consumer.tag.clone();
-        let method = basic::Deliver {
-            consumer_tag,
-            delivery_tag: self.tag_delivery(delivery),
-            redelivered: delivery.redelivered,
-            exchange: envelope.exchange.clone(),
-            routing_key: envelope.routing_key.clone(),
-        };
-        step.send_content(self.number, method, &envelope, &delivery.message.body);
+        let how = (self.unsettled.tag(delivery.id), delivery.redelivered);
+        let body = &delivery.message.body;
+        step.send_delivery(self.number, &consumer.tag, how, words, body);
     }
 
     /// Gives back what came for a consumer that is no more.
@@ -426,16 +427,6 @@ impl Channel {
         if let Some(id) = delivery.id {
             step.settle(self.lane(), id, Outcome::Reject);
         }
-    }
-
-    /// The delivery tag; remembered if the delivery is to be settled.
-    /// [AMQP-delivery-tag.non-zero].
-    fn tag_delivery(&mut self, delivery: &Delivery) -> u64 {
-        self.last_delivery += 1;
-        if let Some(id) = delivery.id {
-            self.unsettled.insert(self.last_delivery, id);
-        }
-        self.last_delivery
     }
 }
 

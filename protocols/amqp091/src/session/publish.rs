@@ -251,7 +251,7 @@ impl Channel {
             return Err(not_transactional());
         };
         // 1.10.2.5: acknowledgements are undone too; the deliveries are open again, and not sent again.
-        self.unsettled.extend(std::mem::take(taken));
+        self.unsettled.give_back(std::mem::take(taken));
         self.begin_again(step.shared);
         step.send(self.number, tx::RollbackOk {});
         Ok(())

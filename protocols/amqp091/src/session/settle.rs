@@ -19,17 +19,14 @@ impl Channel {
         step: &mut Step<'_>,
     ) -> Result<(), Fault> {
         if !multiple {
-            let id = self.unsettled.remove(&tag).ok_or_else(|| unknown(tag))?;
+            let id = self.unsettled.take(tag).ok_or_else(|| unknown(tag))?;
             return self.settle_one(tag, id, outcome, step);
         }
         let taken = if tag == 0 {
-            std::mem::take(&mut self.unsettled)
+            self.unsettled.take_all()
         } else {
-            if !self.unsettled.contains_key(&tag) {
-                return Err(unknown(tag));
-            }
-            let later = self.unsettled.split_off(&(tag + 1));
-            std::mem::replace(&mut self.unsettled, later)
+            let taken = self.unsettled.take_upto(tag);
+            taken.ok_or_else(|| unknown(tag))?
         };
         for (tag, id) in taken {
             self.settle_one(tag, id, outcome, step)?;
@@ -57,7 +54,7 @@ impl Channel {
         if !requeue {
             return Err(Fault::new(ReplyCode::NotImplemented, "requeue=false"));
         }
-        for id in std::mem::take(&mut self.unsettled).into_values() {
+        for (_, id) in self.unsettled.take_all() {
             step.settle(self.lane(), id, Outcome::Release);
         }
         Ok(())

@@ -12,7 +12,7 @@ use smallvec::smallvec;
 use crate::{
     codec::{self, FRAME_END, FRAME_OVERHEAD, Method, Short, connection},
     config::Config,
-    message::Envelope,
+    message::{Envelope, Words},
 };
 
 /// How far back in the outgoing commands a settlement looks for one to join.
@@ -141,12 +141,11 @@ impl Step<'_> {
     }
 
     /// Whether a content header with these properties fits into a frame.
-    pub(crate) fn header_fits(&self, properties: &Bytes) -> bool {
+    pub(crate) fn header_fits(&self, properties: &[u8]) -> bool {
         properties.len() + 12 + FRAME_OVERHEAD <= self.shared.frame_max as usize
     }
 
-    /// Sends a method with content: method, header, and the body cut to the negotiated frame size.
-    /// [AMQP-4.2.6.2-2].
+    /// Sends a method with content.
     pub(crate) fn send_content(
         &mut self,
         channel: u16,
@@ -155,19 +154,36 @@ impl Step<'_> {
         body: &Bytes,
     ) {
         let method = method.into();
+        let wire = &mut self.out.wire;
+        wire.encode(|out| codec::encode_method(out, channel, &method));
+        self.put_content(channel, &envelope.properties, body);
+    }
+
+    /// Sends a `basic.deliver` with its content.
+    pub(crate) fn send_delivery(
+        &mut self,
+        channel: u16,
+        consumer_tag: &Short,
+        how: (u64, bool),
+        words: Words<'_>,
+        body: &Bytes,
+    ) {
+        let place = (words.exchange, words.routing_key);
+        let wire = &mut self.out.wire;
+        wire.encode(|out| codec::encode_deliver(out, channel, consumer_tag, how, place));
+        self.put_content(channel, words.properties, body);
+    }
+
+    /// A header, and the body cut to the negotiated frame size.
+    /// [AMQP-4.2.6.2-2].
+    fn put_content(&mut self, channel: u16, properties: &[u8], body: &Bytes) {
         let part_max = (self.shared.frame_max as usize)
             .saturating_sub(FRAME_OVERHEAD)
             .max(1);
         let wire = &mut self.out.wire;
         wire.encode(|out| {
-            codec::encode_method(out, channel, &method);
-            codec::encode_header(
-                out,
-                channel,
-                codec::CLASS_BASIC,
-                body.len() as u64,
-                &envelope.properties,
-            );
+            let len = body.len() as u64;
+            codec::encode_header(out, channel, codec::CLASS_BASIC, len, properties);
         });
         let mut at = 0;
         while at < body.len() {
