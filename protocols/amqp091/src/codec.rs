@@ -110,8 +110,68 @@ impl Frame {
 
 /// Takes one frame off the front of `input`, or nothing when it is not all there yet. `frame_max` bounds the whole frame,
 /// its 8 bytes of overhead included (0: no bound).
-/// [AMQP-4.2.3-1], [AMQP-4.2.3-2], [AMQP-4.2.3-3].
 pub fn decode(input: &mut BytesMut, frame_max: u32) -> Result<Option<Frame>, DecodeError> {
+    take(input, frame_max)?.map(Taken::decode).transpose()
+}
+
+/// A frame whose payload is yet to be read. A [`Frame`] has room for the longest method, and four of them come with a message
+/// that is published and acknowledged: what a channel takes at once is read where it goes.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// Its payload has no string, so that nothing of the input is kept for it.
+    Ack {
+        channel: u16,
+        ack: basic::Ack,
+    },
+    Method {
+        channel: u16,
+        payload: Bytes,
+    },
+    Header {
+        channel: u16,
+        payload: Bytes,
+    },
+    Body {
+        channel: u16,
+        body: Bytes,
+    },
+    Heartbeat,
+}
+
+impl Taken {
+    pub(crate) const fn channel(&self) -> u16 {
+        match self {
+            Self::Ack { channel, .. }
+            | Self::Method { channel, .. }
+            | Self::Header { channel, .. }
+            | Self::Body { channel, .. } => *channel,
+            Self::Heartbeat => 0,
+        }
+    }
+
+    pub(crate) fn decode(self) -> Result<Frame, DecodeError> {
+        Ok(match self {
+            Self::Ack { channel, ack } => Frame::Method {
+                channel,
+                method: ack.into(),
+            },
+            Self::Method { channel, payload } => Frame::Method {
+                channel,
+                method: Method::decode(payload)?,
+            },
+            Self::Header { channel, payload } => Frame::Header {
+                channel,
+                header: decode_header(payload)?,
+            },
+            Self::Body { channel, body } => Frame::Body { channel, body },
+            Self::Heartbeat => Frame::Heartbeat,
+        })
+    }
+}
+
+/// The same as [`decode`], as far as the kind of frame.
+/// [AMQP-4.2.3-1], [AMQP-4.2.3-2], [AMQP-4.2.3-3].
+pub(crate) fn take(input: &mut BytesMut, frame_max: u32) -> Result<Option<Taken>, DecodeError> {
     let Some(head) = input.first_chunk::<7>() else {
         return Ok(None);
     };
@@ -133,32 +193,25 @@ pub fn decode(input: &mut BytesMut, frame_max: u32) -> Result<Option<Frame>, Dec
     if end != FRAME_END {
         return Err(DecodeError::FrameEnd(end));
     }
-    // Of one that has no string nothing is kept.
     if kind == METHOD
-        && let Some(method) = Method::decode_ack(&input[7..len - 1])
+        && let Some(ack) = method::decode_ack(&input[7..len - 1])
     {
         input.advance(len);
-        return Ok(Some(Frame::Method { channel, method }));
+        return Ok(Some(Taken::Ack { channel, ack }));
     }
     input.advance(7);
     let payload = input.split_to(len - FRAME_OVERHEAD).freeze();
     input.advance(1);
     Ok(Some(match kind {
-        METHOD => Frame::Method {
-            channel,
-            method: Method::decode(payload)?,
-        },
-        HEADER => Frame::Header {
-            channel,
-            header: decode_header(payload)?,
-        },
-        BODY => Frame::Body {
+        METHOD => Taken::Method { channel, payload },
+        HEADER => Taken::Header { channel, payload },
+        BODY => Taken::Body {
             channel,
             body: payload,
         },
         // [AMQP-4.2.7-1]
         _ if channel != 0 => return Err(DecodeError::HeartbeatChannel(channel)),
-        _ => Frame::Heartbeat,
+        _ => Taken::Heartbeat,
     }))
 }
 
@@ -167,7 +220,8 @@ pub(crate) fn read_table(input: Bytes) -> Result<message::Properties, DecodeErro
     table::read_table(&mut Fields::new(input))
 }
 
-fn decode_header(payload: Bytes) -> Result<ContentHeader, DecodeError> {
+/// Reads a content header frame's payload.
+pub(crate) fn decode_header(payload: Bytes) -> Result<ContentHeader, DecodeError> {
     let mut fields = Fields::new(payload);
     let class_id = fields.u16()?;
     // 4.2.6.1: the weight is not used and must be 0.
@@ -286,9 +340,9 @@ mod tests {
         fn an_acknowledgement_without_strings_is_the_method(payload in prop::collection::vec(any::<u8>(), 9..=9)) {
             let payload = [&[0, 60, 0, 80], &payload[..]].concat();
             let decoded = Method::decode(payload.clone().into()).expect("it is whole");
-            prop_assert_eq!(Method::decode_ack(&payload), Some(decoded));
-            prop_assert_eq!(Method::decode_ack(&payload[..12]), None);
-            prop_assert_eq!(Method::decode_ack(&[&payload[..], &[0]].concat()), None);
+            prop_assert_eq!(method::decode_ack(&payload).map(Method::from), Some(decoded));
+            prop_assert_eq!(method::decode_ack(&payload[..12]), None);
+            prop_assert_eq!(method::decode_ack(&[&payload[..], &[0]].concat()), None);
         }
     }
 

@@ -245,7 +245,10 @@ fn body_kind(message: &Message) -> BodyKind {
     let fields = message.fields();
     let said = match &fields.content_type {
         Some(kind) => says_text(kind, fields.content_encoding.as_deref()),
-        None => message.properties.first(BODY_KIND) == Some(&Value::text("text")),
+        None => {
+            !message.properties.is_empty()
+                && message.properties.first(BODY_KIND) == Some(&Value::text("text"))
+        }
     };
     if said && std::str::from_utf8(&message.body).is_ok() {
         BodyKind::Text

@@ -50,9 +50,9 @@ use self::{
     step::{Shared, Step},
 };
 use crate::{
-    codec::{self, Frame, Method, Short, channel as channel_class, connection},
+    codec::{self, Frame, Method, Short, Taken, channel as channel_class, connection},
     config::Config,
-    error::{Fault, ReplyCode},
+    error::{DecodeError, Fault, ReplyCode},
 };
 
 /// Where the connection is.
@@ -164,24 +164,52 @@ impl AmqpSession {
                 continue;
             }
             let before = input.len();
-            match codec::decode(input, self.shared.frame_max) {
+            let read = match codec::take(input, self.shared.frame_max) {
                 Ok(None) => return Ok(()),
-                Ok(Some(frame)) => {
+                Ok(Some(taken)) => {
                     let len = before - input.len() + size_of::<Frame>();
-                    self.on_frame(frame, len, now, out)?;
+                    self.on_taken(taken, len, now, out)?
                 }
-                Err(error) => {
-                    if self.phase == Phase::Start {
-                        return Err(Close::fault(error.to_string()));
-                    }
-                    // What follows cannot be told apart into frames any more; only the answer to our close may still be.
-                    input.clear();
-                    self.fail(0, Fault::from(error), now, out);
-                    return Ok(());
+                Err(error) => Err(error),
+            };
+            if let Err(error) = read {
+                if self.phase == Phase::Start {
+                    return Err(Close::fault(error.to_string()));
                 }
+                // What follows cannot be told apart into frames any more; only the answer to our close may still be.
+                input.clear();
+                self.fail(0, Fault::from(error), now, out);
+                return Ok(());
             }
         }
         Ok(())
+    }
+
+    /// A frame goes to its channel, if that is open and nothing holds it up; all others are looked at more closely.
+    fn on_taken(
+        &mut self,
+        taken: Taken,
+        len: usize,
+        now: Timestamp,
+        out: &mut Output,
+    ) -> Result<Result<(), DecodeError>, Close> {
+        let number = taken.channel();
+        if self.phase == Phase::Running
+            && let Some(channel) = self.channels.get_mut(&number)
+            && !channel.holds_frames()
+        {
+            let shared = &mut self.shared;
+            match channel.on_taken(taken, &mut Step { shared, now, out }) {
+                Ok(Ok(())) => {}
+                Ok(Err(fault)) => self.fail(number, fault, now, out),
+                Err(error) => return Ok(Err(error)),
+            }
+            return Ok(Ok(()));
+        }
+        match taken.decode() {
+            Ok(frame) => self.on_frame(frame, len, now, out).map(Ok),
+            Err(error) => Ok(Err(error)),
+        }
     }
 
     fn on_frame(

@@ -10,18 +10,16 @@ use message::Properties;
 use super::wire::{Field, Fields, Long, Short, Sink};
 use crate::error::DecodeError;
 
-impl Method {
-    /// Reads the payload of a method frame that is a whole `basic.ack`: the one method that comes with every message and
-    /// has no string, so that its bytes need not outlive their buffer. `None`: it is none.
-    pub(super) fn decode_ack(payload: &[u8]) -> Option<Self> {
-        let [0, 60, 0, 80, tag @ .., bits] = payload else {
-            return None;
-        };
-        Some(Self::BasicAck(basic::Ack {
-            delivery_tag: u64::from_be_bytes(tag.try_into().ok()?),
-            multiple: bits & 1 != 0,
-        }))
-    }
+/// Reads the payload of a method frame that is a whole `basic.ack`: the one method without a string that comes with every
+/// message. `None`: it is none.
+pub(super) fn decode_ack(payload: &[u8]) -> Option<basic::Ack> {
+    let [0, 60, 0, 80, tag @ .., bits] = payload else {
+        return None;
+    };
+    Some(basic::Ack {
+        delivery_tag: u64::from_be_bytes(tag.try_into().ok()?),
+        multiple: bits & 1 != 0,
+    })
 }
 
 macro_rules! methods {

@@ -344,12 +344,12 @@ impl Channel {
         }
     }
 
-    /// A content header (4.2.6.1). Gives the publish back when there is no body to wait for.
+    /// A content header (4.2.6.1). Publishes when there is no body to wait for.
     pub(crate) fn on_header(
         &mut self,
         header: ContentHeader,
-        step: &Step<'_>,
-    ) -> Result<Option<(basic::Publish, ContentHeader, Bytes)>, Fault> {
+        step: &mut Step<'_>,
+    ) -> Result<(), Fault> {
         let Some(content) = &mut self.content else {
             return Err(without_method());
         };
@@ -373,23 +373,17 @@ impl Channel {
                 ),
             ));
         }
-        if header.body_size > 0 {
-            content.header = Some(header);
-            return Ok(None);
+        let is_whole = header.body_size == 0;
+        content.header = Some(header);
+        if is_whole {
+            return self.publish(Bytes::new(), step);
         }
-        Ok(self
-            .content
-            .take()
-            .map(|content| (content.publish, header, Bytes::new())))
+        Ok(())
     }
 
-    /// A part of a body (4.2.6.2). Gives the publish back when the body is whole. A body in one frame is not copied.
+    /// A part of a body (4.2.6.2). Publishes when the body is whole. A body in one frame is not copied.
     /// [AMQP-4.2.6.2-1].
-    pub(crate) fn on_body(
-        &mut self,
-        part: Bytes,
-        step: &mut Step<'_>,
-    ) -> Result<Option<(basic::Publish, ContentHeader, Bytes)>, Fault> {
+    pub(crate) fn on_body(&mut self, part: Bytes, step: &mut Step<'_>) -> Result<(), Fault> {
         let Some(content) = &mut self.content else {
             return Err(without_method());
         };
@@ -417,15 +411,12 @@ impl Channel {
             step.shared.assembling += len;
             content.body.extend_from_slice(&part);
             if !whole {
-                return Ok(None);
+                return Ok(());
             }
             step.shared.assembling -= content.body.len() as u64;
             content.body.split().freeze()
         };
-        Ok(self.content.take().and_then(|content| {
-            let header = content.header?;
-            Some((content.publish, header, body))
-        }))
+        self.publish(body, step)
     }
 }
 

@@ -5,8 +5,8 @@ use session::Outcome;
 use super::{channel::Channel, step::Step};
 use crate::{
     ChannelFlow,
-    codec::{Frame, Method, access, basic, channel as channel_class, connection},
-    error::{Fault, ReplyCode},
+    codec::{self, Frame, Method, Taken, access, basic, channel as channel_class, connection},
+    error::{DecodeError, Fault, ReplyCode},
 };
 
 /// Methods of channel 0 on an open connection.
@@ -29,25 +29,42 @@ pub(super) fn on_connection_method(method: &Method, step: &mut Step<'_>) -> Resu
 impl Channel {
     /// A frame that nothing holds up.
     pub(super) fn on_frame(&mut self, frame: Frame, step: &mut Step<'_>) -> Result<(), Fault> {
-        let whole = match frame {
-            Frame::Method { method, .. } => {
-                let ids = method.ids();
-                // 4.2.6: between a method with content and the end of its content nothing else comes on the channel.
-                if let Some(content) = &self.content {
-                    return Err(content.broken_off());
-                }
-                return self.on_method(method, step).map_err(|fault| fault.by(ids));
-            }
-            Frame::Header { header, .. } => self.on_header(header, step),
-            Frame::Body { body, .. } => self.on_body(body, step),
-            Frame::Heartbeat => Ok(None),
-        };
-        match whole {
-            Ok(None) => Ok(()),
-            Ok(Some((publish, header, body))) => self.publish(&publish, &header, body, step),
-            Err(fault) => Err(fault),
+        match frame {
+            Frame::Method { method, .. } => self.on_whole_method(method, step),
+            Frame::Header { header, .. } => self.on_header(header, step).map_err(of_publish),
+            Frame::Body { body, .. } => self.on_body(body, step).map_err(of_publish),
+            Frame::Heartbeat => Ok(()),
         }
-        .map_err(|fault| fault.by((60, 40)))
+    }
+
+    /// The same, before its payload is read. The outer error is one of reading it.
+    pub(super) fn on_taken(
+        &mut self,
+        taken: Taken,
+        step: &mut Step<'_>,
+    ) -> Result<Result<(), Fault>, DecodeError> {
+        Ok(match taken {
+            Taken::Ack { ack, .. } if self.content.is_none() => self
+                .settle(ack.delivery_tag, ack.multiple, Outcome::Accept, step)
+                .map_err(|fault| fault.by((60, 80))),
+            Taken::Ack { ack, .. } => self.on_whole_method(ack.into(), step),
+            Taken::Method { payload, .. } => self.on_whole_method(Method::decode(payload)?, step),
+            Taken::Header { payload, .. } => {
+                let header = codec::decode_header(payload)?;
+                self.on_header(header, step).map_err(of_publish)
+            }
+            Taken::Body { body, .. } => self.on_body(body, step).map_err(of_publish),
+            Taken::Heartbeat => Ok(()),
+        })
+    }
+
+    fn on_whole_method(&mut self, method: Method, step: &mut Step<'_>) -> Result<(), Fault> {
+        let ids = method.ids();
+        // 4.2.6: between a method with content and the end of its content nothing else comes on the channel.
+        if let Some(content) = &self.content {
+            return Err(content.broken_off());
+        }
+        self.on_method(method, step).map_err(|fault| fault.by(ids))
     }
 
     /// The flat table of methods.
@@ -133,6 +150,11 @@ impl Channel {
         step.send(self.number, channel_class::FlowOk { active });
         Ok(())
     }
+}
+
+/// Content belongs to `basic.publish`.
+fn of_publish(fault: Fault) -> Fault {
+    fault.by((60, 40))
 }
 
 /// [AMQP-basic.reject.02], [AMQP-basic.reject.requeue.01].

@@ -16,7 +16,7 @@ use super::{
     step::{Shared, Step, settle_one, token},
 };
 use crate::{
-    codec::{ContentHeader, basic, confirm, tx},
+    codec::{basic, confirm, tx},
     error::{Fault, ReplyCode, code_of},
     message::{self as conversion, Publisher},
 };
@@ -38,15 +38,17 @@ impl Channel {
         Ok(())
     }
 
-    /// A publish is whole.
+    /// The content is whole, and published.
     /// [AMQP-exchange.default-exchange], [AMQP-basic.01], [AMQP-basic.publish.exchange.default-exchange].
-    pub(crate) fn publish(
-        &mut self,
-        publish: &basic::Publish,
-        header: &ContentHeader,
-        body: Bytes,
-        step: &mut Step<'_>,
-    ) -> Result<(), Fault> {
+    pub(crate) fn publish(&mut self, body: Bytes, step: &mut Step<'_>) -> Result<(), Fault> {
+        let Some(Content {
+            publish,
+            header: Some(header),
+            body: _,
+        }) = self.content.take()
+        else {
+            unreachable!("a method and a header were there before the content was whole");
+        };
         let len = OPERATION_LEN + header.properties.len() + body.len();
         let by = Publisher {
             vhost: step.shared.vhost,
@@ -54,7 +56,7 @@ impl Channel {
             reply_queue: self.reply_queue.as_ref(),
             now: step.now,
         };
-        let message = conversion::from_publish(publish, header, body, by)?;
+        let message = conversion::from_publish(&publish, &header, body, by)?;
         let mut publish = Publish {
             token: None,
             lane: self.lane(),
