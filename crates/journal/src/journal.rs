@@ -253,6 +253,13 @@ impl Journal {
         self.shared().table.count(stored, -1);
     }
 
+    /// The same one by one, up or down by `by`, while records are applied. It is all counted once the function that this returns is dropped,
+    /// to be done in front of [`crate::Standby::tidy`].
+    pub fn counting(&self) -> impl FnMut(StoredId, i64) + '_ {
+        let mut counting = self.shared().table.counting();
+        move |stored, by| counting.count(stored, by)
+    }
+
     /// Whether a segment holds this record, as far as can be told without reading. Of a standby's journal: a record may have
     /// been moved by a batch that it has yet to apply.
     #[must_use]

@@ -27,6 +27,48 @@ pub(crate) struct Table {
     pub(crate) dangling: AtomicU64,
 }
 
+/// References that come and go one after the other, most of them neighbours. The table has them all once this is dropped.
+pub(crate) struct Counting<'a> {
+    table: &'a Table,
+    /// The segment that the last ones are of, what they come to, and whether one came.
+    run: Option<(Arc<Segment>, i64, bool)>,
+}
+
+impl Counting<'_> {
+    pub(crate) fn count(&mut self, stored: StoredId, by: i64) {
+        let seq = id::seq(stored);
+        if let Some((segment, sum, came)) = &mut self.run
+            && (segment.first_seq()..=segment.last_seq()).contains(&seq)
+        {
+            *sum += by;
+            *came |= by > 0;
+            return;
+        }
+        self.flush();
+        let known = seq <= self.table.placed.load(Ordering::Acquire);
+        let found = known.then(|| self.table.of_seq(seq)).flatten();
+        match found.filter(|segment| !segment.gone.load(Ordering::Acquire)) {
+            Some(segment) => self.run = Some((segment, by, by > 0)),
+            None => self.table.count(stored, by),
+        }
+    }
+
+    fn flush(&mut self) {
+        if let Some((segment, sum, came)) = self.run.take() {
+            segment.named.fetch_add(sum, Ordering::AcqRel);
+            if came {
+                segment.dead_at.store(0, Ordering::Release);
+            }
+        }
+    }
+}
+
+impl Drop for Counting<'_> {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
 impl Table {
     pub(crate) fn set_placed(&self, seq: u64) {
         self.placed.store(seq, Ordering::Release);
@@ -128,30 +170,16 @@ impl Table {
 
     /// Counts many references up, most of them to neighbours: the segment is looked up once for each run of them.
     pub(crate) fn count_all(&self, each: impl FnOnce(&mut dyn FnMut(StoredId))) {
-        let mut run: Option<(Arc<Segment>, i64)> = None;
-        let flush = |run: &mut Option<(Arc<Segment>, i64)>| {
-            if let Some((segment, count)) = run.take() {
-                segment.named.fetch_add(count, Ordering::AcqRel);
-                segment.dead_at.store(0, Ordering::Release);
-            }
-        };
-        each(&mut |stored| {
-            let seq = id::seq(stored);
-            if let Some((segment, count)) = &mut run
-                && (segment.first_seq()..=segment.last_seq()).contains(&seq)
-            {
-                *count += 1;
-                return;
-            }
-            flush(&mut run);
-            let known = seq <= self.placed.load(Ordering::Acquire);
-            let found = known.then(|| self.of_seq(seq)).flatten();
-            match found.filter(|segment| !segment.gone.load(Ordering::Acquire)) {
-                Some(segment) => run = Some((segment, 1)),
-                None => self.count(stored, 1),
-            }
-        });
-        flush(&mut run);
+        let mut counting = self.counting();
+        each(&mut |stored| counting.count(stored, 1));
+    }
+
+    /// Counts up and down, with what is counted for one segment in a row told to it at once.
+    pub(crate) const fn counting(&self) -> Counting<'_> {
+        Counting {
+            table: self,
+            run: None,
+        }
     }
 
     /// A batch was committed into this segment: references that waited for it are counted there.

@@ -45,45 +45,67 @@ pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Reads what the `put_` functions wrote, without copying byte strings.
+/// Reads what the `put_` functions wrote, without copying byte strings. Only who takes a byte string to keep shares the input: that
+/// is counted, and a record has many fields.
 #[derive(Clone, Debug)]
 pub struct Reader {
-    rest: Bytes,
+    all: Bytes,
+    at: usize,
+    /// Where what is to be read ends.
+    end: usize,
 }
 
 impl Reader {
     /// Reads from the start of `input`.
     #[must_use]
-    pub const fn new(input: Bytes) -> Self {
-        Self { rest: input }
+    pub fn new(input: Bytes) -> Self {
+        Self {
+            at: 0,
+            end: input.len(),
+            all: input,
+        }
     }
 
     /// Whether everything has been read.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.rest.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.at == self.end
+    }
+
+    /// How many bytes have not been read.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.end - self.at
+    }
+
+    /// What has not been read, sharing the input.
+    #[must_use]
+    pub fn rest(&self) -> Bytes {
+        self.all.slice(self.at..self.end)
     }
 
     /// What has not been read.
+    #[inline]
     #[must_use]
-    pub fn rest(self) -> Bytes {
-        self.rest
+    pub fn unread(&self) -> &[u8] {
+        &self.all[self.at..self.end]
     }
 
     /// One byte.
+    #[inline]
     pub fn u8(&mut self) -> Result<u8, DecodeError> {
-        let byte = *self.rest.first().ok_or(DecodeError::Truncated)?;
-        bytes::Buf::advance(&mut self.rest, 1);
+        let byte = *self.unread().first().ok_or(DecodeError::Truncated)?;
+        self.at += 1;
         Ok(byte)
     }
 
     /// An unsigned integer.
     #[inline]
     pub fn u64(&mut self) -> Result<u64, DecodeError> {
-        match self.rest.first() {
+        match self.unread().first() {
             // Most are small.
             Some(&byte) if byte < 0x80 => {
-                bytes::Buf::advance(&mut self.rest, 1);
+                self.at += 1;
                 Ok(u64::from(byte))
             }
             _ => self.long(),
@@ -92,7 +114,7 @@ impl Reader {
 
     fn long(&mut self) -> Result<u64, DecodeError> {
         let mut value = 0u64;
-        for (at, byte) in self.rest.iter().enumerate() {
+        for (at, byte) in self.unread().iter().enumerate() {
             let shift = 7 * at as u32;
             let part = u64::from(byte & 0x7f);
             if shift > 63 || (shift == 63 && part > 1) {
@@ -100,7 +122,7 @@ impl Reader {
             }
             value |= part << shift;
             if byte & 0x80 == 0 {
-                bytes::Buf::advance(&mut self.rest, at + 1);
+                self.at += at + 1;
                 return Ok(value);
             }
         }
@@ -120,15 +142,68 @@ impl Reader {
 
     /// A byte string, sharing the input.
     pub fn bytes(&mut self) -> Result<Bytes, DecodeError> {
-        let len = usize::try_from(self.u64()?).map_err(|_| DecodeError::Truncated)?;
-        self.take(len)
+        let len = self.slice()?.len();
+        Ok(self.all.slice(self.at - len..self.at))
     }
 
-    /// The next `len` bytes, sharing the input.
-    pub fn take(&mut self, len: usize) -> Result<Bytes, DecodeError> {
-        if len > self.rest.len() {
+    /// A byte string.
+    #[inline]
+    pub fn slice(&mut self) -> Result<&[u8], DecodeError> {
+        let len = self.u64()?;
+        self.take(usize::try_from(len).map_err(|_| DecodeError::Truncated)?)
+    }
+
+    /// The next `len` bytes.
+    #[inline]
+    pub fn take(&mut self, len: usize) -> Result<&[u8], DecodeError> {
+        if len > self.len() {
             return Err(DecodeError::Truncated);
         }
-        Ok(self.rest.split_to(len))
+        self.at += len;
+        Ok(&self.all[self.at - len..self.at])
+    }
+
+    /// A byte string that `read` reads, as far as it likes: this reader goes on behind it.
+    #[inline]
+    pub fn part<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<T, DecodeError> {
+        let len = usize::try_from(self.u64()?).map_err(|_| DecodeError::Truncated)?;
+        if len > self.len() {
+            return Err(DecodeError::Truncated);
+        }
+        let outer = std::mem::replace(&mut self.end, self.at + len);
+        let value = read(self);
+        self.at = std::mem::replace(&mut self.end, outer);
+        value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_ends_where_its_length_says_however_much_of_it_is_read() {
+        let mut bytes = Vec::new();
+        put_bytes(&mut bytes, &[1, 2, 3]);
+        put_bytes(&mut bytes, &[2, 7, 8, 9]);
+        bytes.push(5);
+        let mut reader = Reader::new(bytes.into());
+        assert_eq!(reader.part(|part| part.u8()), Ok(1));
+        let inner = reader.part(|part| {
+            let inner = part.part(|inner| {
+                assert_eq!((inner.len(), inner.u8()), (2, Ok(7)));
+                assert_eq!(inner.take(2), Err(DecodeError::Truncated));
+                Ok(inner.rest())
+            })?;
+            assert_eq!(part.unread(), [9]);
+            assert_eq!(part.part(|_| Ok(())), Err(DecodeError::Truncated));
+            Ok(inner)
+        });
+        assert_eq!(inner, Ok(Bytes::from_static(&[8])));
+        assert_eq!((reader.u8(), reader.is_empty()), (Ok(5), true));
+        assert_eq!(reader.u64(), Err(DecodeError::Truncated));
     }
 }

@@ -321,8 +321,7 @@ pub fn read_filter(reader: &mut Reader) -> Result<Filter, DecodeError> {
         },
         4 => {
             let pattern = read_pattern(reader)?;
-            let text = reader.bytes()?;
-            let selector = std::str::from_utf8(&text)
+            let selector = std::str::from_utf8(reader.slice()?)
                 .ok()
                 .and_then(|text| Selector::parse(text).ok())
                 .ok_or(DecodeError::Bounds("selector"))?;
@@ -534,7 +533,6 @@ fn read_value(reader: &mut Reader, depth: usize) -> Result<Value, DecodeError> {
     let Some(deeper) = depth.checked_sub(1) else {
         return Err(DecodeError::Bounds("nesting of a property"));
     };
-    let fixed = |reader: &mut Reader, len| reader.take(len);
     Ok(match reader.u8()? {
         0 => Value::Null,
         1 => Value::Bool(reader.u8()? != 0),
@@ -547,10 +545,10 @@ fn read_value(reader: &mut Reader, depth: usize) -> Result<Value, DecodeError> {
         8 => Value::I32(i32::try_from(reader.i64()?).map_err(|_| BOUNDS)?),
         9 => Value::I64(reader.i64()?),
         10 => Value::F32(f32::from_le_bytes(
-            fixed(reader, 4)?[..].try_into().map_err(|_| BOUNDS)?,
+            reader.take(4)?.try_into().map_err(|_| BOUNDS)?,
         )),
         11 => Value::F64(f64::from_le_bytes(
-            fixed(reader, 8)?[..].try_into().map_err(|_| BOUNDS)?,
+            reader.take(8)?.try_into().map_err(|_| BOUNDS)?,
         )),
         12 => {
             let scale = reader.u8()?;
@@ -563,7 +561,7 @@ fn read_value(reader: &mut Reader, depth: usize) -> Result<Value, DecodeError> {
         14 => Value::Char(char::from_u32(reader.u32()?).ok_or(BOUNDS)?),
         15 => Value::Time(reader.i64()?),
         16 => Value::TimeSeconds(reader.u64()?),
-        17 => Value::Uuid(fixed(reader, 16)?[..].try_into().map_err(|_| BOUNDS)?),
+        17 => Value::Uuid(reader.take(16)?.try_into().map_err(|_| BOUNDS)?),
         18 => Value::Bytes(reader.bytes()?),
         19 => Value::LongString(reader.bytes()?),
         20 => Value::Text(reader.bytes()?),

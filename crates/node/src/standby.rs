@@ -372,7 +372,7 @@ impl Standby {
         let journal = self.follower.journal().clone();
         let (broker, last, effects) = (&mut self.broker, &mut self.last, &mut self.effects);
         let polled = recovery::fitting(|at| {
-            let apply = applying(&journal, broker, last, effects, at);
+            let apply = applying(journal.counting(), broker, last, effects, at);
             self.follower.poll(now_ms, apply)
         });
         let polled = polled.map_err(|why| why.of(&self.config))?;
@@ -479,7 +479,12 @@ impl Standby {
         let (broker, last, effects) = (&mut self.broker, &mut self.last, &mut self.effects);
         let follower = self.follower;
         let taken = recovery::fitting(|at| {
-            let apply = applying(&journal, broker, last, effects, at);
+            // One by one: what nobody refers to is looked for in between.
+            let count = |id, by| match by {
+                1 => journal.add_ref(id),
+                _ => journal.drop_ref(id),
+            };
+            let apply = applying(count, broker, last, effects, at);
             if stepped {
                 let (engine, taken) = follower.take_over_stepped(now_ms, apply)?;
                 Ok((Some(engine), taken))
@@ -543,7 +548,7 @@ impl Takeover {
 
 /// Applies records to a core, and counts the references that come and go with them.
 fn applying<'a>(
-    journal: &'a Journal,
+    mut count: impl FnMut(StoredId, i64) + 'a,
     broker: &'a mut Broker,
     last: &'a mut Timestamp,
     effects: &'a mut Vec<Effect>,
@@ -560,8 +565,8 @@ fn applying<'a>(
         broker.apply(&change, time, Some(id), effects);
         for effect in effects.drain(..) {
             match effect {
-                Effect::Ref(id) => journal.add_ref(id),
-                Effect::Unref(id) => journal.drop_ref(id),
+                Effect::Ref(id) => count(id, 1),
+                Effect::Unref(id) => count(id, -1),
                 // Nobody is connected here.
                 _ => {}
             }

@@ -150,19 +150,24 @@ impl Change {
         if reader.u64()? != TIME {
             return Err(DecodeError::Bounds("a record's first field"));
         }
-        let now = Timestamp::read(&mut Reader::new(reader.bytes()?))?;
-        if kind.0 == PUBLISHED {
-            let (published, _, rest) = read_published(reader)?;
-            let mut published = published;
-            if published.parts.is_empty() {
-                published.len = u32::try_from(rest.len())
-                    .map_err(|_| DecodeError::Bounds("the length of a body"))?;
+        let now = reader.part(Timestamp::read)?;
+        match kind.0 {
+            PUBLISHED => {
+                let mut published = read_published(&mut reader, |_| ())?;
+                if published.parts.is_empty() {
+                    published.len = u32::try_from(reader.len())
+                        .map_err(|_| DecodeError::Bounds("the length of a body"))?;
+                }
+                Ok((now, Self(Kind::Published(Box::new(published)))))
             }
-            return Ok((now, Self(Kind::Published(Box::new(published)))));
+            // Numbers, and what is copied one by one.
+            DELIVERED | SETTLED | ENQUEUED => Ok((now, Self(read_kind(kind.0, &mut reader)?))),
+            // What is read lives long: it must not pin the batch that the record lay in.
+            _ => {
+                let mut own = Reader::new(Bytes::copy_from_slice(reader.unread()));
+                Ok((now, Self(read_kind(kind.0, &mut own)?)))
+            }
         }
-        // What is read lives long: it must not pin the batch that the record lay in.
-        let mut own = Reader::new(Bytes::copy_from_slice(&reader.rest()));
-        Ok((now, Self(read_kind(kind.0, &mut own)?)))
     }
 }
 
@@ -172,12 +177,13 @@ pub fn decode_stored(payload: Bytes) -> Result<StoredMessage, DecodeError> {
     if reader.u64()? != TIME {
         return Err(DecodeError::Bounds("a record's first field"));
     }
-    reader.bytes()?;
-    let (published, head, rest) = read_published(reader)?;
+    reader.slice()?;
+    let mut head = Bytes::new();
+    let published = read_published(&mut reader, |part| head = part.rest())?;
     Ok(StoredMessage {
         head,
         body: if published.parts.is_empty() {
-            StoredBody::Inline(rest)
+            StoredBody::Inline(reader.rest())
         } else {
             StoredBody::Parts {
                 parts: published.parts,
@@ -202,7 +208,7 @@ pub(crate) fn put_published_bare(it: &Published, out: &mut Vec<u8>) {
 
 /// Reads what [`put_published_bare`] wrote.
 pub(crate) fn get_published_bare(reader: &mut Reader) -> Result<Published, DecodeError> {
-    read_published(reader.clone()).map(|(published, _, _)| published)
+    read_published(reader, |_| ())
 }
 
 fn put_published(it: &Published, head: &[u8], body: BodyAt<'_>, out: &mut Vec<u8>) {
@@ -238,16 +244,19 @@ fn put_published(it: &Published, head: &[u8], body: BodyAt<'_>, out: &mut Vec<u8
     out.push(0);
 }
 
-fn read_published(mut reader: Reader) -> Result<(Published, Bytes, Bytes), DecodeError> {
+/// Reads a publish up to its body; `head` is shown the head of its message.
+fn read_published(
+    reader: &mut Reader,
+    mut head: impl FnMut(&Reader),
+) -> Result<Published, DecodeError> {
     let mut it = Published::default();
-    let mut head = Bytes::new();
-    fields(&mut reader, |number, part| {
+    fields(reader, |number, part| {
         match number {
-            1 => head = part.clone().rest(),
+            1 => head(part),
             2 => it.targets.push(Wire::read(part)?),
             3 => {
                 // The key lives long: it must not pin the batch that the record lay in.
-                let mut own = Reader::new(Bytes::copy_from_slice(&part.clone().rest()));
+                let mut own = Reader::new(Bytes::copy_from_slice(part.unread()));
                 it.retain = Some(Wire::read(&mut own)?);
             }
             4 => it.inbound = Some(Wire::read(part)?),
@@ -260,7 +269,7 @@ fn read_published(mut reader: Reader) -> Result<(Published, Bytes, Bytes), Decod
         }
         Ok(())
     })?;
-    Ok((it, head, reader.rest()))
+    Ok(it)
 }
 
 fn put_kind(kind: &Kind, out: &mut Vec<u8>) -> u8 {
@@ -698,6 +707,52 @@ mod tests {
 
     fn read(kind: u8, record: Vec<u8>) -> Result<Change, DecodeError> {
         Change::decode(RecordKind(kind), record.into()).map(|(_, change)| change)
+    }
+
+    /// What is read of a record lives long, and the batch that it lay in does not.
+    #[test]
+    fn no_change_pins_the_batch_that_its_record_lay_in() {
+        let entrant = || crate::change::Entrant {
+            rare: Some(Box::new(crate::queue::Rare {
+                group: Some(Bytes::from_static(b"a group")),
+                dedup: Some(Bytes::from_static(b"once")),
+                ..Default::default()
+            })),
+            ..Default::default()
+        };
+        let published = Published {
+            targets: [entrant()].into_iter().collect(),
+            ..Published::default()
+        };
+        let enqueued = crate::change::Enqueued {
+            targets: [entrant()].into_iter().collect(),
+            ..Default::default()
+        };
+        let linked = Delivered {
+            link: Some(Box::new(entrant())),
+            linked: Some((StoredId(7), 1)),
+            ..Delivered::default()
+        };
+        let unsubscribed = ClientUnsubscribed {
+            client: Default::default(),
+            source: Source::Topic {
+                filter: Filter::Pattern(message::Pattern(vec![message::FilterLevel::Exact(
+                    Bytes::from_static(b"a level"),
+                )])),
+            },
+        };
+        for kind in [
+            Kind::Published(Box::new(published)),
+            Kind::Enqueued(Box::new(enqueued)),
+            Kind::Delivered(Box::new(linked)),
+            Kind::ClientUnsubscribed(Box::new(unsubscribed)),
+        ] {
+            let mut record = Vec::new();
+            let kind = Change(kind).encode(Timestamp(7), &[], BodyAt::None, &mut record);
+            let batch = Bytes::from(record);
+            let (_, change) = Change::decode(kind, batch.clone()).expect("what was written");
+            assert!(batch.is_unique(), "kind {}: {change:?}", kind.0);
+        }
     }
 
     #[test]

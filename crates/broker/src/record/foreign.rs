@@ -284,8 +284,8 @@ impl Wire for Will {
         let (mut delay_ms, mut ttl_ms) = (0, None);
         fields(reader, |number, part| {
             match number {
-                1 => head = bytes::Bytes::copy_from_slice(&part.clone().rest()),
-                2 => body = bytes::Bytes::copy_from_slice(&part.clone().rest()),
+                1 => head = bytes::Bytes::copy_from_slice(part.unread()),
+                2 => body = bytes::Bytes::copy_from_slice(part.unread()),
                 3 => delay_ms = Wire::read(part)?,
                 4 => ttl_ms = Wire::read(part)?,
                 _ => {}
@@ -310,7 +310,6 @@ pub(crate) fn fields(
         if number == 0 {
             return Ok(());
         }
-        let mut part = Reader::new(reader.bytes()?);
-        each(number, &mut part)?;
+        reader.part(|part| each(number, part))?;
     }
 }

@@ -55,11 +55,13 @@ macro_rules! wire_fields {
                     if number == 0 {
                         return Ok(value);
                     }
-                    let mut part = message::Reader::new(reader.bytes()?);
-                    match number {
-                        $($number => value.$field = $crate::record::wire::Wire::read(&mut part)?,)*
-                        _ => {}
-                    }
+                    reader.part(|part| {
+                        match number {
+                            $($number => value.$field = $crate::record::wire::Wire::read(part)?,)*
+                            _ => {}
+                        }
+                        Ok(())
+                    })?;
                 }
             }
         }
@@ -119,8 +121,7 @@ impl Wire for [u8; 16] {
         out.extend_from_slice(self);
     }
     fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
-        let bytes = reader.take(16)?;
-        Ok(Self::try_from(&bytes[..]).expect("16 were taken"))
+        Ok(Self::try_from(reader.take(16)?).expect("16 were taken"))
     }
 }
 
@@ -130,9 +131,7 @@ impl Wire for session::Secret {
     }
     fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
         let bytes = reader.take(32)?;
-        Ok(Self(
-            <[u8; 32]>::try_from(&bytes[..]).expect("32 were taken"),
-        ))
+        Ok(Self(<[u8; 32]>::try_from(bytes).expect("32 were taken")))
     }
 }
 
@@ -142,7 +141,7 @@ impl Wire for Bytes {
     }
     /// Copied: what is read from a record outlives the batch that it lay in.
     fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
-        reader.bytes().map(|bytes| Self::copy_from_slice(&bytes))
+        reader.slice().map(Self::copy_from_slice)
     }
 }
 
@@ -151,8 +150,7 @@ impl Wire for Arc<str> {
         put_bytes(out, self.as_bytes());
     }
     fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
-        let bytes = reader.bytes()?;
-        std::str::from_utf8(&bytes)
+        std::str::from_utf8(reader.slice()?)
             .map(Self::from)
             .map_err(|_| DecodeError::Bounds("a text"))
     }

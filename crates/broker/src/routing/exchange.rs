@@ -264,7 +264,7 @@ impl<T: Ord + Clone> Exchange<T> {
     fn forget_route(&mut self, target: &T, gone: &[u8]) {
         let mut reader = Reader::new(Bytes::copy_from_slice(gone));
         let route = reader.bytes().expect("a binding starts with its route");
-        let prefix = &gone[..gone.len() - reader.rest().len()];
+        let prefix = &gone[..gone.len() - reader.len()];
         if self
             .first_binding(target, prefix)
             .is_some_and(|(_, other)| other.starts_with(prefix))

@@ -109,7 +109,7 @@ impl Wire for NewShard {
 pub(super) fn read_hash(reader: &mut Reader) -> Result<u128, DecodeError> {
     let bytes = reader.take(16)?;
     Ok(u128::from_be_bytes(
-        <[u8; 16]>::try_from(&bytes[..]).expect("16 were taken"),
+        <[u8; 16]>::try_from(bytes).expect("16 were taken"),
     ))
 }
 
@@ -173,7 +173,7 @@ impl Wire for RecordEntrant {
         };
         fields(reader, |number, part| {
             if number == 1 {
-                it.key = Some(Bytes::copy_from_slice(&part.clone().rest()));
+                it.key = Some(Bytes::copy_from_slice(part.unread()));
             }
             Ok(())
         })?;
