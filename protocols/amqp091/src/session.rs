@@ -86,7 +86,8 @@ pub struct AmqpSession {
     keep_alive: KeepAlive,
     /// `false` until the first call has told what time it is.
     started: bool,
-    channels: BTreeMap<u16, Channel>,
+    /// Boxed, as a tree has room for eleven from the first on, and most connections have one.
+    channels: BTreeMap<u16, Box<Channel>>,
     /// Read and not looked at, because the core had to be asked first.
     held: BytesMut,
     /// Why `connection.close` is out, for the log.
@@ -344,7 +345,8 @@ impl AmqpSession {
                     .by((20, 10)));
                 }
                 let born = self.shared.number();
-                self.channels.insert(number, Channel::new(number, born));
+                let channel = Box::new(Channel::new(number, born));
+                self.channels.insert(number, channel);
                 self.step(now, out)
                     .send(number, channel_class::OpenOk::default());
                 Ok(())
@@ -375,7 +377,7 @@ impl AmqpSession {
             return Ok(());
         };
         channel.drop_content(&mut self.shared);
-        for (frame, len) in channel.deferred {
+        for (frame, len) in std::mem::take(&mut channel.deferred) {
             self.shared.deferred -= len;
             self.on_channel_frame(frame, len, now, out)?;
         }
