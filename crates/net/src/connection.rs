@@ -43,7 +43,7 @@ use tokio::{
 
 use crate::{
     Seat, Traffic,
-    scratch::{READ_LEN_MIN, Scratch},
+    scratch::{Lent, READ_LEN_MIN, Scratch},
     server::Phase,
     stranger::TooMuch,
 };
@@ -102,8 +102,7 @@ where
         link,
         seat,
         held: !input.is_empty(),
-        input,
-        out: Output::default(),
+        buffers: Lent::of(input),
         stage: Stage::Open,
         left: false,
         unread: false,
@@ -125,11 +124,11 @@ enum Stage {
     /// Serving.
     Open,
     /// Handing in the last commands. `hung`: those of `handle_hangup` are among them.
-    Leaving { ending: Ending, hung: bool },
+    Leaving { ending: Box<Ending>, hung: bool },
     /// Sending the last words.
-    Flushing { ending: Ending },
+    Flushing { ending: Box<Ending> },
     /// Our side is shut; waiting for the peer's.
-    Lingering { ending: Ending, left: usize },
+    Lingering { ending: Box<Ending>, left: usize },
 }
 
 struct Connection<I, S: ?Sized> {
@@ -137,10 +136,8 @@ struct Connection<I, S: ?Sized> {
     session: Box<S>,
     link: Arc<dyn Link>,
     seat: Seat,
-    /// Read and not used up. Empty and without capacity while idle.
-    input: BytesMut,
-    /// Not sent or not handed in. Empty and without capacity while idle.
-    out: Output,
+    /// What is read and not used up, and what is not sent or not handed in. None while idle.
+    buffers: Lent,
     stage: Stage,
     /// The session wanted no more bytes, so it may not have looked at all that were read.
     held: bool,
@@ -180,11 +177,10 @@ where
         let now = this.seat.now();
         let phase = this.seat.poll_phase(cx);
         let mut scratch = Scratch::borrow();
-        scratch.lend_output(&mut this.out);
+        scratch.lend(&mut this.buffers);
         let polled = this.poll_stages(now, phase, &mut scratch, cx);
         scratch.events.clear();
-        scratch.reclaim_output(&mut this.out);
-        scratch.reclaim_input(&mut this.input, this.seat.stranger().is_known());
+        scratch.reclaim(&mut this.buffers, this.seat.stranger().is_known());
         scratch.give_back();
         if polled.is_pending() {
             this.arm(now, cx);
@@ -253,18 +249,18 @@ where
         loop {
             // Bytes first: what needs no waiting is answered in the same round.
             let read_before = bytes;
-            let mut moved = !self.left && !self.out.commands.is_empty();
+            let mut moved = !self.left && !self.buffers.out.commands.is_empty();
             moved |= self.take_bytes(now, phase, scratch, &mut bytes, cx)?;
             // Who has sent something in time was not silent, however late it was read.
             if !std::mem::replace(&mut timed, true) {
                 self.time_out(now)?;
-                moved |= !self.left && !self.out.commands.is_empty();
+                moved |= !self.left && !self.buffers.out.commands.is_empty();
             }
             if moved {
                 self.submit();
             }
             let heard = self.take_events(now, phase, scratch, &mut events, cx)?;
-            let asked = heard && !self.out.commands.is_empty();
+            let asked = heard && !self.buffers.out.commands.is_empty();
             if asked {
                 self.submit();
             }
@@ -276,7 +272,7 @@ where
                 || events >= WORK_EVENTS_MAX
                 || self.submitted >= WORK_COMMANDS_MAX
                 || self.lefts >= WORK_LEFT_MAX;
-            if !moved || settled || busy || self.out.wire.remaining() >= WRITE_LEN {
+            if !moved || settled || busy || self.buffers.out.wire.remaining() >= WRITE_LEN {
                 if std::mem::take(&mut unfolded) {
                     moved |= self.fold(now)?;
                 }
@@ -312,7 +308,7 @@ where
             session.flush(now, out);
             Ok(())
         })?;
-        let asks = !self.left && !self.out.commands.is_empty();
+        let asks = !self.left && !self.buffers.out.commands.is_empty();
         if asks {
             self.submit();
         }
@@ -321,7 +317,7 @@ where
 
     /// Whether the socket is so slow that nothing more may be taken in.
     fn is_full(&self) -> bool {
-        self.out.wire.remaining() > self.seat.limits().wire_len_max
+        self.buffers.out.wire.remaining() > self.seat.limits().wire_len_max
     }
 
     fn take_events(
@@ -383,8 +379,8 @@ where
             if let Err(too_much) = stranger.check(self.seat.limits()) {
                 return Err(self.too_much(too_much));
             }
-            scratch.lend_input(&mut self.input, stranger.is_known());
-            match wire::poll_read(&mut self.io, &mut self.input, cx) {
+            scratch.lend_input(&mut self.buffers.input, stranger.is_known());
+            match wire::poll_read(&mut self.io, &mut self.buffers.input, cx) {
                 Poll::Pending => return Ok(false),
                 // Nothing is read before the session has used up what came earlier, so the end comes last.
                 Poll::Ready(Ok(0)) => return Err(Ending::Vanished),
@@ -423,13 +419,14 @@ where
 
     fn submit(&mut self) {
         if self.user.is_none()
-            && let Some(Command::Authenticate(asked)) = self.out.commands.front()
+            && let Some(Command::Authenticate(asked)) = self.buffers.out.commands.front()
         {
             self.protocol = Some(asked.protocol);
         }
-        let count = self.out.commands.len();
-        self.left = count > 0 && self.link.submit(&mut self.out.commands) == Submitted::Left;
-        let taken = count - self.out.commands.len();
+        let count = self.buffers.out.commands.len();
+        self.left =
+            count > 0 && self.link.submit(&mut self.buffers.out.commands) == Submitted::Left;
+        let taken = count - self.buffers.out.commands.len();
         self.submitted = self
             .submitted
             .saturating_add(u32::try_from(taken).unwrap_or(u32::MAX));
@@ -444,9 +441,9 @@ where
         cx: &mut Context<'_>,
     ) -> Result<bool, Ending> {
         let mut written = 0;
-        let polled = if self.unflushed || self.out.wire.has_remaining() {
+        let polled = if self.unflushed || self.buffers.out.wire.has_remaining() {
             self.unflushed = true;
-            wire::poll_write(&mut self.io, &mut self.out.wire, cx, &mut written)
+            wire::poll_write(&mut self.io, &mut self.buffers.out.wire, cx, &mut written)
         } else {
             Poll::Ready(Ok(()))
         };
@@ -471,7 +468,9 @@ where
             }
             Poll::Pending => {
                 let limits = self.seat.limits();
-                if self.until.is_none() && self.out.wire.remaining() >= limits.wire_len_max / 4 {
+                if self.until.is_none()
+                    && self.buffers.out.wire.remaining() >= limits.wire_len_max / 4
+                {
                     self.until = Some(now.plus_ms(limits.stall_timeout_ms));
                 }
                 Ok(false)
@@ -483,8 +482,9 @@ where
     fn take_the_rest(&mut self, now: Timestamp, cx: &mut Context<'_>) -> Result<(), Ending> {
         let mut bytes = 0;
         while !self.left && self.session.wants_bytes() && bytes < WORK_BYTES_MAX {
-            self.input.reserve(READ_LEN_MIN);
-            let Poll::Ready(Ok(len @ 1..)) = wire::poll_read(&mut self.io, &mut self.input, cx)
+            self.buffers.input.reserve(READ_LEN_MIN);
+            let Poll::Ready(Ok(len @ 1..)) =
+                wire::poll_read(&mut self.io, &mut self.buffers.input, cx)
             else {
                 break;
             };
@@ -503,7 +503,8 @@ where
         &mut self,
         call: impl FnOnce(&mut S, &mut BytesMut, &mut Output) -> Result<(), Close>,
     ) -> Result<(), Ending> {
-        let (session, input, out) = (&mut *self.session, &mut self.input, &mut self.out);
+        let (session, buffers) = (&mut *self.session, &mut *self.buffers);
+        let (input, out) = (&mut buffers.input, &mut buffers.out);
         // Whatever it leaves half done is not used again: the session is not called any more.
         match catch_unwind(AssertUnwindSafe(|| call(session, input, out))) {
             Ok(Ok(())) => Ok(()),
@@ -552,18 +553,18 @@ where
         match &ending {
             Ending::Closed(_) | Ending::Vanished => {}
             // Nobody reads it, or nobody should.
-            _ => self.out.wire = session::Wire::default(),
+            _ => self.buffers.out.wire = session::Wire::default(),
         }
         if ending == Ending::Panicked {
-            self.out.commands.clear();
+            self.buffers.out.commands.clear();
         }
-        self.input = BytesMut::new();
+        self.buffers.input = BytesMut::new();
         // Nothing that a stranger sent is held any longer.
         self.seat.make_known();
         self.until = Some(now.plus_ms(self.seat.limits().stall_timeout_ms));
         self.stage = Stage::Leaving {
             hung: ending == Ending::Panicked,
-            ending,
+            ending: Box::new(ending),
         };
         self.submit();
     }
@@ -611,7 +612,7 @@ where
                 unreachable!("called in this stage only");
             };
             if *hung {
-                let ending = std::mem::replace(ending, Ending::Aborted);
+                let ending = std::mem::replace(ending, Box::new(Ending::Aborted));
                 self.link.detach();
                 self.until = Some(now.plus_ms(self.seat.limits().close_timeout_ms));
                 self.stage = Stage::Flushing { ending };
@@ -625,7 +626,7 @@ where
                 Ok(())
             };
             if self.step(hangup).is_ok() {
-                self.out.commands.append(&mut last.commands);
+                self.buffers.out.commands.append(&mut last.commands);
                 self.submit();
             } else {
                 Traffic::add(&self.seat.traffic().panics, 1);
@@ -635,13 +636,14 @@ where
 
     /// Gives up commands that found no room in time.
     fn drop_commands(&mut self) {
-        let count = self.out.commands.len();
-        self.out
+        let count = self.buffers.out.commands.len();
+        self.buffers
+            .out
             .commands
             .retain(|command| !Command::may_be_left(command));
-        let dropped = count - self.out.commands.len();
+        let dropped = count - self.buffers.out.commands.len();
         self.submit();
-        self.out.commands.clear();
+        self.buffers.out.commands.clear();
         self.left = false;
         Traffic::add(&self.seat.traffic().commands_dropped, dropped);
         tracing::warn!(
@@ -656,17 +658,18 @@ where
         let sent = if late {
             false
         } else {
-            let polled = wire::poll_write(&mut self.io, &mut self.out.wire, cx, &mut written);
+            let polled =
+                wire::poll_write(&mut self.io, &mut self.buffers.out.wire, cx, &mut written);
             Traffic::add(&self.seat.traffic().bytes_out, written);
             ready!(polled).is_ok() && ready!(Pin::new(&mut self.io).poll_shutdown(cx)).is_ok()
         };
-        self.out.wire = session::Wire::default();
+        self.buffers.out.wire = session::Wire::default();
         let Stage::Flushing { ending } = &mut self.stage else {
             unreachable!("called in this stage only");
         };
-        let ending = std::mem::replace(ending, Ending::Aborted);
+        let ending = std::mem::replace(ending, Box::new(Ending::Aborted));
         // Who closes on the peer lets it read the reason; the others have gone.
-        let lingers = sent && matches!(ending, Ending::Closed(_));
+        let lingers = sent && matches!(*ending, Ending::Closed(_));
         self.until = Some(now.plus_ms(self.seat.limits().linger_timeout_ms));
         self.stage = Stage::Lingering {
             ending,
@@ -692,8 +695,8 @@ where
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            scratch.lend_input(&mut self.input, true);
-            match wire::poll_read(&mut self.io, &mut self.input, cx) {
+            scratch.lend_input(&mut self.buffers.input, true);
+            match wire::poll_read(&mut self.io, &mut self.buffers.input, cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(len @ 1..)) => {
                     work += len;
@@ -701,16 +704,18 @@ where
                 }
                 Poll::Ready(_) => break,
             }
-            self.input.clear();
+            self.buffers.input.clear();
         }
-        Poll::Ready(std::mem::replace(ending, Ending::Aborted))
+        Poll::Ready(std::mem::replace(&mut **ending, Ending::Aborted))
     }
 
     // ---- time ----
 
     /// Sets the timer if it must go off earlier than it would. A deadline that moves later is noticed when it goes off.
     fn arm(&mut self, now: Timestamp, cx: &mut Context<'_>) {
-        if self.armed.is_some() && self.timer.as_ref().is_some_and(|timer| timer.is_elapsed()) {
+        let went_off =
+            self.armed.is_some() && self.timer.as_ref().is_some_and(|timer| timer.is_elapsed());
+        if went_off {
             self.armed = None;
         }
         let due = match self.stage {
@@ -719,6 +724,10 @@ where
         };
         let due = due.into_iter().chain(self.until).min();
         let Some(due) = due.filter(|&due| due != Timestamp::MAX) else {
+            // Nothing is due any more, as for a client without keep alive once it has logged in.
+            if went_off {
+                self.timer = None;
+            }
             return;
         };
         if self.armed.is_some_and(|armed| armed <= due) {

@@ -4,7 +4,10 @@
 //! its connection; only empty buffers change hands. A read buffer is 64 KiB: messages split off its front keep it alive, the
 //! next reads use the rest, and when every message has let go of it, it is used again from its start.
 
-use std::cell::Cell;
+use std::{
+    cell::Cell,
+    ops::{Deref, DerefMut},
+};
 
 use bytes::{Buf, BytesMut};
 use session::{Event, Output};
@@ -22,13 +25,49 @@ thread_local! {
     static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
 }
 
+/// What a connection works with.
+#[derive(Default)]
+pub(crate) struct Buffers {
+    /// Read and not used up.
+    pub(crate) input: BytesMut,
+    /// Not sent or not handed in.
+    pub(crate) out: Output,
+}
+
+/// A connection's buffers: there while it is polled, and as long as something is in them.
+pub(crate) struct Lent(Option<Box<Buffers>>);
+
+impl Lent {
+    /// Those of a connection of which so much was read already.
+    pub(crate) fn of(input: BytesMut) -> Self {
+        Self((!input.is_empty()).then(|| {
+            let out = Output::default();
+            Box::new(Buffers { input, out })
+        }))
+    }
+}
+
+impl Deref for Lent {
+    type Target = Buffers;
+
+    fn deref(&self) -> &Buffers {
+        self.0.as_deref().expect("lent for the time of a poll")
+    }
+}
+
+impl DerefMut for Lent {
+    fn deref_mut(&mut self) -> &mut Buffers {
+        self.0.as_deref_mut().expect("lent for the time of a poll")
+    }
+}
+
 /// The buffers of one thread.
 #[derive(Default)]
 pub(crate) struct Scratch {
     input: BytesMut,
     /// `input` was lent since these were borrowed: what holds bytes now may be a part of it.
     lent: bool,
-    out: Option<Output>,
+    buffers: Option<Box<Buffers>>,
     pub(crate) events: Vec<Event>,
 }
 
@@ -45,19 +84,32 @@ impl Scratch {
         SCRATCH.set(Some(self));
     }
 
-    /// Lends an output to a connection that has nothing waiting in its own.
-    pub(crate) fn lend_output(&mut self, out: &mut Output) {
-        if is_empty(out)
-            && let Some(spare) = self.out.take()
-        {
-            *out = spare;
+    /// Lends buffers to a connection that has nothing in its own.
+    pub(crate) fn lend(&mut self, lent: &mut Lent) {
+        match &mut lent.0 {
+            none @ None => *none = Some(self.buffers.take().unwrap_or_default()),
+            Some(own) => {
+                if is_empty(&own.out)
+                    && let Some(spare) = &mut self.buffers
+                {
+                    std::mem::swap(&mut own.out, &mut spare.out);
+                }
+            }
         }
     }
 
-    /// Takes back an output that is empty.
-    pub(crate) fn reclaim_output(&mut self, out: &mut Output) {
-        if is_empty(out) {
-            self.out = Some(std::mem::take(out));
+    /// Takes back what is empty.
+    pub(crate) fn reclaim(&mut self, lent: &mut Lent, is_known: bool) {
+        let Some(buffers) = &mut lent.0 else { return };
+        self.reclaim_input(&mut buffers.input, is_known);
+        if is_empty(&buffers.out) {
+            if buffers.input.is_empty() {
+                self.buffers = lent.0.take();
+            } else {
+                // Only a part of a frame has come: what was written before left its room behind.
+                let spare = self.buffers.get_or_insert_default();
+                spare.out = std::mem::take(&mut buffers.out);
+            }
         }
     }
 
@@ -83,7 +135,7 @@ impl Scratch {
 
     /// Takes back the room behind what is in `input`, as far as that is worth it. A stranger keeps nothing that was lent, but
     /// a copy.
-    pub(crate) fn reclaim_input(&mut self, input: &mut BytesMut, is_known: bool) {
+    fn reclaim_input(&mut self, input: &mut BytesMut, is_known: bool) {
         if input.is_empty() {
             let spare = std::mem::take(input);
             if spare.capacity() > self.input.capacity() {
@@ -112,17 +164,17 @@ mod tests {
     #[test]
     fn an_idle_connection_holds_no_buffer() {
         let mut scratch = Scratch::default();
-        let mut input = BytesMut::new();
-        scratch.lend_input(&mut input, true);
-        assert!(input.capacity() >= READ_LEN);
-        scratch.reclaim_input(&mut input, true);
-        assert_eq!(input.capacity(), 0);
-
-        let mut out = Output::default();
-        out.wire.put(&[1; 4000]);
-        out.wire.advance(4000);
-        scratch.reclaim_output(&mut out);
-        assert_eq!(out.commands.capacity(), 0);
+        let mut lent = Lent::of(BytesMut::new());
+        scratch.lend(&mut lent);
+        scratch.lend_input(&mut lent.input, true);
+        assert!(lent.input.capacity() >= READ_LEN);
+        lent.out.wire.put(&[1; 4000]);
+        scratch.reclaim(&mut lent, true);
+        assert!(lent.0.is_some(), "something waits for the socket");
+        scratch.lend(&mut lent);
+        lent.out.wire.advance(4000);
+        scratch.reclaim(&mut lent, true);
+        assert!(lent.0.is_none());
     }
 
     #[test]
