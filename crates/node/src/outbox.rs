@@ -10,6 +10,7 @@
 //! Lock order: the node's lock may be held while an outbox's is taken, never the other way round.
 
 use std::{
+    cell::RefCell,
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Wake, Waker},
@@ -21,14 +22,50 @@ use rustc_hash::FxHashMap;
 use session::{CloseReason, Delivery, DeliveryId, Event, Token};
 
 /// A connection that has been told no more than so much gives the room for it back when there is nothing to do: most hear the
-/// few words of a login and are silent then. Who hears more keeps its room, and allocates nothing for the next item.
+/// few words of a login and are silent then. Who hears more keeps room for so many items, and allocates nothing for them.
 const FEW_EVENTS: u32 = 8;
+const ROOM_KEPT: usize = 8;
+/// Room for so many items, a hundred bytes each, that a thread keeps for whoever has none.
+const SPARE_ROOM_MAX: usize = 16 * 1024;
 /// Bytes of deliveries that are with the connection at a time: when so many are handed out, the rest stays here until they have
 /// gone to the socket. Room comes back with the last byte of what was handed out, so without this bound a reader that is
 /// never behind could have its whole outbox handed out and be sent as much again meanwhile, for which there is no room.
 const HANDED_OUT_MAX: u64 = 256 * 1024;
 /// Lanes whose last wait is remembered before those that wait no more are looked for.
 const LANES_KEPT: usize = 1024;
+
+type Ready = VecDeque<(OutLane, Item)>;
+
+thread_local! {
+    static SPARES: RefCell<Spares> = RefCell::default();
+}
+
+/// Queues of outboxes whose connections have nothing to do, and that had much.
+#[derive(Default)]
+struct Spares {
+    queues: Vec<Ready>,
+    /// Their capacities together.
+    room: usize,
+}
+
+impl Spares {
+    fn take() -> Ready {
+        SPARES.with_borrow_mut(|spares| {
+            let spare = spares.queues.pop().unwrap_or_default();
+            spares.room -= spare.capacity();
+            spare
+        })
+    }
+
+    fn give_back(queue: Ready) {
+        SPARES.with_borrow_mut(|spares| {
+            if spares.room + queue.capacity() <= SPARE_ROOM_MAX {
+                spares.room += queue.capacity();
+                spares.queues.push(queue);
+            }
+        });
+    }
+}
 
 /// Something on its way out.
 pub(crate) enum Item {
@@ -274,7 +311,7 @@ pub(crate) trait Messages: Send + Sync {
 
 #[derive(Default)]
 struct State {
-    ready: VecDeque<(OutLane, Item)>,
+    ready: Ready,
     /// By batch, rising.
     waiting: VecDeque<(u64, Vec<(OutLane, Item)>)>,
     /// The batch that a lane's last waiting item waits for.
@@ -336,6 +373,7 @@ impl Outbox {
             }
         }
         if wait <= committed {
+            state.make_room();
             state.ready.push_back((lane, item));
             return Pushed {
                 wake: state.take_waker(),
@@ -398,8 +436,8 @@ impl Outbox {
         let nothing = told == 0;
         state.told = state.told.saturating_add(told as u32);
         if nothing {
-            if state.told <= FEW_EVENTS && !state.kept_back {
-                state.ready = VecDeque::new();
+            if !state.kept_back {
+                state.rest();
             }
             match &mut state.waker {
                 Some(waker) => waker.clone_from(cx.waker()),
@@ -544,6 +582,22 @@ impl State {
         self.waker.take()
     }
 
+    /// Something becomes ready: who has no room for it takes some that others left.
+    fn make_room(&mut self) {
+        if self.ready.capacity() == 0 && self.told > FEW_EVENTS {
+            self.ready = Spares::take();
+        }
+    }
+
+    /// Nothing is ready: gives back room that is not worth keeping, or more than that.
+    fn rest(&mut self) {
+        if self.told <= FEW_EVENTS {
+            self.ready = Ready::new();
+        } else if self.ready.capacity() > ROOM_KEPT {
+            Spares::give_back(std::mem::take(&mut self.ready));
+        }
+    }
+
     /// Moves what waits for committed batches to what may leave.
     fn ripen(&mut self, committed: u64) {
         let before = self.waiting.len();
@@ -551,6 +605,7 @@ impl State {
             && *batch <= committed
         {
             let (_, items) = self.waiting.pop_front().expect("there is a front");
+            self.make_room();
             self.ready.extend(items);
         }
         if self.waiting.is_empty() {
@@ -716,6 +771,20 @@ mod tests {
         outbox.push(REPLY, 8, 7, reply(3));
         outbox.push(REPLY, 0, 8, reply(4));
         assert_eq!(poll(&outbox, 8, &disk, &wakes), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn room_for_a_burst_is_left_to_others_by_who_has_nothing_to_do() {
+        let (outbox, disk, wakes) = (Arc::new(Outbox::default()), Disk::default(), Arc::default());
+        for number in 0..1000 {
+            outbox.push(REPLY, 0, 1, reply(number));
+        }
+        assert_eq!(poll(&outbox, 1, &disk, &wakes).len(), 1000);
+        assert_eq!(poll(&outbox, 1, &disk, &wakes), [0u64; 0]);
+        assert_eq!(outbox.lock().ready.capacity(), 0);
+        outbox.push(REPLY, 0, 1, reply(1));
+        assert!(outbox.lock().ready.capacity() >= 1000, "not allocated anew");
+        assert_eq!(poll(&outbox, 1, &disk, &wakes), [1]);
     }
 
     #[test]
