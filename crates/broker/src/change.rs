@@ -140,7 +140,8 @@ pub(crate) struct QueueDeclared {
     pub(crate) options: Arc<QueueOptions>,
     /// The client session whose own queue this is.
     pub(crate) client: Option<ClientNo>,
-    pub(crate) share: Option<Share>,
+    /// Boxed, as few queues have one.
+    pub(crate) share: Option<Box<Share>>,
     /// The connection that it is exclusive to. Soft queues only.
     pub(crate) owner: Option<SessionId>,
     pub(crate) notes: Notes,

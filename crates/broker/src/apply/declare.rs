@@ -160,7 +160,7 @@ impl Broker {
                 self.soft.listed.insert((it.vhost, it.name.clone()));
             }
         }
-        if let Some(share) = &it.share {
+        if let Some(share) = it.share.as_deref() {
             self.soft.shares.insert((it.vhost, share.clone()), it.queue);
             self.route_share(it.vhost, share, it.queue, true);
         }
@@ -247,7 +247,7 @@ impl Broker {
         for key in self.soft.bound.remove(&id).unwrap_or_default() {
             self.drop_binding(declared.vhost, &key);
         }
-        if let Some(share) = &declared.share {
+        if let Some(share) = declared.share.as_deref() {
             self.soft.shares.remove(&(declared.vhost, share.clone()));
             self.route_share(declared.vhost, share, id, false);
         }

@@ -198,7 +198,7 @@ impl Broker {
         match kind {
             Kind::QueueDeclared(it) => {
                 let named = self.named(it.vhost, &it.name);
-                let share = it.share.as_ref();
+                let share = it.share.as_deref();
                 let shared = share.and_then(|it2| {
                     let key = (it.vhost, it2.clone());
                     self.soft.shares.get(&key).copied()

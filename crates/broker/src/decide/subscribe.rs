@@ -288,7 +288,7 @@ impl Broker {
                 durable: true,
                 ..QueueOptions::default()
             }),
-            share: Some(share),
+            share: Some(Box::new(share)),
             ..QueueDeclared::default()
         })));
         Ok(queue)

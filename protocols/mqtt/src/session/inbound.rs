@@ -34,13 +34,20 @@ pub(super) struct Inbound {
     body_len_max: usize,
     /// Publishes that wait for their PUBACK, or for a PUBREC that refuses them.
     unacked: usize,
-    /// Exactly-once publishes of this connection without PUBCOMP, and how often each was repeated.
-    exactly_once: BTreeMap<u16, u32>,
     /// The session was resumed, so a PUBREL may belong to a PUBLISH of an earlier connection.
     resumed: bool,
     /// Publishes with an identifier that the core was given, and how many of those it has answered, in order.
     asked: u64,
     answered: u64,
+    /// Made when it is needed for the first time.
+    rare: Option<Box<Rare>>,
+}
+
+/// What most connections never have.
+#[derive(Debug, Default)]
+struct Rare {
+    /// Exactly-once publishes of this connection without PUBCOMP, and how often each was repeated.
+    exactly_once: BTreeMap<u16, u32>,
     /// Publishes that the session refused itself, each behind so many answers of the core.
     refused: VecDeque<Refused>,
     /// What topic alias n means, at n - 1; for this connection only [MQTT-3.3.2-7].
@@ -66,12 +73,10 @@ impl Inbound {
             counters: Arc::clone(&config.counters),
             body_len_max: config.body_len_max,
             unacked: 0,
-            exactly_once: BTreeMap::new(),
             resumed,
             asked: 0,
             answered: 0,
-            refused: VecDeque::new(),
-            aliases: Vec::new(),
+            rare: None,
         }
     }
 
@@ -145,7 +150,8 @@ impl Inbound {
                 Reply::PubAck(id).token()
             }
             _ => {
-                self.exactly_once
+                let rare = self.rare.get_or_insert_default();
+                rare.exactly_once
                     .entry(id)
                     .and_modify(|repeats| *repeats += 1)
                     .or_insert(0);
@@ -168,7 +174,10 @@ impl Inbound {
 
     /// [MQTT-3.3.4-7]: more than our Receive Maximum. Before MQTT 5 there is none, and the port's room is the limit.
     fn check_quota(&self, qos: u8, packet_id: u16, peer: &Peer) -> Result<(), Fault> {
-        let repeats = self.exactly_once.get(&packet_id).filter(|_| qos == 2);
+        let under_way = self.rare.as_ref().map(|rare| &rare.exactly_once);
+        let repeats = under_way
+            .and_then(|under_way| under_way.get(&packet_id))
+            .filter(|_| qos == 2);
         if peer.manners == Manners::Mosquitto && repeats.is_some_and(|repeats| *repeats > 0) {
             return Err(Fault::new(
                 ReasonCode::PROTOCOL_ERROR,
@@ -176,7 +185,7 @@ impl Inbound {
             ));
         }
         let repeated = repeats.is_some();
-        let out = self.unacked + self.exactly_once.len();
+        let out = self.unacked + under_way.map_or(0, BTreeMap::len);
         if peer.version == Version::V5 && !repeated && out >= self.receive_max {
             return Err(Fault::new(
                 ReasonCode::RECEIVE_MAXIMUM_EXCEEDED,
@@ -224,14 +233,17 @@ impl Inbound {
         }
         let at = usize::from(alias) - 1;
         if !arrived.is_empty() {
-            if self.aliases.len() <= at {
-                self.aliases.resize(at + 1, None);
+            let topic = self.topics.keep(arrived);
+            let aliases = &mut self.rare.get_or_insert_default().aliases;
+            if aliases.len() <= at {
+                aliases.resize(at + 1, None);
             }
-            self.aliases[at] = Some(self.topics.keep(arrived));
+            aliases[at] = Some(topic);
         }
-        match self.aliases.get(at) {
-            Some(Some(topic)) => Ok(topic.named()),
-            _ => Err(Fault::new(
+        let rare = self.rare.as_ref();
+        match rare.and_then(|rare| rare.aliases.get(at)?.as_ref()) {
+            Some(topic) => Ok(topic.named()),
+            None => Err(Fault::new(
                 ReasonCode::PROTOCOL_ERROR,
                 "topic alias has no topic",
             )),
@@ -251,7 +263,8 @@ impl Inbound {
         match packet_id {
             Some(packet_id) if peer.version == Version::V5 => {
                 self.unacked += 1;
-                self.refused.push_back(Refused {
+                let rare = self.rare.get_or_insert_default();
+                rare.refused.push_back(Refused {
                     behind: self.asked,
                     qos,
                     packet_id,
@@ -266,7 +279,8 @@ impl Inbound {
 
     /// Answers the refused publishes whose turn has come.
     fn put_refused(&mut self, peer: &Peer, out: &mut Output) {
-        while let Some(first) = self.refused.front()
+        let Some(rare) = &mut self.rare else { return };
+        while let Some(first) = rare.refused.front()
             && first.behind <= self.answered
         {
             self.unacked = self.unacked.saturating_sub(1);
@@ -275,7 +289,7 @@ impl Inbound {
                 _ => AckKind::Ack,
             };
             peer.put_ack(kind, first.packet_id, first.reason, "", out);
-            self.refused.pop_front();
+            rare.refused.pop_front();
         }
     }
 
@@ -312,7 +326,7 @@ impl Inbound {
             }
             PublishOutcome::Refused(refusal) => {
                 // [MQTT-4.3.3-9]
-                self.exactly_once.remove(&packet_id);
+                self.forget(packet_id);
                 let reason = publish_reason(refusal);
                 // MQTT 3.1.1 cannot refuse a publish: closing is left, so that the client still has it.
                 if peer.version < Version::V5 {
@@ -326,6 +340,13 @@ impl Inbound {
         Ok(())
     }
 
+    /// An exactly-once publish is under way no longer.
+    fn forget(&mut self, packet_id: u16) {
+        if let Some(rare) = &mut self.rare {
+            rare.exactly_once.remove(&packet_id);
+        }
+    }
+
     /// The exactly-once identifier is free again: PUBCOMP [MQTT-4.3.3-11].
     pub(super) fn on_released(
         &mut self,
@@ -334,7 +355,7 @@ impl Inbound {
         peer: &Peer,
         out: &mut Output,
     ) {
-        self.exactly_once.remove(&packet_id);
+        self.forget(packet_id);
         // MQTT 5, 3.7.2.1: an identifier that is not known is no error during recovery.
         let reason = if known || self.resumed {
             ReasonCode::SUCCESS

@@ -64,11 +64,8 @@ pub(super) struct Outbound {
     slots: VecDeque<Slot>,
     /// Accepted in this step, not told to the core yet.
     accepted: Fold,
-    /// PUBREC came in this step, not told to the core yet.
-    received: Fold,
-    /// Batches of `received` that the core has, oldest first.
-    settling: VecDeque<(u32, DeliveryRange)>,
-    next_batch: u32,
+    /// Made by the first PUBREC.
+    exactly_once: Option<Box<ExactlyOnce>>,
     names: Names,
     counters: Arc<Counters>,
     alias_max: u16,
@@ -94,6 +91,16 @@ struct Shown {
     converted: Vec<u8>,
     /// The properties that are not the publisher's.
     patch: Vec<u8>,
+}
+
+/// What only QoS 2 needs.
+#[derive(Debug, Default)]
+struct ExactlyOnce {
+    /// PUBREC came in this step, not told to the core yet.
+    received: Fold,
+    /// Batches of `received` that the core has, oldest first.
+    settling: VecDeque<(u32, DeliveryRange)>,
+    next_batch: u32,
 }
 
 /// Deliveries to settle alike, as ranges.
@@ -155,9 +162,7 @@ impl Outbound {
         Self {
             slots: VecDeque::new(),
             accepted: Fold::default(),
-            received: Fold::default(),
-            settling: VecDeque::new(),
-            next_batch: 0,
+            exactly_once: None,
             names: config.names(),
             counters: Arc::clone(&config.counters),
             alias_max,
@@ -344,10 +349,11 @@ impl Outbound {
                 let slot = &mut self.slots[at];
                 slot.progress = Progress::Received;
                 let id = slot.id;
-                if !self.received.takes(id) {
+                let known = self.exactly_once.as_ref();
+                if known.is_some_and(|known| !known.received.takes(id)) {
                     self.flush(out);
                 }
-                self.received.add(id);
+                self.exactly_once.get_or_insert_default().received.add(id);
             }
             Progress::Sent { .. } => {
                 return Err(Fault::new(
@@ -365,14 +371,17 @@ impl Outbound {
 
     /// A batch of PUBRECs is durable: now, and not before, PUBREL [MQTT-4.3.3-4], in the order of the PUBRECs [MQTT-4.6.0-4].
     pub(super) fn on_settled(&mut self, batch: u32, peer: &Peer, out: &mut Output) {
-        let Some(at) = self
+        let Some(exactly_once) = &mut self.exactly_once else {
+            return;
+        };
+        let Some(at) = exactly_once
             .settling
             .iter()
             .position(|(serial, _)| *serial == batch)
         else {
             return;
         };
-        let (_, deliveries) = self.settling.remove(at).expect("found just before");
+        let (_, deliveries) = exactly_once.settling.remove(at).expect("found just before");
         for (first, last) in deliveries.ranges {
             for qseq in first..=last {
                 let queue = deliveries.queue;
@@ -421,10 +430,12 @@ impl Outbound {
         if let Some(deliveries) = self.accepted.take() {
             settle(None, deliveries, Outcome::Accept, out);
         }
-        if let Some(deliveries) = self.received.take() {
-            let batch = self.next_batch;
-            self.next_batch = self.next_batch.wrapping_add(1);
-            self.settling.push_back((batch, deliveries.clone()));
+        if let Some(exactly_once) = &mut self.exactly_once
+            && let Some(deliveries) = exactly_once.received.take()
+        {
+            let batch = exactly_once.next_batch;
+            exactly_once.next_batch = batch.wrapping_add(1);
+            exactly_once.settling.push_back((batch, deliveries.clone()));
             let token = Reply::Received(batch).token();
             settle(Some(token), deliveries, Outcome::Received, out);
         }
