@@ -59,7 +59,7 @@ const WORK_COMMANDS_MAX: u32 = 256;
 const WORK_LEFT_MAX: u32 = 2;
 /// Bytes read and thrown away behind our last words. A client that closes right after a burst has its publishes still on
 /// the way (of other channels, in its own buffers); a socket closed over them is reset, and the last words with it.
-const LINGER_LEN_MAX: usize = 16 * 1024 * 1024;
+const LINGER_LEN_MAX: u32 = 16 * 1024 * 1024;
 
 /// How much of a reason the log shows.
 const REASON_LEN_MAX: usize = 200;
@@ -113,7 +113,7 @@ where
         told: false,
         protocol: None,
         user: None,
-        until: None,
+        until: Timestamp::MAX,
         timer: None,
         armed: None,
     }
@@ -128,7 +128,7 @@ enum Stage {
     /// Sending the last words.
     Flushing { ending: Box<Ending> },
     /// Our side is shut; waiting for the peer's.
-    Lingering { ending: Box<Ending>, left: usize },
+    Lingering { ending: Box<Ending>, left: u32 },
 }
 
 struct Connection<I, S: ?Sized> {
@@ -158,8 +158,8 @@ struct Connection<I, S: ?Sized> {
     protocol: Option<&'static str>,
     /// Who it is, once the core knows.
     user: Option<Arc<str>>,
-    /// When the patience of this stage ends (while open: with a peer that takes nothing).
-    until: Option<Timestamp>,
+    /// When the patience of this stage ends (while open: with a peer that takes nothing). [`Timestamp::MAX`]: never.
+    until: Timestamp,
     timer: Option<Pin<Box<Sleep>>>,
     /// What the timer is set to.
     armed: Option<Timestamp>,
@@ -240,7 +240,7 @@ where
         if phase == Phase::Abort {
             return Err(Ending::Aborted);
         }
-        if self.until.is_some_and(|until| now >= until) {
+        if now >= self.until {
             return Err(Ending::Stalled);
         }
         let (mut bytes, mut events) = (0, 0);
@@ -450,7 +450,7 @@ where
         if written > 0 {
             *count += written;
             Traffic::add(&self.seat.traffic().bytes_out, written);
-            self.until = None;
+            self.until = Timestamp::MAX;
         }
         match polled {
             Poll::Ready(Ok(())) => {
@@ -468,10 +468,10 @@ where
             }
             Poll::Pending => {
                 let limits = self.seat.limits();
-                if self.until.is_none()
+                if self.until == Timestamp::MAX
                     && self.buffers.out.wire.remaining() >= limits.wire_len_max / 4
                 {
-                    self.until = Some(now.plus_ms(limits.stall_timeout_ms));
+                    self.until = now.plus_ms(limits.stall_timeout_ms);
                 }
                 Ok(false)
             }
@@ -561,7 +561,7 @@ where
         self.buffers.input = BytesMut::new();
         // Nothing that a stranger sent is held any longer.
         self.seat.make_known();
-        self.until = Some(now.plus_ms(self.seat.limits().stall_timeout_ms));
+        self.until = now.plus_ms(self.seat.limits().stall_timeout_ms);
         self.stage = Stage::Leaving {
             hung: ending == Ending::Panicked,
             ending: Box::new(ending),
@@ -596,7 +596,7 @@ where
         scratch: &mut Scratch,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
-        let late = phase == Phase::Abort || self.until.is_some_and(|until| now >= until);
+        let late = phase == Phase::Abort || now >= self.until;
         loop {
             if self.left && late {
                 self.drop_commands();
@@ -614,7 +614,7 @@ where
             if *hung {
                 let ending = std::mem::replace(ending, Box::new(Ending::Aborted));
                 self.link.detach();
-                self.until = Some(now.plus_ms(self.seat.limits().close_timeout_ms));
+                self.until = now.plus_ms(self.seat.limits().close_timeout_ms);
                 self.stage = Stage::Flushing { ending };
                 return Poll::Ready(());
             }
@@ -653,7 +653,7 @@ where
     }
 
     fn poll_flushing(&mut self, now: Timestamp, phase: Phase, cx: &mut Context<'_>) -> Poll<()> {
-        let late = phase == Phase::Abort || self.until.is_some_and(|until| now >= until);
+        let late = phase == Phase::Abort || now >= self.until;
         let mut written = 0;
         let sent = if late {
             false
@@ -670,7 +670,7 @@ where
         let ending = std::mem::replace(ending, Box::new(Ending::Aborted));
         // Who closes on the peer lets it read the reason; the others have gone.
         let lingers = sent && matches!(*ending, Ending::Closed(_));
-        self.until = Some(now.plus_ms(self.seat.limits().linger_timeout_ms));
+        self.until = now.plus_ms(self.seat.limits().linger_timeout_ms);
         self.stage = Stage::Lingering {
             ending,
             left: if lingers { LINGER_LEN_MAX } else { 0 },
@@ -685,7 +685,7 @@ where
         scratch: &mut Scratch,
         cx: &mut Context<'_>,
     ) -> Poll<Ending> {
-        let late = phase == Phase::Abort || self.until.is_some_and(|until| now >= until);
+        let late = phase == Phase::Abort || now >= self.until;
         let Stage::Lingering { ending, left } = &mut self.stage else {
             unreachable!("the last stage");
         };
@@ -700,7 +700,7 @@ where
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(len @ 1..)) => {
                     work += len;
-                    *left = left.saturating_sub(len);
+                    *left = left.saturating_sub(u32::try_from(len).unwrap_or(u32::MAX));
                 }
                 Poll::Ready(_) => break,
             }
@@ -722,14 +722,14 @@ where
             Stage::Open => self.session.poll_timeout(),
             _ => None,
         };
-        let due = due.into_iter().chain(self.until).min();
-        let Some(due) = due.filter(|&due| due != Timestamp::MAX) else {
+        let due = due.map_or(self.until, |due| due.min(self.until));
+        if due == Timestamp::MAX {
             // Nothing is due any more, as for a client without keep alive once it has logged in.
             if went_off {
                 self.timer = None;
             }
             return;
-        };
+        }
         if self.armed.is_some_and(|armed| armed <= due) {
             return;
         }

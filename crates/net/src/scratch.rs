@@ -18,7 +18,8 @@ pub(crate) const READ_LEN: usize = 64 * 1024;
 pub(crate) const READ_LEN_MIN: usize = 16 * 1024;
 /// The same for a stranger that has begun to send.
 const STRANGER_READ_LEN_MIN: usize = 1024;
-/// An unfinished frame up to this length is moved out of a buffer four times its size, or a few bytes would pin it.
+/// An unfinished frame up to this length is moved out of a buffer that was lent, or four times its size, or a few bytes would
+/// pin it.
 const MOVED_LEN_MAX: usize = 16 * 1024;
 
 thread_local! {
@@ -141,7 +142,7 @@ impl Scratch {
             if spare.capacity() > self.input.capacity() {
                 self.input = spare;
             }
-        } else if (self.lent && !is_known)
+        } else if (self.lent && (!is_known || input.len() <= MOVED_LEN_MAX))
             || (input.len() <= MOVED_LEN_MAX && input.capacity() / 4 >= input.len())
         {
             let mut spare = std::mem::replace(input, BytesMut::from(&input[..]));
@@ -223,6 +224,19 @@ mod tests {
             );
         }
         assert!(input.iter().all(|&byte| byte == 7));
+    }
+
+    #[test]
+    fn an_unfinished_frame_at_the_end_of_a_buffer_does_not_pin_it() {
+        let mut scratch = Scratch::default();
+        let mut input = BytesMut::new();
+        scratch.lend_input(&mut input, true);
+        let (start, end) = (input.as_ptr(), input.as_ptr().wrapping_add(READ_LEN));
+        input.extend_from_slice(&[1; READ_LEN]);
+        drop(input.split_to(READ_LEN - 900));
+        scratch.reclaim_input(&mut input, true);
+        assert_eq!(input, [1; 900][..]);
+        assert!(!(start..end).contains(&input.as_ptr()));
     }
 
     #[test]

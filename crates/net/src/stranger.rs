@@ -16,14 +16,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::Limits;
 
 /// What every stranger may send.
-const FREE_LEN: usize = 8 * 1024;
+const FREE_LEN: u32 = 8 * 1024;
 
 /// One peer's account. Kept in its seat, so that it is given back with it.
 #[derive(Debug, Default)]
 pub(crate) struct Stranger {
-    heard: usize,
+    heard: u32,
     /// Of these bytes, those from the pool.
-    pooled: usize,
+    pooled: u32,
     /// The core knows the peer: nothing is counted any more.
     known: bool,
 }
@@ -44,7 +44,7 @@ impl Stranger {
 
     /// Whether it may send more.
     pub(crate) const fn check(&self, limits: &Limits) -> Result<(), TooMuch> {
-        if !self.known && self.heard >= limits.login_len_max {
+        if !self.known && self.heard as usize >= limits.login_len_max {
             return Err(TooMuch::Own);
         }
         Ok(())
@@ -60,13 +60,15 @@ impl Stranger {
         if self.known {
             return Ok(());
         }
-        self.heard += len;
-        let wanted = self.heard.saturating_sub(FREE_LEN) - self.pooled;
+        self.heard = self
+            .heard
+            .saturating_add(u32::try_from(len).unwrap_or(u32::MAX));
+        let wanted = (self.heard.saturating_sub(FREE_LEN) - self.pooled) as usize;
         if wanted == 0 {
             return Ok(());
         }
         let before = pool.fetch_add(wanted, Ordering::AcqRel);
-        self.pooled += wanted;
+        self.pooled += wanted as u32;
         if before + wanted > limits.login_pool_len_max {
             return Err(TooMuch::Pool);
         }
@@ -76,7 +78,7 @@ impl Stranger {
     /// The core knows it, or it has gone.
     pub(crate) fn give_back(&mut self, pool: &AtomicUsize) {
         self.known = true;
-        let pooled = std::mem::take(&mut self.pooled);
+        let pooled = std::mem::take(&mut self.pooled) as usize;
         if pooled > 0 {
             pool.fetch_sub(pooled, Ordering::AcqRel);
         }
@@ -104,7 +106,7 @@ mod tests {
             assert_eq!(stranger.hear(1, &pool, &limits), Ok(()));
         }
         assert_eq!(stranger.check(&limits), Err(TooMuch::Own));
-        assert_eq!(pool.load(Ordering::Relaxed), 20_000 - FREE_LEN);
+        assert_eq!(pool.load(Ordering::Relaxed), 20_000 - FREE_LEN as usize);
         stranger.give_back(&pool);
         assert_eq!(pool.load(Ordering::Relaxed), 0);
         assert_eq!(stranger.hear(1 << 30, &pool, &limits), Ok(()));
@@ -116,14 +118,20 @@ mod tests {
     fn long_logins_share_a_pool_and_short_ones_need_none() {
         let (pool, limits) = (AtomicUsize::new(0), limits(1 << 20, 100_000));
         let mut long: Vec<Stranger> = (0..3).map(|_| Stranger::default()).collect();
-        assert_eq!(long[0].hear(FREE_LEN + 60_000, &pool, &limits), Ok(()));
-        assert_eq!(long[1].hear(FREE_LEN + 40_000, &pool, &limits), Ok(()));
         assert_eq!(
-            long[2].hear(FREE_LEN + 1, &pool, &limits),
+            long[0].hear(FREE_LEN as usize + 60_000, &pool, &limits),
+            Ok(())
+        );
+        assert_eq!(
+            long[1].hear(FREE_LEN as usize + 40_000, &pool, &limits),
+            Ok(())
+        );
+        assert_eq!(
+            long[2].hear(FREE_LEN as usize + 1, &pool, &limits),
             Err(TooMuch::Pool)
         );
         let mut short = Stranger::default();
-        assert_eq!(short.hear(FREE_LEN, &pool, &limits), Ok(()));
+        assert_eq!(short.hear(FREE_LEN as usize, &pool, &limits), Ok(()));
         for stranger in &mut long {
             stranger.give_back(&pool);
         }

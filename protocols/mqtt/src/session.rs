@@ -238,7 +238,7 @@ impl MqttSession {
             keep_alive: KeepAlive::new(handshake.keep_alive_s, now),
             inbound: Inbound::new(&self.config, *vhost, Arc::clone(&handshake.user), present),
             outbound: Outbound::new(handshake.alias_out_max, &self.config),
-            subscriptions: Subscriptions::new(self.config.names(), handshake.window),
+            subscriptions: Subscriptions::new(Arc::clone(&self.config), handshake.window),
         };
         self.decoder.set_limits(Limits {
             packet_len_max: self.config.packet_len_max,

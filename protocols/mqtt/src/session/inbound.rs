@@ -18,7 +18,7 @@ use super::{
     wire::{AckKind, Peer},
 };
 use crate::{
-    Config, Counters, Manners,
+    Config, Manners,
     codec::{Decoder, Frame, Properties, Property, ReasonCode, Version},
     message::{PropertyFault, Publisher, stamp, take_properties},
     names::SubjectError,
@@ -26,12 +26,9 @@ use crate::{
 
 #[derive(Debug)]
 pub(super) struct Inbound {
-    receive_max: usize,
-    alias_max: u16,
+    config: Arc<Config>,
     topics: Topics,
     user: Arc<str>,
-    counters: Arc<Counters>,
-    body_len_max: usize,
     /// Publishes that wait for their PUBACK, or for a PUBREC that refuses them.
     unacked: usize,
     /// The session was resumed, so a PUBREL may belong to a PUBLISH of an earlier connection.
@@ -64,14 +61,11 @@ struct Refused {
 }
 
 impl Inbound {
-    pub(super) fn new(config: &Config, vhost: VhostId, user: Arc<str>, resumed: bool) -> Self {
+    pub(super) fn new(config: &Arc<Config>, vhost: VhostId, user: Arc<str>, resumed: bool) -> Self {
         Self {
-            receive_max: config.receive_max as usize,
-            alias_max: config.topic_alias_in_max,
             topics: Topics::new(config.names(), vhost),
+            config: Arc::clone(config),
             user,
-            counters: Arc::clone(&config.counters),
-            body_len_max: config.body_len_max,
             unacked: 0,
             resumed,
             asked: 0,
@@ -93,10 +87,10 @@ impl Inbound {
             .publish(frame, |name| self.topics.find(name))
             .map_err(|error| Fault::of_packet(&error, peer.manners))?;
         // The acknowledgements have no word for this; a packet that is too large as a whole ends the connection as well.
-        if publish.payload.len() > self.body_len_max {
+        if publish.payload.len() > self.config.body_len_max {
             return Err(Fault::new(
                 ReasonCode::PACKET_TOO_LARGE,
-                format!("the longest body is {} bytes", self.body_len_max),
+                format!("the longest body is {} bytes", self.config.body_len_max),
             ));
         }
         let (qos, packet_id) = (publish.qos, publish.packet_id);
@@ -119,7 +113,7 @@ impl Inbound {
             }
         };
         if ambiguous {
-            self.counters.add_name_ambiguous();
+            self.config.counters.add_name_ambiguous();
         }
         let mut message = Message::new(address, publish.payload);
         stamp(&mut message, qos, publish.retain);
@@ -186,7 +180,7 @@ impl Inbound {
         }
         let repeated = repeats.is_some();
         let out = self.unacked + under_way.map_or(0, BTreeMap::len);
-        if peer.version == Version::V5 && !repeated && out >= self.receive_max {
+        if peer.version == Version::V5 && !repeated && out >= usize::from(self.config.receive_max) {
             return Err(Fault::new(
                 ReasonCode::RECEIVE_MAXIMUM_EXCEEDED,
                 "more publishes unacknowledged than the receive maximum",
@@ -225,7 +219,7 @@ impl Inbound {
             return Ok(self.topics.name(arrived));
         };
         // [MQTT-3.3.2-9], [MQTT-3.2.2-17], [MQTT-3.2.2-18]; all below are taken [MQTT-3.3.2-12].
-        if alias > self.alias_max {
+        if alias > self.config.topic_alias_in_max {
             return Err(Fault::new(
                 ReasonCode::TOPIC_ALIAS_INVALID,
                 "topic alias is above the topic alias maximum",

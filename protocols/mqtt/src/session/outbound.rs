@@ -29,7 +29,7 @@ use super::{
     wire::{AckKind, Peer},
 };
 use crate::{
-    Config, Counters,
+    Config,
     codec::{Ack, PublishHead, ReasonCode, Version, put_varint},
     message::{encode_properties, native_properties, seconds_left},
     names::Names,
@@ -66,8 +66,7 @@ pub(super) struct Outbound {
     accepted: Fold,
     /// Made by the first PUBREC.
     exactly_once: Option<Box<ExactlyOnce>>,
-    names: Names,
-    counters: Arc<Counters>,
+    config: Arc<Config>,
     alias_max: u16,
     aliases: BTreeMap<Bytes, u16>,
     /// What the last delivery was shown with; none before the first one.
@@ -158,13 +157,12 @@ const fn packet_id(id: DeliveryId) -> u16 {
 }
 
 impl Outbound {
-    pub(super) fn new(alias_max: u16, config: &Config) -> Self {
+    pub(super) fn new(alias_max: u16, config: &Arc<Config>) -> Self {
         Self {
             slots: VecDeque::new(),
             accepted: Fold::default(),
             exactly_once: None,
-            names: config.names(),
-            counters: Arc::clone(&config.counters),
+            config: Arc::clone(config),
             alias_max,
             aliases: BTreeMap::new(),
             shown: None,
@@ -183,15 +181,15 @@ impl Outbound {
         let address = delivery.readdressed.as_ref().unwrap_or(&message.address);
         let shown = self.shown.get_or_insert_default();
         // DOORS rule 3: what MQTT cannot name is not delivered.
-        if !shown.is_of(address) && !shown.show(address, self.names, &self.aliases) {
-            self.counters.add_delivery_unnameable();
+        if !shown.is_of(address) && !shown.show(address, self.config.names(), &self.aliases) {
+            self.config.counters.add_delivery_unnameable();
             if let Some(id) = delivery.id {
                 settle_one(id, Outcome::Reject, out);
             }
             return;
         }
         if shown.ambiguous {
-            self.counters.add_name_ambiguous();
+            self.config.counters.add_name_ambiguous();
         }
         // Settled already is at most once, whatever was granted.
         let qos = if delivery.id.is_some() {
@@ -207,8 +205,8 @@ impl Outbound {
                 Some(native) => native,
                 None => {
                     shown.converted.clear();
-                    let omitted = encode_properties(message, self.names, &mut shown.converted);
-                    self.counters.add_properties_omitted(omitted);
+                    let omitted = encode_properties(message, self.config.names(), &mut shown.converted);
+                    self.config.counters.add_properties_omitted(omitted);
                     &shown.converted
                 }
             };
@@ -421,7 +419,8 @@ impl Outbound {
     /// The step ends: what was folded is told to the core.
     #[inline]
     pub(super) fn flush(&mut self, out: &mut Output) {
-        if !self.accepted.is_empty() || !self.received.is_empty() {
+        let received = |it: &ExactlyOnce| !it.received.is_empty();
+        if !self.accepted.is_empty() || self.exactly_once.as_deref().is_some_and(received) {
             self.tell(out);
         }
     }
@@ -581,11 +580,11 @@ mod tests {
             text("a%b"),
         ];
         for version in [Version::V311, Version::V5] {
-            let mut outbound = Outbound::new(0, &Config::default());
+            let mut outbound = Outbound::new(0, &Arc::default());
             for turn in 0..500 {
                 // Each behind each, and twice in a row.
                 let address = &addresses[turn * turn / 2 % 7];
-                let mut fresh = Outbound::new(0, &Config::default());
+                let mut fresh = Outbound::new(0, &Arc::default());
                 assert_eq!(
                     sent(&mut outbound, version, address),
                     sent(&mut fresh, version, address),
@@ -594,7 +593,7 @@ mod tests {
             }
         }
         // With aliases: the first topics have them, whatever reference they come with.
-        let mut outbound = Outbound::new(1, &Config::default());
+        let mut outbound = Outbound::new(1, &Arc::default());
         let mut lens = Vec::new();
         for at in [0, 0, 1, 2, 2, 0, 5, 1] {
             lens.push(sent(&mut outbound, Version::V5, &addresses[at]).len());
@@ -605,7 +604,7 @@ mod tests {
     #[test]
     fn the_last_address_pins_no_read_buffer() {
         let read = Bytes::from(b"0123aaaaa/b6789".to_vec());
-        let mut outbound = Outbound::new(0, &Config::default());
+        let mut outbound = Outbound::new(0, &Arc::default());
         for _ in 0..2 {
             let address = topic(read.slice(4..11));
             assert_eq!(sent(&mut outbound, Version::V311, &address).len(), 12);

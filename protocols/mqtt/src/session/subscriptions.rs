@@ -1,6 +1,9 @@
 //! SUBSCRIBE and UNSUBSCRIBE: one command for each filter, one acknowledgement when all are answered.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use session::{
@@ -10,6 +13,7 @@ use session::{
 
 use super::{Fault, reply::Reply, wire::Peer};
 use crate::{
+    Config,
     codec::{
         Options, Packet, Properties, Property, ReasonCode, SubAck, Subscribe, Text, Unsubscribe,
         Version,
@@ -32,7 +36,7 @@ struct Pending {
 
 #[derive(Debug)]
 pub(super) struct Subscriptions {
-    names: Names,
+    config: Arc<Config>,
     window: u16,
     next_serial: u32,
     next_consumer: u32,
@@ -42,9 +46,9 @@ pub(super) struct Subscriptions {
 }
 
 impl Subscriptions {
-    pub(super) const fn new(names: Names, window: u16) -> Self {
+    pub(super) const fn new(config: Arc<Config>, window: u16) -> Self {
         Self {
-            names,
+            config,
             window,
             next_serial: 0,
             next_consumer: 0,
@@ -96,7 +100,7 @@ impl Subscriptions {
             return finish(pending, peer, out);
         }
         let filters = subscribe.filters.iter().map(|(filter, _)| filter);
-        let sources = decode_sources(filters, self.names, peer)?;
+        let sources = decode_sources(filters, self.config.names(), peer)?;
         // [MQTT-3.8.3-4]
         let shared = |source: &Option<Source>| matches!(source, Some(Source::Shared { .. }));
         let mut both = sources.iter().zip(&subscribe.filters);
@@ -175,7 +179,7 @@ impl Subscriptions {
             pending.codes = vec![ReasonCode::PACKET_IDENTIFIER_IN_USE.0; unsubscribe.filters.len()];
             return finish(pending, peer, out);
         }
-        let sources = decode_sources(unsubscribe.filters.iter(), self.names, peer)?;
+        let sources = decode_sources(unsubscribe.filters.iter(), self.config.names(), peer)?;
         for (index, (filter, source)) in unsubscribe.filters.iter().zip(sources).enumerate() {
             let Some(source) = source else {
                 pending.codes.push(ReasonCode::TOPIC_FILTER_INVALID.0);
