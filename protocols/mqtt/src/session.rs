@@ -198,7 +198,9 @@ impl MqttSession {
                 }
                 // [MQTT-3.1.4-6]: dropped if CONNECT is refused.
                 State::Authenticating(_) | State::Opening(..) => {
-                    self.held.unsplit(input.split());
+                    // Copied, as what is split off a read buffer keeps all of it, even if it is nothing.
+                    self.held.extend_from_slice(input);
+                    input.clear();
                     return Ok(());
                 }
                 State::Open(open) => match self.decoder.frame(input) {
@@ -248,7 +250,9 @@ impl MqttSession {
         self.state = State::Open(Box::new(open));
         let mut held = std::mem::take(&mut self.held);
         let read = self.read(&mut held, now, out);
-        self.held = held;
+        if !held.is_empty() {
+            self.held = held;
+        }
         read
     }
 
