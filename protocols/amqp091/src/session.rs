@@ -478,7 +478,8 @@ impl Session for AmqpSession {
         self.noting_output(now, out, |session, out| {
             if session.held.is_empty() {
                 let result = session.read(input, now, out);
-                if session.is_stalled() {
+                // What is split off a read buffer keeps all of it, even if it is nothing.
+                if session.is_stalled() && !input.is_empty() {
                     session.held = input.split();
                 }
                 return result;
@@ -487,7 +488,7 @@ impl Session for AmqpSession {
             let mut bytes = std::mem::take(&mut session.held);
             bytes.unsplit(input.split());
             let result = session.read(&mut bytes, now, out);
-            if session.is_stalled() {
+            if session.is_stalled() && !bytes.is_empty() {
                 session.held = bytes;
             } else {
                 *input = bytes;
