@@ -19,6 +19,7 @@
 //! | `client.rs`, `client/` | clients that never wait |
 //! | `disk.rs` | the journal's files, counted |
 //! | `meter.rs` | allocations and copies, counted |
+//! | `idle.rs` | a test: what a connection that says nothing holds |
 #![deny(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a command line tool speaks on stdout")]
 #![expect(
@@ -28,6 +29,8 @@
 
 mod client;
 mod disk;
+#[cfg(test)]
+mod idle;
 mod meter;
 mod served;
 mod workloads;

@@ -1,4 +1,4 @@
-//! Counts what is allocated and what is copied between [`start`] and [`stop`].
+//! Counts what is allocated, held and copied between [`start`] and [`stop`].
 //!
 //! Copies are calls of the C library's `memcpy` and `memmove`, which this file puts its own in front of. The compiler writes
 //! copies of a few known bytes in place; those are not seen. Bytes between socket and kernel are seen where a buffer of ours
@@ -12,7 +12,7 @@ use std::{
     alloc::{GlobalAlloc, Layout},
     ffi::c_void,
     hint::black_box,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed},
 };
 
 use mimalloc::MiMalloc;
@@ -20,6 +20,8 @@ use mimalloc::MiMalloc;
 static ON: AtomicBool = AtomicBool::new(false);
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static ALLOCATED: AtomicU64 = AtomicU64::new(0);
+/// Allocated less freed.
+static HELD: AtomicI64 = AtomicI64::new(0);
 static COPIED: AtomicU64 = AtomicU64::new(0);
 
 #[global_allocator]
@@ -56,6 +58,12 @@ pub(crate) fn read() -> Reading {
     }
 }
 
+/// How many bytes more were allocated than freed.
+#[cfg(test)]
+pub(crate) fn held() -> i64 {
+    HELD.load(Relaxed)
+}
+
 /// The server's allocator, counted.
 struct Counting;
 
@@ -63,6 +71,13 @@ fn allocated(len: usize) {
     if is_on() {
         ALLOCATIONS.fetch_add(1, Relaxed);
         ALLOCATED.fetch_add(len as u64, Relaxed);
+        HELD.fetch_add(len as i64, Relaxed);
+    }
+}
+
+fn freed(len: usize) {
+    if is_on() {
+        HELD.fetch_sub(len as i64, Relaxed);
     }
 }
 
@@ -88,11 +103,13 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, len: usize) -> *mut u8 {
         allocated(len);
+        freed(layout.size());
         // SAFETY: the caller's promise is the same.
         unsafe { MiMalloc.realloc(memory, layout, len) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        freed(layout.size());
         // SAFETY: the caller's promise is the same.
         unsafe { MiMalloc.dealloc(memory, layout) }
     }

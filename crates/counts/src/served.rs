@@ -78,6 +78,8 @@ pub(crate) struct Served {
     turned: Arc<AtomicU64>,
     turns: u64,
     counts: bool,
+    /// Turns that are not counted as such are metered too.
+    meters_all: bool,
 }
 
 impl Served {
@@ -133,12 +135,19 @@ impl Served {
             turned,
             turns: 0,
             counts: false,
+            meters_all: false,
         })
     }
 
     /// From here on turns are counted.
     pub(crate) fn count(&mut self) {
         self.counts = true;
+    }
+
+    /// From here on all that the server allocates and frees is metered.
+    #[cfg(test)]
+    pub(crate) fn meter_all(&mut self) {
+        self.meters_all = true;
     }
 
     pub(crate) fn counts(&self) -> bool {
@@ -151,7 +160,11 @@ impl Served {
 
     /// One turn of the server, uncounted.
     pub(crate) fn work(&mut self) {
+        if self.meters_all {
+            meter::start();
+        }
         self.go();
+        meter::stop();
     }
 
     /// The same, counted. Under callgrind, instructions are those of this function and what it calls.
