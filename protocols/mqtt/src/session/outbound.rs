@@ -205,7 +205,8 @@ impl Outbound {
                 Some(native) => native,
                 None => {
                     shown.converted.clear();
-                    let omitted = encode_properties(message, self.config.names(), &mut shown.converted);
+                    let omitted =
+                        encode_properties(message, self.config.names(), &mut shown.converted);
                     self.config.counters.add_properties_omitted(omitted);
                     &shown.converted
                 }
