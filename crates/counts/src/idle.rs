@@ -48,8 +48,9 @@ fn an_idle_connection_holds_little() -> anyhow::Result<()> {
     let amqp = held(|served, _| Amqp::connect(served))?;
     println!("silent {silent}, published {published}, subscribed {subscribed}, AMQP {amqp}");
     assert!(silent <= 3_400, "MQTT: {silent}");
+    // It knows the topics that it published to.
     assert!(
-        published <= silent + 100,
+        published <= silent + 450,
         "MQTT, having published: {published}"
     );
     assert!(

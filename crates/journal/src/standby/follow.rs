@@ -12,7 +12,7 @@ use crate::aligned::Aligned;
 use crate::batch::{self, BLOCK};
 use crate::error::{Corruption, OpenError, StandbyError};
 use crate::journal::Journal;
-use crate::layout::{EpochRecord, Uuid};
+use crate::layout::{EpochRecord, Position, Uuid};
 use crate::loss;
 use crate::reader::{Batch, Stop};
 use crate::segment::{Segment, SegmentHeader, SegmentId, salt_of};
@@ -247,12 +247,21 @@ impl Standby {
         hand_out(&self.journal, batch, &unapplied.segment, receive)
     }
 
-    /// The batch is part of the history: its records may be read and referred to. Nobody does before there are clients, and after
-    /// a takeover they are read from the disk, as after a start: no copy is kept.
+    /// The batch is part of the history: its records may be read and referred to. A copy is kept, as of a batch that this node wrote: who takes
+    /// over need not read the latest from the disk, and has them if they rot there.
     pub(super) fn count(&self, batch: &Batch, segment: &Arc<Segment>, padded: u64) {
         let shared = self.journal.shared();
         let seq = batch.header.seq;
         shared.table.place(seq, segment);
+        let payload = Bytes::copy_from_slice(&batch.payload);
+        let len = payload.len();
+        let after = Position {
+            seq,
+            lsn: batch.header.first_lsn + u64::from(batch.header.records),
+            chain: batch.header.chain_after(),
+        };
+        let max = shared.config.cache_bytes_max;
+        drop(shared.cache.push(after, payload, len, max));
         shared.snapshot_bytes.fetch_add(padded, Ordering::Relaxed);
         shared.newest.store(seq, Ordering::Release);
         shared.committed.store(seq, Ordering::Release);
