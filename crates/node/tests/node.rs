@@ -563,15 +563,12 @@ impl Wake for Woken {
     }
 }
 
-#[test]
-fn a_node_that_serves_no_more_lets_those_go_whose_commands_found_no_room() {
-    let mut config = small(&directory("expelled"));
-    config.journal.batch_len_max = 4 << 10;
-    config.journal.staged_bytes_max = 4 << 10;
+/// A node that the test steps, and a connection to it.
+fn stepped(config: &Config) -> (Node, node::Steps, Arc<dyn Link>) {
     let users = auth::Users::new(&auth::Config::default(), [7; auth::KEY_LEN]);
     let users = Arc::new(users.expect("the default users are right"));
     let (node, mut steps) =
-        Node::start_stepped(&config, users, Arc::new(Machine)).expect("the node starts");
+        Node::start_stepped(config, users, Arc::new(Machine)).expect("the node starts");
     steps.renew_lease();
     let peer = Peer {
         address: ([127, 0, 0, 1], 9).into(),
@@ -579,6 +576,15 @@ fn a_node_that_serves_no_more_lets_those_go_whose_commands_found_no_room() {
         default_vhost: "/".into(),
     };
     let link = node.attach(peer).expect("there is room for a connection");
+    (node, steps, link)
+}
+
+#[test]
+fn a_node_that_serves_no_more_lets_those_go_whose_commands_found_no_room() {
+    let mut config = small(&directory("expelled"));
+    config.journal.batch_len_max = 4 << 10;
+    config.journal.staged_bytes_max = 4 << 10;
+    let (node, mut steps, link) = stepped(&config);
     let woken = Arc::new(Woken(AtomicBool::new(false)));
     let waker = Waker::from(Arc::clone(&woken));
     let mut cx = Context::from_waker(&waker);
@@ -619,18 +625,7 @@ fn a_node_that_serves_no_more_lets_those_go_whose_commands_found_no_room() {
 
 #[test]
 fn what_is_handed_in_around_a_login_is_done_in_its_order() {
-    let users = auth::Users::new(&auth::Config::default(), [7; auth::KEY_LEN]);
-    let users = Arc::new(users.expect("the default users are right"));
-    let config = small(&directory("around-a-login"));
-    let (node, mut steps) =
-        Node::start_stepped(&config, users, Arc::new(Machine)).expect("the node starts");
-    steps.renew_lease();
-    let peer = Peer {
-        address: ([127, 0, 0, 1], 9).into(),
-        listener: "test",
-        default_vhost: "/".into(),
-    };
-    let link = node.attach(peer).expect("there is room for a connection");
+    let (_node, mut steps, link) = stepped(&small(&directory("around-a-login")));
     let waker = Waker::from(Arc::new(Woken(AtomicBool::new(false))));
     let mut cx = Context::from_waker(&waker);
     let fence = |token| Command::Fence {

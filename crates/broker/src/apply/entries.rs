@@ -196,14 +196,10 @@ impl Broker {
         if let Some(via) = rare.as_mut().and_then(|rare| rare.via.as_mut()) {
             self.share_via(via);
         }
-        let Some(queue) = queue_at(&mut self.durable.queues, &mut self.soft.transient, id) else {
+        let queues = (&mut self.durable.queues, &mut self.soft.transient);
+        let Some((queue, soft)) = sides_of(queues, &mut self.soft.queues, id) else {
             return;
         };
-        let soft = self
-            .soft
-            .queues
-            .get_mut(&id)
-            .expect("every queue has a soft side");
         let dedup = rare.as_mut().and_then(|rare| {
             let message_id = rare.message_id.take();
             let seen = Seen {
@@ -386,14 +382,10 @@ impl Broker {
         numbers: impl Iterator<Item = u64>,
         at: &mut Applying<'_>,
     ) {
-        let Some(queue) = queue_at(&mut self.durable.queues, &mut self.soft.transient, id) else {
+        let queues = (&mut self.durable.queues, &mut self.soft.transient);
+        let Some((queue, soft)) = sides_of(queues, &mut self.soft.queues, id) else {
             return;
         };
-        let soft = self
-            .soft
-            .queues
-            .get_mut(&id)
-            .expect("every queue has a soft side");
         let any_large = !self.durable.large.is_empty();
         let mut of_large: SmallVec<[StoredId; 4]> = SmallVec::new();
         let mut returned = Returned::default();
@@ -549,13 +541,27 @@ impl Returned {
 }
 
 /// A queue, wherever it lies, while something else of the core is changed.
-pub(super) fn queue_at<'a>(
+fn queue_at<'a>(
     durable: &'a mut FxHashMap<QueueId, Box<Queue>>,
     transient: &'a mut FxHashMap<QueueId, Box<Queue>>,
     id: QueueId,
 ) -> Option<&'a mut Queue> {
     let queues = if is_soft(id) { transient } else { durable };
     queues.get_mut(&id).map(Box::as_mut)
+}
+
+/// A queue and its soft side, while something else of the core is changed. `queues`: the durable ones and the others.
+pub(super) fn sides_of<'a>(
+    (durable, transient): (
+        &'a mut FxHashMap<QueueId, Box<Queue>>,
+        &'a mut FxHashMap<QueueId, Box<Queue>>,
+    ),
+    soft: &'a mut FxHashMap<QueueId, Box<SoftQueue>>,
+    id: QueueId,
+) -> Option<(&'a mut Queue, &'a mut SoftQueue)> {
+    let queue = queue_at(durable, transient, id)?;
+    let soft = soft.get_mut(&id).expect("every queue has a soft side");
+    Some((queue, soft))
 }
 
 /// An entry is out no longer, and its group is free. Counted as ready again. What its receiver gets back is the caller's.

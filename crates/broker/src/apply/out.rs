@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::{
     Applying,
-    entries::{Returned, Source, age_by, fell, queue_at, take_back},
+    entries::{Returned, Source, age_by, fell, sides_of, take_back},
     receivers::{Handed, Hands},
 };
 use crate::{
@@ -75,14 +75,10 @@ impl Broker {
     /// Hands out what there is of a delivery. `true`: some of it leaves the queue with that.
     fn hand_out_items(&mut self, it: &Delivered, now: Timestamp) -> bool {
         let id = it.queue;
-        let Some(queue) = queue_at(&mut self.durable.queues, &mut self.soft.transient, id) else {
+        let queues = (&mut self.durable.queues, &mut self.soft.transient);
+        let Some((queue, soft)) = sides_of(queues, &mut self.soft.queues, id) else {
             return false;
         };
-        let soft = self
-            .soft
-            .queues
-            .get_mut(&id)
-            .expect("every queue has a soft side");
         let mut hands = Hands {
             queue: id,
             soft,

@@ -52,6 +52,20 @@ fn fill(running: &mut Running, model: &mut Model, len: usize, at_once: usize) ->
     }
 }
 
+/// Deletes all there is, each in a batch of its own, with the care that is taken of a journal.
+fn empty(running: &mut Running, model: &mut Model) {
+    while !running.live.is_empty() {
+        running.delete(model, 0);
+        running.step_all();
+        assert_eq!(running.journal.failure(), None);
+        keep(running);
+    }
+    running.check(model);
+    for _ in 0..3 {
+        keep(running);
+    }
+}
+
 #[test]
 fn rules_23_a_disk_that_publishes_have_filled_is_emptied_again_and_again() {
     for (len, at_once) in [(100, 7), (3000, 1), (9000, 20), (15_000, 3)] {
@@ -63,17 +77,7 @@ fn rules_23_a_disk_that_publishes_have_filled_is_emptied_again_and_again() {
         let mut rounds = Vec::new();
         for _ in 0..4 {
             rounds.push(fill(&mut running, &mut model, len, at_once));
-            // What each deletion needs is a batch of its own.
-            while !running.live.is_empty() {
-                running.delete(&mut model, 0);
-                running.step_all();
-                assert_eq!(running.journal.failure(), None, "{len} {rounds:?}");
-                keep(&mut running);
-            }
-            running.check(&model);
-            for _ in 0..3 {
-                keep(&mut running);
-            }
+            empty(&mut running, &mut model);
         }
         // A batch takes a block at least.
         let each = (len + 50).max(4096 / at_once);
@@ -105,16 +109,7 @@ fn rules_23_a_quota_that_publishes_have_used_up_is_emptied_again_and_again() {
             assert!(taken > 20, "{len} {round}");
             assert_eq!(running.journal.failure(), None, "{len} {round}");
             assert!(matches!(running.journal.space(), Space::Low(_)));
-            while !running.live.is_empty() {
-                running.delete(&mut model, 0);
-                running.step_all();
-                assert_eq!(running.journal.failure(), None, "{len} {round}");
-                keep(&mut running);
-            }
-            running.check(&model);
-            for _ in 0..3 {
-                keep(&mut running);
-            }
+            empty(&mut running, &mut model);
             assert!(running.journal.stage().takes_publish(len), "{len} {round}");
         }
         running.journal.shutdown();

@@ -177,16 +177,8 @@ impl Exact {
 mod tests {
     use session::QueueId;
 
-    use super::super::tests::delivery;
+    use super::super::tests::{delivery, origin};
     use super::*;
-
-    const fn origin(epoch: u64) -> Origin {
-        Origin {
-            epoch,
-            node: 0,
-            incarnation: epoch,
-        }
-    }
 
     const ID: DeliveryId = DeliveryId {
         queue: QueueId(7),

@@ -115,15 +115,8 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::origin;
     use super::*;
-
-    const fn origin(epoch: u64) -> Origin {
-        Origin {
-            epoch,
-            node: 0,
-            incarnation: epoch,
-        }
-    }
 
     const fn pull(client: usize) -> PullId {
         PullId { client, token: 1 }

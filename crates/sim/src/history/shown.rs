@@ -82,16 +82,8 @@ impl Shown {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::delivery;
+    use super::super::tests::{delivery, origin};
     use super::*;
-
-    const fn origin(epoch: u64) -> Origin {
-        Origin {
-            epoch,
-            node: 0,
-            incarnation: epoch,
-        }
-    }
 
     fn show(shown: &mut Shown, it: &Delivery, epoch: u64, at: u64, target: Target) -> bool {
         let times = (at, at);

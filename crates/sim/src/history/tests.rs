@@ -25,6 +25,15 @@ fn confirmed(history: &mut History, target: Target) -> u64 {
     number
 }
 
+/// The first node, as it serves in that epoch.
+pub(super) const fn origin(epoch: u64) -> Origin {
+    Origin {
+        epoch,
+        node: 0,
+        incarnation: epoch,
+    }
+}
+
 pub(super) fn delivery(number: u64, (queue, qseq): (u64, u64), count: u32) -> Delivery {
     let address = Address::queue(VhostId::ROOT, Bytes::from_static(RISKY));
     Delivery {

@@ -142,15 +142,8 @@ mod tests {
     use message::Timestamp;
     use session::ShardNo;
 
+    use super::super::tests::origin;
     use super::*;
-
-    const fn origin(epoch: u64) -> Origin {
-        Origin {
-            epoch,
-            node: 0,
-            incarnation: epoch,
-        }
-    }
 
     fn shard(next: u64, counter: u64, owner: &'static str) -> GroupShard {
         GroupShard {
