@@ -540,10 +540,12 @@ impl Returned {
     }
 }
 
+type Queues = FxHashMap<QueueId, Box<Queue>>;
+
 /// A queue, wherever it lies, while something else of the core is changed.
 fn queue_at<'a>(
-    durable: &'a mut FxHashMap<QueueId, Box<Queue>>,
-    transient: &'a mut FxHashMap<QueueId, Box<Queue>>,
+    durable: &'a mut Queues,
+    transient: &'a mut Queues,
     id: QueueId,
 ) -> Option<&'a mut Queue> {
     let queues = if is_soft(id) { transient } else { durable };
@@ -552,10 +554,7 @@ fn queue_at<'a>(
 
 /// A queue and its soft side, while something else of the core is changed. `queues`: the durable ones and the others.
 pub(super) fn sides_of<'a>(
-    (durable, transient): (
-        &'a mut FxHashMap<QueueId, Box<Queue>>,
-        &'a mut FxHashMap<QueueId, Box<Queue>>,
-    ),
+    (durable, transient): (&'a mut Queues, &'a mut Queues),
     soft: &'a mut FxHashMap<QueueId, Box<SoftQueue>>,
     id: QueueId,
 ) -> Option<(&'a mut Queue, &'a mut SoftQueue)> {
