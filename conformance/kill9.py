@@ -61,10 +61,9 @@ def drain(port):
         if method is None:
             break
         got.append(body)
-        if len(got) % 200 == 0:
+        if len(got) % 200 == 0 or len(got) == count:
             channel.basic_ack(method.delivery_tag, multiple=True)
         if len(got) == count:
-            channel.basic_ack(method.delivery_tag, multiple=True)
             break
     channel.cancel()
     channel.queue_purge("kill9")
