@@ -22,11 +22,8 @@ impl Aligned {
         Self { all, start, len }
     }
 
-    /// Bytes in memory that is there, with whatever is in it: to be read into.
+    /// Bytes in memory that is there and suffices, with whatever is in it: to be read into.
     fn reused(all: Vec<u8>, len: usize) -> Self {
-        if all.len() < Self::capacity(len) {
-            return Self::zeroed(len);
-        }
         let start = all.as_ptr().align_offset(BLOCK);
         assert!(start <= BLOCK, "a byte pointer can always be aligned");
         Self { all, start, len }
@@ -71,9 +68,14 @@ impl Aligned {
 /// Memory that one reader uses again and again: a page from the system is cleared first, which costs more than reading it.
 #[derive(Default)]
 pub(crate) struct Reused {
-    /// What nobody refers to, the largest that there was.
-    free: Arc<Mutex<Option<Vec<u8>>>>,
+    free: Arc<Free>,
 }
+
+/// Pieces that nobody refers to.
+type Free = Mutex<Vec<Vec<u8>>>;
+
+/// Pieces that are kept, the largest that there were: of what was read last a part may still be referred to, and of what was read before.
+const FREE_MAX: usize = 3;
 
 impl Reused {
     /// What `read` fills from the start, which says how much that is. The memory comes back here once nobody refers to it.
@@ -82,13 +84,19 @@ impl Reused {
         len: usize,
         read: impl FnOnce(&mut [u8]) -> Result<usize, E>,
     ) -> Result<Bytes, E> {
-        let free = self
-            .free
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let capacity = Aligned::capacity(len);
+        let free = {
+            let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+            let fits = free.iter().enumerate();
+            let fits = fits.filter(|(_, memory)| memory.len() >= capacity);
+            let least = fits.min_by_key(|(_, memory)| memory.len());
+            let at = least.map(|(at, _)| at);
+            at.map(|at| free.swap_remove(at))
+        };
+        // One that is a little longer than the last one is to fit the next time.
+        let fresh = || vec![0; Aligned::capacity(len.next_power_of_two())];
         let mut lent = Lent {
-            memory: Aligned::reused(free.unwrap_or_default(), len),
+            memory: Aligned::reused(free.unwrap_or_else(fresh), len),
             free: Arc::downgrade(&self.free),
         };
         let n = read(&mut lent.memory)?;
@@ -98,7 +106,7 @@ impl Reused {
 
 struct Lent {
     memory: Aligned,
-    free: Weak<Mutex<Option<Vec<u8>>>>,
+    free: Weak<Free>,
 }
 
 impl AsRef<[u8]> for Lent {
@@ -114,8 +122,15 @@ impl Drop for Lent {
         };
         let memory = std::mem::take(&mut self.memory.all);
         let mut free = free.lock().unwrap_or_else(PoisonError::into_inner);
-        if free.as_ref().is_none_or(|other| other.len() < memory.len()) {
-            *free = Some(memory);
+        free.push(memory);
+        if free.len() > FREE_MAX {
+            let least = free.iter().enumerate();
+            let least = least.min_by_key(|(_, memory)| memory.len());
+            let at = least.map_or(0, |(at, _)| at);
+            let least = free.swap_remove(at);
+            // It is given back outside the lock.
+            drop(free);
+            drop(least);
         }
     }
 }
@@ -168,5 +183,24 @@ mod tests {
         assert_eq!(larger[..], [4; 100]);
         drop(reused);
         assert_eq!(larger[99], 4, "whoever refers to it keeps it");
+    }
+
+    #[test]
+    fn reads_of_changing_lengths_need_no_fresh_memory() {
+        let reused = Reused::default();
+        let mut fresh = 0;
+        let mut held = Bytes::new();
+        for round in 0..100 {
+            // Longer and shorter ones in no order, of each of which a part is held until the next one was read.
+            let len = (40 + 97 * round % 360) * 1024;
+            let all = reused.fill(len, |buffer| {
+                fresh += usize::from(buffer[0] == 0);
+                buffer[0] = 1;
+                Ok::<_, Infallible>(len)
+            });
+            held = all.expect("it cannot fail").slice(len - 4..);
+        }
+        assert_eq!(held.len(), 4);
+        assert!(fresh <= 6, "{fresh} of 100");
     }
 }

@@ -26,6 +26,11 @@ use crate::{
 
 /// How often it looks whether the active node lives, in ms.
 const LOOK_EVERY_MS: u64 = 5;
+/// The same while batches come, which are its signs of life: its lease says little more then, and to read it costs the machine as much as to
+/// read them. With the first look that finds none it is due as ever.
+const LOOK_COMING_MS: u64 = 50;
+/// How often it does what else is due where every look finds batches, in ms: who comes while much is written is to be ready too.
+const KEEP_COMING_MS: u64 = 100;
 /// How often it is to say that it is there ([`Standby::registrar`]).
 pub const REGISTER_EVERY: Duration = Duration::from_secs(1);
 /// How often it forgets what the active has given back, in ms.
@@ -177,6 +182,7 @@ pub struct Standby {
     manners: Manners,
     uuid: [u8; 16],
     looked_at: u64,
+    kept_at: u64,
     tidied_at: u64,
     silent_since: Option<u64>,
     /// Since when the active node gave no sign of life.
@@ -232,6 +238,7 @@ impl Standby {
             manners,
             uuid,
             looked_at: now_ms,
+            kept_at: now_ms,
             tidied_at: now_ms,
             silent_since: None,
             quiet_since: now_ms,
@@ -241,9 +248,14 @@ impl Standby {
     }
 
     /// Whether the active node's process is gone, as far as that shows without reading anything.
-    pub(crate) fn is_active_dead(&self) -> bool {
+    pub(crate) fn is_active_dead(&mut self) -> bool {
         // What cannot be looked at now is told by the next turn.
-        self.follower.is_holder_dead().unwrap_or(false)
+        let is_dead = self.follower.is_holder_dead().unwrap_or(false);
+        if is_dead {
+            // Whatever comes yet: it is no sign of life.
+            self.looked_at = 0;
+        }
+        is_dead
     }
 
     /// The journal, to be asked how it is.
@@ -355,17 +367,25 @@ impl Standby {
             Polled::More => self.quiet_since = now_ms,
             Polled::Idle => {}
         }
-        if now_ms.saturating_sub(self.looked_at) >= LOOK_EVERY_MS {
+        let every_ms = match polled {
+            Polled::More => LOOK_COMING_MS,
+            Polled::Idle | Polled::Behind => LOOK_EVERY_MS,
+        };
+        if now_ms.saturating_sub(self.looked_at) >= every_ms {
             self.looked_at = now_ms;
             if let Some(reason) = self.look()? {
                 return Ok(Turn::TakeOver(reason));
             }
         }
-        if polled == Polled::More {
-            return Ok(Turn::More);
+        let turn = match polled {
+            Polled::More => Turn::More,
+            Polled::Idle | Polled::Behind => Turn::Idle,
+        };
+        if turn == Turn::Idle || now_ms.saturating_sub(self.kept_at) >= KEEP_COMING_MS {
+            self.kept_at = now_ms;
+            self.keep(now_ms);
         }
-        self.keep(now_ms);
-        Ok(Turn::Idle)
+        Ok(turn)
     }
 
     fn poll(&mut self, now_ms: u64) -> Result<Polled, StartError> {
@@ -432,7 +452,7 @@ impl Standby {
         Ok(Some(reason))
     }
 
-    /// What is due when nothing is to be read.
+    /// What is due besides reading.
     fn keep(&mut self, now_ms: u64) {
         if !self.follower.is_prepared() {
             match self.follower.prepare() {

@@ -7,10 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use node::{Change, Pair};
+use journal::MemVfs;
+use node::{Change, Manners, Pair, Standby, Turn};
 use session::{Active, Event, Link, Peer, Port, Role};
 
-use super::{HANGS, directory, log_in, small};
+use super::{HANGS, directory, driven::Driven, full::Small, log_in, publish, small};
 
 fn pair(dir: &std::path::Path, name: &str) -> Arc<Pair> {
     let users = auth::Users::new(&auth::Config::default(), [7; auth::KEY_LEN]);
@@ -78,4 +79,24 @@ fn a_client_of_a_node_that_is_not_active_is_told_where_the_active_one_is_by_then
     assert_eq!(second.cluster().epoch, 2);
     assert_eq!(told(&link).as_deref(), Some("second:1"));
     node.shutdown();
+}
+
+#[test]
+fn a_standby_that_finds_batches_at_each_look_makes_ready_all_the_same_and_reads_little_else() {
+    let disk = MemVfs::new(false);
+    let config = Driven::config();
+    let mut active = Driven::start(disk.clone(), &config).expect("it starts");
+    let host = Arc::new(Small::new(disk.clone()));
+    let mut standby =
+        Standby::open(&config, Arc::clone(&host) as _, Manners::default()).expect("it follows");
+    let mut reads = 0;
+    for number in 0..50 {
+        active.ask(publish("jobs", number, 100));
+        host.pass(10);
+        let before = disk.reads();
+        assert_eq!(standby.turn().expect("it reads"), Turn::More);
+        reads += disk.reads() - before;
+    }
+    assert!(standby.is_ready());
+    assert!(reads < 75, "{reads} reads for 50 batches");
 }
