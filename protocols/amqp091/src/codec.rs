@@ -13,15 +13,18 @@
 //! | `table.rs` | field tables and arrays |
 //! | `method.rs` | all methods |
 //! | `properties.rs` | the properties of a message |
+//! | `publish.rs` | a publish in one go |
 
 mod method;
 mod properties;
+mod publish;
 mod table;
 mod wire;
 
 use bytes::{Buf as _, BufMut, Bytes, BytesMut};
 pub use method::{Method, access, basic, channel, confirm, connection, exchange, queue, tx};
 pub use properties::BasicProperties;
+pub(crate) use publish::look_at_publish;
 pub(crate) use table::put_table;
 use wire::Fields;
 pub use wire::{Long, Short};
@@ -352,6 +355,9 @@ mod tests {
             delivery_mode: Some(2),
             ..BasicProperties::default()
         };
-        assert_eq!(BasicProperties::decode(durable.to_bytes()), Ok(durable));
+        let bytes = durable.to_bytes();
+        assert_eq!(BasicProperties::mode_alone(&bytes), Some(2));
+        assert_eq!(BasicProperties::known(&bytes), Some(&bytes[..]));
+        assert_eq!(BasicProperties::decode(bytes), Ok(durable));
     }
 }

@@ -38,6 +38,8 @@ mod envelope;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 pub(crate) use envelope::{Envelope, Words, as_published, of_delivery, of_return};
 use message::{
@@ -47,7 +49,7 @@ use message::{
 
 use crate::{
     arguments::{lossy, type_name},
-    codec::{BasicProperties, ContentHeader, Short, basic},
+    codec::{BasicProperties, Short},
     error::{Fault, ReplyCode},
     key,
 };
@@ -107,21 +109,26 @@ pub(crate) struct Publisher<'a> {
     pub(crate) now: Timestamp,
 }
 
-/// Makes the message of a publish, its content header and its whole body.
+/// Makes the message of a publish: of its [`address`], the properties in its content header, and its whole body.
 pub(crate) fn from_publish(
-    publish: &basic::Publish,
-    header: &ContentHeader,
+    address: Arc<Address>,
+    properties: Bytes,
     body: Bytes,
     by: Publisher<'_>,
 ) -> Result<Message, Fault> {
-    let address = address(
-        by.vhost,
-        publish.exchange.bytes(),
-        publish.routing_key.bytes(),
-    )?;
     let mut message = Message::new(address, body);
-    let mut properties = BasicProperties::decode(header.properties.clone())?;
-    let mut head = header.properties.clone();
+    let mut head = properties;
+    // Durable or not is all that many publishers say.
+    if let Some(mode) = BasicProperties::mode_alone(&head) {
+        message.durable = mode == 2;
+        message.qos = u8::from(message.durable);
+        message.native = Some(Native {
+            form: NativeForm::AMQP091,
+            head,
+        });
+        return Ok(message);
+    }
+    let mut properties = BasicProperties::decode(head.clone())?;
     if properties.reply_to.as_deref() == Some(DIRECT_REPLY_TO) {
         let Some(queue) = by.reply_queue else {
             return Err(Fault::new(
@@ -179,7 +186,7 @@ pub(crate) fn from_publish(
 }
 
 /// Where a publish goes. DOORS 5 and 9.
-fn address(vhost: VhostId, exchange: &Bytes, key: &Bytes) -> Result<Address, Fault> {
+pub(crate) fn address(vhost: VhostId, exchange: &Bytes, key: &Bytes) -> Result<Address, Fault> {
     let topic = |levels: Levels| {
         if key::is_reserved(&levels) {
             return Err(Fault::new(

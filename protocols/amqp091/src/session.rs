@@ -14,6 +14,7 @@
 //! | `channel.rs` | a channel's life, incoming content, what waits for the core |
 //! | `topology.rs` | exchanges, queues, bindings |
 //! | `publish.rs` | publishing, confirms, transactions |
+//! | `places.rs` | where was published to before |
 //! | `consume.rs` | consumers, `get`, deliveries |
 //! | `settle.rs` | `ack`, `nack`, `reject`, `recover` |
 //! | `unsettled.rs` | the deliveries that a channel has to settle, by tag |
@@ -29,6 +30,7 @@ mod events;
 mod handshake;
 mod keep_alive;
 mod methods;
+mod places;
 mod publish;
 mod settle;
 mod step;
@@ -162,6 +164,9 @@ impl AmqpSession {
                 if !self.on_protocol_header(input, out)? {
                     return Ok(());
                 }
+                continue;
+            }
+            if self.take_publish(input, now, out) {
                 continue;
             }
             let before = input.len();

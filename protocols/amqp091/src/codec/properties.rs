@@ -38,15 +38,25 @@ pub struct BasicProperties {
 }
 
 impl BasicProperties {
+    /// The delivery mode, if it is all that is said.
+    pub(crate) const fn mode_alone(input: &[u8]) -> Option<u8> {
+        match input {
+            [0x10, 0x00, mode] => Some(*mode),
+            _ => None,
+        }
+    }
+
+    /// The same bytes, if it is a known one and all that is said: they need not be kept.
+    pub(crate) const fn known(input: &[u8]) -> Option<&'static [u8]> {
+        match Self::mode_alone(input) {
+            Some(1) => Some(&[0x10, 0x00, 1]),
+            Some(2) => Some(&[0x10, 0x00, 2]),
+            _ => None,
+        }
+    }
+
     /// Reads flags and values. Strings share `input`.
     pub fn decode(input: Bytes) -> Result<Self, DecodeError> {
-        // Durable or not is all that many publishers say.
-        if let [0x10, 0x00, mode] = input[..] {
-            return Ok(Self {
-                delivery_mode: Some(mode),
-                ..Self::default()
-            });
-        }
         let mut fields = Fields::new(input);
         let flags = fields.u16()?;
         if flags & 0b11 != 0 {

@@ -9,8 +9,10 @@ use message::{
 
 use session::{ConsumerId, Death, DeathReason, Delivery};
 
-use super::{Publisher, as_published, envelope::Envelope, from_publish, of_delivery, of_return};
-use crate::codec::{BasicProperties, ContentHeader, Short, basic};
+use super::{
+    Publisher, address, as_published, envelope::Envelope, from_publish, of_delivery, of_return,
+};
+use crate::codec::{BasicProperties, Short, basic};
 
 const NOW: Timestamp = Timestamp(1_000_000);
 
@@ -24,18 +26,19 @@ fn publish(exchange: &'static str, key: &'static str, properties: &BasicProperti
 }
 
 fn read(publish: &basic::Publish, properties: Bytes) -> Message {
-    let header = ContentHeader {
-        class_id: 60,
-        body_size: 0,
-        properties,
-    };
     let by = Publisher {
         vhost: VhostId::ROOT,
         user: "guest",
         reply_queue: None,
         now: NOW,
     };
-    from_publish(publish, &header, Bytes::new(), by).expect("a right publish")
+    let address = address(
+        by.vhost,
+        publish.exchange.bytes(),
+        publish.routing_key.bytes(),
+    );
+    let address = Arc::new(address.expect("a right address"));
+    from_publish(address, properties, Bytes::new(), by).expect("a right publish")
 }
 
 fn properties(envelope: &Envelope) -> BasicProperties {

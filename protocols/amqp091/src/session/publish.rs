@@ -7,22 +7,84 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use bytes::Bytes;
-use message::Message;
-use session::{Command, Operation, Publish, PublishOutcome, Refusal, RefusalKind, Transact};
+use bytes::{Buf as _, Bytes, BytesMut};
+use message::{Address, Message, Timestamp};
+use session::{
+    Command, Operation, Output, Publish, PublishOutcome, Refusal, RefusalKind, Transact,
+};
 
 use super::{
+    AmqpSession, Phase,
     channel::{Channel, Content, Mode, Outstanding, Pending},
     step::{Shared, Step, settle_one, token},
 };
 use crate::{
-    codec::{basic, confirm, tx},
+    codec::{BasicProperties, basic, confirm, look_at_publish, tx},
     error::{Fault, ReplyCode, code_of},
     message::{self as conversion, Publisher},
 };
 
 /// What a staged publish counts for besides its body and properties, in bytes.
 const OPERATION_LEN: usize = 512;
+
+impl AmqpSession {
+    /// Takes a publish off the front of `input`, if all of it is there, it goes where another one went, and nothing holds it up. `false`:
+    /// nothing was taken.
+    pub(super) fn take_publish(
+        &mut self,
+        input: &mut BytesMut,
+        now: Timestamp,
+        out: &mut Output,
+    ) -> bool {
+        let Self {
+            phase: Phase::Running,
+            channels,
+            shared,
+            ..
+        } = self
+        else {
+            return false;
+        };
+        let Some(it) = look_at_publish(input, shared.frame_max) else {
+            return false;
+        };
+        let number = it.channel;
+        let Some(channel) = channels.get_mut(&number) else {
+            return false;
+        };
+        if channel.holds_frames()
+            || channel.content.is_some()
+            || it.body.len() as u64 > shared.config.message_len_max
+        {
+            return false;
+        }
+        let Some(address) = shared.places.find(it.exchange, it.routing_key) else {
+            return false;
+        };
+        let (mandatory, header, body) = (it.mandatory, it.properties, it.body);
+        let properties = match BasicProperties::known(&input[header.clone()]) {
+            Some(known) => {
+                input.advance(body.start);
+                Bytes::from_static(known)
+            }
+            None => {
+                input.advance(header.start);
+                let properties = input.split_to(header.len()).freeze();
+                input.advance(body.start - header.end);
+                properties
+            }
+        };
+        let body = input.split_to(body.len()).freeze();
+        input.advance(1);
+        let mut step = Step { shared, now, out };
+        step.on_publishing();
+        let published = channel.publish_to(address, mandatory, properties, body, &mut step);
+        if let Err(fault) = published {
+            self.fail(number, fault.by((60, 40)), now, out);
+        }
+        true
+    }
+}
 
 impl Channel {
     /// [AMQP-basic.publish.immediate.01].
@@ -33,7 +95,7 @@ impl Channel {
         self.content = Some(Content {
             publish,
             header: None,
-            body: bytes::BytesMut::new(),
+            body: BytesMut::new(),
         });
         Ok(())
     }
@@ -49,19 +111,32 @@ impl Channel {
         else {
             unreachable!("a method and a header were there before the content was whole");
         };
-        let len = OPERATION_LEN + header.properties.len() + body.len();
+        let (places, vhost) = (&mut step.shared.places, step.shared.vhost);
+        let address = places.address(vhost, &publish.exchange, &publish.routing_key)?;
+        self.publish_to(address, publish.mandatory, header.properties, body, step)
+    }
+
+    fn publish_to(
+        &mut self,
+        address: Arc<Address>,
+        mandatory: bool,
+        properties: Bytes,
+        body: Bytes,
+        step: &mut Step<'_>,
+    ) -> Result<(), Fault> {
+        let len = OPERATION_LEN + properties.len() + body.len();
         let by = Publisher {
             vhost: step.shared.vhost,
             user: &step.shared.user,
             reply_queue: self.reply_queue.as_ref(),
             now: step.now,
         };
-        let message = conversion::from_publish(&publish, &header, body, by)?;
+        let message = conversion::from_publish(address, properties, body, by)?;
         let mut publish = Publish {
             token: None,
             lane: self.lane(),
             message: Arc::new(message),
-            mandatory: publish.mandatory,
+            mandatory,
             create: false,
             inbound_id: None,
             or_stream: true,

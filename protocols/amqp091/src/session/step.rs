@@ -9,6 +9,7 @@ use session::{
 };
 use smallvec::smallvec;
 
+use super::places::Places;
 use crate::{
     codec::{self, FRAME_END, FRAME_OVERHEAD, Method, Short, connection},
     config::Config,
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) deferred: usize,
     /// Staged in the transactions of all channels, in bytes.
     pub(crate) staged: usize,
+    /// Where the peer publishes to.
+    pub(crate) places: Places,
     /// Channels that hold back acks until the end of the batch.
     pub(crate) held: Vec<u16>,
     last_number: u64,
@@ -67,6 +70,7 @@ impl Shared {
             assembling: 0,
             deferred: 0,
             staged: 0,
+            places: Places::default(),
             held: Vec::new(),
             last_number: 0,
         }
