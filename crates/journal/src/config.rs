@@ -22,7 +22,8 @@ pub struct Config {
     pub first_segment_len: u64,
     /// Bytes of records in one batch, before a batch is closed. At most 1 MiB.
     pub batch_len_max: usize,
-    /// Bytes staged and not yet durable, above which [`crate::Stage::room`] says no.
+    /// Bytes staged and not yet durable, above which [`crate::Stage::room`] says no. Half of them are shared by all who say who they are
+    /// ([`crate::Journal::stage_of`]), a batch and a half to each at most.
     pub staged_bytes_max: usize,
     /// Bytes of committed batches kept in memory (`memory.bodies_bytes_max`).
     pub cache_bytes_max: usize,

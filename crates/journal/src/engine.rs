@@ -277,9 +277,7 @@ impl Engine {
                 .staging
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            staging.flight = None;
-            staging.bytes -= open.len;
-            std::mem::take(&mut staging.flight_wakers)
+            staging.committed(open)
         };
         for waker in wakers {
             waker.wake();

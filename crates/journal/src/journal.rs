@@ -103,7 +103,13 @@ impl Journal {
     /// A guard over the open batch, to be held for a whole command.
     #[must_use]
     pub fn stage(&self) -> Stage<'_> {
-        Stage::new(self.shared())
+        Stage::new(self.shared(), None)
+    }
+
+    /// The same for one of many who stage, each known by a number of its own: there is [`Stage::room`] for its share only.
+    #[must_use]
+    pub fn stage_of(&self, owner: u64) -> Stage<'_> {
+        Stage::new(self.shared(), Some(owner))
     }
 
     /// The newest batch that is durable behind a clear fence.

@@ -3,8 +3,12 @@
 //! The mutex is short: fixed fields and small bodies are copied, larger bodies kept by reference (RULES 9, 10). A batch is
 //! closed when the next command does not fit; all records of one command lie in one batch (RULES 18). No timer: what
 //! arrives during one write shares the next.
+//!
+//! Who stages next waits for all that is staged, so a connection that floods must not have much of it: a stage that says whose it is
+//! has room for its share only. Half of the bound is shared alike by all who have something staged; the other half is left to those
+//! who come then.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 use std::task::Waker;
@@ -13,11 +17,14 @@ use bytes::Bytes;
 use message::StoredId;
 
 use crate::batch::{self, FRAME_LEN, MOVED};
+use crate::config::Config;
 use crate::id;
 use crate::shared::Shared;
 
 /// Bodies up to this length are copied into the batch under the lock.
 const COPY_MAX: usize = 512;
+/// Bytes staged that each may have, however many share.
+const SHARE_MIN: usize = 64 * 1024;
 
 struct StagedFrame {
     kind: u8,
@@ -37,6 +44,8 @@ pub(crate) struct OpenBatch {
     wakers: Vec<Waker>,
     /// Survivors in it: old id, new id.
     pub(crate) moves: Vec<(StoredId, StoredId)>,
+    /// Who staged how many bytes of it, as far as that was said.
+    owned: Vec<(u64, usize)>,
 }
 
 impl OpenBatch {
@@ -48,6 +57,7 @@ impl OpenBatch {
             inline: Vec::new(),
             wakers: Vec::new(),
             moves: Vec::new(),
+            owned: Vec::new(),
         }
     }
 
@@ -58,6 +68,7 @@ impl OpenBatch {
         self.inline.clear();
         self.wakers.clear();
         self.moves.clear();
+        self.owned.clear();
         self
     }
 
@@ -98,6 +109,8 @@ pub(crate) struct Staging {
     spare: Option<OpenBatch>,
     /// Payload bytes that are not durable: open, sealed and in flight.
     pub(crate) bytes: usize,
+    /// Of them, how many each owner has staged. Who has none is not in it.
+    owners: BTreeMap<u64, usize>,
     /// The batch being written, and who waits for it.
     pub(crate) flight: Option<u64>,
     pub(crate) flight_wakers: Vec<Waker>,
@@ -113,6 +126,7 @@ impl Staging {
             sealed: VecDeque::new(),
             spare: None,
             bytes: 0,
+            owners: BTreeMap::new(),
             flight: None,
             flight_wakers: Vec::new(),
             idle: false,
@@ -147,6 +161,40 @@ impl Staging {
         Some(batch)
     }
 
+    /// The batch in flight is durable: who waited for it.
+    pub(crate) fn committed(&mut self, batch: &OpenBatch) -> Vec<Waker> {
+        self.flight = None;
+        self.bytes -= batch.len;
+        for &(owner, bytes) in &batch.owned {
+            if let Entry::Occupied(mut staged) = self.owners.entry(owner) {
+                *staged.get_mut() -= bytes;
+                if *staged.get() == 0 {
+                    staged.remove();
+                }
+            }
+        }
+        std::mem::take(&mut self.flight_wakers)
+    }
+
+    /// Somebody has put so many bytes into the open batch.
+    fn own(&mut self, owner: u64, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        *self.owners.entry(owner).or_default() += bytes;
+        match self.open.owned.last_mut() {
+            Some((last, sum)) if *last == owner => *sum += bytes,
+            _ => self.open.owned.push((owner, bytes)),
+        }
+    }
+
+    /// How many bytes one may have staged while others have some too. A batch in flight and half of the next let one alone write
+    /// as fast as the disk does.
+    fn share_max(&self, config: &Config) -> usize {
+        let alike = config.staged_bytes_max / 2 / self.owners.len().max(1);
+        alike.min(config.batch_len_max / 2 * 3).max(SHARE_MIN)
+    }
+
     /// Everyone who waits for anything.
     pub(crate) fn all_wakers(&mut self) -> Vec<Waker> {
         let mut wakers = std::mem::take(&mut self.flight_wakers);
@@ -171,6 +219,15 @@ impl Staging {
             .map(|sealed| &mut sealed.wakers)
     }
 
+    /// Where whoever waits for the next commit waits; `None` if nothing is pending.
+    fn oldest_wakers(&mut self) -> Option<&mut Vec<Waker>> {
+        if self.flight.is_some() {
+            return Some(&mut self.flight_wakers);
+        }
+        let oldest = self.sealed.front_mut().unwrap_or(&mut self.open);
+        (!oldest.is_empty()).then_some(&mut oldest.wakers)
+    }
+
     /// Where whoever waits for the newest record waits; `None` if nothing is pending.
     fn newest_wakers(&mut self) -> Option<&mut Vec<Waker>> {
         if !self.open.is_empty() {
@@ -191,19 +248,35 @@ pub struct Stage<'a> {
     wakers: Vec<Waker>,
     /// The length of the open batch up to which it is kept open for the records of this command, also above the usual length.
     reserved: usize,
+    owner: Option<Owner>,
+}
+
+/// Whose records are staged.
+struct Owner {
+    id: u64,
+    /// Bytes of its own that are staged and counted.
+    counted: usize,
+    /// Bytes that this guard has put into the open batch and that are not counted yet.
+    fresh: usize,
 }
 
 impl<'a> Stage<'a> {
-    pub(crate) fn new(shared: &'a Shared) -> Self {
+    pub(crate) fn new(shared: &'a Shared, owner: Option<u64>) -> Self {
         let staging = shared
             .staging
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        let owner = owner.map(|id| Owner {
+            id,
+            counted: staging.owners.get(&id).copied().unwrap_or(0),
+            fresh: 0,
+        });
         Self {
             shared,
             staging: Some(staging),
             wakers: Vec::new(),
             reserved: 0,
+            owner,
         }
     }
 
@@ -215,11 +288,17 @@ impl<'a> Stage<'a> {
         self.staging.as_ref().expect("the guard is held until drop")
     }
 
-    /// Whether there is room for more: what is staged and not durable is below its bound, and the journal has not failed.
+    /// Whether there is room for more: what is staged and not durable is below its bound, what its owner has of it is below its share,
+    /// and the journal has not failed.
     #[must_use]
     pub fn room(&self) -> bool {
+        let (staged, config) = (self.staged(), &self.shared.config);
         self.shared.failure.get().is_none()
-            && self.staged().bytes < self.shared.config.staged_bytes_max
+            && staged.bytes < config.staged_bytes_max
+            && self
+                .owner
+                .as_ref()
+                .is_none_or(|owner| owner.counted + owner.fresh < staged.share_max(config))
     }
 
     /// Whether the disk has a place for records of so many bytes, behind what is staged: in segments that are there, or above the level at
@@ -253,10 +332,21 @@ impl<'a> Stage<'a> {
 
     fn make_room(&mut self, len: usize) {
         let max = self.shared.config.batch_len_max;
-        let staging = self.staging();
-        if !staging.open.is_empty() && staging.open.len + len > max {
-            staging.seal();
+        let open = &self.staged().open;
+        if !open.is_empty() && open.len + len > max {
+            self.count();
+            self.staging().seal();
         }
+    }
+
+    /// Counts what this guard has put into the open batch as its owner's.
+    fn count(&mut self) {
+        let Some(owner) = &mut self.owner else {
+            return;
+        };
+        let (id, fresh) = (owner.id, std::mem::take(&mut owner.fresh));
+        owner.counted += fresh;
+        self.staging().own(id, fresh);
     }
 
     /// The id that the next [`Stage::push`] gets, if its record fits (see [`Stage::reserve`]). The record is applied in
@@ -326,6 +416,9 @@ impl<'a> Stage<'a> {
         open.len += framed;
         staging.bytes += framed;
         shared.newest.store(staging.open.seq, Ordering::Release);
+        if let Some(owner) = &mut self.owner {
+            owner.fresh += framed;
+        }
         id
     }
 
@@ -339,6 +432,16 @@ impl<'a> Stage<'a> {
     /// once if nothing is pending.
     pub fn on_commit(&mut self, waker: Waker) {
         self.wakers.push(waker);
+    }
+
+    /// Wakes `waker` once when the next batch is committed, or the journal fails: there may be [`Stage::room`] then; at once if nothing
+    /// is pending.
+    pub fn on_room(&mut self, waker: Waker) {
+        let failed = self.shared.failure.get().is_some();
+        match self.staging().oldest_wakers() {
+            Some(waiting) if !failed => push_waker(waiting, waker),
+            _ => self.wakers.push(waker),
+        }
     }
 
     /// Wakes `waker` once when batch `batch` is committed, or the journal fails; at once if that has happened.
@@ -360,6 +463,7 @@ fn push_waker(waiting: &mut Vec<Waker>, waker: Waker) {
 
 impl Drop for Stage<'_> {
     fn drop(&mut self) {
+        self.count();
         let Some(mut staging) = self.staging.take() else {
             return;
         };

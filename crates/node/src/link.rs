@@ -109,7 +109,7 @@ impl NodeLink {
         let more = core.deliver(&mut step);
         if !left.is_empty() {
             self.outbox.left();
-            step.stage.on_commit(Waker::from(Arc::clone(&self.outbox)));
+            step.stage.on_room(Waker::from(Arc::clone(&self.outbox)));
         }
         *direct += step.direct;
         scratch.wakers = shared.finish(core, step);
@@ -181,11 +181,11 @@ impl Link for NodeLink {
             cx,
             || journal.committed(),
             || {
-                let mut stage = journal.stage();
+                let mut stage = journal.stage_of(self.id.0);
                 let room = stage.room();
                 // Somebody else may have taken the room that this connection was woken for: the next commit wakes it again.
                 if !room && journal.failure().is_none() {
-                    stage.on_commit(Waker::from(Arc::clone(&self.outbox)));
+                    stage.on_room(Waker::from(Arc::clone(&self.outbox)));
                 }
                 room
             },

@@ -820,7 +820,10 @@ impl<'journal, 'heads> Step<'journal, 'heads> {
         wakers: Vec<Waker>,
         own: Option<SessionId>,
     ) -> Self {
-        let stage = journal.stage();
+        let stage = match own {
+            Some(own) => journal.stage_of(own.0),
+            None => journal.stage(),
+        };
         Self {
             committed: journal.committed(),
             stage,

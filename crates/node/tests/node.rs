@@ -624,6 +624,50 @@ fn a_node_that_serves_no_more_lets_those_go_whose_commands_found_no_room() {
 }
 
 #[test]
+fn who_floods_waits_for_the_disk_and_who_comes_then_does_not() {
+    let (node, mut steps, flood) = stepped(&small(&directory("flooded")));
+    let peer = Peer {
+        address: ([127, 0, 0, 1], 10).into(),
+        listener: "test",
+        default_vhost: "/".into(),
+    };
+    let calm = node.attach(peer).expect("there is room for a connection");
+    let woken = Arc::new(Woken(AtomicBool::new(false)));
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut cx = Context::from_waker(&waker);
+    let mut events = Vec::new();
+    for link in [&flood, &calm] {
+        let mut commands = VecDeque::from([log_in("guest", "guest")]);
+        link.submit(&mut commands);
+        assert!(steps.verify());
+        assert!(link.poll_events(&mut cx, &mut events).is_ready());
+    }
+    // Far less than may be staged: 8 MiB.
+    let mut many: VecDeque<_> = (0..1000)
+        .map(|number| publish("jobs", number, 1024))
+        .collect();
+    assert_eq!(flood.submit(&mut many), Submitted::Left);
+    assert!(many.len() > 700, "{} are left", many.len());
+    assert!(flood.poll_events(&mut cx, &mut events).is_pending());
+    let mut one = VecDeque::from([publish("jobs", 1, 1024)]);
+    assert_eq!(calm.submit(&mut one), Submitted::All);
+    // There is room again with the next batch, before all is written that it had staged.
+    woken.0.store(false, Ordering::SeqCst);
+    assert!(matches!(steps.commit(), journal::Step::Committed(_)));
+    assert!(woken.0.load(Ordering::SeqCst));
+    assert!(flood.poll_events(&mut cx, &mut events).is_ready());
+    let before = many.len();
+    assert_eq!(flood.submit(&mut many), Submitted::Left);
+    assert!(many.len() < before);
+    // And so on to the end.
+    while !many.is_empty() {
+        while matches!(steps.commit(), journal::Step::Committed(_)) {}
+        assert!(flood.poll_events(&mut cx, &mut events).is_ready());
+        flood.submit(&mut many);
+    }
+}
+
+#[test]
 fn what_is_handed_in_around_a_login_is_done_in_its_order() {
     let (_node, mut steps, link) = stepped(&small(&directory("around-a-login")));
     let waker = Waker::from(Arc::new(Woken(AtomicBool::new(false))));

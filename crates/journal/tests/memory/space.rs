@@ -270,6 +270,58 @@ fn staging_is_bounded() {
     assert_eq!(running.journal.stats().staged_bytes, 0);
 }
 
+/// Stages records of that owner for as long as there is room for it; their bytes.
+fn flood(running: &Running, owner: u64) -> u64 {
+    let before = running.journal.stats().staged_bytes;
+    let mut stage = running.journal.stage_of(owner);
+    for n in 0..10_000 {
+        if !stage.room() {
+            break;
+        }
+        stage.push(1, &payload(n, 1000), None);
+        assert!(n < 9_999, "there must be a bound");
+    }
+    drop(stage);
+    running.journal.stats().staged_bytes - before
+}
+
+#[test]
+fn who_stages_much_leaves_room_to_others_and_has_its_share_again_when_it_is_durable() {
+    let vfs = MemVfs::new(false);
+    let config = journal::Config {
+        batch_len_max: 64 << 10,
+        staged_bytes_max: 1 << 20,
+        segment_len: 4 << 20,
+        first_segment_len: 4 << 20,
+        ..config()
+    };
+    let mut running = start_with(&vfs, 1, config).expect("opens");
+    // A batch and a half, however much there is for all.
+    let alone = flood(&running, 1);
+    assert!((96 << 10..100 << 10).contains(&alone), "{alone}");
+    assert!(!running.journal.stage_of(1).room());
+    // The others come as if there were no flood.
+    let beside = flood(&running, 2);
+    assert!((96 << 10..100 << 10).contains(&beside), "{beside}");
+    assert!(running.journal.stage().room() && running.journal.stage_of(3).room());
+    // The more there are, the less is each one's, but not less than what one may have in any case.
+    let shares: Vec<u64> = (3..12).map(|owner| flood(&running, owner)).collect();
+    assert!(shares.is_sorted_by(|one, next| one >= next), "{shares:?}");
+    assert!((64 << 10..66 << 10).contains(&shares[8]), "{shares:?}");
+    // With each batch that is durable there is more room.
+    let count = std::sync::Arc::new(Count(0.into()));
+    running
+        .journal
+        .stage_of(1)
+        .on_room(std::sync::Arc::clone(&count).into());
+    assert!(matches!(running.engine.step(), Step::Committed(1)));
+    assert_eq!(count.0.load(std::sync::atomic::Ordering::SeqCst), 1);
+    assert!(running.journal.stage_of(1).room());
+    running.step_all();
+    assert_eq!(running.journal.stats().staged_bytes, 0);
+    assert_eq!(flood(&running, 1), alone);
+}
+
 #[test]
 fn rules_23_a_start_works_on_a_full_disk() {
     let vfs = MemVfs::new(false);
