@@ -365,12 +365,12 @@ impl Outbox {
             return Pushed::default();
         }
         let mut wait = wait;
+        let mut last = None;
         if !state.waiting.is_empty() {
             // What has become safe stands before this item, though nobody has looked since.
             state.ripen(committed);
-            if let Some(last) = state.last_wait.get(&lane) {
-                wait = wait.max(*last);
-            }
+            last = state.last_wait.get(&lane).copied();
+            wait = wait.max(last.unwrap_or(0));
         }
         if wait <= committed {
             state.make_room();
@@ -380,7 +380,9 @@ impl Outbox {
                 register: None,
             };
         }
-        state.last_wait.insert(lane, wait);
+        if last != Some(wait) {
+            state.last_wait.insert(lane, wait);
+        }
         let at = state.waiting.partition_point(|(batch, _)| *batch < wait);
         let register = match state.waiting.get_mut(at) {
             Some((batch, items)) if *batch == wait => {

@@ -405,8 +405,8 @@ impl Broker {
         draft: &mut Draft<'_>,
     ) -> Result<Arc<Routed>, Refusal> {
         let address = &message.address;
-        // What is not there yet may be made, and a repeat reads at fewer keys.
-        let is_plain = matches!(address.kind, AddressKind::Topic | AddressKind::Exchange)
+        // A repeat reads at fewer keys.
+        let is_plain = address.kind != AddressKind::Stream
             && message.fields().carbon_copies.is_empty()
             && except.is_empty();
         if !is_plain {
@@ -419,7 +419,10 @@ impl Broker {
         }
         let found = self.resolve_anew(message, missing, publisher, except, draft)?;
         let found = Arc::new(found);
-        if !found.varies && found.len() <= KNOWN_TARGETS_MAX {
+        // A queue that is not there yet may be made, by this decision or by another part of its transaction.
+        let lasts = address.kind != AddressKind::Queue
+            || self.named(address.vhost, &address.name).is_some();
+        if lasts && !found.varies && found.len() <= KNOWN_TARGETS_MAX {
             self.soft.known.add(address, &found);
         }
         Ok(found)
@@ -618,9 +621,15 @@ impl Broker {
         incoming: &Incoming<'_>,
         draft: &mut Draft<'_>,
     ) -> Admission {
-        let plain = QueueAttributes::default();
+        let plain;
         let queue = self.queue(id);
-        let attributes = queue.map_or(&plain, |queue| queue.attributes());
+        let attributes = match queue {
+            Some(queue) => queue.attributes(),
+            None => {
+                plain = QueueAttributes::default();
+                &plain
+            }
+        };
         let message = incoming.message;
         let len = message.body.len() as u32;
         if attributes
@@ -664,10 +673,14 @@ impl Broker {
         {
             return Admission::Refuse(RefusalKind::QuotaExceeded);
         }
-        let (count, bytes) = draft.held(self, id);
         let over = |count: u64, bytes: u64| {
             attributes.length_max.is_some_and(|max| count > max)
                 || attributes.bytes_max.is_some_and(|max| bytes > max)
+        };
+        let bounded = attributes.length_max.is_some() || attributes.bytes_max.is_some();
+        let (count, bytes) = match bounded {
+            true => draft.held(self, id),
+            false => (0, 0),
         };
         if over(count + 1, bytes + u64::from(len)) {
             if attributes.overflow != Overflow::DropHead {

@@ -81,6 +81,41 @@ fn two_publishes_of_a_transaction_that_make_a_queue_make_one() {
 }
 
 #[test]
+fn what_is_published_to_a_queue_finds_the_one_that_is_there_and_none_that_was() {
+    let (mut node, session) = with_queues(vec![plain("jobs")]);
+    let put = |node: &mut Node, creating: bool| {
+        let publish = publish(to_queue("jobs", "one").durable());
+        let token = node.token();
+        let publish = publish.confirm(token);
+        node.give(
+            session,
+            if creating {
+                publish.creating()
+            } else {
+                publish
+            },
+        );
+        match node.answer(session).event {
+            Event::Published {
+                outcome: PublishOutcome::Accepted { matched, .. },
+                ..
+            } => matched,
+            other => panic!("{other:?}"),
+        }
+    };
+    // The second and the third come where one before them came.
+    assert_eq!([(); 3].map(|()| put(&mut node, false)), [1; 3]);
+    node.declared(session, delete("jobs"));
+    assert_eq!([(); 3].map(|()| put(&mut node, false)), [0; 3]);
+    assert_eq!([(); 2].map(|()| put(&mut node, true)), [1; 2]);
+    assert_eq!(node.look(session, "jobs").0, 2);
+    node.declared(session, delete("jobs"));
+    node.declared(session, plain("jobs"));
+    assert_eq!(put(&mut node, false), 1);
+    assert_eq!(node.look(session, "jobs").0, 1);
+}
+
+#[test]
 fn a_full_queue_drops_what_is_delayed_when_it_has_nothing_else() {
     let (mut node, session) = with_queues(vec![queue("jobs", |at| {
         at.delay_ms = 100;
