@@ -9,7 +9,8 @@
 //! while standby    is the active node's time, as the lease says it: leans towards that, not towards its own wall clock
 //! a takeover       goes on from there
 //! ```
-//! So a clock that is wrong counts once, at a start, and within bounds.
+//! So a clock that is wrong counts once, at a start, and within bounds. What is timed by it (visibility timeouts, delays, times to live) may
+//! end a tenth of its time too soon or too late while it leans, and no more: it never leaps, however far the wall clock is set at once.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -29,7 +30,8 @@ struct State {
     boot: u64,
     /// What was answered then, in ms.
     told: u64,
-    /// Time that has passed and has not yet been leant against, in ms: a tenth of it may be used.
+    /// Time that has passed and has not yet been leant against, in ms: a tenth of it may be used. While this clock agrees with the one that
+    /// it leans towards, next to none: what passed then is not owed later, when that one is set and everything timed would leap.
     unleant: u64,
     /// The active node's time, and what `CLOCK_BOOTTIME` was then, in ms: what is leant towards instead of the wall.
     towards: Option<(u64, u64)>,
@@ -181,8 +183,9 @@ impl State {
             self.unleant -= lean * 10;
             next - lean
         };
-        // What it agrees with needs no leaning later.
-        self.unleant = self.unleant.min(10_000);
+        if leant == towards {
+            self.unleant = self.unleant.min(10);
+        }
         self.told = self.told.max(leant);
         self.told
     }
@@ -220,6 +223,32 @@ mod tests {
                 "at step {step}: {told}"
             );
             last = told;
+        }
+    }
+
+    #[test]
+    fn rules_b8_a_wall_clock_that_is_set_makes_no_leap() {
+        for set in [3_600_000_i64, -3_600_000] {
+            let mut state = State {
+                boot: 1_000,
+                told: 50_000,
+                ..State::default()
+            };
+            for second in 1..=60u64 {
+                state.advance(1_000 + second * 1_000, 50_000 + second * 1_000);
+            }
+            let wall = 110_000_u64.saturating_add_signed(set);
+            // The keeper looks every second; others all the time.
+            let mut last = 110_000;
+            for ms in 1..=2_000u64 {
+                let told = state.advance(61_000 + ms, wall + ms);
+                assert!(told >= last, "{set} {ms}");
+                assert!(
+                    told.abs_diff(110_000 + ms) <= ms / 10 + 2,
+                    "{set} {ms}: {told}"
+                );
+                last = told;
+            }
         }
     }
 
