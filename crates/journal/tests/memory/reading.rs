@@ -152,3 +152,45 @@ fn rules_22_a_replay_goes_on_from_the_disk_when_memory_lets_go_of_what_comes_nex
         .expect("the history is whole");
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), ids);
 }
+
+#[test]
+fn a_snapshot_is_made_of_what_is_in_memory() {
+    let default = Config::default();
+    let cache = 2 << 20;
+    // As much of the memory as there is by default.
+    let every = cache * default.snapshot_every_bytes / default.cache_bytes_max as u64;
+    for len in [100, 3000, 60_000] {
+        let config = Config {
+            snapshot_every_bytes: every,
+            ..large(cache as usize)
+        };
+        let (vfs, _, mut running) = filled(4, (1, len), config);
+        let mut number = 0;
+        let mut write = |running: &mut Running| {
+            number += 1;
+            running.put(&mut Model::default(), payload(number, len));
+            running.step_all();
+        };
+        for round in 0..4 {
+            while !running.journal.snapshot_due() {
+                write(&mut running);
+            }
+            let began = running.journal.stats().written_bytes;
+            let replay = running.journal.replay().expect("readable");
+            let before = vfs.bytes_read();
+            // What reads is not alone.
+            let mut fences = 0;
+            let upto = replay.for_each(|_, _, _| {
+                if running.journal.stats().written_bytes - began < every / 8 {
+                    fences += 4096;
+                    write(&mut running);
+                }
+                Ok::<_, Infallible>(())
+            });
+            upto.expect("readable");
+            let read = vfs.bytes_read() - before - fences;
+            assert_eq!(read, 0, "{len} {round}: of {every}");
+            running.snapshot();
+        }
+    }
+}
