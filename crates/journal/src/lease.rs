@@ -224,6 +224,11 @@ pub(crate) fn look_behind_fence(
 /// What would hide it is the renewal in front of the one that was seen, if that arrives again between this look and the hidden one, whose
 /// place it has; of two hidden ones both need such luck. Both slots are then what they were, so no further look and no other order of looks
 /// tells. Only to wait for a whole lease behind each fence would, and every takeover between two machines would take that much longer.
+///
+/// A write that was answered arrives again only where the protocol lets it: with NFS 3 and 4.0, whose servers remember for a while whom they
+/// answered. From 4.1 on a slot of a session takes each number once, and a session ends with its server: mounted as config/PAIR.md asks, this
+/// does not happen. Where it does, the one who was succeeded shows for what is left of its lease what its successor may show too; it
+/// confirms nothing.
 pub(crate) fn outlast(
     vfs: &dyn Vfs,
     paths: &Paths,
