@@ -1,7 +1,8 @@
 //! A disk without room, as programs of the AWS SDKs meet it: what would be stored is refused so that they try again by themselves, what is
 //! there is read and deleted, and with room everything goes on.
 //!
-//! The server takes its disk to be full because `journal.free_bytes_min` is more than there can be, so room comes with a restart.
+//! The server takes its disk to be full because `journal.free_bytes_min` is more than there can be, so room comes with a restart, or because
+//! the process may not make files as long as it needs.
 
 use anyhow::Context as _;
 use aws_sdk_kinesis::{
@@ -149,6 +150,49 @@ fn with_a_full_disk_sdks_are_told_to_try_again_while_they_read_and_delete() -> a
         let answer = request.send().await?;
         assert_eq!(answer.failed_record_count(), Some(0));
         assert_eq!(records(&streams).await?, ["before", "a", "b"]);
+        anyhow::Ok(())
+    })?;
+    server.stop();
+    Ok(())
+}
+
+#[test]
+fn where_files_may_not_be_long_enough_publishes_are_refused_and_what_is_there_is_read()
+-> anyhow::Result<()> {
+    let server = Server::start();
+    let url = wait(async {
+        let sqs = Sqs::of(&server);
+        let url = sqs.make("jobs", &[]).await?;
+        let request = sqs.0.send_message().queue_url(&url);
+        request.message_body("before").send().await?;
+        anyhow::Ok(url)
+    })?;
+
+    let settings = [
+        "journal.segment_bytes=16777216",
+        "journal.reserve_bytes=16777216",
+    ];
+    let server = server.restart_with_file_len(6 << 20, &settings);
+    until("it takes the disk to be full", || {
+        let is_told = server.log().contains("publishes are refused until");
+        is_told.then_some(())
+    });
+    wait(async {
+        let sqs = Sqs::of(&server);
+        let request = sqs.0.send_message().queue_url(&url).message_body("no");
+        assert_eq!(told(request.send().await), unavailable());
+        let messages = sqs.receive(&url).await?;
+        assert_eq!(bodies(&messages), ["before"]);
+        sqs.delete(&url, &messages[0]).await?;
+        anyhow::Ok(())
+    })?;
+
+    let server = server.restart_with(&[]);
+    wait(async {
+        let sqs = Sqs::of(&server);
+        let request = sqs.0.send_message().queue_url(&url).message_body("after");
+        request.send().await?;
+        assert_eq!(bodies(&sqs.receive(&url).await?), ["after"]);
         anyhow::Ok(())
     })?;
     server.stop();

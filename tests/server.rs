@@ -229,11 +229,25 @@ impl Server {
 
     /// As a process that may have only so many files open.
     pub(crate) fn start_with_open_files(count: u32, settings: &[&str]) -> Self {
+        Self::start_limited(Dir::new(), &format!("-n {count}"), settings)
+    }
+
+    /// Anew, as a process none of whose files may be longer than so many bytes, a multiple of 512.
+    pub(crate) fn restart_with_file_len(mut self, len: u64, settings: &[&str]) -> Self {
+        self.kill();
+        Self::start_limited(
+            Arc::clone(&self.dir),
+            &format!("-f {}", len / 512),
+            settings,
+        )
+    }
+
+    /// Under that limit of `ulimit`.
+    fn start_limited(dir: Arc<Dir>, limit: &str, settings: &[&str]) -> Self {
         let settings: Vec<String> = settings.iter().map(|&text| text.to_owned()).collect();
-        let dir = Dir::new();
         let plain = serve(&dir.data(), &settings);
         let mut command = Command::new("sh");
-        command.args(["-c", &format!("ulimit -n {count}; exec \"$0\" \"$@\"")]);
+        command.args(["-c", &format!("ulimit {limit}; exec \"$0\" \"$@\"")]);
         command.arg(plain.get_program()).args(plain.get_args());
         command.stdin(Stdio::null());
         Self::start_as(command, dir, settings)

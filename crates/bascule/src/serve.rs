@@ -739,6 +739,8 @@ struct Signals {
     term: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    /// A write that a limit on the length of files cuts off (`RLIMIT_FSIZE`): it is to fail as on a full disk, and not to end us.
+    _too_long: Signal,
 }
 
 impl Signals {
@@ -748,6 +750,7 @@ impl Signals {
             term: watch(SignalKind::terminate())?,
             interrupt: watch(SignalKind::interrupt())?,
             hang_up: watch(SignalKind::hangup())?,
+            _too_long: watch(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
         })
     }
 

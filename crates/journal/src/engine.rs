@@ -14,7 +14,7 @@ use crate::aligned::Aligned;
 use crate::batch::{self, BLOCK, HEADER_LEN, Header};
 use crate::error::Failure;
 use crate::layout::{FORMAT_LEVEL, LeaseSlot, Mark, Position, fence_is_clear};
-use crate::lease::LeaseCounts;
+use crate::lease::{self, LeaseCounts};
 use crate::segment::{Place, Segment, SegmentHeader, SegmentId, data_end};
 use crate::shared::Shared;
 use crate::spares;
@@ -287,7 +287,15 @@ impl Engine {
     /// Goes on in the next segment. Every batch of this one is committed, which the next header proves.
     fn roll(&mut self) -> Result<(), Failure> {
         // The next segment has a durable name before the trailer says that there is one.
-        let spare = spares::take(&self.shared)?;
+        let shared = Arc::clone(&self.shared);
+        let mut renewed = lease::boot_ms();
+        let spare = spares::take(&shared, &mut || {
+            let now = lease::boot_ms();
+            if now.saturating_sub(renewed) >= self.renewal_ms() {
+                renewed = now;
+                self.renew_lease(lease::boot_ms);
+            }
+        })?;
         let old = &self.segment;
         let trailer = old.trailer().encode(old.header.salt);
         self.write_durable(&self.file, &old.path, &trailer, data_end(old.header.len))?;

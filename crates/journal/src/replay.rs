@@ -106,13 +106,14 @@ impl Replay {
     ) -> Result<u64, ReplayError<E>> {
         let shared = Arc::clone(&self.shared);
         let mut position = self.from;
-        for segment in shared.table.all() {
+        let segments = shared.table.all();
+        for segment in &segments {
             let last = segment.last_seq().min(self.upto);
             if last <= position.seq || segment.gone.load(Ordering::Acquire) {
                 continue;
             }
-            position = self.pass_gap(position, Some(&segment));
-            let mut reader = self.reader(&segment, position)?;
+            position = self.pass_gap(position, Some(segment));
+            let mut reader = self.reader(segment, position)?;
             let mut is_ahead = false;
             while reader.position.seq < last {
                 let seq = reader.position.seq + 1;
@@ -150,6 +151,9 @@ impl Replay {
                 }
             }
             position = reader.position;
+            if segment.sealed.load(Ordering::Acquire) {
+                segment.rest(segments.len());
+            }
         }
         position = self.pass_gap(position, None);
         if position.seq < self.upto {

@@ -127,6 +127,7 @@ impl Scrubber {
         let fault = match self.header(&segment) {
             Ok(true) => None,
             Ok(false) => Some("the segment header does not match its checksum".to_owned()),
+            Err(error) if is_passing(&error) => None,
             Err(error) => Some(format!("it cannot be read: {error}")),
         };
         if let Some(what) = fault {
@@ -233,6 +234,10 @@ impl Scrubber {
                 return read;
             }
             Err(Stop::Invalid { what, .. }) => what,
+            Err(Stop::Io(error)) if is_passing(&error) => {
+                self.at = At::Segments(first);
+                return BLOCK as u64;
+            }
             Err(Stop::Io(error)) => format!("it cannot be read: {error}"),
         };
         // Not held while it is read: it may be given back.
@@ -244,6 +249,10 @@ impl Scrubber {
             (again.position, again.offset) = before;
             again.next_batch().is_ok()
         });
+        if again.as_ref().is_err_and(is_passing) {
+            self.at = At::Segments(first);
+            return BLOCK as u64;
+        }
         if matches!(again, Ok(true)) {
             tracing::warn!(
                 path = &**name,
@@ -357,8 +366,11 @@ impl Scrubber {
         let there = there
             .iter()
             .any(|kept| snapshot::path_of(&shared.paths, kept) == path);
-        let whole = SnapshotSource::whole(&*shared.vfs, path, &shared.store).is_ok();
-        if !there || whole || error.kind() == io::ErrorKind::NotFound {
+        let whole = match SnapshotSource::whole(&*shared.vfs, path, &shared.store) {
+            Ok(_) => true,
+            Err(again) => is_passing(&again),
+        };
+        if !there || whole || is_passing(error) || error.kind() == io::ErrorKind::NotFound {
             return;
         }
         self.tell(
@@ -421,12 +433,39 @@ impl Scrubber {
     }
 }
 
+/// Whether it says nothing of the file: this process, or the machine, has no more of something, or the server was away. The next pass comes.
+fn is_passing(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let passing = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+        Errno::NOBUFS,
+        Errno::AGAIN,
+        Errno::TIMEDOUT,
+        Errno::STALE,
+    ];
+    Errno::from_io_error(error).is_some_and(|errno| passing.contains(&errno))
+}
+
 impl Found {
+    /// Whether it is damage to the same batch or, apart from batches, at the same place.
+    fn is_of(&self, other: &Self) -> bool {
+        let same = match (self.batches, other.batches) {
+            (Some((first, last)), Some(others)) => first <= others.1 && others.0 <= last,
+            (None, None) => self.offset == other.offset,
+            _ => false,
+        };
+        same && self.path == other.path
+    }
+
     /// What a read that failed says of the file; nothing where that may be gone.
     fn of(error: ReadError) -> Option<Self> {
         let (path, offset, what) = match error {
             ReadError::Corrupt(corruption) => (corruption.path, corruption.offset, corruption.what),
-            ReadError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            ReadError::Io { source, .. }
+                if source.kind() == io::ErrorKind::NotFound || is_passing(&source) =>
+            {
                 return None;
             }
             ReadError::Io { path, source } => (path, 0, format!("it cannot be read: {source}")),
@@ -451,13 +490,24 @@ impl Journal {
         health.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Counts damage and keeps it for whoever asks. `false`: it is known.
+    /// Counts damage and keeps it for whoever asks. `false`: it is known. What a reader has met of a batch is not counted again when
+    /// that batch is found, but told: where it begins, and whether others are damaged with it, only now is known.
     pub fn note_damage(&self, damage: &Found) -> bool {
+        self.note(damage, true)
+    }
+
+    /// `is_whole`: it says how far the damage reaches, not only where a reader met it.
+    fn note(&self, damage: &Found, is_whole: bool) -> bool {
         let shared = self.shared();
         let mut health = shared.health.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = |known: &Found| known.path == damage.path && known.offset == damage.offset;
-        if health.found.iter().any(known) {
-            return false;
+        let mut known = health.found.iter_mut();
+        if let Some(known) = known.find(|known| known.is_of(damage)) {
+            let reach = (damage.offset, damage.batches);
+            let is_new = is_whole && (known.offset, known.batches) != reach;
+            if is_new {
+                known.clone_from(damage);
+            }
+            return is_new;
         }
         health.damages += 1;
         if health.found.len() < KEPT_MAX {
@@ -474,7 +524,7 @@ impl Journal {
             batches: batch.map(|batch| (batch, batch)),
             ..damage
         });
-        damage.is_some_and(|damage| self.note_damage(&damage))
+        damage.is_some_and(|damage| self.note(&damage, false))
     }
 
     /// What can still be read of a damaged batch: out of memory if it is there, else whatever frames of it are whole. Survivors

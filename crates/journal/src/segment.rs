@@ -24,6 +24,7 @@ use crate::error::{Corruption, ReadError};
 use crate::layout::{FORMAT_LEVEL, Position, Uuid};
 use crate::loss::Gap;
 use crate::reader::BatchReader;
+use crate::table::OPEN_MAX;
 use crate::vfs::{Access, Vfs, VfsFile};
 
 const SEGMENT_MAGIC: [u8; 8] = *b"BSCLSEG1";
@@ -300,6 +301,14 @@ impl Segment {
             .map_err(|e| self.io(e))?;
         *slot = Some(Arc::clone(&file));
         Ok(file)
+    }
+
+    /// Lets go of what is kept to read it with, if it is one of too `many` for that: they may be more than a process may have files open.
+    pub(crate) fn rest(&self, many: usize) {
+        if many > OPEN_MAX {
+            self.close_file();
+            self.drop_index();
+        }
     }
 
     /// Lets go of the descriptor; it is opened again when needed.

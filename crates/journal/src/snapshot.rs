@@ -248,18 +248,24 @@ pub(crate) fn write_at(
     let vfs = &*shared.vfs;
     let _ = vfs.unlink(&temporary);
     let written = write_file(shared, &temporary, position, content).and_then(|len| {
-        match vfs.link(&temporary, &path) {
+        let named = match vfs.link(&temporary, &path) {
             // A snapshot of this very position is there.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            linked => linked?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+            linked => linked.map(|()| true)?,
+        };
+        let synced = vfs.sync_dir(&shared.paths.snapshots());
+        if synced.is_err() && named {
+            // The next sync may say yes to what this one has lost: the name is made anew in front of that.
+            let _ = vfs.unlink(&path);
         }
-        vfs.sync_dir(&shared.paths.snapshots()).map(|()| len)
+        synced.map(|()| len)
     });
     let _ = vfs.unlink(&temporary);
     let len = match written {
         Ok(len) => len,
         Err(source) => {
-            if spares::is_full(&source) {
+            // Of a file that may not be so long, no reserve makes a longer one.
+            if spares::is_full(&source) && source.kind() != io::ErrorKind::FileTooLarge {
                 // The next try has the room of the reserve.
                 spares::give_up_reserve(shared, shared.snapshot_need());
             }

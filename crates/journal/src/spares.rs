@@ -17,6 +17,9 @@ use crate::segment::{Segment, salt_of};
 use crate::shared::Shared;
 use crate::vfs::{Access, VfsFile};
 
+/// How often who waits for a spare looks for one.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
 /// A segment that waits to be used.
 pub(crate) struct Spare {
     pub(crate) number: u64,
@@ -74,8 +77,9 @@ impl Spares {
     }
 }
 
-/// The next spare, waiting for it if a thread makes them.
-pub(crate) fn take(shared: &Shared) -> Result<Spare, Failure> {
+/// The next spare, waiting for it if a thread makes them. `lives` is called again and again while one is being made: so that who waits
+/// can say that it lives. Not while there is no room for one: whoever comes may have some.
+pub(crate) fn take(shared: &Shared, lives: &mut dyn FnMut()) -> Result<Spare, Failure> {
     let mut ready = shared.spares.lock();
     loop {
         if let Some(spare) = ready.spares.pop_front() {
@@ -97,11 +101,13 @@ pub(crate) fn take(shared: &Shared) -> Result<Spare, Failure> {
                 ready.wanted = true;
                 shared.spares.changed.notify_all();
             }
-            let waited = shared
-                .spares
-                .changed
-                .wait_timeout(ready, Duration::from_millis(200));
+            let waited = shared.spares.changed.wait_timeout(ready, LOOK_EVERY);
             (ready, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            if ready.spares.is_empty() && !ready.stuck {
+                drop(ready);
+                lives();
+                ready = shared.spares.lock();
+            }
         } else {
             drop(ready);
             prepare_one(shared).map_err(|error| Failure::Write {
@@ -154,21 +160,29 @@ pub(crate) fn prepare_one(shared: &Shared) -> io::Result<bool> {
 
 /// Creates the file of a spare, `wanted` if there is no other. Returns its length.
 fn create(shared: &Shared, path: &Path, wanted: bool) -> io::Result<u64> {
+    let made = |len| match shared.vfs.create_zeroed(path, len, shared.direct) {
+        // Left by a try that failed behind this: the name is nobody else's, and nothing was written there.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            shared.vfs.unlink(path)?;
+            shared.vfs.create_zeroed(path, len, shared.direct)
+        }
+        made => made,
+    };
     let zeroed = |len| match leaves_room(shared, len) {
-        true => shared.vfs.create_zeroed(path, len, shared.direct),
+        true => made(len),
         false => Err(io::ErrorKind::StorageFull.into()),
     };
     let len = shared.config.segment_len;
-    let made = zeroed(len);
-    if !wanted || !made.as_ref().is_err_and(is_full) {
-        return made.map(|()| len);
+    let whole = zeroed(len);
+    if !wanted || !whole.as_ref().is_err_and(is_full) {
+        return whole.map(|()| len);
     }
     let len = shared.config.first_segment_len;
-    let mut made = zeroed(len);
-    if made.as_ref().is_err_and(is_full) && give_up_reserve(shared, len) {
-        made = shared.vfs.create_zeroed(path, len, shared.direct);
+    let mut small = zeroed(len);
+    if small.as_ref().is_err_and(is_full) && give_up_reserve(shared, len) {
+        small = made(len);
     }
-    made.map(|()| len)
+    small.map(|()| len)
 }
 
 /// Whether a snapshot finds room beside a file of this length: without one no segment is ever given back.
@@ -191,10 +205,12 @@ fn add(shared: &Shared, spare: Spare) {
     shared.spares.changed.notify_all();
 }
 
+/// Whether it is for want of room: on the disk, in a quota, or below the size at which the process's files end (`RLIMIT_FSIZE`), of which
+/// smaller files may still be made.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
     )
 }
 
@@ -297,4 +313,44 @@ pub(crate) fn recycle(shared: &Shared, segment: &Segment) -> io::Result<bool> {
         },
     );
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::vfs::MemVfs;
+
+    #[test]
+    fn who_waits_for_a_segment_says_that_it_lives_unless_there_is_no_room_for_one() {
+        let config = crate::Config {
+            segment_len: 64 << 10,
+            first_segment_len: 64 << 10,
+            ..crate::Config::default()
+        };
+        let vfs = Arc::new(MemVfs::new(false));
+        let (opened, mut engine) =
+            crate::open_stepped(vfs, Path::new("/j"), config, 1, [1; 16]).expect("it opens");
+        let shared = opened.journal.shared();
+        shared.spares.lock().background = true;
+        let mut lived = 0;
+        let taken = take(shared, &mut || {
+            lived += 1;
+            assert!(engine.prepare());
+        });
+        assert_eq!((taken.is_ok(), lived), (true, 1));
+        // Whoever has room may take over.
+        shared.spares.lock().stuck = true;
+        let fails = std::thread::spawn({
+            let shared = Arc::clone(shared);
+            move || {
+                std::thread::sleep(3 * LOOK_EVERY);
+                shared.fail(Failure::Closed);
+            }
+        });
+        let taken = take(shared, &mut || panic!("there is no room"));
+        assert!(taken.is_err());
+        fails.join().expect("it failed it");
+    }
 }

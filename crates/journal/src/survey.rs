@@ -365,6 +365,7 @@ impl Surveyor<'_> {
                 self.find_end(&segment)?;
             }
             segment.sealed.store(true, Ordering::Release);
+            segment.rest(segments.len());
         }
         Ok(segments)
     }
@@ -477,6 +478,7 @@ impl Surveyor<'_> {
                 self.find_end(segment)?;
             }
             segment.sealed.store(true, Ordering::Release);
+            segment.rest(segments.len());
         }
         Ok(segments)
     }

@@ -14,7 +14,7 @@ use crate::id;
 use crate::segment::Segment;
 
 /// Segments up to which files and indexes are kept open whether used or not.
-const OPEN_MAX: usize = 128;
+pub(crate) const OPEN_MAX: usize = 128;
 
 /// All segments that are part of the journal, by their first batch.
 #[derive(Default)]

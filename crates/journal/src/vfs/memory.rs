@@ -67,6 +67,11 @@ struct Disk {
     free: Option<u64>,
     /// What a quota leaves, of which nobody is told before it is used up.
     quota: Option<u64>,
+    /// How long a file may be.
+    file_len_max: Option<u64>,
+    /// Files that are open, and that may be.
+    open: usize,
+    open_max: Option<usize>,
     /// Durable writes and syncs that still succeed; then all fail.
     good_writes: Option<u64>,
     /// Bytes that were read of files, and in how many reads.
@@ -87,6 +92,12 @@ pub struct MemVfs {
 struct MemFile {
     disk: Arc<Mutex<Disk>>,
     inode: usize,
+}
+
+impl Drop for MemFile {
+    fn drop(&mut self) {
+        held(&self.disk).open -= 1;
+    }
 }
 
 struct MemLock {
@@ -141,6 +152,9 @@ impl MemVfs {
                 recording,
                 free: None,
                 quota: None,
+                file_len_max: None,
+                open: 0,
+                open_max: None,
                 good_writes: None,
                 bytes_read: 0,
                 reads: 0,
@@ -211,6 +225,16 @@ impl MemVfs {
     #[must_use]
     pub fn quota(&self) -> Option<u64> {
         held(&self.disk).quota
+    }
+
+    /// Says how long a file may be that is made or gets longer (`RLIMIT_FSIZE`).
+    pub fn set_file_len_max(&self, len: Option<u64>) {
+        held(&self.disk).file_len_max = len;
+    }
+
+    /// Says how many files may be open at a time; with as many no other one can be opened (`EMFILE`).
+    pub fn set_open_max(&self, open: Option<usize>) {
+        held(&self.disk).open_max = open;
     }
 
     /// Lets this many more durable writes and syncs succeed, then fails all.
@@ -424,6 +448,9 @@ impl Disk {
             .get(inode)
             .map_or(0, |content| content.len() as u64);
         let more = end.saturating_sub(len);
+        if self.file_len_max.is_some_and(|max| end > max) {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
         if self.quota.is_some_and(|left| left < more) {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
@@ -460,10 +487,14 @@ impl Vfs for MemVfs {
 
     fn open(&self, path: &Path, access: Access, _direct: bool) -> io::Result<Arc<dyn VfsFile>> {
         let mut disk = held(&self.disk);
+        if disk.open_max.is_some_and(|max| disk.open >= max) {
+            return Err(rustix::io::Errno::MFILE.into());
+        }
         let inode = match access {
             Access::Read | Access::Write => disk.inode(path)?,
             Access::Create => disk.new_inode(path)?,
         };
+        disk.open += 1;
         Ok(Arc::new(MemFile {
             disk: Arc::clone(&self.disk),
             inode,

@@ -50,6 +50,8 @@ impl RealVfs {
         match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len) {
             Err(rustix::io::Errno::NOSPC) => return Err(io::ErrorKind::StorageFull.into()),
             Err(rustix::io::Errno::DQUOT) => return Err(io::ErrorKind::QuotaExceeded.into()),
+            // At once: a direct write that ends at such a limit cannot go on from there.
+            Err(rustix::io::Errno::FBIG) => return Err(io::ErrorKind::FileTooLarge.into()),
             Ok(()) | Err(_) => {}
         }
         let chunk = usize::try_from(len).unwrap_or(ZERO_CHUNK).min(ZERO_CHUNK);

@@ -118,6 +118,36 @@ fn rules_23_a_quota_that_publishes_have_used_up_is_emptied_again_and_again() {
 }
 
 #[test]
+fn rules_23_where_no_file_may_be_as_long_as_a_segment_publishes_are_refused_and_it_is_emptied() {
+    let vfs = MemVfs::new(false);
+    let config = Config {
+        segment_len: 256 << 10,
+        first_segment_len: 64 << 10,
+        reserve_len: 128 << 10,
+        ..tight()
+    };
+    let mut model = Model::default();
+    let mut running = start_with(&vfs, 1, config.clone()).expect("opens");
+    keep(&mut running);
+    for n in 0..60 {
+        assert!(running.journal.stage().takes_publish(3000));
+        running.put(&mut model, payload(n, 3000));
+        running.step_all();
+        keep(&mut running);
+    }
+    running.journal.shutdown();
+    // What is there may be longer; what is made may not.
+    vfs.set_file_len_max(Some(96 << 10));
+    let mut running = start_with(&vfs, 2, config).expect("opens");
+    running.check(&model);
+    keep(&mut running);
+    assert!(matches!(running.journal.space(), Space::Low(_)));
+    assert!(!running.journal.stage().takes_publish(1));
+    empty(&mut running, &mut model);
+    assert_eq!(running.journal.failure(), None);
+}
+
+#[test]
 fn rules_23_where_a_quota_has_no_room_for_the_reserve_publishes_are_refused() {
     let vfs = MemVfs::new(false);
     let mut model = Model::default();

@@ -423,3 +423,27 @@ fn large_unproven_batches_fit_the_first_segment_of_the_next_epoch() {
     };
     start_with(&vfs, 2, small).expect("opens").check(&model);
 }
+
+#[test]
+fn a_start_over_more_segments_than_files_may_be_open_reads_them_all() {
+    let vfs = MemVfs::new(false);
+    let mut running = start(&vfs, 1).expect("opens");
+    let mut number = 0;
+    while running.journal.stats().segments < 300 {
+        for _ in 0..4 {
+            running.put(&mut Model::default(), payload(number, 12_000));
+            number += 1;
+        }
+        running.step_all();
+    }
+    running.journal.shutdown();
+    drop(running);
+    vfs.set_open_max(Some(200));
+    // In the last epoch, then in one that is closed.
+    for nth in 2..4 {
+        let running = start(&vfs, nth).expect("opens");
+        assert_eq!(running.live.len() as u64, number);
+        assert!(running.journal.stats().segments >= 300);
+        running.journal.shutdown();
+    }
+}

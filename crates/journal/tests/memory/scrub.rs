@@ -89,6 +89,70 @@ fn a_flipped_bit_is_found_and_told_once() {
 }
 
 #[test]
+fn want_of_descriptors_is_no_damage_and_costs_no_snapshot() {
+    let (vfs, model, running) = filled(0);
+    let snapshots = vfs.list(&dir().join("snap")).expect("listed");
+    vfs.set_open_max(Some(0));
+    assert_eq!(pass(&running), []);
+    // Files that nobody has open yet.
+    let (id, _) = model.live(u64::MAX).into_iter().next().expect("one");
+    if let Err(error) = running.journal.read(id) {
+        assert!(!running.journal.note_unreadable(error, Some(id)));
+    }
+    assert_eq!(running.journal.health().damages, 0);
+    // It comes in the middle of one.
+    vfs.set_open_max(None);
+    let mut scrubber = Scrubber::new(running.journal.clone());
+    for turn in 0.. {
+        vfs.set_open_max((turn % 2 == 1).then_some(0));
+        match scrubber.turn() {
+            Some((_, found)) => assert_eq!(found, []),
+            None => break,
+        }
+    }
+    vfs.set_open_max(None);
+    assert_eq!(running.journal.health().damages, 0);
+    assert_eq!(vfs.list(&dir().join("snap")).expect("listed"), snapshots);
+    assert_eq!(pass(&running), []);
+}
+
+#[test]
+fn damage_that_a_reader_has_met_is_counted_once_and_mended_by_the_scrubber() {
+    let (vfs, model, running) = filled(0);
+    let mut names = vfs.list(&dir().join("seg")).expect("listed");
+    names.sort_by_key(|name| name.split('-').nth(1).and_then(|n| n.parse::<u64>().ok()));
+    let path = dir().join("seg").join(&names[0]);
+    // In the second and the third record of the third batch.
+    vfs.flip(&path, 4096 * 3 + 128 + 1_000);
+    vfs.flip(&path, 4096 * 3 + 128 + 2_000);
+    let mut met = Vec::new();
+    for (id, _) in model.live(u64::MAX) {
+        if let Err(error) = running.journal.read(id) {
+            met.push(running.journal.note_unreadable(error, Some(id)));
+        }
+    }
+    assert_eq!(met, [true, false], "one batch");
+    assert_eq!(running.journal.health().damages, 1);
+    // What is left of it is still to be copied forward.
+    let found = pass(&running);
+    assert_eq!(found.len(), 1);
+    assert_eq!(
+        (found[0].offset, found[0].batches),
+        (4096 * 3, Some((3, 3)))
+    );
+    assert_eq!(running.journal.health().damages, 1);
+    assert_eq!(running.journal.health().found, found);
+    assert_eq!(pass(&running), [], "it is known");
+    let (id, error) = model
+        .live(u64::MAX)
+        .into_iter()
+        .find_map(|(id, _)| Some((id, running.journal.read(id).err()?)))
+        .expect("it is still there");
+    assert!(!running.journal.note_unreadable(error, Some(id)));
+    assert_eq!(running.journal.health().damages, 1);
+}
+
+#[test]
 fn what_can_be_read_of_a_damaged_batch_is_copied_forward() {
     for (cache, salvaged) in [(1 << 20, 3), (0, 2)] {
         let (vfs, model, mut running) = filled(cache);

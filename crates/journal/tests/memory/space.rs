@@ -828,3 +828,36 @@ fn references_counted_all_at_once_keep_what_they_name() {
     assert_eq!(at_once, counts(false));
     assert!(at_once.3 > 0, "something was given back: {at_once:?}");
 }
+
+#[test]
+fn a_segment_whose_making_failed_half_way_is_made_again() {
+    // Behind its zeros: the name could not be synced, then the file not opened.
+    for broken in ["sync", "open"] {
+        let vfs = MemVfs::new(false);
+        let mut model = Model::default();
+        let mut running = start(&vfs, 1).expect("opens");
+        while running.engine.prepare() {}
+        // The one that was ready is used.
+        for n in 0..30 {
+            running.put(&mut model, payload(n, 3000));
+            running.step_all();
+            if running.journal.stats().segments == 2 {
+                break;
+            }
+        }
+        match broken {
+            "sync" => vfs.fail_after(Some(1)),
+            _ => vfs.set_open_max(Some(0)),
+        }
+        assert!(!running.engine.prepare(), "{broken}");
+        vfs.fail_after(None);
+        vfs.set_open_max(None);
+        assert!(running.engine.prepare(), "{broken}");
+        for n in 0..60 {
+            running.put(&mut model, payload(n, 3000));
+            running.step_all();
+        }
+        assert_eq!(running.journal.failure(), None, "{broken}");
+        running.check(&model);
+    }
+}
