@@ -361,29 +361,34 @@ impl Journal {
         Replay::live(self.shared())
     }
 
-    /// Segments of which so little is referenced that their survivors should be moved.
+    /// Segments of which so little is referenced that their survivors should be moved, and how many references there are to what lies in
+    /// each, at most.
     #[must_use]
-    pub fn sparse_segments(&self) -> Vec<SegmentId> {
+    pub fn sparse_segments(&self) -> Vec<(SegmentId, u64)> {
         let shared = self.shared();
         if !shared.has_staged() {
             return Vec::new();
         }
-        let percent = match self.space() {
-            Space::Ok(_) => shared.config.sparse_percent,
-            Space::High(_) | Space::Low(_) => shared.config.sparse_percent * 2,
-        };
+        let sparse_percent = shared.config.sparse_percent;
+        let has_room = matches!(self.space(), Space::Ok(_));
         let floor = shared.pinned_floor();
         let sparse = |(segment, live): &(Arc<Segment>, i64)| {
-            let share = u64::try_from(*live).unwrap_or(0) * 100;
-            *live > 0
+            let references = u64::try_from(*live).unwrap_or(0);
+            references > 0
                 && segment.sealed.load(Ordering::Acquire)
                 && !segment.gone.load(Ordering::Acquire)
                 && segment.last_seq() <= floor
-                && share < segment.records() * percent
+                && match has_room {
+                    true => segment.is_below(references, sparse_percent),
+                    // To look at one in vain costs less than room that is missed.
+                    false => references * 100 < segment.records() * sparse_percent * 2,
+                }
                 && *live <= segment.dense_at.load(Ordering::Relaxed) / 2
         };
         let found = shared.table.live().into_iter().filter(sparse);
-        found.map(|(segment, _)| segment.id()).collect()
+        found
+            .map(|(segment, live)| (segment.id(), live.unsigned_abs()))
+            .collect()
     }
 
     fn segment(&self, id: SegmentId) -> Option<Arc<Segment>> {
@@ -452,11 +457,15 @@ impl Journal {
             .push(entry);
     }
 
-    /// Too much of the segment is referenced to move it: it is offered again when half of that is gone.
-    pub fn not_sparse(&self, segment: SegmentId) {
+    /// Too much of the segment is referenced to move it, `live` bytes in `bytes` if that was seen: it is offered again when half of that is
+    /// gone, and so much that its share is small.
+    pub fn not_sparse(&self, segment: SegmentId, weighed: Option<(u64, u64)>) {
         let mut all = self.shared().table.live().into_iter();
         if let Some((segment, live)) = all.find(|(found, _)| found.id() == segment) {
             segment.dense_at.store(live, Ordering::Relaxed);
+            if let Some((of, bytes)) = weighed {
+                segment.weigh(u64::try_from(live).unwrap_or(0), of, bytes);
+            }
         }
     }
 

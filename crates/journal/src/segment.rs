@@ -166,6 +166,10 @@ pub(crate) struct Segment {
     index: RwLock<Option<Arc<Vec<Place>>>>,
     /// References to records that were first written here, wherever they lie.
     pub(crate) named: AtomicI64,
+    /// How many references there ever were to records that lie here, if this process has counted them all; else 0.
+    referenced: AtomicU64,
+    /// How many references to its records all of its bytes are worth, once it was read to find that out; before, 0.
+    worth: AtomicU64,
     /// The newest batch when its last reference was seen to be gone, or 0: what let it go must be committed before the file goes.
     pub(crate) dead_at: AtomicU64,
     /// Where the survivors went, by the id of their first place.
@@ -197,6 +201,8 @@ impl Segment {
             sealed: AtomicBool::new(false),
             index: RwLock::new(None),
             named: AtomicI64::new(0),
+            referenced: AtomicU64::new(0),
+            worth: AtomicU64::new(0),
             dead_at: AtomicU64::new(0),
             forwards: RwLock::new(BTreeMap::new()),
             evacuated: AtomicBool::new(false),
@@ -265,6 +271,36 @@ impl Segment {
 
     pub(crate) fn records(&self) -> u64 {
         self.records.load(Ordering::Relaxed)
+    }
+
+    /// References to records that lie here were made. Of a segment that another process wrote, not all were seen.
+    pub(crate) fn count_referenced(&self, by: u64) {
+        if self.own {
+            self.referenced.fetch_add(by, Ordering::Relaxed);
+        }
+    }
+
+    /// With `live` references to it, `of` bytes in `bytes` are referenced.
+    pub(crate) fn weigh(&self, live: u64, of: u64, bytes: u64) {
+        let worth = u128::from(live) * u128::from(bytes) / u128::from(of.max(1));
+        let worth = u64::try_from(worth).unwrap_or(u64::MAX);
+        self.worth.store(worth.max(1), Ordering::Relaxed);
+    }
+
+    /// Whether `live` references to what lies here are, as far as can be told, less than so many percent of it. Records that only say what
+    /// became of messages are gone with them, so messages are counted, unless there are so few among the records that they cannot be
+    /// much of it. Of what another process wrote only the records are known. Once it was weighed, that counts.
+    pub(crate) fn is_below(&self, live: u64, percent: u64) -> bool {
+        let below =
+            |all: u64, percent: u64| u128::from(live) * 100 < u128::from(all) * u128::from(percent);
+        match (
+            self.worth.load(Ordering::Relaxed),
+            self.referenced.load(Ordering::Relaxed),
+        ) {
+            (0, 0) => below(self.records(), percent),
+            (0, all) => below(all, percent) || below(self.records(), percent / 4),
+            (worth, _) => below(worth, percent),
+        }
     }
 
     /// Sets where the committed part of a segment ends that was found on disk.

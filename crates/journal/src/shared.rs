@@ -424,7 +424,7 @@ impl Shared {
             segment.sealed.load(Ordering::Acquire)
                 && !segment.gone.load(Ordering::Acquire)
                 && (floor + 1..=newest).contains(&segment.last_seq())
-                && live * 100 < segment.records() * self.config.sparse_percent
+                && segment.is_below(live, self.config.sparse_percent)
         };
         let found = self.table.live().into_iter().filter(sparse);
         found.map(|(segment, _)| segment.header.len).sum()

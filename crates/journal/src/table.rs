@@ -22,16 +22,25 @@ pub(crate) struct Table {
     segments: RwLock<BTreeMap<u64, Arc<Segment>>>,
     /// Batches up to this one have a file.
     placed: AtomicU64,
-    pending: Mutex<BTreeMap<u64, i64>>,
+    pending: Mutex<BTreeMap<u64, Pending>>,
     /// References to records that no segment holds.
     pub(crate) dangling: AtomicU64,
+}
+
+/// References to a batch that has no file yet.
+#[derive(Default)]
+struct Pending {
+    /// What they come to.
+    sum: i64,
+    /// How many came.
+    came: i64,
 }
 
 /// References that come and go one after the other, most of them neighbours. The table has them all once this is dropped.
 pub(crate) struct Counting<'a> {
     table: &'a Table,
-    /// The segment that the last ones are of, what they come to, and whether one came.
-    run: Option<(Arc<Segment>, i64, bool)>,
+    /// The segment that the last ones are of, what they come to, and how many came.
+    run: Option<(Arc<Segment>, i64, i64)>,
 }
 
 impl Counting<'_> {
@@ -41,14 +50,14 @@ impl Counting<'_> {
             && (segment.first_seq()..=segment.last_seq()).contains(&seq)
         {
             *sum += by;
-            *came |= by > 0;
+            *came += by.max(0);
             return;
         }
         self.flush();
         let known = seq <= self.table.placed.load(Ordering::Acquire);
         let found = known.then(|| self.table.of_seq(seq)).flatten();
         match found.filter(|segment| !segment.gone.load(Ordering::Acquire)) {
-            Some(segment) => self.run = Some((segment, by, by > 0)),
+            Some(segment) => self.run = Some((segment, by, by.max(0))),
             None => self.table.count(stored, by),
         }
     }
@@ -56,7 +65,8 @@ impl Counting<'_> {
     fn flush(&mut self) {
         if let Some((segment, sum, came)) = self.run.take() {
             segment.named.fetch_add(sum, Ordering::AcqRel);
-            if came {
+            if came > 0 {
+                segment.count_referenced(came.unsigned_abs());
                 segment.dead_at.store(0, Ordering::Release);
             }
         }
@@ -143,7 +153,9 @@ impl Table {
         if seq > self.placed.load(Ordering::Acquire) {
             let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
             if seq > self.placed.load(Ordering::Acquire) {
-                *pending.entry(seq).or_insert(0) += by;
+                let pending = pending.entry(seq).or_default();
+                pending.sum += by;
+                pending.came += by.max(0);
                 return;
             }
         }
@@ -156,6 +168,7 @@ impl Table {
             Some(segment) => {
                 segment.named.fetch_add(by, Ordering::AcqRel);
                 if by > 0 {
+                    segment.count_referenced(by.unsigned_abs());
                     segment.dead_at.store(0, Ordering::Release);
                 }
                 if by > 0 && segment.gone.load(Ordering::Acquire) && !segment.forwards_of(stored) {
@@ -186,8 +199,9 @@ impl Table {
     pub(crate) fn place(&self, seq: u64, segment: &Segment) {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         self.placed.store(seq, Ordering::Release);
-        if let Some(count) = pending.remove(&seq) {
-            segment.named.fetch_add(count, Ordering::AcqRel);
+        if let Some(Pending { sum, came }) = pending.remove(&seq) {
+            segment.named.fetch_add(sum, Ordering::AcqRel);
+            segment.count_referenced(came.unsigned_abs());
         }
     }
 
@@ -209,6 +223,9 @@ impl Table {
 
     /// A move is committed.
     pub(crate) fn forward(&self, old: StoredId, new: StoredId) {
+        if let Some(host) = self.of_seq(id::seq(new)) {
+            host.count_referenced(1);
+        }
         if let Some(origin) = self.of_seq(id::seq(old)) {
             let mut forwards = origin
                 .forwards

@@ -5,7 +5,11 @@
 //! that a snapshot covers are copied into stream files, if there are enough of them. Then sparse segments are emptied by
 //! moving what is still referred to, and what nobody refers to is given back.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::Ordering,
+    time::Duration,
+};
 
 use broker::{Change, RecordKind};
 use bytes::Bytes;
@@ -37,6 +41,11 @@ const SNAPSHOT_WHEN_LOW_MS: u64 = 10_000;
 /// Both, while the journal has no segment left to go on in.
 const SNAPSHOT_WHEN_PRESSED_MS: u64 = 1_000;
 
+/// For how long a sparse segment is watched before it is emptied, in ms: one whose messages are being taken is soon empty by itself.
+const WATCHED_MS: u64 = 2_000;
+/// So many of those times its messages may take to be gone at the pace at which they go.
+const GONE_WITHIN: u64 = 8;
+
 /// How often there is a look for snapshots that a standby has made, in ms.
 const ADOPT_EVERY_MS: u64 = 2_000;
 
@@ -58,6 +67,32 @@ pub(crate) struct Housekeeper {
     /// When there was a look for those of a standby.
     adopted: Timestamp,
     filer: Filer,
+    watched: Watched,
+}
+
+/// Sparse segments, and how many references there were to them, and when.
+#[derive(Default)]
+struct Watched(BTreeMap<SegmentId, (u64, Timestamp)>);
+
+impl Watched {
+    /// Forgets segments that are no longer sparse.
+    fn keep(&mut self, sparse: &[(SegmentId, u64)]) {
+        let sparse: BTreeSet<_> = sparse.iter().map(|(id, _)| *id).collect();
+        self.0.retain(|segment, _| sparse.contains(segment));
+    }
+
+    /// Whether a segment to which there are `live` references keeps them: they did not go, or go too slowly to be waited for.
+    fn is_still(&mut self, segment: SegmentId, live: u64, now: Timestamp) -> bool {
+        let (before, since) = *self.0.entry(segment).or_insert((live, now));
+        if now.since(since) < WATCHED_MS {
+            return false;
+        }
+        if before.saturating_sub(live) * GONE_WITHIN < before {
+            return true;
+        }
+        self.0.insert(segment, (live, now));
+        false
+    }
 }
 
 impl Housekeeper {
@@ -68,6 +103,7 @@ impl Housekeeper {
             made: shared.clock.now(),
             adopted: shared.clock.now(),
             filer: Filer::default(),
+            watched: Watched::default(),
         }
     }
 
@@ -99,11 +135,15 @@ impl Housekeeper {
         }
         // First: what is copied need not be moved.
         self.filer.turn(shared, wait);
-        for segment in shared.journal.sparse_segments() {
+        let sparse = shared.journal.sparse_segments();
+        self.watched.keep(&sparse);
+        let has_room = matches!(shared.journal.space(), journal::Space::Ok(_));
+        for (segment, live) in sparse {
             if shared.stopping.load(Ordering::Acquire) {
                 return;
             }
-            if shared.journal.can_empty(segment) {
+            let is_still = self.watched.is_still(segment, live, shared.clock.now());
+            if (is_still || !has_room) && shared.journal.can_empty(segment) {
                 empty(shared, segment, wait);
             }
         }
@@ -173,7 +213,7 @@ fn empty(shared: &Shared, segment: SegmentId, wait: &mut dyn FnMut()) {
     );
     let moved = weighed.and_then(|all| {
         if all && live * 2 > total {
-            shared.journal.not_sparse(segment);
+            shared.journal.not_sparse(segment, Some((live, total)));
         }
         if !all || live * 2 > total {
             return Ok(());
@@ -197,7 +237,7 @@ fn empty(shared: &Shared, segment: SegmentId, wait: &mut dyn FnMut()) {
     });
     if let Err(what) = moved {
         tracing::error!(what, "a sparse segment cannot be emptied; it stays");
-        shared.journal.not_sparse(segment);
+        shared.journal.not_sparse(segment, None);
     }
 }
 

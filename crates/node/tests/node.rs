@@ -6,6 +6,8 @@
 
 #[path = "node/clocks.rs"]
 mod clocks;
+#[path = "node/drained.rs"]
+mod drained;
 #[path = "node/driven.rs"]
 mod driven;
 #[path = "node/full.rs"]

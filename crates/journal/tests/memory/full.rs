@@ -26,7 +26,7 @@ fn keep(running: &mut Running) {
     if running.journal.snapshot_due() || low && running.journal.snapshot_frees() {
         running.snapshot();
     }
-    for segment in running.journal.sparse_segments() {
+    for (segment, _) in running.journal.sparse_segments() {
         if running.journal.can_empty(segment) {
             running.empty(segment);
         }

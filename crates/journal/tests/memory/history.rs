@@ -203,7 +203,7 @@ impl Running {
     /// Moves the survivors of every sparse segment, then gives back what is dead. Returns how many were moved.
     pub(crate) fn compact(&mut self) -> usize {
         let mut moved = 0;
-        for segment in self.journal.sparse_segments() {
+        for (segment, _) in self.journal.sparse_segments() {
             moved += self.empty(segment);
         }
         self.step_all();

@@ -632,7 +632,7 @@ fn a_segment_is_kept_until_the_moves_out_of_it_are_committed() {
     running.snapshot();
     let sparse = running.journal.sparse_segments();
     assert!(!sparse.is_empty());
-    for segment in sparse {
+    for (segment, _) in sparse {
         let mut survivors = Vec::new();
         running
             .journal

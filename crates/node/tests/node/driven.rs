@@ -12,6 +12,8 @@ pub(super) struct Driven {
     pub(super) node: Node,
     pub(super) steps: Steps,
     pub(super) link: Arc<dyn Link>,
+    /// The machine, whose time stands still.
+    pub(super) host: Arc<Small>,
     /// The last batch that is committed.
     pub(super) committed: u64,
 }
@@ -25,13 +27,14 @@ impl Driven {
         let users = auth::Users::new(&auth::Config::default(), [7; auth::KEY_LEN]);
         let users = Arc::new(users.expect("the default users are right"));
         let host = Arc::new(Small::new(disk));
-        let (node, steps) = Node::start_stepped(config, users, host)?;
+        let (node, steps) = Node::start_stepped(config, users, Arc::clone(&host) as Arc<dyn Host>)?;
         let link = node.attach(peer()).expect("there is room");
         let committed = steps.mark().batch;
         let mut driven = Self {
             node,
             steps,
             link,
+            host,
             committed,
         };
         driven.submit([log_in("guest", "guest")]);

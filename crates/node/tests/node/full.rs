@@ -34,6 +34,7 @@ impl Small {
         }
     }
 
+    /// So much time passes, in ms.
     pub(super) fn pass(&self, ms: u64) {
         self.ms.fetch_add(ms, Ordering::SeqCst);
     }
