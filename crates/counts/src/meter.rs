@@ -17,6 +17,21 @@ use std::{
 
 use mimalloc::MiMalloc;
 
+#[cfg(test)]
+pub(crate) mod ledger;
+#[cfg(not(test))]
+mod ledger {
+    pub(super) const fn is_writing() -> bool {
+        false
+    }
+
+    pub(super) const fn kept(memory: *mut u8, _: usize) -> *mut u8 {
+        memory
+    }
+
+    pub(super) const fn given_up(_: *mut u8) {}
+}
+
 static ON: AtomicBool = AtomicBool::new(false);
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static ALLOCATED: AtomicU64 = AtomicU64::new(0);
@@ -68,7 +83,7 @@ pub(crate) fn held() -> i64 {
 struct Counting;
 
 fn allocated(len: usize) {
-    if is_on() {
+    if is_on() && !ledger::is_writing() {
         ALLOCATIONS.fetch_add(1, Relaxed);
         ALLOCATED.fetch_add(len as u64, Relaxed);
         HELD.fetch_add(len as i64, Relaxed);
@@ -76,7 +91,7 @@ fn allocated(len: usize) {
 }
 
 fn freed(len: usize) {
-    if is_on() {
+    if is_on() && !ledger::is_writing() {
         HELD.fetch_sub(len as i64, Relaxed);
     }
 }
@@ -92,24 +107,26 @@ unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         allocated(layout.size());
         // SAFETY: the caller's promise is the same.
-        unsafe { MiMalloc.alloc(layout) }
+        ledger::kept(unsafe { MiMalloc.alloc(layout) }, layout.size())
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         allocated(layout.size());
         // SAFETY: the caller's promise is the same.
-        unsafe { MiMalloc.alloc_zeroed(layout) }
+        ledger::kept(unsafe { MiMalloc.alloc_zeroed(layout) }, layout.size())
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, len: usize) -> *mut u8 {
         allocated(len);
         freed(layout.size());
+        ledger::given_up(memory);
         // SAFETY: the caller's promise is the same.
-        unsafe { MiMalloc.realloc(memory, layout, len) }
+        ledger::kept(unsafe { MiMalloc.realloc(memory, layout, len) }, len)
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         freed(layout.size());
+        ledger::given_up(memory);
         // SAFETY: the caller's promise is the same.
         unsafe { MiMalloc.dealloc(memory, layout) }
     }
