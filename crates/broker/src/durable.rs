@@ -23,6 +23,7 @@ use crate::{
     queue::Entries,
     record::wire::wire_fields,
     routing::RetainedTree,
+    seldom::{Empty, Seldom},
     stream::Stream,
     subscriptions::Subscriptions,
 };
@@ -316,10 +317,25 @@ pub(crate) struct Client {
     pub(crate) ends_at: Option<Timestamp>,
     pub(crate) will_at: Option<Timestamp>,
     pub(crate) subscriptions: Subscriptions,
+    pub(crate) rare: Seldom<ClientRare>,
+}
+
+/// What most client sessions never have.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct ClientRare {
     pub(crate) sources: Vec<ClientSource>,
     /// Subscriptions that are still being shown retained messages: behind which topic that goes on.
     pub(crate) replays: BTreeMap<Pattern, Levels>,
+    /// Exactly-once publishes that were not released yet.
     pub(crate) inbound: BTreeSet<u16>,
+}
+
+impl Empty for ClientRare {
+    const EMPTY: &'static Self = &Self {
+        sources: Vec::new(),
+        replays: BTreeMap::new(),
+        inbound: BTreeSet::new(),
+    };
 }
 
 /// A queue that a client session reads through its own.

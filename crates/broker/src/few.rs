@@ -1,4 +1,4 @@
-//! An ordered map that nearly always has a few entries: a connection's consumers, a queue's receivers.
+//! An ordered map that nearly always has a few entries: a connection's consumers, a queue's receivers, a client's subscriptions.
 //!
 //! A `BTreeMap` of one entry takes a node with room for eleven, and a hundred thousand idle connections have one entry each.
 //! Up to [`LINE_LEN_MAX`] entries lie in a sorted vector that grows by doubling from one; above, in a tree.
@@ -9,9 +9,19 @@ use std::{collections::BTreeMap, mem};
 const LINE_LEN_MAX: usize = 16;
 
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::box_collection,
+    reason = "a tree would cost those that have none a word"
+)]
 pub(crate) enum Few<K, V> {
     Line(Vec<(K, V)>),
-    Tree(BTreeMap<K, V>),
+    Tree(Box<BTreeMap<K, V>>),
+}
+
+impl<K: Ord, V: PartialEq> PartialEq for Few<K, V> {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
 }
 
 impl<K, V> Default for Few<K, V> {
@@ -74,7 +84,7 @@ impl<K: Ord, V> Few<K, V> {
                 Err(_) => {
                     let mut tree: BTreeMap<K, V> = mem::take(line).into_iter().collect();
                     tree.insert(key, value);
-                    *self = Self::Tree(tree);
+                    *self = Self::Tree(Box::new(tree));
                     None
                 }
             },
@@ -118,7 +128,7 @@ impl<K: Ord, V> Few<K, V> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         let (line, tree) = match self {
             Self::Line(line) => (line.as_slice(), None),
-            Self::Tree(tree) => ([].as_slice(), Some(tree)),
+            Self::Tree(tree) => ([].as_slice(), Some(&**tree)),
         };
         let line = line.iter().map(|(key, value)| (key, value));
         line.chain(tree.into_iter().flatten())
@@ -136,7 +146,7 @@ impl<K: Ord, V> Few<K, V> {
     pub(crate) fn into_entries(self) -> impl Iterator<Item = (K, V)> {
         let (line, tree) = match self {
             Self::Line(line) => (line, BTreeMap::new()),
-            Self::Tree(tree) => (Vec::new(), tree),
+            Self::Tree(tree) => (Vec::new(), *tree),
         };
         line.into_iter().chain(tree)
     }

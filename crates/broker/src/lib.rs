@@ -43,6 +43,7 @@ mod pulls;
 mod queue;
 mod record;
 mod routing;
+mod seldom;
 mod snapshot;
 mod soft;
 mod stream;

@@ -144,8 +144,8 @@ fn put_client(number: ClientNo, client: &Client, out: &mut Vec<u8>) {
     put_field(out, 9, |out| client.ends_at.put(out));
     put_field(out, 10, |out| client.will_at.put(out));
     put_field(out, 11, |out| {
-        put_u64(out, client.inbound.len() as u64);
-        for id in &client.inbound {
+        put_u64(out, client.rare.inbound.len() as u64);
+        for id in &client.rare.inbound {
             id.put(out);
         }
     });
@@ -155,13 +155,13 @@ fn put_client(number: ClientNo, client: &Client, out: &mut Vec<u8>) {
             options.put(out);
         });
     }
-    for (pattern, upto) in &client.replays {
+    for (pattern, upto) in &client.rare.replays {
         put_field(out, 14, |out| {
             Filter::Pattern(pattern.clone()).put(out);
             upto.put(out);
         });
     }
-    for source in &client.sources {
+    for source in &client.rare.sources {
         put_field(out, 13, |out| {
             ClientSubscribed {
                 client: number,
@@ -200,7 +200,9 @@ fn read_client(reader: &mut Reader) -> Result<(ClientNo, Client), DecodeError> {
             10 => client.will_at = Wire::read(part)?,
             11 => {
                 let ids: Vec<u16> = Wire::read(part)?;
-                client.inbound = ids.into_iter().collect();
+                client
+                    .rare
+                    .change(|rare| rare.inbound = ids.into_iter().collect());
             }
             12 => {
                 let Filter::Pattern(pattern) = Filter::read(part)? else {
@@ -213,16 +215,20 @@ fn read_client(reader: &mut Reader) -> Result<(ClientNo, Client), DecodeError> {
                 let Filter::Pattern(pattern) = Filter::read(part)? else {
                     return Err(DecodeError::Bounds("a subscription's filter"));
                 };
-                client.replays.insert(pattern, Wire::read(part)?);
+                let upto = Wire::read(part)?;
+                client
+                    .rare
+                    .change(|rare| rare.replays.insert(pattern, upto));
             }
             13 => {
                 let it = ClientSubscribed::read(part)?;
-                client.sources.push(ClientSource {
+                let source = ClientSource {
                     source: it.source,
                     options: it.options,
                     queue: it.queue.unwrap_or(QueueId(0)),
                     priority: it.priority,
-                });
+                };
+                client.rare.change(|rare| rare.sources.push(source));
             }
             _ => {}
         }

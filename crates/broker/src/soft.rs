@@ -16,13 +16,14 @@ use session::{
 };
 
 use crate::{
-    change::{Bound, ClientNo, QueueDeclared, Share},
+    change::{Bound, ClientNo, ConsumerAdded, QueueDeclared, Share},
     decide::Routed,
     durable::{Client, Dedup, Queue},
     few::Few,
     pulls::Pulls,
     queue::{Near, Order, Rare, Receiver, Runs},
     routing::{Exchange, Known},
+    seldom::{Empty, Seldom},
     stream::{ReadAt, Reader, SoftStream},
     wheel::Wheel,
 };
@@ -212,7 +213,7 @@ pub(crate) struct Waiting {
 }
 
 /// Where a pull waits, and until when.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct WaitingAt {
     pub(crate) queue: QueueId,
     pub(crate) place: u64,
@@ -290,25 +291,60 @@ pub(crate) struct Attached {
     pub(crate) client: Option<ClientNo>,
     pub(crate) consumers: Few<ConsumerId, Consumer>,
     pub(crate) groups: BTreeMap<u32, ConsumerGroup>,
-    /// Its pulls that wait.
-    pub(crate) pulls: BTreeMap<Token, WaitingAt>,
-    /// Its reads that wait.
-    pub(crate) reads: BTreeMap<Token, ReadAt>,
+    pub(crate) rare: Seldom<AttachedRare>,
     /// Bytes in its outbox.
     pub(crate) room_used: u64,
     /// Queues that may have something out to it, with what is.
     pub(crate) touched: Few<QueueId, Runs>,
+}
+
+/// What most connections never have.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct AttachedRare {
+    /// Its pulls that wait.
+    pub(crate) pulls: BTreeMap<Token, WaitingAt>,
+    /// Its reads that wait.
+    pub(crate) reads: BTreeMap<Token, ReadAt>,
     /// Queues that are exclusive to it.
     pub(crate) owned: BTreeSet<QueueId>,
 }
 
+impl Empty for AttachedRare {
+    const EMPTY: &'static Self = &Self {
+        pulls: BTreeMap::new(),
+        reads: BTreeMap::new(),
+        owned: BTreeSet::new(),
+    };
+}
+
 /// The connection's side of a client session.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Connected {
-    pub(crate) session: Option<SessionId>,
+    pub(crate) session: SessionId,
     /// Place in the round of client sessions that are shown retained messages.
     pub(crate) replay_at: Option<u64>,
     pub(crate) message_len_max: Option<u32>,
+    /// Deliveries that may be out to it of the session's own queue.
+    pub(crate) window: u16,
+}
+
+impl Connected {
+    /// It receives what comes into that queue, the session's own.
+    pub(crate) fn consumer(&self, queue: QueueId) -> ConsumerAdded {
+        ConsumerAdded {
+            session: self.session,
+            consumer: ConsumerId::CLIENT,
+            queue,
+            credit: Credit::Window(u32::from(self.window)),
+            group: 0,
+            exclusive: false,
+            priority: 0,
+            through_client: false,
+            qos: 2,
+            shared: false,
+            identifier: 0,
+        }
+    }
 }
 
 /// Messages only just published, so that their first delivery needs no read.

@@ -3,15 +3,15 @@
 //! There may be millions, and a pattern is taken apart only when it is used: it is kept as the bytes of its encoding, which
 //! for a topic of five levels take a tenth of what its levels do as values of their own.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use message::{Pattern, Reader, put_pattern, read_pattern};
 use session::SubscriptionOptions;
 
+use crate::few::Few;
+
 /// In an order that follows from the patterns, and means nothing else.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Subscriptions(BTreeMap<Box<[u8]>, SubscriptionOptions>);
+pub(crate) struct Subscriptions(Few<Box<[u8]>, SubscriptionOptions>);
 
 impl Subscriptions {
     pub(crate) fn len(&self) -> usize {
@@ -19,7 +19,7 @@ impl Subscriptions {
     }
 
     pub(crate) fn get(&self, pattern: &Pattern) -> Option<&SubscriptionOptions> {
-        self.0.get(&*encoded(pattern))
+        self.0.get(&encoded(pattern))
     }
 
     /// Adds one; what it had before comes back.
@@ -28,11 +28,11 @@ impl Subscriptions {
         pattern: &Pattern,
         options: SubscriptionOptions,
     ) -> Option<SubscriptionOptions> {
-        self.0.insert(encoded(pattern).into(), options)
+        self.0.insert(encoded(pattern), options)
     }
 
     pub(crate) fn remove(&mut self, pattern: &Pattern) -> Option<SubscriptionOptions> {
-        self.0.remove(&*encoded(pattern))
+        self.0.remove(&encoded(pattern))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Pattern, &SubscriptionOptions)> {
@@ -42,10 +42,10 @@ impl Subscriptions {
     }
 }
 
-fn encoded(pattern: &Pattern) -> Vec<u8> {
+fn encoded(pattern: &Pattern) -> Box<[u8]> {
     let mut out = Vec::with_capacity(64);
     put_pattern(&mut out, pattern);
-    out
+    out.into()
 }
 
 fn decoded(pattern: &[u8]) -> Pattern {

@@ -118,7 +118,7 @@ impl Broker {
 
     /// The connection of a client session.
     pub(crate) fn connection_of(&self, client: ClientNo) -> Option<SessionId> {
-        self.soft.connected.get(&client)?.session
+        Some(self.soft.connected.get(&client)?.session)
     }
 
     pub(crate) fn attached(&self, session: SessionId) -> Option<&Attached> {
@@ -171,12 +171,17 @@ impl Broker {
     /// Entries of a queue.
     pub(crate) fn total(&self, id: QueueId) -> u64 {
         self.any_queue(id).map_or(0, |queue| queue.entries.len())
-            + self.soft_queue(id).messages.len() as u64
+            + self
+                .soft
+                .queues
+                .get(&id)
+                .map_or(0, |soft| soft.messages.len() as u64)
     }
 
-    /// Entries available or delayed, and their bytes: what length limits count.
+    /// Entries available or delayed, and their bytes: what length limits count. None of a queue that has yet to be made.
     pub(crate) fn held(&self, id: QueueId) -> (u64, u64) {
-        self.held_in(id, self.soft_queue(id))
+        let soft = self.soft.queues.get(&id);
+        soft.map_or((0, 0), |soft| self.held_in(id, soft))
     }
 
     fn held_in(&self, id: QueueId, soft: &SoftQueue) -> (u64, u64) {

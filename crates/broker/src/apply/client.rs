@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 use message::{Pattern, VhostId};
-use session::{ConsumerId, Credit, QueueId, Source, SubscriptionOptions};
+use session::{ConsumerId, QueueId, Source, SubscriptionOptions};
 
 use super::{Applying, declare::ROOT};
 use crate::{
     Broker,
     change::{
         ClientAway, ClientEnded, ClientNo, ClientOpened, ClientSubscribed, ClientUnsubscribed,
-        ConsumerAdded, EpochOpen, SOFT_BIT, pattern_of,
+        EpochOpen, SOFT_BIT, is_soft, pattern_of,
     },
     durable::{Client, ClientSource},
     queue::{Runs, flag},
@@ -53,6 +53,9 @@ impl Broker {
             client.ends_at.map(|at| (at, Timer::ClientEnd(it.client))),
             client.will_at.map(|at| (at, Timer::Will(it.client))),
         ];
+        if is_soft(it.queue) {
+            self.soft.next_queue = self.soft.next_queue.max((it.queue.0 & !SOFT_BIT) + 1);
+        }
         client.vhost = it.vhost;
         client.client_id.clone_from(&it.client_id);
         client.user.clone_from(&it.user);
@@ -74,32 +77,22 @@ impl Broker {
             .insert((it.vhost, it.client_id.clone()), it.client);
         let Some(session) = it.session else { return };
         self.leave_replay_round(it.client);
-        self.soft.connected.insert(
-            it.client,
-            Connected {
-                session: Some(session),
-                message_len_max: it.message_len_max,
-                replay_at: None,
-            },
-        );
+        let connected = Connected {
+            session,
+            message_len_max: it.message_len_max,
+            replay_at: None,
+            window: it.window,
+        };
+        self.soft.connected.insert(it.client, connected);
         if let Some(attached) = self.soft.sessions.get_mut(&session) {
             attached.client = Some(it.client);
         }
-        let consumer = ConsumerAdded {
-            session,
-            consumer: ConsumerId::CLIENT,
-            queue: it.queue,
-            credit: Credit::Window(u32::from(it.window)),
-            group: 0,
-            exclusive: false,
-            priority: 0,
-            through_client: false,
-            qos: 2,
-            shared: false,
-            identifier: 0,
-        };
+        if !self.soft.queues.contains_key(&it.queue) {
+            // It is made when something comes into it.
+            return;
+        }
         let now = self.durable.time;
-        self.apply_consumer_added(&consumer, now);
+        self.apply_consumer_added(&connected.consumer(it.queue), now);
         // [MQTT-4.4.0-1]
         // What the receiver owns counts in its window again.
         let receiver = (session, ConsumerId::CLIENT);
@@ -168,7 +161,7 @@ impl Broker {
         for (pattern, options) in client.subscriptions.iter() {
             self.route_client(client.vhost, &pattern, target_of(number, options), false);
         }
-        for source in &client.sources {
+        for source in &client.rare.sources {
             self.leave_share(number, source);
             self.leave_stream(number, client.vhost, source);
         }
@@ -186,8 +179,7 @@ impl Broker {
             self.soft.client_ids.remove(&key);
         }
         if let Some(connected) = self.soft.connected.remove(&number)
-            && let Some(session) = connected.session
-            && let Some(attached) = self.soft.sessions.get_mut(&session)
+            && let Some(attached) = self.soft.sessions.get_mut(&connected.session)
         {
             attached.client = None;
         }
@@ -216,7 +208,7 @@ impl Broker {
         for (pattern, options) in client.subscriptions.iter() {
             self.route_client(client.vhost, &pattern, target_of(number, options), true);
         }
-        for source in &client.sources {
+        for source in &client.rare.sources {
             if let Source::Stream { name, .. } = &source.source {
                 self.soft
                     .stream_clients
@@ -281,8 +273,10 @@ impl Broker {
             priority: it.priority,
         };
         let client = self.client_mut(it.client).expect("seen above");
-        client.sources.retain(|other| other.source != it.source);
-        client.sources.push(source);
+        client.rare.change(|rare| {
+            rare.sources.retain(|other| other.source != it.source);
+            rare.sources.push(source);
+        });
         if matches!(it.source, Source::Shared { .. }) {
             self.soft
                 .sharers
@@ -301,20 +295,21 @@ impl Broker {
             let Some(pattern) = pattern_of(filter) else {
                 return;
             };
-            client.replays.remove(&pattern);
+            client.rare.change(|rare| rare.replays.remove(&pattern));
             if let Some(old) = client.subscriptions.remove(&pattern) {
                 self.route_client(vhost, &pattern, target_of(it.client, &old), false);
             }
             return;
         }
         let Some(at) = client
+            .rare
             .sources
             .iter()
             .position(|source| source.source == it.source)
         else {
             return;
         };
-        let gone = client.sources.remove(at);
+        let gone = client.rare.change(|rare| rare.sources.remove(at));
         self.leave_share(it.client, &gone);
         self.leave_stream(it.client, vhost, &gone);
     }

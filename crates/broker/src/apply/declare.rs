@@ -167,7 +167,7 @@ impl Broker {
         if let Some(owner) = it.owner
             && let Some(session) = self.soft.sessions.get_mut(&owner)
         {
-            session.owned.insert(it.queue);
+            session.rare.change(|rare| rare.owned.insert(it.queue));
         }
         if let Some(expires) = attributes.expires_ms {
             self.soft
@@ -269,7 +269,7 @@ impl Broker {
             self.apply_pull_ends(pull.session, pull.token);
         }
         if let Some(session) = owner.and_then(|owner| self.soft.sessions.get_mut(&owner)) {
-            session.owned.remove(&id);
+            session.rare.change(|rare| rare.owned.remove(&id));
         }
         self.rest(id);
         let name = (declared.vhost, declared.name.clone());

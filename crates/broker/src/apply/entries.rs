@@ -100,7 +100,7 @@ impl Broker {
         if let Some((number, id)) = it.inbound
             && let Some(client) = self.client_mut(number)
         {
-            client.inbound.insert(id);
+            client.rare.change(|rare| rare.inbound.insert(id));
         }
     }
 

@@ -149,12 +149,12 @@ impl Broker {
             Kind::ReplayRests(client) => self.replay_rests(*client),
             Kind::InboundTaken(it) => {
                 if let Some(client) = self.client_mut(it.client) {
-                    client.inbound.insert(it.id);
+                    client.rare.change(|rare| rare.inbound.insert(it.id));
                 }
             }
             Kind::InboundReleased(it) => {
                 if let Some(client) = self.client_mut(it.client) {
-                    client.inbound.remove(&it.id);
+                    client.rare.change(|rare| rare.inbound.remove(&it.id));
                 }
             }
             Kind::StreamDeclared(it) => self.apply_stream_declared(it, at.now),

@@ -3,11 +3,7 @@
 //! A consumer is *active* in its queue while credit, group, flow and outbox let it receive; a queue is in the *round*
 //! while it has something ready and somebody active. Both are kept up to date at every change, so choosing is O(log n).
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use message::{Timestamp, VhostId};
 use session::{ConsumerId, Credit, QueueId, SessionId, Token};
@@ -17,6 +13,7 @@ use crate::{
     change::ConsumerAdded,
     few::Few,
     queue::{Receiver, Runs, flag},
+    seldom::Seldom,
     soft::{Attached, Consumer, ConsumerGroup, Credited, SoftQueue, Timer, Waiting, WaitingAt},
 };
 
@@ -44,11 +41,9 @@ impl Broker {
                 client: None,
                 consumers: Few::default(),
                 groups: BTreeMap::new(),
-                pulls: BTreeMap::new(),
-                reads: BTreeMap::new(),
+                rare: Seldom::default(),
                 room_used: 0,
                 touched: Few::default(),
-                owned: BTreeSet::new(),
             }),
         );
         self.counters.sessions += u64::from(!broker);
@@ -60,8 +55,8 @@ impl Broker {
             return;
         };
         let consumers: Vec<_> = attached.consumers.keys().copied().collect();
-        let pulls: Vec<_> = attached.pulls.keys().copied().collect();
-        let reads: Vec<_> = attached.reads.keys().copied().collect();
+        let pulls: Vec<_> = attached.rare.pulls.keys().copied().collect();
+        let reads: Vec<_> = attached.rare.reads.keys().copied().collect();
         let touched = std::mem::take(&mut attached.touched);
         for consumer in consumers {
             self.apply_consumer_gone((session, consumer), now);
@@ -94,7 +89,9 @@ impl Broker {
             place,
             until,
         };
-        attached.pulls.insert(pull.token, at);
+        attached
+            .rare
+            .change(|rare| rare.pulls.insert(pull.token, at));
         let timer = Timer::Pull(pull.session, pull.token);
         self.soft.timers.insert((until, timer));
         self.soft_queue_mut(id).pulls.insert(place, pull.clone());
@@ -106,7 +103,7 @@ impl Broker {
             .soft
             .sessions
             .get_mut(&session)
-            .and_then(|attached| attached.pulls.remove(&token))
+            .and_then(|attached| attached.rare.change(|rare| rare.pulls.remove(&token)))
         else {
             return;
         };

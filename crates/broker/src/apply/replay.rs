@@ -13,10 +13,10 @@ impl Broker {
         let Some(client) = self.client_mut(it.client) else {
             return;
         };
-        match &it.upto {
-            Some(upto) => client.replays.insert(it.pattern.clone(), upto.clone()),
-            None => client.replays.remove(&it.pattern),
-        };
+        client.rare.change(|rare| match &it.upto {
+            Some(upto) => rare.replays.insert(it.pattern.clone(), upto.clone()),
+            None => rare.replays.remove(&it.pattern),
+        });
         self.leave_replay_round(it.client);
         self.enter_replay_round(it.client);
     }
@@ -25,7 +25,7 @@ impl Broker {
     pub(super) fn enter_replay_round(&mut self, number: ClientNo) {
         if self
             .client(number)
-            .is_none_or(|client| client.replays.is_empty())
+            .is_none_or(|client| client.rare.replays.is_empty())
         {
             return;
         }
@@ -67,10 +67,7 @@ impl Broker {
         };
         let held = self.held(client.queue).0;
         let used = self
-            .soft
-            .connected
-            .get(&number)
-            .and_then(|connected| connected.session)
+            .connection_of(number)
             .and_then(|session| self.soft.sessions.get(&session))
             .map_or(0, |attached| attached.room_used);
         if held <= self.config.replay_held_max / 2 && used <= self.config.outbox_qos0_bytes_max / 2

@@ -373,7 +373,9 @@ impl Broker {
             place,
             until,
         };
-        attached.reads.insert(read.token, at);
+        attached
+            .rare
+            .change(|rare| rare.reads.insert(read.token, at));
         soft.reads.insert((read.shard, place), read.clone());
         let timer = Timer::Read(read.session, read.token);
         self.soft.timers.insert((until, timer));
@@ -384,7 +386,7 @@ impl Broker {
             .soft
             .sessions
             .get_mut(&session)
-            .and_then(|attached| attached.reads.remove(&token))
+            .and_then(|attached| attached.rare.change(|rare| rare.reads.remove(&token)))
         else {
             return;
         };

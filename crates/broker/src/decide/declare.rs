@@ -198,7 +198,7 @@ impl Broker {
 
     /// Exclusive queues cost memory only, and go with their connection: one connection has so many.
     fn check_own_queue_room(&self, from: SessionId) -> Result<(), Refusal> {
-        let owned = self.attached(from).map_or(0, |it| it.owned.len());
+        let owned = self.attached(from).map_or(0, |it| it.rare.owned.len());
         if owned as u64 >= self.config.connection_queues_max {
             return Err(refusal(
                 RefusalKind::QuotaExceeded,

@@ -97,6 +97,8 @@ struct Rarer {
     topic_dedups: BTreeSet<(TopicNo, bytes::Bytes)>,
     durable_queues: u64,
     soft_queues: u64,
+    /// Own queues of client sessions that a change of this decision makes, and which.
+    own: BTreeMap<QueueId, usize>,
     /// Client sessions that this decision ends.
     leavers: Vec<ClientNo>,
     /// Known for the queues that had to make room by what this decision brings.
@@ -141,6 +143,9 @@ impl<'a> Draft<'a> {
     pub(crate) fn change_first(&mut self, kind: Kind) {
         self.out.changes.insert(0, Change(kind));
         self.forget_incomers();
+        if let Some(rarer) = &mut self.rarer {
+            rarer.own.values_mut().for_each(|made| *made += 1);
+        }
     }
 
     pub(crate) fn effect(&mut self, effect: Effect) {
@@ -182,6 +187,9 @@ impl<'a> Draft<'a> {
     /// Drops the effects made since there were `len`, and the changes.
     pub(crate) fn roll_back(&mut self, changes: usize, effects: usize) {
         self.forget_incomers();
+        if let Some(rarer) = &mut self.rarer {
+            rarer.own.retain(|_, made| *made < changes);
+        }
         self.out.changes.truncate(changes);
         self.out.effects.truncate(effects);
     }
@@ -369,11 +377,7 @@ impl<'a> Draft<'a> {
 
     /// Entries held by a queue, and their bytes, this decision included.
     pub(crate) fn held(&mut self, broker: &Broker, queue: QueueId) -> (u64, u64) {
-        let (count, bytes) = if broker.soft.queues.contains_key(&queue) {
-            broker.held(queue)
-        } else {
-            (0, 0)
-        };
+        let (count, bytes) = broker.held(queue);
         let added = *self.added(queue);
         (
             count.saturating_add_signed(added.count),
@@ -434,6 +438,12 @@ impl<'a> Draft<'a> {
             rarer.durable_queues += 1;
             QueueId(broker.durable.next_queue + rarer.durable_queues - 1)
         }
+    }
+
+    /// Notes that the next change makes the own queue of a client session. `false`: one of this decision has.
+    pub(crate) fn makes_own(&mut self, queue: QueueId) -> bool {
+        let made = self.changes_len();
+        self.rarer().own.insert(queue, made).is_none()
     }
 
     /// Notes a client session that this decision ends.

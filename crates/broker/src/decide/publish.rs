@@ -131,7 +131,7 @@ impl Broker {
             .inbound_id
             .and_then(|id| Some((publisher?, id, self.client(publisher?)?)));
         if let Some((_, id, client)) = inbound
-            && client.inbound.contains(&id)
+            && client.rare.inbound.contains(&id)
         {
             // The repeat of an exactly-once publish: confirmed again, not published. [MQTT-4.3.3-10]
             draft.count(Tally::Duplicate, 1);
@@ -769,6 +769,11 @@ impl Broker {
         let soft = is_soft(queue) || !incoming.durable;
         if soft && self.soft.transient_bytes + draft.transient() > self.config.transient_bytes_max {
             return draft.count(Tally::DroppedClientFull, 1);
+        }
+        if is_soft(queue)
+            && let Some(client) = self.client(matched.client)
+        {
+            self.make_own_queue(matched.client, client, draft);
         }
         let mut rare = incoming.rare.cloned().unwrap_or_default();
         rare.expiry = incoming.expiry;

@@ -83,7 +83,7 @@ impl Broker {
         self.note_use(id, draft);
         let taken = self.take(id, &waiting, draft);
         if taken.deliveries.is_empty() && (pull.wait_ms > 0 || taken.more) {
-            let waits = attached.pulls.len() as u64;
+            let waits = attached.rare.pulls.len() as u64;
             if waits >= self.config.pulls_waiting_max {
                 let many = refusal(
                     RefusalKind::QuotaExceeded,
@@ -91,7 +91,7 @@ impl Broker {
                 );
                 return self.refuse(from, pull.lane, pull.token, many, draft);
             }
-            if attached.pulls.contains_key(&pull.token) {
+            if attached.rare.pulls.contains_key(&pull.token) {
                 let twice = refusal(
                     RefusalKind::InvalidArgument,
                     "a pull of that token waits already",
@@ -113,7 +113,7 @@ impl Broker {
     pub(super) fn decide_cancel_pull(&self, from: SessionId, token: Token, draft: &mut Draft<'_>) {
         if self
             .attached(from)
-            .is_some_and(|attached| attached.pulls.contains_key(&token))
+            .is_some_and(|attached| attached.rare.pulls.contains_key(&token))
         {
             draft.change(Kind::PullEnds {
                 session: from,
@@ -126,7 +126,7 @@ impl Broker {
     pub(super) fn end_pull(&self, session: SessionId, token: Token, draft: &mut Draft<'_>) {
         let waiting = self
             .attached(session)
-            .and_then(|attached| attached.pulls.get(&token))
+            .and_then(|attached| attached.rare.pulls.get(&token))
             .and_then(|at| Some((at.queue, self.soft_queue(at.queue).pulls.get(at.place)?)));
         let Some((queue, waiting)) = waiting else {
             return;

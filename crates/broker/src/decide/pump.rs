@@ -488,7 +488,7 @@ impl Broker {
         qos: u8,
         draft: &mut Draft<'_>,
     ) {
-        let (Some((_, client)), Some(consumer)) =
+        let (Some((number, client)), Some(consumer)) =
             (self.client_of(receiver.0), self.consumer(receiver))
         else {
             return;
@@ -510,6 +510,7 @@ impl Broker {
         if !consumer.shared {
             rare.readdressed = Some(Arc::new(address_in_queue(queue)));
         }
+        self.make_own_queue(number, client, draft);
         let number = draft.number(self, client.queue);
         let (linked, resident) = match view.place {
             PlaceRef::Stored(id, len) => (Some((id, len)), None),

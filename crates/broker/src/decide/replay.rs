@@ -34,8 +34,9 @@ impl Broker {
         let Some(client) = self.client(number) else {
             return draft.change(rest);
         };
-        let session = self.soft.connected.get(&number).and_then(|c| c.session);
-        let (Some(session), Some((pattern, after))) = (session, client.replays.first_key_value())
+        let session = self.connection_of(number);
+        let (Some(session), Some((pattern, after))) =
+            (session, client.rare.replays.first_key_value())
         else {
             return draft.change(rest);
         };
@@ -127,6 +128,7 @@ impl Broker {
                 if full {
                     return false;
                 }
+                self.make_own_queue(to.client, client, draft);
                 draft.entry_comes(client.queue, retained.len, false);
                 let rare = Rare {
                     expiry: retained.expiry,

@@ -132,7 +132,7 @@ impl Broker {
         let Some(attached) = self.attached(session) else {
             return;
         };
-        for (token, at) in &attached.pulls {
+        for (token, at) in &attached.rare.pulls {
             let (Some(queue), Some(waiting)) = (
                 self.queue(at.queue),
                 self.soft_queue(at.queue).pulls.get(at.place),
@@ -153,7 +153,7 @@ impl Broker {
             );
             self.refuse(session, waiting.lane, token, revoked, draft);
         }
-        for (token, at) in &attached.reads {
+        for (token, at) in &attached.rare.reads {
             let (Some(stream), Some(waiting)) = (
                 self.durable.streams.get(&at.stream),
                 self.soft.streams[&at.stream]
@@ -187,11 +187,11 @@ impl Broker {
         };
         let is_own = |id: QueueId| {
             let queue = self.queue(id);
-            attached.owned.contains(&id)
+            attached.rare.owned.contains(&id)
                 && queue.is_some_and(|queue| queue.declared.name.starts_with(MADE_UP))
         };
         let mut cut = Vec::new();
-        for id in attached.owned.iter().filter(|id| is_own(**id)) {
+        for id in attached.rare.owned.iter().filter(|id| is_own(**id)) {
             for key in self.soft.bound.get(id).into_iter().flatten() {
                 let binding = Binding::read(&mut message::Reader::new(key.clone().into()));
                 if binding.is_ok_and(|binding| may(Reading::Binding(&binding))) {
@@ -276,7 +276,7 @@ impl Broker {
                 ended = true;
             }
         }
-        for known in &client.sources {
+        for known in &client.rare.sources {
             let allowed = match &known.source {
                 Source::Shared { filter, .. } | Source::Topic { filter } => {
                     may(Reading::Topic(filter))

@@ -220,7 +220,7 @@ impl Broker {
         Some(ClientMatch {
             client: number,
             queue: client.queue,
-            session: connected.and_then(|connected| connected.session),
+            session: connected.map(|connected| connected.session),
             message_len_max: connected.and_then(|connected| connected.message_len_max),
             qos,
             retain_as_published,

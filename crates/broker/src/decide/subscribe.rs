@@ -204,8 +204,10 @@ impl Broker {
             });
         }
         if let (true, Some((number, client))) = (subscribe.through_client, client) {
+            // What is out to this consumer counts in the window of its client session.
+            self.make_own_queue(number, client, draft);
             let source = normal(&subscribe.source);
-            let same = client.sources.iter().any(|known| {
+            let same = client.rare.sources.iter().any(|known| {
                 known.source == source
                     && known.options == subscribe.options
                     && known.queue == id
@@ -433,7 +435,12 @@ impl Broker {
                 // [MQTT-3.10.4-1], [MQTT-3.10.4-2]: the queue of the client session, with what is in it, stays [MQTT-3.10.4-3].
                 existed = pattern_of(filter)
                     .is_some_and(|pattern| client.subscriptions.get(&pattern).is_some());
-            } else if let Some(known) = client.sources.iter().find(|known| known.source == source) {
+            } else if let Some(known) = client
+                .rare
+                .sources
+                .iter()
+                .find(|known| known.source == source)
+            {
                 existed = true;
                 let consumer = self.attached(from).and_then(|attached| {
                     attached
@@ -454,6 +461,7 @@ impl Broker {
             }
             if existed {
                 let queue = client
+                    .rare
                     .sources
                     .iter()
                     .find(|known| known.source == source)
@@ -500,7 +508,7 @@ impl Broker {
         let Some(client) = self.client(client) else {
             return;
         };
-        for (at, source) in client.sources.iter().enumerate() {
+        for (at, source) in client.rare.sources.iter().enumerate() {
             let queue = match &source.source {
                 Source::Queue { name, .. } => self.named(client.vhost, name),
                 _ => self.queue(source.queue).map(|_| source.queue),

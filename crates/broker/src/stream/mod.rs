@@ -232,7 +232,7 @@ pub(crate) struct WaitingRead {
 }
 
 /// Where a read waits, and until when.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct ReadAt {
     pub(crate) stream: StreamId,
     pub(crate) shard: ShardNo,

@@ -170,3 +170,59 @@ fn a_full_outbox_drops_what_no_queue_keeps_and_the_others_have_it() {
     assert_eq!(rig.bodies(who[0]), [""; 0]);
     assert_eq!(rig.broker.counters().dropped_no_room, 5);
 }
+
+#[test]
+fn a_session_that_ends_with_its_connection_has_no_queue_before_something_comes_into_it() {
+    let mut rig = Rig::new();
+    let publisher = rig.attach(100);
+    let granted = SubscriptionOptions {
+        qos: 1,
+        ..SubscriptionOptions::default()
+    };
+    let made = |rig: &Rig| {
+        let counters = rig.broker.counters();
+        (counters.queues, counters.consumers)
+    };
+    let (one, two) = (opened(&mut rig, 1, granted), opened(&mut rig, 2, granted));
+    rig.publish_unconfirmed(publisher, to_topic("t", "0", 0));
+    assert_eq!([rig.bodies(one), rig.bodies(two)], [["0"], ["0"]]);
+    assert_eq!(made(&rig), (0, 0));
+
+    // A transaction that is refused leaves nothing behind.
+    let operation = |message: Message| {
+        let Command::Publish(publish) = publish(message) else {
+            unreachable!("it is one")
+        };
+        Operation::Publish(publish)
+    };
+    let transact = Transact {
+        token: rig.token(),
+        lane: Lane(0),
+        operations: vec![
+            operation(to_topic("t", "never", 1)),
+            operation(to_exchange("there is none", "k", "never")),
+        ],
+    };
+    rig.command(publisher, Command::Transact(Box::new(transact)));
+    assert_eq!(made(&rig), (0, 0));
+    assert!(rig.bodies(one).is_empty());
+
+    for body in ["1", "2", "3"] {
+        rig.publish(publisher, to_topic("t", body, 1));
+    }
+    assert_eq!(rig.bodies(one), ["1", "2", "3"]);
+    assert_eq!(rig.bodies(two), ["1", "2", "3"]);
+    assert_eq!(made(&rig), (2, 2));
+    rig.detach(one);
+    assert_eq!(made(&rig), (1, 1));
+
+    // The window of a session holds from the first delivery on.
+    let narrow = rig.attach(3);
+    rig.open_with(narrow, "c3", true, ClientExpiry::WithConnection, 2, None);
+    rig.topic(narrow, "t", granted);
+    for body in ["4", "5", "6"] {
+        rig.publish(publisher, to_topic("t", body, 1));
+    }
+    assert_eq!(rig.bodies(narrow), ["4", "5"]);
+    rig.check_replay();
+}

@@ -227,7 +227,7 @@ impl Broker {
         draft: &mut Draft<'_>,
     ) {
         let found = self.attached(session).and_then(|attached| {
-            let at = attached.reads.get(&token)?;
+            let at = attached.rare.reads.get(&token)?;
             let waiting = self.soft.streams[&at.stream]
                 .reads
                 .get(&(at.shard, at.place))

@@ -114,7 +114,7 @@ impl Broker {
         };
         for number in clients {
             let options = self.client(*number).and_then(|client| {
-                let mut sources = client.sources.iter();
+                let mut sources = client.rare.sources.iter();
                 let known = sources.find(
                     |known| matches!(&known.source, Source::Stream { name, .. } if *name == key.1),
                 )?;

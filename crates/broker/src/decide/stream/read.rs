@@ -123,13 +123,13 @@ impl Broker {
     }
 
     fn check_read_waits(&self, attached: &Attached, token: Token) -> Result<(), Refusal> {
-        if attached.reads.len() as u64 >= self.config.pulls_waiting_max {
+        if attached.rare.reads.len() as u64 >= self.config.pulls_waiting_max {
             return Err(refusal(
                 RefusalKind::QuotaExceeded,
                 "too many reads of one connection wait",
             ));
         }
-        if attached.reads.contains_key(&token) {
+        if attached.rare.reads.contains_key(&token) {
             return Err(refusal(
                 RefusalKind::InvalidArgument,
                 "a read of that token waits already",
@@ -146,7 +146,7 @@ impl Broker {
     ) {
         if self
             .attached(from)
-            .is_some_and(|attached| attached.reads.contains_key(&token))
+            .is_some_and(|attached| attached.rare.reads.contains_key(&token))
         {
             draft.change(Kind::ReadEnds {
                 session: from,
@@ -163,7 +163,7 @@ impl Broker {
         draft: &mut Draft<'_>,
     ) {
         let found = self.attached(session).and_then(|attached| {
-            let at = attached.reads.get(&token)?;
+            let at = attached.rare.reads.get(&token)?;
             let waiting = self.soft.streams[&at.stream]
                 .reads
                 .get(&(at.shard, at.place))?;

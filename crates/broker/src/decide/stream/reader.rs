@@ -137,8 +137,14 @@ impl Broker {
             )
         })?;
         let source = normal(&subscribe.source);
-        let known = client.sources.iter().find(|known| known.source == source);
-        if known.is_none() && client.sources.len() as u64 >= self.config.client_subscriptions_max {
+        let known = client
+            .rare
+            .sources
+            .iter()
+            .find(|known| known.source == source);
+        if known.is_none()
+            && client.rare.sources.len() as u64 >= self.config.client_subscriptions_max
+        {
             return Err(refusal(
                 RefusalKind::QuotaExceeded,
                 "too many subscriptions of one client session",
