@@ -41,7 +41,7 @@ impl Refused {
         Self {
             peer: connection.peer.address,
             protocol: connection.protocol,
-            client: connection.client.clone(),
+            client: Bytes::copy_from_slice(&connection.client),
             principal: connection.principal.clone(),
             action: forbidden.action,
             target: forbidden.target.clone(),

@@ -648,7 +648,7 @@ impl Port for Node {
                 outbox: Arc::clone(&outbox),
                 peer,
                 protocol: "",
-                client: Bytes::new(),
+                client: Box::default(),
                 principal: None,
                 vhost: VhostId::ROOT,
             }),

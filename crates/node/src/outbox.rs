@@ -312,14 +312,10 @@ pub(crate) trait Messages: Send + Sync {
 #[derive(Default)]
 struct State {
     ready: Ready,
-    /// By batch, rising.
-    waiting: VecDeque<(u64, Vec<(OutLane, Item)>)>,
-    /// The batch that a lane's last waiting item waits for.
-    last_wait: FxHashMap<OutLane, u64>,
-    /// Lanes that stand until a read is done: what is being read for, and what is behind it.
-    reading: FxHashMap<OutLane, (Item, VecDeque<Item>)>,
-    /// What lanes let go when their reads were done: ahead of what is behind in them.
-    released: Vec<Event>,
+    /// Made by the first item that waits.
+    waits: Option<Box<Waits>>,
+    /// There while something is read.
+    reads: Option<Box<Reads>>,
     waker: Option<Waker>,
     /// Events that it was told so far, or the most that can be counted.
     told: u32,
@@ -332,6 +328,24 @@ struct State {
     closed: bool,
     /// The node serves no more: only the goodbye is left.
     expelled: bool,
+}
+
+/// What waits for batches.
+#[derive(Default)]
+struct Waits {
+    /// By batch, rising.
+    waiting: VecDeque<(u64, Vec<(OutLane, Item)>)>,
+    /// The batch that a lane's last waiting item waits for.
+    last_wait: FxHashMap<OutLane, u64>,
+}
+
+/// What waits for messages that are on the disk only.
+#[derive(Default)]
+struct Reads {
+    /// Lanes that stand until a read is done: what is being read for, and what is behind it.
+    reading: FxHashMap<OutLane, (Item, VecDeque<Item>)>,
+    /// What lanes let go when their reads were done: ahead of what is behind in them.
+    released: Vec<Event>,
 }
 
 /// See the module.
@@ -366,10 +380,11 @@ impl Outbox {
         }
         let mut wait = wait;
         let mut last = None;
-        if !state.waiting.is_empty() {
-            // What has become safe stands before this item, though nobody has looked since.
-            state.ripen(committed);
-            last = state.last_wait.get(&lane).copied();
+        // What has become safe stands before this item, though nobody has looked since.
+        if state.ripen(committed)
+            && let Some(waits) = &state.waits
+        {
+            last = waits.last_wait.get(&lane).copied();
             wait = wait.max(last.unwrap_or(0));
         }
         if wait <= committed {
@@ -380,17 +395,18 @@ impl Outbox {
                 register: None,
             };
         }
+        let waits = state.waits.get_or_insert_default();
         if last != Some(wait) {
-            state.last_wait.insert(lane, wait);
+            waits.last_wait.insert(lane, wait);
         }
-        let at = state.waiting.partition_point(|(batch, _)| *batch < wait);
-        let register = match state.waiting.get_mut(at) {
+        let at = waits.waiting.partition_point(|(batch, _)| *batch < wait);
+        let register = match waits.waiting.get_mut(at) {
             Some((batch, items)) if *batch == wait => {
                 items.push((lane, item));
                 None
             }
             _ => {
-                state.waiting.insert(at, (wait, vec![(lane, item)]));
+                waits.waiting.insert(at, (wait, vec![(lane, item)]));
                 Some(wait)
             }
         };
@@ -421,12 +437,14 @@ impl Outbox {
         // Read under the lock: a commit after this point finds the waker that is stored below.
         let committed = committed();
         state.ripen(committed);
-        events.append(&mut state.released);
+        if let Some(reads) = &mut state.reads {
+            events.append(&mut reads.released);
+        }
         while state.handed_out < HANDED_OUT_MAX
             && let Some((lane, item)) = state.ready.pop_front()
         {
-            if !state.reading.is_empty()
-                && let Some((_, behind)) = state.reading.get_mut(&lane)
+            if let Some(reads) = &mut state.reads
+                && let Some((_, behind)) = reads.reading.get_mut(&lane)
             {
                 behind.push_back(item);
             } else {
@@ -469,7 +487,7 @@ impl Outbox {
     /// As [`Item::deliveries_of`], of what a lane reads for.
     pub(crate) fn deliveries_of(&self, lane: OutLane, id: StoredId) -> Option<Vec<DeliveryId>> {
         let state = self.lock();
-        let (item, _) = state.reading.get(&lane)?;
+        let (item, _) = state.reads.as_ref()?.reading.get(&lane)?;
         item.deliveries_of(id)
     }
 
@@ -489,7 +507,7 @@ impl Outbox {
         let mut events = Vec::new();
         let mut wanted = Vec::new();
         let mut state = self.lock();
-        let (mut item, mut behind) = state.reading.remove(&lane)?;
+        let (mut item, mut behind) = state.reads.as_mut()?.reading.remove(&lane)?;
         match fetched {
             Fetched::Message(message) => {
                 item.fill(id, &message);
@@ -505,11 +523,17 @@ impl Outbox {
         }
         while let Some(item) = behind.pop_front() {
             state.release(lane, item, messages, &mut events, &mut wanted);
-            if let Some((_, rest)) = state.reading.get_mut(&lane) {
+            if let Some(reads) = &mut state.reads
+                && let Some((_, rest)) = reads.reading.get_mut(&lane)
+            {
                 rest.append(&mut behind);
             }
         }
-        state.released.append(&mut events);
+        state
+            .reads
+            .get_or_insert_default()
+            .released
+            .append(&mut events);
         wanted.first().map(|(id, _)| *id)
     }
 
@@ -531,7 +555,10 @@ impl Outbox {
         *state = State {
             closed: true,
             expelled: true,
-            released: vec![goodbye],
+            reads: Some(Box::new(Reads {
+                released: vec![goodbye],
+                ..Reads::default()
+            })),
             retry: state.retry,
             ..State::default()
         };
@@ -593,29 +620,44 @@ impl State {
 
     /// Nothing is ready: gives back room that is not worth keeping, or more than that.
     fn rest(&mut self) {
+        if self.reads.as_ref().is_some_and(|it| it.reading.is_empty()) {
+            self.reads = None;
+        }
         if self.told <= FEW_EVENTS {
             self.ready = Ready::new();
+            if self.waits.as_ref().is_some_and(|it| it.waiting.is_empty()) {
+                self.waits = None;
+            }
         } else if self.ready.capacity() > ROOM_KEPT {
             Spares::give_back(std::mem::take(&mut self.ready));
         }
     }
 
-    /// Moves what waits for committed batches to what may leave.
-    fn ripen(&mut self, committed: u64) {
-        let before = self.waiting.len();
-        while let Some((batch, _)) = self.waiting.front()
+    /// Moves what waits for committed batches to what may leave. Whether anything waited.
+    fn ripen(&mut self, committed: u64) -> bool {
+        let Some(waits) = &self.waits else {
+            return false;
+        };
+        let before = waits.waiting.len();
+        if before == 0 {
+            return false;
+        }
+        while let Some(waits) = &mut self.waits
+            && let Some((batch, _)) = waits.waiting.front()
             && *batch <= committed
         {
-            let (_, items) = self.waiting.pop_front().expect("there is a front");
+            let (_, items) = waits.waiting.pop_front().expect("there is a front");
             self.make_room();
             self.ready.extend(items);
         }
-        if self.waiting.is_empty() {
-            self.last_wait.clear();
-        } else if self.waiting.len() < before && self.last_wait.len() >= LANES_KEPT {
+        let waits = self.waits.as_mut().expect("seen above");
+        if waits.waiting.is_empty() {
+            waits.last_wait.clear();
+        } else if waits.waiting.len() < before && waits.last_wait.len() >= LANES_KEPT {
             // Under steady load something always waits; lanes that are gone must not pile up.
-            self.last_wait.retain(|_, wait| *wait > committed);
+            waits.last_wait.retain(|_, wait| *wait > committed);
         }
+        true
     }
 
     /// Lets an item of a lane that does not stand go, or starts its read.
@@ -650,7 +692,8 @@ impl State {
         wanted: &mut Vec<(StoredId, OutLane)>,
     ) -> Option<(Event, u64)> {
         if let Some(id) = item.resolve(messages) {
-            self.reading.insert(lane, (item, VecDeque::new()));
+            let reads = self.reads.get_or_insert_default();
+            reads.reading.insert(lane, (item, VecDeque::new()));
             wanted.push((id, lane));
             return None;
         }

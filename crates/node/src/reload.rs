@@ -209,7 +209,7 @@ impl Core {
         if asked.is_empty()
             && let Some(client) = self.broker.client_id(id)
         {
-            connection.client = client.clone();
+            connection.client = Box::from(&client[..]);
             connection.principal = Some(Arc::new(auth::Principal {
                 rights: principal.rights.with_client(&client),
                 ..(*principal).clone()

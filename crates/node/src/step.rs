@@ -47,7 +47,7 @@ pub(crate) struct Connection {
     /// What it spoke at its last login, for the log, the counters, and who may come without a password.
     pub(crate) protocol: &'static str,
     /// The client's own name.
-    pub(crate) client: Bytes,
+    pub(crate) client: Box<[u8]>,
     /// Set once the peer is known.
     pub(crate) principal: Option<Arc<auth::Principal>>,
     /// The principal's.
@@ -91,6 +91,8 @@ pub(crate) struct Core {
     pub(crate) connections: FxHashMap<SessionId, Box<Connection>>,
     /// Who may log in. Replaced as a whole.
     pub(crate) users: Arc<auth::Users>,
+    /// Who logged in last.
+    known: Option<Arc<auth::Principal>>,
     pub(crate) wanted: Vec<Wanted>,
     /// Records to be read out of stream files, until the lock is free.
     pub(crate) loads: Vec<Load>,
@@ -240,6 +242,7 @@ impl Core {
             broker,
             connections: FxHashMap::default(),
             users,
+            known: None,
             wanted: Vec::new(),
             loads: Vec::new(),
             blocked: false,
@@ -250,6 +253,16 @@ impl Core {
             records: Vec::new(),
             planned: Vec::new(),
         }
+    }
+
+    /// The principal of a connection: it shares that of the last one, if it is the same, as in a fleet that comes as one user.
+    pub(crate) fn share(&mut self, principal: auth::Principal) -> Arc<auth::Principal> {
+        if let Some(known) = &self.known
+            && **known == principal
+        {
+            return Arc::clone(known);
+        }
+        Arc::clone(self.known.insert(Arc::new(principal)))
     }
 
     fn context(&mut self) -> Context {

@@ -183,6 +183,7 @@ fn admit(
         let event = match answer {
             Err(refusal) => Event::Refused { token, refusal },
             Ok((principal, vhost)) => {
+                let principal = core.share(principal);
                 let Some(connection) = core.connections.get_mut(&session) else {
                     return false;
                 };
@@ -200,9 +201,9 @@ fn admit(
                 };
                 let vhost_name = Arc::clone(&principal.vhost);
                 connection.protocol = job.authenticate.protocol;
-                connection.client = bytes::Bytes::copy_from_slice(&job.authenticate.client);
+                connection.client = Box::from(&job.authenticate.client[..]);
                 connection.vhost = vhost;
-                let before = connection.principal.replace(Arc::new(principal));
+                let before = connection.principal.replace(principal);
                 // AMQP 0-9-1 names its virtual host after the login, so it asks twice; nothing of the first is in use by then.
                 let moved = before
                     .as_ref()
