@@ -129,7 +129,7 @@ pub struct MqttSession {
     decoder: Decoder,
     state: State,
     /// What came behind CONNECT before CONNACK could be written.
-    held: BytesMut,
+    held: Option<Box<BytesMut>>,
     /// Which listener it came through, as the configuration names it.
     listener: &'static str,
 }
@@ -149,7 +149,7 @@ impl MqttSession {
             state: State::Waiting {
                 deadline: now.plus_ms(config.connect_timeout_ms),
             },
-            held: BytesMut::new(),
+            held: None,
             listener: "mqtt",
             config,
         }
@@ -199,7 +199,9 @@ impl MqttSession {
                 // [MQTT-3.1.4-6]: dropped if CONNECT is refused.
                 State::Authenticating(_) | State::Opening(..) => {
                     // Copied, as what is split off a read buffer keeps all of it, even if it is nothing.
-                    self.held.extend_from_slice(input);
+                    if !input.is_empty() {
+                        self.held.get_or_insert_default().extend_from_slice(input);
+                    }
                     input.clear();
                     return Ok(());
                 }
@@ -248,10 +250,12 @@ impl MqttSession {
             filters_max: self.config.filters_max,
         });
         self.state = State::Open(Box::new(open));
-        let mut held = std::mem::take(&mut self.held);
+        let Some(mut held) = self.held.take() else {
+            return Ok(());
+        };
         let read = self.read(&mut held, now, out);
         if !held.is_empty() {
-            self.held = held;
+            self.held = Some(held);
         }
         read
     }
@@ -368,7 +372,7 @@ impl MqttSession {
         }
         if done.is_err() {
             self.state = State::Closed;
-            self.held = BytesMut::new();
+            self.held = None;
         }
         done
     }
@@ -571,9 +575,9 @@ impl Session for MqttSession {
         out: &mut Output,
     ) -> Result<(), Close> {
         self.step(out, |session, out| {
-            if !session.held.is_empty() {
-                session.held.unsplit(input.split());
-                std::mem::swap(input, &mut session.held);
+            if let Some(mut held) = session.held.take() {
+                held.unsplit(input.split());
+                *input = *held;
             }
             session.read(input, now, out)
         })

@@ -60,17 +60,29 @@ struct Slot {
 
 #[derive(Debug)]
 pub(super) struct Outbound {
+    /// Made by the first delivery that is to be acknowledged.
+    acknowledged: Option<Box<Acknowledged>>,
+    /// Made by the first PUBREC.
+    exactly_once: Option<Box<ExactlyOnce>>,
+    config: Arc<Config>,
+    /// Topic aliases that the client takes.
+    alias_max: u16,
+    /// Made by the first alias.
+    aliases: Option<Box<Aliases>>,
+    /// What the last delivery was shown with; none before the first one.
+    shown: Option<Box<Shown>>,
+}
+
+/// The aliases that topics have.
+type Aliases = BTreeMap<Bytes, u16>;
+
+/// What QoS 1 and 2 need.
+#[derive(Debug, Default)]
+struct Acknowledged {
     /// What is out, by sequence number.
     slots: VecDeque<Slot>,
     /// Accepted in this step, not told to the core yet.
     accepted: Fold,
-    /// Made by the first PUBREC.
-    exactly_once: Option<Box<ExactlyOnce>>,
-    config: Arc<Config>,
-    alias_max: u16,
-    aliases: BTreeMap<Bytes, u16>,
-    /// What the last delivery was shown with; none before the first one.
-    shown: Option<Box<Shown>>,
 }
 
 /// How a delivery is shown: nearly every one is published where one before it was.
@@ -100,6 +112,29 @@ struct ExactlyOnce {
     /// Batches of `received` that the core has, oldest first.
     settling: VecDeque<(u32, DeliveryRange)>,
     next_batch: u32,
+}
+
+/// A delivery that is out.
+struct Found<'a> {
+    slots: &'a mut VecDeque<Slot>,
+    at: usize,
+}
+
+impl Found<'_> {
+    fn progress(&self) -> Progress {
+        self.slots[self.at].progress
+    }
+
+    /// It is out no longer.
+    fn remove(self) -> DeliveryId {
+        let Self { slots, at } = self;
+        let slot = if at == 0 {
+            slots.pop_front()
+        } else {
+            slots.remove(at)
+        };
+        slot.expect("found just before").id
+    }
 }
 
 /// Deliveries to settle alike, as ranges.
@@ -159,12 +194,11 @@ const fn packet_id(id: DeliveryId) -> u16 {
 impl Outbound {
     pub(super) fn new(alias_max: u16, config: &Arc<Config>) -> Self {
         Self {
-            slots: VecDeque::new(),
-            accepted: Fold::default(),
+            acknowledged: None,
             exactly_once: None,
             config: Arc::clone(config),
             alias_max,
-            aliases: BTreeMap::new(),
+            aliases: None,
             shown: None,
         }
     }
@@ -181,7 +215,9 @@ impl Outbound {
         let address = delivery.readdressed.as_ref().unwrap_or(&message.address);
         let shown = self.shown.get_or_insert_default();
         // DOORS rule 3: what MQTT cannot name is not delivered.
-        if !shown.is_of(address) && !shown.show(address, self.config.names(), &self.aliases) {
+        if !shown.is_of(address)
+            && !shown.show(address, self.config.names(), self.aliases.as_deref())
+        {
             self.config.counters.add_delivery_unnameable();
             if let Some(id) = delivery.id {
                 settle_one(id, Outcome::Reject, out);
@@ -199,7 +235,7 @@ impl Outbound {
         };
         let (mut alias, mut properties) = (Alias::None, None);
         if peer.version == Version::V5 {
-            alias = shown.alias_among(&self.aliases, self.alias_max);
+            alias = shown.alias_among(self.aliases.as_deref(), self.alias_max);
             shown.encode_patch(delivery, alias, now);
             let end_to_end = match native_properties(message) {
                 Some(native) => native,
@@ -245,6 +281,7 @@ impl Outbound {
         out.wire.end_frame();
         if let Alias::Given(alias) = alias {
             self.aliases
+                .get_or_insert_default()
                 .insert(Bytes::copy_from_slice(&shown.topic), alias);
             shown.alias = Some(alias);
         }
@@ -260,59 +297,53 @@ impl Outbound {
 
     fn remember(&mut self, id: DeliveryId, progress: Progress) {
         let slot = Slot { id, progress };
-        match self.slots.back() {
+        let slots = &mut self.acknowledged.get_or_insert_default().slots;
+        match slots.back() {
             Some(last) if last.id.qseq >= id.qseq => {
-                match self
-                    .slots
-                    .binary_search_by_key(&id.qseq, |slot| slot.id.qseq)
-                {
-                    Ok(at) => self.slots[at] = slot,
-                    Err(at) => self.slots.insert(at, slot),
+                match slots.binary_search_by_key(&id.qseq, |slot| slot.id.qseq) {
+                    Ok(at) => slots[at] = slot,
+                    Err(at) => slots.insert(at, slot),
                 }
             }
-            _ => self.slots.push_back(slot),
+            _ => slots.push_back(slot),
         }
     }
 
-    /// Where the delivery with that packet identifier is.
-    fn find(&self, packet_id: u16) -> Option<usize> {
-        let first = self.slots.front()?.id.qseq;
+    /// The delivery with that packet identifier, and where it is.
+    fn find(&mut self, packet_id: u16) -> Option<Found<'_>> {
+        let slots = &mut self.acknowledged.as_mut()?.slots;
+        let first = slots.front()?.id.qseq;
         let wanted = u64::from(packet_id) - 1;
         let qseq = first + (wanted + IDS - first % IDS) % IDS;
-        self.slots
+        let at = slots
             .binary_search_by_key(&qseq, |slot| slot.id.qseq)
-            .ok()
+            .ok()?;
+        Some(Found { slots, at })
     }
 
     fn accept(&mut self, id: DeliveryId, out: &mut Output) {
-        if !self.accepted.takes(id) {
-            self.flush(out);
+        let accepted = &mut self.acknowledged.get_or_insert_default().accepted;
+        if accepted.takes(id) {
+            return accepted.add(id);
         }
-        self.accepted.add(id);
-    }
-
-    fn remove(&mut self, at: usize) -> DeliveryId {
-        let slot = if at == 0 {
-            self.slots.pop_front()
-        } else {
-            self.slots.remove(at)
-        };
-        slot.expect("found just before").id
+        self.flush(out);
+        let accepted = &mut self.acknowledged.get_or_insert_default().accepted;
+        accepted.add(id);
     }
 
     /// PUBACK.
     pub(super) fn on_puback(&mut self, ack: &Ack, out: &mut Output) -> Result<(), Fault> {
         // One that is not out may have been settled before a reconnect.
-        let Some(at) = self.find(ack.packet_id) else {
+        let Some(found) = self.find(ack.packet_id) else {
             return Ok(());
         };
-        if self.slots[at].progress != (Progress::Sent { qos: 1 }) {
+        if found.progress() != (Progress::Sent { qos: 1 }) {
             return Err(Fault::new(
                 ReasonCode::PROTOCOL_ERROR,
                 "PUBACK for a publish of quality of service 2",
             ));
         }
-        let id = self.remove(at);
+        let id = found.remove();
         if ack.reason.is_failure() {
             // [MQTT-4.4.0-2], [MQTT-4.8.2-6]
             // DOORS rule 19
@@ -330,7 +361,7 @@ impl Outbound {
         peer: &Peer,
         out: &mut Output,
     ) -> Result<(), Fault> {
-        let Some(at) = self.find(ack.packet_id) else {
+        let Some(found) = self.find(ack.packet_id) else {
             // MQTT 5, 4.13.2, table 3-6: there is no such publish; a success needs its PUBREL all the same [MQTT-4.3.3-4].
             if !ack.reason.is_failure() {
                 let reason = ReasonCode::PACKET_IDENTIFIER_NOT_FOUND;
@@ -338,14 +369,14 @@ impl Outbound {
             }
             return Ok(());
         };
-        match self.slots[at].progress {
+        match found.progress() {
             // [MQTT-4.4.0-2], [MQTT-4.8.2-6]
             Progress::Sent { qos: 2 } if ack.reason.is_failure() => {
-                let id = self.remove(at);
+                let id = found.remove();
                 settle_one(id, Outcome::Reject, out);
             }
             Progress::Sent { qos: 2 } => {
-                let slot = &mut self.slots[at];
+                let slot = &mut found.slots[found.at];
                 slot.progress = Progress::Received;
                 let id = slot.id;
                 let known = self.exactly_once.as_ref();
@@ -403,16 +434,16 @@ impl Outbound {
 
     /// PUBCOMP.
     pub(super) fn on_pubcomp(&mut self, ack: &Ack, out: &mut Output) -> Result<(), Fault> {
-        let Some(at) = self.find(ack.packet_id) else {
+        let Some(found) = self.find(ack.packet_id) else {
             return Ok(());
         };
-        if self.slots[at].progress != Progress::Released {
+        if found.progress() != Progress::Released {
             return Err(Fault::new(
                 ReasonCode::PROTOCOL_ERROR,
                 "PUBCOMP before PUBREL",
             ));
         }
-        let id = self.remove(at);
+        let id = found.remove();
         self.accept(id, out);
         Ok(())
     }
@@ -420,14 +451,19 @@ impl Outbound {
     /// The step ends: what was folded is told to the core.
     #[inline]
     pub(super) fn flush(&mut self, out: &mut Output) {
+        let accepted = |it: &Acknowledged| !it.accepted.is_empty();
         let received = |it: &ExactlyOnce| !it.received.is_empty();
-        if !self.accepted.is_empty() || self.exactly_once.as_deref().is_some_and(received) {
+        if self.acknowledged.as_deref().is_some_and(accepted)
+            || self.exactly_once.as_deref().is_some_and(received)
+        {
             self.tell(out);
         }
     }
 
     fn tell(&mut self, out: &mut Output) {
-        if let Some(deliveries) = self.accepted.take() {
+        if let Some(acknowledged) = &mut self.acknowledged
+            && let Some(deliveries) = acknowledged.accepted.take()
+        {
             settle(None, deliveries, Outcome::Accept, out);
         }
         if let Some(exactly_once) = &mut self.exactly_once
@@ -458,12 +494,7 @@ impl Shown {
     }
 
     /// Makes it the topic of that address. `false`: MQTT cannot write it.
-    fn show(
-        &mut self,
-        address: &Arc<Address>,
-        names: Names,
-        aliases: &BTreeMap<Bytes, u16>,
-    ) -> bool {
+    fn show(&mut self, address: &Arc<Address>, names: Names, aliases: Option<&Aliases>) -> bool {
         self.topic.clear();
         self.plain_levels = 0;
         self.ambiguous = false;
@@ -478,19 +509,18 @@ impl Shown {
             return false;
         }
         self.address = Arc::downgrade(address);
-        self.alias = aliases.get(&self.topic[..]).copied();
+        self.alias = aliases.and_then(|aliases| aliases.get(&self.topic[..]).copied());
         true
     }
 
     /// What a topic alias does for this topic. The first topics get the aliases and keep them.
-    fn alias_among(&self, aliases: &BTreeMap<Bytes, u16>, alias_max: u16) -> Alias {
+    fn alias_among(&self, aliases: Option<&Aliases>, alias_max: u16) -> Alias {
+        let given = aliases.map_or(0, BTreeMap::len);
         match self.alias {
             Some(number) => Alias::Known(number),
             // [MQTT-3.3.2-11]
-            None if self.topic.len() >= ALIASED_LEN_MIN
-                && aliases.len() < usize::from(alias_max) =>
-            {
-                Alias::Given(aliases.len() as u16 + 1)
+            None if self.topic.len() >= ALIASED_LEN_MIN && given < usize::from(alias_max) => {
+                Alias::Given(given as u16 + 1)
             }
             None => Alias::None,
         }

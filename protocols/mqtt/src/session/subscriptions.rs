@@ -40,6 +40,12 @@ pub(super) struct Subscriptions {
     window: u16,
     next_serial: u32,
     next_consumer: u32,
+    /// There while it is needed: most clients subscribe once, to topics, and are silent then.
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Debug, Default)]
+struct Rare {
     pending: VecDeque<Pending>,
     /// Consumers of queues and shared subscriptions, by filter.
     consumers: BTreeMap<Bytes, u32>,
@@ -52,8 +58,7 @@ impl Subscriptions {
             window,
             next_serial: 0,
             next_consumer: 0,
-            pending: VecDeque::new(),
-            consumers: BTreeMap::new(),
+            rare: None,
         }
     }
 
@@ -74,8 +79,9 @@ impl Subscriptions {
     fn is_in_use(&self, packet_id: u16, peer: &Peer) -> bool {
         peer.version == Version::V5
             && self
-                .pending
+                .rare
                 .iter()
+                .flat_map(|rare| &rare.pending)
                 .any(|pending| pending.packet_id == packet_id)
     }
 
@@ -157,14 +163,21 @@ impl Subscriptions {
         if matches!(source, Source::Topic { .. }) {
             return (ConsumerId::CLIENT, false);
         }
-        if let Some(number) = self.consumers.get(filter) {
-            return (ConsumerId(u64::from(*number)), false);
+        if let Some(consumer) = self.consumer(filter) {
+            return (consumer, false);
         }
         let number = self.next_consumer;
         self.next_consumer = number.wrapping_add(1);
-        self.consumers
+        let rare = self.rare.get_or_insert_default();
+        rare.consumers
             .insert(Bytes::copy_from_slice(filter), number);
         (ConsumerId(u64::from(number)), true)
+    }
+
+    /// The consumer of a filter that is no topic's.
+    fn consumer(&self, filter: &Bytes) -> Option<ConsumerId> {
+        let number = self.rare.as_ref()?.consumers.get(filter)?;
+        Some(ConsumerId(u64::from(*number)))
     }
 
     /// UNSUBSCRIBE.
@@ -192,8 +205,7 @@ impl Subscriptions {
                 index: index as u16,
             }
             .token();
-            if let Some(number) = self.consumers.get(filter.as_bytes()) {
-                let consumer = ConsumerId(u64::from(*number));
+            if let Some(consumer) = self.consumer(filter.as_bytes()) {
                 pending.made.push((index as u16, consumer));
             }
             out.commands
@@ -211,7 +223,8 @@ impl Subscriptions {
         if pending.left == 0 {
             return finish(pending, peer, out);
         }
-        self.pending.push_back(pending);
+        let rare = self.rare.get_or_insert_default();
+        rare.pending.push_back(pending);
         Ok(())
     }
 
@@ -224,14 +237,17 @@ impl Subscriptions {
         peer: &Peer,
         out: &mut Output,
     ) -> Result<(), Fault> {
-        let found = self
+        let Some(rare) = &mut self.rare else {
+            return Ok(());
+        };
+        let found = rare
             .pending
             .iter()
             .position(|pending| pending.serial == serial);
         let Some(at) = found else {
             return Ok(());
         };
-        let pending = &mut self.pending[at];
+        let pending = &mut rare.pending[at];
         let code = &mut pending.codes[usize::from(index)];
         let gone = match answer {
             Answer::Subscribed => false,
@@ -248,17 +264,14 @@ impl Subscriptions {
         };
         if gone {
             for (_, consumer) in pending.made.iter().filter(|(of, _)| *of == index) {
-                self.consumers
+                rare.consumers
                     .retain(|_, number| ConsumerId(u64::from(*number)) != *consumer);
             }
         }
         pending.left -= 1;
         if pending.left == 0 {
-            let pending = self.pending.remove(at).expect("found just before");
-            // Most clients subscribe once, and are silent then.
-            if self.pending.is_empty() {
-                self.pending = VecDeque::new();
-            }
+            let pending = rare.pending.remove(at).expect("found just before");
+            self.give_back();
             return finish(pending, peer, out);
         }
         Ok(())
@@ -266,8 +279,22 @@ impl Subscriptions {
 
     /// The queue of a consumer was deleted.
     pub(super) fn on_cancelled(&mut self, consumer: ConsumerId) {
-        self.consumers
-            .retain(|_, number| ConsumerId(u64::from(*number)) != consumer);
+        if let Some(rare) = &mut self.rare {
+            rare.consumers
+                .retain(|_, number| ConsumerId(u64::from(*number)) != consumer);
+        }
+        self.give_back();
+    }
+
+    /// Keeps no room for nothing.
+    fn give_back(&mut self) {
+        let Some(rare) = &mut self.rare else { return };
+        if rare.pending.is_empty() {
+            rare.pending = VecDeque::new();
+            if rare.consumers.is_empty() {
+                self.rare = None;
+            }
+        }
     }
 }
 
