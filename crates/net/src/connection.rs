@@ -18,7 +18,7 @@
 //! - The core hears of the end before the peer does: what a connection held exclusively is free when the peer sees its last words.
 //! - A panic of a session costs this connection only (RULES 15); its half-made output is not sent, and it is not called again.
 //! - The work of one poll is bounded; then the others of this thread have their turn.
-//! - One timer, touched only when it must go off earlier than it is set to.
+//! - One alarm, touched only when it must go off earlier than it is set to.
 //!
 //! Not here: anything about time or limits inside a protocol: the session's own timers do that.
 
@@ -30,16 +30,12 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::{Buf, BytesMut};
 use message::Timestamp;
 use session::{Close, CloseReason, Command, Event, Link, Output, Session, Submitted};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::{Instant, Sleep, sleep_until},
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     Seat, Traffic,
@@ -114,8 +110,7 @@ where
         protocol: None,
         user: None,
         until: Timestamp::MAX,
-        timer: None,
-        armed: None,
+        armed: Timestamp::MAX,
     }
 }
 
@@ -160,9 +155,8 @@ struct Connection<I, S: ?Sized> {
     user: Option<Arc<str>>,
     /// When the patience of this stage ends (while open: with a peer that takes nothing). [`Timestamp::MAX`]: never.
     until: Timestamp,
-    timer: Option<Pin<Box<Sleep>>>,
-    /// What the timer is set to.
-    armed: Option<Timestamp>,
+    /// What the alarm is set to. [`Timestamp::MAX`]: nothing, or it has gone off.
+    armed: Timestamp,
 }
 
 impl<I, S> Future for Connection<I, S>
@@ -183,7 +177,7 @@ where
         scratch.reclaim(&mut this.buffers, this.seat.stranger().is_known());
         scratch.give_back();
         if polled.is_pending() {
-            this.arm(now, cx);
+            this.arm(now);
         }
         polled
     }
@@ -711,43 +705,23 @@ where
 
     // ---- time ----
 
-    /// Sets the timer if it must go off earlier than it would. A deadline that moves later is noticed when it goes off.
-    fn arm(&mut self, now: Timestamp, cx: &mut Context<'_>) {
-        let went_off =
-            self.armed.is_some() && self.timer.as_ref().is_some_and(|timer| timer.is_elapsed());
-        if went_off {
-            self.armed = None;
+    /// Sets the alarm if it must go off earlier than it would. A deadline that moves later is noticed when it goes off.
+    fn arm(&mut self, now: Timestamp) {
+        if self.seat.take_alarm() {
+            self.armed = Timestamp::MAX;
         }
         let due = match self.stage {
             Stage::Open => self.session.poll_timeout(),
             _ => None,
         };
         let due = due.map_or(self.until, |due| due.min(self.until));
-        if due == Timestamp::MAX {
-            // Nothing is due any more, as for a client without keep alive once it has logged in.
-            if went_off {
-                self.timer = None;
-            }
-            return;
-        }
-        if self.armed.is_some_and(|armed| armed <= due) {
+        if self.armed <= due {
             return;
         }
         // At least a millisecond: a session that is late with its own deadline must not spin. At most a day: the clock's end is far.
         let wait = due.since(now).clamp(1, 86_400_000);
-        let at = Instant::now() + Duration::from_millis(wait);
-        let timer = match &mut self.timer {
-            Some(timer) => {
-                timer.as_mut().reset(at);
-                timer
-            }
-            none => none.insert(Box::pin(sleep_until(at))),
-        };
-        self.armed = Some(now.plus_ms(wait));
-        // Registers the task; the timer stays registered until it goes off.
-        if timer.as_mut().poll(cx).is_ready() {
-            cx.waker().wake_by_ref();
-        }
+        self.armed = now.plus_ms(wait);
+        self.seat.set_alarm(wait);
     }
 }
 

@@ -16,6 +16,7 @@
 //! | `server.rs` | what all connections share: [`Server`], [`Seat`], the drain |
 //! | `listener.rs` | [`Listener`]: bind, accept, back off |
 //! | `admission.rs` | who may come, and how fast |
+//! | `alarms.rs` | when connections are to be woken: one timer for all |
 //! | `stranger.rs` | what a peer may cost before the core knows it |
 //! | `exchange.rs`, `exchange/*.rs` | protocols of requests over HTTP ([`session::Exchange`]), HTTP/1.1 and HTTP/2 |
 //! | `http.rs`, `http/*.rs` | [`Http`]: health, metrics, and the WebSocket upgrade |
@@ -25,6 +26,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod alarms;
 mod connection;
 mod exchange;
 mod http;

@@ -28,6 +28,7 @@ use tokio::{
 use crate::{
     Limits, Traffic,
     admission::{Admission, Admitted},
+    alarms::{Alarms, NEVER},
     exchange::Spares,
     stranger::{Stranger, TooMuch},
     traffic,
@@ -58,6 +59,7 @@ pub struct Server {
     open: AtomicUsize,
     none_open: Notify,
     wakers: Mutex<Wakers>,
+    alarms: Arc<Alarms>,
     listeners: Mutex<Vec<(&'static str, Arc<Traffic>)>>,
     /// Lines about connections that ended through their peers' fault.
     endings: LogRate,
@@ -88,6 +90,7 @@ impl Server {
             open: AtomicUsize::new(0),
             none_open: Notify::new(),
             wakers: Mutex::default(),
+            alarms: Alarms::new(),
             listeners: Mutex::default(),
             endings: LogRate::new(),
             refusals: LogRate::new(),
@@ -235,6 +238,20 @@ impl Server {
         }
     }
 
+    /// Wakes those in these slots.
+    pub(crate) fn wake(&self, slots: impl Iterator<Item = u32>) {
+        let mut slots = slots.peekable();
+        if slots.peek().is_none() {
+            return;
+        }
+        let wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
+        for slot in slots {
+            if let Some(Some(waker)) = wakers.slots.get(slot as usize) {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
     pub(crate) fn phase(&self) -> Phase {
         match self.phase.load(Ordering::SeqCst) {
             0 => Phase::Open,
@@ -259,11 +276,20 @@ impl Server {
     }
 }
 
-/// Wakes a task at each new phase.
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.alarms.end();
+    }
+}
+
+/// Wakes a task at each new phase, and when its alarm goes off.
 pub(crate) struct Watch {
     server: Arc<Server>,
     slot: u32,
-    waker: Option<Waker>,
+    /// What its waker in the server's table is of, which keeps that from being anything else; null: there is none yet.
+    woken: usize,
+    /// [`NEVER`]: none is set.
+    alarm: u64,
 }
 
 impl Watch {
@@ -277,23 +303,36 @@ impl Watch {
         Self {
             server,
             slot,
-            waker: None,
+            woken: 0,
+            alarm: NEVER,
         }
     }
 
     /// The phase; the task is woken at the next one.
     pub(crate) fn poll_phase(&mut self, cx: &Context<'_>) -> Phase {
         // The lock is taken when the task polls for the first time, not at each poll.
-        if !self
-            .waker
-            .as_ref()
-            .is_some_and(|waker| waker.will_wake(cx.waker()))
-        {
-            self.waker = Some(cx.waker().clone());
+        let woken = cx.waker().data().addr();
+        if self.woken != woken {
+            self.woken = woken;
             let mut wakers = self.wakers();
             wakers.slots[self.slot as usize] = Some(cx.waker().clone());
         }
         self.server.phase()
+    }
+
+    /// Has the task woken in so many ms, and not when its alarm said that was set before. Only once the phase was polled.
+    fn set_alarm(&mut self, ms: u64) {
+        let server = &self.server;
+        self.alarm = server.alarms.set(server, self.slot, self.alarm, ms);
+    }
+
+    /// Whether the alarm has gone off since the last call.
+    fn take_alarm(&mut self) -> bool {
+        let rung = self.alarm != NEVER && self.server.alarms.has_rung(self.alarm);
+        if rung {
+            self.alarm = NEVER;
+        }
+        rung
     }
 
     fn wakers(&self) -> std::sync::MutexGuard<'_, Wakers> {
@@ -306,6 +345,9 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
+        if self.alarm != NEVER {
+            self.server.alarms.cancel(self.slot, self.alarm);
+        }
         let mut wakers = self.wakers();
         wakers.slots[self.slot as usize] = None;
         wakers.free.push(self.slot);
@@ -365,6 +407,16 @@ impl Seat {
 
     pub(crate) fn poll_phase(&mut self, cx: &Context<'_>) -> Phase {
         self.watch.poll_phase(cx)
+    }
+
+    /// Has the task woken in so many ms, and not when it was said before.
+    pub(crate) fn set_alarm(&mut self, ms: u64) {
+        self.watch.set_alarm(ms);
+    }
+
+    /// Whether the alarm has gone off since the last call.
+    pub(crate) fn take_alarm(&mut self) -> bool {
+        self.watch.take_alarm()
     }
 }
 

@@ -400,6 +400,47 @@ async fn a_session_hears_of_its_deadline_when_it_is_due() {
     assert_eq!(bench.log(), ["timeout", "timeout"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn each_connection_of_a_server_is_woken_at_its_own_time() {
+    let server = Server::new(ToyPort::new(100), Limits::default());
+    let mut benches: Vec<_> = (0..40).map(|_| Bench::on(&server, 1 << 16)).collect();
+    for bench in &mut benches {
+        bench.send("timer 86400000\n").await;
+    }
+    rest().await;
+    // In no order, and some at one time.
+    let wait = |number: usize| 1000 * (1 + number as u64 * 7 % 20);
+    let start = Instant::now();
+    for (number, bench) in benches.iter_mut().enumerate() {
+        bench.send(&format!("timer {}\n", wait(number))).await;
+    }
+    rest().await;
+    // Others get the places of those that leave, and are not woken in their stead.
+    for gone in benches.drain(30..) {
+        drop(gone.peer);
+    }
+    rest().await;
+    let mut late = Bench::on(&server, 1 << 16);
+    let waits = benches.into_iter().enumerate().map(|(number, mut bench)| {
+        tokio::spawn(async move {
+            bench.expect("timeout\n").await;
+            let (waited, wait) = (start.elapsed(), Duration::from_millis(wait(number)));
+            assert!(
+                waited >= wait && waited < wait + Duration::from_millis(10),
+                "{wait:?}: {waited:?}"
+            );
+            assert_eq!(bench.log(), ["timeout"]);
+        })
+    });
+    for woken in waits.collect::<Vec<_>>() {
+        woken.await.expect("in time");
+    }
+    late.send("timer 5000\n").await;
+    let start = Instant::now();
+    late.expect("timeout\n").await;
+    assert!(start.elapsed() < Duration::from_millis(5010));
+}
+
 /// A core that never runs out of events.
 struct Endless;
 
