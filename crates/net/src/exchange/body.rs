@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    future::poll_fn,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
@@ -45,14 +46,23 @@ pub(super) async fn read_body(
         return too_long();
     }
     let limits = server.limits();
-    let until = Instant::now() + Duration::from_millis(limits.http_body_timeout_ms);
     let stall = Duration::from_millis(limits.stall_timeout_ms);
+    // Most bodies have come with their heads: nobody looks at a clock for them.
+    let mut until = None;
     let mut held = Held { server, len: 0 };
     let mut gathered = Gathered::new(server.spare_bodies());
     loop {
-        let patience = until.min(Instant::now() + stall);
-        let Ok(frame) = timeout_at(patience, body.frame()).await else {
-            return Err(Unread::Unserved(Unserved::TooSlow));
+        let at_hand = poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx))).await;
+        let frame = if let Poll::Ready(frame) = at_hand {
+            frame
+        } else {
+            let now = Instant::now();
+            let all = Duration::from_millis(limits.http_body_timeout_ms);
+            let patience = (*until.get_or_insert(now + all)).min(now + stall);
+            let Ok(frame) = timeout_at(patience, body.frame()).await else {
+                return Err(Unread::Unserved(Unserved::TooSlow));
+            };
+            frame
         };
         match frame {
             None => return Ok(gathered.take()),

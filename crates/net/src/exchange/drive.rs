@@ -143,7 +143,8 @@ impl Drive {
                         return Poll::Pending;
                     }
                     Ok(true) => {
-                        let answers = self.answers.drain(..).flatten().collect();
+                        let mut answers = Vec::with_capacity(self.answers.len());
+                        answers.extend(self.answers.drain(..).flatten());
                         match self.guarded(|now| then(answers, now)) {
                             Ok(flow) => State::Ready(flow),
                             Err(why) => return self.fail(why),
@@ -268,16 +269,23 @@ impl Drive {
     }
 
     /// Gives commands their tokens and hands them in.
-    fn submit(&mut self, commands: Vec<Command>) {
+    fn submit(&mut self, mut commands: Vec<Command>) {
         let count = commands.len() as u64;
         self.first = self.shared.count.fetch_add(count, Ordering::Relaxed);
         self.missing = commands.len();
         self.answers.clear();
         self.answers.resize_with(commands.len(), || None);
-        for (number, mut command) in (self.first..).zip(commands) {
+        self.events.reserve(commands.len());
+        for (number, command) in (self.first..).zip(&mut commands) {
             let token = command.token_mut();
             *token.expect("a flow asks only what is answered") = Token(number);
-            self.left.push_back(command);
+        }
+        // Commands are long, and nothing is left of those before once all are answered: the memory is taken as it is.
+        let mut commands = VecDeque::from(commands);
+        if self.left.is_empty() {
+            self.left = commands;
+        } else {
+            self.left.append(&mut commands);
         }
         if let Some(link) = &self.link {
             // What was delivered before has been made into an answer: its room is free.
