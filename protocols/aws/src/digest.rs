@@ -1,9 +1,13 @@
 //! Digests, as the services' clients compute them too.
 
+mod abreast;
+
 use std::ops::Deref;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use md5::Digest as _;
+
+pub use self::abreast::md5_each;
 
 /// MD5 (RFC 1321).
 #[must_use]
@@ -68,6 +72,14 @@ fn ascii(digits: Vec<u8>) -> String {
 #[derive(Clone, Copy, Debug)]
 pub struct Digits<const N: usize>([u8; N]);
 
+impl<const N: usize> Digits<N> {
+    /// Its bytes: nobody has to look whether they are a text.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl<const N: usize> Deref for Digits<N> {
     type Target = str;
 
@@ -76,14 +88,24 @@ impl<const N: usize> Deref for Digits<N> {
     }
 }
 
-/// The same as [`hex`] of a digest of 16 bytes.
-#[must_use]
-pub fn hex_digits(bytes: &[u8; 16]) -> Digits<32> {
-    let mut digits = [0; 32];
+fn hex_in<const N: usize>(bytes: &[u8]) -> Digits<N> {
+    let mut digits = [b'0'; N];
     for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(bytes) {
         *pair = hex_pair(*byte);
     }
     Digits(digits)
+}
+
+/// The same as [`hex`] of a digest of 16 bytes.
+#[must_use]
+pub fn hex_digits(bytes: &[u8; 16]) -> Digits<32> {
+    hex_in(bytes)
+}
+
+/// [`sha256`] in hexadecimal digits.
+#[must_use]
+pub(crate) fn sha256_digits(bytes: &[u8]) -> Digits<64> {
+    hex_in(&sha256(bytes))
 }
 
 /// The same as [`uuid_text`].
@@ -105,6 +127,23 @@ pub fn uuid_digits(id: &[u8; 16]) -> Digits<36> {
 #[must_use]
 pub fn uuid_text(id: &[u8; 16]) -> String {
     str::to_owned(&uuid_digits(id))
+}
+
+/// The `nth` of random bytes that are all made of the same ones: no two of them are equal. Who knows one can guess the others, so they
+/// are good for ids and for nothing that must be kept secret; a digest for each would cost more than all else that an id needs.
+#[must_use]
+pub const fn spread(seed: [u8; 16], nth: u64) -> [u8; 16] {
+    /// Every bit of the input changes about half of those of the output, and no two inputs have the same (SplitMix64).
+    const fn mix(mut bits: u64) -> u64 {
+        bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^ bits >> 31
+    }
+    let seed = u128::from_be_bytes(seed);
+    let step = nth.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let low = mix((seed as u64).wrapping_add(step));
+    let high = mix(((seed >> 64) as u64).wrapping_sub(step));
+    ((high as u128) << 64 | low as u128).to_be_bytes()
 }
 
 /// A UUID of version 4 out of random bytes.
@@ -156,6 +195,19 @@ mod tests {
             hex(&mac),
             "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
         );
+    }
+
+    #[test]
+    fn what_is_spread_of_one_seed_never_repeats() {
+        let mut seen = std::collections::BTreeSet::new();
+        for nth in (0..10_000).chain([u64::MAX - 1, u64::MAX]) {
+            let id = random_uuid(spread([7; 16], nth));
+            assert!(seen.insert(id), "{nth}");
+            // It looks like nothing of its neighbours.
+            let next = random_uuid(spread([7; 16], nth.wrapping_add(1)));
+            let differ = (u128::from_be_bytes(id) ^ u128::from_be_bytes(next)).count_ones();
+            assert!((25..=97).contains(&differ), "{nth}: {differ}");
+        }
     }
 
     #[test]

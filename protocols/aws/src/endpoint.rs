@@ -88,6 +88,8 @@ struct Inner {
     any_user: Arc<str>,
     settings: Arc<Settings>,
     seed: [u8; 32],
+    /// What request ids are made of. They are shown, so it is apart from what chance is made of.
+    ids: [u8; 16],
     count: AtomicU64,
     kept: Arc<dyn Kept>,
     policies: Arc<Known>,
@@ -116,6 +118,9 @@ impl Endpoint {
             keys: RwLock::new(Arc::new(Keys::new(keys))),
             any_user,
             settings,
+            ids: digest::hmac_sha256(&seed, &[b"request ids"])[..16]
+                .try_into()
+                .expect("a part of 32 bytes"),
             seed,
             count: AtomicU64::new(0),
             kept,
@@ -156,7 +161,7 @@ impl Exchange for Endpoint {
             return Err(reply);
         }
         let form = Form::of(&head, &self.0.services);
-        let route = match Route::of_head(&head, &self.0.services) {
+        let route = match Route::of_head(&head, form, &self.0.services) {
             Ok(route) => route,
             Err(error) => return Err(self.0.refuse(form, None, &chance, &error)),
         };
@@ -217,19 +222,14 @@ impl Inner {
     }
 
     fn chance(&self) -> Chance {
-        let count = self.count.fetch_add(1, Ordering::Relaxed).to_be_bytes();
-        let mut seeded = [0; 41];
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        let mut seeded = [0; 40];
         seeded[..32].copy_from_slice(&self.seed);
-        seeded[32..40].copy_from_slice(&count);
-        let random = digest::sha256(&seeded);
-        // Apart from it: the id is shown.
-        seeded[40] = 1;
-        let id: [u8; 16] = digest::sha256(&seeded)[..16]
-            .try_into()
-            .expect("a part of 32 bytes");
+        seeded[32..].copy_from_slice(&count.to_be_bytes());
+        let id = digest::random_uuid(digest::spread(self.ids, count));
         Chance {
-            request_id: digest::uuid_text(&digest::random_uuid(id)).into(),
-            random,
+            request_id: Arc::from(&*digest::uuid_digits(&id)),
+            random: digest::sha256(&seeded),
         }
     }
 
@@ -264,7 +264,7 @@ impl Inner {
         let Some(signature) = read? else {
             return Ok(None);
         };
-        if keys.find(&signature.key_id).is_none() {
+        if keys.find(signature.key_id()).is_none() {
             return Err(Fault::UnknownKey);
         }
         signature.check_covers(&head.headers)?;
@@ -387,14 +387,14 @@ impl Incoming {
         let Some(signature) = &self.signature else {
             return Ok(None);
         };
-        let key = self.keys.find(&signature.key_id);
+        let key = self.keys.find(signature.key_id());
         if self.inner.settings.any_signature {
             return Ok(key);
         }
         let key = key.ok_or_else(|| worded(Fault::UnknownKey, form))?;
         if let Some(at) = self.route.served {
             let service = self.inner.services[at].service;
-            if signature.service != service.name {
+            if signature.service() != service.name {
                 let words = format!(
                     "Credential should be scoped to correct service: '{}'.",
                     service.name
@@ -448,11 +448,11 @@ impl Incoming {
                 other: None,
             });
         };
-        let region = &*signature.region;
+        let region = signature.region();
         let (user, account, access_key) = match key {
             Some(key) => (&key.user, &*key.account, Arc::clone(&key.id)),
             None => {
-                let id = &*signature.key_id;
+                let id = signature.key_id();
                 let account = if crate::places::is_account(id) {
                     id
                 } else {
@@ -522,7 +522,7 @@ impl Incoming {
             };
             Judge::new(origin, &self.inner.kept, &self.inner.policies)
         };
-        let base_url = format!("{scheme}://{}", self.host()).into();
+        let base_url = [scheme, "://", self.host()].concat().into();
         let path = self.head.uri.path().into();
         let Chance { request_id, random } = self.chance.clone();
         let form = self.route.form;
@@ -595,7 +595,7 @@ impl Incoming {
     }
 
     /// What the client calls us.
-    fn host(&self) -> String {
+    fn host(&self) -> &str {
         let host = self.head.headers.get(header::HOST);
         let host = host.and_then(|host| host.to_str().ok());
         let authority = || self.head.uri.authority().map(http::uri::Authority::as_str);
@@ -608,7 +608,6 @@ impl Incoming {
                         .all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
             })
             .unwrap_or("localhost")
-            .to_owned()
     }
 }
 

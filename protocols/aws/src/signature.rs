@@ -12,14 +12,15 @@
 //! covered by the signature like any other header), Signature Version 2, and 4A, which are refused with their names.
 
 use std::{
+    borrow::Cow,
     fmt::Write as _,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use http::{HeaderMap, request::Parts};
+use http::{HeaderMap, HeaderName, header, request::Parts};
 use message::Timestamp;
-use sha2::{Digest as _, Sha256};
+use sha2::Sha256;
 
 use crate::{digest, time};
 
@@ -35,7 +36,10 @@ const SIGNED_HEADERS_MAX: usize = 100;
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 const TERMINATOR: &str = "aws4_request";
 /// The header that says the operation.
-const TARGET: &str = "x-amz-target";
+pub(crate) static TARGET: HeaderName = HeaderName::from_static("x-amz-target");
+static DATE: HeaderName = HeaderName::from_static("x-amz-date");
+/// The header that says the hash of the body, or that it is not signed.
+const CONTENT_HASH: &str = "x-amz-content-sha256";
 
 /// An access key.
 #[derive(Clone, PartialEq, Eq)]
@@ -80,24 +84,57 @@ pub(crate) enum Fault {
 /// What a request says of its signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Signature {
-    pub(crate) key_id: String,
-    /// `20150830`.
-    pub(crate) date: String,
-    pub(crate) region: String,
-    pub(crate) service: String,
-    /// The names of headers, with `;` between them.
-    signed_headers: String,
-    signature: String,
-    /// `20150830T123600Z`, as it was sent; a header `Date` may have it as HTTP does.
-    at: String,
+    /// All parts, one behind the other, in one piece of memory: every request has them.
+    text: String,
+    /// Where each ends.
+    ends: [usize; PARTS],
     /// It is in the query, good for so many seconds.
     expires_s: Option<u64>,
 }
 
+/// Parts of a signature.
+const PARTS: usize = 7;
+
 impl Signature {
+    fn part(&self, at: usize) -> &str {
+        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.text[start..self.ends[at]]
+    }
+
+    pub(crate) fn key_id(&self) -> &str {
+        self.part(0)
+    }
+
+    /// `20150830`.
+    fn date(&self) -> &str {
+        self.part(1)
+    }
+
+    pub(crate) fn region(&self) -> &str {
+        self.part(2)
+    }
+
+    pub(crate) fn service(&self) -> &str {
+        self.part(3)
+    }
+
+    /// The names of headers, with `;` between them.
+    fn signed_headers(&self) -> &str {
+        self.part(4)
+    }
+
+    fn signature(&self) -> &str {
+        self.part(5)
+    }
+
+    /// `20150830T123600Z`, as it was sent; a header `Date` may have it as HTTP does.
+    fn at(&self) -> &str {
+        self.part(6)
+    }
+
     /// Reads it off the head of a request. `Ok(None)`: there is none.
     pub(crate) fn read(head: &Parts) -> Result<Option<Self>, Fault> {
-        if let Some(value) = head.headers.get(http::header::AUTHORIZATION) {
+        if let Some(value) = head.headers.get(header::AUTHORIZATION) {
             let value = value.to_str().map_err(|_| {
                 Fault::Incomplete("The Authorization header is not ASCII text.".to_owned())
             })?;
@@ -202,8 +239,16 @@ impl Signature {
         expires_s: Option<u64>,
     ) -> Result<Self, Fault> {
         // The id itself may hold slashes, the rest cannot.
-        let parts: Vec<&str> = credential.rsplitn(5, '/').collect();
-        let [terminator, service, region, date, key_id] = parts[..] else {
+        let mut scope = credential.rsplitn(5, '/');
+        let parts: [_; 5] = std::array::from_fn(|_| scope.next());
+        let [
+            Some(terminator),
+            Some(service),
+            Some(region),
+            Some(date),
+            Some(key_id),
+        ] = parts
+        else {
             return Err(Fault::Incomplete(format!(
                 "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got '{credential}'"
             )));
@@ -213,36 +258,39 @@ impl Signature {
                 "Credential should be scoped with a valid terminator: '{TERMINATOR}'."
             )));
         }
-        if signed_headers.split(';').count() > SIGNED_HEADERS_MAX {
+        let (mut count, mut names_host) = (0, false);
+        for name in split(signed_headers, b';') {
+            count += 1;
+            names_host |= matches!(name, "host" | ":authority");
+        }
+        if count > SIGNED_HEADERS_MAX {
             return Err(Fault::Incomplete(
                 "SignedHeaders names too many headers.".to_owned(),
             ));
         }
-        if !signed_headers
-            .split(';')
-            .any(|name| name == "host" || name == ":authority")
-        {
+        if !names_host {
             return Err(Fault::Mismatch(
                 "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization."
                     .to_owned(),
             ));
         }
+        let parts: [&str; PARTS] = [key_id, date, region, service, signed_headers, signature, at];
+        let mut text = String::with_capacity(parts.iter().map(|part| part.len()).sum());
+        let ends = parts.map(|part| {
+            text.push_str(part);
+            text.len()
+        });
         Ok(Self {
-            key_id: key_id.to_owned(),
-            date: date.to_owned(),
-            region: region.to_owned(),
-            service: service.to_owned(),
-            signed_headers: signed_headers.to_owned(),
-            signature: signature.to_owned(),
-            at: at.to_owned(),
+            text,
+            ends,
             expires_s,
         })
     }
 
     /// Whether it covers what says the operation.
     pub(crate) fn check_covers(&self, headers: &HeaderMap) -> Result<(), Fault> {
-        let mut signed = self.signed_headers.split(';');
-        if headers.contains_key(TARGET) && !signed.any(|name| name == TARGET) {
+        let mut signed = split(self.signed_headers(), b';');
+        if headers.contains_key(&TARGET) && !signed.any(|name| name == TARGET.as_str()) {
             return Err(Fault::Mismatch(
                 "'X-Amz-Target' must be a 'SignedHeader' in the AWS Authorization.".to_owned(),
             ));
@@ -252,25 +300,25 @@ impl Signature {
 
     /// Whether its time is near ours.
     pub(crate) fn check_time(&self, now: Timestamp) -> Result<(), Fault> {
-        let at = time::read_basic(&self.at).ok_or_else(|| {
+        let at = time::read_basic(self.at()).ok_or_else(|| {
             Fault::Incomplete(format!(
                 "Date must be in ISO-8601 'basic format'. Got '{}'. See http://en.wikipedia.org/wiki/ISO_8601",
-                self.at
+                self.at()
             ))
         })?;
-        if self.at[..8] != self.date {
+        if &self.at()[..8] != self.date() {
             return Err(Fault::Mismatch(format!(
                 "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '{}' != '{}', from '{}'.",
-                self.date,
-                &self.at[..8],
-                self.at
+                self.date(),
+                &self.at()[..8],
+                self.at()
             )));
         }
         let (early, late) = (now.0.saturating_sub(SKEW_MS), now.plus_ms(SKEW_MS));
         if at > late {
             return Err(Fault::Skewed(format!(
                 "Signature not yet current: {} is still later than {} ({} + 15 min.)",
-                self.at,
+                self.at(),
                 time::basic(late),
                 time::basic(now)
             )));
@@ -279,7 +327,7 @@ impl Signature {
             Some(seconds) if at.plus_ms(seconds * 1000) < now => Err(Fault::Expired),
             None if at.0 < early => Err(Fault::Skewed(format!(
                 "Signature expired: {} is now earlier than {} ({} - 15 min.)",
-                self.at,
+                self.at(),
                 time::basic(Timestamp(early)),
                 time::basic(now)
             ))),
@@ -287,17 +335,28 @@ impl Signature {
         }
     }
 
-    /// The text that is signed (after its first lines, the hash of the canonical request).
-    fn text_to_sign(&self, head: &Parts, body: &[u8]) -> Result<String, Fault> {
+    /// Puts the text that is signed (after its first lines, the hash of the canonical request).
+    fn put_text_to_sign(&self, head: &Parts, body: &[u8], mac: &mut Mac) -> Result<(), Fault> {
         let canonical = self.canonical_request(head, body)?;
-        Ok(format!(
-            "{ALGORITHM}\n{}\n{}/{}/{}/{TERMINATOR}\n{}",
-            self.at,
-            self.date,
-            self.region,
-            self.service,
-            digest::hex(&digest::sha256(canonical.as_bytes()))
-        ))
+        let hash = digest::sha256_digits(canonical.as_bytes());
+        for part in [
+            ALGORITHM,
+            "\n",
+            self.at(),
+            "\n",
+            self.date(),
+            "/",
+            self.region(),
+            "/",
+            self.service(),
+            "/",
+            TERMINATOR,
+            "\n",
+        ] {
+            mac.update(part.as_bytes());
+        }
+        mac.update(hash.as_bytes());
+        Ok(())
     }
 
     fn canonical_request(&self, head: &Parts, body: &[u8]) -> Result<String, Fault> {
@@ -308,27 +367,26 @@ impl Signature {
         out.push('\n');
         canonical_query(head.uri.query().unwrap_or_default(), &mut out);
         out.push('\n');
-        for name in self.signed_headers.split(';') {
+        let mut names_hash = false;
+        for name in split(self.signed_headers(), b';') {
+            names_hash |= name == CONTENT_HASH;
             out.push_str(name);
             out.push(':');
             self.canonical_header(name, head, &mut out)?;
             out.push('\n');
         }
         out.push('\n');
-        out.push_str(&self.signed_headers);
+        out.push_str(self.signed_headers());
         out.push('\n');
-        let unsigned = self
-            .signed_headers
-            .split(';')
-            .any(|it| it == "x-amz-content-sha256")
+        let unsigned = names_hash
             && head
                 .headers
-                .get("x-amz-content-sha256")
+                .get(CONTENT_HASH)
                 .is_some_and(|value| value == "UNSIGNED-PAYLOAD");
         if unsigned {
             out.push_str("UNSIGNED-PAYLOAD");
         } else {
-            out.push_str(&digest::hex(&Sha256::digest(body)));
+            out.push_str(&digest::sha256_digits(body));
         }
         Ok(out)
     }
@@ -357,13 +415,16 @@ impl Signature {
 
 /// The time of a request whose signature is in a header: `X-Amz-Date`, else `Date` (in either form; what is signed has the basic
 /// one).
-fn time_of(headers: &HeaderMap) -> Option<String> {
-    let text = |name| headers.get(name).and_then(|at| at.to_str().ok());
-    if let Some(at) = text("x-amz-date") {
-        return Some(at.to_owned());
+fn time_of(headers: &HeaderMap) -> Option<Cow<'_, str>> {
+    let text = |name: &HeaderName| headers.get(name).and_then(|at| at.to_str().ok());
+    if let Some(at) = text(&DATE) {
+        return Some(at.into());
     }
-    let date = text("date")?;
-    Some(time::read_http(date).map_or_else(|| date.to_owned(), time::basic))
+    let date = text(&header::DATE)?;
+    Some(match time::read_http(date) {
+        Some(at) => time::basic(at).into(),
+        None => date.into(),
+    })
 }
 
 fn mismatch() -> Fault {
@@ -475,8 +536,24 @@ fn canonical_query(query: &str, out: &mut String) {
     }
 }
 
+/// The parts between separators. `str::split` is made for long texts: it costs ten times as much with a name of ten letters.
+fn split(text: &str, separator: u8) -> impl Iterator<Item = &str> {
+    debug_assert!(separator.is_ascii());
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let at = text.bytes().position(|byte| byte == separator);
+        rest = at.map(|at| &text[at + 1..]);
+        Some(at.map_or(text, |at| &text[..at]))
+    })
+}
+
 /// A header's value without space around it, and with single spaces in it.
 fn trim_all(value: &str, out: &mut String) {
+    if !value.bytes().any(|byte| matches!(byte, b' ' | b'\t')) {
+        out.push_str(value);
+        return;
+    }
     let mut words = value.split([' ', '\t']).filter(|word| !word.is_empty());
     if let Some(first) = words.next() {
         out.push_str(first);
@@ -527,15 +604,19 @@ impl Keys {
         head: &Parts,
         body: &[u8],
     ) -> Result<(), Fault> {
-        let text = signature.text_to_sign(head, body)?;
         let known = self.recall(key, signature);
-        let mac = known.clone().unwrap_or_else(|| derive(key, signature));
-        let shown = read_hex(&signature.signature).ok_or_else(mismatch)?;
-        let mut check = mac.clone();
-        check.update(text.as_bytes());
+        let (mut check, derived) = match known {
+            Some(mac) => (mac, None),
+            None => {
+                let mac = derive(key, signature);
+                (mac.clone(), Some(mac))
+            }
+        };
+        signature.put_text_to_sign(head, body, &mut check)?;
+        let shown = read_hex(signature.signature()).ok_or_else(mismatch)?;
         // In constant time.
         check.verify_slice(&shown).map_err(|_| mismatch())?;
-        if known.is_none() {
+        if let Some(mac) = derived {
             self.remember(key, signature, mac);
         }
         Ok(())
@@ -547,10 +628,10 @@ impl Keys {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let found = remembered.iter().find(|it| {
-            it.date == signature.date
+            it.date == signature.date()
                 && *it.key_id == *key.id
-                && it.region == signature.region
-                && it.service == signature.service
+                && it.region == signature.region()
+                && it.service == signature.service()
         });
         found.map(|it| it.mac.clone())
     }
@@ -566,9 +647,9 @@ impl Keys {
         }
         remembered.push(Remembered {
             key_id: Arc::clone(&key.id),
-            date: signature.date.clone(),
-            region: signature.region.clone(),
-            service: signature.service.clone(),
+            date: signature.date().to_owned(),
+            region: signature.region().to_owned(),
+            service: signature.service().to_owned(),
             mac,
         });
     }
@@ -577,9 +658,9 @@ impl Keys {
 fn derive(key: &Key, signature: &Signature) -> Mac {
     let mut derived = digest::hmac_sha256(
         &[b"AWS4", key.secret.as_bytes()].concat(),
-        &[signature.date.as_bytes()],
+        &[signature.date().as_bytes()],
     );
-    for part in [&*signature.region, &*signature.service, TERMINATOR] {
+    for part in [signature.region(), signature.service(), TERMINATOR] {
         derived = digest::hmac_sha256(&derived, &[part.as_bytes()]);
     }
     Mac::new_from_slice(&derived).expect("a key may have any length")
@@ -613,7 +694,6 @@ pub(crate) fn sign(
     secret: &str,
 ) -> String {
     let signature = Signature::of_parts(scope, signed_headers, "", at, None).expect("a signature");
-    let text = signature.text_to_sign(head, body).expect("a text to sign");
     let key = Key {
         id: "".into(),
         secret: secret.into(),
@@ -621,7 +701,9 @@ pub(crate) fn sign(
         account: "".into(),
     };
     let mut mac = derive(&key, &signature);
-    mac.update(text.as_bytes());
+    signature
+        .put_text_to_sign(head, body, &mut mac)
+        .expect("a text to sign");
     digest::hex(&mac.finalize().into_bytes())
 }
 

@@ -3,15 +3,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header, request::Parts, response::Builder};
+use http::{
+    HeaderName, HeaderValue, Response, StatusCode, header, request::Parts, response::Builder,
+};
 use session::Reply;
 
 use super::Served;
 use crate::{
     Answer, ApiError, Operation, Service, Shape, Value,
     codec::{Pieces, Sink, cbor, event_stream, json, xml},
+    signature::TARGET,
 };
 
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 const JSON_1_0: &str = "application/x-amz-json-1.0";
 const JSON_1_1: &str = "application/x-amz-json-1.1";
 const CBOR: &str = "application/x-amz-cbor-1.1";
@@ -35,7 +39,7 @@ impl Form {
         let kind = kind.split(';').next().unwrap_or_default().trim();
         if kind.eq_ignore_ascii_case(CBOR) && services.iter().any(|it| it.service.cbor) {
             Self::Cbor
-        } else if head.headers.contains_key("x-amz-target")
+        } else if head.headers.contains_key(&TARGET)
             || kind
                 .to_ascii_lowercase()
                 .starts_with("application/x-amz-json")
@@ -75,7 +79,7 @@ pub(super) fn begin(status: u16, content_type: &'static str, request_id: &str) -
     Response::builder()
         .status(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
         .header(header::CONTENT_TYPE, HeaderValue::from_static(content_type))
-        .header("x-amzn-requestid", request_id)
+        .header(&REQUEST_ID, request_id)
 }
 
 pub(super) fn end(builder: Builder, body: impl Into<Bytes>) -> Reply {

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     ApiError, Value,
     codec::{json, xml},
-    signature::Signature,
+    signature::{Signature, TARGET},
 };
 
 /// The code of REST clients other than those of S3, which has one for it.
@@ -44,7 +44,7 @@ pub(super) fn words(service: &str, services: &[Served]) -> String {
 
 /// The service that a signature is for, if that is not here.
 pub(super) fn scope<'a>(signature: Option<&'a Signature>, services: &[Served]) -> Option<&'a str> {
-    let scope = &*signature?.service;
+    let scope = signature?.service();
     let is_here = services.iter().any(|it| it.service.name == scope);
     (!is_here).then_some(scope)
 }
@@ -69,6 +69,9 @@ pub(super) fn answer(head: &Parts, services: &[Served], request_id: &str) -> Opt
 
 /// Whether it has the form of a request that is served here: its operation is named in a header, in a form, or in the URL's query.
 fn is_of_ours(head: &Parts) -> bool {
+    if head.headers.contains_key(&TARGET) {
+        return true;
+    }
     let query = head.uri.query().unwrap_or_default();
     let kind = head.headers.get(header::CONTENT_TYPE);
     let is_form = head.method == Method::POST
@@ -76,8 +79,7 @@ fn is_of_ours(head: &Parts) -> bool {
             kind.as_bytes()
                 .starts_with(b"application/x-www-form-urlencoded")
         });
-    head.headers.contains_key("x-amz-target")
-        || is_form
+    is_form
         || head.headers.contains_key("smithy-protocol")
         || query.split('&').any(|part| part.starts_with("Action="))
 }

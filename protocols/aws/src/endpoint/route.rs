@@ -8,7 +8,11 @@
 use http::{Method, header, request::Parts};
 
 use super::{Served, answer::Form, elsewhere};
-use crate::{ApiError, Operation, codec::query, signature::Signature};
+use crate::{
+    ApiError, Operation,
+    codec::query,
+    signature::{Signature, TARGET},
+};
 
 /// How far it is known.
 pub(super) struct Route {
@@ -22,9 +26,8 @@ pub(super) struct Route {
 }
 
 impl Route {
-    /// What the head says.
-    pub(super) fn of_head(head: &Parts, services: &[Served]) -> Result<Self, ApiError> {
-        let form = Form::of(head, services);
+    /// What the head says, whose form is known.
+    pub(super) fn of_head(head: &Parts, form: Form, services: &[Served]) -> Result<Self, ApiError> {
         if head.headers.contains_key("smithy-protocol") {
             return Err(ApiError::sender(
                 "UnsupportedProtocolException",
@@ -32,7 +35,7 @@ impl Route {
             )
             .with_status(415));
         }
-        let Some(target) = head.headers.get("x-amz-target") else {
+        let Some(target) = head.headers.get(&TARGET) else {
             return Self::of_query(head);
         };
         if head.method != Method::POST {
@@ -97,7 +100,7 @@ impl Route {
         };
         self.operation = parameters.get("Action").map(str::to_owned);
         self.version = parameters.get("Version").map(str::to_owned);
-        let scoped = signature.map(|signature| &*signature.service);
+        let scoped = signature.map(Signature::service);
         let by_scope = services
             .iter()
             .filter(speaks)

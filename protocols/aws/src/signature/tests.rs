@@ -37,7 +37,7 @@ fn verify(head: &Parts, body: &[u8]) -> Result<(), Fault> {
     let signature = Signature::read(head)?.ok_or(Fault::Missing)?;
     signature.check_time(now())?;
     let keys = Keys::new(vec![key()]);
-    let key = keys.find(&signature.key_id).ok_or(Fault::UnknownKey)?;
+    let key = keys.find(signature.key_id()).ok_or(Fault::UnknownKey)?;
     keys.verify(key, &signature, head, body)?;
     // And once more with the remembered key.
     keys.verify(key, &signature, head, body)
