@@ -213,9 +213,7 @@ impl Shown {
         let mut shown = Self::default();
         let (mut omitted, mut unshown) = (0, 0);
         let native = match &message.native {
-            Some(native) if native.form == NativeForm::AWS => {
-                shown.read_native(Reader::new(native.head.clone()))
-            }
+            Some(native) if native.form == NativeForm::AWS => shown.read_head(&native.head),
             _ => None,
         };
         if native.is_none() {
@@ -241,6 +239,17 @@ impl Shown {
             shown.put(OMITTED.as_bytes(), "Number", count, &mut 0);
         }
         shown
+    }
+
+    /// The same as [`Self::read_native`], without a copy of the head where it says who sent it and no more, as most do.
+    fn read_head(&mut self, head: &Bytes) -> Option<()> {
+        if let [1, len @ 0..=0x7f, sender @ ..] = &head[..]
+            && sender.len() == usize::from(*len)
+        {
+            self.sender = Some(std::str::from_utf8(sender).ok()?.to_owned());
+            return Some(());
+        }
+        self.read_native(Reader::new(head.clone()))
     }
 
     /// Reads a native head; `None` when it is none.

@@ -73,12 +73,13 @@ impl<'a> Validator<'a> {
 
     fn members(&mut self, value: &'a Value, members: &'a [Member]) {
         for member in members {
-            self.within(&[Part::Name(member.name)], |this| {
-                match value.member(member.name) {
-                    Some(value) => this.value(value, member.shape),
-                    None if member.required => this.missing(),
-                    None => {}
-                }
+            let value = value.member(member.name);
+            if value.is_none() && !member.required {
+                continue;
+            }
+            self.within(&[Part::Name(member.name)], |this| match value {
+                Some(value) => this.value(value, member.shape),
+                None => this.missing(),
             });
         }
     }

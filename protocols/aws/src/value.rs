@@ -51,6 +51,8 @@ pub trait Rows: fmt::Debug + Send + Sync {
 pub enum Field<'a> {
     /// Text.
     Text(&'a str),
+    /// Text of letters, digits and the like, written as it stands: nobody looks whether it is UTF-8, or whether something must be escaped.
+    Plain(&'a [u8]),
     /// Bytes.
     Blob(&'a Bytes),
     /// A time.
@@ -89,6 +91,7 @@ impl From<Field<'_>> for Value {
     fn from(field: Field<'_>) -> Self {
         match field {
             Field::Text(text) => text.into(),
+            Field::Plain(text) => String::from_utf8_lossy(text).into_owned().into(),
             Field::Blob(blob) => Self::Blob(blob.clone()),
             Field::Time(time) => Self::Time(time),
             Field::Other(value) => value.clone(),

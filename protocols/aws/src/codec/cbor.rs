@@ -362,6 +362,10 @@ pub fn encode(value: &Value, out: &mut impl Sink) {
                     encode_text(name, out);
                     match field {
                         Field::Text(text) => encode_text(text, out),
+                        Field::Plain(text) => {
+                            head(TEXT, text.len() as u64, out);
+                            out.put(text);
+                        }
                         Field::Blob(blob) => encode_blob(blob, out),
                         Field::Time(time) => encode_time(*time, out),
                         Field::Other(value) => encode(value, out),

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use message::{Timestamp, base64};
 
 use super::{DEPTH_MAX, ELEMENTS_MAX, Malformed, Sink, kept, put};
-use crate::{Field, Rows, Shape, Value};
+use crate::{Field, Member, Rows, Shape, Value};
 
 /// Reads a whole text as `shape`, a structure.
 ///
@@ -121,19 +121,43 @@ impl<'a> Reader<'a> {
     }
 
     fn name(&mut self) -> Result<Cow<'a, str>, Malformed> {
-        if self.first()? != b'"' {
-            return malformed(
-                "Unexpected character: was expecting double-quote to start field name",
-            );
-        }
+        self.begin_name()?;
         let name = self.string()?;
-        if self.first()? != b':' {
-            return malformed(
-                "Unexpected character: was expecting a colon to separate field name and value",
-            );
-        }
-        self.at += 1;
+        self.end_name()?;
         Ok(name)
+    }
+
+    fn begin_name(&mut self) -> Result<(), Malformed> {
+        if self.first()? == b'"' {
+            return Ok(());
+        }
+        malformed("Unexpected character: was expecting double-quote to start field name")
+    }
+
+    fn end_name(&mut self) -> Result<(), Malformed> {
+        if self.first()? == b':' {
+            self.at += 1;
+            return Ok(());
+        }
+        malformed("Unexpected character: was expecting a colon to separate field name and value")
+    }
+
+    /// The member of that name. `None`: there is none.
+    fn member(&mut self, members: &'static [Member]) -> Result<Option<&'static Member>, Malformed> {
+        self.begin_name()?;
+        let (raw, escaped) = self.raw()?;
+        let found = members
+            .iter()
+            .find(|member| !escaped && member.name.as_bytes() == raw);
+        let found = match found {
+            Some(found) => Some(found),
+            None => {
+                let name = text_of(raw, escaped)?;
+                members.iter().find(|member| member.name == name)
+            }
+        };
+        self.end_name()?;
+        Ok(found)
     }
 
     fn value(&mut self, shape: &Shape, depth: usize) -> Result<Value, Malformed> {
@@ -194,8 +218,7 @@ impl<'a> Reader<'a> {
                 let mut known = Vec::new();
                 let mut more = self.begin(b'}', depth)?;
                 while more {
-                    let name = self.name()?;
-                    match members.iter().find(|member| member.name == name) {
+                    match self.member(*members)? {
                         Some(member) => {
                             let value = self.value(member.shape, depth + 1)?;
                             put(&mut known, member.name, value);
@@ -296,15 +319,7 @@ impl<'a> Reader<'a> {
     /// A string: as it stands, unless something in it is escaped.
     fn string(&mut self) -> Result<Cow<'a, str>, Malformed> {
         let (raw, escaped) = self.raw()?;
-        let Ok(text) = std::str::from_utf8(raw) else {
-            return malformed("Invalid UTF-8");
-        };
-        if !escaped {
-            return Ok(Cow::Borrowed(text));
-        }
-        let mut out = String::with_capacity(text.len());
-        unescape(text, &mut out)?;
-        Ok(Cow::Owned(out))
+        text_of(raw, escaped)
     }
 
     fn blob(&mut self) -> Result<Bytes, Malformed> {
@@ -403,6 +418,19 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The text that the inside of a string stands for.
+fn text_of(raw: &[u8], escaped: bool) -> Result<Cow<'_, str>, Malformed> {
+    let Ok(text) = std::str::from_utf8(raw) else {
+        return malformed("Invalid UTF-8");
+    };
+    if !escaped {
+        return Ok(Cow::Borrowed(text));
+    }
+    let mut out = String::with_capacity(text.len());
+    unescape(text, &mut out)?;
+    Ok(Cow::Owned(out))
+}
+
 /// How many bytes there are before the first that does not stand for itself within a string: a quote, a backslash, a control
 /// character.
 fn plain_len(bytes: &[u8]) -> usize {
@@ -410,9 +438,29 @@ fn plain_len(bytes: &[u8]) -> usize {
     // Without a branch within, a few instructions look at sixteen bytes.
     let (chunks, _) = bytes.as_chunks::<16>();
     let is_plain = |chunk: &&[u8; 16]| !chunk.iter().fold(false, |any, byte| any | special(byte));
-    let at = 16 * chunks.iter().take_while(is_plain).count();
+    let mut at = 16 * chunks.iter().take_while(is_plain).count();
+    // What is left is mostly a name or the end of a text, and where in it the quote is nobody can foretell.
+    for eight in bytes[at..].as_chunks::<8>().0 {
+        let found = specials(u64::from_le_bytes(*eight));
+        if found != 0 {
+            return at + found.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
     let more = bytes[at..].iter().position(special);
     more.map_or(bytes.len(), |more| at + more)
+}
+
+/// Of eight bytes, the high bit of each that does not stand for itself. Above the first one there may be more than there should.
+const fn specials(eight: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x80 * ONES;
+    let quote = eight ^ (b'"' as u64 * ONES);
+    let backslash = eight ^ (b'\\' as u64 * ONES);
+    let control = eight.wrapping_sub(b' ' as u64 * ONES) & !eight;
+    let quote = quote.wrapping_sub(ONES) & !quote;
+    let backslash = backslash.wrapping_sub(ONES) & !backslash;
+    (control | quote | backslash) & HIGH
 }
 
 /// A time in seconds.
@@ -525,6 +573,12 @@ fn encode_rows(rows: &dyn Rows, out: &mut impl Sink) {
             out.put(b"\":");
             match field {
                 Field::Text(text) => encode_text(text, out),
+                Field::Plain(text) => {
+                    debug_assert_eq!(plain_len(text), text.len(), "it stands for itself");
+                    out.put(b"\"");
+                    out.put(text);
+                    out.put(b"\"");
+                }
                 Field::Blob(blob) => encode_blob(blob, out),
                 Field::Time(time) => encode_time(*time, out),
                 Field::Other(value) => encode(value, out),
@@ -589,7 +643,45 @@ pub(crate) fn encode_text(text: &str, out: &mut impl Sink) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Member;
+
+    #[test]
+    fn what_stands_for_itself_is_told_byte_by_byte() {
+        let is_special = |byte: &u8| *byte < b' ' || matches!(byte, b'"' | b'\\');
+        // Neighbours that a borrow could run into.
+        let bytes = [
+            0, 1, 0x1f, b' ', b'!', b'"', b'#', b'[', b'\\', b']', 0x7f, 0x80, 0x9f, 0xa0, 0xff,
+        ];
+        for len in 0..40 {
+            for at in 0..len {
+                for byte in bytes {
+                    for behind in bytes {
+                        let mut text = vec![b'x'; len];
+                        text[at] = byte;
+                        text[at + 1..].fill(behind);
+                        let plain = text.iter().position(is_special).unwrap_or(len);
+                        assert_eq!(plain_len(&text), plain, "{text:x?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_member_is_found_by_its_name_however_that_is_written() {
+        for text in [
+            r#"{"Text":"a"}"#,
+            r#"{"T\u0065xt":"a"}"#,
+            r#"{ "Text" : "a" , "größe":1}"#,
+        ] {
+            assert_eq!(
+                decode(text.as_bytes(), &INPUT).expect(text).text("Text"),
+                Some("a"),
+                "{text}"
+            );
+        }
+        assert!(decode(b"{\"Te\xffxt\":\"a\"}", &INPUT).is_err());
+        assert!(decode(br#"{"Text" "a"}"#, &INPUT).is_err());
+    }
 
     static ITEM: Shape = Shape::Structure(&[
         Member::new("Data", &Shape::BLOB),

@@ -23,6 +23,7 @@ impl Rows for Toys {
             show(&[
                 ("Note", (*note).into()),
                 ("Name", Field::Text(name)),
+                ("Digits", Field::Plain(b"0123-cafe+/=")),
                 ("Data", Field::Blob(data)),
                 ("At", Field::Time(Timestamp(10_u64.pow(at as u32 % 20) - 1))),
                 ("Other", other.into()),
@@ -50,6 +51,7 @@ fn rows_are_written_like_the_list_that_they_are() {
     static TOY: Shape = Shape::Structure(&[
         Member::new("Note", &Shape::TEXT),
         Member::new("Name", &Shape::TEXT),
+        Member::new("Digits", &Shape::TEXT),
         Member::new("Data", &Shape::BLOB),
         Member::new("At", &Shape::Time),
         Member::new("Other", &Shape::map(&Shape::INT)),
