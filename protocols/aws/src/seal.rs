@@ -11,6 +11,8 @@ use crate::digest::Mac;
 
 /// Bytes of the tag.
 pub const TAG_LEN: usize = 16;
+/// Bytes that SHA-256 takes in at a time.
+const BLOCK_LEN: usize = 64;
 
 /// What seals and opens texts for one purpose. Made once for many of them: taking the key in costs more than a short text.
 pub struct Sealer(Mac);
@@ -19,14 +21,26 @@ impl Sealer {
     /// With this secret, for this purpose.
     #[must_use]
     pub fn new(secret: &Secret, purpose: &[&[u8]]) -> Self {
+        Self::with(secret, purpose, 1)
+    }
+
+    /// For many short contents of one length: the purpose is made as long as whole blocks, which are taken in once for all of them. The
+    /// number of parts must be the purpose's own: behind the last one there are only zeros.
+    #[must_use]
+    pub fn of_short(secret: &Secret, purpose: &[&[u8]]) -> Self {
+        Self::with(secret, purpose, BLOCK_LEN)
+    }
+
+    /// The purpose, and zeros up to a multiple of that length: at least one.
+    fn with(secret: &Secret, purpose: &[&[u8]], multiple: usize) -> Self {
         // Each part with its length, so that no two purposes run together.
-        let mut head = Vec::new();
+        let mut head = Vec::with_capacity(2 * BLOCK_LEN);
         for part in purpose {
             message::codec::put_bytes(&mut head, part);
         }
+        head.resize((head.len() + 1).next_multiple_of(multiple), 0);
         let mut mac = Mac::new(&secret.0);
         mac.update(&head);
-        mac.update(b"\0");
         Self(mac)
     }
 
@@ -38,10 +52,14 @@ impl Sealer {
             .expect("a part of 32 bytes")
     }
 
-    /// Appends the tag to a content: the base64 of that is the sealed text.
-    pub fn close(&self, content: &mut Vec<u8>) {
-        let tag = self.tag(content);
-        content.extend_from_slice(&tag);
+    /// Puts the tag behind a content, where `closed` has [`TAG_LEN`] bytes for it: the base64 of that is the sealed text.
+    ///
+    /// # Panics
+    /// If it has not.
+    pub fn close(&self, closed: &mut [u8]) {
+        let content_len = closed.len() - TAG_LEN;
+        let (content, tag) = closed.split_at_mut(content_len);
+        tag.copy_from_slice(&self.tag(content));
     }
 
     /// The sealed text of `content`.
@@ -49,6 +67,7 @@ impl Sealer {
     pub fn seal(&self, content: &[u8]) -> String {
         let mut closed = Vec::with_capacity(content.len() + TAG_LEN);
         closed.extend_from_slice(content);
+        closed.extend_from_slice(&[0; TAG_LEN]);
         self.close(&mut closed);
         base64::encode(&closed)
     }
@@ -116,6 +135,16 @@ mod tests {
         let mut place = [0; 7 + TAG_LEN];
         assert_eq!(sealer.open_in(&text, &mut place), Some(&b"content"[..]));
         assert_eq!(sealer.open_in(&text, &mut [0; 8 + TAG_LEN]), None);
+        let short = Sealer::of_short(&secret, &[b"receipt", b"jobs"]);
+        let shortly = short.seal(b"content");
+        assert_eq!(short.open(&shortly).as_deref(), Some(&b"content"[..]));
+        assert_eq!((sealer.open(&shortly), short.open(&text)), (None, None));
+        for other in [
+            [&b"receipt"[..], &b"jobs2"[..]],
+            [&b"receiptj"[..], &b"obs"[..]],
+        ] {
+            assert_eq!(Sealer::of_short(&secret, &other).open(&shortly), None);
+        }
         let longer = sealer.seal(b"contents");
         assert_eq!(sealer.open_in(&longer, &mut place), None);
         assert_eq!(

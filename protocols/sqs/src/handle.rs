@@ -13,7 +13,7 @@ use aws::{
 use message::{Timestamp, base64};
 use session::{QueueId, Receipt};
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 const LEN: usize = 1 + 8 + 8 + 4 + 8 + 8 + 8;
 
 /// What a handle says.
@@ -27,22 +27,22 @@ pub(crate) struct Handle {
 /// What seals and opens the handles of a queue.
 pub(crate) fn sealer(call: &Call, queue: &[u8]) -> Sealer {
     let purpose = [b"sqs receipt", call.vhost_name.as_bytes(), queue];
-    Sealer::new(&call.secret, &purpose)
+    Sealer::of_short(&call.secret, &purpose)
 }
 
 impl Handle {
     /// The handle's text, appended to `text`.
     pub(crate) fn seal(&self, call: &Call, sealer: &Sealer, text: &mut Vec<u8>) {
-        let mut content = Vec::with_capacity(LEN + TAG_LEN);
-        content.push(VERSION);
-        content.extend_from_slice(&self.receipt.queue.0.to_be_bytes());
-        content.extend_from_slice(&self.receipt.qseq.to_be_bytes());
-        content.extend_from_slice(&self.receipt.count.to_be_bytes());
-        content.extend_from_slice(&self.received.0.to_be_bytes());
-        content.extend_from_slice(&self.receipt.epoch.to_be_bytes());
-        content.extend_from_slice(&call.random[..8]);
-        sealer.close(&mut content);
-        base64::encode_into(&content, text);
+        let mut closed = [0; LEN + TAG_LEN];
+        closed[0] = VERSION;
+        closed[1..9].copy_from_slice(&self.receipt.queue.0.to_be_bytes());
+        closed[9..17].copy_from_slice(&self.receipt.qseq.to_be_bytes());
+        closed[17..21].copy_from_slice(&self.receipt.count.to_be_bytes());
+        closed[21..29].copy_from_slice(&self.received.0.to_be_bytes());
+        closed[29..37].copy_from_slice(&self.receipt.epoch.to_be_bytes());
+        closed[37..LEN].copy_from_slice(&call.random[..8]);
+        sealer.close(&mut closed);
+        base64::encode_into(&closed, text);
     }
 
     /// Reads a handle of that queue.

@@ -131,11 +131,17 @@ pub(crate) fn account_of(url: &str) -> Option<&str> {
 
 /// What a URL, or a path, has for the account, and what for the name.
 fn parts(url: &str) -> Option<(Option<&str>, &str)> {
-    let path = match url.split_once("://") {
-        Some((_, rest)) => rest.split_once('/')?.1,
+    // Asked several times of every request: byte by byte, which for texts of this length costs a fraction of what patterns do.
+    let bytes = url.as_bytes();
+    let path = match bytes.windows(3).position(|three| three == b"://") {
+        Some(at) => {
+            let slash = bytes[at + 3..].iter().position(|byte| *byte == b'/')?;
+            &url[at + 3 + slash + 1..]
+        }
         None => url,
     };
-    let path = path.split(['?', '#']).next()?.trim_matches('/');
+    let end = path.bytes().position(|byte| matches!(byte, b'?' | b'#'));
+    let path = path[..end.unwrap_or(path.len())].trim_matches('/');
     Some(match path.rsplit_once('/') {
         Some((before, name)) => {
             let account = before.rsplit('/').next().unwrap_or(before);
@@ -147,6 +153,9 @@ fn parts(url: &str) -> Option<(Option<&str>, &str)> {
 
 /// The bytes of a part of a URL. `None`: a `%` without two digits behind it.
 fn unescaped(text: &str) -> Option<Vec<u8>> {
+    if !text.bytes().any(|byte| byte == b'%') {
+        return Some(text.as_bytes().to_vec());
+    }
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {

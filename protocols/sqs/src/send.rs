@@ -35,7 +35,7 @@ struct Sent {
     body: Bytes,
     /// Bytes of the body as it was sent.
     text_len: usize,
-    /// Its MD5, once it is published.
+    /// Its MD5, from before it is published on.
     md5: [u8; 16],
     kind: message::BodyKind,
     attributes: Attributes,
@@ -166,10 +166,14 @@ impl Sent {
         Ok(())
     }
 
+    /// The body as it was sent.
+    fn text(&self) -> &[u8] {
+        self.text.as_ref().unwrap_or(&self.body)
+    }
+
     /// The publish, which takes the body with it.
     fn publish(&mut self, queue: Name, fifo: bool, call: &Call) -> Command {
-        let text = self.text.as_ref().unwrap_or(&self.body);
-        self.md5 = digest::md5(text);
+        let text = self.text();
         // The SHA-256 of the body, not of the attributes.
         let by_content = (fifo && self.dedup.is_none()).then(|| digest::hex(&digest::sha256(text)));
         let body = std::mem::take(&mut self.body);
@@ -268,8 +272,8 @@ impl batch::Success for Taken {
         let md5 = digest::hex_digits(&self.md5);
         show(&[
             ("Id", id.into()),
-            ("MessageId", Field::Text(&own)),
-            ("MD5OfMessageBody", Field::Text(&md5)),
+            ("MessageId", Field::Plain(own.as_bytes())),
+            ("MD5OfMessageBody", Field::Plain(md5.as_bytes())),
             (
                 "MD5OfMessageAttributes",
                 self.attributes_md5.as_deref().into(),
@@ -290,10 +294,8 @@ pub(crate) fn sequence(qseq: u64) -> String {
 
 /// The id of the `nth` message of a request.
 fn message_id(call: &Call, nth: u8) -> [u8; 16] {
-    let mut seed = [nth; 33];
-    seed[..32].copy_from_slice(&call.random);
-    let bytes = digest::sha256(&seed);
-    digest::random_uuid(bytes[..16].try_into().expect("a part of 32 bytes"))
+    let seed = call.random[16..].try_into().expect("a part of 32 bytes");
+    digest::random_uuid(digest::spread(seed, u64::from(nth)))
 }
 
 fn trace_header(value: &Value) -> Result<Option<String>, ApiError> {
@@ -388,6 +390,7 @@ fn publish_one(name: Name, mut sent: Sent, judge: Judge, call: &Call) -> Flow<An
     if let Err(error) = checked {
         return failed(error);
     }
+    sent.md5 = digest::md5(sent.text());
     let command = sent.publish(name, judge.fifo, call);
     Flow::ask(command, move |event, _| {
         done(sent.answer(event, judge.fifo).map(Taken::value))
@@ -434,7 +437,12 @@ pub(crate) fn send_batch(mut input: Input) -> Flow<Answer> {
     })
 }
 
-fn publish_batch(name: Name, entries: Vec<Entry>, judge: Judge, call: Arc<Call>) -> Flow<Answer> {
+fn publish_batch(
+    name: Name,
+    mut entries: Vec<Entry>,
+    judge: Judge,
+    call: Arc<Call>,
+) -> Flow<Answer> {
     if judge.fifo {
         let messages = entries.iter().filter_map(|(_, entry)| entry.as_ref().ok());
         for sent in messages {
@@ -443,32 +451,32 @@ fn publish_batch(name: Name, entries: Vec<Entry>, judge: Judge, call: Arc<Call>)
             }
         }
     }
-    let mut entries: Vec<Entry> = entries
-        .into_iter()
-        .map(|(id, entry)| {
-            let judged = entry.and_then(|sent| {
-                sent.check_type(judge.fifo, call.settings.manners)?;
-                if sent.len() > judge.len_max {
-                    return Err(words::too_long(judge.len_max));
-                }
-                Ok(sent)
-            });
-            (id, judged)
-        })
-        .collect();
-    let commands: Vec<Command> = entries
-        .iter_mut()
-        .filter_map(|(_, entry)| entry.as_mut().ok())
-        .map(|sent| sent.publish(name.clone(), judge.fifo, &call))
-        .collect();
+    let messages = entries.iter().filter_map(|(_, entry)| entry.as_ref().ok());
+    let mut digests = digest::md5_each(messages.map(Sent::text)).into_iter();
+    let mut commands = Vec::with_capacity(entries.len());
+    for (_, entry) in &mut entries {
+        let Ok(sent) = entry else { continue };
+        sent.md5 = digests.next().expect("one for each message");
+        let judged = sent.check_type(judge.fifo, call.settings.manners);
+        if let Err(error) = judged {
+            *entry = Err(error);
+        } else if sent.len() > judge.len_max {
+            *entry = Err(words::too_long(judge.len_max));
+        } else {
+            commands.push(sent.publish(name.clone(), judge.fifo, &call));
+        }
+    }
     ask_each(commands, move |events| {
         let mut events = events.into_iter();
         let mut results = batch::Results::of(entries.len());
         for (id, entry) in entries {
-            let result = entry.and_then(|sent| {
-                let event = events.next().expect("one answer for each publish");
-                sent.answer(event, judge.fifo)
-            });
+            let result = match entry {
+                Ok(sent) => {
+                    let event = events.next().expect("one answer for each publish");
+                    sent.answer(event, judge.fifo)
+                }
+                Err(error) => Err(error),
+            };
             // That there is no queue is no matter of one entry.
             if let Err(error) = &result
                 && error.code == "QueueDoesNotExist"

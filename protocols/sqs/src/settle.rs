@@ -181,7 +181,8 @@ fn many(mut input: Input, visibility: bool, entry: &str) -> Flow<Answer> {
 
 fn use_all(uses: Vec<(String, Result<Use, ApiError>)>) -> Flow<Answer> {
     let good = uses.iter().filter_map(|(_, used)| used.as_ref().ok());
-    let commands: Vec<Command> = good.map(Use::command).collect();
+    let mut commands = Vec::with_capacity(uses.len());
+    commands.extend(good.map(Use::command));
     ask_each(commands, move |events| {
         let mut events = events.iter();
         let mut results = batch::Results::of(uses.len());
