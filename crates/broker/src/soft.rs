@@ -11,8 +11,8 @@ use bytes::Bytes;
 use message::{Message, Name, StoredId, Timestamp, VhostId};
 use rustc_hash::FxHashMap;
 use session::{
-    ConsumerId, Credit, ExchangeOptions, Lane, Lease, QueueId, QueueOptions, SessionId, StreamId,
-    Token,
+    ConsumerId, Credit, DeathReason, ExchangeOptions, Lane, Lease, QueueId, QueueOptions,
+    SessionId, StreamId, Token,
 };
 
 use crate::{
@@ -77,6 +77,8 @@ pub(crate) enum Timer {
     DoomedTopic(crate::topic::TopicNo),
     /// The lease of a shard lapses that a member of its group waits for.
     Regroup(StreamId),
+    /// A dead letter that nobody took is tried again.
+    DeadLetter(QueueId, u64, DeathReason),
 }
 
 /// Where a soft entry's message is.

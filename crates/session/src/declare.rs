@@ -67,6 +67,9 @@ pub struct QueueAttributes {
     pub overflow: Overflow,
     /// Where rejected, expired and dropped messages go.
     pub dead_letter: Option<DeadLetter>,
+    /// A dead letter that has nowhere to go, or that one of its queues refuses, stays out of everybody's sight and is tried
+    /// again every few seconds. Not what a full queue drops. After a restart such a message is available again.
+    pub keep_dead_letters: bool,
     /// Where messages delivered too often go, before `dead_letter`.
     pub redrive: Option<Redrive>,
     /// A message is delivered at most so many times (counting the first), then dead-lettered with reason `deliveries`.

@@ -1,7 +1,9 @@
-//! The admin API: streams, consumer groups and the pair over HTTP and JSON, without I/O.
+//! The admin API: queues, streams, consumer groups and the pair over HTTP and JSON, without I/O.
 //!
 //! | request | does |
 //! |---|---|
+//! | `GET /api/queues` | durable queues with what is available, delayed and out in each, and how many consumers: `?after=NAME&limit=N` |
+//! | `GET /api/queues/Q` | one of them, or any other queue |
 //! | `GET /api/streams` | names, `?after=NAME&limit=N` |
 //! | `PUT /api/streams/S` | makes a stream: `{"shards":1,"retention_ms":86400000,"bytes_max":null}`, all of it optional |
 //! | `GET /api/streams/S`, `DELETE` | a stream with its shards |
@@ -22,19 +24,20 @@
 //! | file | what |
 //! |---|---|
 //! | `request.rs` | [`Request`]: paths, queries, bodies |
-//! | `streams.rs`, `groups.rs` | the operations |
+//! | `queues.rs`, `streams.rs`, `groups.rs` | the operations |
 //! | `cluster.rs` | [`Operator`]: the pair |
 //! | `door.rs` | [`Door`]: HTTP heads, Basic logins |
 //! | `reply.rs` | [`Reply`], refusals as statuses, what is shown |
 //!
 //! A login is HTTP Basic; without one it is anonymous, which is for who may be so by `auth.anonymous` (`admin`).
 //!
-//! Not here: sockets; queues, exchanges and users.
+//! Not here: sockets; exchanges and users; changing queues, which each protocol can.
 #![forbid(unsafe_code)]
 
 mod cluster;
 mod door;
 mod groups;
+mod queues;
 mod reply;
 mod request;
 mod streams;
@@ -59,6 +62,8 @@ fn route(request: &Request) -> Result<Flow<Reply>, Reply> {
     let segments = request.segments()?;
     let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
     match parts[..] {
+        ["queues"] => queues::list(request),
+        ["queues", queue] => queues::one(request, queue),
         ["streams"] => streams::list(request),
         ["streams", stream] => streams::one(request, stream),
         ["streams", stream, "shards", shard, "records"] => streams::records(request, stream, shard),

@@ -8,8 +8,9 @@ use message::{Address, Levels, Message, Timestamp, VhostId};
 use serde_json::{Value, json};
 use session::{
     Active, Asked, Cluster, Command, Event, Exchange as _, Flow, GroupInfo, GroupShard, GroupTo,
-    Lag, Listed, LoggedIn, Peer, Records, Refusal, RefusalKind, Role, Secret, ShardInfo, ShardNo,
-    StandbyView, StreamId, StreamRecord, StreamStart, StreamTo, Takeover, Token,
+    Lag, Listed, LoggedIn, Peer, QueueId, QueueInfo, QueueOptions, Records, Refusal, RefusalKind,
+    Role, Secret, ShardInfo, ShardNo, StandbyView, StreamId, StreamRecord, StreamStart, StreamTo,
+    Takeover, Token,
 };
 
 fn request(line: &str, body: &str) -> Request {
@@ -83,6 +84,99 @@ fn group() -> Event {
 
 fn shown() -> Value {
     json!({"shard":3,"next":42,"owner":"w1","until_ms":9000,"counter":2,"ready":true,"done":false})
+}
+
+fn queue(name: &str, available: u64) -> Event {
+    let queue = QueueInfo {
+        id: QueueId(1),
+        name: name.to_owned().into(),
+        options: Arc::new(QueueOptions {
+            durable: true,
+            ..QueueOptions::default()
+        }),
+        notes: Vec::new(),
+        created: Timestamp(5),
+        changed: Timestamp(5),
+        version: 0,
+        available,
+        delayed: 1,
+        out: 2,
+        consumers: 3,
+    };
+    Event::Inspected {
+        token: Token(0),
+        queue: Box::new(queue),
+    }
+}
+
+fn shown_queue(name: &str, available: u64) -> Value {
+    json!({
+        "name": name, "durable": true, "available": available, "delayed": 1, "out": 2, "consumers": 3, "created_ms": 5
+    })
+}
+
+#[test]
+fn queues_are_listed_with_their_counts() {
+    let Flow::Ask(commands, then) = answer(&request("GET /api/queues?after=a&limit=3", "")) else {
+        panic!("it is asked of the core")
+    };
+    let [Command::List { list, .. }] = &commands[..] else {
+        panic!("{commands:?}")
+    };
+    assert_eq!((&list.of, list.limit), (&Listed::Queues, 3));
+    assert_eq!(list.after.as_deref(), Some(&b"a"[..]));
+    let listed = Event::Listed {
+        token: Token(0),
+        names: vec!["jobs".into(), "secret".into()],
+        more: true,
+    };
+    let Flow::Ask(commands, then) = then(vec![listed], Timestamp(0)) else {
+        panic!("each is looked at")
+    };
+    let names: Vec<_> = commands
+        .iter()
+        .map(|command| match command {
+            Command::Inspect { name, .. } => &name[..],
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(names, [&b"jobs"[..], b"secret"]);
+    let refused = Event::Refused {
+        token: Token(0),
+        refusal: Refusal::new(RefusalKind::AccessDenied, "refused"),
+    };
+    let Flow::Done(reply) = then(vec![queue("jobs", 7), refused], Timestamp(0)) else {
+        panic!("that is all")
+    };
+    let expected =
+        json!({ "queues": [shown_queue("jobs", 7), { "name": "secret" }], "more": true });
+    assert_eq!((reply.status, reply.body), (200, Some(expected)));
+}
+
+#[test]
+fn no_queues_are_an_empty_list() {
+    let nothing = Event::Listed {
+        token: Token(0),
+        names: Vec::new(),
+        more: false,
+    };
+    let (_, reply) = asked("GET /api/queues", "", nothing);
+    assert_eq!(reply.body, Some(json!({ "queues": [], "more": false })));
+}
+
+#[test]
+fn a_queue_is_shown_and_not_changed() {
+    let (command, reply) = asked("GET /api/queues/a%2Fb", "", queue("a/b", 0));
+    assert!(matches!(command, Command::Inspect { name, .. } if name == "a/b"));
+    assert_eq!(reply.body, Some(shown_queue("a/b", 0)));
+    let missing = Event::Refused {
+        token: Token(0),
+        refusal: Refusal::new(RefusalKind::NotFound, "no queue 'x' in vhost '/'"),
+    };
+    assert_eq!(asked("GET /api/queues/x", "", missing).1.status, 404);
+    for line in ["DELETE /api/queues/x", "POST /api/queues"] {
+        assert_eq!(refused(line, "").0, 405, "{line}");
+    }
 }
 
 #[test]

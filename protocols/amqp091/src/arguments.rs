@@ -11,7 +11,7 @@
 //! | `x-queue-type` | `classic` and `quorum` are accepted and not told apart; `stream`: see `session/streams.rs` |
 //! | `x-max-age` of a stream | `retention_ms`; without, records are kept for ever |
 //!
-//! | `x-dead-letter-strategy` | `at-most-once` is what happens; `at-least-once` is refused |
+//! | `x-dead-letter-strategy` | `keep_dead_letters`, if it is `at-least-once`. RabbitMQ wants `x-overflow` = `reject-publish` besides and else falls back; here what a full queue drops is dropped, and the rest is kept |
 //! | `x-consumer-timeout` | refused: deliveries are never taken back for being old |
 //!
 //! `x-cancel-on-ha-failover` of a consumer is a boolean and means nothing, because no queue is mirrored.
@@ -95,6 +95,8 @@ pub(crate) fn queue_options(
             ));
         }
     };
+    // [RABBIT-dead-letter-3]
+    attributes.keep_dead_letters = arguments.keep_dead_letters()?;
     // [RABBIT-queue-type-1]
     match arguments.text("x-queue-type")? {
         None | Some(b"classic") => {}
@@ -394,15 +396,17 @@ impl Arguments<'_> {
                 return Err(self.invalid("x-queue-leader-locator", "invalid_queue_locator_arg"));
             }
         }
+        self.check_not_timed()
+    }
+
+    /// Whether dead letters are kept until they are taken.
+    fn keep_dead_letters(&self) -> Result<bool, Fault> {
         let name = "x-dead-letter-strategy";
         match self.text(name)? {
-            None | Some(b"at-most-once") => {}
-            Some(b"at-least-once") => {
-                return Err(self.invalid(name, "at-least-once is not implemented"));
-            }
-            Some(_) => return Err(self.invalid(name, "invalid_dlx_strategy")),
+            None | Some(b"at-most-once") => Ok(false),
+            Some(b"at-least-once") => Ok(true),
+            Some(_) => Err(self.invalid(name, "invalid_dlx_strategy")),
         }
-        self.check_not_timed()
     }
 
     fn check_not_timed(&self) -> Result<(), Fault> {

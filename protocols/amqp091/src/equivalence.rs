@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Compared arguments of queues, in the order in which differences are told.
-const QUEUE_ARGUMENTS: [&[u8]; 13] = [
+const QUEUE_ARGUMENTS: [&[u8]; 14] = [
     b"x-expires",
     b"x-message-ttl",
     b"x-dead-letter-exchange",
@@ -31,6 +31,7 @@ const QUEUE_ARGUMENTS: [&[u8]; 13] = [
     b"x-delivery-limit",
     b"x-max-message-bytes",
     b"x-max-age",
+    b"x-dead-letter-strategy",
 ];
 const EXCHANGE_ARGUMENTS: [&[u8]; 1] = [b"alternate-exchange"];
 

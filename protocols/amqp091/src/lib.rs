@@ -5,8 +5,8 @@
 //! consumer priorities, per-consumer prefetch, direct reply-to, CC and BCC).
 //!
 //! Refused, in the protocol's words: `immediate` publishing, `basic.recover` without requeue, `prefetch_size`,
-//! SASL mechanisms other than PLAIN and AMQPLAIN, exchange types other than the four, `x-consumer-timeout`,
-//! `x-dead-letter-strategy` at-least-once (406). `no-local` means nothing, as in RabbitMQ.
+//! SASL mechanisms other than PLAIN and AMQPLAIN, exchange types other than the four, `x-consumer-timeout`
+//! (406). `no-local` means nothing, as in RabbitMQ.
 //! `connection.update-secret` is answered and changes nothing: a login by password does not expire.
 //!
 //! A node that is not the active one says so with 320 where RabbitMQ says that a virtual host is down, at `connection.open`; the

@@ -450,11 +450,15 @@ impl Attribute {
                 )));
             }
         }
-        Ok(Self {
+        let read = Self {
             name: name.to_owned(),
             data_type: data_type.to_owned(),
             content,
-        })
+        };
+        match fields::wanted(&read) {
+            Some(wanted) => invalid(format!("The message attribute '{name}' must be {wanted}.")),
+            None => Ok(read),
+        }
     }
 
     fn property(&self) -> Property {

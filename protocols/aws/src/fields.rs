@@ -9,7 +9,8 @@
 //! | `traceparent`, `tracestate` | W3C trace context |
 //! | `x-mqtt-retain` = `true` | retain, on topics |
 //!
-//! All are of type `String` but for the numbers; one of another type is an ordinary attribute. The message id of SQS and SNS
+//! All are of type `String` but for the numbers. One of another type, or with a value that the field cannot hold, is refused: as an
+//! ordinary attribute it would be without effect. A wrong trace context or retain is one: those names are not ours. The message id of SQS and SNS
 //! themselves is no attribute. Not shown: the publisher's time and its durable flag.
 
 use bytes::Bytes;
@@ -17,7 +18,10 @@ use message::{
     Address, Kind, Levels, Message, Timestamp, Value, VhostId, escape_level, unescape_level,
 };
 
-use crate::attributes::{Attribute, Content};
+use crate::{
+    attributes::{Attribute, Content},
+    body,
+};
 
 const QUEUE: &[u8] = b"$queue/";
 /// What a level of a topic may not show, and what the name of a queue may not.
@@ -54,6 +58,45 @@ fn address(text: &str, vhost: VhostId) -> Option<Address> {
         .split(|byte| *byte == b'/')
         .map(|level| unescape_level(level, TOPIC_SPECIAL));
     Some(Address::topic(vhost, Levels::collect(levels)?))
+}
+
+/// What the attribute of that name must be, if it is for a field and is not that.
+pub(crate) fn wanted(attribute: &Attribute) -> Option<&'static str> {
+    let text = match &attribute.content {
+        Content::Text(text) => &text[..],
+        Content::Binary(_) => "",
+    };
+    let (kind, is_good, wanted) = match &attribute.name[..] {
+        "bascule.reply-to" => (
+            "String",
+            address(text, VhostId::ROOT).is_some(),
+            "a String: $queue/NAME, or a topic",
+        ),
+        "bascule.content-type"
+        | "bascule.content-encoding"
+        | "bascule.subject"
+        | "bascule.app-id"
+        | "bascule.correlation-id"
+        | "bascule.message-id" => ("String", true, "a String"),
+        "bascule.priority" => (
+            "Number",
+            text.parse::<u8>().is_ok(),
+            "a Number from 0 to 255",
+        ),
+        "bascule.group-sequence" => (
+            "Number",
+            text.parse::<u32>().is_ok(),
+            "a Number from 0 to 4294967295",
+        ),
+        "bascule.expiry" => (
+            "Number",
+            text.parse::<u64>().is_ok(),
+            "a Number of milliseconds since 1970",
+        ),
+        body::ENCODING => ("String", text == "base64", "the String base64"),
+        _ => return None,
+    };
+    (attribute.data_type != kind || !is_good).then_some(wanted)
 }
 
 /// Takes an attribute as a field of the message. `false`: it is none.

@@ -134,6 +134,59 @@ fn what_is_not_legal_is_refused_in_the_words_of_the_service() {
 }
 
 #[test]
+fn what_is_meant_for_a_field_and_does_not_fit_it_is_refused() {
+    for (name, kind, value, wanted) in [
+        (
+            "bascule.priority",
+            "Number",
+            "256",
+            "a Number from 0 to 255",
+        ),
+        ("bascule.priority", "Number", "-1", "a Number from 0 to 255"),
+        ("bascule.priority", "String", "3", "a Number from 0 to 255"),
+        (
+            "bascule.group-sequence",
+            "Number",
+            "1.5",
+            "a Number from 0 to 4294967295",
+        ),
+        (
+            "bascule.expiry",
+            "Number.ms",
+            "1",
+            "a Number of milliseconds since 1970",
+        ),
+        (
+            "bascule.reply-to",
+            "String",
+            "$share/g/a",
+            "a String: $queue/NAME, or a topic",
+        ),
+        ("bascule.subject", "String.custom", "a", "a String"),
+        ("bascule.body", "String", "gzip", "the String base64"),
+    ] {
+        assert_eq!(
+            Attributes::read(&[text(name, kind, value)], true),
+            Err(AttributeFault::Invalid(format!(
+                "The message attribute '{name}' must be {wanted}."
+            )))
+        );
+    }
+    let refused = Attributes::read(&[binary("bascule.correlation-id", "Binary", b"a")], true);
+    assert!(refused.is_err());
+    for (name, kind, value) in [
+        ("bascule.priority", "Number", "255"),
+        ("bascule.reply-to", "String", "$queue/a"),
+        ("bascule.body", "String", "base64"),
+        // What another door shows, or a name that is nobody's.
+        ("bascule.omitted", "Number", "1"),
+        ("traceparent", "Number", "1"),
+    ] {
+        assert!(Attributes::read(&[text(name, kind, value)], true).is_ok());
+    }
+}
+
+#[test]
 fn doors_d23_attributes_come_back_as_they_were_and_are_properties_to_others() {
     let entries = [
         text("float", "Number", "1.50"),

@@ -20,9 +20,12 @@ use crate::{
     counters::Tally,
     durable::Queue,
     queue::{Rare, death_len_bound, flag},
+    soft::Timer,
     view::{PlaceRef, View},
 };
 
+/// How long a dead letter that nobody took waits until it is tried again.
+const AGAIN_MS: u64 = 5_000;
 /// Bytes of the history that a dead letter keeps.
 const DEATHS_LEN_MAX: usize = 256 * 1024;
 
@@ -43,6 +46,11 @@ fn redrive_for(attributes: &QueueAttributes, reason: DeathReason) -> Option<&Red
         DeathReason::Rejected | DeathReason::TooLarge => attributes.dead_letter.is_none(),
         DeathReason::Expired | DeathReason::MaxLen => false,
     })
+}
+
+/// Whether a dead letter stays until it is taken. What a full queue drops makes room.
+fn keeps(attributes: &QueueAttributes, reason: DeathReason) -> bool {
+    attributes.keep_dead_letters && reason != DeathReason::MaxLen
 }
 
 impl Broker {
@@ -75,18 +83,7 @@ impl Broker {
                 self.dead_letter_with(id, qseq, reason, &message, draft);
             }
             (_, PlaceRef::Stored(stored, _)) => {
-                if view.flags & flag::LINKED != 0 {
-                    // What links to it goes by record, and it is set aside in memory only: a restart in between must
-                    // find it available.
-                    draft.change(Kind::Settled(Settled {
-                        queue: id,
-                        ranges: Ranges::one(qseq),
-                        settlement: Settlement::Release,
-                        untried: false,
-                        soft: false,
-                    }));
-                }
-                draft.change(Kind::SetAside { queue: id, qseq });
+                self.set_aside(id, qseq, &view, draft);
                 draft.effect(Effect::Fetch {
                     fetch: Fetch::DeadLetter {
                         queue: id,
@@ -99,9 +96,79 @@ impl Broker {
             }
             (_, PlaceRef::Resident(_)) => {
                 // A chain of full queues, all in memory: cut it rather than follow it under the lock.
-                self.drop_entry(id, qseq, view.soft, Tally::DroppedDeadLetter, draft);
+                self.not_taken(id, qseq, reason, draft);
             }
         }
+    }
+
+    /// An entry is in nobody's reach until it is decided where it goes.
+    fn set_aside(&self, id: QueueId, qseq: u64, view: &View<'_>, draft: &mut Draft<'_>) {
+        if view.flags & flag::LINKED != 0 {
+            // What links to it goes by record, and it is set aside in memory only: a restart in between must
+            // find it available.
+            draft.change(Kind::Settled(Settled {
+                queue: id,
+                ranges: Ranges::one(qseq),
+                settlement: Settlement::Release,
+                untried: false,
+                soft: false,
+            }));
+        }
+        draft.change(Kind::SetAside { queue: id, qseq });
+    }
+
+    /// Whether an entry is set aside.
+    pub(super) fn is_aside(&self, id: QueueId, qseq: u64) -> bool {
+        self.queue(id).is_some() && self.soft_queue(id).aside.contains(&qseq)
+    }
+
+    /// Nobody takes a dead letter, whose going is drafted: it is dropped, or tried again later if its queue keeps it.
+    fn not_taken(&self, id: QueueId, qseq: u64, reason: DeathReason, draft: &mut Draft<'_>) {
+        let (Some(queue), Some(view)) = (self.queue(id), self.entry(id, qseq)) else {
+            return;
+        };
+        if !keeps(queue.attributes(), reason) {
+            return self.drop_entry(id, qseq, view.soft, Tally::DroppedDeadLetter, draft);
+        }
+        self.set_aside(id, qseq, &view, draft);
+        draft.change(Kind::Postponed {
+            was: (draft.now, Timer::DeadLetter(id, qseq, reason)),
+            until: Some(draft.now.plus_ms(AGAIN_MS)),
+        });
+    }
+
+    /// Whether a dead letter that is kept until all take it may go: it leads somewhere, and none of its queues refuses it.
+    fn may_go(
+        &self,
+        routed: &Routed,
+        deaths: &[Death],
+        view: &View<'_>,
+        draft: &mut Draft<'_>,
+    ) -> bool {
+        let refuses = |id: QueueId, draft: &mut Draft<'_>| {
+            let Some(attributes) = self.queue(id).map(Queue::attributes) else {
+                return false;
+            };
+            let len = u64::from(view.len);
+            let (count, bytes) = draft.held(self, id);
+            attributes.message_len_max.is_some_and(|max| len > max)
+                || attributes.overflow != Overflow::DropHead
+                    && (attributes.length_max.is_some_and(|max| count >= max)
+                        || attributes.bytes_max.is_some_and(|max| bytes + len > max))
+        };
+        let mut leads = !routed.clients.is_empty()
+            || !routed.subscriptions.is_empty()
+            || !routed.streams.is_empty();
+        for queue in &routed.queues {
+            if self.is_cycle(*queue, deaths) {
+                continue;
+            }
+            if refuses(*queue, draft) {
+                return false;
+            }
+            leads = true;
+        }
+        leads
     }
 
     /// An entry leaves its queue for good.
@@ -323,8 +390,15 @@ impl Broker {
         let Some((routed, rare)) =
             self.dead_letter_route(id, reason, message, view.rare, ttl, draft.now)
         else {
-            return self.drop_entry(id, qseq, view.soft, Tally::DroppedDeadLetter, draft);
+            return self.not_taken(id, qseq, reason, draft);
         };
+        let deaths = rare.deaths.as_deref().expect("a dead letter has a history");
+        let kept = self
+            .queue(id)
+            .is_some_and(|it| keeps(it.attributes(), reason));
+        if kept && !self.may_go(&routed, deaths, &view, draft) {
+            return self.not_taken(id, qseq, reason, draft);
+        }
         draft.depth += 1;
         let incoming = Incoming {
             message,
@@ -333,7 +407,6 @@ impl Broker {
             expiry: None,
             rare: Some(&rare),
         };
-        let deaths = rare.deaths.as_deref().expect("set above");
         let mut targets = SmallVec::new();
         let mut direct = Directs::new(routed.clients.len());
         for queue in routed.queues {
@@ -377,12 +450,11 @@ impl Broker {
         draft.depth -= 1;
         let streams: SmallVec<[_; 2]> = records.iter().map(|it| it.stream).collect();
         if targets.is_empty() && records.is_empty() {
-            let tally = if direct.is_empty() {
-                Tally::DroppedDeadLetter
+            if direct.is_empty() {
+                self.not_taken(id, qseq, reason, draft);
             } else {
-                Tally::DeadLettered
-            };
-            self.drop_entry(id, qseq, view.soft, tally, draft);
+                self.drop_entry(id, qseq, view.soft, Tally::DeadLettered, draft);
+            }
         } else {
             let stored = match view.place {
                 PlaceRef::Stored(id, len) => Some((id, len)),
@@ -552,7 +624,7 @@ impl Broker {
             qseq,
             reason,
         } = fetched;
-        if self.queue(queue).is_none() || !self.soft_queue(queue).aside.contains(&qseq) {
+        if !self.is_aside(queue, qseq) {
             return;
         }
         let mut draft = Draft::new(cx, out);

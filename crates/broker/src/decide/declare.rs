@@ -866,6 +866,7 @@ fn adopted(
         bytes_max: merge("bytes_max", &known.bytes_max, &new.bytes_max)?,
         overflow,
         dead_letter: merge("dead_letter", &known.dead_letter, &new.dead_letter)?,
+        keep_dead_letters: known.keep_dead_letters || new.keep_dead_letters,
         redrive: merge("redrive", &known.redrive, &new.redrive)?,
         deliveries_max: merge("deliveries_max", &known.deliveries_max, &new.deliveries_max)?,
         priority_max: known.priority_max,

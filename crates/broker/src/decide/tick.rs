@@ -68,6 +68,12 @@ impl Broker {
             Timer::Visible(queue, qseq) => self.due_visible(timer, queue, qseq, draft),
             Timer::Expiry(queue, qseq) => self.due_expiry(timer, queue, qseq, draft),
             Timer::Age(queue) => return self.due_age(timer, queue, left, draft),
+            Timer::DeadLetter(queue, qseq, reason) => {
+                postpone(timer, None, draft);
+                if self.is_aside(queue, qseq) {
+                    self.dead_letter(queue, qseq, reason, draft);
+                }
+            }
             Timer::Pull(session, token) => {
                 self.end_pull(session, token, draft);
                 postpone(timer, None, draft);

@@ -40,6 +40,7 @@ wire_fields!(QueueAttributes {
     1 => visibility_timeout_ms, 2 => delay_ms, 3 => retention_ms, 4 => ttl_ms, 5 => expires_ms, 6 => message_len_max,
     7 => length_max, 8 => bytes_max, 9 => overflow, 10 => dead_letter, 11 => redrive, 12 => deliveries_max,
     13 => priority_max, 14 => single_active_consumer, 15 => fifo, 16 => deduplicate,
+    17 => keep_dead_letters,
 });
 wire_fields!(QueueOptions {
     1 => durable, 2 => exclusive, 3 => auto_delete, 4 => attributes, 5 => declaration,

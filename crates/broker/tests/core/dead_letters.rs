@@ -113,3 +113,107 @@ fn what_is_rejected_together_fills_no_dead_letter_queue_beyond_its_limit() {
         ["1 lost", "two", "three"]
     );
 }
+
+/// A durable queue whose dead letters are kept until "dead" takes them.
+fn keeping(rig: &mut Rig, a: SessionId) {
+    let attributes = QueueAttributes {
+        ttl_ms: Some(50),
+        deliveries_max: Some(2),
+        dead_letter: dead_letter_to("dead"),
+        keep_dead_letters: true,
+        ..QueueAttributes::default()
+    };
+    rig.durable_queue(a, "jobs", attributes);
+}
+
+fn delete(rig: &mut Rig, from: SessionId, queue: &str) {
+    let declare = Declare::DeleteQueue {
+        name: queue.to_owned().into(),
+        if_unused: false,
+        if_empty: false,
+    };
+    rig.declare(from, declare);
+}
+
+fn bodies_in(rig: &mut Rig, queue: &str) -> Vec<String> {
+    let b = rig.attach(2);
+    let bodies = rig.pull(b, queue, 10, Lease::Connection);
+    rig.settle(b, &ids(&bodies), Outcome::Accept);
+    rig.detach(b);
+    bodies.iter().map(body).collect()
+}
+
+#[test]
+fn a_dead_letter_that_is_kept_waits_for_the_queue_that_it_is_for() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    keeping(&mut rig, a);
+    for text in ["one", "two"] {
+        rig.send(a, "jobs", text);
+    }
+    rig.tick(51);
+    // In nobody's reach, and not lost.
+    assert!(bodies_in(&mut rig, "jobs").is_empty());
+    rig.tick(20_000);
+    assert_eq!(rig.broker.counters().dropped_dead_letter, 0);
+    rig.check_replay();
+    rig.durable_queue(a, "dead", QueueAttributes::default());
+    rig.tick(5_000);
+    assert_eq!(bodies_in(&mut rig, "dead"), ["one", "two"]);
+    assert_eq!(rig.broker.counters().dead_lettered, 2);
+    rig.check_replay();
+}
+
+#[test]
+fn a_dead_letter_that_is_kept_waits_for_room() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    let short = QueueAttributes {
+        length_max: Some(1),
+        overflow: Overflow::RejectPublish,
+        ..QueueAttributes::default()
+    };
+    rig.durable_queue(a, "dead", short);
+    keeping(&mut rig, a);
+    rig.send(a, "dead", "zero");
+    for text in ["one", "two"] {
+        rig.send(a, "jobs", text);
+    }
+    rig.consume(a, 1, "jobs", Credit::Window(2));
+    let got = rig.deliveries(a);
+    rig.settle(a, &ids(&got), Outcome::Reject);
+    for text in ["zero", "one", "two"] {
+        assert!(rig.bodies(a).is_empty(), "shown again");
+        assert_eq!(bodies_in(&mut rig, "dead"), [text]);
+        rig.tick(5_000);
+    }
+    let counters = rig.broker.counters();
+    assert_eq!(
+        (counters.dead_lettered, counters.dropped_dead_letter),
+        (2, 0)
+    );
+    rig.check_replay();
+}
+
+#[test]
+fn a_dead_letter_that_is_kept_is_there_after_a_restart_and_goes_with_its_queue() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    keeping(&mut rig, a);
+    rig.send(a, "jobs", "one");
+    rig.tick(51);
+    rig.restart();
+    let a = rig.attach(1);
+    rig.tick(0);
+    rig.durable_queue(a, "dead", QueueAttributes::default());
+    rig.tick(5_000);
+    assert_eq!(bodies_in(&mut rig, "dead"), ["one"]);
+    rig.send(a, "jobs", "two");
+    rig.send(a, "dead", "three");
+    delete(&mut rig, a, "dead");
+    rig.tick(51);
+    delete(&mut rig, a, "jobs");
+    rig.tick(5_000);
+    assert_eq!(rig.broker.counters().messages_ready, 0);
+    rig.check_replay();
+}
