@@ -1,6 +1,6 @@
 //! What a step of the core costs: nanoseconds per publish, delivery and settlement, without node, journal and sockets.
 //!
-//! `cargo run --release -p broker --example steps [rounds]`. Records are encoded, as the node does, and thrown away.
+//! `cargo run --release -p broker --example steps [rounds [topics]]`; a hundred clients subscribe to each of the topics. Records are encoded, as the node does, and thrown away.
 #![expect(
     clippy::disallowed_methods,
     clippy::print_stdout,
@@ -138,21 +138,25 @@ fn subscribe(source: Source, consumer: ConsumerId) -> Command {
     }))
 }
 
+fn open(steps: &mut Steps, session: SessionId, id: u64) {
+    let open = Command::OpenClient(Box::new(OpenClient {
+        token: Token(1),
+        client_id: Bytes::from(format!("client-{id}")),
+        clean_start: true,
+        expiry: ClientExpiry::WithConnection,
+        window: 100,
+        message_len_max: None,
+        will: None,
+    }));
+    steps.give(session, &open);
+}
+
 /// QoS 0 to so many subscribers: nanoseconds per publish.
 fn fan_out(width: u64, rounds: u64) -> f64 {
     let mut steps = Steps::new();
     for id in 1..=width {
         let session = steps.attach(id);
-        let open = Command::OpenClient(Box::new(OpenClient {
-            token: Token(1),
-            client_id: Bytes::from(format!("client-{id}")),
-            clean_start: true,
-            expiry: ClientExpiry::WithConnection,
-            window: 100,
-            message_len_max: None,
-            will: None,
-        }));
-        steps.give(session, &open);
+        open(&mut steps, session, id);
         let level = |text: &'static [u8]| FilterLevel::Exact(Bytes::from_static(text));
         let pattern = Pattern(vec![level(b"site"), FilterLevel::One, level(b"state")]);
         let filter = Filter::Pattern(pattern);
@@ -176,6 +180,52 @@ fn fan_out(width: u64, rounds: u64) -> f64 {
         "each got each"
     );
     taken
+}
+
+/// What deciding a publish to a hundred subscribers takes, each of whom subscribes to so many topics: to one topic, whose route
+/// is known, and to topics far apart, which are found anew. The difference is the match.
+fn matching(topics: u64, rounds: u64) -> [f64; 2] {
+    const CLIENTS: u64 = 100;
+    let mut steps = Steps::new();
+    let topic = |number: u64| {
+        let text = format!("site/{}/room/{}/state", number / 500, number % 500);
+        Levels::split(Bytes::from(text), b'/').expect("five short levels")
+    };
+    for id in 1..=CLIENTS {
+        let session = steps.attach(id);
+        open(&mut steps, session, id);
+        for number in 0..topics {
+            let filter = Filter::Exact(topic(number));
+            let source = Source::Topic { filter };
+            steps.give(session, &subscribe(source, ConsumerId::CLIENT));
+        }
+    }
+    let publisher = steps.attach(CLIENTS + 1);
+    let commands: Vec<Command> = (0..topics)
+        .map(|number| publish(Address::topic(VhostId::ROOT, topic(number)), false))
+        .collect();
+    // A step that has no divisor in common with the number of topics visits them all.
+    [0, 7_919].map(|step| {
+        let cx = Context {
+            now: Timestamp(1_000_000),
+            random: 7,
+        };
+        let mut at = 0;
+        let start = Instant::now();
+        for _ in 0..rounds {
+            steps.decision.clear();
+            let command = &commands[at as usize];
+            (steps.broker).decide(publisher, command, &cx, &mut steps.decision);
+            at = (at + step) % topics;
+        }
+        let taken = start.elapsed().as_nanos() as f64 / rounds as f64;
+        let shown =
+            steps.decision.effects.iter().any(
+                |effect| matches!(effect, Effect::Show { to, .. } if to.len() as u64 == CLIENTS),
+            );
+        assert!(shown, "each is shown it");
+        taken
+    })
 }
 
 /// Published to a durable queue, delivered and acknowledged at once, above so many that stay.
@@ -236,6 +286,17 @@ fn main() {
     println!(
         "QoS 0, 100 subscribers    {wide:8.0} ns, {:.0} each",
         wide / 100.0
+    );
+    let topics = std::env::args()
+        .nth(2)
+        .and_then(|topics| topics.parse().ok())
+        .unwrap_or(1_000);
+    let [one, apart] = matching(topics, rounds / 10);
+    println!(
+        "decided for 100 of {} subscriptions to {topics} topics: one topic {one:.0} ns, topics far apart {apart:.0}, \
+         the match {:.0} ns",
+        100 * topics,
+        apart - one
     );
     println!(
         "durable queue, empty      {:8.0} ns",

@@ -222,18 +222,6 @@ pub struct PendingRecord {
     pub content: Content,
 }
 
-impl PendingRecord {
-    /// The record, with its message.
-    #[must_use]
-    pub fn into_record(self, message: Arc<Message>) -> StreamRecord {
-        StreamRecord {
-            offset: self.offset,
-            time: self.time,
-            message: keyed(message, self.key),
-        }
-    }
-}
-
 /// A message that bears a partition key other than its own: its group is what readers take for the key.
 fn keyed(message: Arc<Message>, key: Option<Bytes>) -> Arc<Message> {
     let Some(key) = key else { return message };
@@ -270,9 +258,10 @@ impl PendingRecords {
             records: self
                 .records
                 .into_iter()
-                .map(|record| {
-                    let message = message(record.content.clone());
-                    record.into_record(message)
+                .map(|record| StreamRecord {
+                    offset: record.offset,
+                    time: record.time,
+                    message: keyed(message(record.content), record.key),
                 })
                 .collect(),
             next: self.next,

@@ -323,6 +323,8 @@ impl Empty for AttachedRare {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Connected {
     pub(crate) session: SessionId,
+    /// The client session's own, so that routing need not look at that one.
+    pub(crate) queue: QueueId,
     /// Place in the round of client sessions that are shown retained messages.
     pub(crate) replay_at: Option<u64>,
     pub(crate) message_len_max: Option<u32>,

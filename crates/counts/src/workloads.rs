@@ -31,17 +31,22 @@ pub(crate) const ALL: &[Workload] = &[
     Workload {
         name: "mqtt-qos0",
         title: "MQTT QoS 0, 16 B, bursts of 1000",
-        run: || mqtt(0, 1000, 1),
+        run: || mqtt(0, false, 1000, 1),
     },
     Workload {
         name: "mqtt-qos0-fanout",
         title: "MQTT QoS 0, 16 B, 1 to 100, bursts of 100, per delivery",
-        run: || mqtt(0, 100, 100),
+        run: || mqtt(0, false, 100, 100),
     },
     Workload {
         name: "mqtt-qos1-durable",
         title: "MQTT QoS 1, 16 B, durable session, window 100",
-        run: || mqtt(1, 100, 1),
+        run: || mqtt(1, true, 100, 1),
+    },
+    Workload {
+        name: "mqtt-qos1",
+        title: "MQTT QoS 1, 16 B, soft session, window 100",
+        run: || mqtt(1, false, 100, 1),
     },
     Workload {
         name: "amqp-persistent",
@@ -86,12 +91,12 @@ fn rounds(
     })
 }
 
-fn mqtt(qos: u8, burst: u64, subscribers: usize) -> anyhow::Result<Counted> {
+fn mqtt(qos: u8, durable: bool, burst: u64, subscribers: usize) -> anyhow::Result<Counted> {
     let mut served = Served::start()?;
     let mut consumers = Vec::new();
     for number in 0..subscribers {
         let name = format!("counts-{number:03}");
-        let mut consumer = Mqtt::connect(&mut served, &name, qos, qos > 0)?;
+        let mut consumer = Mqtt::connect(&mut served, &name, qos, durable)?;
         consumer.subscribe(&mut served)?;
         consumers.push(consumer);
     }

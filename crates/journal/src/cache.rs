@@ -84,7 +84,12 @@ impl BatchCache {
     }
 
     pub(crate) fn payload(&self, seq: u64) -> Option<Bytes> {
-        self.with(seq, |batch| batch.payload.clone())
+        self.look(seq, Bytes::clone)
+    }
+
+    /// What `take` finds in the payload of a batch, which is not shared for that.
+    pub(crate) fn look<T>(&self, seq: u64, take: impl FnOnce(&Bytes) -> T) -> Option<T> {
+        self.with(seq, |batch| take(&batch.payload))
     }
 
     /// A batch, and where the history stands behind it.

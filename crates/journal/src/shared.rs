@@ -354,10 +354,10 @@ impl Shared {
         if id::seq(stored) > self.committed.load(Ordering::Acquire) {
             return None;
         }
-        let found = match self.cache.payload(id::seq(stored)) {
-            Some(payload) => of_batch(stored, &payload),
-            None => self.held(stored),
-        }?;
+        let in_cache = self
+            .cache
+            .look(id::seq(stored), |payload| of_batch(stored, payload));
+        let found = in_cache.unwrap_or_else(|| self.held(stored))?;
         self.counters.cache_hits.fetch_add(1, Ordering::Relaxed);
         Some(found)
     }

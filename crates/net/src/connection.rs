@@ -328,13 +328,21 @@ where
         if self.link.poll_events(cx, &mut scratch.events).is_ready() {
             *count += scratch.events.len();
             self.undrained |= !scratch.events.is_empty();
-            for event in scratch.events.drain(..) {
-                if let Event::Authenticated { user, .. } = &event {
-                    self.user = Some(Arc::clone(user));
-                    self.seat.make_known();
+            let mut known = None;
+            let done = self.step(|session, _, out| {
+                for event in scratch.events.drain(..) {
+                    if let Event::Authenticated { user, .. } = &event {
+                        known = Some(Arc::clone(user));
+                    }
+                    session.handle_event(event, now, out)?;
                 }
-                self.step(|session, _, out| session.handle_event(event, now, out))?;
+                Ok(())
+            });
+            if known.is_some() {
+                self.user = known;
+                self.seat.make_known();
             }
+            done?;
             return Ok(true);
         }
         if phase >= Phase::Closing && !self.told {

@@ -13,6 +13,7 @@
 //! | `node.rs` | [`Node`]: start, attach, shutdown; who owns what |
 //! | `step.rs` | the one lock, and one step under it |
 //! | `link.rs` | a connection's way in and out |
+//! | `showing.rs` | what a step shows to several connections alike |
 //! | `outbox.rs` | what waits to leave towards one connection |
 //! | `stored.rs` | messages read back from the journal: cache, reader pool |
 //! | `host.rs` | the machine, to a node |
@@ -49,6 +50,7 @@ mod progress;
 mod recovery;
 mod reload;
 mod scrub;
+mod showing;
 mod standby;
 mod step;
 mod steps;

@@ -25,7 +25,7 @@ use crate::{
 const COMMANDS_MAX: usize = 256;
 /// Deliveries that no queue knows of, and that the publishes of one call may cause before those whom they are for have their
 /// turn.
-const DIRECT_MAX: usize = 2048;
+const DIRECT_MAX: usize = 4096;
 
 /// See the module.
 pub(crate) struct NodeLink {

@@ -152,7 +152,12 @@ impl Shared {
     }
 
     /// Frees the lock and the open batch, and tells the keeper what changed. The tasks to wake come back.
-    pub(crate) fn finish(&self, mut core: MutexGuard<'_, Core>, step: Step<'_, '_>) -> Vec<Waker> {
+    pub(crate) fn finish(
+        &self,
+        mut core: MutexGuard<'_, Core>,
+        mut step: Step<'_, '_>,
+    ) -> Vec<Waker> {
+        core.show(&mut step);
         let Step {
             stage,
             wakers,

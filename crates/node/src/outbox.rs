@@ -19,7 +19,7 @@ use std::{
 use broker::{Content, OutLane, PendingDelivery, PendingRecords};
 use message::{Message, StoredId};
 use rustc_hash::FxHashMap;
-use session::{CloseReason, Delivery, DeliveryId, Event, Token};
+use session::{Burst, CloseReason, Delivery, DeliveryId, Event, Token};
 
 /// A connection that has been told no more than so much gives the room for it back when there is nothing to do: most hear the
 /// few words of a login and are silent then. Who hears more keeps room for so many items, and allocates nothing for them.
@@ -59,7 +59,7 @@ impl Spares {
 
     fn give_back(queue: Ready) {
         SPARES.with_borrow_mut(|spares| {
-            if spares.room + queue.capacity() <= SPARE_ROOM_MAX {
+            if queue.capacity() > ROOM_KEPT && spares.room + queue.capacity() <= SPARE_ROOM_MAX {
                 spares.room += queue.capacity();
                 spares.queues.push(queue);
             }
@@ -73,6 +73,8 @@ pub(crate) enum Item {
     Event(Event),
     /// A delivery, and its size as the core counted it.
     Delivery { delivery: Arc<Delivery>, bytes: u64 },
+    /// The same of several that come together.
+    Burst { burst: Arc<Burst>, bytes: u64 },
     /// The same without its message.
     Stored {
         delivery: Box<PendingDelivery>,
@@ -110,8 +112,9 @@ pub(crate) struct Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
+        let mut count = self.journal.counting();
         for id in &self.ids {
-            self.journal.drop_ref(*id);
+            count(*id, -1);
         }
     }
 }
@@ -132,7 +135,7 @@ impl Item {
             }
         };
         match self {
-            Self::Event(_) | Self::Delivery { .. } => None,
+            Self::Event(_) | Self::Delivery { .. } | Self::Burst { .. } => None,
             Self::Stored { id, .. } => match messages.cached(*id) {
                 Some(message) => {
                     self.complete(message);
@@ -182,7 +185,7 @@ impl Item {
             }
         };
         match self {
-            Self::Event(_) | Self::Delivery { .. } => {}
+            Self::Event(_) | Self::Delivery { .. } | Self::Burst { .. } => {}
             Self::Stored { id: stored, .. } => {
                 if *stored == id {
                     self.complete(Arc::clone(message));
@@ -238,7 +241,9 @@ impl Item {
                 );
                 Some(of.filter_map(|(delivery, _)| delivery.id).collect())
             }
-            Self::Event(_) | Self::Delivery { .. } | Self::Records { .. } => None,
+            Self::Event(_) | Self::Delivery { .. } | Self::Burst { .. } | Self::Records { .. } => {
+                None
+            }
         }
     }
 
@@ -253,6 +258,7 @@ impl Item {
         match self {
             Self::Event(event) => (event, 0),
             Self::Delivery { delivery, bytes } => (Event::Delivery(delivery), bytes),
+            Self::Burst { burst, bytes } => (Event::Burst(burst), bytes),
             Self::Stored { .. } => {
                 unreachable!("an item leaves only when nothing of it is missing")
             }
@@ -378,14 +384,23 @@ impl Outbox {
         if state.closed {
             return Pushed::default();
         }
-        let mut wait = wait;
-        let mut last = None;
-        // What has become safe stands before this item, though nobody has looked since.
-        if state.ripen(committed)
-            && let Some(waits) = &state.waits
+        if wait > committed
+            && let Some(waits) = &mut state.waits
+            && let Some((batch, items)) = waits.waiting.back_mut()
+            && *batch == wait
+            && items.last().is_some_and(|(last, _)| *last == lane)
         {
-            last = waits.last_wait.get(&lane).copied();
-            wait = wait.max(last.unwrap_or(0));
+            // The answers to commands that came together: this is what the lane waits for already.
+            items.push((lane, item));
+            return Pushed::default();
+        }
+        let mut wait = wait;
+        let mut last = 0;
+        if let Some(waits) = &state.waits
+            && !waits.waiting.is_empty()
+        {
+            last = state.last_wait(lane, committed);
+            wait = wait.max(last);
         }
         if wait <= committed {
             state.make_room();
@@ -395,24 +410,9 @@ impl Outbox {
                 register: None,
             };
         }
-        let waits = state.waits.get_or_insert_default();
-        if last != Some(wait) {
-            waits.last_wait.insert(lane, wait);
-        }
-        let at = waits.waiting.partition_point(|(batch, _)| *batch < wait);
-        let register = match waits.waiting.get_mut(at) {
-            Some((batch, items)) if *batch == wait => {
-                items.push((lane, item));
-                None
-            }
-            _ => {
-                waits.waiting.insert(at, (wait, vec![(lane, item)]));
-                Some(wait)
-            }
-        };
         Pushed {
             wake: None,
-            register,
+            register: state.wait_for(wait, last, lane, item).then_some(wait),
         }
     }
 
@@ -602,6 +602,15 @@ pub(crate) struct Pushed {
     pub(crate) register: Option<u64>,
 }
 
+/// Room for what waits for one batch, which becomes ready as it lies, in an outbox that was told of so many events.
+fn room_for_waiting(told: u32) -> Vec<(OutLane, Item)> {
+    if told > FEW_EVENTS {
+        Spares::take().into()
+    } else {
+        Vec::new()
+    }
+}
+
 impl State {
     /// The task to wake for something new, unless it looks again by itself.
     fn take_waker(&mut self) -> Option<Waker> {
@@ -633,31 +642,73 @@ impl State {
         }
     }
 
-    /// Moves what waits for committed batches to what may leave. Whether anything waited.
-    fn ripen(&mut self, committed: u64) -> bool {
-        let Some(waits) = &self.waits else {
-            return false;
-        };
-        let before = waits.waiting.len();
-        if before == 0 {
-            return false;
+    /// The batch that the next item of a lane waits for because of those before it; 0 for none. What has become safe stands
+    /// before that item, though nobody has looked since.
+    #[inline(never)]
+    fn last_wait(&mut self, lane: OutLane, committed: u64) -> u64 {
+        self.ripen(committed);
+        let last = self.waits.as_ref().and_then(|it| it.last_wait.get(&lane));
+        last.copied().unwrap_or(0)
+    }
+
+    /// Puts an item of a lane whose last one waits for `last` among those that wait. Whether it is the first for its batch. Apart,
+    /// as what waits for nothing is to pass without it.
+    #[inline(never)]
+    fn wait_for(&mut self, wait: u64, last: u64, lane: OutLane, item: Item) -> bool {
+        let told = self.told;
+        let waits = self.waits.get_or_insert_default();
+        if last != wait {
+            waits.last_wait.insert(lane, wait);
         }
+        let at = waits.waiting.partition_point(|(batch, _)| *batch < wait);
+        match waits.waiting.get_mut(at) {
+            Some((batch, items)) if *batch == wait => {
+                items.push((lane, item));
+                false
+            }
+            _ => {
+                let mut items = room_for_waiting(told);
+                items.push((lane, item));
+                waits.waiting.insert(at, (wait, items));
+                true
+            }
+        }
+    }
+
+    /// Moves what waits for committed batches to what may leave.
+    #[inline]
+    fn ripen(&mut self, committed: u64) {
+        if let Some(waits) = &self.waits
+            && let Some((batch, _)) = waits.waiting.front()
+            && *batch <= committed
+        {
+            self.ripen_some(committed);
+        }
+    }
+
+    #[inline(never)]
+    fn ripen_some(&mut self, committed: u64) {
+        let before = self.waits.as_ref().map_or(0, |it| it.waiting.len());
         while let Some(waits) = &mut self.waits
             && let Some((batch, _)) = waits.waiting.front()
             && *batch <= committed
         {
-            let (_, items) = waits.waiting.pop_front().expect("there is a front");
-            self.make_room();
-            self.ready.extend(items);
+            let (_, mut items) = waits.waiting.pop_front().expect("there is a front");
+            let room = if self.ready.is_empty() {
+                std::mem::replace(&mut self.ready, items.into())
+            } else {
+                self.ready.extend(items.drain(..));
+                items.into()
+            };
+            Spares::give_back(room);
         }
-        let waits = self.waits.as_mut().expect("seen above");
+        let Some(waits) = &mut self.waits else { return };
         if waits.waiting.is_empty() {
             waits.last_wait.clear();
         } else if waits.waiting.len() < before && waits.last_wait.len() >= LANES_KEPT {
             // Under steady load something always waits; lanes that are gone must not pile up.
             waits.last_wait.retain(|_, wait| *wait > committed);
         }
-        true
     }
 
     /// Lets an item of a lane that does not stand go, or starts its read.
@@ -674,6 +725,7 @@ impl State {
             // Nothing of these is ever missing.
             Item::Event(event) => (event, 0),
             Item::Delivery { delivery, bytes } => (Event::Delivery(delivery), bytes),
+            Item::Burst { burst, bytes } => (Event::Burst(burst), bytes),
             item => match self.complete(lane, item, messages, wanted) {
                 Some(whole) => whole,
                 None => return,

@@ -29,6 +29,7 @@ use crate::{
     audit::Refused,
     outbox::{Held, Item, Outbox},
     permission::{self, Asker, Forbidden},
+    showing::Showing,
 };
 
 /// Bodies longer than this go ahead of their record in parts of this many bytes.
@@ -458,6 +459,8 @@ impl Core {
     /// Deliveries that have become possible. `true`: there is more to do, in another hold of the lock.
     pub(crate) fn deliver(&mut self, step: &mut Step<'_, '_>) -> bool {
         let _guard = AbortOnPanic::new();
+        // Whoever has deliveries may be among those who are shown something.
+        self.show(step);
         let mut more = true;
         while more && step.delivered < DELIVERIES_MAX {
             let context = self.context();
@@ -603,15 +606,14 @@ impl Core {
             } => {
                 let wait = step.wait(wait);
                 step.direct += to.len();
-                let lane = OutLane::Consumer(ConsumerId::CLIENT);
-                let Some((last, others)) = to.split_last() else {
+                if to.is_empty() {
                     return;
-                };
-                for to in others {
-                    let delivery = Arc::clone(&delivery);
-                    self.send(step, *to, lane, wait, Item::Delivery { delivery, bytes });
                 }
-                self.send(step, *last, lane, wait, Item::Delivery { delivery, bytes });
+                if !step.showing.takes(&to, wait, bytes) {
+                    self.show(step);
+                    step.showing.start(to, wait);
+                }
+                step.showing.add(delivery, bytes);
             }
             Effect::Deliver {
                 to,
@@ -702,6 +704,17 @@ impl Core {
         }
     }
 
+    /// Hands out what has been gathered for several.
+    pub(crate) fn show(&mut self, step: &mut Step<'_, '_>) {
+        let Some((to, wait, shown)) = step.showing.take() else {
+            return;
+        };
+        let lane = OutLane::Consumer(ConsumerId::CLIENT);
+        for to in to {
+            self.send(step, to, lane, wait, shown.item());
+        }
+    }
+
     fn send(
         &mut self,
         step: &mut Step<'_, '_>,
@@ -710,6 +723,9 @@ impl Core {
         wait: u64,
         item: Item,
     ) {
+        if step.showing.is_ahead_of(to) {
+            self.show(step);
+        }
         let Some(connection) = self.connections.get(&to) else {
             return;
         };
@@ -782,9 +798,7 @@ fn hold(journal: &Journal, stored: impl Iterator<Item = StoredId>) -> Option<Arc
     if ids.is_empty() {
         return None;
     }
-    for id in &ids {
-        journal.add_ref(*id);
-    }
+    journal.add_refs(|add| ids.iter().for_each(|id| add(*id)));
     Some(Arc::new(Held {
         journal: journal.clone(),
         ids,
@@ -822,6 +836,8 @@ pub(crate) struct Step<'journal, 'heads> {
     pub(crate) refused: Vec<Refused>,
     /// Deliveries that no queue knows of.
     pub(crate) direct: usize,
+    /// Those that are not in the outboxes yet.
+    showing: Showing,
     delivered: usize,
 }
 
@@ -849,6 +865,7 @@ impl<'journal, 'heads> Step<'journal, 'heads> {
             unconfirmed_refused: 0,
             refused: Vec::new(),
             direct: 0,
+            showing: Showing::default(),
             delivered: 0,
         }
     }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use journal::{Journal, ReadError};
 use message::{Message, StoredId, decode_head};
 use session::DeliveryId;
+use smallvec::SmallVec;
 
 use crate::{
     node::Shared,
@@ -121,7 +122,7 @@ impl Stored {
 /// A message as it is stored: its head, and its body in one piece or in parts.
 pub(crate) struct Raw {
     pub(crate) head: Bytes,
-    pub(crate) body: Vec<Bytes>,
+    pub(crate) body: SmallVec<[Bytes; 1]>,
 }
 
 /// Reads a stored message without decoding it. Blocks.
@@ -137,9 +138,12 @@ pub(crate) fn raw(journal: &Journal, id: StoredId) -> Result<Raw, String> {
 fn unpack(payload: Bytes, part: impl Fn(StoredId) -> Result<Bytes, String>) -> Result<Raw, String> {
     let stored = decode_stored(payload).map_err(|error| error.to_string())?;
     let body = match stored.body {
-        StoredBody::Inline(body) => vec![body],
+        StoredBody::Inline(body) => SmallVec::from([body]),
         StoredBody::Parts { parts, len } => {
-            let body = parts.into_iter().map(part).collect::<Result<Vec<_>, _>>()?;
+            let body = parts
+                .into_iter()
+                .map(part)
+                .collect::<Result<SmallVec<[Bytes; 1]>, _>>()?;
             let there: u64 = body.iter().map(|part| part.len() as u64).sum();
             if there != len {
                 return Err(format!("a body of {len} bytes has parts of {there}"));

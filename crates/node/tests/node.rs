@@ -20,6 +20,8 @@ mod lost;
 mod pair;
 #[path = "node/rights.rs"]
 mod rights;
+#[path = "node/shown.rs"]
+mod shown;
 #[path = "node/stream_files.rs"]
 mod stream_files;
 #[path = "node/unfit.rs"]
@@ -174,7 +176,15 @@ impl User {
             }
             let mut events = Vec::new();
             if self.link.poll_events(&mut cx, &mut events).is_ready() {
-                self.events.extend(events);
+                for event in events {
+                    match event {
+                        Event::Burst(burst) => {
+                            let each = burst.deliveries().iter().cloned();
+                            self.events.extend(each.map(Event::Delivery));
+                        }
+                        event => self.events.push_back(event),
+                    }
+                }
                 self.link.drained();
                 if !self.commands.is_empty() {
                     self.submit([]);

@@ -7,7 +7,7 @@ use message::{Levels, Message, Name, Timestamp, VhostId};
 use smallvec::SmallVec;
 
 use crate::{
-    Active, ConsumerId, GroupInfo, QueueInfo, RecordPlace, Records, Refusal, StreamInfo,
+    Active, Burst, ConsumerId, GroupInfo, QueueInfo, RecordPlace, Records, Refusal, StreamInfo,
     SubscriptionId, SubscriptionInfo, Token, TopicInfo,
 };
 
@@ -359,6 +359,8 @@ pub enum Event {
     },
     /// A message.
     Delivery(Arc<Delivery>),
+    /// Messages for the client session's own subscriptions that no queue knows of: as many deliveries, in order.
+    Burst(Arc<Burst>),
     /// A settlement with a token is durable.
     Settled {
         /// From the command.
@@ -485,6 +487,7 @@ impl Event {
             | Self::InboundReleased { .. }
             | Self::Cancelled { .. }
             | Self::Delivery(_)
+            | Self::Burst(_)
             | Self::Blocked { .. }
             | Self::Closing { .. } => None,
         }

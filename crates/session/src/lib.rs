@@ -11,6 +11,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `burst.rs` | [`Burst`]: deliveries that came together |
 //! | `cluster.rs` | the pair: which node is active, and where |
 //! | `command.rs` | what a protocol asks of the core |
 //! | `declare.rs` | queues, exchanges and bindings: options and attributes |
@@ -26,6 +27,7 @@
 //! | `output.rs` | [`Output`], [`Wire`], [`Close`], [`Session`], [`Port`], [`Link`] |
 #![forbid(unsafe_code)]
 
+mod burst;
 mod cluster;
 mod command;
 mod declare;
@@ -40,6 +42,7 @@ mod refusal;
 mod stream;
 mod topic;
 
+pub use burst::{Burst, Frames};
 pub use cluster::{
     Active, Cluster, Damage, DiskView, JournalView, Lag, Role, StandbyView, Takeover,
     not_active_words,

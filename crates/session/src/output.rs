@@ -70,6 +70,15 @@ impl Wire {
         self.len += body.len();
     }
 
+    /// Appends whole frames, of which each has its end there.
+    pub fn put_frames(&mut self, frames: &[u8], ends: &[usize]) {
+        if let Some(marks) = &mut self.marks {
+            let start = self.written + self.len;
+            marks.extend(ends.iter().map(|end| start + end));
+        }
+        self.put(frames);
+    }
+
     /// A frame ends here. Costs nothing unless marks were asked for.
     #[inline]
     pub fn end_frame(&mut self) {
@@ -269,6 +278,10 @@ mod tests {
         let first = wire.take_frame().expect("a whole frame");
         assert_eq!((&first[..4], &first[4..]), (&b"head"[..], &body[..]));
         assert_eq!(&wire.take_frame().expect("a whole frame")[..], b"nextshort");
+        assert!(wire.take_frame().is_none() && !wire.has_remaining());
+        wire.put_frames(b"onethree", &[3, 8]);
+        assert_eq!(&wire.take_frame().expect("a whole frame")[..], b"one");
+        assert_eq!(&wire.take_frame().expect("a whole frame")[..], b"three");
         assert!(wire.take_frame().is_none() && !wire.has_remaining());
     }
 

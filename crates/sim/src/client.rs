@@ -1,5 +1,6 @@
 //! Clients: a connection each, and what they want of the broker. They know no more than clients do.
 
+mod publish;
 mod state;
 mod steps;
 
@@ -18,6 +19,7 @@ use session::{
 };
 use smallvec::smallvec;
 
+use self::publish::{name, published_as};
 use self::state::{Question, State};
 use self::steps::{Step, Steps};
 use crate::history::{self, History, Origin, PullId, Target};
@@ -148,21 +150,6 @@ pub(crate) struct Turn<'a> {
     /// Links that were given up, by the node that has yet to hear of it.
     pub(crate) hangups: &'a mut Vec<(usize, u64, Arc<dyn Link>)>,
     pub(crate) now: u64,
-}
-
-fn name(target: Target) -> Bytes {
-    Bytes::from_static(match target {
-        Target::Plain => b"plain",
-        Target::Pushed => b"pushed",
-        Target::Fifo => b"orders.fifo",
-        Target::Topic => b"news",
-        Target::Stream => b"log",
-        Target::Risky => history::RISKY,
-        Target::Dead => b"dead",
-        Target::Kept => b"kept",
-        Target::Wills => b"wills",
-        Target::Exact => b"exact",
-    })
 }
 
 impl Client {
@@ -432,6 +419,11 @@ impl Client {
                 self.hang_up(turn);
             }
             (Event::Delivery(delivery), _) => self.deliver(&delivery, origin, turn)?,
+            (Event::Burst(burst), _) => {
+                for delivery in burst.deliveries() {
+                    self.deliver(delivery, origin, turn)?;
+                }
+            }
             (Event::Published { outcome, .. }, Some(Asked::Publish(message))) => {
                 self.published(message, &outcome, origin, turn)?;
             }
@@ -981,18 +973,5 @@ impl Client {
             },
             outcome,
         }));
-    }
-}
-
-fn published_as(token: Option<Token>, message: Message) -> Publish {
-    Publish {
-        token,
-        lane: Lane(0),
-        message: Arc::new(message),
-        mandatory: false,
-        create: false,
-        or_stream: false,
-        inbound_id: None,
-        hash_key: None,
     }
 }

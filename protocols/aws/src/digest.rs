@@ -1,13 +1,9 @@
 //! Digests, as the services' clients compute them too.
 
-mod abreast;
-
 use std::ops::Deref;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use md5::Digest as _;
-
-pub use self::abreast::md5_each;
 
 /// MD5 (RFC 1321).
 #[must_use]

@@ -28,6 +28,8 @@ const REQUEST_LEN: u64 = 5 << 20;
 /// The largest PutRecords to a stream that takes larger records.
 const LARGE_REQUEST_LEN: u64 = 10 << 20;
 
+/// Ids of shards that are kept while an answer is written.
+const IDS_MAX: usize = 16;
 /// Memory for keys, in bytes; there is more of it when they need more.
 const KEYS_LEN: usize = 4 << 10;
 
@@ -74,9 +76,9 @@ impl Put {
         (self.data.len() + self.key.len()) as u64
     }
 
-    fn command(self, call: &Call, stream: &Bytes) -> Command {
-        let address = Address::stream(call.vhost, stream.clone(), Levels::none());
-        let mut message = Message::new(address, self.data);
+    /// `address`: the stream's, which all records of a request share.
+    fn command(self, address: &Arc<Address>) -> Command {
+        let mut message = Message::new(Arc::clone(address), self.data);
         message.durable = true;
         message.qos = 1;
         message.fields_mut().group = Some(self.key);
@@ -91,6 +93,11 @@ impl Put {
             hash_key: self.hash,
         })
     }
+}
+
+/// Where the records of a stream are published.
+fn address(call: &Call, stream: Bytes) -> Arc<Address> {
+    Arc::new(Address::stream(call.vhost, stream, Levels::none()))
 }
 
 /// `PutRecord`.
@@ -119,7 +126,7 @@ fn checked_put(call: Arc<Call>, value: Value) -> Result<Step, ApiError> {
         vec![put],
         move |_, mut puts, stream| {
             let command = match puts.pop() {
-                Some(put) => put.command(&call, &stream),
+                Some(put) => put.command(&address(&call, stream)),
                 None => return done(Err(error::invalid("There is no record."))),
             };
             Flow::ask(command, move |event, _| {
@@ -143,10 +150,10 @@ fn checked_puts(call: Arc<Call>, value: Value) -> Result<Step, ApiError> {
         for (_, value) in members.into_iter().filter(|(name, _)| name == "Records") {
             if let Value::List(records) = value {
                 let mut keys = BytesMut::with_capacity(KEYS_LEN);
-                puts = records
-                    .into_iter()
-                    .map(|record| Put::take(record, &mut keys))
-                    .collect::<Result<_, _>>()?;
+                puts = Vec::with_capacity(records.len());
+                for record in records {
+                    puts.push(Put::take(record, &mut keys)?);
+                }
             }
         }
     }
@@ -161,10 +168,8 @@ fn checked_puts(call: Arc<Call>, value: Value) -> Result<Step, ApiError> {
         true,
         puts,
         move |_, puts, stream| {
-            let commands = puts
-                .into_iter()
-                .map(|put| put.command(&call, &stream))
-                .collect();
+            let address = address(&call, stream);
+            let commands = puts.into_iter().map(|put| put.command(&address)).collect();
             Flow::ask_all(commands, move |events, _| {
                 done(answered(call, name, events))
             })
@@ -283,15 +288,20 @@ impl Rows for Entries {
     }
 
     fn each(&self, show: &mut ShowRow<'_>) {
-        // Neighbours lie in one shard more often than not.
-        let mut known: Option<(ShardNo, String)> = None;
+        // Most streams have few shards.
+        let mut known: Vec<(ShardNo, String)> = Vec::new();
         for event in &self.events {
             match placed(&self.call, &self.name, event) {
                 Ok(place) => {
-                    let (_, id) = match known.take() {
-                        Some(same) if same.0 == place.shard => known.insert(same),
-                        _ => known.insert((place.shard, shard::id(place.shard))),
-                    };
+                    let at = known.iter().position(|(shard, _)| *shard == place.shard);
+                    let at = at.unwrap_or_else(|| {
+                        if known.len() == IDS_MAX {
+                            known.clear();
+                        }
+                        known.push((place.shard, shard::id(place.shard)));
+                        known.len() - 1
+                    });
+                    let id = &known[at].1;
                     let number = Sequence::of(&place).digits(self.call.settings.manners);
                     show(&[
                         ("ShardId", Field::Text(id)),

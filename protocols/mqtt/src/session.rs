@@ -530,6 +530,7 @@ impl Open {
             Event::Blocked { .. } => {}
             // Deliveries do not come here, and no answers to commands that this protocol does not give, or that come before CONNACK.
             Event::Delivery(_)
+            | Event::Burst(_)
             | Event::Authenticated { .. }
             | Event::Refused { .. }
             | Event::Opened { .. }
@@ -590,8 +591,13 @@ impl Session for MqttSession {
         out: &mut Output,
     ) -> Result<(), Close> {
         // Nearly every event.
-        if let (Event::Delivery(delivery), State::Open(open)) = (&event, &mut self.state) {
-            open.outbound.on_delivery(delivery, &open.peer, now, out);
+        if let (Event::Delivery(_) | Event::Burst(_), State::Open(open)) = (&event, &mut self.state)
+        {
+            match &event {
+                Event::Delivery(one) => open.outbound.on_delivery(one, &open.peer, now, out),
+                Event::Burst(burst) => open.outbound.on_burst(burst, &open.peer, now, out),
+                _ => {}
+            }
             open.outbound.flush(out);
             return Ok(());
         }

@@ -35,7 +35,7 @@ struct Sent {
     body: Bytes,
     /// Bytes of the body as it was sent.
     text_len: usize,
-    /// Its MD5, from before it is published on.
+    /// Its MD5, from the publish on.
     md5: [u8; 16],
     kind: message::BodyKind,
     attributes: Attributes,
@@ -173,6 +173,7 @@ impl Sent {
 
     /// The publish, which takes the body with it.
     fn publish(&mut self, queue: Name, fifo: bool, call: &Call) -> Command {
+        self.md5 = digest::md5(self.text());
         let text = self.text();
         // The SHA-256 of the body, not of the attributes.
         let by_content = (fifo && self.dedup.is_none()).then(|| digest::hex(&digest::sha256(text)));
@@ -390,7 +391,6 @@ fn publish_one(name: Name, mut sent: Sent, judge: Judge, call: &Call) -> Flow<An
     if let Err(error) = checked {
         return failed(error);
     }
-    sent.md5 = digest::md5(sent.text());
     let command = sent.publish(name, judge.fifo, call);
     Flow::ask(command, move |event, _| {
         done(sent.answer(event, judge.fifo).map(Taken::value))
@@ -451,12 +451,9 @@ fn publish_batch(
             }
         }
     }
-    let messages = entries.iter().filter_map(|(_, entry)| entry.as_ref().ok());
-    let mut digests = digest::md5_each(messages.map(Sent::text)).into_iter();
     let mut commands = Vec::with_capacity(entries.len());
     for (_, entry) in &mut entries {
         let Ok(sent) = entry else { continue };
-        sent.md5 = digests.next().expect("one for each message");
         let judged = sent.check_type(judge.fifo, call.settings.manners);
         if let Err(error) = judged {
             *entry = Err(error);

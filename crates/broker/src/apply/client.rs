@@ -79,6 +79,7 @@ impl Broker {
         self.leave_replay_round(it.client);
         let connected = Connected {
             session,
+            queue: it.queue,
             message_len_max: it.message_len_max,
             replay_at: None,
             window: it.window,

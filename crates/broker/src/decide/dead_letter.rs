@@ -24,7 +24,8 @@ use crate::{
     view::{PlaceRef, View},
 };
 
-/// How long a dead letter that nobody took waits until it is tried again.
+/// How long a dead letter that nobody took waits until it is tried again, in ms. A millisecond for each that waits in its queue, if that is
+/// longer: a million of them are not to keep the core busy.
 const AGAIN_MS: u64 = 5_000;
 /// Bytes of the history that a dead letter keeps.
 const DEATHS_LEN_MAX: usize = 256 * 1024;
@@ -131,9 +132,10 @@ impl Broker {
             return self.drop_entry(id, qseq, view.soft, Tally::DroppedDeadLetter, draft);
         }
         self.set_aside(id, qseq, &view, draft);
+        let again_ms = AGAIN_MS.max(self.soft_queue(id).aside.len() as u64);
         draft.change(Kind::Postponed {
             was: (draft.now, Timer::DeadLetter(id, qseq, reason)),
-            until: Some(draft.now.plus_ms(AGAIN_MS)),
+            until: Some(draft.now.plus_ms(again_ms)),
         });
     }
 

@@ -368,7 +368,7 @@ impl Broker {
             || with.inbound.is_some()
             || !numbered.is_empty();
         if is_kept {
-            let published = Published {
+            let published = Box::new(Published {
                 message: Some(Arc::clone(message)),
                 len: message.body.len() as u32,
                 parts: Vec::new(),
@@ -378,7 +378,7 @@ impl Broker {
                 retain: with.retain,
                 inbound: with.inbound,
                 transaction: 0,
-            };
+            });
             placed.durable = published.is_durable();
             let streams: SmallVec<[_; 2]> = published.records.iter().map(|it| it.stream).collect();
             draft_published(published, draft);
@@ -405,8 +405,9 @@ impl Broker {
         draft: &mut Draft<'_>,
     ) -> Result<Arc<Routed>, Refusal> {
         let address = &message.address;
-        // A repeat reads at fewer keys.
-        let is_plain = address.kind != AddressKind::Stream
+        // A repeat reads at fewer keys; and of a stream the key chooses the shard, which is not looked for here: there is an address
+        // for each, so they would push others out.
+        let is_plain = (address.kind != AddressKind::Stream || address.key.is_empty())
             && message.fields().carbon_copies.is_empty()
             && except.is_empty();
         if !is_plain {
@@ -775,16 +776,26 @@ impl Broker {
         {
             self.make_own_queue(matched.client, client, draft);
         }
-        let mut rare = incoming.rare.cloned().unwrap_or_default();
-        rare.expiry = incoming.expiry;
-        rare.subscriptions = matched.identifiers.clone();
+        // Nearly always there is nothing of it.
+        let is_plain =
+            incoming.rare.is_none() && incoming.expiry.is_none() && matched.identifiers.is_empty();
+        let rare = if is_plain {
+            None
+        } else {
+            let rare = Rare {
+                expiry: incoming.expiry,
+                subscriptions: matched.identifiers.clone(),
+                ..incoming.rare.cloned().unwrap_or_default()
+            };
+            rare.boxed()
+        };
         draft.entry_comes(queue, len, soft);
         targets.push(Entrant {
             queue,
             qseq: draft.number(self, queue),
             flags: u16::from(qos) | if retain { flag::RETAIN } else { 0 },
             priority: 0,
-            rare: rare.boxed(),
+            rare,
             soft,
         });
     }
@@ -858,12 +869,11 @@ pub(super) fn dedup_key(message: &Message, per_group: bool) -> Option<Bytes> {
 }
 
 /// Drafts a publish: several records when it is very wide, the first of which carries the message (RULES 9).
-fn draft_published(mut published: Published, draft: &mut Draft<'_>) {
+fn draft_published(mut published: Box<Published>, draft: &mut Draft<'_>) {
     if fits_a_record(&published.targets) || draft.transaction {
-        return draft.change(Kind::Published(Box::new(published)));
+        return draft.change(Kind::Published(published));
     }
-    let (stored, soft): (Vec<_>, Vec<_>) = published
-        .targets
+    let (stored, soft): (Vec<_>, Vec<_>) = std::mem::take(&mut published.targets)
         .into_iter()
         .partition(|target| !target.soft);
     let mut pieces = pieces(stored).into_iter();
@@ -871,7 +881,7 @@ fn draft_published(mut published: Published, draft: &mut Draft<'_>) {
     published
         .targets
         .extend(pieces.next().into_iter().flatten());
-    draft.change(Kind::Published(Box::new(published)));
+    draft.change(Kind::Published(published));
     for targets in pieces {
         draft.change(Kind::Enqueued(Box::new(Enqueued {
             targets,

@@ -215,13 +215,15 @@ impl Broker {
         qos: u8,
         retain_as_published: bool,
     ) -> Option<ClientMatch> {
-        let client = self.client(number)?;
-        let connected = self.soft.connected.get(&number);
+        let (queue, session, message_len_max) = match self.soft.connected.get(&number) {
+            Some(it) => (it.queue, Some(it.session), it.message_len_max),
+            None => (self.client(number)?.queue, None, None),
+        };
         Some(ClientMatch {
             client: number,
-            queue: client.queue,
-            session: connected.map(|connected| connected.session),
-            message_len_max: connected.and_then(|connected| connected.message_len_max),
+            queue,
+            session,
+            message_len_max,
             qos,
             retain_as_published,
             identifiers: SmallVec::new(),
@@ -233,7 +235,7 @@ impl Broker {
     /// And whether a subscription matched that does not want what its own client publishes.
     fn fold(&self, clients: &[Target], publisher: Option<ClientNo>) -> (Vec<ClientMatch>, bool) {
         let mut withheld = false;
-        let mut folded: Vec<ClientMatch> = Vec::new();
+        let mut folded: Vec<ClientMatch> = Vec::with_capacity(clients.len());
         for target in clients {
             let Target::Client {
                 client,

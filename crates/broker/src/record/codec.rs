@@ -178,16 +178,26 @@ pub fn decode_stored(payload: Bytes) -> Result<StoredMessage, DecodeError> {
         return Err(DecodeError::Bounds("a record's first field"));
     }
     reader.slice()?;
-    let mut head = Bytes::new();
-    let published = read_published(&mut reader, |part| head = part.rest())?;
+    let (mut head, mut len) = (Bytes::new(), 0u32);
+    let mut parts: Vec<StoredId> = Vec::new();
+    // Where it went is not asked.
+    fields(&mut reader, |number, part| {
+        match number {
+            1 => head = part.rest(),
+            5 => parts = Wire::read(part)?,
+            6 => len = Wire::read(part)?,
+            _ => {}
+        }
+        Ok(())
+    })?;
     Ok(StoredMessage {
         head,
-        body: if published.parts.is_empty() {
+        body: if parts.is_empty() {
             StoredBody::Inline(reader.rest())
         } else {
             StoredBody::Parts {
-                parts: published.parts,
-                len: u64::from(published.len),
+                parts,
+                len: u64::from(len),
             }
         },
     })

@@ -6,6 +6,9 @@
 //! A new round begins with each change that could matter; what an earlier round left is not looked at, and goes when its
 //! slot is needed. Only what is the same for every message and every publisher is remembered.
 //!
+//! Who publishes to one place again and again does so under one shared address, and mostly several times in a row: of the
+//! last one that was found that it is this one is seen without a look at what is in it.
+//!
 //! An address is known again in the form in which it came: the same levels cut from another text, as another protocol writes
 //! them, have a slot of their own.
 //!
@@ -14,7 +17,8 @@
 use std::{
     cell::{Cell, RefCell},
     hash::Hasher,
-    sync::Arc,
+    ptr,
+    sync::{Arc, Weak},
 };
 
 use message::Address;
@@ -28,7 +32,17 @@ const SLOTS: usize = 256;
 pub(crate) struct Known<R> {
     /// Empty until something is remembered.
     slots: RefCell<Vec<Option<Slot<R>>>>,
+    /// The last one that was found.
+    last: RefCell<Option<Last<R>>>,
     round: Cell<u64>,
+}
+
+#[derive(Debug)]
+struct Last<R> {
+    /// Weak, or it might pin the read buffer of who publishes there; and while it is remembered, no other can be in its place.
+    address: Weak<Address>,
+    round: u64,
+    route: Arc<R>,
 }
 
 #[derive(Clone, Debug)]
@@ -42,6 +56,7 @@ impl<R> Default for Known<R> {
     fn default() -> Self {
         Self {
             slots: RefCell::default(),
+            last: RefCell::default(),
             round: Cell::default(),
         }
     }
@@ -54,7 +69,26 @@ impl<R: Clone> Known<R> {
     }
 
     /// What is remembered of an address.
-    pub(crate) fn find(&self, address: &Address) -> Option<Arc<R>> {
+    pub(crate) fn find(&self, address: &Arc<Address>) -> Option<Arc<R>> {
+        if let Some(last) = &*self.last.borrow()
+            && ptr::eq(last.address.as_ptr(), Arc::as_ptr(address))
+            && last.round == self.round.get()
+        {
+            return Some(Arc::clone(&last.route));
+        }
+        let route = self.find_equal(address)?;
+        // One that nobody else has does not come again.
+        if Arc::strong_count(address) > 1 {
+            *self.last.borrow_mut() = Some(Last {
+                address: Arc::downgrade(address),
+                round: self.round.get(),
+                route: Arc::clone(&route),
+            });
+        }
+        Some(route)
+    }
+
+    fn find_equal(&self, address: &Address) -> Option<Arc<R>> {
         let slots = self.slots.borrow();
         let slot = slots.get(place(address))?.as_ref()?;
         let at = &slot.address;
@@ -99,9 +133,10 @@ mod tests {
     use bytes::Bytes;
     use message::{Levels, VhostId};
 
-    fn topic(text: &str) -> Address {
+    fn topic(text: &str) -> Arc<Address> {
         let text = Bytes::copy_from_slice(text.as_bytes());
-        Address::topic(VhostId::ROOT, Levels::split(text, b'/').expect("short"))
+        let levels = Levels::split(text, b'/').expect("short");
+        Arc::new(Address::topic(VhostId::ROOT, levels))
     }
 
     #[test]
@@ -118,31 +153,32 @@ mod tests {
         let kept = (0..2 * SLOTS).filter(|number| found(&known, *number).is_some());
         assert!((SLOTS / 2..=SLOTS).contains(&kept.count()));
 
-        let queue = Address::exchange(VhostId::ROOT, "x", topic("a/b").key);
+        let key = topic("a/b").key.clone();
+        let queue = Arc::new(Address::exchange(VhostId::ROOT, "x", key));
         known.add(&queue, &Arc::new(1));
         assert_eq!(known.find(&queue).as_deref(), Some(&1));
         for other in [
-            topic("a/b"),
+            (*topic("a/b")).clone(),
             Address {
                 vhost: VhostId(1),
-                ..queue.clone()
+                ..(*queue).clone()
             },
             Address {
                 name: Bytes::from_static(b"y"),
-                ..queue.clone()
+                ..(*queue).clone()
             },
             Address {
-                key: topic("ab").key,
-                ..queue.clone()
+                key: topic("ab").key.clone(),
+                ..(*queue).clone()
             },
         ] {
-            assert_eq!(known.find(&other), None, "{other:?}");
+            assert_eq!(known.find(&Arc::new(other)), None);
         }
         // Equal, but of another form: it is found anew, and has a slot of its own.
-        let collected = Address {
+        let collected = Arc::new(Address {
             key: queue.key.compact(),
-            ..queue.clone()
-        };
+            ..(*queue).clone()
+        });
         assert_eq!(collected, queue);
         assert_eq!(known.find(&collected), None);
         known.add(&collected, &Arc::new(1));
@@ -151,5 +187,40 @@ mod tests {
         assert_eq!(known.find(&queue), None);
         known.add(&queue, &Arc::new(2));
         assert_eq!(known.find(&queue).as_deref(), Some(&2));
+    }
+
+    #[test]
+    fn an_address_that_several_share_is_known_by_itself_until_something_changes_or_it_is_gone() {
+        let mut known = Known::default();
+        let (here, there) = (topic("a/b"), topic("c"));
+        let shares = [Arc::clone(&here), Arc::clone(&there)];
+        known.add(&here, &Arc::new(1));
+        known.add(&there, &Arc::new(2));
+        for _ in 0..3 {
+            assert_eq!(known.find(&here).as_deref(), Some(&1));
+            assert_eq!(known.find(&here).as_deref(), Some(&1));
+            assert_eq!(known.find(&there).as_deref(), Some(&2));
+        }
+        known.forget();
+        assert_eq!(known.find(&there), None);
+        known.add(&there, &Arc::new(3));
+        assert_eq!(known.find(&there).as_deref(), Some(&3));
+        // Nothing else can come to lie where it lay.
+        drop((here, there, shares));
+        let others: Vec<_> = (0..1000).map(|at| topic(&format!("d/{at}"))).collect();
+        assert!(others.iter().all(|other| known.find(other).is_none()));
+    }
+
+    #[test]
+    fn the_last_address_pins_no_read_buffer() {
+        let read = Bytes::from(b"0123a/b6789".to_vec());
+        let known = Known::default();
+        let levels = Levels::split(read.slice(4..7), b'/').expect("short");
+        let address = Arc::new(Address::topic(VhostId::ROOT, levels));
+        known.add(&address, &Arc::new(1));
+        let shared = Arc::clone(&address);
+        assert_eq!(known.find(&address).as_deref(), Some(&1));
+        drop((address, shared));
+        assert!(read.is_unique());
     }
 }

@@ -410,6 +410,44 @@ fn a_read_waits_and_is_woken_by_a_publish_to_its_shard_a_split_or_its_time() {
 }
 
 #[test]
+fn a_record_goes_to_the_stream_that_has_the_name_when_it_comes() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    let message = || {
+        let address = Address::stream(VhostId::ROOT, "s".to_owned(), Levels::none());
+        let mut message = Message::new(address, "x".into());
+        message.fields_mut().group = Some("key".into());
+        message
+    };
+    let place = |outcome| match outcome {
+        PublishOutcome::Accepted { record, .. } => record.map(|it: RecordPlace| it.stream),
+        PublishOutcome::Refused(refusal) => {
+            assert_eq!(refusal.kind, RefusalKind::NotFound);
+            None
+        }
+        other => panic!("{other:?}"),
+    };
+    // Twice each time: where it went is remembered.
+    let twice = |rig: &mut Rig, to| {
+        for _ in 0..2 {
+            assert_eq!(place(rig.publish(a, message())), to);
+        }
+    };
+    twice(&mut rig, None);
+    let first = rig.make(a, "s", 2).id;
+    twice(&mut rig, Some(first));
+    rig.info(a, "s", StreamTo::Delete);
+    twice(&mut rig, None);
+    let second = rig.make(a, "s", 1).id;
+    assert_ne!(first, second);
+    twice(&mut rig, Some(second));
+    rig.check_replay();
+    rig.restart();
+    let a = rig.attach(1);
+    assert_eq!(place(rig.publish(a, message())), Some(second));
+}
+
+#[test]
 fn shards_are_split_merged_and_resized_and_their_parents_stay_readable() {
     let mut rig = Rig::new();
     let a = rig.attach(1);

@@ -130,6 +130,32 @@ fn room_for_a_burst_is_left_to_others_by_who_has_nothing_to_do() {
 }
 
 #[test]
+fn what_waited_becomes_ready_as_it_lies_and_its_room_is_used_again() {
+    let (outbox, disk, wakes) = (Arc::new(Outbox::default()), Disk::default(), Arc::default());
+    for number in 0..1000 {
+        outbox.push(REPLY, 0, 1, reply(number));
+    }
+    assert_eq!(poll(&outbox, 1, &disk, &wakes).len(), 1000);
+    assert_eq!(poll(&outbox, 1, &disk, &wakes), [0u64; 0]);
+    for round in 0..3 {
+        outbox.push(REPLY, 2 + round, 1 + round, reply(1));
+        let room = outbox
+            .lock()
+            .waits
+            .as_ref()
+            .map(|waits| waits.waiting[0].1.capacity());
+        assert!(room >= Some(1000), "not allocated anew in round {round}");
+        outbox.push(OTHER, 0, 1 + round, reply(2));
+        outbox.push(REPLY, 2 + round, 1 + round, reply(3));
+        assert_eq!(poll(&outbox, 2 + round, &disk, &wakes), [2, 1, 3]);
+        outbox.push(REPLY, 3 + round, 1 + round, reply(4));
+        outbox.push(REPLY, 3 + round, 1 + round, reply(5));
+        assert_eq!(poll(&outbox, 3 + round, &disk, &wakes), [4, 5]);
+        assert_eq!(poll(&outbox, 3 + round, &disk, &wakes), [0u64; 0]);
+    }
+}
+
+#[test]
 fn rules_c14_a_read_holds_up_its_own_lane_only() {
     let (outbox, disk, wakes) = (Arc::new(Outbox::default()), Disk::default(), Arc::default());
     outbox.push(CONSUMER, 0, 1, delivery(10));

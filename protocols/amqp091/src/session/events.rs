@@ -93,8 +93,9 @@ impl AmqpSession {
             | Event::Committed { token, .. }
             | Event::Stream { token, .. }
             | Event::Reached { token } => return self.on_answer(token, event, now, out),
-            // No command of this session is answered so.
-            Event::Inspected { .. }
+            // No command of this session is answered so, and it has no client session.
+            Event::Burst(_)
+            | Event::Inspected { .. }
             | Event::Listed { .. }
             | Event::MoveTasks { .. }
             | Event::Records { .. }

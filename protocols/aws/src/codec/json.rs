@@ -218,7 +218,7 @@ impl<'a> Reader<'a> {
                 let mut known = Vec::new();
                 let mut more = self.begin(b'}', depth)?;
                 while more {
-                    match self.member(*members)? {
+                    match self.member(members)? {
                         Some(member) => {
                             let value = self.value(member.shape, depth + 1)?;
                             put(&mut known, member.name, value);
@@ -323,6 +323,16 @@ impl<'a> Reader<'a> {
     }
 
     fn blob(&mut self) -> Result<Bytes, Malformed> {
+        // What may not stand in a string as it is, is no base64 either: only the end is looked for.
+        let before = self.at;
+        let rest = self.text.get(before + 1..).unwrap_or_default();
+        if let Some(len) = memchr::memchr(b'"', rest) {
+            self.at += len + 2;
+            if let Some(blob) = self.decoded(&rest[..len]) {
+                return Ok(blob);
+            }
+            self.at = before;
+        }
         let (raw, escaped) = self.raw()?;
         let decoded = if escaped {
             let Ok(raw) = std::str::from_utf8(raw) else {
@@ -348,8 +358,7 @@ impl<'a> Reader<'a> {
             let more = len.saturating_add(behind).min(SHARED_LEN_MAX);
             self.blobs = BytesMut::zeroed(more);
         }
-        let mut place = self.blobs.split_to(len);
-        base64::decode_to(text, &mut place).then(|| place.freeze())
+        base64::decode_to(text, &mut self.blobs[..len]).then(|| self.blobs.split_to(len).freeze())
     }
 
     /// The text of a number (RFC 8259, 6), and whether it is a plain integer.
@@ -781,6 +790,42 @@ mod tests {
         }
         let deep = format!("{{\"x\":{}{}}}", "[".repeat(100), "]".repeat(100));
         assert!(read(&deep).is_err());
+    }
+
+    #[test]
+    fn a_blob_ends_where_its_string_does_and_may_be_escaped() {
+        let malformed = |said: &str| Err(said.to_owned());
+        for (data, is) in [
+            (r#""""#, Ok(vec![])),
+            (r#""//8=""#, Ok(vec![0xff; 2])),
+            (r#""\/\/8=""#, Ok(vec![0xff; 2])),
+            (r#""AA\"==""#, malformed("A blob is not valid base64")),
+            (
+                "\"AA\n==\"",
+                malformed("Illegal unquoted control character"),
+            ),
+            ("\"AA==", malformed("Unexpected end-of-input in a string")),
+        ] {
+            let end = if data.ends_with('=') {
+                ""
+            } else {
+                r#","Key":"k"}]}"#
+            };
+            let item = read(&format!(r#"{{"Items":[{{"Data":{data}{end}"#)).map(|value| {
+                let item = &value.list("Items")[0];
+                assert_eq!(item.text("Key"), Some("k"), "{data}");
+                item.blob("Data").expect("it is there").to_vec()
+            });
+            assert_eq!(item, is, "{data}");
+        }
+        // Of those that share memory, one is not read at first.
+        let long = "AAAA".repeat(2000);
+        let text =
+            format!(r#"{{"Items":[{{"Data":"{long}"}},{{"Data":"\/\/8="}},{{"Data":"AQID"}}]}}"#);
+        let value = read(&text).expect("right");
+        let blobs = value.list("Items").iter().map(|item| item.blob("Data"));
+        let blobs: Vec<&[u8]> = blobs.flatten().map(|blob| &blob[..]).collect();
+        assert_eq!(blobs, [&[0; 6000][..], &[0xff; 2], &[1, 2, 3]]);
     }
 
     #[test]

@@ -19,7 +19,8 @@ use std::{
 use bytes::{BufMut, Bytes};
 use message::{Address, Kind, Timestamp};
 use session::{
-    Command, Delivery, DeliveryId, DeliveryRange, Lane, Outcome, Output, QueueId, Settle, Token,
+    Burst, Command, Delivery, DeliveryId, DeliveryRange, Frames, Lane, Outcome, Output, QueueId,
+    Settle, Token,
 };
 use smallvec::{SmallVec, smallvec};
 
@@ -32,13 +33,15 @@ use crate::{
     Config,
     codec::{Ack, PublishHead, ReasonCode, Version, put_varint},
     message::{encode_properties, native_properties, seconds_left},
-    names::Names,
+    names::{Dialect, Names},
 };
 
 /// Packet identifiers are 1 to 65,535.
 const IDS: u64 = 65_535;
 /// A topic shorter than this is no longer than the alias property that would replace it.
 const ALIASED_LEN_MIN: usize = 5;
+/// The longest body in frames that are encoded once for all.
+const COPIED_MAX: usize = 1024;
 /// Scratch space kept between deliveries.
 const SCRATCH_MAX: usize = 1024;
 
@@ -203,6 +206,30 @@ impl Outbound {
         }
     }
 
+    /// Sends deliveries that came together. What is the same for all who are shown them is encoded by the first.
+    pub(super) fn on_burst(
+        &mut self,
+        burst: &Burst,
+        peer: &Peer,
+        now: Timestamp,
+        out: &mut Output,
+    ) {
+        let names = self.config.names();
+        // An alias is this connection's own.
+        if self.alias_max == 0
+            && let Some(frames) = burst.frames(form(peer.version, names.dialect), |deliveries| {
+                encode_for_all(deliveries, peer.version, names)
+            })
+            && frames.len_max() <= peer.publish_len_max()
+        {
+            out.wire.put_frames(frames.bytes(), frames.ends());
+            return;
+        }
+        for delivery in burst.deliveries() {
+            self.on_delivery(delivery, peer, now, out);
+        }
+    }
+
     /// Sends a delivery. What is read from a queue through `$queue` is readdressed to that queue by the core.
     pub(super) fn on_delivery(
         &mut self,
@@ -233,36 +260,16 @@ impl Outbound {
         } else {
             0
         };
-        let (mut alias, mut properties) = (Alias::None, None);
-        if peer.version == Version::V5 {
-            alias = shown.alias_among(self.aliases.as_deref(), self.alias_max);
-            shown.encode_patch(delivery, alias, now);
-            let end_to_end = match native_properties(message) {
-                Some(native) => native,
-                None => {
-                    shown.converted.clear();
-                    let omitted =
-                        encode_properties(message, self.config.names(), &mut shown.converted);
-                    self.config.counters.add_properties_omitted(omitted);
-                    &shown.converted
-                }
-            };
-            properties = Some([end_to_end, &shown.patch]);
-        }
-        let head = PublishHead {
-            // [MQTT-3.3.1-1], [MQTT-3.3.1-3]: not the publisher's. Clear the first time [MQTT-4.3.2-2], [MQTT-4.3.3-2], and
-            // always at QoS 0 [MQTT-4.3.1-1].
-            dup: delivery.resent && qos > 0,
-            qos,
-            retain: delivery.retain,
-            topic: match alias {
-                Alias::Known(_) => &[],
-                Alias::None | Alias::Given(_) => &shown.topic,
-            },
-            packet_id: delivery.id.map_or(0, packet_id),
-            properties,
-            payload_len: message.body.len(),
+        let alias = match peer.version {
+            Version::V5 => shown.alias_among(self.aliases.as_deref(), self.alias_max),
+            _ => Alias::None,
         };
+        let omitted =
+            shown.encode_properties(delivery, peer.version, alias, self.config.names(), now);
+        if omitted > 0 {
+            self.config.counters.add_properties_omitted(omitted);
+        }
+        let head = shown.head(delivery, peer.version, alias, qos);
         let remaining = head.remaining();
         // [MQTT-3.1.2-24], [MQTT-3.1.2-25]; DOORS rule 15: a subscription discards it, a queue dead-letters it.
         if PublishHead::packet_len(remaining) > peer.publish_len_max() {
@@ -478,7 +485,87 @@ impl Outbound {
     }
 }
 
+/// Which frames of a burst a client reads.
+const fn form(version: Version, dialect: Dialect) -> usize {
+    let version = matches!(version, Version::V5) as usize;
+    let dialect = matches!(dialect, Dialect::RabbitMq) as usize;
+    version << 1 | dialect
+}
+
+/// What each client of that version is sent that has no aliases and takes packets so long. None if a delivery is not shown to
+/// all alike, or has a body that is better shared than copied, or something to be counted for each client.
+fn encode_for_all(deliveries: &[Arc<Delivery>], version: Version, names: Names) -> Option<Frames> {
+    let mut shown = Shown::default();
+    Frames::of(deliveries, |delivery, out| {
+        let message = &delivery.message;
+        let address = delivery.readdressed.as_ref().unwrap_or(&message.address);
+        let is_named = shown.is_of(address) || shown.show(address, names, None);
+        // What is left of an expiry depends on when it is asked.
+        if !is_named
+            || shown.ambiguous
+            || delivery.id.is_some()
+            || message.expiry.is_some()
+            || message.body.len() > COPIED_MAX
+            || shown.encode_properties(delivery, version, Alias::None, names, Timestamp(0)) > 0
+        {
+            return None;
+        }
+        let head = shown.head(delivery, version, Alias::None, 0);
+        head.encode(head.remaining(), out);
+        out.put_slice(&message.body);
+        Some(())
+    })
+}
+
 impl Shown {
+    /// Encodes the properties of a delivery, before MQTT 5 none. Gives how many could not be written.
+    fn encode_properties(
+        &mut self,
+        delivery: &Delivery,
+        version: Version,
+        alias: Alias,
+        names: Names,
+        now: Timestamp,
+    ) -> u64 {
+        if version < Version::V5 {
+            return 0;
+        }
+        self.encode_patch(delivery, alias, now);
+        if native_properties(&delivery.message).is_some() {
+            return 0;
+        }
+        self.converted.clear();
+        encode_properties(&delivery.message, names, &mut self.converted)
+    }
+
+    /// The head of a delivery whose topic and properties are encoded here.
+    fn head<'a>(
+        &'a self,
+        delivery: &'a Delivery,
+        version: Version,
+        alias: Alias,
+        qos: u8,
+    ) -> PublishHead<'a> {
+        let properties = (version == Version::V5).then(|| {
+            let end_to_end = native_properties(&delivery.message).unwrap_or(&self.converted);
+            [end_to_end, &self.patch]
+        });
+        PublishHead {
+            // [MQTT-3.3.1-1], [MQTT-3.3.1-3]: not the publisher's. Clear the first time [MQTT-4.3.2-2], [MQTT-4.3.3-2], and
+            // always at QoS 0 [MQTT-4.3.1-1].
+            dup: delivery.resent && qos > 0,
+            qos,
+            retain: delivery.retain,
+            topic: match alias {
+                Alias::Known(_) => &[],
+                Alias::None | Alias::Given(_) => &self.topic,
+            },
+            packet_id: delivery.id.map_or(0, packet_id),
+            properties,
+            payload_len: delivery.message.body.len(),
+        }
+    }
+
     /// Whether this is the topic of that address. That it is may be seen without a look at either.
     fn is_of(&mut self, address: &Arc<Address>) -> bool {
         if ptr::eq(self.address.as_ptr(), Arc::as_ptr(address)) {
@@ -630,6 +717,101 @@ mod tests {
             lens.push(sent(&mut outbound, Version::V5, &addresses[at]).len());
         }
         assert_eq!(lens, [16, 9, 9, 13, 13, 9, 0, 9]);
+    }
+
+    fn bursts(deliveries: &[Arc<Delivery>]) -> [Burst; 2] {
+        [1, 2].map(|connections| Burst::new(deliveries.to_vec(), connections))
+    }
+
+    /// What a client is sent that has those to itself, and two that share them: the same, and frame by frame.
+    fn burst_sent(
+        deliveries: &[Arc<Delivery>],
+        version: Version,
+        alias_max: u16,
+    ) -> [Vec<Bytes>; 3] {
+        let [alone, shared] = bursts(deliveries);
+        [&alone, &shared, &shared].map(|burst| {
+            let mut outbound = Outbound::new(alias_max, &Arc::default());
+            let peer = Peer::new(version, &Config::default());
+            let mut out = Output {
+                wire: session::Wire::with_frame_marks(),
+                ..Output::default()
+            };
+            outbound.on_burst(burst, &peer, Timestamp(1000), &mut out);
+            let frames = std::iter::from_fn(|| out.wire.take_frame()).collect();
+            assert!(!out.wire.has_remaining());
+            frames
+        })
+    }
+
+    #[test]
+    fn a_burst_is_sent_to_all_as_it_is_to_one() {
+        let plain = |topic_text: &'static str, body: &'static [u8]| {
+            let address = topic(Bytes::from_static(topic_text.as_bytes()));
+            Message::new(address, Bytes::from_static(body))
+        };
+        let first = |message| Delivery::first(ConsumerId::CLIENT, Arc::new(message), Timestamp(0));
+        let of = |message| vec![first(message)];
+        let mut expiring = plain("a/b", b"expires");
+        expiring.expiry = Some(Timestamp(9_000));
+        let mut text = plain("a/b", b"text");
+        text.body_kind = message::BodyKind::Text;
+        let unnameable = Address::topic(VhostId::ROOT, Levels::none());
+        let dead = Delivery {
+            readdressed: Some(topic(Bytes::from_static(b"other"))),
+            ..first(plain("a/b", b"moved"))
+        };
+        let marked = Delivery {
+            retain: true,
+            subscriptions: smallvec![7, 300],
+            ..first(plain("a/b", b"retained"))
+        };
+        let cases = [
+            of(plain("a/b", b"x")),
+            vec![dead, marked],
+            of(expiring),
+            of(text),
+            of(plain("a/b", &[b'.'; COPIED_MAX])),
+            of(plain("a/b", &[b'.'; COPIED_MAX + 1])),
+            of(Message::new(unnameable, Bytes::from_static(b"no name"))),
+        ];
+        for case in cases {
+            // Between others of another topic.
+            let mut deliveries = vec![first(plain("some/topic", b"before"))];
+            deliveries.extend(case);
+            deliveries.push(first(plain("some/topic", b"behind")));
+            let deliveries: Vec<_> = deliveries.into_iter().map(Arc::new).collect();
+            for version in [Version::V31, Version::V311, Version::V5] {
+                for alias_max in [0, 1] {
+                    let [alone, one, other] = burst_sent(&deliveries, version, alias_max);
+                    assert!(alone.len() + 1 >= deliveries.len(), "{alone:?}");
+                    assert_eq!(alone, one, "{version:?}");
+                    assert_eq!(alone, other, "{version:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn who_takes_only_short_packets_is_not_sent_the_long_ones_of_a_burst() {
+        let deliveries: Vec<_> = [1, 100, 2]
+            .into_iter()
+            .map(|len| {
+                let message = Message::new(topic(Bytes::from_static(b"t")), vec![b'.'; len].into());
+                let delivery = Delivery::first(ConsumerId::CLIENT, message.into(), Timestamp(0));
+                Arc::new(delivery)
+            })
+            .collect();
+        let burst = Burst::new(deliveries, 2);
+        let sent = |len_max| {
+            let mut peer = Peer::new(Version::V5, &Config::default());
+            peer.packet_len_max = len_max;
+            let mut out = Output::default();
+            let mut outbound = Outbound::new(0, &Arc::default());
+            outbound.on_burst(&burst, &peer, Timestamp(0), &mut out);
+            out.wire.remaining()
+        };
+        assert_eq!([sent(1000), sent(50), sent(1000)], [121, 15, 121]);
     }
 
     #[test]

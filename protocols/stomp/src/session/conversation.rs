@@ -361,8 +361,9 @@ impl Conversation {
             // A SEND without a receipt. STOMP 1.2, "ERROR": whatever goes wrong is told so.
             Event::PublishRefused { refusal, .. } => return Err(Fault::from(refusal)),
             Event::Blocked { blocked, reason } => self.blocked = blocked.then_some(reason),
-            // Nothing that this session asks is answered so.
-            Event::Authenticated { .. }
+            // Nothing that this session asks is answered so, and it has no client session.
+            Event::Burst(_)
+            | Event::Authenticated { .. }
             | Event::Opened { .. }
             | Event::Resumed { .. }
             | Event::Returned { .. }
