@@ -1,6 +1,7 @@
 //! What a step of the core costs: nanoseconds per publish, delivery and settlement, without node, journal and sockets.
 //!
-//! `cargo run --release -p broker --example steps [rounds [topics]]`; a hundred clients subscribe to each of the topics. Records are encoded, as the node does, and thrown away.
+//! `cargo run --release -p broker --example steps [rounds [topics]]`; a hundred clients subscribe to each of the topics. Records are
+//! encoded, as the node does, and thrown away.
 #![expect(
     clippy::disallowed_methods,
     clippy::print_stdout,

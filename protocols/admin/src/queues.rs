@@ -2,28 +2,17 @@
 
 use message::Name;
 use serde_json::{Value, json};
-use session::{Command, Event, Flow, Lane, List, Listed, QueueInfo, Token};
+use session::{Command, Event, Flow, Lane, Listed, QueueInfo, Token};
 
-use crate::{Reply, Request, streams::text};
+use crate::{
+    Reply, Request,
+    streams::{page, text},
+};
 
 /// Durable queues that belong to no single connection, each with its counts, in pages. One that the asker may not look at, or
 /// that is deleted meanwhile, is shown by its name.
 pub(crate) fn list(request: &Request) -> Result<Flow<Reply>, Reply> {
-    if request.method != "GET" {
-        return Err(request.not_allowed("GET"));
-    }
-    request.knows(&["after", "limit"])?;
-    let list = List {
-        of: Listed::Queues,
-        after: request.parameter("after").map(Name::from),
-        limit: request.number("limit", 100, (1, 1_000))? as u32,
-        ..List::default()
-    };
-    let command = Command::List {
-        token: Token(0),
-        lane: Lane(0),
-        list: Box::new(list),
-    };
+    let command = page(request, Listed::Queues)?;
     Ok(Flow::ask(command, |event, _| match event {
         Event::Listed { names, more, .. } if names.is_empty() => {
             Flow::Done(Reply::ok(json!({ "queues": [], "more": more })))

@@ -18,8 +18,8 @@ const RECORDS_MAX: u64 = 10_000;
 /// The longest that a read waits, in ms.
 const WAIT_MS_MAX: u64 = 20_000;
 
-/// Names of one kind, in pages.
-pub(crate) fn names(request: &Request, of: Listed) -> Result<Flow<Reply>, Reply> {
+/// The command for a page of names of one kind.
+pub(crate) fn page(request: &Request, of: Listed) -> Result<Command, Reply> {
     if request.method != "GET" {
         return Err(request.not_allowed("GET"));
     }
@@ -30,11 +30,16 @@ pub(crate) fn names(request: &Request, of: Listed) -> Result<Flow<Reply>, Reply>
         limit: request.number("limit", 100, (1, 1_000))? as u32,
         ..List::default()
     };
-    let command = Command::List {
+    Ok(Command::List {
         token: Token(0),
         lane: Lane(0),
         list: Box::new(list),
-    };
+    })
+}
+
+/// Names of one kind, in pages.
+pub(crate) fn names(request: &Request, of: Listed) -> Result<Flow<Reply>, Reply> {
+    let command = page(request, of)?;
     Ok(Flow::ask(command, |event, _| {
         Flow::Done(match event {
             Event::Listed { names, more, .. } => {

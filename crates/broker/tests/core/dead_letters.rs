@@ -217,3 +217,21 @@ fn a_dead_letter_that_is_kept_is_there_after_a_restart_and_goes_with_its_queue()
     assert_eq!(rig.broker.counters().messages_ready, 0);
     rig.check_replay();
 }
+
+#[test]
+fn many_dead_letters_that_are_kept_are_tried_again_more_seldom() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    keeping(&mut rig, a);
+    for number in 0..6_000 {
+        rig.send(a, "jobs", &number.to_string());
+    }
+    rig.tick(51);
+    // All are looked at once more, and there are six thousand of them by then.
+    rig.tick(6_000);
+    rig.durable_queue(a, "dead", QueueAttributes::default());
+    rig.tick(5_100);
+    assert_eq!(rig.broker.counters().dead_lettered, 0);
+    rig.tick(900);
+    assert_eq!(rig.broker.counters().dead_lettered, 6_000);
+}
