@@ -20,7 +20,7 @@ use crate::{
     Config, Host,
     clock::Clock,
     node::StartError,
-    recovery::{self, At, Recovered},
+    recovery::{self, At, Recovered, Yielding},
     step::BODY_PART,
 };
 
@@ -574,6 +574,7 @@ fn applying<'a>(
     effects: &'a mut Vec<Effect>,
     at: &'a At,
 ) -> impl FnMut(StoredId, u8, Bytes) -> Result<(), String> + 'a {
+    let mut yielding = Yielding::default();
     move |id, kind, payload| {
         at.set((id, kind));
         if kind == BODY_PART {
@@ -591,6 +592,7 @@ fn applying<'a>(
                 _ => {}
             }
         }
+        yielding.applied();
         Ok(())
     }
 }

@@ -27,14 +27,13 @@ pub(crate) fn run() -> anyhow::Result<()> {
             .env("RUSTDOCFLAGS", "-D warnings"),
     )?;
     // The tests whose inputs are random, with more cases than an ordinary `cargo test` runs: bytes against the codecs,
-    // histories against the core and its model, crashes and interleavings against the journal.
+    // histories against the core and its model, crashes and interleavings against the journal. Of the whole workspace, as those
+    // before: without one of its members, others' crates have other features and are built once more.
     run_with(
         cargo()
             .args([
                 "test",
                 "--workspace",
-                "--exclude",
-                "e2e",
                 "--",
                 "properties",
                 "random",
