@@ -35,14 +35,17 @@ pub(crate) enum Target {
     Stream(StreamId),
     /// Boxed, as there are few of them and of the others millions.
     Exchange(Box<Name>),
-    /// A client session's topic subscription, with what its deliveries need.
-    Client {
-        client: ClientNo,
-        qos: u8,
-        no_local: bool,
-        retain_as_published: bool,
-        identifier: u32,
-    },
+    Client(Subscriber),
+}
+
+/// A client session's topic subscription, with what its deliveries need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Subscriber {
+    pub(crate) client: ClientNo,
+    pub(crate) qos: u8,
+    pub(crate) no_local: bool,
+    pub(crate) retain_as_published: bool,
+    pub(crate) identifier: u32,
 }
 
 /// Routing keeps one a subscription.

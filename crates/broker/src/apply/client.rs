@@ -13,18 +13,18 @@ use crate::{
     },
     durable::{Client, ClientSource},
     queue::{Runs, flag},
-    soft::{Connected, Target, Timer},
+    soft::{Connected, Subscriber, Target, Timer},
 };
 
 /// The target in the root space of a client session's subscription.
 fn target_of(client: ClientNo, options: &SubscriptionOptions) -> Target {
-    Target::Client {
+    Target::Client(Subscriber {
         client,
         qos: options.qos,
         no_local: options.no_local,
         retain_as_published: options.retain_as_published,
         identifier: options.identifier,
-    }
+    })
 }
 
 /// The queue of a source that is none.

@@ -8,7 +8,16 @@ use session::{QueueId, Refusal, RefusalKind, SessionId, SubscriptionId};
 use smallvec::SmallVec;
 
 use super::{refusal, shown, stream::StreamMatch};
-use crate::{Broker, apply::ROOT, change::ClientNo, soft::Target};
+use crate::{
+    Broker,
+    apply::ROOT,
+    change::ClientNo,
+    routing::make_set,
+    soft::{Subscriber, Target},
+};
+
+/// Targets of one exchange that there is room for from the start.
+const FOUND_EXPECTED: usize = 64;
 
 /// A client session that a message matched: its subscriptions folded into one copy. And where it is, which lasts as long as what
 /// is remembered of routes does: each change that makes a client session, ends it or moves it may reroute.
@@ -135,9 +144,8 @@ impl Broker {
                 }
             }
             routed.streams.dedup();
-            routed.queues.sort_unstable();
             // [AMQP-queue.bind.unique]
-            routed.queues.dedup();
+            make_set(&mut routed.queues);
             return Ok(routed);
         }
         if self.exchange(vhost, exchange).is_none() {
@@ -151,7 +159,7 @@ impl Broker {
         let mut visited: SmallVec<[Name; 2]> = SmallVec::new();
         let mut open: SmallVec<[Name; 2]> = SmallVec::new();
         open.push(exchange.clone());
-        let mut found = Vec::new();
+        let mut found = Vec::with_capacity(FOUND_EXPECTED);
         while let Some(name) = open.pop() {
             if visited.contains(&name) {
                 continue;
@@ -182,28 +190,27 @@ impl Broker {
                 open.push(alternate);
             }
             visited.push(name);
+            clients.reserve(found.len());
             for target in found.drain(..) {
                 match target {
                     Target::Queue(queue) => routed.queues.push(queue),
                     Target::Stream(stream) => streams.push(stream),
                     Target::Exchange(next) => open.push(*next),
-                    Target::Client { .. } => clients.push(target),
+                    Target::Client(subscriber) => clients.push(subscriber),
                 }
             }
         }
-        routed.queues.sort_unstable();
-        routed.queues.dedup();
-        streams.sort_unstable();
-        streams.dedup();
+        make_set(&mut routed.queues);
+        make_set(&mut streams);
         routed.streams = streams.into_iter().map(StreamMatch::of).collect();
         // Stable: of several keys that a subscription reads, the first counts.
         routed.subscriptions.sort_by_key(|(id, _)| *id);
         routed.subscriptions.dedup_by_key(|(id, _)| *id);
-        clients.sort();
-        clients.dedup();
-        routed.varies |= clients
-            .iter()
-            .any(|target| matches!(target, Target::Client { no_local: true, .. }));
+        // What one exchange found is a set.
+        if visited.len() > 1 {
+            make_set(&mut clients);
+        }
+        routed.varies |= clients.iter().any(|subscriber| subscriber.no_local);
         (routed.clients, routed.withheld) = self.fold(&clients, publisher);
         Ok(routed)
     }
@@ -233,20 +240,21 @@ impl Broker {
     /// Overlapping subscriptions of one client give one copy, with the highest QoS and all identifiers
     /// ([MQTT-3.3.4-2], [MQTT-3.3.4-3], [MQTT-3.3.4-4]).
     /// And whether a subscription matched that does not want what its own client publishes.
-    fn fold(&self, clients: &[Target], publisher: Option<ClientNo>) -> (Vec<ClientMatch>, bool) {
+    fn fold(
+        &self,
+        clients: &[Subscriber],
+        publisher: Option<ClientNo>,
+    ) -> (Vec<ClientMatch>, bool) {
         let mut withheld = false;
         let mut folded: Vec<ClientMatch> = Vec::with_capacity(clients.len());
-        for target in clients {
-            let Target::Client {
-                client,
-                qos,
-                no_local,
-                retain_as_published,
-                identifier,
-            } = target
-            else {
-                continue;
-            };
+        for Subscriber {
+            client,
+            qos,
+            no_local,
+            retain_as_published,
+            identifier,
+        } in clients
+        {
             // [MQTT-3.8.3-3]
             if *no_local && publisher == Some(*client) {
                 withheld = true;

@@ -5,8 +5,10 @@
 //! choose the names, and names that collide would make every lookup under the node's lock as long as the table.
 
 use std::{
+    borrow::Borrow,
+    cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
-    ops::Bound,
+    ops::{Bound, Deref},
 };
 
 use smallvec::SmallVec;
@@ -16,13 +18,78 @@ const LIST_LEN_MAX: usize = 16;
 /// The same of targets, which are small: a tree of them takes twice the memory, and is slower to walk.
 const TARGETS_LEN_MAX: usize = 256;
 
+/// The longest name that needs no memory of its own, in bytes.
+const SHORT_LEN_MAX: usize = 14;
+
+/// The name of a level. Nearly all are short, and lie where they are compared: among very many nodes each look at memory elsewhere
+/// costs as much as all the rest of a step.
+#[derive(Clone, Debug)]
+pub(super) enum LevelName {
+    Short { len: u8, text: [u8; SHORT_LEN_MAX] },
+    Long(Box<Box<[u8]>>),
+}
+
+/// As much as a pointer to a name takes, and its length.
+const _: () = assert!(size_of::<LevelName>() == 16);
+
+impl From<&[u8]> for LevelName {
+    fn from(name: &[u8]) -> Self {
+        if name.len() > SHORT_LEN_MAX {
+            return Self::Long(Box::new(name.into()));
+        }
+        let mut text = [0; SHORT_LEN_MAX];
+        text[..name.len()].copy_from_slice(name);
+        Self::Short {
+            len: name.len() as u8,
+            text,
+        }
+    }
+}
+
+impl Deref for LevelName {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Short { len, text } => &text[..usize::from(*len)],
+            Self::Long(name) => name,
+        }
+    }
+}
+
+impl Borrow<[u8]> for LevelName {
+    fn borrow(&self) -> &[u8] {
+        self
+    }
+}
+
+impl PartialEq for LevelName {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for LevelName {}
+
+impl PartialOrd for LevelName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for LevelName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (**self).cmp(other)
+    }
+}
+
 /// Nodes by the name of their level, in the order of the names.
 #[derive(Clone, Debug)]
 pub(super) enum Children<N> {
     /// Sorted by name.
-    List(Vec<(Box<[u8]>, N)>),
+    List(Vec<(LevelName, N)>),
     /// Many.
-    Tree(BTreeMap<Box<[u8]>, N>),
+    Tree(BTreeMap<LevelName, N>),
 }
 
 impl<N> Default for Children<N> {
@@ -56,7 +123,7 @@ impl<N> Children<N> {
         match self {
             Self::List(list) => {
                 let at = list.binary_search_by(|(key, _)| (**key).cmp(name)).ok()?;
-                Some((&list[at].0, &list[at].1))
+                Some((&*list[at].0, &list[at].1))
             }
             Self::Tree(tree) => tree.get_key_value(name).map(|(key, child)| (&**key, child)),
         }
@@ -139,6 +206,14 @@ impl<N> Children<N> {
             Self::List(list) => out.extend(list.into_iter().map(|(_, child)| child)),
             Self::Tree(tree) => out.extend(tree.into_values()),
         }
+    }
+}
+
+/// Makes a list a set: in order, each once. Mostly it is one, found in order at one place, and that is seen in one pass.
+pub(crate) fn make_set<T: Ord>(list: &mut Vec<T>) {
+    if !list.is_sorted_by(|one, next| one < next) {
+        list.sort_unstable();
+        list.dedup();
     }
 }
 

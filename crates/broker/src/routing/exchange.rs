@@ -29,7 +29,7 @@ use message::{
 };
 use session::ExchangeKind;
 
-use super::children::Targets;
+use super::children::{Targets, make_set};
 use super::headers::headers_match;
 use super::trie::Trie;
 
@@ -217,8 +217,7 @@ impl<T: Ord + Clone> Exchange<T> {
             }
         }
         if out.len() > before {
-            out.sort();
-            out.dedup();
+            make_set(out);
         }
     }
 

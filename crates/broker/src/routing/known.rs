@@ -9,6 +9,9 @@
 //! Who publishes to one place again and again does so under one shared address, and mostly several times in a row: of the
 //! last one that was found that it is this one is seen without a look at what is in it.
 //!
+//! It is the second time in a row at its slot that an address is remembered: what is published to once, to one place among very many,
+//! pushes nobody out, and what it leads to need not be kept.
+//!
 //! An address is known again in the form in which it came: the same levels cut from another text, as another protocol writes
 //! them, have a slot of their own.
 //!
@@ -30,8 +33,10 @@ const SLOTS: usize = 256;
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Known<R> {
-    /// Empty until something is remembered.
+    /// Empty until something is to be remembered.
     slots: RefCell<Vec<Option<Slot<R>>>>,
+    /// The hash of the address that came last for each slot.
+    came: RefCell<Vec<u64>>,
     /// The last one that was found.
     last: RefCell<Option<Last<R>>>,
     round: Cell<u64>,
@@ -56,6 +61,7 @@ impl<R> Default for Known<R> {
     fn default() -> Self {
         Self {
             slots: RefCell::default(),
+            came: RefCell::default(),
             last: RefCell::default(),
             round: Cell::default(),
         }
@@ -90,7 +96,7 @@ impl<R: Clone> Known<R> {
 
     fn find_equal(&self, address: &Address) -> Option<Arc<R>> {
         let slots = self.slots.borrow();
-        let slot = slots.get(place(address))?.as_ref()?;
+        let slot = slots.get(place(hash(address)))?.as_ref()?;
         let at = &slot.address;
         let is_it = slot.round == self.round.get()
             && (at.vhost, at.kind) == (address.vhost, address.kind)
@@ -99,13 +105,20 @@ impl<R: Clone> Known<R> {
         is_it.then(|| Arc::clone(&slot.route))
     }
 
-    /// Remembers what an address leads to.
+    /// Remembers what an address leads to, if no other one with its slot came since it did.
     pub(crate) fn add(&self, address: &Address, route: &Arc<R>) {
+        let mut came = self.came.borrow_mut();
         let mut slots = self.slots.borrow_mut();
         if slots.is_empty() {
             slots.resize(SLOTS, None);
+            came.resize(SLOTS, 0);
         }
-        slots[place(address)] = Some(Slot {
+        let hash = hash(address);
+        let place = place(hash);
+        if std::mem::replace(&mut came[place], hash) != hash {
+            return;
+        }
+        slots[place] = Some(Slot {
             // Not the read buffers that it was cut from.
             address: Address {
                 name: bytes::Bytes::copy_from_slice(&address.name),
@@ -118,13 +131,17 @@ impl<R: Clone> Known<R> {
     }
 }
 
-fn place(address: &Address) -> usize {
+fn hash(address: &Address) -> u64 {
     let mut hasher = FxHasher::default();
     hasher.write_u32(address.vhost.0);
     hasher.write(&address.name);
     hasher.write(address.key.text());
+    hasher.finish()
+}
+
+fn place(hash: u64) -> usize {
     // The upper bits are the better ones.
-    (hasher.finish() >> 32) as usize % SLOTS
+    (hash >> 32) as usize % SLOTS
 }
 
 #[cfg(test)]
@@ -139,13 +156,33 @@ mod tests {
         Arc::new(Address::topic(VhostId::ROOT, levels))
     }
 
+    fn remember<R: Clone>(known: &Known<R>, address: &Address, route: &Arc<R>) {
+        known.add(address, route);
+        known.add(address, route);
+    }
+
+    #[test]
+    fn what_comes_once_is_not_remembered_and_pushes_nobody_out() {
+        let known = Known::default();
+        let often = topic("often");
+        known.add(&often, &Arc::new(0));
+        assert_eq!(known.find(&often), None);
+        known.add(&often, &Arc::new(0));
+        for number in 1..=4 * SLOTS {
+            let once = topic(&format!("once/{number}"));
+            known.add(&once, &Arc::new(number));
+            assert_eq!(known.find(&once), None);
+            assert_eq!(known.find(&often).as_deref(), Some(&0));
+        }
+    }
+
     #[test]
     fn a_route_is_known_until_something_changes_and_never_taken_for_anothers() {
         let mut known = Known::default();
         assert_eq!(known.find(&topic("a/b")), None);
         // More addresses than there are slots: some are forgotten, none is mistaken.
         for number in 0..2 * SLOTS {
-            known.add(&topic(&format!("a/{number}")), &Arc::new(number));
+            remember(&known, &topic(&format!("a/{number}")), &Arc::new(number));
         }
         let found = |known: &Known<usize>, number| known.find(&topic(&format!("a/{number}")));
         let right = |number| found(&known, number).is_none_or(|it| *it == number);
@@ -155,7 +192,7 @@ mod tests {
 
         let key = topic("a/b").key.clone();
         let queue = Arc::new(Address::exchange(VhostId::ROOT, "x", key));
-        known.add(&queue, &Arc::new(1));
+        remember(&known, &queue, &Arc::new(1));
         assert_eq!(known.find(&queue).as_deref(), Some(&1));
         for other in [
             (*topic("a/b")).clone(),
@@ -181,11 +218,11 @@ mod tests {
         });
         assert_eq!(collected, queue);
         assert_eq!(known.find(&collected), None);
-        known.add(&collected, &Arc::new(1));
+        remember(&known, &collected, &Arc::new(1));
         assert_eq!(known.find(&collected).as_deref(), Some(&1));
         known.forget();
         assert_eq!(known.find(&queue), None);
-        known.add(&queue, &Arc::new(2));
+        remember(&known, &queue, &Arc::new(2));
         assert_eq!(known.find(&queue).as_deref(), Some(&2));
     }
 
@@ -194,8 +231,8 @@ mod tests {
         let mut known = Known::default();
         let (here, there) = (topic("a/b"), topic("c"));
         let shares = [Arc::clone(&here), Arc::clone(&there)];
-        known.add(&here, &Arc::new(1));
-        known.add(&there, &Arc::new(2));
+        remember(&known, &here, &Arc::new(1));
+        remember(&known, &there, &Arc::new(2));
         for _ in 0..3 {
             assert_eq!(known.find(&here).as_deref(), Some(&1));
             assert_eq!(known.find(&here).as_deref(), Some(&1));
@@ -203,7 +240,7 @@ mod tests {
         }
         known.forget();
         assert_eq!(known.find(&there), None);
-        known.add(&there, &Arc::new(3));
+        remember(&known, &there, &Arc::new(3));
         assert_eq!(known.find(&there).as_deref(), Some(&3));
         // Nothing else can come to lie where it lay.
         drop((here, there, shares));
@@ -217,7 +254,7 @@ mod tests {
         let known = Known::default();
         let levels = Levels::split(read.slice(4..7), b'/').expect("short");
         let address = Arc::new(Address::topic(VhostId::ROOT, levels));
-        known.add(&address, &Arc::new(1));
+        remember(&known, &address, &Arc::new(1));
         let shared = Arc::clone(&address);
         assert_eq!(known.find(&address).as_deref(), Some(&1));
         drop((address, shared));

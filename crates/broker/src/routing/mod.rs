@@ -30,6 +30,7 @@ mod retained;
 mod samples;
 mod trie;
 
+pub(crate) use children::make_set;
 pub(crate) use exchange::Exchange;
 pub(crate) use known::Known;
 pub(crate) use retained::RetainedTree;
