@@ -114,6 +114,15 @@ impl<K: Ord, V> Few<K, V> {
         K: Copy,
         V: Default,
     {
+        let known = match self {
+            Self::Line(line) => find(line, &key).ok(),
+            Self::Tree(_) => None,
+        };
+        if let Some(at) = known
+            && let Self::Line(line) = self
+        {
+            return &mut line[at].1;
+        }
         if !self.contains_key(&key) {
             self.insert(key, V::default());
         }

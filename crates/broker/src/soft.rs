@@ -127,7 +127,7 @@ pub(crate) struct Credited {
 pub(crate) struct SoftQueue {
     /// The next number to use.
     pub(crate) next: u64,
-    pub(crate) messages: BTreeMap<u64, SoftEntry>,
+    pub(crate) messages: Near<SoftEntry>,
     pub(crate) message_bytes: u64,
     pub(crate) order: Order,
     /// Not visible yet: delayed.
@@ -167,7 +167,7 @@ impl SoftQueue {
     pub(crate) fn new(order: Order, now: Timestamp) -> Self {
         Self {
             next: 0,
-            messages: BTreeMap::new(),
+            messages: Near::default(),
             message_bytes: 0,
             order,
             hidden: BTreeSet::new(),

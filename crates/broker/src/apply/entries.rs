@@ -410,7 +410,7 @@ impl Broker {
                     of_large.push(stored);
                 }
                 (entry.len, entry.priority, rare)
-            } else if let Some(entry) = soft.messages.remove(&qseq) {
+            } else if let Some(entry) = soft.messages.remove(qseq) {
                 soft.message_bytes -= u64::from(entry.len);
                 match entry.place {
                     Place::Resident(_) => self.soft.transient_bytes -= transient_len(entry.len),
@@ -435,10 +435,16 @@ impl Broker {
                     }
                 }
                 returned.add(&out);
+                debug_assert!(
+                    !soft.hidden.contains(&qseq) && !soft.aside.contains(&qseq),
+                    "what is out does not wait"
+                );
+                debug_assert_ne!(soft.order.next_ready(qseq), Some(qseq), "nor is it ready");
+            } else {
+                soft.hidden.remove(&qseq);
+                soft.aside.remove(&qseq);
+                soft.order.remove(qseq, priority, group);
             }
-            soft.hidden.remove(&qseq);
-            soft.aside.remove(&qseq);
-            soft.order.remove(qseq, priority, group);
             fell(&mut self.counters.messages_ready);
             if let Some(rare) = &rare {
                 let timers = &mut self.soft.timers;

@@ -113,7 +113,7 @@ impl Broker {
                     priority,
                     rare.then(|| queue.entries.rare(qseq)).flatten(),
                 )
-            } else if let Some(entry) = hands.soft.messages.get_mut(&qseq) {
+            } else if let Some(entry) = hands.soft.messages.get_mut(qseq) {
                 if !item.settled {
                     entry.count = item.count;
                 }
@@ -200,7 +200,7 @@ impl Broker {
                     rare.visible_at = Some(until);
                     rare.first_delivered = rare.first_delivered.or(Some(now));
                 };
-                if let Some(entry) = soft.messages.get_mut(&qseq) {
+                if let Some(entry) = soft.messages.get_mut(qseq) {
                     hide(entry.rare.get_or_insert_default());
                 } else {
                     queue.entries.change_rare(qseq, hide);
@@ -228,7 +228,7 @@ impl Broker {
             .and_then(|queue| queue.entries.get_mut(qseq))
         {
             entry.set_count(entry.count().saturating_sub(1));
-        } else if let Some(entry) = self.soft_queue_mut(id).messages.get_mut(&qseq) {
+        } else if let Some(entry) = self.soft_queue_mut(id).messages.get_mut(qseq) {
             entry.count = entry.count.saturating_sub(1);
         }
     }
@@ -265,7 +265,7 @@ impl Broker {
                 .expect("seen above")
                 .entries
                 .change_rare(qseq, hide);
-        } else if let Some(entry) = self.soft_queue_mut(id).messages.get_mut(&qseq) {
+        } else if let Some(entry) = self.soft_queue_mut(id).messages.get_mut(qseq) {
             hide(entry.rare.get_or_insert_default());
         }
         self.soft.timers.insert((until, Timer::Visible(id, qseq)));
@@ -319,7 +319,7 @@ impl Broker {
                     {
                         entry.flags |= flag::RECEIVED;
                     } else if let Some(entry) =
-                        self.soft_queue_mut(it.queue).messages.get_mut(&qseq)
+                        self.soft_queue_mut(it.queue).messages.get_mut(qseq)
                     {
                         entry.flags |= flag::RECEIVED;
                     }
@@ -398,7 +398,7 @@ impl Broker {
         let soft = self.soft_queue_mut(id);
         if let Some(rare) = soft
             .messages
-            .get_mut(&qseq)
+            .get_mut(qseq)
             .and_then(|entry| entry.rare.as_mut())
         {
             rare.visible_at = None;

@@ -528,12 +528,15 @@ impl Hands<'_> {
         let had = attached.room_used < max;
         attached.room_used += bytes;
         handed.full = had && attached.room_used >= max;
+        let full = attached.room_used >= max;
         let Some(consumer) = attached.consumers.get_mut(&receiver.1) else {
             return handed;
         };
         if let Credit::Exactly(left) = &mut consumer.credit {
             *left = left.saturating_sub(1);
         }
+        // Whether its group lets it receive on, where that is seen here.
+        let mut group_open = None;
         if keeps.is_some() {
             handed.credited = Some(Credited {
                 place: consumer.place,
@@ -543,8 +546,9 @@ impl Hands<'_> {
             if consumer.group != 0 {
                 let group = attached.groups.entry(consumer.group).or_default();
                 group.out += 1;
-                handed.full_group =
-                    (group.window != 0 && group.out >= group.window).then_some(consumer.group);
+                let is_full = group.window != 0 && group.out >= group.window;
+                handed.full_group = is_full.then_some(consumer.group);
+                group_open = Some(group.active && !is_full);
             }
         }
         if consumer.queue != self.queue {
@@ -558,6 +562,22 @@ impl Hands<'_> {
             consumer.active_at = None;
         }
         let single = self.soft.single;
+        // Who is active and limited by no more than windows that are not full stays so.
+        let is_open = match consumer.credit {
+            Credit::Window(0) => {
+                !consumer.through_client && consumer.out < self.config.unsettled_max
+            }
+            Credit::Window(window) => consumer.out < window,
+            Credit::Settled | Credit::Exactly(_) => false,
+        };
+        if is_open
+            && consumer.active_at.is_some()
+            && !full
+            && single.is_none()
+            && group_open.unwrap_or_else(|| attached.groups.is_empty())
+        {
+            return handed;
+        }
         let allowed = attached
             .consumers
             .get(&receiver.1)

@@ -404,7 +404,7 @@ impl Broker {
             .soft_queue(id)
             .messages
             .iter()
-            .filter_map(|(qseq, entry)| Some((*qseq, entry.rare.as_ref()?.origin?)));
+            .filter_map(|(qseq, entry)| Some((qseq, entry.rare.as_ref()?.origin?)));
         let links: Vec<_> = stored.chain(soft).collect();
         let mut released = Ranges::default();
         let mut released_soft = Ranges::default();

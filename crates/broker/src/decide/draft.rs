@@ -17,6 +17,7 @@ use crate::{
     counters::Tally,
     few::Few,
     queue::Runs,
+    soft::SoftQueue,
     topic::TopicNo,
 };
 
@@ -203,6 +204,17 @@ impl<'a> Draft<'a> {
     }
 
     fn added(&mut self, queue: QueueId) -> &mut Added {
+        // Most decisions are about one queue.
+        if let Some((first, _)) = self.added.first()
+            && *first == queue
+        {
+            return &mut self.added[0].1;
+        }
+        self.find_or_add(queue)
+    }
+
+    #[inline(never)]
+    fn find_or_add(&mut self, queue: QueueId) -> &mut Added {
         let at = self.find_added(queue).unwrap_or_else(|| {
             let at = self.added.len();
             self.added.push((queue, Added::default()));
@@ -265,6 +277,31 @@ impl<'a> Draft<'a> {
                 0
             }
         }
+    }
+
+    /// An entry will be made in a queue with this soft side, if it is there. Gives its number.
+    pub(crate) fn entry_comes_to(
+        &mut self,
+        queue: QueueId,
+        side: Option<&SoftQueue>,
+        len: u32,
+        soft: bool,
+    ) -> u64 {
+        let next = side.map_or(0, |side| side.next);
+        let added = self.added(queue);
+        added.count += 1;
+        added.bytes += i64::from(len);
+        added.numbers += 1;
+        let number = next + added.numbers - 1;
+        if soft {
+            self.transient += crate::apply::transient_len(len);
+        }
+        number
+    }
+
+    /// Entries that this decision adds to those held by a queue.
+    pub(crate) fn more_held(&mut self, queue: QueueId) -> i64 {
+        self.added(queue).count
     }
 
     /// An entry will be made.

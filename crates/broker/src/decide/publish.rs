@@ -718,10 +718,10 @@ impl Broker {
         if delay > 0 && !moved {
             rare.visible_at = Some(draft.now.plus_ms(delay));
         }
-        draft.entry_comes(id, len, soft);
+        let side = self.soft.queues.get(&id).map(Box::as_ref);
         Admission::Take(Entrant {
             queue: id,
-            qseq: draft.number(self, id),
+            qseq: draft.entry_comes_to(id, side, len, soft),
             flags: u16::from(message.qos.min(2)) & flag::QOS,
             priority: message.priority.unwrap_or(0),
             rare: rare.boxed(),
@@ -763,15 +763,19 @@ impl Broker {
             return direct.show(session, incoming, shown, draft.now);
         }
         let queue = matched.queue;
-        let (count, _) = draft.held(self, queue);
-        if count >= self.config.client_queue_length_max {
+        let side = self.soft.queues.get(&queue).map(Box::as_ref);
+        let held = side.map_or(0, |side| self.most_held(queue, side));
+        if held.saturating_add_signed(draft.more_held(queue)) >= self.config.client_queue_length_max
+            && draft.held(self, queue).0 >= self.config.client_queue_length_max
+        {
             return draft.count(Tally::DroppedClientFull, 1);
         }
         let soft = is_soft(queue) || !incoming.durable;
         if soft && self.soft.transient_bytes + draft.transient() > self.config.transient_bytes_max {
             return draft.count(Tally::DroppedClientFull, 1);
         }
-        if is_soft(queue)
+        if side.is_none()
+            && is_soft(queue)
             && let Some(client) = self.client(matched.client)
         {
             self.make_own_queue(matched.client, client, draft);
@@ -789,10 +793,9 @@ impl Broker {
             };
             rare.boxed()
         };
-        draft.entry_comes(queue, len, soft);
         targets.push(Entrant {
             queue,
-            qseq: draft.number(self, queue),
+            qseq: draft.entry_comes_to(queue, side, len, soft),
             flags: u16::from(qos) | if retain { flag::RETAIN } else { 0 },
             priority: 0,
             rare,

@@ -1,4 +1,4 @@
-//! A map by numbers that mostly lie close together: what is out of a queue.
+//! A map by numbers that mostly lie close together: what is out of a queue, and what is in one in memory only.
 //!
 //! ```text
 //! page n: numbers n*8 .. n*8+7, a place each
@@ -127,6 +127,13 @@ impl<V> Near<V> {
         Some(gone)
     }
 
+    /// The first number at or behind `from`.
+    pub(crate) fn next(&self, from: u64) -> Option<u64> {
+        self.range(from..=u64::MAX)
+            .next()
+            .map(|(number, _)| number)
+    }
+
     /// Lets go of empty pages.
     fn trim(&mut self) {
         if self.len == 0 {
@@ -225,6 +232,8 @@ mod tests {
                 let last = number.saturating_add(more);
                 let range = near.range(number..=last);
                 prop_assert!(range.eq(tree.range(number..=last).map(|(at, value)| (*at, value))));
+                let next = tree.range(number..).next().map(|(at, _)| *at);
+                prop_assert_eq!(near.next(number), next);
                 prop_assert!(near.iter().eq(tree.iter().map(|(at, value)| (*at, value))));
                 prop_assert!(near.keys().eq(tree.keys().copied()));
                 prop_assert!(near.iter_mut().map(|(at, _)| at).eq(tree.keys().copied()));
