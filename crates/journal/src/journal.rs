@@ -19,6 +19,7 @@ use crate::shared::Shared;
 use crate::snapshot;
 use crate::spares;
 use crate::stage::Stage;
+use crate::table::Counting;
 use crate::threads;
 use crate::vfs::Free;
 
@@ -259,11 +260,11 @@ impl Journal {
         self.shared().table.count(stored, -1);
     }
 
-    /// The same one by one, up or down by `by`, while records are applied. It is all counted once the function that this returns is dropped,
-    /// to be done in front of [`crate::Standby::tidy`].
-    pub fn counting(&self) -> impl FnMut(StoredId, i64) + '_ {
-        let mut counting = self.shared().table.counting();
-        move |stored, by| counting.count(stored, by)
+    /// The same one by one, up or down, while records are applied or a [`Stage`] is held. It is all counted once what this returns
+    /// is dropped: in front of the stage, or of [`crate::Standby::tidy`].
+    #[must_use]
+    pub fn counting(&self) -> Counting<'_> {
+        self.shared().table.counting()
     }
 
     /// Whether a segment holds this record, as far as can be told without reading. Of a standby's journal: a record may have

@@ -117,4 +117,5 @@ pub use snapshot::SnapshotSource;
 pub use stage::Stage;
 pub use standby::{Holder, Polled, Standby, Taken};
 pub use stream_file::{FiledRecord, StreamFile, StreamFileCursor, StreamFileId, StreamFileWriter};
+pub use table::Counting;
 pub use vfs::{MemVfs, RealVfs, Vfs};

@@ -28,7 +28,7 @@ pub(crate) struct Table {
 }
 
 /// References to a batch that has no file yet.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Pending {
     /// What they come to.
     sum: i64,
@@ -36,16 +36,27 @@ struct Pending {
     came: i64,
 }
 
-/// References that come and go one after the other, most of them neighbours. The table has them all once this is dropped.
-pub(crate) struct Counting<'a> {
+/// References that come and go one after the other, most of them neighbours. The table has them all once this is dropped;
+/// until then none that came may be counted as gone elsewhere, unless another one is counted.
+pub struct Counting<'a> {
     table: &'a Table,
     /// The segment that the last ones are of, what they come to, and how many came.
     run: Option<(Arc<Segment>, i64, i64)>,
+    /// The same of the batch that has no file yet.
+    unplaced: Option<(u64, Pending)>,
 }
 
 impl Counting<'_> {
-    pub(crate) fn count(&mut self, stored: StoredId, by: i64) {
+    /// References to a record come or go.
+    pub fn count(&mut self, stored: StoredId, by: i64) {
         let seq = id::seq(stored);
+        if let Some((batch, pending)) = &mut self.unplaced
+            && *batch == seq
+        {
+            pending.sum += by;
+            pending.came += by.max(0);
+            return;
+        }
         if let Some((segment, sum, came)) = &mut self.run
             && (segment.first_seq()..=segment.last_seq()).contains(&seq)
         {
@@ -53,16 +64,34 @@ impl Counting<'_> {
             *came += by.max(0);
             return;
         }
+        self.count_anew(stored, by);
+    }
+
+    #[inline(never)]
+    fn count_anew(&mut self, stored: StoredId, by: i64) {
+        let seq = id::seq(stored);
+        let pending = Pending {
+            sum: by,
+            came: by.max(0),
+        };
+        if seq > self.table.placed.load(Ordering::Acquire) {
+            if let Some((batch, before)) = self.unplaced.replace((seq, pending)) {
+                self.table.count_batch(batch, before);
+            }
+            return;
+        }
         self.flush();
-        let known = seq <= self.table.placed.load(Ordering::Acquire);
-        let found = known.then(|| self.table.of_seq(seq)).flatten();
+        let found = self.table.of_seq(seq);
         match found.filter(|segment| !segment.gone.load(Ordering::Acquire)) {
-            Some(segment) => self.run = Some((segment, by, by.max(0))),
+            Some(segment) => self.run = Some((segment, pending.sum, pending.came)),
             None => self.table.count(stored, by),
         }
     }
 
     fn flush(&mut self) {
+        if let Some((batch, pending)) = self.unplaced.take() {
+            self.table.count_batch(batch, pending);
+        }
         if let Some((segment, sum, came)) = self.run.take() {
             segment.named.fetch_add(sum, Ordering::AcqRel);
             if came > 0 {
@@ -181,6 +210,30 @@ impl Table {
         }
     }
 
+    /// Counts references to records of one batch, which had no file when the first of them came or went.
+    fn count_batch(&self, seq: u64, Pending { sum, came }: Pending) {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        if seq > self.placed.load(Ordering::Acquire) {
+            let pending = pending.entry(seq).or_default();
+            pending.sum += sum;
+            pending.came += came;
+            return;
+        }
+        drop(pending);
+        match self.of_seq(seq) {
+            Some(segment) => {
+                segment.named.fetch_add(sum, Ordering::AcqRel);
+                if came > 0 {
+                    segment.count_referenced(came.unsigned_abs());
+                    segment.dead_at.store(0, Ordering::Release);
+                }
+            }
+            None => {
+                self.dangling.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Counts many references up, most of them to neighbours: the segment is looked up once for each run of them.
     pub(crate) fn count_all(&self, each: impl FnOnce(&mut dyn FnMut(StoredId))) {
         let mut counting = self.counting();
@@ -192,6 +245,7 @@ impl Table {
         Counting {
             table: self,
             run: None,
+            unplaced: None,
         }
     }
 

@@ -33,6 +33,8 @@ pub(crate) struct NodeLink {
     shared: Arc<Shared>,
     outbox: Arc<Outbox>,
     detached: AtomicBool,
+    /// Nothing of what it published last was stored: heads are encoded only when they are asked for.
+    stores_nothing: AtomicBool,
 }
 
 /// What the connections of a thread lend each other while they submit, so that an idle one holds none.
@@ -53,6 +55,7 @@ impl NodeLink {
             shared,
             outbox,
             detached: AtomicBool::new(false),
+            stores_nothing: AtomicBool::new(false),
         }
     }
 
@@ -65,8 +68,10 @@ impl NodeLink {
         direct: &mut usize,
     ) -> bool {
         scratch.heads.clear();
-        for command in commands.iter().take(COMMANDS_MAX) {
-            encode_heads(command, &mut scratch.heads);
+        if !self.stores_nothing.load(Ordering::Relaxed) {
+            for command in commands.iter().take(COMMANDS_MAX) {
+                encode_heads(command, &mut scratch.heads);
+            }
         }
         if self.shared.reads_bodies.load(Ordering::Relaxed) {
             for command in commands.iter().take(COMMANDS_MAX) {
@@ -82,7 +87,9 @@ impl NodeLink {
             &scratch.heads,
             std::mem::take(&mut scratch.wakers),
             Some(self.id),
+            Some(&self.outbox),
         );
+        let may_all = core.may_all(self.id);
         let mut taken = 0;
         // Those at the front that the core has had: commands are large, so they stay where they are until all are done.
         let mut done = 0;
@@ -95,7 +102,7 @@ impl NodeLink {
             let leaves = command.may_be_left() && (behind || !step.stage.room())
                 || behind && keeps_order(command);
             if !leaves && !matches!(command, Command::Authenticate(_)) {
-                core.command(&mut step, self.id, command);
+                core.command(&mut step, self.id, may_all, command);
                 done += 1;
                 continue;
             }
@@ -114,6 +121,10 @@ impl NodeLink {
         *direct += step.direct;
         scratch.wakers = shared.finish(core, step);
         commands.drain(..done);
+        if scratch.heads.was_asked() || !scratch.heads.is_empty() {
+            let stores_nothing = !scratch.heads.was_asked();
+            self.stores_nothing.store(stores_nothing, Ordering::Relaxed);
+        }
         wake_all(&mut scratch.wakers);
         for authenticate in verify {
             self.verify(authenticate);

@@ -138,13 +138,13 @@ impl Shared {
         let heads = Heads::default();
         let mut core = self.core();
         core.now = self.clock.now();
-        let mut step = Step::begin(&self.journal, &heads, Vec::new(), own);
+        let mut step = Step::begin(&self.journal, &heads, Vec::new(), own, None);
         let mut more = work(&mut core, &mut step);
         let mut wakers = self.finish(core, step);
         wake_all(&mut wakers);
         while more {
             let mut core = self.core();
-            let mut step = Step::begin(&self.journal, &heads, wakers, own);
+            let mut step = Step::begin(&self.journal, &heads, wakers, own, None);
             more = core.deliver(&mut step);
             wakers = self.finish(core, step);
             wake_all(&mut wakers);
@@ -159,6 +159,7 @@ impl Shared {
     ) -> Vec<Waker> {
         core.show(&mut step);
         let Step {
+            counting,
             stage,
             wakers,
             keeper_wanted,
@@ -166,6 +167,7 @@ impl Shared {
             refused,
             ..
         } = step;
+        drop(counting);
         drop(stage);
         // Told under the lock: of two steps the later one must have the last word.
         self.keeper

@@ -20,6 +20,7 @@ use broker::{Content, OutLane, PendingDelivery, PendingRecords};
 use message::{Message, StoredId};
 use rustc_hash::FxHashMap;
 use session::{Burst, CloseReason, Delivery, DeliveryId, Event, Token};
+use smallvec::SmallVec;
 
 /// A connection that has been told no more than so much gives the room for it back when there is nothing to do: most hear the
 /// few words of a login and are silent then. Who hears more keeps room for so many items, and allocates nothing for them.
@@ -114,7 +115,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         let mut count = self.journal.counting();
         for id in &self.ids {
-            count(*id, -1);
+            count.count(*id, -1);
         }
     }
 }
@@ -380,39 +381,14 @@ impl Outbox {
     /// Puts an item in. `wait` is the batch that it waits for, 0 for none; `committed` is the newest that is safe. Returns the
     /// task to wake, if the item may leave now, and whether this outbox must be registered for the commit of a batch.
     pub(crate) fn push(&self, lane: OutLane, wait: u64, committed: u64, item: Item) -> Pushed {
-        let mut state = self.lock();
-        if state.closed {
-            return Pushed::default();
-        }
-        if wait > committed
-            && let Some(waits) = &mut state.waits
-            && let Some((batch, items)) = waits.waiting.back_mut()
-            && *batch == wait
-            && items.last().is_some_and(|(last, _)| *last == lane)
-        {
-            // The answers to commands that came together: this is what the lane waits for already.
-            items.push((lane, item));
-            return Pushed::default();
-        }
-        let mut wait = wait;
-        let mut last = 0;
-        if let Some(waits) = &state.waits
-            && !waits.waiting.is_empty()
-        {
-            last = state.last_wait(lane, committed);
-            wait = wait.max(last);
-        }
-        if wait <= committed {
-            state.make_room();
-            state.ready.push_back((lane, item));
-            return Pushed {
-                wake: state.take_waker(),
-                register: None,
-            };
-        }
-        Pushed {
-            wake: None,
-            register: state.wait_for(wait, last, lane, item).then_some(wait),
+        self.lock().put(lane, wait, committed, item)
+    }
+
+    /// The same with several.
+    pub(crate) fn fill(&self) -> Filling<'_> {
+        Filling {
+            state: self.lock(),
+            filled: Filled::default(),
         }
     }
 
@@ -602,6 +578,35 @@ pub(crate) struct Pushed {
     pub(crate) register: Option<u64>,
 }
 
+/// An outbox into which several are put, one after the other.
+pub(crate) struct Filling<'a> {
+    state: MutexGuard<'a, State>,
+    filled: Filled,
+}
+
+/// What to do after that, when the outbox is free: see [`Pushed`].
+#[derive(Default)]
+pub(crate) struct Filled {
+    pub(crate) wake: Option<Waker>,
+    pub(crate) register: SmallVec<[u64; 2]>,
+}
+
+impl Filling<'_> {
+    /// As [`Outbox::push`].
+    pub(crate) fn push(&mut self, lane: OutLane, wait: u64, committed: u64, item: Item) {
+        let pushed = self.state.put(lane, wait, committed, item);
+        if pushed.wake.is_some() {
+            self.filled.wake = pushed.wake;
+        }
+        self.filled.register.extend(pushed.register);
+    }
+
+    /// Frees the outbox.
+    pub(crate) fn end(self) -> Filled {
+        self.filled
+    }
+}
+
 /// Room for what waits for one batch, which becomes ready as it lies, in an outbox that was told of so many events.
 fn room_for_waiting(told: u32) -> Vec<(OutLane, Item)> {
     if told > FEW_EVENTS {
@@ -618,6 +623,43 @@ impl State {
             return None;
         }
         self.waker.take()
+    }
+
+    /// See [`Outbox::push`].
+    fn put(&mut self, lane: OutLane, wait: u64, committed: u64, item: Item) -> Pushed {
+        if self.closed {
+            return Pushed::default();
+        }
+        if wait > committed
+            && let Some(waits) = &mut self.waits
+            && let Some((batch, items)) = waits.waiting.back_mut()
+            && *batch == wait
+            && items.last().is_some_and(|(last, _)| *last == lane)
+        {
+            // The answers to commands that came together: this is what the lane waits for already.
+            items.push((lane, item));
+            return Pushed::default();
+        }
+        let mut wait = wait;
+        let mut last = 0;
+        if let Some(waits) = &self.waits
+            && !waits.waiting.is_empty()
+        {
+            last = self.last_wait(lane, committed);
+            wait = wait.max(last);
+        }
+        if wait <= committed {
+            self.make_room();
+            self.ready.push_back((lane, item));
+            return Pushed {
+                wake: self.take_waker(),
+                register: None,
+            };
+        }
+        Pushed {
+            wake: None,
+            register: self.wait_for(wait, last, lane, item).then_some(wait),
+        }
     }
 
     /// Something becomes ready: who has no room for it takes some that others left.

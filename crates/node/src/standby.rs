@@ -392,7 +392,9 @@ impl Standby {
         let journal = self.follower.journal().clone();
         let (broker, last, effects) = (&mut self.broker, &mut self.last, &mut self.effects);
         let polled = recovery::fitting(|at| {
-            let apply = applying(journal.counting(), broker, last, effects, at);
+            let mut counting = journal.counting();
+            let count = move |stored, by| counting.count(stored, by);
+            let apply = applying(count, broker, last, effects, at);
             self.follower.poll(now_ms, apply)
         });
         let polled = polled.map_err(|why| why.of(&self.config))?;

@@ -16,7 +16,7 @@ use broker::{
     PendingRecord, RecordKind, Wait,
 };
 use bytes::Bytes;
-use journal::{Journal, Stage};
+use journal::{Counting, Journal, Stage};
 use message::{Message, PolicyBody, StoredId, Timestamp, VhostId};
 use rustc_hash::FxHashMap;
 use session::{
@@ -165,6 +165,8 @@ pub(crate) struct Heads {
     by_message: Vec<(Arc<Message>, std::ops::Range<usize>)>,
     /// Where the last one was found: they are asked for in the order in which they were added.
     found: Cell<usize>,
+    /// One was asked for.
+    asked: Cell<bool>,
     /// Bodies, read for filter policies.
     bodies: Vec<(Arc<Message>, PolicyBody)>,
     /// The next one.
@@ -177,8 +179,19 @@ impl Heads {
         self.bytes.clear();
         self.by_message.clear();
         self.found.set(0);
+        self.asked.set(false);
         self.bodies.clear();
         self.body.set(0);
+    }
+
+    /// Whether a head was asked for since the last [`Heads::clear`].
+    pub(crate) const fn was_asked(&self) -> bool {
+        self.asked.get()
+    }
+
+    /// Whether a head was encoded since then.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_message.is_empty()
     }
 
     /// Gives back what only uncommonly long heads needed.
@@ -226,6 +239,7 @@ impl Heads {
     }
 
     fn find(&self, message: &Arc<Message>) -> Option<&[u8]> {
+        self.asked.set(true);
         let (before, after) = self.by_message.split_at(self.found.get());
         let at = after
             .iter()
@@ -278,9 +292,30 @@ impl Core {
         }
     }
 
-    /// One command of a known or unknown peer. `Authenticate` is not for the core.
-    pub(crate) fn command(&mut self, step: &mut Step<'_, '_>, from: SessionId, command: &Command) {
-        match self.refusal(from, command) {
+    /// Whether a connection is logged in and may do everything: for as long as the lock is held.
+    pub(crate) fn may_all(&self, from: SessionId) -> bool {
+        let principal = self
+            .connections
+            .get(&from)
+            .map(|it| it.principal.as_deref());
+        principal.flatten().is_some_and(|it| it.rights.is_all())
+    }
+
+    /// One command of a known or unknown peer. `Authenticate` is not for the core. `may_all`: [`Core::may_all`].
+    pub(crate) fn command(
+        &mut self,
+        step: &mut Step<'_, '_>,
+        from: SessionId,
+        may_all: bool,
+        command: &Command,
+    ) {
+        // Rights elsewhere are other rights.
+        let refusal = if may_all && !matches!(command, Command::Subscription { .. }) {
+            crate::link::measured(command).map_err(Stopped::Refused)
+        } else {
+            self.refusal(from, command)
+        };
+        match refusal {
             Ok(()) => {}
             Err(Stopped::Refused(refusal)) => return self.refuse(step, from, command, refusal),
             Err(Stopped::Forbidden(forbidden)) => {
@@ -495,10 +530,18 @@ impl Core {
         if !self.effects.is_empty() {
             let mut applied = std::mem::take(&mut self.effects);
             step.held = held(step.journal, &applied, &decided);
-            applied.drain(..).for_each(|it| self.route(step, it));
+            for effect in applied.drain(..) {
+                match effect {
+                    Effect::Ref(id) => step.counting.count(id, 1),
+                    // Held ones are dropped with the last delivery that has yet to be read.
+                    Effect::Unref(_) if step.held.is_some() => {}
+                    Effect::Unref(id) => step.counting.count(id, -1),
+                    effect => self.route(step, effect),
+                }
+            }
             self.effects = applied;
         }
-        decided.drain(..).for_each(|it| self.route(step, it));
+        self.route_decided(step, &mut decided);
         step.held = None;
         self.decision.effects = decided;
     }
@@ -587,6 +630,68 @@ impl Core {
         }
     }
 
+    /// Routes what was decided. Deliveries to one connection that follow each other go into its outbox together.
+    fn route_decided(&mut self, step: &mut Step<'_, '_>, decided: &mut Vec<Effect>) {
+        let mut effects = decided.drain(..);
+        while let Some(Effect::Deliver { to, .. }) = effects.as_slice().first() {
+            let to = *to;
+            let together =
+                |it: &&Effect| matches!(it, Effect::Deliver { to: next, .. } if *next == to);
+            let count = effects.as_slice().iter().take_while(together).count();
+            self.deliver_to(step, to, effects.by_ref().take(count));
+            let others = |it: &&Effect| !matches!(it, Effect::Deliver { .. });
+            let others = effects.as_slice().iter().take_while(others).count();
+            effects
+                .by_ref()
+                .take(others)
+                .for_each(|it| self.route(step, it));
+        }
+        effects.for_each(|it| self.route(step, it));
+    }
+
+    /// Deliveries to one connection.
+    fn deliver_to(
+        &mut self,
+        step: &mut Step<'_, '_>,
+        to: SessionId,
+        deliveries: impl Iterator<Item = Effect>,
+    ) {
+        if step.showing.is_ahead_of(to) {
+            self.show(step);
+        }
+        let own = step.own_outbox.filter(|_| step.own == Some(to));
+        let known = own.or_else(|| self.connections.get(&to).map(|known| &known.outbox));
+        let Some(outbox) = known else {
+            return deliveries.for_each(drop);
+        };
+        let mut filling = outbox.fill();
+        for effect in deliveries {
+            let Effect::Deliver {
+                lane,
+                wait,
+                delivery,
+                bytes,
+                ..
+            } = effect
+            else {
+                continue;
+            };
+            let wait = step.wait(wait);
+            let item = step.delivering(delivery, bytes);
+            filling.push(lane, wait, step.committed, item);
+        }
+        let filled = filling.end();
+        if step.own != Some(to)
+            && let Some(wake) = filled.wake
+        {
+            step.wakers.push(wake);
+        }
+        for batch in filled.register {
+            let waker = Waker::from(Arc::clone(outbox));
+            step.stage.on_commit_of(batch, waker);
+        }
+    }
+
     fn route(&mut self, step: &mut Step<'_, '_>, effect: Effect) {
         match effect {
             Effect::Event {
@@ -623,19 +728,7 @@ impl Core {
                 bytes,
             } => {
                 let wait = step.wait(wait);
-                step.direct += usize::from(delivery.id().is_none());
-                let item = match delivery {
-                    Outgoing::Whole(delivery) => Item::Delivery { delivery, bytes },
-                    Outgoing::Without(delivery, id, _) => Item::Stored {
-                        id,
-                        bytes,
-                        _held: match delivery.record {
-                            Some(_) => hold(step.journal, std::iter::once(id)),
-                            None => step.held.clone(),
-                        },
-                        delivery,
-                    },
-                };
+                let item = step.delivering(delivery, bytes);
                 self.send(step, to, lane, wait, item);
             }
             Effect::Pulled {
@@ -688,10 +781,9 @@ impl Core {
                     },
                 );
             }
-            Effect::Ref(id) => step.journal.add_ref(id),
-            // Held ones are dropped with the last delivery that has yet to be read.
+            Effect::Ref(id) => step.counting.count(id, 1),
             Effect::Unref(_) if step.held.is_some() => {}
-            Effect::Unref(id) => step.journal.drop_ref(id),
+            Effect::Unref(id) => step.counting.count(id, -1),
             Effect::Fetch { fetch, id, wait } => {
                 let wait = step.wait(wait);
                 self.wanted.push(Wanted { fetch, id, wait });
@@ -726,10 +818,12 @@ impl Core {
         if step.showing.is_ahead_of(to) {
             self.show(step);
         }
-        let Some(connection) = self.connections.get(&to) else {
+        let own = step.own_outbox.filter(|_| step.own == Some(to));
+        let known = own.or_else(|| self.connections.get(&to).map(|known| &known.outbox));
+        let Some(outbox) = known else {
             return;
         };
-        let pushed = connection.outbox.push(lane, wait, step.committed, item);
+        let pushed = outbox.push(lane, wait, step.committed, item);
         // Whoever runs this step looks into its own outbox right after it.
         if step.own != Some(to)
             && let Some(wake) = pushed.wake
@@ -737,7 +831,7 @@ impl Core {
             step.wakers.push(wake);
         }
         if let Some(batch) = pushed.register {
-            let waker = Waker::from(Arc::clone(&connection.outbox));
+            let waker = Waker::from(Arc::clone(outbox));
             step.stage.on_commit_of(batch, waker);
         }
     }
@@ -818,6 +912,8 @@ fn put_parts(stage: &mut Stage<'_>, body: &Bytes) -> Vec<StoredId> {
 
 /// One hold of the lock: the open batch, and what to do once the lock is free.
 pub(crate) struct Step<'journal, 'heads> {
+    /// References that came and went. All are counted before the stage is free, so before a batch is written that needs them.
+    pub(crate) counting: Counting<'journal>,
     pub(crate) stage: Stage<'journal>,
     pub(crate) journal: &'journal Journal,
     heads: &'heads Heads,
@@ -826,6 +922,8 @@ pub(crate) struct Step<'journal, 'heads> {
     held: Option<Arc<Held>>,
     /// The connection whose task runs this step, if it is one's.
     own: Option<SessionId>,
+    /// Its outbox, if it is at hand.
+    own_outbox: Option<&'heads Arc<Outbox>>,
     /// Tasks to wake once the lock is free.
     pub(crate) wakers: Vec<Waker>,
     /// The keeper has a message to read.
@@ -848,6 +946,7 @@ impl<'journal, 'heads> Step<'journal, 'heads> {
         heads: &'heads Heads,
         wakers: Vec<Waker>,
         own: Option<SessionId>,
+        own_outbox: Option<&'heads Arc<Outbox>>,
     ) -> Self {
         let stage = match own {
             Some(own) => journal.stage_of(own.0),
@@ -855,11 +954,13 @@ impl<'journal, 'heads> Step<'journal, 'heads> {
         };
         Self {
             committed: journal.committed(),
+            counting: journal.counting(),
             stage,
             journal,
             heads,
             held: None,
             own,
+            own_outbox,
             wakers,
             keeper_wanted: false,
             unconfirmed_refused: 0,
@@ -867,6 +968,23 @@ impl<'journal, 'heads> Step<'journal, 'heads> {
             direct: 0,
             showing: Showing::default(),
             delivered: 0,
+        }
+    }
+
+    /// A delivery on its way out.
+    fn delivering(&mut self, delivery: Outgoing, bytes: u64) -> Item {
+        self.direct += usize::from(delivery.id().is_none());
+        match delivery {
+            Outgoing::Whole(delivery) => Item::Delivery { delivery, bytes },
+            Outgoing::Without(delivery, id, _) => Item::Stored {
+                id,
+                bytes,
+                _held: match delivery.record {
+                    Some(_) => hold(self.journal, std::iter::once(id)),
+                    None => self.held.clone(),
+                },
+                delivery,
+            },
         }
     }
 

@@ -318,8 +318,7 @@ impl Broker {
                         .and_then(|queue| queue.entries.get_mut(qseq))
                     {
                         entry.flags |= flag::RECEIVED;
-                    } else if let Some(entry) =
-                        self.soft_queue_mut(it.queue).messages.get_mut(qseq)
+                    } else if let Some(entry) = self.soft_queue_mut(it.queue).messages.get_mut(qseq)
                     {
                         entry.flags |= flag::RECEIVED;
                     }

@@ -574,7 +574,7 @@ impl Hands<'_> {
             && consumer.active_at.is_some()
             && !full
             && single.is_none()
-            && group_open.unwrap_or_else(|| attached.groups.is_empty())
+            && group_open.unwrap_or(attached.groups.is_empty())
         {
             return handed;
         }

@@ -129,9 +129,7 @@ impl<V> Near<V> {
 
     /// The first number at or behind `from`.
     pub(crate) fn next(&self, from: u64) -> Option<u64> {
-        self.range(from..=u64::MAX)
-            .next()
-            .map(|(number, _)| number)
+        self.range(from..=u64::MAX).next().map(|(number, _)| number)
     }
 
     /// Lets go of empty pages.
