@@ -19,6 +19,7 @@
 //! | `queue/` | entries and their order |
 //! | `subscriptions.rs` | what a client session subscribes to |
 //! | `pulls.rs` | pulls that wait at a queue |
+//! | `recent.rs` | messages only just stored, still in memory |
 //! | `stream/` | records of streams and their shards |
 //! | `topic/` | topic objects and subscriptions |
 //! | `decide/` | one file a subject: publish, declare, subscribe, settle, client, transact, tick, pump |
@@ -41,6 +42,7 @@ mod effect;
 mod few;
 mod pulls;
 mod queue;
+mod recent;
 mod record;
 mod routing;
 mod seldom;

@@ -3,7 +3,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, VecDeque, hash_map::Entry},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -22,6 +22,7 @@ use crate::{
     few::Few,
     pulls::Pulls,
     queue::{Near, Order, Rare, Receiver, Runs},
+    recent::Recent,
     routing::{Exchange, Known},
     seldom::{Empty, Seldom},
     stream::{ReadAt, Reader, SoftStream},
@@ -354,15 +355,6 @@ impl Connected {
     }
 }
 
-/// Messages only just published, so that their first delivery needs no read.
-#[derive(Debug, Default)]
-pub(crate) struct Recent {
-    /// With the number of entries that refer to each: it goes with the last.
-    messages: FxHashMap<StoredId, (Arc<Message>, u32)>,
-    order: VecDeque<(StoredId, u64)>,
-    bytes: u64,
-}
-
 /// Names of durable queues that were deleted within the last minute.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Deleted {
@@ -393,55 +385,6 @@ impl Deleted {
     /// When a queue of that name was last deleted.
     pub(crate) fn time(&self, name: &(VhostId, Name)) -> Option<Timestamp> {
         self.times.get(name).copied()
-    }
-}
-
-impl Recent {
-    /// Adds a message with so many references.
-    pub(crate) fn add(
-        &mut self,
-        id: StoredId,
-        message: &Arc<Message>,
-        refs: u32,
-        bytes_max: u64,
-        count_max: u64,
-    ) {
-        let bytes = message.body.len() as u64 + 256;
-        if bytes > bytes_max {
-            return;
-        }
-        self.messages.insert(id, (Arc::clone(message), refs));
-        self.order.push_back((id, bytes));
-        self.bytes += bytes;
-        while self.bytes > bytes_max || self.order.len() as u64 > count_max {
-            let Some((old, bytes)) = self.order.pop_front() else {
-                break;
-            };
-            self.messages.remove(&old);
-            self.bytes -= bytes;
-        }
-    }
-
-    pub(crate) fn get(&self, id: StoredId) -> Option<&Arc<Message>> {
-        self.messages.get(&id).map(|(message, _)| message)
-    }
-
-    /// One more entry refers to it.
-    pub(crate) fn refer(&mut self, id: StoredId) {
-        if let Some((_, refs)) = self.messages.get_mut(&id) {
-            *refs += 1;
-        }
-    }
-
-    /// One entry less refers to it.
-    pub(crate) fn forget(&mut self, id: StoredId) {
-        if let Entry::Occupied(mut known) = self.messages.entry(id) {
-            let refs = &mut known.get_mut().1;
-            *refs = refs.saturating_sub(1);
-            if *refs == 0 {
-                known.remove();
-            }
-        }
     }
 }
 
