@@ -281,10 +281,12 @@ impl Published {
     }
 
     /// Whether anything durable refers to the message.
+    #[inline]
     pub(crate) fn stores(&self) -> bool {
-        self.retain.as_ref().is_some_and(|retain| !retain.clear)
+        // Nearly always there is one target, and it says.
+        self.targets.iter().any(|target| !target.soft)
             || !self.records.is_empty()
-            || self.targets.iter().any(|target| !target.soft)
+            || self.retain.as_ref().is_some_and(|retain| !retain.clear)
     }
 }
 
@@ -842,9 +844,14 @@ impl Kind {
 impl Change {
     /// Whether it goes into the journal.
     #[must_use]
+    #[inline]
     pub fn is_durable(&self) -> bool {
         // What every message causes is told apart at a glance.
-        !matches!(self.0, Kind::Sent { .. } | Kind::Counted(..)) && self.is_recorded()
+        match &self.0 {
+            Kind::Sent { .. } | Kind::Counted(..) => false,
+            Kind::Published(it) => it.is_durable(),
+            _ => self.is_recorded(),
+        }
     }
 
     fn is_recorded(&self) -> bool {

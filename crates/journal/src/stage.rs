@@ -295,10 +295,11 @@ impl<'a> Stage<'a> {
         let (staged, config) = (self.staged(), &self.shared.config);
         self.shared.failure.get().is_none()
             && staged.bytes < config.staged_bytes_max
-            && self
-                .owner
-                .as_ref()
-                .is_none_or(|owner| owner.counted + owner.fresh < staged.share_max(config))
+            && self.owner.as_ref().is_none_or(|owner| {
+                let own = owner.counted + owner.fresh;
+                // Asked for each command.
+                own < SHARE_MIN || own < staged.share_max(config)
+            })
     }
 
     /// Whether the disk has a place for records of so many bytes, behind what is staged: in segments that are there, or above the level at

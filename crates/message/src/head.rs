@@ -11,6 +11,8 @@
 //! it in, and the encoder panics rather than write it. What is read is checked for its form, not for its meaning: texts
 //! were checked for UTF-8 when they came in, and counts reserve no memory before their elements are there.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use crate::codec::{DecodeError, Reader, put_bytes, put_i64, put_u64};
@@ -24,6 +26,15 @@ pub const HEAD_VERSION: u8 = 1;
 
 /// Appends the encoded head of `message`, everything but the body.
 pub fn encode_head(message: &Message, out: &mut Vec<u8>) {
+    encode_head_like(message, None, out);
+}
+
+/// The same behind heads of other messages. `known`: where in `out` the same address has been encoded. Says where it is in this one.
+pub fn encode_head_like(
+    message: &Message,
+    known: Option<Range<usize>>,
+    out: &mut Vec<u8>,
+) -> Range<usize> {
     out.push(HEAD_VERSION);
     let mut flags =
         u8::from(message.durable) | u8::from(message.retain) << 1 | (message.qos & 3) << 2;
@@ -32,7 +43,12 @@ pub fn encode_head(message: &Message, out: &mut Vec<u8>) {
     flags |= u8::from(!message.properties.is_empty()) << 6;
     out.push(flags);
     out.push(message.body_kind as u8);
-    put_address(out, &message.address);
+    let start = out.len();
+    match known {
+        Some(known) => out.extend_from_within(known),
+        None => put_address(out, &message.address),
+    }
+    let address = start..out.len();
     if let Some(priority) = message.priority {
         out.extend_from_slice(&[1, priority]);
     }
@@ -59,6 +75,7 @@ pub fn encode_head(message: &Message, out: &mut Vec<u8>) {
         out.push(native.form.0);
         put_bytes(out, &native.head);
     }
+    address
 }
 
 /// At least as many bytes as [`encode_head`] appends, without encoding: for limits.

@@ -6,6 +6,7 @@
 
 use std::{
     cell::Cell,
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     task::Waker,
@@ -116,9 +117,11 @@ enum Stopped {
 
 /// A record about to be appended.
 struct Planned {
+    /// The change's place in its decision.
+    change: usize,
     kind: RecordKind,
     /// Where its fields are in `Core::records`.
-    head: std::ops::Range<usize>,
+    head: Range<usize>,
     body: Option<Bytes>,
     /// It stores a message.
     stores: bool,
@@ -162,7 +165,9 @@ impl Drop for AbortOnPanic {
 #[derive(Default)]
 pub(crate) struct Heads {
     bytes: Vec<u8>,
-    by_message: Vec<(Arc<Message>, std::ops::Range<usize>)>,
+    by_message: Vec<(Arc<Message>, Range<usize>)>,
+    /// Where the address of the last one is.
+    address: Range<usize>,
     /// Where the last one was found: they are asked for in the order in which they were added.
     found: Cell<usize>,
     /// One was asked for.
@@ -203,7 +208,11 @@ impl Heads {
     /// Encodes a head.
     pub(crate) fn add(&mut self, message: &Arc<Message>) {
         let start = self.bytes.len();
-        message::encode_head(message, &mut self.bytes);
+        // Who publishes to one place does so under one shared address.
+        let same = |(last, _): &(Arc<Message>, _)| Arc::ptr_eq(&last.address, &message.address);
+        let known = self.by_message.last().is_some_and(same);
+        let known = known.then(|| self.address.clone());
+        self.address = message::encode_head_like(message, known, &mut self.bytes);
         self.by_message
             .push((Arc::clone(message), start..self.bytes.len()));
     }
@@ -240,12 +249,13 @@ impl Heads {
 
     fn find(&self, message: &Arc<Message>) -> Option<&[u8]> {
         self.asked.set(true);
+        let is_it = |(known, _): &(Arc<Message>, Range<usize>)| Arc::ptr_eq(known, message);
         let (before, after) = self.by_message.split_at(self.found.get());
-        let at = after
-            .iter()
-            .chain(before)
-            .position(|(known, _)| Arc::ptr_eq(known, message))?;
-        let at = (self.found.get() + at) % self.by_message.len();
+        let found = after.iter().position(is_it);
+        let at = match found {
+            Some(at) => self.found.get() + at,
+            None => before.iter().position(is_it)?,
+        };
         self.found.set(at);
         Some(&self.bytes[self.by_message[at].1.clone()])
     }
@@ -554,23 +564,21 @@ impl Core {
         let together = step.stage.reserve(&lens);
         let mut planned = std::mem::take(&mut self.planned);
         let mut plans = planned.drain(..);
-        for change in &*changes {
-            if !change.is_durable() {
+        for (at, change) in changes.iter().enumerate() {
+            let is_next = |plan: &Planned| plan.change == at;
+            if !plans.as_slice().first().is_some_and(is_next) {
                 self.broker.apply_soft(change, self.now, &mut self.effects);
                 continue;
             }
-            let plan = plans.next().expect("every durable change was planned");
+            let plan = plans.next().expect("seen above");
             if !together {
                 let fits = step.stage.reserve(&[plan.len()]);
                 assert!(fits, "the door bounds heads, and the core everything else");
             }
             let id = step.stage.next_id();
-            self.broker.apply(
-                change,
-                self.now,
-                plan.stores.then_some(id),
-                &mut self.effects,
-            );
+            let stored = plan.stores.then_some(id);
+            self.broker
+                .apply_durable(change, self.now, stored, &mut self.effects);
             let pushed = step
                 .stage
                 .push(plan.kind.0, &self.records[plan.head], plan.body);
@@ -587,11 +595,13 @@ impl Core {
     fn plan(&mut self, step: &mut Step<'_, '_>, changes: &mut [Change]) {
         self.records.clear();
         self.planned.clear();
-        for change in changes.iter_mut().filter(|change| change.is_durable()) {
+        let changes = changes.iter_mut().enumerate();
+        for (at, change) in changes.filter(|(_, change)| change.is_durable()) {
             let start = self.records.len();
             let Some(message) = change.message().map(Arc::clone) else {
                 let kind = change.encode(self.now, &[], BodyAt::None, &mut self.records);
                 self.planned.push(Planned {
+                    change: at,
                     kind,
                     head: start..self.records.len(),
                     body: None,
@@ -622,6 +632,7 @@ impl Core {
                 (kind, Some(message.body.clone()))
             };
             self.planned.push(Planned {
+                change: at,
                 kind,
                 head: start..self.records.len(),
                 body,
@@ -630,52 +641,61 @@ impl Core {
         }
     }
 
-    /// Routes what was decided. Deliveries to one connection that follow each other go into its outbox together.
+    /// Routes what was decided. Deliveries to one connection that follow each other go into its outbox together. What nearly all
+    /// of it is is taken apart where it lies: an effect is large.
     fn route_decided(&mut self, step: &mut Step<'_, '_>, decided: &mut Vec<Effect>) {
         let mut effects = decided.drain(..);
-        while let Some(Effect::Deliver { to, .. }) = effects.as_slice().first() {
-            let to = *to;
-            let together =
-                |it: &&Effect| matches!(it, Effect::Deliver { to: next, .. } if *next == to);
-            let count = effects.as_slice().iter().take_while(together).count();
-            self.deliver_to(step, to, effects.by_ref().take(count));
-            let others = |it: &&Effect| !matches!(it, Effect::Deliver { .. });
-            let others = effects.as_slice().iter().take_while(others).count();
-            effects
-                .by_ref()
-                .take(others)
-                .for_each(|it| self.route(step, it));
+        loop {
+            if let Some(Effect::Deliver { to, .. }) = effects.as_slice().first() {
+                let to = *to;
+                self.deliver_to(step, to, &mut effects);
+                continue;
+            }
+            match effects.next() {
+                Some(Effect::Event {
+                    to,
+                    lane,
+                    wait,
+                    event,
+                }) => {
+                    let wait = step.wait(wait);
+                    self.send(step, to, lane, wait, Item::Event(event));
+                }
+                Some(effect) => self.route(step, effect),
+                None => break,
+            }
         }
-        effects.for_each(|it| self.route(step, it));
     }
 
-    /// Deliveries to one connection.
+    /// Deliveries to one connection, as many as come first.
     fn deliver_to(
         &mut self,
         step: &mut Step<'_, '_>,
         to: SessionId,
-        deliveries: impl Iterator<Item = Effect>,
+        effects: &mut std::vec::Drain<'_, Effect>,
     ) {
         if step.showing.is_ahead_of(to) {
             self.show(step);
         }
+        let of = |it: &Effect| matches!(it, Effect::Deliver { to: next, .. } if *next == to);
         let own = step.own_outbox.filter(|_| step.own == Some(to));
         let known = own.or_else(|| self.connections.get(&to).map(|known| &known.outbox));
         let Some(outbox) = known else {
-            return deliveries.for_each(drop);
+            while effects.as_slice().first().is_some_and(of) {
+                effects.next();
+            }
+            return;
         };
         let mut filling = outbox.fill();
-        for effect in deliveries {
-            let Effect::Deliver {
+        while effects.as_slice().first().is_some_and(of)
+            && let Some(Effect::Deliver {
                 lane,
                 wait,
                 delivery,
                 bytes,
                 ..
-            } = effect
-            else {
-                continue;
-            };
+            }) = effects.next()
+        {
             let wait = step.wait(wait);
             let item = step.delivering(delivery, bytes);
             filling.push(lane, wait, step.committed, item);
@@ -1012,6 +1032,28 @@ mod tests {
         let mut out = Vec::new();
         message::encode_head(message, &mut out);
         out
+    }
+
+    #[test]
+    fn heads_of_one_address_are_those_that_each_has_alone() {
+        let shared = |name: &'static str, address: &Arc<Address>| {
+            let mut message = Message::new(Address::queue(VhostId::ROOT, name), Bytes::new());
+            message.address = Arc::clone(address);
+            message.priority = Some(name.len() as u8);
+            Arc::new(message)
+        };
+        let (one, other) = (named("one").address.clone(), named("other").address.clone());
+        let mut heads = Heads::default();
+        for round in [&["a", "bb"][..], &["ccc"]] {
+            heads.clear();
+            for name in round {
+                let messages = [&one, &one, &other, &one, &one].map(|at| shared(name, at));
+                messages.iter().for_each(|message| heads.add(message));
+                for message in &messages {
+                    assert_eq!(heads.find(message), Some(&encoded(message)[..]));
+                }
+            }
+        }
     }
 
     #[test]

@@ -65,8 +65,24 @@ impl Broker {
         effects: &mut Vec<Effect>,
     ) {
         if change.is_durable() {
-            self.durable.time = self.durable.time.max(now);
+            return self.apply_durable(change, now, stored, effects);
         }
+        self.apply_change(change, now, stored, effects);
+    }
+
+    /// The same for a change that is in the journal.
+    ///
+    /// # Panics
+    /// As [`Broker::apply`].
+    pub fn apply_durable(
+        &mut self,
+        change: &Change,
+        now: Timestamp,
+        stored: Option<StoredId>,
+        effects: &mut Vec<Effect>,
+    ) {
+        debug_assert!(change.is_durable(), "its time would count: {change:?}");
+        self.durable.time = self.durable.time.max(now);
         self.apply_change(change, now, stored, effects);
     }
 

@@ -65,7 +65,7 @@ pub(crate) struct Draft<'a> {
     out: &'a mut Decision,
     /// Bodies that were read before.
     pub(crate) bodies: &'a [(Arc<Message>, PolicyBody)],
-    added: SmallVec<[(QueueId, Added); 4]>,
+    added: SmallVec<[(QueueId, Added); 2]>,
     /// Entries that an earlier change of this decision takes away.
     gone: Option<Few<QueueId, Runs>>,
     /// What comes into streams: records and their bytes.

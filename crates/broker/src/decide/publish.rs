@@ -639,7 +639,8 @@ impl Broker {
         {
             return Admission::Refuse(RefusalKind::TooLarge);
         }
-        let mut rare = incoming.rare.cloned().unwrap_or_default();
+        // Most have nothing of it.
+        let mut rare: Option<Box<Rare>> = incoming.rare.cloned().map(Box::new);
         if queue.is_some_and(|queue| queue.deduplicates())
             && let Some(key) = dedup_key(
                 message,
@@ -662,6 +663,7 @@ impl Broker {
                     message_id: seen.message_id,
                 }));
             }
+            let rare = rare.get_or_insert_default();
             rare.dedup = Some(key);
             if let Some(Value::Uuid(id)) = &message.fields().message_id {
                 rare.message_id = Some(*id);
@@ -697,16 +699,20 @@ impl Broker {
                 draft,
             );
         }
-        rare.expiry = incoming.expiry;
-        if attributes.fifo.is_some() {
-            rare.group = Some(message.fields().group.clone().unwrap_or_default())
-                .map(|group| Bytes::copy_from_slice(&group));
-        } else if attributes.priority_max.is_none() {
+        let group = message.fields.as_ref().and_then(|it| it.group.as_deref());
+        let group = match attributes {
+            QueueAttributes { fifo: Some(_), .. } => Some(group.unwrap_or_default()),
             // A hint to be fair (DOORS 20).
-            let group = message.fields().group.as_deref();
-            rare.group = group
-                .filter(|group| (1..=FAIR_GROUP_LEN_MAX).contains(&group.len()))
-                .map(Bytes::copy_from_slice);
+            QueueAttributes {
+                priority_max: None, ..
+            } => group.filter(|group| (1..=FAIR_GROUP_LEN_MAX).contains(&group.len())),
+            _ => rare.as_ref().and_then(|rare| rare.group.as_deref()),
+        };
+        let group = group.map(Bytes::copy_from_slice);
+        if rare.is_some() || incoming.expiry.is_some() || group.is_some() {
+            let rare = rare.get_or_insert_default();
+            rare.expiry = incoming.expiry;
+            rare.group = group;
         }
         let delay = match message.delay_ms {
             0 => attributes.delay_ms,
@@ -716,7 +722,7 @@ impl Broker {
         // A dead letter has waited before.
         let moved = incoming.rare.is_some_and(|rare| rare.deaths.is_some());
         if delay > 0 && !moved {
-            rare.visible_at = Some(draft.now.plus_ms(delay));
+            rare.get_or_insert_default().visible_at = Some(draft.now.plus_ms(delay));
         }
         let side = self.soft.queues.get(&id).map(Box::as_ref);
         Admission::Take(Entrant {
@@ -724,7 +730,7 @@ impl Broker {
             qseq: draft.entry_comes_to(id, side, len, soft),
             flags: u16::from(message.qos.min(2)) & flag::QOS,
             priority: message.priority.unwrap_or(0),
-            rare: rare.boxed(),
+            rare: rare.filter(|rare| !rare.is_empty()),
             soft,
         })
     }
