@@ -269,6 +269,8 @@ pub(crate) struct Published {
     pub(crate) inbound: Option<(ClientNo, u16)>,
     /// Not in force before the transaction of that number.
     pub(crate) transaction: u64,
+    /// Live only: it is counted as one that a client published.
+    pub(crate) counts: bool,
 }
 
 impl Published {

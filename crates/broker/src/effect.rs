@@ -148,11 +148,14 @@ impl PendingDelivery {
     /// The delivery, with its message.
     #[must_use]
     pub fn into_delivery(self, message: Arc<Message>) -> Delivery {
-        let (record, key) = self.record.unzip();
+        let (message, record) = match self.record {
+            Some((record, key)) => (keyed(message, key), Some(record)),
+            None => (message, None),
+        };
         Delivery {
             consumer: self.consumer,
             id: self.id,
-            message: keyed(message, key.flatten()),
+            message,
             count: self.count,
             redelivered: self.redelivered,
             resent: self.resent,

@@ -540,15 +540,24 @@ impl Core {
         if !self.effects.is_empty() {
             let mut applied = std::mem::take(&mut self.effects);
             step.held = held(step.journal, &applied, &decided);
-            for effect in applied.drain(..) {
+            let mut others = false;
+            for effect in &applied {
                 match effect {
-                    Effect::Ref(id) => step.counting.count(id, 1),
+                    Effect::Ref(id) => step.counting.count(*id, 1),
                     // Held ones are dropped with the last delivery that has yet to be read.
                     Effect::Unref(_) if step.held.is_some() => {}
-                    Effect::Unref(id) => step.counting.count(id, -1),
-                    effect => self.route(step, effect),
+                    Effect::Unref(id) => step.counting.count(*id, -1),
+                    _ => others = true,
                 }
             }
+            if others {
+                let is_counted = |it: &Effect| matches!(it, Effect::Ref(_) | Effect::Unref(_));
+                applied
+                    .drain(..)
+                    .filter(|it| !is_counted(it))
+                    .for_each(|it| self.route(step, it));
+            }
+            applied.clear();
             self.effects = applied;
         }
         self.route_decided(step, &mut decided);
@@ -802,7 +811,6 @@ impl Core {
                 );
             }
             Effect::Ref(id) => step.counting.count(id, 1),
-            Effect::Unref(_) if step.held.is_some() => {}
             Effect::Unref(id) => step.counting.count(id, -1),
             Effect::Fetch { fetch, id, wait } => {
                 let wait = step.wait(wait);

@@ -12,6 +12,7 @@ use super::Applying;
 use crate::{
     Broker, Counters, Effect,
     change::{Enqueued, Entrant, Published, RetainedGone, is_soft},
+    counters::Tally,
     durable::{Large, Prepared, Queue, Retained, Seen},
     queue::{Entry, Order, Rare, Receiver, Runs, flag},
     soft::{Credited, Out, Place, SoftEntry, SoftQueue, Timer},
@@ -34,6 +35,9 @@ impl Broker {
     }
 
     pub(super) fn apply_published(&mut self, it: &Published, at: &mut Applying<'_>) {
+        if it.counts {
+            self.counters.count(Tally::Published, 1);
+        }
         if it.transaction != 0 && it.is_durable() {
             self.durable
                 .prepared
@@ -214,8 +218,7 @@ impl Broker {
         let visible_at = rare.as_ref().and_then(|rare| rare.visible_at);
         let expiry = rare.as_ref().and_then(|rare| rare.expiry);
         let sent = rare.as_ref().and_then(|rare| rare.sent);
-        // Most have none, and it is shared.
-        let group = Rare::group_of(rare.as_deref()).clone();
+        let group = rare.as_ref().and_then(|rare| rare.group.clone());
 
         if target.soft {
             let place = match (source.resident, source.stored) {
@@ -294,7 +297,10 @@ impl Broker {
                 soft.hidden.insert(qseq);
                 timers.insert((visible_at, Timer::Visible(id, qseq)));
             }
-            None => soft.order.add(qseq, target.priority, &group),
+            None => {
+                let group = Rare::group_or_none(group.as_ref());
+                soft.order.add(qseq, target.priority, group);
+            }
         }
         self.counters.enqueued += 1;
         self.counters.messages_ready += 1;

@@ -121,10 +121,11 @@ impl Broker {
             } else {
                 continue;
             };
-            let group = Rare::group_of(rare).clone();
+            let group = rare.and_then(|rare| rare.group.clone());
+            let group = Rare::group_or_none(group.as_ref());
             let (was, sent) = rare.map_or((None, None), |rare| (rare.visible_at, rare.sent));
             // A replay turns no timers: the delay or lease that was over is ended here.
-            let out = take_back(hands.soft, &mut self.counters, qseq, len, &group);
+            let out = take_back(hands.soft, &mut self.counters, qseq, len, group);
             if let Some(out) = &out {
                 returned.add(out);
                 to = None;
@@ -138,7 +139,7 @@ impl Broker {
                 }
             }
             if hands.soft.hidden.remove(&qseq) || out.is_some() {
-                hands.soft.order.add(qseq, priority, &group);
+                hands.soft.order.add(qseq, priority, group);
             }
             self.counters.delivered += u64::from(item.receiver.is_some());
             self.counters.redelivered += u64::from(item.receiver.is_some() && item.count > 1);
@@ -177,12 +178,12 @@ impl Broker {
                 self.counters.settled += 1;
                 any_settled = true;
                 if let Some(receiver) = item.receiver {
-                    soft.order.take(qseq, priority, &group, receiver, false);
+                    soft.order.take(qseq, priority, group, receiver, false);
                 }
                 continue;
             }
             let receiver = owner.unwrap_or_else(nobody);
-            soft.order.take(qseq, priority, &group, receiver, true);
+            soft.order.take(qseq, priority, group, receiver, true);
             let out = Out {
                 receiver: owner,
                 credited,

@@ -157,6 +157,16 @@ impl<'a> Draft<'a> {
         self.change(Kind::Counted(tally, by));
     }
 
+    /// A client published what the last change is about, if that is a publish.
+    pub(crate) fn count_published(&mut self) {
+        match self.out.changes.last_mut() {
+            Some(Change(Kind::Published(published))) if !published.counts => {
+                published.counts = true;
+            }
+            _ => self.count(Tally::Published, 1),
+        }
+    }
+
     pub(crate) fn reply(&mut self, to: SessionId, lane: Lane, wait: Wait, event: Event) {
         self.tell(to, OutLane::Reply(lane), wait, event);
     }

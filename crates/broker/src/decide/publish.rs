@@ -155,7 +155,7 @@ impl Broker {
         };
         let mut placed = Placed::default();
         self.place(&publish.message, &asked, &mut placed, draft);
-        draft.count(Tally::Published, 1);
+        draft.count_published();
         // RULES 3: that nothing matched rests on what is bound.
         let wait = if placed.durable
             || placed.duplicates > 0
@@ -378,12 +378,18 @@ impl Broker {
                 retain: with.retain,
                 inbound: with.inbound,
                 transaction: 0,
+                counts: false,
             });
             placed.durable = published.is_durable();
-            let streams: SmallVec<[_; 2]> = published.records.iter().map(|it| it.stream).collect();
-            draft_published(published, draft);
-            for stream in streams {
-                self.trim_for(stream, draft);
+            if published.records.is_empty() {
+                draft_published(published, draft);
+            } else {
+                let streams = published.records.iter().map(|it| it.stream);
+                let streams: SmallVec<[_; 2]> = streams.collect();
+                draft_published(published, draft);
+                for stream in streams {
+                    self.trim_for(stream, draft);
+                }
             }
         }
         // RULES 4: a publish with any durable target waits at all of its targets. A retained update alone holds up
@@ -393,7 +399,9 @@ impl Broker {
         } else {
             Wait::Nothing
         };
-        direct.send(wait, draft);
+        if !direct.is_empty() {
+            direct.send(wait, draft);
+        }
     }
 
     fn resolve(

@@ -294,6 +294,8 @@ impl Broker {
             let (priority, left) = (candidate.priority, candidate.left - 1);
             if left == 0 {
                 candidates.remove(at);
+            } else if candidates.len() == 1 {
+                candidates[at].left = left;
             } else {
                 // To the end of the round of its priority.
                 candidates[at].left = left;

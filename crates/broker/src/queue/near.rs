@@ -57,21 +57,26 @@ impl<V> Near<V> {
 
     /// Where the page of that number is, or would be.
     fn find(&self, page: u64) -> Result<usize, usize> {
-        let (Some((first, _)), Some((last, _))) = (self.pages.front(), self.pages.back()) else {
+        let Some((first, _)) = self.pages.front() else {
             return Err(0);
         };
-        if page > *last {
-            return Err(self.pages.len());
-        }
         if page < *first {
             return Err(0);
         }
         let at = (page - first) as usize;
         match self.pages.get(at) {
             Some((there, _)) if *there == page => Ok(at),
-            _ => self
+            _ => self.search(page),
+        }
+    }
+
+    #[inline(never)]
+    fn search(&self, page: u64) -> Result<usize, usize> {
+        match self.pages.back() {
+            Some((last, _)) if page <= *last => self
                 .pages
                 .binary_search_by_key(&page, |(number, _)| *number),
+            _ => Err(self.pages.len()),
         }
     }
 

@@ -66,8 +66,12 @@ static NO_GROUP: Bytes = Bytes::new();
 impl Rare {
     /// The group of an entry that may have no rare side.
     pub(crate) fn group_of(rare: Option<&Self>) -> &Bytes {
-        rare.and_then(|rare| rare.group.as_ref())
-            .unwrap_or(&NO_GROUP)
+        Self::group_or_none(rare.and_then(|rare| rare.group.as_ref()))
+    }
+
+    /// That group, or the one of what has none.
+    pub(crate) fn group_or_none(group: Option<&Bytes>) -> &Bytes {
+        group.unwrap_or(&NO_GROUP)
     }
 
     /// Boxed, unless there is nothing to say.
