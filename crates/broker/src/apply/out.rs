@@ -101,7 +101,10 @@ impl Broker {
         for item in &it.items {
             let qseq = item.qseq;
             // Written down in the entry: that it was delivered, how often, and how it is held.
+            // What is handed out live, and for the first time, has never been out.
+            let mut fresh = item.receiver.is_some();
             let (len, priority, rare) = if let Some(entry) = queue.entries.get_mut(qseq) {
+                fresh &= entry.count() == 0;
                 if !item.settled {
                     entry.set_count(item.count);
                     entry.flags = entry.flags & !flag::LEASED | marks;
@@ -114,6 +117,7 @@ impl Broker {
                     rare.then(|| queue.entries.rare(qseq)).flatten(),
                 )
             } else if let Some(entry) = hands.soft.messages.get_mut(qseq) {
+                fresh &= entry.count == 0;
                 if !item.settled {
                     entry.count = item.count;
                 }
@@ -125,7 +129,12 @@ impl Broker {
             let group = Rare::group_or_none(group.as_ref());
             let (was, sent) = rare.map_or((None, None), |rare| (rare.visible_at, rare.sent));
             // A replay turns no timers: the delay or lease that was over is ended here.
-            let out = take_back(hands.soft, &mut self.counters, qseq, len, group);
+            let out = if fresh {
+                debug_assert!(!hands.soft.out.contains(qseq), "it has never been out");
+                None
+            } else {
+                take_back(hands.soft, &mut self.counters, qseq, len, group)
+            };
             if let Some(out) = &out {
                 returned.add(out);
                 to = None;

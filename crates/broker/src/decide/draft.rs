@@ -107,6 +107,7 @@ struct Rarer {
 }
 
 impl<'a> Draft<'a> {
+    #[inline(always)]
     pub(crate) fn new(cx: &Context, out: &'a mut Decision) -> Self {
         Self {
             now: cx.now,
@@ -215,9 +216,14 @@ impl<'a> Draft<'a> {
 
     fn added(&mut self, queue: QueueId) -> &mut Added {
         // Most decisions are about one queue.
-        if let Some((first, _)) = self.added.first()
-            && *first == queue
-        {
+        let is_first = match self.added.first() {
+            Some((first, _)) => *first == queue,
+            None => {
+                self.added.push((queue, Added::default()));
+                true
+            }
+        };
+        if is_first {
             return &mut self.added[0].1;
         }
         self.find_or_add(queue)
