@@ -6,7 +6,9 @@ use super::{draft::Draft, refusal};
 use crate::{
     Broker, Wait,
     change::{Kind, Ranges, Settled, Settlement},
+    durable::Queue,
     queue::flag,
+    soft::SoftQueue,
     view::{View, entry_in},
 };
 
@@ -56,6 +58,13 @@ impl Broker {
                     continue;
                 }
                 known += 1;
+                // Nearly all are of this kind, and only where they lie is asked.
+                if plain && let Some(is_soft) = lies_bare(queue, soft, qseq) {
+                    all_soft &= is_soft;
+                    timed |= out.receiver.is_none();
+                    kept.push(qseq);
+                    continue;
+                }
                 let Some(view) = entry_in(queue, soft, qseq) else {
                     continue;
                 };
@@ -195,6 +204,17 @@ impl Broker {
         self.entry(id, qseq)
             .is_some_and(|view| view.flags & flag::RECEIVED != 0)
     }
+}
+
+/// Whether an entry that has no rare side, and so refers to no other, lies in memory only.
+fn lies_bare(queue: &Queue, soft: &SoftQueue, qseq: u64) -> Option<bool> {
+    if queue.entries.len() > 0
+        && let Some(entry) = queue.entries.get(qseq)
+    {
+        return (entry.flags & flag::RARE == 0).then_some(false);
+    }
+    let entry = soft.messages.get(qseq)?;
+    entry.rare.is_none().then_some(true)
 }
 
 /// Whether no number is in two of the ranges, nor behind a higher one.
