@@ -13,6 +13,7 @@
 //! | `node.rs` | [`Node`]: start, attach, shutdown; who owns what |
 //! | `step.rs` | the one lock, and one step under it |
 //! | `link.rs` | a connection's way in and out |
+//! | `heads.rs` | heads of publishes, encoded before the lock is taken |
 //! | `showing.rs` | what a step shows to several connections alike |
 //! | `outbox.rs` | what waits to leave towards one connection |
 //! | `stored.rs` | messages read back from the journal: cache, reader pool |
@@ -37,6 +38,7 @@
 mod audit;
 mod clock;
 mod config;
+mod heads;
 mod host;
 mod housekeeping;
 mod keeper;

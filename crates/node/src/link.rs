@@ -16,9 +16,10 @@ use session::{
 };
 
 use crate::{
+    heads::Heads,
     node::Shared,
     outbox::Outbox,
-    step::{Heads, Step, each_message},
+    step::{Step, each_message},
 };
 
 /// Commands taken in one hold of the lock.
