@@ -114,7 +114,9 @@ impl Core {
             | Command::Group { .. }
             | Command::Topic { .. }
             | Command::Subscription { .. }
-            | Command::ListSubscriptions(_) => {
+            | Command::ListSubscriptions(_)
+            | Command::PublishAll(_)
+            | Command::UseReceipts(_) => {
                 panic!("no session of messages asks for that")
             }
             Command::CloseClient { .. } => {

@@ -264,6 +264,11 @@ const fn keeps_order(command: &Command) -> bool {
 fn encode_heads(command: &Command, heads: &mut Heads) {
     match command {
         Command::Publish(publish) if publish.token.is_some() => heads.add(&publish.message),
+        Command::PublishAll(all) => {
+            all.publishes
+                .iter()
+                .for_each(|publish| heads.add(&publish.message));
+        }
         Command::Transact(transact) => {
             for operation in &transact.operations {
                 if let Operation::Publish(publish) = operation {
@@ -291,6 +296,10 @@ pub(crate) fn measured(command: &Command) -> Result<(), Refusal> {
     };
     match command {
         Command::Publish(publish) => measure(&publish.message),
+        Command::PublishAll(all) => all
+            .publishes
+            .iter()
+            .try_for_each(|publish| measure(&publish.message)),
         Command::Transact(transact) => {
             transact
                 .operations

@@ -68,6 +68,10 @@ pub(crate) fn permitted(asker: Asker<'_>, command: &Command) -> Result<(), Box<F
     }
     match command {
         Command::Publish(publish) => asker.publish(publish),
+        Command::PublishAll(all) => all
+            .publishes
+            .iter()
+            .try_for_each(|publish| asker.publish(publish)),
         Command::Transact(transact) => {
             transact
                 .operations
@@ -107,6 +111,19 @@ pub(crate) fn permitted(asker: Asker<'_>, command: &Command) -> Result<(), Box<F
             Some(name) => asker.read(&name),
             None => Ok(()),
         },
+        Command::UseReceipts(all) => {
+            let mut known = None;
+            all.uses.iter().try_for_each(|(receipt, _)| {
+                // Mostly all are of one queue.
+                if known.replace(receipt.queue) == Some(receipt.queue) {
+                    return Ok(());
+                }
+                match asker.broker.name_of(receipt.queue) {
+                    Some(name) => asker.read(&name),
+                    None => Ok(()),
+                }
+            })
+        }
         Command::Stream { name, to, .. } => match **to {
             StreamTo::Inspect => asker.look_at_stream(name),
             StreamTo::Count => Ok(()),

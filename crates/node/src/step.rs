@@ -74,6 +74,7 @@ pub(crate) fn each_message<'a>(command: &'a Command, mut each: impl FnMut(&'a Ar
     };
     match command {
         Command::Publish(publish) => one(publish),
+        Command::PublishAll(all) => all.publishes.iter().for_each(one),
         Command::Transact(transact) => {
             for operation in &transact.operations {
                 if let Operation::Publish(publish) = operation {
@@ -340,6 +341,14 @@ impl Core {
                 refusal,
             },
             Command::UseReceipt(it) => Event::Refused {
+                token: it.token,
+                refusal,
+            },
+            Command::PublishAll(it) => Event::Refused {
+                token: it.token,
+                refusal,
+            },
+            Command::UseReceipts(it) => Event::Refused {
                 token: it.token,
                 refusal,
             },
@@ -769,7 +778,7 @@ fn stored_len(decision: &Decision) -> usize {
 /// Whether the command brings messages.
 fn publishes(command: &Command) -> bool {
     match command {
-        Command::Publish(_) => true,
+        Command::Publish(_) | Command::PublishAll(_) => true,
         Command::Transact(transact) => transact
             .operations
             .iter()

@@ -258,6 +258,63 @@ pub struct Publish {
     pub hash_key: Option<u128>,
 }
 
+/// Publishes several messages, each for itself: what becomes of one is nothing to the others. Answered by `PublishedAll`, or by `Refused`
+/// when nothing of it was taken.
+///
+/// Who has many at once hands them in so: most of what a short message costs is what comes with its command and with its answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PublishAll {
+    /// Echoed.
+    pub token: Token,
+    /// The lane of the answer.
+    pub lane: Lane,
+    /// In the order in which they are published. Tokens and lanes of their own are not used; they are neither `mandatory` nor do they
+    /// have an `inbound_id`.
+    pub publishes: Vec<Publish>,
+}
+
+impl PublishAll {
+    /// Most publishes of one command, and most bytes of their messages, for one that has more than one: what is handed in at once is
+    /// done in one go, while others wait. A message that is longer is in a command of its own, and refused alone if it is too long.
+    pub const PUBLISHES_MAX: usize = 64;
+    /// See [`Self::PUBLISHES_MAX`].
+    pub const LEN_MAX: usize = 64 << 10;
+
+    /// Commands for these publishes, in their order.
+    #[must_use]
+    pub fn commands(publishes: impl IntoIterator<Item = Publish>) -> Vec<Command> {
+        let mut all: Vec<Command> = Vec::new();
+        let publishes = publishes.into_iter();
+        let mut left = publishes.size_hint().0;
+        let mut open: Vec<Publish> = Vec::new();
+        let mut len = 0;
+        let close = |publishes: Vec<Publish>| {
+            Command::PublishAll(Box::new(Self {
+                token: Token(0),
+                lane: Lane(0),
+                publishes,
+            }))
+        };
+        for publish in publishes {
+            let more = publish.message.body.len() + message::head_len_bound(&publish.message);
+            if open.len() == Self::PUBLISHES_MAX || !open.is_empty() && len + more > Self::LEN_MAX {
+                all.push(close(std::mem::take(&mut open)));
+                len = 0;
+            }
+            if open.is_empty() {
+                open.reserve(left.clamp(1, Self::PUBLISHES_MAX));
+            }
+            left = left.saturating_sub(1);
+            len += more;
+            open.push(publish);
+        }
+        if !open.is_empty() {
+            all.push(close(open));
+        }
+        all
+    }
+}
+
 /// Which deliveries: one queue, inclusive ranges of its sequence numbers, each of which was delivered to this session and is unsettled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryRange {
@@ -383,6 +440,17 @@ pub struct UseReceipt {
     pub to: ReceiptUse,
 }
 
+/// Uses several receipts alike, each for itself. Answered by `SettledAll`, or by `Refused` when none was used. Always taken by the port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UseReceipts {
+    /// Echoed.
+    pub token: Token,
+    /// The lane of the answer.
+    pub lane: Lane,
+    /// The receives, of different messages, and what to do. What is repeated is refused with `InvalidArgument`.
+    pub uses: Vec<(Receipt, ReceiptUse)>,
+}
+
 /// What can be done about moving messages out of a dead-letter queue (SQS StartMessageMoveTask and its kin).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MoveTo {
@@ -483,6 +551,8 @@ pub enum Command {
     },
     /// Publishes.
     Publish(Publish),
+    /// Publishes several messages.
+    PublishAll(Box<PublishAll>),
     /// The exactly-once publish of that id is complete on the client's side (PUBREL). Answered by `InboundReleased` once durable.
     ReleaseInbound {
         /// The client's id.
@@ -556,6 +626,8 @@ pub enum Command {
     },
     /// Settles by receipt.
     UseReceipt(UseReceipt),
+    /// Settles several by receipt.
+    UseReceipts(Box<UseReceipts>),
     /// Moves what waits in a dead-letter queue elsewhere. Answered by `MoveTasks`.
     MoveTask {
         /// Echoed.
@@ -636,6 +708,7 @@ impl Command {
         matches!(
             self,
             Self::Publish(_)
+                | Self::PublishAll(_)
                 | Self::Declare { .. }
                 | Self::Subscribe(_)
                 | Self::OpenClient(_)
@@ -669,7 +742,9 @@ impl Command {
             Self::Subscribe(it) => Some(&mut it.token),
             Self::Settle(it) => Some(it.token.get_or_insert(Token(0))),
             Self::Pull(it) => Some(&mut it.token),
+            Self::PublishAll(it) => Some(&mut it.token),
             Self::UseReceipt(it) => Some(&mut it.token),
+            Self::UseReceipts(it) => Some(&mut it.token),
             Self::ReadStream(it) => Some(&mut it.token),
             Self::ListSubscriptions(it) => Some(&mut it.token),
             Self::Transact(it) => Some(&mut it.token),

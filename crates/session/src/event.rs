@@ -314,6 +314,13 @@ pub enum Event {
         /// What became of it.
         outcome: PublishOutcome,
     },
+    /// The publishes of a `PublishAll` are done.
+    PublishedAll {
+        /// From the command.
+        token: Token,
+        /// What became of each, in their order.
+        outcomes: Vec<PublishOutcome>,
+    },
     /// A publish without a token was refused, for a reason that the next one will meet as well: no such exchange, no right,
     /// too large. That a queue or the disk is full is not told: nobody asked for an answer.
     PublishRefused {
@@ -367,6 +374,13 @@ pub enum Event {
         token: Token,
         /// Deliveries that were out to this session.
         known: u32,
+    },
+    /// The settlements of a `UseReceipts` are durable.
+    SettledAll {
+        /// From the command.
+        token: Token,
+        /// For each, in their order, how many messages were out to that receive, or why it was refused.
+        outcomes: Vec<Result<u32, Refusal>>,
     },
     /// What a pull took; none when the queue is empty.
     Pulled {
@@ -468,9 +482,11 @@ impl Event {
             | Self::Inspected { token, .. }
             | Self::Listed { token, .. }
             | Self::Published { token, .. }
+            | Self::PublishedAll { token, .. }
             | Self::Subscribed { token }
             | Self::Unsubscribed { token, .. }
             | Self::Settled { token, .. }
+            | Self::SettledAll { token, .. }
             | Self::Pulled { token, .. }
             | Self::Committed { token, .. }
             | Self::MoveTasks { token, .. }

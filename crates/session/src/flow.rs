@@ -9,7 +9,7 @@
 
 use message::Timestamp;
 
-use crate::{Command, Event};
+use crate::{Command, Event, Publish, PublishAll, PublishOutcome};
 
 /// What to do with the answers.
 pub type Then<T> = Box<dyn FnOnce(Vec<Event>, Timestamp) -> Flow<T> + Send>;
@@ -65,6 +65,33 @@ impl<T: 'static> Flow<T> {
         then: impl FnOnce(Vec<Event>, Timestamp) -> Self + Send + 'static,
     ) -> Self {
         Self::Ask(commands, Box::new(then))
+    }
+
+    /// Publishes several messages, and says what became of each, in their order. `Err`: an event that answers something else.
+    pub fn publish_all(
+        publishes: impl IntoIterator<Item = Publish>,
+        then: impl FnOnce(Result<Vec<PublishOutcome>, Event>, Timestamp) -> Self + Send + 'static,
+    ) -> Self {
+        let commands = PublishAll::commands(publishes);
+        let count = |command: &Command| match command {
+            Command::PublishAll(all) => all.publishes.len(),
+            _ => 0,
+        };
+        let counts: Vec<usize> = commands.iter().map(count).collect();
+        Self::ask_all(commands, move |events, now| {
+            let mut all = Vec::with_capacity(counts.iter().sum());
+            for (count, event) in counts.into_iter().zip(events) {
+                match event {
+                    Event::PublishedAll { outcomes, .. } => all.extend(outcomes),
+                    Event::Refused { refusal, .. } => {
+                        let refused = PublishOutcome::Refused(refusal);
+                        all.extend(std::iter::repeat_n(refused, count));
+                    }
+                    event => return then(Err(event), now),
+                }
+            }
+            then(Ok(all), now)
+        })
     }
 
     /// Waits.

@@ -49,9 +49,9 @@ pub use cluster::{
 };
 pub use command::{
     Authenticate, ClientExpiry, Command, ConsumerId, Credentials, Credit, DeliveryRange, Lane,
-    Lease, List, Listed, MoveTo, OpenClient, Operation, Outcome, Publish, Pull, Receipt,
-    ReceiptUse, RetainReplay, SessionId, Settle, Source, Subscribe, SubscriptionOptions, Token,
-    Transact, UseReceipt, Will,
+    Lease, List, Listed, MoveTo, OpenClient, Operation, Outcome, Publish, PublishAll, Pull,
+    Receipt, ReceiptUse, RetainReplay, SessionId, Settle, Source, Subscribe, SubscriptionOptions,
+    Token, Transact, UseReceipt, UseReceipts, Will,
 };
 pub use declare::{
     BindTarget, Binding, DeadLetter, Declare, ExchangeKind, ExchangeOptions, Fifo, Notes, Overflow,

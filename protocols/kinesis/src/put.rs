@@ -1,7 +1,7 @@
 //! PutRecord and PutRecords.
 //!
 //! A record is a message to the stream whose group is the partition key, so every other door shows it as one. What the
-//! core confirms is stored; a PutRecords is one question with as many parts as it has records.
+//! core confirms is stored; a PutRecords asks for a few dozen records at a time ([`Flow::publish_all`]).
 
 use std::sync::Arc;
 
@@ -77,12 +77,12 @@ impl Put {
     }
 
     /// `address`: the stream's, which all records of a request share.
-    fn command(self, address: &Arc<Address>) -> Command {
+    fn publish(self, address: &Arc<Address>) -> Publish {
         let mut message = Message::new(Arc::clone(address), self.data);
         message.durable = true;
         message.qos = 1;
         message.fields_mut().group = Some(self.key);
-        Command::Publish(Publish {
+        Publish {
             token: Some(Token(0)),
             lane: Lane(0),
             message: Arc::new(message),
@@ -91,7 +91,7 @@ impl Put {
             inbound_id: None,
             or_stream: false,
             hash_key: self.hash,
-        })
+        }
     }
 }
 
@@ -126,11 +126,14 @@ fn checked_put(call: Arc<Call>, value: Value) -> Result<Step, ApiError> {
         vec![put],
         move |_, mut puts, stream| {
             let command = match puts.pop() {
-                Some(put) => put.command(&address(&call, stream)),
+                Some(put) => Command::Publish(put.publish(&address(&call, stream))),
                 None => return done(Err(error::invalid("There is no record."))),
             };
             Flow::ask(command, move |event, _| {
-                done(placed(&call, &name, &event).map(|place| shown(&call, place)))
+                let Event::Published { outcome, .. } = &event else {
+                    return done(Err(error::unexpected(&call, &name, &event)));
+                };
+                done(placed(&call, &name, outcome).map(|place| shown(&call, place)))
             })
         },
     ))
@@ -169,9 +172,12 @@ fn checked_puts(call: Arc<Call>, value: Value) -> Result<Step, ApiError> {
         puts,
         move |_, puts, stream| {
             let address = address(&call, stream);
-            let commands = puts.into_iter().map(|put| put.command(&address)).collect();
-            Flow::ask_all(commands, move |events, _| {
-                done(answered(call, name, events))
+            let publishes = puts.into_iter().map(|put| put.publish(&address));
+            Flow::publish_all(publishes, move |outcomes, _| {
+                done(match outcomes {
+                    Ok(outcomes) => answered(call, name, outcomes),
+                    Err(event) => Err(error::unexpected(&call, &name, &event)),
+                })
             })
         },
     ))
@@ -225,17 +231,14 @@ fn fits(stream: &StreamInfo, many: bool, puts: &[Put], total: u64) -> Result<(),
     )]))
 }
 
-fn placed(call: &Call, name: &str, event: &Event) -> Result<RecordPlace, ApiError> {
-    match event {
-        Event::Published { outcome, .. } => match outcome {
-            PublishOutcome::Accepted {
-                record: Some(place),
-                ..
-            } => Ok(*place),
-            PublishOutcome::Refused(refusal) => Err(error::refused(call, name, refusal)),
-            _ => Err(error::no_stream(call, name)),
-        },
-        event => Err(error::unexpected(call, name, event)),
+fn placed(call: &Call, name: &str, outcome: &PublishOutcome) -> Result<RecordPlace, ApiError> {
+    match outcome {
+        PublishOutcome::Accepted {
+            record: Some(place),
+            ..
+        } => Ok(*place),
+        PublishOutcome::Refused(refusal) => Err(error::refused(call, name, refusal)),
+        _ => Err(error::no_stream(call, name)),
     }
 }
 
@@ -250,18 +253,26 @@ fn shown(call: &Call, place: RecordPlace) -> Value {
 }
 
 /// One entry a record. When nothing was taken, and not for want of throughput, the request as a whole has failed.
-fn answered(call: Arc<Call>, name: String, events: Vec<Event>) -> Result<Value, ApiError> {
+fn answered(
+    call: Arc<Call>,
+    name: String,
+    outcomes: Vec<PublishOutcome>,
+) -> Result<Value, ApiError> {
     let errors = || {
-        let placed = events.iter().map(|event| placed(&call, &name, event));
+        let placed = outcomes.iter().map(|outcome| placed(&call, &name, outcome));
         placed.filter_map(Result::err)
     };
     let failed = errors().count();
-    if failed == events.len()
+    if failed == outcomes.len()
         && let Some(error) = errors().last().filter(|it| it.code != error::THROUGHPUT)
     {
         return Err(error);
     }
-    let entries = Entries { call, name, events };
+    let entries = Entries {
+        call,
+        name,
+        outcomes,
+    };
     Ok(Value::from([
         ("FailedRecordCount", Value::Int(failed as i64)),
         ("Records", Value::Rows(Arc::new(entries))),
@@ -273,25 +284,25 @@ fn answered(call: Arc<Call>, name: String, events: Vec<Event>) -> Result<Value, 
 struct Entries {
     call: Arc<Call>,
     name: String,
-    events: Vec<Event>,
+    outcomes: Vec<PublishOutcome>,
 }
 
 impl Rows for Entries {
     fn count(&self) -> usize {
-        self.events.len()
+        self.outcomes.len()
     }
 
     fn len_hint(&self) -> usize {
         // Names and quotes, a shard, and a number.
         const ABOUT: usize = 128;
-        self.events.len() * ABOUT
+        self.outcomes.len() * ABOUT
     }
 
     fn each(&self, show: &mut ShowRow<'_>) {
         // Most streams have few shards.
         let mut known: Vec<(ShardNo, String)> = Vec::new();
-        for event in &self.events {
-            match placed(&self.call, &self.name, event) {
+        for outcome in &self.outcomes {
+            match placed(&self.call, &self.name, outcome) {
                 Ok(place) => {
                     let at = known.iter().position(|(shard, _)| *shard == place.shard);
                     let at = at.unwrap_or_else(|| {

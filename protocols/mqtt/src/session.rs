@@ -546,6 +546,8 @@ impl Open {
             | Event::Topic { .. }
             | Event::Subscription { .. }
             | Event::ListedSubscriptions { .. }
+            | Event::PublishedAll { .. }
+            | Event::SettledAll { .. }
             | Event::Reached { .. }
             | Event::Committed { .. }
             | Event::Closing { .. } => {}

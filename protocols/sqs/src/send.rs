@@ -171,14 +171,14 @@ impl Sent {
         self.text.as_ref().unwrap_or(&self.body)
     }
 
-    /// The publish, which takes the body with it.
-    fn publish(&mut self, queue: Name, fifo: bool, call: &Call) -> Command {
+    /// The publish to the queue at that address, which takes the body with it.
+    fn publish(&mut self, queue: &Arc<Address>, fifo: bool, call: &Call) -> Publish {
         self.md5 = digest::md5(self.text());
         let text = self.text();
         // The SHA-256 of the body, not of the attributes.
         let by_content = (fifo && self.dedup.is_none()).then(|| digest::hex(&digest::sha256(text)));
         let body = std::mem::take(&mut self.body);
-        let mut message = Message::new(Address::queue(call.vhost, queue), body);
+        let mut message = Message::new(Arc::clone(queue), body);
         message.durable = true;
         message.qos = 1;
         message.body_kind = self.kind;
@@ -201,7 +201,7 @@ impl Sent {
                 .properties
                 .push(TRACE_HEADER, Property::text(trace.clone()));
         }
-        Command::Publish(Publish {
+        Publish {
             token: Some(TOKEN),
             lane: LANE,
             message: Arc::new(message),
@@ -210,14 +210,11 @@ impl Sent {
             inbound_id: None,
             or_stream: false,
             hash_key: None,
-        })
+        }
     }
 
     /// What is answered of the publish.
-    fn answer(&self, event: Event, fifo: bool) -> Result<Taken, ApiError> {
-        let Event::Published { outcome, .. } = event else {
-            return Err(unexpected(&event));
-        };
+    fn answer(&self, outcome: PublishOutcome, fifo: bool) -> Result<Taken, ApiError> {
         let (id, place) = match outcome {
             PublishOutcome::Accepted { matched: 0, .. } => return Err(words::no_queue()),
             PublishOutcome::Accepted { place, .. } => (self.id, place),
@@ -391,10 +388,20 @@ fn publish_one(name: Name, mut sent: Sent, judge: Judge, call: &Call) -> Flow<An
     if let Err(error) = checked {
         return failed(error);
     }
-    let command = sent.publish(name, judge.fifo, call);
-    Flow::ask(command, move |event, _| {
-        done(sent.answer(event, judge.fifo).map(Taken::value))
+    let address = Arc::new(Address::queue(call.vhost, name));
+    let publish = sent.publish(&address, judge.fifo, call);
+    Flow::ask(Command::Publish(publish), move |event, _| {
+        let answer = outcome(event).and_then(|outcome| sent.answer(outcome, judge.fifo));
+        done(answer.map(Taken::value))
     })
+}
+
+/// What became of a publish.
+fn outcome(event: Event) -> Result<PublishOutcome, ApiError> {
+    match event {
+        Event::Published { outcome, .. } => Ok(outcome),
+        other => Err(unexpected(&other)),
+    }
 }
 
 /// An entry of a batch: a message, or why it is none.
@@ -451,7 +458,8 @@ fn publish_batch(
             }
         }
     }
-    let mut commands = Vec::with_capacity(entries.len());
+    let address = Arc::new(Address::queue(call.vhost, name));
+    let mut publishes = Vec::with_capacity(entries.len());
     for (_, entry) in &mut entries {
         let Ok(sent) = entry else { continue };
         let judged = sent.check_type(judge.fifo, call.settings.manners);
@@ -460,28 +468,44 @@ fn publish_batch(
         } else if sent.len() > judge.len_max {
             *entry = Err(words::too_long(judge.len_max));
         } else {
-            commands.push(sent.publish(name.clone(), judge.fifo, &call));
+            publishes.push(sent.publish(&address, judge.fifo, &call));
         }
     }
-    ask_each(commands, move |events| {
-        let mut events = events.into_iter();
-        let mut results = batch::Results::of(entries.len());
-        for (id, entry) in entries {
-            let result = match entry {
-                Ok(sent) => {
-                    let event = events.next().expect("one answer for each publish");
-                    sent.answer(event, judge.fifo)
-                }
-                Err(error) => Err(error),
-            };
-            // That there is no queue is no matter of one entry.
-            if let Err(error) = &result
-                && error.code == "QueueDoesNotExist"
-            {
-                return failed(error.clone());
-            }
-            results.put(id, result);
-        }
-        done(results.answer())
+    if judge.fifo {
+        // A repeat is told of the message that it repeats, which must be there: also one of the same batch.
+        let commands = publishes.into_iter().map(Command::Publish).collect();
+        return ask_each(commands, move |events| {
+            answer_batch(entries, events.into_iter().map(outcome), true)
+        });
+    }
+    if publishes.is_empty() {
+        return answer_batch(entries, std::iter::empty(), false);
+    }
+    Flow::publish_all(publishes, move |outcomes, _| match outcomes {
+        Ok(outcomes) => answer_batch(entries, outcomes.into_iter().map(Ok), false),
+        Err(event) => failed(unexpected(&event)),
     })
+}
+
+/// The answer to a batch. `outcomes`: of the entries that were published.
+fn answer_batch(
+    entries: Vec<Entry>,
+    mut outcomes: impl Iterator<Item = Result<PublishOutcome, ApiError>>,
+    fifo: bool,
+) -> Flow<Answer> {
+    let mut results = batch::Results::of(entries.len());
+    for (id, entry) in entries {
+        let result = entry.and_then(|sent| {
+            let outcome = outcomes.next().expect("one outcome for each publish");
+            sent.answer(outcome?, fifo)
+        });
+        // That there is no queue is no matter of one entry.
+        if let Err(error) = &result
+            && error.code == "QueueDoesNotExist"
+        {
+            return failed(error.clone());
+        }
+        results.put(id, result);
+    }
+    done(results.answer())
 }

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use aws::{Answer, ApiError, Call, Input, Value, seal::Sealer};
-use session::{Command, Event, Flow, ReceiptUse, RefusalKind, UseReceipt};
+use session::{
+    Command, Event, Flow, Receipt, ReceiptUse, Refusal, RefusalKind, UseReceipt, UseReceipts,
+};
 
 use crate::{
     asked::{LANE, TOKEN, ask_each, done, failed, look_at, unexpected},
@@ -57,24 +59,17 @@ impl Use {
         Ok(handle)
     }
 
-    const fn command(&self) -> Command {
+    const fn asked(&self) -> (Receipt, ReceiptUse) {
         let to = match self.act {
             Act::Delete => ReceiptUse::Delete,
             Act::Visibility(seconds) => ReceiptUse::Visibility { ms: seconds * 1000 },
         };
-        Command::UseReceipt(UseReceipt {
-            token: TOKEN,
-            lane: LANE,
-            receipt: self.handle.receipt,
-            to,
-        })
+        (self.handle.receipt, to)
     }
 
-    fn answer(&self, event: &Event) -> Result<(), ApiError> {
-        let refusal = match event {
-            Event::Settled { .. } => return Ok(()),
-            Event::Refused { refusal, .. } => refusal,
-            other => return Err(unexpected(other)),
+    fn answer(&self, refusal: Option<&Refusal>) -> Result<(), ApiError> {
+        let Some(refusal) = refusal else {
+            return Ok(());
         };
         match (self.act, refusal.kind) {
             // It was deleted before, which is what was asked for.
@@ -128,9 +123,23 @@ fn one(input: &Input, visibility: bool) -> Flow<Answer> {
     let used =
         act_of(&input.value, visibility).and_then(|act| Use::of(&input.call, &sealer, text, act));
     match used {
-        Ok(used) => Flow::ask(used.command(), move |event, _| {
-            done(used.answer(&event).map(|()| Value::empty()))
-        }),
+        Ok(used) => {
+            let (receipt, to) = used.asked();
+            let command = Command::UseReceipt(UseReceipt {
+                token: TOKEN,
+                lane: LANE,
+                receipt,
+                to,
+            });
+            Flow::ask(command, move |event, _| {
+                let answer = match &event {
+                    Event::Settled { .. } => used.answer(None),
+                    Event::Refused { refusal, .. } => used.answer(Some(refusal)),
+                    other => Err(unexpected(other)),
+                };
+                done(answer.map(|()| Value::empty()))
+            })
+        }
         Err(error) => look_at(name, |_, _| failed(error)),
     }
 }
@@ -180,21 +189,72 @@ fn many(mut input: Input, visibility: bool, entry: &str) -> Flow<Answer> {
 }
 
 fn use_all(uses: Vec<(String, Result<Use, ApiError>)>) -> Flow<Answer> {
-    let good = uses.iter().filter_map(|(_, used)| used.as_ref().ok());
-    let mut commands = Vec::with_capacity(uses.len());
-    commands.extend(good.map(Use::command));
+    // A message that is named again is in a command of its own, behind the one before: it finds what that left.
+    let mut groups: Vec<Vec<(Receipt, ReceiptUse)>> = Vec::new();
+    let mut group_of = Vec::with_capacity(uses.len());
+    for used in uses.iter().filter_map(|(_, used)| used.as_ref().ok()) {
+        let asked = used.asked();
+        let same = |(known, _): &(Receipt, ReceiptUse)| {
+            (known.queue, known.qseq) == (asked.0.queue, asked.0.qseq)
+        };
+        let free = groups.iter().position(|group| !group.iter().any(same));
+        let at = free.unwrap_or_else(|| {
+            groups.push(Vec::with_capacity(uses.len()));
+            groups.len() - 1
+        });
+        groups[at].push(asked);
+        group_of.push(at);
+    }
+    let command = |uses| {
+        Command::UseReceipts(Box::new(UseReceipts {
+            token: TOKEN,
+            lane: LANE,
+            uses,
+        }))
+    };
+    let commands = groups.into_iter().map(command).collect();
     ask_each(commands, move |events| {
-        let mut events = events.iter();
+        let mut answers: Vec<_> = events.iter().map(Answers::of).collect();
+        let mut group_of = group_of.into_iter();
         let mut results = batch::Results::of(uses.len());
         for (id, used) in uses {
             let result = used.and_then(|used| {
-                let event = events.next().expect("one answer for each use");
-                used.answer(event)
+                let at = group_of.next().expect("each was asked in a group");
+                answers[at].next(&used)
             });
             results.put(id, result);
         }
         done(results.answer())
     })
+}
+
+/// The answers to the uses of one command, one after the other.
+enum Answers<'a> {
+    Each(std::slice::Iter<'a, Result<u32, Refusal>>),
+    /// All of them alike.
+    Refused(&'a Refusal),
+    Unexpected(&'a Event),
+}
+
+impl<'a> Answers<'a> {
+    fn of(event: &'a Event) -> Self {
+        match event {
+            Event::SettledAll { outcomes, .. } => Self::Each(outcomes.iter()),
+            Event::Refused { refusal, .. } => Self::Refused(refusal),
+            other => Self::Unexpected(other),
+        }
+    }
+
+    fn next(&mut self, used: &Use) -> Result<(), ApiError> {
+        match self {
+            Self::Each(outcomes) => {
+                let outcome = outcomes.next().expect("one outcome for each use");
+                used.answer(outcome.as_ref().err())
+            }
+            Self::Refused(refusal) => used.answer(Some(refusal)),
+            Self::Unexpected(event) => Err(unexpected(event)),
+        }
+    }
 }
 
 pub(crate) fn delete_batch(input: Input) -> Flow<Answer> {

@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 
 use crate::{
     Broker, Context, Decision, Effect, OutLane, Wait,
-    change::{Change, ClientNo, Entrant, Kind, SOFT_BIT},
+    change::{Change, ClientNo, Entrant, Kind, Ranges, SOFT_BIT, Settled},
     counters::Tally,
     few::Few,
     queue::Runs,
@@ -75,6 +75,8 @@ pub(crate) struct Draft<'a> {
     transient: u64,
     /// A transaction is decided: each of its publishes is one record.
     pub(crate) transaction: bool,
+    /// Several publishes are decided, each for itself.
+    pub(crate) many: bool,
     /// How deep dead-lettering has gone.
     pub(crate) depth: u32,
     /// A dead letter filled a queue: the next one may have to make room there by what this decision put there.
@@ -120,6 +122,7 @@ impl<'a> Draft<'a> {
             hash_key: None,
             transient: 0,
             transaction: false,
+            many: false,
             depth: 0,
             crowded: false,
             rarer: None,
@@ -139,6 +142,24 @@ impl<'a> Draft<'a> {
 
     pub(crate) fn change(&mut self, kind: Kind) {
         self.out.changes.push(Change(kind));
+    }
+
+    /// An entry is settled: in one change with the last one, if that settles an entry before it alike.
+    pub(crate) fn settle(&mut self, queue: QueueId, qseq: u64, with: Settled) {
+        if let Some(Change(Kind::Settled(last))) = self.out.changes.last_mut()
+            && last.queue == queue
+            && last.settlement == with.settlement
+            && last.untried == with.untried
+            && last.soft == with.soft
+            && last.ranges.0.last().is_some_and(|(_, last)| *last < qseq)
+        {
+            return last.ranges.push(qseq);
+        }
+        self.change(Kind::Settled(Settled {
+            queue,
+            ranges: Ranges::one(qseq),
+            ..with
+        }));
     }
 
     /// A change that comes before those drafted so far.
@@ -275,9 +296,15 @@ impl<'a> Draft<'a> {
         known.map_or(0, |(_, _, bytes)| *bytes)
     }
 
-    /// A record will be made. Gives how many come into the stream before it.
-    pub(crate) fn record_comes(&mut self, stream: StreamId, shard: ShardNo, len: u64) -> u64 {
-        if self.transaction {
+    /// A record will be made. Gives how many come into the stream before it. `limited`: what comes into its shard is asked for.
+    pub(crate) fn record_comes(
+        &mut self,
+        stream: StreamId,
+        shard: ShardNo,
+        len: u64,
+        limited: bool,
+    ) -> u64 {
+        if limited && (self.transaction || self.many) {
             let (count, bytes) = self.rarer().shards.entry((stream, shard)).or_default();
             *count += 1;
             *bytes += len;

@@ -5,6 +5,7 @@
 //! | `draft.rs` | a decision in the making, and what it has already promised |
 //! | `route.rs` | who gets a message |
 //! | `direct.rs` | deliveries that no queue knows of |
+//! | `many.rs` | several publishes, or several receipts, in one command |
 //! | `publish.rs` | publishes, admission to queues, retained messages |
 //! | `dead_letter.rs` | dead-lettering, expiry, drops from full queues |
 //! | `declare.rs` | queues, exchanges, bindings |
@@ -33,6 +34,7 @@ mod draft;
 mod empty;
 mod inspect;
 mod lost;
+mod many;
 mod moves;
 mod publish;
 mod pull;
@@ -104,6 +106,9 @@ impl Broker {
             Command::Publish(publish) => {
                 self.decide_publish((from, attached.client), publish, &mut draft);
             }
+            Command::PublishAll(all) => {
+                self.decide_publish_all((from, attached.client), all, &mut draft);
+            }
             Command::ReleaseInbound { id } => self.decide_release_inbound(from, *id, &mut draft),
             Command::Subscribe(subscribe) => self.decide_subscribe(from, subscribe, &mut draft),
             Command::Cancel {
@@ -144,6 +149,7 @@ impl Broker {
             }
             Command::CancelPull { token } => self.decide_cancel_pull(from, *token, &mut draft),
             Command::UseReceipt(it) => self.decide_receipt(from, it, &mut draft),
+            Command::UseReceipts(all) => self.decide_receipts(from, all, &mut draft),
             Command::CancelRead { token } => self.decide_cancel_read(from, *token, &mut draft),
             Command::ReadStream(it) => self.decide_read(from, it, &mut draft),
             Command::Stream {

@@ -119,6 +119,34 @@ pub(crate) struct Placed {
     pub(crate) durable: bool,
 }
 
+impl Placed {
+    /// What the publisher's answer waits for.
+    pub(crate) const fn wait(&self) -> Wait {
+        // RULES 3: that nothing matched rests on what is bound.
+        if self.durable || self.duplicates > 0 || self.refused.is_some() || self.matched == 0 {
+            Wait::Durable
+        } else {
+            Wait::Nothing
+        }
+    }
+
+    /// What the publisher is answered.
+    pub(crate) fn outcome(self) -> PublishOutcome {
+        match self.refused {
+            Some(refusal) => PublishOutcome::Refused(refusal),
+            None if self.duplicates > 0 && self.duplicates == self.matched => {
+                PublishOutcome::Duplicate { of: self.original }
+            }
+            None => PublishOutcome::Accepted {
+                matched: self.matched,
+                place: self.place,
+                record: self.record,
+                sequence: self.sequence,
+            },
+        }
+    }
+}
+
 impl Broker {
     /// A publish of a connection and of its client session, if it has one.
     pub(super) fn decide_publish(
@@ -156,16 +184,7 @@ impl Broker {
         let mut placed = Placed::default();
         self.place(&publish.message, &asked, &mut placed, draft);
         draft.count_published();
-        // RULES 3: that nothing matched rests on what is bound.
-        let wait = if placed.durable
-            || placed.duplicates > 0
-            || placed.refused.is_some()
-            || placed.matched == 0
-        {
-            Wait::Durable
-        } else {
-            Wait::Nothing
-        };
+        let wait = placed.wait();
         if placed.matched == 0 && placed.refused.is_none() {
             draft.count(Tally::Unmatched, 1);
             if publish.mandatory {
@@ -195,20 +214,7 @@ impl Broker {
             }
             return;
         };
-        let outcome = match placed.refused {
-            Some(refusal) => PublishOutcome::Refused(refusal),
-            None if placed.duplicates > 0 && placed.duplicates == placed.matched => {
-                PublishOutcome::Duplicate {
-                    of: placed.original,
-                }
-            }
-            None => PublishOutcome::Accepted {
-                matched: placed.matched,
-                place: placed.place,
-                record: placed.record,
-                sequence: placed.sequence,
-            },
-        };
+        let outcome = placed.outcome();
         draft.reply(
             from,
             publish.lane,

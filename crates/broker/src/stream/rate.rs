@@ -60,12 +60,24 @@ impl Buckets {
         records: u64,
         bytes: u64,
     ) -> bool {
-        let fits = |bucket: &Bucket, per_second: u32, tokens: u64| {
+        self.takes_behind((0, 0), limits, now, (records, bytes))
+    }
+
+    /// The same once so many records and bytes were taken, as if that had been written.
+    pub(crate) fn takes_behind(
+        &self,
+        before: (u64, u64),
+        limits: &ShardLimits,
+        now: Timestamp,
+        (records, bytes): (u64, u64),
+    ) -> bool {
+        let fits = |bucket: &Bucket, per_second: u32, before: u64, tokens: u64| {
+            let level = bucket.level(now, per_second);
             let wanted = tokens.min(u64::from(per_second)) as i64 * SCALE;
-            per_second == 0 || bucket.level(now, per_second) >= wanted
+            per_second == 0 || level.saturating_sub(before as i64 * SCALE) >= wanted
         };
-        fits(&self.write_records, limits.write_records, records)
-            && fits(&self.write_bytes, limits.write_bytes, bytes)
+        fits(&self.write_records, limits.write_records, before.0, records)
+            && fits(&self.write_bytes, limits.write_bytes, before.1, bytes)
     }
 
     pub(crate) const fn wrote(

@@ -8,6 +8,7 @@ mod empty;
 mod gate;
 mod history;
 mod inspect;
+mod many;
 mod moves;
 mod naive_sqs;
 mod pulls;

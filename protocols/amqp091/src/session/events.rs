@@ -104,6 +104,8 @@ impl AmqpSession {
             | Event::Subscription { .. }
             | Event::ListedSubscriptions { .. }
             | Event::Settled { .. }
+            | Event::SettledAll { .. }
+            | Event::PublishedAll { .. }
             | Event::Opened { .. }
             | Event::Resumed { .. }
             | Event::InboundReleased { .. } => {}

@@ -159,31 +159,23 @@ impl Core {
 
     fn answer(&mut self, command: Command) -> Event {
         let token = Token(0);
-        if let Some(kind) = self.refusing.pop() {
-            let shard = (kind == RefusalKind::RateExceeded).then(|| Bytes::from_static(b"0"));
-            let refusal = Refusal::new(kind, "refused by the test").but_known(shard);
-            return match command {
-                Command::Publish(_) => Event::Published {
-                    token,
-                    outcome: PublishOutcome::Refused(refusal),
-                },
-                _ => Event::Refused { token, refusal },
-            };
+        match &command {
+            Command::Publish(publish) => {
+                let outcome = self.outcome(publish);
+                return Event::Published { token, outcome };
+            }
+            Command::PublishAll(all) => {
+                let all = all.publishes.iter();
+                let outcomes = all.map(|publish| self.outcome(publish)).collect();
+                return Event::PublishedAll { token, outcomes };
+            }
+            _ => {}
+        }
+        if let Some(refusal) = self.refusal_by_test() {
+            return Event::Refused { token, refusal };
         }
         let result = match command {
             Command::Stream { name, to, .. } => self.stream(name, *to),
-            Command::Publish(publish) => {
-                let outcome = match self.publish(&publish) {
-                    Ok(record) => PublishOutcome::Accepted {
-                        matched: 1,
-                        place: None,
-                        record: Some(record),
-                        sequence: None,
-                    },
-                    Err(kind) => PublishOutcome::Refused(Refusal::new(kind, "refused")),
-                };
-                Ok(Event::Published { token, outcome })
-            }
             Command::ReadStream(read) => self.read_stream(*read),
             Command::List { list, .. } => {
                 assert_eq!(list.of, Listed::Streams);
@@ -297,6 +289,27 @@ impl Core {
             token: Token(0),
             stream: Box::new(self.streams[&name].info.clone()),
         })
+    }
+
+    fn refusal_by_test(&mut self) -> Option<Refusal> {
+        let kind = self.refusing.pop()?;
+        let shard = (kind == RefusalKind::RateExceeded).then(|| Bytes::from_static(b"0"));
+        Some(Refusal::new(kind, "refused by the test").but_known(shard))
+    }
+
+    fn outcome(&mut self, publish: &Publish) -> PublishOutcome {
+        if let Some(refusal) = self.refusal_by_test() {
+            return PublishOutcome::Refused(refusal);
+        }
+        match self.publish(publish) {
+            Ok(record) => PublishOutcome::Accepted {
+                matched: 1,
+                place: None,
+                record: Some(record),
+                sequence: None,
+            },
+            Err(kind) => PublishOutcome::Refused(Refusal::new(kind, "refused")),
+        }
     }
 
     fn publish(&mut self, publish: &Publish) -> Result<RecordPlace, RefusalKind> {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use aws::{Answer, ApiError, Call, Input, Operation, Settings, Value};
 use message::{Name, Timestamp, VhostId};
 use session::{
-    Command, Declare, Event, Flow, Pull, QueueAttributes, QueueId, QueueInfo, QueueOptions,
-    Refusal, RefusalKind, Secret, Token,
+    Command, Declare, Event, Flow, Publish, PublishOutcome, Pull, QueueAttributes, QueueId,
+    QueueInfo, QueueOptions, Receipt, ReceiptUse, Refusal, RefusalKind, Secret, Token,
 };
 
 pub(crate) const TOKEN: Token = Token(0);
@@ -136,6 +136,40 @@ impl Dialogue {
 
     pub(crate) fn refuse_all(&mut self, kind: RefusalKind) {
         self.answer_all(|commands| commands.iter().map(|_| refused(kind)).collect());
+    }
+
+    /// It publishes several messages in one command: what they are, and what becomes of each.
+    pub(crate) fn publish_all(&mut self, outcomes: impl FnOnce(&[Publish]) -> Vec<PublishOutcome>) {
+        self.answer(|command| {
+            let Command::PublishAll(all) = command else {
+                panic!("{command:?}");
+            };
+            Event::PublishedAll {
+                token: TOKEN,
+                outcomes: outcomes(&all.publishes),
+            }
+        });
+    }
+
+    /// It uses receipts, each command's in its own list: of which messages, and what becomes of them.
+    pub(crate) fn use_all(
+        &mut self,
+        outcomes: impl Fn(&[(Receipt, ReceiptUse)]) -> Vec<Result<u32, RefusalKind>>,
+    ) {
+        self.answer_all(|commands| {
+            let answer = |command: &Command| {
+                let Command::UseReceipts(all) = command else {
+                    panic!("{command:?}");
+                };
+                let refusal = |kind| Refusal::new(kind, "refused");
+                let outcomes = outcomes(&all.uses).into_iter();
+                Event::SettledAll {
+                    token: TOKEN,
+                    outcomes: outcomes.map(|it| it.map_err(refusal)).collect(),
+                }
+            };
+            commands.iter().map(answer).collect()
+        });
     }
 
     /// It looks at a queue, which is that.

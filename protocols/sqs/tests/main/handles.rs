@@ -14,10 +14,17 @@ use crate::{
 
 /// A handle that a receive from `q` gives.
 fn handle(client: &Client) -> String {
+    handle_of(client, 8)
+}
+
+/// The same of a message of that number.
+fn handle_of(client: &Client, qseq: u64) -> String {
     let mut dialogue = client.call("ReceiveMessage", map([("QueueUrl", "q".into())]));
     let message = Message::new(Address::queue(VhostId::ROOT, "q"), "m".into());
     let q = queue("q", QueueAttributes::default());
-    dialogue.receive(&q, |_| pulled(vec![delivery(message)]));
+    let mut received = delivery(message);
+    received.id = received.id.map(|id| session::DeliveryId { qseq, ..id });
+    dialogue.receive(&q, |_| pulled(vec![received]));
     let output = dialogue.output();
     let handle = output.list("Messages")[0].text("ReceiptHandle");
     handle.expect("every message has one").to_owned()
@@ -33,19 +40,20 @@ fn used(dialogue: &mut Dialogue, event: Event) -> ReceiptUse {
         let Command::UseReceipt(it) = command else {
             panic!("{command:?}");
         };
-        assert_eq!(
-            it.receipt,
-            Receipt {
-                queue: QueueId(5),
-                qseq: 8,
-                count: 2,
-                epoch: 4,
-            }
-        );
+        assert_eq!(it.receipt, receipt(8));
         to = Some(it.to);
         event
     });
     to.expect("set above")
+}
+
+fn receipt(qseq: u64) -> Receipt {
+    Receipt {
+        queue: QueueId(5),
+        qseq,
+        count: 2,
+        epoch: 4,
+    }
 }
 
 fn settled() -> Event {
@@ -158,9 +166,19 @@ fn a_batch_of_handles_is_answered_entry_by_entry() {
         "DeleteMessageBatch",
         map([("QueueUrl", "q".into()), ("Entries", entries.into())]),
     );
+    // What is named again is used again, by itself.
     dialogue.answer_all(|commands| {
-        assert_eq!(commands.len(), 2);
-        vec![settled(), refused(RefusalKind::StorageFull)]
+        for command in commands {
+            let Command::UseReceipts(all) = command else {
+                panic!("{command:?}");
+            };
+            assert_eq!(all.uses, [(receipt(8), ReceiptUse::Delete)]);
+        }
+        let settled = Event::SettledAll {
+            token: TOKEN,
+            outcomes: vec![Ok(1)],
+        };
+        vec![settled, refused(RefusalKind::StorageFull)]
     });
     let failed = |id: &str, sender: bool, code: &str, message: &str| {
         map([
@@ -199,6 +217,43 @@ fn a_batch_of_handles_is_answered_entry_by_entry() {
         output.list("Failed")[0].text("Code"),
         Some("MissingParameter")
     );
+}
+
+#[test]
+fn the_receipts_of_a_batch_are_used_in_one_command() {
+    let client = Client::default();
+    let entries: Vec<Value> = (1..=3)
+        .map(|qseq| {
+            map([
+                ("Id", qseq.to_string().into()),
+                ("ReceiptHandle", handle_of(&client, qseq).into()),
+                ("VisibilityTimeout", (qseq as i64).into()),
+            ])
+        })
+        .collect();
+    let input = map([("QueueUrl", "q".into()), ("Entries", entries.into())]);
+    let mut dialogue = client.call("ChangeMessageVisibilityBatch", input.clone());
+    dialogue.use_all(|uses| {
+        let wanted = [1, 2, 3].map(|qseq| {
+            let ms = qseq * 1000;
+            (receipt(qseq), ReceiptUse::Visibility { ms })
+        });
+        assert_eq!(uses, wanted);
+        vec![Ok(1), Err(RefusalKind::NotOut), Ok(1)]
+    });
+    let output = dialogue.output();
+    let ids = |list: &str| -> Vec<String> {
+        let list = output.list(list).iter();
+        list.filter_map(|it| Some(it.text("Id")?.to_owned()))
+            .collect()
+    };
+    assert_eq!(
+        (ids("Successful"), ids("Failed")),
+        (vec!["1".into(), "3".into()], vec!["2".into()])
+    );
+    let mut dialogue = client.call("DeleteMessageBatch", input);
+    dialogue.use_all(|uses| vec![Ok(1); uses.len()]);
+    assert_eq!(dialogue.output().list("Successful").len(), 3);
 }
 
 #[test]

@@ -43,7 +43,11 @@ fn text(value: &str) -> Value {
 }
 
 fn accepted(qseq: u64) -> Event {
-    published(PublishOutcome::Accepted {
+    published(taken(qseq))
+}
+
+fn taken(qseq: u64) -> PublishOutcome {
+    PublishOutcome::Accepted {
         matched: 1,
         place: Some(DeliveryId {
             queue: QueueId(5),
@@ -51,7 +55,7 @@ fn accepted(qseq: u64) -> Event {
         }),
         record: None,
         sequence: None,
-    })
+    }
 }
 
 fn published(outcome: PublishOutcome) -> Event {
@@ -374,14 +378,11 @@ fn a_batch_is_answered_entry_by_entry() {
         entry("d", "4"),
     ];
     let mut dialogue = client.call("SendMessageBatch", batch("q", entries));
-    dialogue.answer_all(|commands| {
-        let bodies: Vec<Bytes> = commands
-            .iter()
-            .map(|it| message_of(it).body.clone())
-            .collect();
+    dialogue.publish_all(|publishes| {
+        let bodies: Vec<Bytes> = publishes.iter().map(|it| it.message.body.clone()).collect();
         assert_eq!(bodies, ["1", "3", "4"]);
         let full = PublishOutcome::Refused(Refusal::new(RefusalKind::StorageFull, "full"));
-        vec![accepted(1), published(full), accepted(2)]
+        vec![taken(1), full, taken(2)]
     });
     let output = dialogue.output();
     let ids = |name: &str| -> Vec<String> {
@@ -412,7 +413,7 @@ fn a_batch_without_room_for_any_entry_is_refused_as_a_whole() {
     let answered = |entries: Vec<Value>, kinds: &[RefusalKind]| {
         let mut dialogue = client.call("SendMessageBatch", batch("q", entries));
         let refusal = |kind: &RefusalKind| PublishOutcome::Refused(Refusal::new(*kind, "no"));
-        dialogue.answer_all(|_| kinds.iter().map(|it| published(refusal(it))).collect());
+        dialogue.publish_all(|_| kinds.iter().map(refusal).collect());
         dialogue
     };
     let two = || vec![entry("a", "1"), entry("b", "2")];
@@ -505,13 +506,55 @@ fn a_batch_that_is_none_is_refused_as_a_whole() {
     assert_eq!(dialogue.error().code, "InvalidParameterValue");
     // And one to a queue that is not there.
     let mut dialogue = client.call("SendMessageBatch", batch("q", vec![entry("1", "m")]));
-    dialogue.answer_all(|_| {
-        vec![published(PublishOutcome::Accepted {
+    dialogue.publish_all(|_| {
+        vec![PublishOutcome::Accepted {
             matched: 0,
             place: None,
             record: None,
             sequence: None,
-        })]
+        }]
     });
     assert_eq!(dialogue.error().code, "QueueDoesNotExist");
+}
+
+#[test]
+fn a_batch_that_the_core_refuses_as_a_whole_failed_in_each_entry() {
+    let client = Client::default();
+    let two = vec![entry("a", "1"), entry("b", "2")];
+    let mut dialogue = client.call("SendMessageBatch", batch("q", two));
+    dialogue.refuse(RefusalKind::AccessDenied);
+    let output = dialogue.output();
+    let failed = output.list("Failed");
+    let ids: Vec<_> = failed.iter().filter_map(|it| it.text("Id")).collect();
+    assert_eq!(ids, ["a", "b"]);
+}
+
+#[test]
+fn a_repeat_in_a_fifo_batch_is_told_of_the_message_that_it_repeats() {
+    let client = Client::default();
+    let message = |id: &str| {
+        entry(id, "m")
+            .with("MessageGroupId", "g")
+            .with("MessageDeduplicationId", "d")
+    };
+    let entries = vec![message("a"), message("b")];
+    let mut dialogue = client.call("SendMessageBatch", batch("q.fifo", entries));
+    dialogue.answer_all(|commands| {
+        let [Command::Publish(_), Command::Publish(_)] = commands else {
+            panic!("{commands:?}");
+        };
+        let original = session::Original {
+            place: DeliveryId {
+                queue: QueueId(5),
+                qseq: 7,
+            },
+            message_id: None,
+        };
+        let repeated = PublishOutcome::Duplicate { of: Some(original) };
+        vec![accepted(7), published(repeated)]
+    });
+    let output = dialogue.output();
+    let sent = output.list("Successful").iter();
+    let numbers: Vec<_> = sent.filter_map(|it| it.text("SequenceNumber")).collect();
+    assert_eq!(numbers, ["00000000000000000007"; 2]);
 }

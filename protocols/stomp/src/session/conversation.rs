@@ -377,6 +377,8 @@ impl Conversation {
             | Event::Topic { .. }
             | Event::Subscription { .. }
             | Event::ListedSubscriptions { .. }
+            | Event::PublishedAll { .. }
+            | Event::SettledAll { .. }
             | Event::Closing { .. } => {}
         }
         Ok(Next::Go)

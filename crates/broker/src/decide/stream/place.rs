@@ -165,7 +165,13 @@ impl Broker {
         let (count, bytes) = draft.records(to.stream, shard);
         if let Some(limits) = &attributes.limits {
             let bucket = self.soft.streams[&to.stream].bucket(shard);
-            if !bucket.takes(limits, draft.now, count + 1, bytes + len) {
+            // A transaction is one thing; several publishes come one after the other.
+            let takes = if draft.many {
+                bucket.takes_behind((count, bytes), limits, draft.now, (1, len))
+            } else {
+                bucket.takes(limits, draft.now, count + 1, bytes + len)
+            };
+            if !takes {
                 return Err(refusal(
                     RefusalKind::RateExceeded,
                     format!(
@@ -177,7 +183,8 @@ impl Broker {
                 .but_known(Some(shard.0.to_string().into())));
             }
         }
-        let offset = stream.records.next() + draft.record_comes(to.stream, shard, len);
+        let limited = attributes.limits.is_some();
+        let offset = stream.records.next() + draft.record_comes(to.stream, shard, len, limited);
         Ok(RecordEntrant {
             stream: to.stream,
             shard,

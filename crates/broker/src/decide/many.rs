@@ -1,0 +1,92 @@
+//! Several publishes, or several receipts, in one command: each is taken or refused by itself, and all are answered together. A
+//! decision counts what it has promised (`draft.rs`), so each of them finds what those before it leave.
+
+use session::{Event, PublishAll, RefusalKind, SessionId, UseReceipts};
+
+use super::{
+    draft::Draft,
+    publish::{Asked, Missing, Placed},
+    refusal,
+};
+use crate::{Broker, Wait, change::ClientNo, counters::Tally};
+
+impl Broker {
+    /// Publishes of a connection and of its client session, if it has one.
+    pub(super) fn decide_publish_all(
+        &self,
+        (from, publisher): (SessionId, Option<ClientNo>),
+        all: &PublishAll,
+        draft: &mut Draft<'_>,
+    ) {
+        draft.many = true;
+        let mut outcomes = Vec::with_capacity(all.publishes.len());
+        let mut wait = Wait::Nothing;
+        let (mut unmatched, mut refused, mut duplicates) = (0, 0, 0);
+        for publish in &all.publishes {
+            draft.hash_key = publish.hash_key;
+            let asked = Asked {
+                confirmed: true,
+                missing: Missing::of(publish),
+                inbound: None,
+                publisher,
+            };
+            let mut placed = Placed::default();
+            self.place(&publish.message, &asked, &mut placed, draft);
+            if placed.wait() == Wait::Durable {
+                wait = Wait::Durable;
+            }
+            unmatched += u64::from(placed.matched == 0 && placed.refused.is_none());
+            refused += u64::from(placed.refused.is_some());
+            duplicates += u64::from(placed.duplicates);
+            outcomes.push(placed.outcome());
+        }
+        for (tally, count) in [
+            (Tally::Published, outcomes.len() as u64),
+            (Tally::Unmatched, unmatched),
+            (Tally::RefusedPublish, refused),
+            (Tally::Duplicate, duplicates),
+        ] {
+            if count > 0 {
+                draft.count(tally, count);
+            }
+        }
+        let token = all.token;
+        let event = Event::PublishedAll { token, outcomes };
+        draft.reply(from, all.lane, wait, event);
+    }
+
+    pub(super) fn decide_receipts(
+        &self,
+        from: SessionId,
+        all: &UseReceipts,
+        draft: &mut Draft<'_>,
+    ) {
+        let Some(vhost) = self.attached(from).map(|attached| attached.vhost) else {
+            return;
+        };
+        let mut outcomes = Vec::with_capacity(all.uses.len());
+        let mut refused = 0;
+        for (at, (receipt, to)) in all.uses.iter().enumerate() {
+            // They are few.
+            let place = (receipt.queue, receipt.qseq);
+            let mut before = all.uses[..at].iter();
+            let outcome = if before.any(|(other, _)| (other.queue, other.qseq) == place) {
+                Err(refusal(
+                    RefusalKind::InvalidArgument,
+                    "a message is named twice",
+                ))
+            } else {
+                self.use_receipt(vhost, *receipt, *to, draft)
+            };
+            refused += u64::from(outcome.is_err());
+            outcomes.push(outcome);
+        }
+        if refused > 0 {
+            draft.count(Tally::Refused, refused);
+        }
+        let token = all.token;
+        // RULES 3: also that there is nothing to do rests on durable state.
+        let event = Event::SettledAll { token, outcomes };
+        draft.reply(from, all.lane, Wait::Durable, event);
+    }
+}

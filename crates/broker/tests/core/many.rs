@@ -1,0 +1,215 @@
+//! Several publishes, or several receipts, in one command: what becomes of them is what becomes of as many commands.
+
+use message::Message;
+use session::{
+    Command, Event, Lane, Overflow, Publish, PublishAll, PublishOutcome, QueueAttributes, Receipt,
+    ReceiptUse, RefusalKind, SessionId, ShardLimits, StreamStart, UseReceipts,
+};
+
+use crate::{
+    pulls::{receive, used},
+    rig::{Rig, to_queue},
+    streams::{shown, to_stream},
+};
+
+fn publish_all(rig: &mut Rig, from: SessionId, messages: &[Message]) -> Vec<PublishOutcome> {
+    let publishes = messages.iter().map(|message| Publish {
+        token: None,
+        lane: Lane(0),
+        message: message.clone().into(),
+        mandatory: false,
+        create: false,
+        inbound_id: None,
+        or_stream: false,
+        hash_key: None,
+    });
+    let mut all = Vec::new();
+    for mut command in PublishAll::commands(publishes) {
+        let token = rig.token();
+        *command.token_mut().expect("it is answered") = token;
+        rig.command(from, command);
+        let Some(Event::PublishedAll { outcomes, .. }) = rig.found(from, token) else {
+            panic!("{:?}", rig.found(from, token));
+        };
+        all.extend(outcomes);
+    }
+    all
+}
+
+fn use_all(
+    rig: &mut Rig,
+    by: SessionId,
+    uses: &[(Receipt, ReceiptUse)],
+) -> Vec<Result<u32, RefusalKind>> {
+    let token = rig.token();
+    let command = Command::UseReceipts(Box::new(UseReceipts {
+        token,
+        lane: Lane(0),
+        uses: uses.to_vec(),
+    }));
+    rig.command(by, command);
+    let Some(Event::SettledAll { outcomes, .. }) = rig.found(by, token) else {
+        panic!("{:?}", rig.found(by, token));
+    };
+    let kind = |outcome: Result<u32, session::Refusal>| outcome.map_err(|it| it.kind);
+    outcomes.into_iter().map(kind).collect()
+}
+
+/// A queue that takes three, one that takes all, and a limited stream of two shards.
+fn ready() -> (Rig, SessionId) {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    rig.durable_queue(
+        a,
+        "three",
+        QueueAttributes {
+            length_max: Some(3),
+            overflow: Overflow::RejectPublish,
+            ..QueueAttributes::default()
+        },
+    );
+    rig.durable_queue(a, "q", QueueAttributes::default());
+    rig.make(a, "s", 2);
+    rig.alter(a, "s", |it| {
+        it.record_len_max = Some(100);
+        it.limits = Some(ShardLimits {
+            write_records: 3,
+            write_bytes: 0,
+            reads: 0,
+            read_bytes: 0,
+        });
+    });
+    (rig, a)
+}
+
+#[test]
+fn publishes_of_one_command_are_judged_as_those_of_many() {
+    let mut messages = Vec::new();
+    for at in 0..5 {
+        let body = at.to_string();
+        messages.push(to_queue("three", &body));
+        messages.push(to_stream("s", "a", &body));
+        messages.push(to_queue("q", &body));
+        messages.push(to_stream("s", "b", &body));
+    }
+    messages.push(to_stream("s", "b", &"x".repeat(200)));
+    messages.push(to_queue("nowhere", "x"));
+    messages.push(to_stream("nowhere", "k", "x"));
+    messages
+        .iter_mut()
+        .for_each(|message| message.durable = true);
+
+    let (mut one_by_one, a) = ready();
+    let singly: Vec<_> = messages
+        .iter()
+        .map(|message| one_by_one.publish(a, message.clone()))
+        .collect();
+    let (mut at_once, a) = ready();
+    assert_eq!(publish_all(&mut at_once, a, &messages), singly);
+    // The one that is full, either shard, the long one, and the stream that is not there.
+    let refused = |it: &&PublishOutcome| matches!(it, PublishOutcome::Refused(_));
+    assert_eq!(singly.iter().filter(refused).count(), 2 + 2 + 2 + 1 + 1);
+    assert_eq!(at_once.snapshot(), one_by_one.snapshot());
+    let found = at_once.read_shard(a, "s", 0, StreamStart::First, 10);
+    let bodies: Vec<_> = shown(&found).into_iter().map(|(_, body)| body).collect();
+    assert_eq!(bodies, ["0", "1", "2"]);
+    let counted = |rig: &Rig| {
+        let counters = rig.broker.counters();
+        (
+            counters.published,
+            counters.unmatched,
+            counters.refused_publishes,
+        )
+    };
+    assert_eq!(counted(&at_once), counted(&one_by_one));
+    at_once.check_replay();
+}
+
+#[test]
+fn a_command_has_no_more_publishes_than_are_done_in_one_go() {
+    let publish = |len: usize| Publish {
+        token: None,
+        lane: Lane(0),
+        message: to_queue("q", &"x".repeat(len)).into(),
+        mandatory: false,
+        create: false,
+        inbound_id: None,
+        or_stream: false,
+        hash_key: None,
+    };
+    let counts = |lens: &[usize]| -> Vec<usize> {
+        let commands = PublishAll::commands(lens.iter().map(|len| publish(*len)));
+        let count = |command: &Command| match command {
+            Command::PublishAll(all) => all.publishes.len(),
+            other => panic!("{other:?}"),
+        };
+        commands.iter().map(count).collect()
+    };
+    assert_eq!(counts(&[]), [0; 0]);
+    assert_eq!(counts(&[10; 130]), [64, 64, 2]);
+    let long = PublishAll::LEN_MAX;
+    assert_eq!(counts(&[1, long, 1, 1]), [1, 1, 2]);
+    assert_eq!(counts(&[long / 3; 4]), [2, 2]);
+}
+
+#[test]
+fn receipts_of_one_command_are_one_record_and_each_is_answered() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    rig.durable_queue(a, "q", QueueAttributes::default());
+    for at in 0..6 {
+        rig.send(a, "q", &at.to_string());
+    }
+    let mut got = receive(&mut rig, a, 6, 30_000);
+    assert_eq!(got.len(), 6);
+    let receipts: Vec<Receipt> = got.drain(..).map(|(_, receipt)| receipt).collect();
+    assert_eq!(used(&mut rig, a, receipts[1], ReceiptUse::Delete), Ok(1));
+
+    let unknown = Receipt {
+        qseq: 1_000_000,
+        ..receipts[0]
+    };
+    let delete = |receipt| (receipt, ReceiptUse::Delete);
+    let asked = [
+        delete(receipts[0]),
+        // It is gone, which is what was asked for.
+        delete(receipts[1]),
+        delete(receipts[2]),
+        delete(receipts[2]),
+        (unknown, ReceiptUse::Visibility { ms: 5 }),
+        delete(receipts[3]),
+    ];
+    assert_eq!(
+        use_all(&mut rig, a, &asked),
+        [
+            Ok(1),
+            Ok(0),
+            Ok(1),
+            Err(RefusalKind::InvalidArgument),
+            Err(RefusalKind::UnknownDelivery),
+            Ok(1)
+        ]
+    );
+    assert_eq!(rig.records_of_last, 1);
+    // Those that rest come back together.
+    let shown = ReceiptUse::Visibility { ms: 0 };
+    assert_eq!(
+        use_all(&mut rig, a, &[(receipts[4], shown), (receipts[5], shown)]),
+        [Ok(1), Ok(1)]
+    );
+    assert_eq!(rig.records_of_last, 1);
+    rig.check_replay();
+    let again = receive(&mut rig, a, 10, 30_000);
+    let bodies: Vec<_> = again.iter().map(|(body, _)| &body[..]).collect();
+    assert_eq!(bodies, ["4", "5"]);
+    // Behind a number that is higher there is another record.
+    let receipts: Vec<Receipt> = again.into_iter().map(|(_, receipt)| receipt).collect();
+    let asked = [delete(receipts[1]), delete(receipts[0])];
+    assert_eq!(use_all(&mut rig, a, &asked), [Ok(1), Ok(1)]);
+    assert_eq!(rig.records_of_last, 2);
+    rig.check_replay();
+    rig.restart();
+    let a = rig.attach(1);
+    rig.tick(60_000);
+    assert_eq!(receive(&mut rig, a, 10, 1000).len(), 0);
+}
