@@ -200,7 +200,7 @@ pub fn decode_head(input: Bytes, body: Bytes) -> Result<Message, DecodeError> {
         }
     }
     if flags & 0x10 != 0 {
-        message.fields = Some(Box::new(read_fields(&mut reader)?));
+        read_fields(&mut reader, message.fields_mut())?;
     }
     if flags & 0x40 != 0 {
         message.properties = read_properties(&mut reader)?;
@@ -434,11 +434,11 @@ fn put_fields(out: &mut Vec<u8>, fields: &Fields) {
     out.push(0);
 }
 
-fn read_fields(reader: &mut Reader) -> Result<Fields, DecodeError> {
-    let mut fields = Fields::default();
+/// Reads fields to where they stay: they are long.
+fn read_fields(reader: &mut Reader, fields: &mut Fields) -> Result<(), DecodeError> {
     loop {
         match reader.u8()? {
-            0 => return Ok(fields),
+            0 => return Ok(()),
             1 => fields.content_type = Some(reader.bytes()?),
             2 => fields.content_encoding = Some(reader.bytes()?),
             3 => fields.user_id = Some(reader.bytes()?),

@@ -14,7 +14,7 @@ use session::{
 
 use crate::{
     error,
-    sequence::Sequence,
+    sequence::{Numbers, Sequence},
     shard,
     target::{Step, Target, done, or_refuse},
 };
@@ -301,6 +301,7 @@ impl Rows for Entries {
     fn each(&self, show: &mut ShowRow<'_>) {
         // Most streams have few shards.
         let mut known: Vec<(ShardNo, String)> = Vec::new();
+        let mut numbers = Numbers::default();
         for outcome in &self.outcomes {
             match placed(&self.call, &self.name, outcome) {
                 Ok(place) => {
@@ -313,7 +314,8 @@ impl Rows for Entries {
                         known.len() - 1
                     });
                     let id = &known[at].1;
-                    let number = Sequence::of(&place).digits(self.call.settings.manners);
+                    let manners = self.call.settings.manners;
+                    let number = numbers.digits(Sequence::of(&place), manners);
                     show(&[
                         ("ShardId", Field::Text(id)),
                         ("SequenceNumber", Field::Text(number.text())),

@@ -13,7 +13,7 @@ use session::{
 use crate::{
     error, position,
     seal::{self, Form},
-    sequence::Sequence,
+    sequence::{Numbers, Sequence},
     shard,
     target::{Arn, Step, Target, done, or_refuse},
 };
@@ -213,8 +213,9 @@ impl Rows for Shown {
 
     fn each(&self, show: &mut ShowRow<'_>) {
         let Records { shard, records, .. } = &*self.records;
+        let mut numbers = Numbers::default();
         for record in records {
-            let number = Sequence::at(shard, record.offset).digits(self.manners);
+            let number = numbers.digits(Sequence::at(shard, record.offset), self.manners);
             let key = partition_key(&record.message);
             show(&[
                 ("SequenceNumber", Field::Text(number.text())),

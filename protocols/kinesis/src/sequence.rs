@@ -19,6 +19,10 @@ const INDEX_MAX: u64 = 0x7FFF_FFFF_FFFF_FFFF;
 const SECONDS_MAX: u64 = (1 << 36) - 1;
 /// 10^19, the largest power of ten that fits 64 bits.
 const TEN_19: u64 = 10_000_000_000_000_000_000;
+/// Digits below it.
+const LIMB: usize = 19;
+/// What one more of the index adds: 2^80, in limbs of 19 digits, the lowest first.
+const STEP: [u64; 2] = [5_819_614_629_174_706_176, 120_892];
 /// Digits of a number.
 const DIGITS: usize = 56;
 /// Digits of what 192 bits can say.
@@ -93,34 +97,7 @@ impl Sequence {
 
     /// The same, where no text is needed of its own.
     pub(crate) fn digits(self, manners: Manners) -> Digits {
-        match (manners, self.shard) {
-            (Manners::Standard, Some((opened_s, shard))) => Self::long(opened_s, shard, self.index),
-            _ => {
-                let mut digits = Digits::default();
-                digits.push(self.index, 1);
-                digits
-            }
-        }
-    }
-
-    fn long(opened_s: u64, shard: ShardNo, index: u64) -> Digits {
-        let bits = Bits::default()
-            .push(4, 2)
-            .push(36, opened_s)
-            .push(4, u64::from(shard.0 & 0xF))
-            .push(64, index)
-            .push(8, 0)
-            .push(36, opened_s)
-            .push(32, u64::from(shard.0))
-            .push(4, 2);
-        let (rest, low) = bits.divided();
-        let (rest, middle) = rest.divided();
-        let (_, high) = rest.divided();
-        let mut digits = Digits::default();
-        digits.push(low, 19);
-        digits.push(middle, 19);
-        digits.push(high, 1);
-        digits
+        Numbers::default().digits(self, manners)
     }
 
     /// What a client says. `None`: it is none, or none that was given out here.
@@ -147,12 +124,69 @@ impl Sequence {
         let (opened_s, _) = bits.pop(36);
         let shard = ShardNo(shard as u32);
         // Whatever is not what would be written is not a number of ours.
-        let known =
-            version == 2 && index <= INDEX_MAX && Self::long(opened_s, shard, index).text() == text;
+        let known = version == 2
+            && index <= INDEX_MAX
+            && Zero::of(opened_s, shard).digits(index).text() == text;
         known.then_some(Self {
             shard: Some((opened_s, shard)),
             index,
         })
+    }
+}
+
+/// Writes many numbers, most of which are of the shard of the one before.
+#[derive(Default)]
+pub(crate) struct Numbers(Option<((u64, ShardNo), Zero)>);
+
+impl Numbers {
+    /// As clients see it.
+    pub(crate) fn digits(&mut self, sequence: Sequence, manners: Manners) -> Digits {
+        let (Manners::Standard, Some(of)) = (manners, sequence.shard) else {
+            let mut digits = Digits::default();
+            digits.push(sequence.index);
+            return digits;
+        };
+        let zero = match self.0 {
+            Some((known, zero)) if known == of => zero,
+            _ => Zero::of(of.0, of.1),
+        };
+        self.0 = Some((of, zero));
+        zero.digits(sequence.index)
+    }
+}
+
+/// The number of a shard whose index is 0, in limbs of 19 digits, the lowest first.
+#[derive(Clone, Copy)]
+struct Zero([u64; 3]);
+
+impl Zero {
+    fn of(opened_s: u64, shard: ShardNo) -> Self {
+        let bits = Bits::default()
+            .push(4, 2)
+            .push(36, opened_s)
+            .push(4, u64::from(shard.0 & 0xF))
+            .push(64, 0)
+            .push(8, 0)
+            .push(36, opened_s)
+            .push(32, u64::from(shard.0))
+            .push(4, 2);
+        let (rest, low) = bits.divided();
+        let (rest, middle) = rest.divided();
+        let (_, high) = rest.divided();
+        Self([low, middle, high])
+    }
+
+    fn digits(self, index: u64) -> Digits {
+        let Self([low, middle, high]) = self;
+        let (index, ten) = (u128::from(index), u128::from(TEN_19));
+        let low = index * u128::from(STEP[0]) + u128::from(low);
+        let middle = index * u128::from(STEP[1]) + u128::from(middle) + low / ten;
+        let high = high + (middle / ten) as u64;
+        let mut digits = Digits::default();
+        digits.push_limb((low % ten) as u64);
+        digits.push_limb((middle % ten) as u64);
+        digits.push(high);
+        digits
     }
 }
 
@@ -183,8 +217,21 @@ impl Default for Digits {
 }
 
 impl Digits {
-    /// Puts a number before what there is, with zeros before it to be so long.
-    fn push(&mut self, mut number: u64, len: usize) {
+    /// Puts the 19 digits of a number before what there is.
+    fn push_limb(&mut self, number: u64) {
+        const TEN_8: u64 = 100_000_000;
+        let end = self.start;
+        self.start -= LIMB;
+        let (above, eight) = (number / TEN_8, number % TEN_8);
+        self.all[end - 8..end].copy_from_slice(&eight_digits(eight));
+        let (above, eight) = (above / TEN_8, above % TEN_8);
+        self.all[end - 16..end - 8].copy_from_slice(&eight_digits(eight));
+        self.all[end - 18..end - 16].copy_from_slice(&PAIRS[(above % 100) as usize]);
+        self.all[end - 19] = b'0' + (above / 100) as u8;
+    }
+
+    /// Puts a number before what there is.
+    fn push(&mut self, mut number: u64) {
         let end = self.start;
         while number >= 100 {
             self.start -= 2;
@@ -192,7 +239,7 @@ impl Digits {
             self.all[self.start..self.start + 2].copy_from_slice(&pair);
             number /= 100;
         }
-        while number > 0 || end - self.start < len {
+        while number > 0 || self.start == end {
             self.start -= 1;
             self.all[self.start] = b'0' + (number % 10) as u8;
             number /= 10;
@@ -202,6 +249,16 @@ impl Digits {
     pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.all[self.start..]).expect("digits are ASCII")
     }
+}
+
+/// The digits of a number below 10^8: those of its two halves at once, then of the four halves of those, then of the eight.
+const fn eight_digits(number: u64) -> [u8; 8] {
+    let fours = number / 10_000 | (number % 10_000) << 32;
+    let hundreds = (fours * 10_486) >> 20 & 0x0000_007F_0000_007F;
+    let twos = hundreds | (fours - hundreds * 100) << 16;
+    let tens = (twos * 103) >> 10 & 0x000F_000F_000F_000F;
+    let digits = tens | (twos - tens * 10) << 8;
+    (digits + 0x3030_3030_3030_3030).to_le_bytes()
 }
 
 fn seconds(opened: Timestamp) -> u64 {
@@ -316,6 +373,50 @@ mod tests {
             zero.text(LONG),
             "49039857307708443467467104868809893875799651909875269634"
         );
+    }
+
+    #[test]
+    fn eight_digits_are_those_of_the_number() {
+        let all = (0..10_000).flat_map(|low| {
+            [0, 1, 9_999, 1_234, 5_600, 78].map(|high| [high * 10_000 + low, low * 10_000 + high])
+        });
+        for number in all.flatten() {
+            let digits = eight_digits(number);
+            assert_eq!(str::from_utf8(&digits), Ok(&*format!("{number:08}")));
+        }
+    }
+
+    #[test]
+    fn numbers_of_a_shard_are_those_of_its_bits() {
+        let mut numbers = Numbers::default();
+        let mut index = 1_u64;
+        for at in 0..3000_u64 {
+            index = index
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(at)
+                >> (at % 63);
+            let (opened_s, shard) = (1_764_339_600 + at / 1000, ShardNo((at / 100) as u32));
+            let index = index.min(INDEX_MAX);
+            let mut bits = Bits::default()
+                .push(4, 2)
+                .push(36, opened_s)
+                .push(4, u64::from(shard.0 & 0xF))
+                .push(64, index)
+                .push(8, 0)
+                .push(36, opened_s)
+                .push(32, u64::from(shard.0))
+                .push(4, 2);
+            let mut limbs = [0; 3];
+            for limb in &mut limbs {
+                (bits, *limb) = bits.divided();
+            }
+            let text = format!("{}{:019}{:019}", limbs[2], limbs[1], limbs[0]);
+            let sequence = Sequence {
+                shard: Some((opened_s, shard)),
+                index,
+            };
+            assert_eq!(numbers.digits(sequence, LONG).text(), text);
+        }
     }
 
     #[test]
