@@ -2,9 +2,9 @@
 //!
 //! | command | needs |
 //! |---|---|
-//! | publish, also in a transaction; a will | publish on the address and on each further key; publish or subscribe on a reply-to |
+//! | publish, also in a transaction or beside others; a will | publish on the address and on each further key; publish or subscribe on a reply-to |
 //! | the same, or subscribe, where it makes the queue | declare as well |
-//! | subscribe, pull, use a receipt | subscribe on the queue or the filter |
+//! | subscribe, pull, use receipts | subscribe on the queue or the filter |
 //! | declare a queue or exchange | declare; with a dead-letter target or alternate exchange subscribe, and publish on that |
 //! | delete | declare |
 //! | purge | subscribe |

@@ -223,3 +223,96 @@ fn doors_29_streams_have_rules_of_their_own() {
         assert_eq!(is_denied(&read), may_publish, "{name}: {read:?}");
     }
 }
+
+#[test]
+fn several_publishes_or_receipts_in_one_command_are_asked_for_each() {
+    let dir = directory("rights-of-many");
+    let node = Node::start(small(&dir), ada(vec![publishes("/", "open")])).expect("it starts");
+    let mut guest = User::attach(&node);
+    for (number, name) in [(1, "open"), (2, "closed")] {
+        guest.submit([Command::Declare {
+            token: Token(number),
+            lane: Lane(0),
+            declare: Declare::NewQueue {
+                name: name.into(),
+                unless_deleted_ms: 0,
+                attributes: Box::default(),
+                notes: Vec::new(),
+            },
+        }]);
+        assert!(matches!(guest.next(), Event::Declared { .. }));
+    }
+    let publish = |queue: &'static str| Publish {
+        token: None,
+        lane: Lane(0),
+        message: Arc::new(Message::new(
+            Address::queue(VhostId::ROOT, queue),
+            "m".into(),
+        )),
+        mandatory: false,
+        create: false,
+        inbound_id: None,
+        or_stream: false,
+        hash_key: None,
+    };
+    let all = |queues: &[&'static str]| {
+        let publishes = queues.iter().map(|queue| publish(queue));
+        let commands = session::PublishAll::commands(publishes);
+        <[Command; 1]>::try_from(commands).expect("one command")
+    };
+    let mut user = User::attach_as(&node, "ada", "x");
+    user.submit(all(&["open", "closed"]));
+    assert!(is_denied(&user.next()));
+    user.submit(all(&["open", "open"]));
+    let Event::PublishedAll { outcomes, .. } = user.next() else {
+        panic!("not published");
+    };
+    let taken = |it: &PublishOutcome| matches!(it, PublishOutcome::Accepted { matched: 1, .. });
+    assert!(outcomes.len() == 2 && outcomes.iter().all(taken));
+    // Who may publish only has no use for receipts; nothing was taken of what was refused.
+    guest.submit([Command::Pull(session::Pull {
+        token: Token(5),
+        lane: Lane(0),
+        queue: "open".into(),
+        count: 10,
+        lease: session::Lease::Ms(60_000),
+        wait_ms: 0,
+        out_max: None,
+        bytes_max: None,
+        attempt: None,
+    })]);
+    let Event::Pulled {
+        deliveries, epoch, ..
+    } = guest.next()
+    else {
+        panic!("not pulled");
+    };
+    assert_eq!(deliveries.len(), 2);
+    let uses = || {
+        let receipt = |delivery: &session::Delivery| {
+            let id = delivery.id.expect("it is stored");
+            let receipt = session::Receipt {
+                queue: id.queue,
+                qseq: id.qseq,
+                count: delivery.count,
+                epoch,
+            };
+            (receipt, session::ReceiptUse::Delete)
+        };
+        Command::UseReceipts(Box::new(session::UseReceipts {
+            token: Token(6),
+            lane: Lane(0),
+            uses: deliveries.iter().map(receipt).collect(),
+        }))
+    };
+    user.submit([uses()]);
+    assert!(is_denied(&user.next()));
+    guest.submit([uses()]);
+    let Event::SettledAll { outcomes, .. } = guest.next() else {
+        panic!("not settled");
+    };
+    assert!(
+        outcomes.iter().all(|it| matches!(it, Ok(1))),
+        "{outcomes:?}"
+    );
+}
