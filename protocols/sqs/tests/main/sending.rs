@@ -543,7 +543,7 @@ fn a_repeat_in_a_fifo_batch_is_told_of_the_message_that_it_repeats() {
         let [Command::Publish(_), Command::Publish(_)] = commands else {
             panic!("{commands:?}");
         };
-        let original = session::Original {
+        let original = Original {
             place: DeliveryId {
                 queue: QueueId(5),
                 qseq: 7,
