@@ -366,3 +366,26 @@ impl Table {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_to_batches_without_a_file_wait_for_it() {
+        let table = Table::default();
+        let mut counting = table.counting();
+        for (seq, at, by) in [(3, 0, 1), (3, 8, 1), (4, 0, 1), (3, 0, -1), (3, 16, 1)] {
+            counting.count(id::pack(seq, at), by);
+        }
+        assert!(table.pending.lock().expect("no panic").len() < 3);
+        drop(counting);
+        let pending = table.pending.lock().expect("no panic");
+        let sums: Vec<_> = pending
+            .iter()
+            .map(|(seq, it)| (*seq, it.sum, it.came))
+            .collect();
+        assert_eq!(sums, [(3, 2, 3), (4, 1, 1)]);
+        assert_eq!(table.dangling.load(Ordering::Relaxed), 0);
+    }
+}

@@ -386,3 +386,29 @@ fn an_unreadable_message_closes_the_connection() {
         }]
     );
 }
+
+#[test]
+fn what_is_put_in_together_leaves_as_what_is_put_in_one_by_one() {
+    let (outbox, disk, wakes) = (Arc::new(Outbox::default()), Disk::default(), Arc::default());
+    assert_eq!(poll(&outbox, 6, &disk, &wakes), []);
+    let mut filling = outbox.fill();
+    for (lane, wait, number) in [
+        (REPLY, 8, 1),
+        (REPLY, 0, 2),
+        (OTHER, 6, 3),
+        (OTHER, 7, 4),
+        (REPLY, 7, 5),
+    ] {
+        filling.push(lane, wait, 6, reply(number));
+    }
+    let filled = filling.end();
+    assert!(filled.wake.is_some(), "one may leave at once");
+    assert_eq!(filled.register[..], [8, 7]);
+    assert_eq!(poll(&outbox, 6, &disk, &wakes), [3]);
+    assert_eq!(poll(&outbox, 7, &disk, &wakes), [4]);
+    assert_eq!(poll(&outbox, 8, &disk, &wakes), [1, 2, 5]);
+    outbox.close();
+    let mut filling = outbox.fill();
+    filling.push(REPLY, 9, 8, reply(6));
+    assert!(filling.end().register.is_empty(), "nothing is kept");
+}
