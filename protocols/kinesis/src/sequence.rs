@@ -253,11 +253,11 @@ impl Digits {
 
 /// The digits of a number below 10^8: those of its two halves at once, then of the four halves of those, then of the eight.
 const fn eight_digits(number: u64) -> [u8; 8] {
-    let fours = number / 10_000 | (number % 10_000) << 32;
-    let hundreds = (fours * 10_486) >> 20 & 0x0000_007F_0000_007F;
-    let twos = hundreds | (fours - hundreds * 100) << 16;
-    let tens = (twos * 103) >> 10 & 0x000F_000F_000F_000F;
-    let digits = tens | (twos - tens * 10) << 8;
+    let fours = (number / 10_000) | ((number % 10_000) << 32);
+    let hundreds = ((fours * 10_486) >> 20) & 0x0000_007F_0000_007F;
+    let twos = hundreds | ((fours - hundreds * 100) << 16);
+    let tens = ((twos * 103) >> 10) & 0x000F_000F_000F_000F;
+    let digits = tens | ((twos - tens * 10) << 8);
     (digits + 0x3030_3030_3030_3030).to_le_bytes()
 }
 
