@@ -12,7 +12,7 @@ pub struct Config {
     pub transient_bytes_max: u64,
     /// Bytes of durable messages kept in memory because they were only just published. Default 4 MiB; 0 keeps none.
     pub recent_bytes_max: u64,
-    /// The same, as a count: each may pin a whole read buffer. Default 2,048.
+    /// The same, as a count: each may pin a whole read buffer. One that nobody takes goes after eight times as many. Default 2,048.
     pub recent_count_max: u64,
     /// Virtual hosts. Default 10,000.
     pub vhosts_max: u64,

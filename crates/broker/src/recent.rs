@@ -4,7 +4,8 @@
 //! line: id, message, references      ids rise; one that nothing refers to any more leaves its place empty
 //! ```
 //! They come at one end, and who is handed them and settles them mostly does so in the same order: each is looked for behind
-//! the one that was found last. Only what is referred to counts against the bounds, and the oldest of that goes first.
+//! the one that was found last. Only what is referred to counts against the bounds, and the oldest of that goes first; what is not taken for
+//! long goes too.
 
 use std::{cell::Cell, collections::VecDeque, sync::Arc};
 
@@ -12,6 +13,8 @@ use message::{Message, StoredId};
 
 /// Empty places that are let be, besides as many as there are others.
 const EMPTY_MAX: usize = 64;
+/// A message that nobody takes goes after as many others as may be kept, times this: it may keep all of the read buffer that it came in.
+const KEPT_FOR: u64 = 8;
 /// What a message takes besides its body, about.
 const OVERHEAD: u64 = 256;
 
@@ -20,6 +23,8 @@ struct Place {
     id: StoredId,
     /// `None`: nothing refers to it.
     message: Option<Arc<Message>>,
+    /// How many were added before it.
+    added: u64,
     /// Entries that refer to it: it goes with the last.
     refs: u32,
 }
@@ -30,6 +35,8 @@ pub(crate) struct Recent {
     line: VecDeque<Place>,
     /// Places that are not empty.
     count: usize,
+    /// How many were added.
+    added: u64,
     /// What those take.
     bytes: u64,
     /// Places that have gone from the front.
@@ -57,8 +64,10 @@ impl Recent {
         let place = Place {
             id,
             message: Some(Arc::clone(message)),
+            added: self.added,
             refs,
         };
+        self.added += 1;
         match self.line.back() {
             Some(last) if last.id >= id => match self.search(id) {
                 Ok(at) => {
@@ -71,7 +80,13 @@ impl Recent {
         }
         self.count += 1;
         self.bytes += bytes;
-        while self.bytes > bytes_max || self.count as u64 > count_max {
+        let oldest = self
+            .added
+            .saturating_sub(KEPT_FOR.saturating_mul(count_max));
+        while self.bytes > bytes_max
+            || self.count as u64 > count_max
+            || self.line.front().is_some_and(|it| it.added < oldest)
+        {
             self.empty(0);
             self.trim();
         }
@@ -215,5 +230,21 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_nobody_takes_goes_in_time_though_there_is_room() {
+        const COUNT_MAX: u64 = 4;
+        let mut recent = Recent::default();
+        let (stays, passes) = (message(1), message(2));
+        recent.add(StoredId(1), &stays, 1, 10_000, COUNT_MAX);
+        for number in 2..=KEPT_FOR * COUNT_MAX {
+            recent.add(StoredId(number), &passes, 1, 10_000, COUNT_MAX);
+            recent.forget(StoredId(number));
+            assert!(recent.get(StoredId(1)).is_some(), "{number}");
+        }
+        recent.add(StoredId(1_000), &passes, 1, 10_000, COUNT_MAX);
+        assert!(recent.get(StoredId(1)).is_none());
+        assert!(recent.get(StoredId(1_000)).is_some());
     }
 }

@@ -492,7 +492,7 @@ impl Journal {
             }
             segment.gone.store(true, Ordering::Release);
             // The table and the list of the dead hold it; whoever else does is reading.
-            if Arc::strong_count(&segment) > 2 {
+            if Arc::strong_count(&segment) > 2 || !shared.table.is_dead(&segment) {
                 segment.gone.store(false, Ordering::Release);
                 continue;
             }

@@ -160,7 +160,8 @@ fn snapshot(shared: &Shared, config: &broker::Config) -> bool {
         .map_err(|error| error.to_string())
         .and_then(|replay| {
             let at = replay.last_batch();
-            let replayed = recovery::replay(replay, config.clone(), &shared.stopping);
+            let in_time = shared.journal.snapshots_due() < 2;
+            let replayed = recovery::replay(replay, config.clone(), &shared.stopping, in_time);
             let (broker, _) = replayed.map_err(|why| match why {
                 Unreplayed::Unread(what) => what,
                 // It was applied here when it was new: memory and journal have parted.

@@ -13,6 +13,7 @@ use std::{
 use message::Message;
 use session::{
     Authenticate, Command, Event, Link, Operation, Refusal, RefusalKind, SessionId, Submitted,
+    UseReceipts,
 };
 
 use crate::{
@@ -98,7 +99,10 @@ impl NodeLink {
             && *direct + step.direct < DIRECT_MAX
             && let Some(command) = commands.get(done)
         {
-            taken += 1;
+            taken += match command {
+                Command::PublishAll(all) => all.publishes.len().max(1),
+                _ => 1,
+            };
             let behind = !left.is_empty();
             let leaves = command.may_be_left() && (behind || !step.stage.room())
                 || behind && keeps_order(command);
@@ -283,7 +287,12 @@ fn encode_heads(command: &Command, heads: &mut Heads) {
 /// The longest head that is taken, in bytes: a record must fit a batch, and doors allow longer packets.
 const HEAD_LEN_MAX: usize = 256 * 1024;
 
-/// Whether the heads of the messages in a command can be journaled.
+fn too_many() -> Refusal {
+    let why = "more in one command than one may bring";
+    Refusal::new(RefusalKind::TooLarge, why)
+}
+
+/// Whether a command is not too long, and the heads of its messages can be journaled.
 pub(crate) fn measured(command: &Command) -> Result<(), Refusal> {
     let measure = |message: &Message| {
         if message::head_len_bound(message) <= HEAD_LEN_MAX {
@@ -296,6 +305,8 @@ pub(crate) fn measured(command: &Command) -> Result<(), Refusal> {
     };
     match command {
         Command::Publish(publish) => measure(&publish.message),
+        Command::PublishAll(all) if !all.is_within_bounds() => Err(too_many()),
+        Command::UseReceipts(all) if all.uses.len() > UseReceipts::USES_MAX => Err(too_many()),
         Command::PublishAll(all) => all
             .publishes
             .iter()

@@ -62,7 +62,7 @@ pub(crate) fn recover(
     };
     let replay_error = |what| Unreplayed::Unread(what).of(config);
     let never = AtomicBool::new(false);
-    let replayed = replay(opened.replay, config.broker.clone(), &never);
+    let replayed = replay(opened.replay, config.broker.clone(), &never, false);
     let (broker, last) = replayed.map_err(|why| why.of(config))?;
     opened
         .journal
@@ -197,7 +197,7 @@ fn rest(config: &Config, host: &dyn Host) -> Result<Rest, StartError> {
     let (vfs, uuid) = (host.vfs(), fresh_uuid(host));
     let assessed = journal::assess(vfs, &config.data_dir, sizes(config), uuid)?;
     let never = AtomicBool::new(false);
-    let replayed = replay(assessed.replay, config.broker.clone(), &never);
+    let replayed = replay(assessed.replay, config.broker.clone(), &never, false);
     let (broker, _) = replayed.map_err(|why| why.of(config))?;
     let unread = |what| Unreplayed::Unread(what).of(config);
     let lost = unreadable(&assessed.journal, &broker, true).map_err(unread)?;
@@ -351,6 +351,7 @@ pub(crate) fn replay(
     mut replay: Replay,
     config: broker::Config,
     stopping: &AtomicBool,
+    yields: bool,
 ) -> Result<(Broker, Timestamp), Unreplayed> {
     let mut broker = match replay.snapshot() {
         Some(io) => Broker::decode_snapshot(config, &mut Stoppable { io, stopping })
@@ -359,7 +360,7 @@ pub(crate) fn replay(
     };
     let mut last = broker.last_time();
     let mut effects = Vec::new();
-    let mut yielding = Yielding::default();
+    let mut yielding = Yielding::when(yields);
     let mut gaps = replay.lost().into_iter().peekable();
     let replayed = fitting(|at| {
         replay.for_each(|id, kind, payload| -> Result<(), String> {
@@ -390,9 +391,9 @@ pub(crate) fn replay(
 }
 
 /// Who applies much that nobody waits for lets those go first who wait for the processor: on a machine whose cores are all busy they
-/// would wait for milliseconds else, and a confirmation with them.
-#[derive(Default)]
+/// would wait for milliseconds else, and a confirmation with them. Who is late does not: each time may cost as long.
 pub(crate) struct Yielding {
+    yields: bool,
     applied: u32,
 }
 
@@ -400,12 +401,18 @@ impl Yielding {
     /// Records between two times: some tens of microseconds of work.
     const EVERY: u32 = 64;
 
+    pub(crate) const fn when(yields: bool) -> Self {
+        Self { yields, applied: 0 }
+    }
+
     /// A record was applied.
     pub(crate) fn applied(&mut self) {
         self.applied += 1;
         if self.applied == Self::EVERY {
             self.applied = 0;
-            std::thread::yield_now();
+            if self.yields {
+                std::thread::yield_now();
+            }
         }
     }
 }

@@ -37,6 +37,8 @@ pub const REGISTER_EVERY: Duration = Duration::from_secs(1);
 const TIDY_EVERY_MS: u64 = 5_000;
 /// Batches that it may be behind and still take over.
 const LAG_MAX: u64 = 256;
+/// Batches that it may be behind and still let others go first.
+const YIELDING_LAG_MAX: u64 = LAG_MAX / 4;
 /// A node that was succeeded so often within [`FLAPPING_MS`], though it had only been slow, waits for this much longer than the lease of
 /// another one that is silent, in ms; twice that once it happens again, and so on.
 const PATIENCE_MS: u64 = 500;
@@ -216,9 +218,13 @@ impl Standby {
         let now_ms = host.clocks().boot_ms;
         let sizes = recovery::sizes(config);
         let (follower, replay) = Follower::open(host.vfs(), &config.data_dir, sizes, uuid, now_ms)?;
-        let (broker, last) =
-            recovery::replay(replay, config.broker.clone(), &AtomicBool::new(false))
-                .map_err(|why| why.of(config))?;
+        let (broker, last) = recovery::replay(
+            replay,
+            config.broker.clone(),
+            &AtomicBool::new(false),
+            false,
+        )
+        .map_err(|why| why.of(config))?;
         follower
             .journal()
             .add_refs(|count| broker.for_each_stored(count));
@@ -391,10 +397,11 @@ impl Standby {
     fn poll(&mut self, now_ms: u64) -> Result<Polled, StartError> {
         let journal = self.follower.journal().clone();
         let (broker, last, effects) = (&mut self.broker, &mut self.last, &mut self.effects);
+        let in_time = self.follower.lag() <= YIELDING_LAG_MAX;
         let polled = recovery::fitting(|at| {
             let mut counting = journal.counting();
             let count = move |stored, by| counting.count(stored, by);
-            let apply = applying(count, broker, last, effects, at);
+            let apply = applying(count, broker, last, effects, at, in_time);
             self.follower.poll(now_ms, apply)
         });
         let polled = polled.map_err(|why| why.of(&self.config))?;
@@ -506,7 +513,7 @@ impl Standby {
                 1 => journal.add_ref(id),
                 _ => journal.drop_ref(id),
             };
-            let apply = applying(count, broker, last, effects, at);
+            let apply = applying(count, broker, last, effects, at, false);
             if stepped {
                 let (engine, taken) = follower.take_over_stepped(now_ms, apply)?;
                 Ok((Some(engine), taken))
@@ -575,8 +582,9 @@ fn applying<'a>(
     last: &'a mut Timestamp,
     effects: &'a mut Vec<Effect>,
     at: &'a At,
+    yields: bool,
 ) -> impl FnMut(StoredId, u8, Bytes) -> Result<(), String> + 'a {
-    let mut yielding = Yielding::default();
+    let mut yielding = Yielding::when(yields);
     move |id, kind, payload| {
         at.set((id, kind));
         if kind == BODY_PART {

@@ -715,6 +715,8 @@ impl Core {
                 );
             }
             Effect::Ref(id) => step.counting.count(id, 1),
+            // Held ones are dropped with the last delivery that has yet to be read.
+            Effect::Unref(_) if step.held.is_some() => {}
             Effect::Unref(id) => step.counting.count(id, -1),
             Effect::Fetch { fetch, id, wait } => {
                 let wait = step.wait(wait);

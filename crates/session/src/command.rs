@@ -280,6 +280,15 @@ impl PublishAll {
     /// See [`Self::PUBLISHES_MAX`].
     pub const LEN_MAX: usize = 64 << 10;
 
+    /// Whether it is no longer than one may be: else it is refused.
+    #[must_use]
+    pub fn is_within_bounds(&self) -> bool {
+        let len = |it: &Publish| it.message.body.len() + message::head_len_bound(&it.message);
+        self.publishes.len() <= 1
+            || self.publishes.len() <= Self::PUBLISHES_MAX
+                && self.publishes.iter().map(len).sum::<usize>() <= Self::LEN_MAX
+    }
+
     /// Commands for these publishes, in their order.
     #[must_use]
     pub fn commands(publishes: impl IntoIterator<Item = Publish>) -> Vec<Command> {
@@ -447,8 +456,14 @@ pub struct UseReceipts {
     pub token: Token,
     /// The lane of the answer.
     pub lane: Lane,
-    /// The receives, of different messages, and what to do. What is repeated is refused with `InvalidArgument`.
+    /// The receives, of different messages, and what to do; no more than [`Self::USES_MAX`]. What is repeated is refused with
+    /// `InvalidArgument`.
     pub uses: Vec<(Receipt, ReceiptUse)>,
+}
+
+impl UseReceipts {
+    /// Most receipts of one command.
+    pub const USES_MAX: usize = 64;
 }
 
 /// What can be done about moving messages out of a dead-letter queue (SQS StartMessageMoveTask and its kin).

@@ -576,6 +576,14 @@ impl Hands<'_> {
             && single.is_none()
             && group_open.unwrap_or(attached.groups.is_empty())
         {
+            debug_assert!(
+                attached
+                    .consumers
+                    .get(&receiver.1)
+                    .and_then(|it| self.config.allowance(receiver, attached, it, single))
+                    .is_some(),
+                "who stays active may receive"
+            );
             return handed;
         }
         let allowed = attached

@@ -470,9 +470,15 @@ impl<'a> Draft<'a> {
         self.transient
     }
 
-    /// Notes a dedup id; `false` when this decision has had it.
-    pub(crate) fn dedup(&mut self, queue: QueueId, id: &bytes::Bytes) -> bool {
-        self.rarer().dedups.insert((queue, id.clone()))
+    /// Whether this decision has had a dedup id.
+    pub(crate) fn knows_dedup(&self, queue: QueueId, id: &bytes::Bytes) -> bool {
+        let rarer = self.rarer.as_ref();
+        rarer.is_some_and(|it| it.dedups.contains(&(queue, id.clone())))
+    }
+
+    /// Notes a dedup id.
+    pub(crate) fn dedup(&mut self, queue: QueueId, id: &bytes::Bytes) {
+        self.rarer().dedups.insert((queue, id.clone()));
     }
 
     /// A publish passes a FIFO topic object. Gives how many have passed it in this decision.

@@ -668,7 +668,7 @@ impl Broker {
                 .dedup
                 .find(&key, draft.now, keep)
                 .or_else(|| soft.find(&key, draft.now, keep));
-            if known.is_some() || !draft.dedup(id, &key) {
+            if known.is_some() || draft.knows_dedup(id, &key) {
                 return Admission::Duplicate(known.map(|seen| Original {
                     place: DeliveryId {
                         queue: id,
@@ -737,6 +737,10 @@ impl Broker {
         let moved = incoming.rare.is_some_and(|rare| rare.deaths.is_some());
         if delay > 0 && !moved {
             rare.get_or_insert_default().visible_at = Some(draft.now.plus_ms(delay));
+        }
+        if let Some(key) = rare.as_ref().and_then(|rare| rare.dedup.as_ref()) {
+            // Not before: what is refused is no original.
+            draft.dedup(id, key);
         }
         let side = self.soft.queues.get(&id).map(Box::as_ref);
         Admission::Take(Entrant {

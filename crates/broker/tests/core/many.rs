@@ -126,6 +126,41 @@ fn publishes_of_one_command_are_judged_as_those_of_many() {
 }
 
 #[test]
+fn what_is_refused_is_no_original_of_what_comes_in_the_same_command() {
+    let judged = |at_once: bool| {
+        let (mut rig, a) = ready();
+        rig.durable_queue(
+            a,
+            "one",
+            QueueAttributes {
+                length_max: Some(1),
+                overflow: Overflow::RejectPublish,
+                deduplicate: true,
+                ..QueueAttributes::default()
+            },
+        );
+        let messages = ["a", "b", "b", "a"].map(|id| {
+            let mut message = to_queue("one", id);
+            message.durable = true;
+            message.fields_mut().dedup_id = Some(id.into());
+            message
+        });
+        let outcomes = match at_once {
+            true => publish_all(&mut rig, a, &messages),
+            false => messages.map(|message| rig.publish(a, message)).to_vec(),
+        };
+        let told = |it: &PublishOutcome| match it {
+            PublishOutcome::Accepted { .. } => "taken",
+            PublishOutcome::Duplicate { .. } => "repeated",
+            PublishOutcome::Refused(_) => "refused",
+        };
+        outcomes.iter().map(told).collect::<Vec<_>>()
+    };
+    assert_eq!(judged(false), ["taken", "refused", "refused", "repeated"]);
+    assert_eq!(judged(true), judged(false));
+}
+
+#[test]
 fn a_command_has_no_more_publishes_than_are_done_in_one_go() {
     let publish = |len: usize| Publish {
         token: None,

@@ -316,3 +316,85 @@ fn several_publishes_or_receipts_in_one_command_are_asked_for_each() {
         "{outcomes:?}"
     );
 }
+
+#[test]
+fn each_of_several_receipts_is_asked_for_and_no_command_is_longer_than_one_may_be() {
+    let dir = directory("rights-of-receipts");
+    let rule = Rule {
+        allow: vec![Action::Subscribe],
+        ..publishes("/", "open")
+    };
+    let node = Node::start(small(&dir), ada(vec![rule])).expect("it starts");
+    let mut guest = User::attach(&node);
+    let [open, closed] = ["open", "closed"].map(|name| {
+        guest.submit([Command::Declare {
+            token: Token(1),
+            lane: Lane(0),
+            declare: Declare::NewQueue {
+                name: name.into(),
+                unless_deleted_ms: 0,
+                attributes: Box::default(),
+                notes: Vec::new(),
+            },
+        }]);
+        assert!(matches!(guest.next(), Event::Declared { .. }));
+        guest.submit([Command::Inspect {
+            token: Token(2),
+            lane: Lane(0),
+            name: name.into(),
+        }]);
+        let Event::Inspected { queue, .. } = guest.next() else {
+            panic!("not looked at");
+        };
+        queue.id
+    });
+    let receipt = |queue: session::QueueId| {
+        let receipt = session::Receipt {
+            queue,
+            qseq: 1,
+            count: 1,
+            epoch: 1,
+        };
+        (receipt, session::ReceiptUse::Delete)
+    };
+    let uses = |queues: &[session::QueueId]| {
+        Command::UseReceipts(Box::new(session::UseReceipts {
+            token: Token(3),
+            lane: Lane(0),
+            uses: queues.iter().map(|queue| receipt(*queue)).collect(),
+        }))
+    };
+    let mut reader = User::attach_as(&node, "ada", "x");
+    reader.submit([uses(&[open, closed])]);
+    assert!(is_denied(&reader.next()));
+    reader.submit([uses(&[open])]);
+    assert!(matches!(reader.next(), Event::SettledAll { .. }));
+
+    let is_too_large = |event: &Event| matches!(event, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::TooLarge);
+    guest.submit([uses(&vec![open; session::UseReceipts::USES_MAX + 1])]);
+    assert!(is_too_large(&guest.next()));
+    let publishes = |count: usize, len: usize| {
+        let address = Address::queue(VhostId::ROOT, "open");
+        let publish = Publish {
+            token: None,
+            lane: Lane(0),
+            message: Arc::new(Message::new(address, vec![0; len].into())),
+            mandatory: false,
+            create: false,
+            inbound_id: None,
+            or_stream: false,
+            hash_key: None,
+        };
+        Command::PublishAll(Box::new(session::PublishAll {
+            token: Token(4),
+            lane: Lane(0),
+            publishes: vec![publish; count],
+        }))
+    };
+    for (count, len) in [(session::PublishAll::PUBLISHES_MAX + 1, 0), (2, 40 << 10)] {
+        guest.submit([publishes(count, len)]);
+        assert!(is_too_large(&guest.next()), "{count} of {len}");
+    }
+    guest.submit([publishes(1, 80 << 10)]);
+    assert!(matches!(guest.next(), Event::PublishedAll { .. }));
+}
