@@ -20,8 +20,8 @@ use journal::{Counting, Journal, Stage};
 use message::{Message, StoredId, Timestamp, VhostId};
 use rustc_hash::FxHashMap;
 use session::{
-    CloseReason, Command, ConsumerId, Event, Operation, Peer, PublishOutcome, Refusal, RefusalKind,
-    SessionId,
+    CloseReason, Command, ConsumerId, Delivery, Event, Operation, Peer, PublishOutcome, Refusal,
+    RefusalKind, SessionId,
 };
 use smallvec::SmallVec;
 
@@ -574,6 +574,12 @@ impl Core {
                     let wait = step.wait(wait);
                     self.send(step, to, lane, wait, Item::Event(event));
                 }
+                Some(Effect::Show {
+                    to,
+                    wait,
+                    delivery,
+                    bytes,
+                }) => self.gather(step, to, wait, delivery, bytes),
                 Some(effect) => self.route(step, effect),
                 None => break,
             }
@@ -642,16 +648,7 @@ impl Core {
                 delivery,
                 bytes,
             } => {
-                let wait = step.wait(wait);
-                step.direct += to.len();
-                if to.is_empty() {
-                    return;
-                }
-                if !step.showing.takes(&to, wait, bytes) {
-                    self.show(step);
-                    step.showing.start(to, wait);
-                }
-                step.showing.add(delivery, bytes);
+                self.gather(step, to, wait, delivery, bytes);
             }
             Effect::Deliver {
                 to,
@@ -728,6 +725,27 @@ impl Core {
                 self.tell(step, session, Event::Closing { reason })
             }
         }
+    }
+
+    /// Gathers what several are shown, until something else is for one of them.
+    fn gather(
+        &mut self,
+        step: &mut Step<'_, '_>,
+        to: SmallVec<[SessionId; 2]>,
+        wait: Wait,
+        delivery: Arc<Delivery>,
+        bytes: u64,
+    ) {
+        let wait = step.wait(wait);
+        step.direct += to.len();
+        if to.is_empty() {
+            return;
+        }
+        if !step.showing.takes(&to, wait, bytes) {
+            self.show(step);
+            step.showing.start(to, wait);
+        }
+        step.showing.add(delivery, bytes);
     }
 
     /// Hands out what has been gathered for several.
