@@ -31,6 +31,20 @@ fn publishes(vhost: &str, queue: &str) -> Rule {
     }
 }
 
+fn make_queue(by: &mut User, name: &'static str) {
+    by.submit([Command::Declare {
+        token: Token(1),
+        lane: Lane(0),
+        declare: Declare::NewQueue {
+            name: name.into(),
+            unless_deleted_ms: 0,
+            attributes: Box::default(),
+            notes: Vec::new(),
+        },
+    }]);
+    assert!(matches!(by.next(), Event::Declared { .. }));
+}
+
 fn subscription(
     number: u8,
     to: (Option<&str>, &'static str),
@@ -229,18 +243,8 @@ fn several_publishes_or_receipts_in_one_command_are_asked_for_each() {
     let dir = directory("rights-of-many");
     let node = Node::start(small(&dir), ada(vec![publishes("/", "open")])).expect("it starts");
     let mut guest = User::attach(&node);
-    for (number, name) in [(1, "open"), (2, "closed")] {
-        guest.submit([Command::Declare {
-            token: Token(number),
-            lane: Lane(0),
-            declare: Declare::NewQueue {
-                name: name.into(),
-                unless_deleted_ms: 0,
-                attributes: Box::default(),
-                notes: Vec::new(),
-            },
-        }]);
-        assert!(matches!(guest.next(), Event::Declared { .. }));
+    for name in ["open", "closed"] {
+        make_queue(&mut guest, name);
     }
     let publish = |queue: &'static str| Publish {
         token: None,
@@ -327,17 +331,7 @@ fn each_of_several_receipts_is_asked_for_and_no_command_is_longer_than_one_may_b
     let node = Node::start(small(&dir), ada(vec![rule])).expect("it starts");
     let mut guest = User::attach(&node);
     let [open, closed] = ["open", "closed"].map(|name| {
-        guest.submit([Command::Declare {
-            token: Token(1),
-            lane: Lane(0),
-            declare: Declare::NewQueue {
-                name: name.into(),
-                unless_deleted_ms: 0,
-                attributes: Box::default(),
-                notes: Vec::new(),
-            },
-        }]);
-        assert!(matches!(guest.next(), Event::Declared { .. }));
+        make_queue(&mut guest, name);
         guest.submit([Command::Inspect {
             token: Token(2),
             lane: Lane(0),
