@@ -66,7 +66,7 @@ impl Aligned {
 }
 
 /// Memory that one reader uses again and again: a page from the system is cleared first, which costs more than reading it.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Reused {
     free: Arc<Free>,
 }
@@ -74,16 +74,20 @@ pub(crate) struct Reused {
 /// Pieces that nobody refers to.
 type Free = Mutex<Vec<Vec<u8>>>;
 
-/// Pieces that are kept, the largest that there were: of what was read last a part may still be referred to, and of what was read before.
-const FREE_MAX: usize = 3;
+/// Bytes of pieces that are kept, the largest that there were: of what was read lately parts may still be referred to, and a standby holds
+/// some MiB until they are proven durable.
+const FREE_BYTES_MAX: usize = 16 << 20;
+/// And pieces: the fitting one is looked for among all.
+const FREE_MAX: usize = 64;
 
 impl Reused {
-    /// What `read` fills from the start, which says how much that is. The memory comes back here once nobody refers to it.
+    /// What `read` fills from the start, which says how much that is; and the bytes of its memory, which comes back here once nobody
+    /// refers to it.
     pub(crate) fn fill<E>(
         &self,
         len: usize,
         read: impl FnOnce(&mut [u8]) -> Result<usize, E>,
-    ) -> Result<Bytes, E> {
+    ) -> Result<(Bytes, usize), E> {
         let capacity = Aligned::capacity(len);
         let free = {
             let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
@@ -100,7 +104,8 @@ impl Reused {
             free: Arc::downgrade(&self.free),
         };
         let n = read(&mut lent.memory)?;
-        Ok(Bytes::from_owner(lent).slice(..n))
+        let taken = lent.memory.memory();
+        Ok((Bytes::from_owner(lent).slice(..n), taken))
     }
 }
 
@@ -123,15 +128,16 @@ impl Drop for Lent {
         let memory = std::mem::take(&mut self.memory.all);
         let mut free = free.lock().unwrap_or_else(PoisonError::into_inner);
         free.push(memory);
-        if free.len() > FREE_MAX {
+        let mut over = Vec::new();
+        while free.len() > FREE_MAX || free.iter().map(Vec::len).sum::<usize>() > FREE_BYTES_MAX {
             let least = free.iter().enumerate();
             let least = least.min_by_key(|(_, memory)| memory.len());
             let at = least.map_or(0, |(at, _)| at);
-            let least = free.swap_remove(at);
-            // It is given back outside the lock.
-            drop(free);
-            drop(least);
+            over.push(free.swap_remove(at));
         }
+        // They are given back outside the lock.
+        drop(free);
+        drop(over);
     }
 }
 
@@ -162,7 +168,9 @@ mod tests {
             buffer[..100].fill(byte);
             Ok::<_, Infallible>(100)
         });
-        read.expect("it cannot fail")
+        let (bytes, memory) = read.expect("it cannot fail");
+        assert!(memory >= len + BLOCK);
+        bytes
     }
 
     #[test]
@@ -186,6 +194,29 @@ mod tests {
     }
 
     #[test]
+    fn as_much_as_a_standby_holds_back_needs_no_fresh_memory_and_more_is_not_kept() {
+        let reused = Reused::default();
+        let mut fresh = 0;
+        for round in 0..10 {
+            let held: Vec<Bytes> = (0..5).map(|_| read(&reused, 1 << 20, 1)).collect();
+            let all: std::collections::BTreeSet<_> =
+                held.iter().map(|bytes| bytes.as_ptr()).collect();
+            assert_eq!(all.len(), 5, "each has its own");
+            drop(held);
+            let free = reused.free.lock().expect("one thread");
+            fresh += usize::from(round > 0 && free.len() != 5);
+        }
+        assert_eq!(fresh, 0);
+        drop(
+            (0..20)
+                .map(|_| read(&reused, 1 << 20, 1))
+                .collect::<Vec<_>>(),
+        );
+        let free = reused.free.lock().expect("one thread");
+        assert!(free.iter().map(Vec::len).sum::<usize>() <= FREE_BYTES_MAX);
+    }
+
+    #[test]
     fn reads_of_changing_lengths_need_no_fresh_memory() {
         let reused = Reused::default();
         let mut fresh = 0;
@@ -198,7 +229,7 @@ mod tests {
                 buffer[0] = 1;
                 Ok::<_, Infallible>(len)
             });
-            held = all.expect("it cannot fail").slice(len - 4..);
+            held = all.expect("it cannot fail").0.slice(len - 4..);
         }
         assert_eq!(held.len(), 4);
         assert!(fresh <= 6, "{fresh} of 100");

@@ -11,7 +11,7 @@ use message::StoredId;
 
 use crate::batch;
 use crate::error::{Failure, ReadError, SnapshotError};
-use crate::lease::{self, StandbySeen};
+use crate::lease::StandbySeen;
 use crate::loss::Loss;
 use crate::replay::Replay;
 use crate::segment::{Segment, SegmentId};
@@ -213,10 +213,10 @@ impl Journal {
         })
     }
 
-    /// The standbys that are near, as of the last look.
+    /// The standbys that are near, as of the last look, when the boot clock that it was given shows `now_ms`.
     #[must_use]
-    pub fn standbys(&self) -> Vec<StandbySeen> {
-        self.shared().standbys_seen(lease::boot_ms())
+    pub fn standbys(&self, now_ms: u64) -> Vec<StandbySeen> {
+        self.shared().standbys_seen(now_ms)
     }
 
     /// Reads a committed record, from memory or disk. Blocks.
@@ -296,7 +296,7 @@ impl Journal {
     pub fn snapshot_due(&self) -> bool {
         let shared = self.shared();
         let written = shared.snapshot_bytes.load(Ordering::Relaxed);
-        written >= shared.config.snapshot_every_bytes || self.older_snapshot_holds_up()
+        written >= shared.config.snapshot_every_bytes || self.older_snapshot_holds_up(2)
     }
 
     /// Whether segments can be given back once a snapshot, or a second one, covers them.
@@ -320,12 +320,12 @@ impl Journal {
         place.low.load(Ordering::Acquire) && place.ahead.load(Ordering::Acquire) == 0
     }
 
-    /// Whether the older of the two snapshots that are kept is so far behind that it holds up the space of as much as two
-    /// should be apart.
+    /// Whether the older of the two snapshots that are kept is so far behind that it holds up the space of as much as that many
+    /// snapshots should be apart.
     #[must_use]
-    pub fn older_snapshot_holds_up(&self) -> bool {
+    pub fn older_snapshot_holds_up(&self, snapshots: u64) -> bool {
         let shared = self.shared();
-        let most = shared.config.snapshot_every_bytes.saturating_mul(2);
+        let most = shared.config.snapshot_every_bytes.saturating_mul(snapshots);
         shared.has_staged() && shared.held_up() >= most
     }
 

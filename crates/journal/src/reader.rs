@@ -29,6 +29,8 @@ pub(crate) struct Batch {
     pub(crate) payload: Bytes,
     /// Where it starts in the segment.
     pub(crate) offset: u64,
+    /// The bytes of memory that were read for it: all of what it lies in, if it is the first there, else none.
+    pub(crate) memory: usize,
 }
 
 impl Batch {
@@ -58,6 +60,8 @@ pub(crate) struct BatchReader {
     pub(crate) position: Position,
     chunk: Bytes,
     chunk_at: u64,
+    /// The memory of `chunk`, until a batch in it has it.
+    chunk_memory: usize,
     memory: Reused,
     /// How much is read at once.
     ahead: usize,
@@ -85,6 +89,7 @@ impl BatchReader {
             position: header.base,
             chunk: Bytes::new(),
             chunk_at: 0,
+            chunk_memory: 0,
             memory: Reused::default(),
             ahead: CHUNK,
             singly: 0,
@@ -166,6 +171,11 @@ impl BatchReader {
         self.limit
     }
 
+    /// Reads into the memory of the one that read in front of this.
+    pub(crate) fn continues(&mut self, before: &Self) {
+        self.memory = before.memory.clone();
+    }
+
     /// Forgets what it has read ahead: it may have been written since. `ahead` bytes are read at once from here on.
     pub(crate) fn refresh(&mut self, ahead: usize) {
         self.chunk = Bytes::new();
@@ -187,7 +197,7 @@ impl BatchReader {
             self.chunk = Bytes::new();
             let (file, memory) = (&*self.file, &self.memory);
             let read = |len| memory.fill(len, |buffer| file.read_at(buffer, offset));
-            self.chunk = if all == least || offset < self.singly {
+            (self.chunk, self.chunk_memory) = if all == least || offset < self.singly {
                 read(least)?
             } else {
                 read(all).or_else(|_| {
@@ -248,11 +258,12 @@ impl BatchReader {
                 "batch {expected} does not match its digest"
             )));
         }
-        let batch = Self::unwrap_adopted(outer, &all, payload, offset).ok_or_else(|| {
+        let mut batch = Self::unwrap_adopted(outer, &all, payload, offset).ok_or_else(|| {
             invalid(format!(
                 "adopted batch {expected} does not match its first header"
             ))
         })?;
+        batch.memory = std::mem::take(&mut self.chunk_memory);
         self.offset += padded as u64;
         self.position = Position {
             seq: expected,
@@ -272,6 +283,7 @@ impl BatchReader {
                 header_bytes,
                 payload,
                 offset,
+                memory: 0,
             });
         }
         let header = Header::decode_inner(&payload)?;
@@ -288,6 +300,7 @@ impl BatchReader {
             header_bytes,
             payload,
             offset,
+            memory: 0,
         })
     }
 

@@ -46,7 +46,7 @@ const WATCHED_MS: u64 = 2_000;
 /// So many of those times its messages may take to be gone at the pace at which they go.
 const GONE_WITHIN: u64 = 8;
 
-/// How often there is a look for snapshots that a standby has made, in ms.
+/// How often there is a look for snapshots that a standby has made while none is due, in ms. Once one is, each turn looks.
 const ADOPT_EVERY_MS: u64 = 2_000;
 
 /// The thread.
@@ -118,13 +118,15 @@ impl Housekeeper {
             .failed
             .is_some_and(|at| now.since(at) < pause(SNAPSHOT_RETRY_MS));
         // A standby makes them, from a core that it has already; a second one in time shows that it does not.
-        let standby = shared.journal.standbys().iter().any(|other| other.ready);
-        if standby && now.since(self.adopted) >= ADOPT_EVERY_MS {
+        let standby = shared.standbys().iter().any(|other| other.ready);
+        let wanted = shared.journal.snapshots_due() >= 1;
+        if standby && (wanted || now.since(self.adopted) >= ADOPT_EVERY_MS) {
             self.adopted = now;
             shared.journal.adopt_snapshots();
         }
-        let due = shared.journal.snapshots_due() >= if standby { 2 } else { 1 }
-            || shared.journal.older_snapshot_holds_up();
+        let missed = u64::from(standby);
+        let due = shared.journal.snapshots_due() > missed
+            || shared.journal.older_snapshot_holds_up(2 + missed);
         // Worth it only for the space: with publishes refused little is written, so that none is due for long.
         let frees = matches!(shared.journal.space(), journal::Space::Low(_))
             && now.since(self.made) >= pause(SNAPSHOT_WHEN_LOW_MS)

@@ -116,6 +116,11 @@ impl Shared {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The standbys that are near.
+    pub(crate) fn standbys(&self) -> Vec<journal::StandbySeen> {
+        self.journal.standbys(self.clock.boot_ms())
+    }
+
     /// Runs one of our threads. Should it panic, the node is broken, and says so.
     fn guarded(&self, name: &str, run: impl FnOnce()) {
         if catch_unwind(AssertUnwindSafe(run)).is_err() {
@@ -467,7 +472,7 @@ impl Node {
     /// The standbys that are near.
     #[must_use]
     pub fn standbys(&self) -> Vec<journal::StandbySeen> {
-        self.shared.journal.standbys()
+        self.shared.standbys()
     }
 
     /// Batches that a standby had not applied when it last said how far it is.

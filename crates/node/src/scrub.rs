@@ -101,7 +101,7 @@ fn tell(found: &Found) {
 
 /// The active node's.
 pub(crate) fn run_active(shared: &Shared, bytes_per_s: u64) {
-    let rests = || shared.journal.standbys().iter().any(|other| other.ready);
+    let rests = || shared.standbys().iter().any(|other| other.ready);
     let journal = &shared.journal;
     run(journal, bytes_per_s, &shared.stopping, rests, |found| {
         react(shared, &found, &mut || {

@@ -87,10 +87,12 @@ impl Standby {
 
     fn enter(&mut self, segment: Arc<Segment>) -> Result<(), OpenError> {
         segment.set_index(Vec::new());
-        self.reader = segment
+        let mut reader = segment
             .reader(&*self.journal.shared().vfs)
             .map_err(survey::read_failed)?;
-        self.reader.refresh(PEEK);
+        reader.continues(&self.reader);
+        reader.refresh(PEEK);
+        self.reader = reader;
         self.journal.shared().table.insert(Arc::clone(&segment));
         self.segment = segment;
         Ok(())
@@ -247,21 +249,20 @@ impl Standby {
         hand_out(&self.journal, batch, &unapplied.segment, receive)
     }
 
-    /// The batch is part of the history: its records may be read and referred to. A copy is kept, as of a batch that this node wrote: who takes
+    /// The batch is part of the history: its records may be read and referred to. It is kept, as one that this node wrote: who takes
     /// over need not read the latest from the disk, and has them if they rot there.
     pub(super) fn count(&self, batch: &Batch, segment: &Arc<Segment>, padded: u64) {
         let shared = self.journal.shared();
         let seq = batch.header.seq;
         shared.table.place(seq, segment);
-        let payload = Bytes::copy_from_slice(&batch.payload);
-        let len = payload.len();
         let after = Position {
             seq,
             lsn: batch.header.first_lsn + u64::from(batch.header.records),
             chain: batch.header.chain_after(),
         };
         let max = shared.config.cache_bytes_max;
-        drop(shared.cache.push(after, payload, len, max));
+        let payload = batch.payload.clone();
+        drop(shared.cache.push(after, payload, batch.memory, max));
         shared.snapshot_bytes.fetch_add(padded, Ordering::Relaxed);
         shared.newest.store(seq, Ordering::Release);
         shared.committed.store(seq, Ordering::Release);

@@ -1,6 +1,7 @@
 //! Two processes' worth of roles in one: what a node shows of the pair while it changes.
 
 use std::{
+    path::Path,
     sync::Arc,
     task::{Context, Waker},
     thread,
@@ -8,12 +9,12 @@ use std::{
 };
 
 use journal::MemVfs;
-use node::{Change, Manners, Pair, Standby, Turn};
+use node::{Change, Host, Manners, Pair, Standby, Turn};
 use session::{Active, Event, Link, Peer, Port, Role};
 
 use super::{HANGS, directory, driven::Driven, full::Small, log_in, publish, small};
 
-fn pair(dir: &std::path::Path, name: &str) -> Arc<Pair> {
+fn pair(dir: &Path, name: &str) -> Arc<Pair> {
     let users = auth::Users::new(&auth::Config::default(), [7; auth::KEY_LEN]);
     let own = Active {
         addresses: vec![("test".into(), format!("{name}:1").into())],
@@ -99,4 +100,41 @@ fn a_standby_that_finds_batches_at_each_look_makes_ready_all_the_same_and_reads_
     }
     assert!(standby.is_ready());
     assert!(reads < 75, "{reads} reads for 50 batches");
+}
+
+#[test]
+fn a_standby_that_makes_the_snapshots_in_time_makes_all_of_them() {
+    let disk = MemVfs::new(false);
+    let mut config = Driven::config();
+    config.journal.snapshot_every_bytes = 128 << 10;
+    let mut active = Driven::start(disk.clone(), &config).expect("it starts");
+    let host = Arc::new(Small::new(disk));
+    let mut standby =
+        Standby::open(&config, Arc::clone(&host) as _, Manners::default()).expect("it follows");
+    let mut number = 0;
+    // Two snapshots become due in less time than passes between two looks at an idle standby's.
+    for round in 0..100 {
+        for _ in 0..10 {
+            number += 1;
+            active.ask(publish("jobs", number, 100));
+        }
+        active.host.pass(100);
+        host.pass(100);
+        standby.turn().expect("it reads");
+        standby.registrar().write().expect("the disk takes it");
+        active.steps.prepare();
+        active.steps.renew_lease();
+        // Before that it is not known to be there.
+        if round >= 10 {
+            active.steps.keep_house();
+        }
+    }
+    let metrics = active.node.metrics();
+    let made = metrics
+        .lines()
+        .find(|line| line.starts_with("bascule_snapshots_total"));
+    assert_eq!(made, Some("bascule_snapshots_total 0"), "{metrics}");
+    let snapshots = Path::new(super::driven::DIR).join("snap");
+    let made = host.vfs().list(&snapshots).expect("it is there").len();
+    assert_eq!(made, 2, "the newest that the standby made are kept");
 }

@@ -180,15 +180,7 @@ impl Server {
 
     /// User and system time, in microseconds.
     pub(crate) fn cpu_us(&self) -> anyhow::Result<u64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        let fields: Vec<&str> = stat
-            .rsplit_once(')')
-            .context("stat names the program")?
-            .1
-            .split_whitespace()
-            .collect();
-        let ticks = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-        Ok(ticks * 10_000)
+        cpu_us(&self.child)
     }
 
     /// Bytes of the data directory on the disk.
@@ -206,6 +198,19 @@ impl Server {
     }
 }
 
+/// User and system time of a process, in microseconds.
+fn cpu_us(process: &Child) -> anyhow::Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.id()))?;
+    let fields: Vec<&str> = stat
+        .rsplit_once(')')
+        .context("stat names the program")?
+        .1
+        .split_whitespace()
+        .collect();
+    let ticks = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+    Ok(ticks * 10_000)
+}
+
 /// A process that stands by, ended when dropped.
 pub(crate) struct Standby {
     child: Child,
@@ -214,6 +219,11 @@ pub(crate) struct Standby {
 }
 
 impl Standby {
+    /// User and system time, in microseconds.
+    pub(crate) fn cpu_us(&self) -> anyhow::Result<u64> {
+        cpu_us(&self.child)
+    }
+
     /// Waits until it says that it serves.
     fn serves(&mut self) -> anyhow::Result<()> {
         for line in &mut self.said {
