@@ -230,7 +230,6 @@ pub(crate) struct Entrant {
     /// In memory only, though the queue may be durable.
     pub(crate) soft: bool,
 }
-wire_fields!(Entrant { 1 => queue, 2 => qseq, 3 => flags, 4 => priority, 5 => rare });
 
 impl Entrant {
     /// No fewer bytes than it takes in a record.

@@ -296,7 +296,7 @@ pub(crate) struct Attached {
     pub(crate) broker: bool,
     pub(crate) client: Option<ClientNo>,
     pub(crate) consumers: Few<ConsumerId, Consumer>,
-    pub(crate) groups: BTreeMap<u32, ConsumerGroup>,
+    pub(crate) groups: Few<u32, ConsumerGroup>,
     pub(crate) rare: Seldom<AttachedRare>,
     /// Bytes in its outbox.
     pub(crate) room_used: u64,

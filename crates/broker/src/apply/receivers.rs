@@ -3,7 +3,7 @@
 //! A consumer is *active* in its queue while credit, group, flow and outbox let it receive; a queue is in the *round*
 //! while it has something ready and somebody active. Both are kept up to date at every change, so choosing is O(log n).
 
-use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
+use std::{cmp::Reverse, sync::Arc};
 
 use message::{Timestamp, VhostId};
 use session::{ConsumerId, Credit, QueueId, SessionId, Token};
@@ -40,7 +40,7 @@ impl Broker {
                 broker,
                 client: None,
                 consumers: Few::default(),
-                groups: BTreeMap::new(),
+                groups: Few::default(),
                 rare: Seldom::default(),
                 room_used: 0,
                 touched: Few::default(),
@@ -259,7 +259,7 @@ impl Broker {
         let Some(attached) = self.soft.sessions.get_mut(&session) else {
             return;
         };
-        change(attached.groups.entry(group).or_default());
+        change(attached.groups.get_or_default(group));
         self.refresh_group(session, group);
     }
 
@@ -346,7 +346,7 @@ impl Broker {
         }
         let mut freed = None;
         if credited.group != 0 {
-            let group = attached.groups.entry(credited.group).or_default();
+            let group = attached.groups.get_or_default(credited.group);
             if group.window != 0 && group.out >= group.window {
                 freed = Some(credited.group);
             }
@@ -544,7 +544,7 @@ impl Hands<'_> {
             });
             consumer.out += 1;
             if consumer.group != 0 {
-                let group = attached.groups.entry(consumer.group).or_default();
+                let group = attached.groups.get_or_default(consumer.group);
                 group.out += 1;
                 let is_full = group.window != 0 && group.out >= group.window;
                 handed.full_group = is_full.then_some(consumer.group);

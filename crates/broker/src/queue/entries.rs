@@ -6,7 +6,7 @@
 //! ```
 //! One old message pins its own chunk and nothing else. Nothing here is soft: what is out, ready or hidden lies beside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use message::{DecodeError, Reader, StoredId, Timestamp, codec::put_u64};
 
@@ -96,7 +96,8 @@ impl Chunk {
 /// All stored entries of a queue.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Entries {
-    chunks: BTreeMap<u64, Chunk>,
+    /// By number, rising. Mostly none is missing, so a chunk lies as far behind the first, or in front of the last, as its number.
+    chunks: VecDeque<(u64, Box<Chunk>)>,
     rare: BTreeMap<u64, Box<Rare>>,
     len: u64,
     bytes: u64,
@@ -111,13 +112,36 @@ impl Entries {
         self.bytes
     }
 
+    /// Where a chunk is, or would be.
+    fn place(&self, number: u64) -> Result<usize, usize> {
+        let (Some((first, _)), Some((last, _))) = (self.chunks.front(), self.chunks.back()) else {
+            return Err(0);
+        };
+        if number > *last {
+            return Err(self.chunks.len());
+        }
+        let from_first = number.wrapping_sub(*first) as usize;
+        let from_last = (self.chunks.len() - 1).wrapping_sub((last - number) as usize);
+        for at in [from_first, from_last] {
+            if self.chunks.get(at).is_some_and(|(it, _)| *it == number) {
+                return Ok(at);
+            }
+        }
+        self.chunks.binary_search_by_key(&number, |(it, _)| *it)
+    }
+
     /// Adds one. Numbers come in rising order as a rule, but any free one will do.
     pub(crate) fn insert(&mut self, qseq: u64, mut entry: Entry, rare: Option<Box<Rare>>) {
         if let Some(rare) = rare {
             entry.flags |= super::flag::RARE;
             self.rare.insert(qseq, rare);
         }
-        let chunk = self.chunks.entry(qseq / CHUNK).or_default();
+        let number = qseq / CHUNK;
+        let at = self.place(number).unwrap_or_else(|at| {
+            self.chunks.insert(at, (number, Box::default()));
+            at
+        });
+        let chunk = &mut self.chunks[at].1;
         let place = (qseq % CHUNK) as usize;
         assert!(
             chunk.count == 0 || !chunk.lives(place),
@@ -146,7 +170,7 @@ impl Entries {
     }
 
     pub(crate) fn get(&self, qseq: u64) -> Option<&Entry> {
-        let chunk = self.chunks.get(&(qseq / CHUNK))?;
+        let (_, chunk) = &self.chunks[self.place(qseq / CHUNK).ok()?];
         let place = (qseq % CHUNK) as usize;
         chunk
             .lives(place)
@@ -154,7 +178,8 @@ impl Entries {
     }
 
     pub(crate) fn get_mut(&mut self, qseq: u64) -> Option<&mut Entry> {
-        let chunk = self.chunks.get_mut(&(qseq / CHUNK))?;
+        let at = self.place(qseq / CHUNK).ok()?;
+        let chunk = &mut self.chunks[at].1;
         let place = (qseq % CHUNK) as usize;
         chunk
             .lives(place)
@@ -187,8 +212,8 @@ impl Entries {
     }
 
     pub(crate) fn remove(&mut self, qseq: u64) -> Option<(Entry, Option<Box<Rare>>)> {
-        let number = qseq / CHUNK;
-        let chunk = self.chunks.get_mut(&number)?;
+        let at = self.place(qseq / CHUNK).ok()?;
+        let chunk = &mut self.chunks[at].1;
         let place = (qseq % CHUNK) as usize;
         if !chunk.lives(place) {
             return None;
@@ -197,7 +222,7 @@ impl Entries {
         chunk.live[place / 64] &= !(1 << (place % 64));
         chunk.count -= 1;
         if chunk.count == 0 {
-            self.chunks.remove(&number);
+            self.chunks.remove(at);
         }
         self.len -= 1;
         self.bytes -= u64::from(entry.len);
@@ -210,7 +235,8 @@ impl Entries {
     /// The first living number at or behind `from`.
     pub(crate) fn next(&self, from: u64) -> Option<u64> {
         let mut place = (from % CHUNK) as usize;
-        for (number, chunk) in self.chunks.range(from / CHUNK..) {
+        let (Ok(at) | Err(at)) = self.place(from / CHUNK);
+        for (number, chunk) in self.chunks.range(at..) {
             if *number != from / CHUNK {
                 place = 0;
             }

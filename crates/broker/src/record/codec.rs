@@ -9,11 +9,11 @@ use session::{Source, SubscriptionOptions};
 
 use super::{
     foreign::fields,
-    wire::{Wire, put_field},
+    wire::{Wire, put_field, put_number},
 };
 use crate::change::{
-    Change, ClientSubscribed, ClientUnsubscribed, DELIVERED_ITEMS_MAX, Delivered, HandedOut, Kind,
-    Published, Ranges, Replayed, Transaction,
+    Change, ClientSubscribed, ClientUnsubscribed, DELIVERED_ITEMS_MAX, Delivered, Entrant,
+    HandedOut, Kind, Published, Ranges, Replayed, Transaction,
 };
 
 /// The type of a record: never reused, an unknown one stops the reader (RULES 24).
@@ -214,6 +214,42 @@ pub(crate) fn put_published_bare(it: &Published, out: &mut Vec<u8>) {
         }
     };
     put_published(it, &[], body, out);
+}
+
+// By hand, as each message has one: fields of which nearly all are numbers.
+impl Wire for Entrant {
+    fn put(&self, out: &mut Vec<u8>) {
+        let numbers = [
+            (1, self.queue.0),
+            (2, self.qseq),
+            (3, u64::from(self.flags)),
+            (4, u64::from(self.priority)),
+        ];
+        for (number, value) in numbers {
+            if value != 0 {
+                put_number(out, number, value);
+            }
+        }
+        if self.rare.is_some() {
+            put_field(out, 5, |out| self.rare.put(out));
+        }
+        out.push(0);
+    }
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let mut it = Self::default();
+        fields(reader, |number, part| {
+            match number {
+                1 => it.queue = Wire::read(part)?,
+                2 => it.qseq = Wire::read(part)?,
+                3 => it.flags = Wire::read(part)?,
+                4 => it.priority = Wire::read(part)?,
+                5 => it.rare = Wire::read(part)?,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(it)
+    }
 }
 
 /// Reads what [`put_published_bare`] wrote.
@@ -722,7 +758,7 @@ mod tests {
     /// What is read of a record lives long, and the batch that it lay in does not.
     #[test]
     fn no_change_pins_the_batch_that_its_record_lay_in() {
-        let entrant = || crate::change::Entrant {
+        let entrant = || Entrant {
             rare: Some(Box::new(crate::queue::Rare {
                 group: Some(Bytes::from_static(b"a group")),
                 dedup: Some(Bytes::from_static(b"once")),

@@ -35,6 +35,21 @@ pub(crate) fn put_field(out: &mut Vec<u8>, number: u64, put: impl FnOnce(&mut Ve
     }
 }
 
+/// The same for a number, which is what most fields of a message's record are. Field numbers are small.
+pub(crate) fn put_number(out: &mut Vec<u8>, number: u8, mut value: u64) {
+    debug_assert!(number < 0x80, "one byte");
+    let mut bytes = [0; 2 + 10];
+    let mut end = 2;
+    while value >= 0x80 {
+        bytes[end] = value as u8 | 0x80;
+        value >>= 7;
+        end += 1;
+    }
+    bytes[end] = value as u8;
+    bytes[..2].copy_from_slice(&[number, end as u8 - 1]);
+    out.extend_from_slice(&bytes[..=end]);
+}
+
 /// Implements [`Wire`] for a structure with a default: `wire_fields!(Type { 1 => first, 2 => second })`.
 macro_rules! wire_fields {
     ($name:ty { $($number:literal => $field:ident),* $(,)? }) => {

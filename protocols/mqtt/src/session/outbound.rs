@@ -322,9 +322,13 @@ impl Outbound {
         let first = slots.front()?.id.qseq;
         let wanted = u64::from(packet_id) - 1;
         let qseq = first + (wanted + IDS - first % IDS) % IDS;
-        let at = slots
-            .binary_search_by_key(&qseq, |slot| slot.id.qseq)
-            .ok()?;
+        // Nearly always it is the oldest.
+        let at = match qseq == first {
+            true => 0,
+            false => slots
+                .binary_search_by_key(&qseq, |slot| slot.id.qseq)
+                .ok()?,
+        };
         Some(Found { slots, at })
     }
 
