@@ -128,8 +128,9 @@ impl Recent {
                 return Some(at);
             }
         }
-        match self.line.back() {
-            Some(last) if last.id >= id => self.search(id).ok(),
+        // What is not kept any more is mostly older than all that is.
+        match (self.line.front(), self.line.back()) {
+            (Some(first), Some(last)) if first.id <= id && id <= last.id => self.search(id).ok(),
             _ => None,
         }
     }

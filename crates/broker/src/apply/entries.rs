@@ -127,7 +127,9 @@ impl Broker {
             };
             self.durable.large.insert(id, large);
         }
-        if let Some(message) = &it.message {
+        if let Some(message) = &it.message
+            && !self.waits_long(it)
+        {
             self.soft.recent.add(
                 id,
                 message,
@@ -136,6 +138,13 @@ impl Broker {
                 self.config.recent_count_max,
             );
         }
+    }
+
+    /// Whether a message has more in front of it than is kept: it would be pushed out before its turn.
+    fn waits_long(&self, it: &Published) -> bool {
+        let most = self.config.recent_count_max;
+        self.counters.messages_ready > most
+            && matches!(&it.targets[..], [target] if self.ready(target.queue) > most)
     }
 
     pub(super) fn apply_retained_gone(&mut self, it: &RetainedGone, at: &mut Applying<'_>) {
