@@ -687,6 +687,7 @@ impl Shared {
             create: false,
             inbound_id: None,
             hash_key: None,
+            folds: false,
             or_stream: false,
         });
         let taken = match link.ask(publish).await? {

@@ -117,6 +117,7 @@ impl Flight {
             inbound_id: None,
             or_stream: false,
             hash_key: None,
+            folds: false,
         };
         self.give(from, &Command::Publish(publish));
     }

@@ -121,6 +121,7 @@ fn publish(address: Address, durable: bool) -> Command {
         inbound_id: None,
         or_stream: false,
         hash_key: None,
+        folds: false,
     })
 }
 

@@ -302,6 +302,12 @@ impl<'a> Stage<'a> {
             })
     }
 
+    /// Bytes of records in one batch, as a rule.
+    #[must_use]
+    pub fn batch_len_max(&self) -> usize {
+        self.shared.config.batch_len_max
+    }
+
     /// Whether the disk has a place for records of so many bytes, behind what is staged: in segments that are there, or above the level at
     /// which publishes are refused.
     #[must_use]

@@ -75,6 +75,11 @@ impl Heads {
         self.bodies.push((Arc::clone(message), body));
     }
 
+    /// Whether bodies were read.
+    pub(crate) fn has_bodies(&self) -> bool {
+        !self.bodies.is_empty()
+    }
+
     /// The bodies of a command's messages, which were added one after the other.
     pub(crate) fn bodies_of(&self, command: &Command) -> &[(Arc<Message>, PolicyBody)] {
         let mut first = None;

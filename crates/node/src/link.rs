@@ -10,10 +10,11 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use broker::Broker;
 use message::Message;
 use session::{
-    Authenticate, Command, Event, Link, Operation, Refusal, RefusalKind, SessionId, Submitted,
-    UseReceipts,
+    Authenticate, Command, Event, Link, Operation, Publish, PublishAll, Refusal, RefusalKind,
+    SessionId, Submitted, UseReceipts,
 };
 
 use crate::{
@@ -92,13 +93,38 @@ impl NodeLink {
             Some(&self.outbox),
         );
         let may_all = core.may_all(self.id);
+        // Bodies that were read are found by their commands.
+        let gathers = may_all && !scratch.heads.has_bodies();
         let mut taken = 0;
         // Those at the front that the core has had: commands are large, so they stay where they are until all are done.
         let mut done = 0;
+        // Those in front of this one are taken one by one.
+        let mut single = 0;
         while taken < COMMANDS_MAX
             && *direct + step.direct < DIRECT_MAX
             && let Some(command) = commands.get(done)
         {
+            if let Command::Publish(publish) = command
+                && gathers
+                && done >= single
+                && Broker::may_come_together(publish)
+                && left.is_empty()
+                && step.stage.room()
+            {
+                let next = commands.range(done..).take(COMMANDS_MAX - taken);
+                let count = publishes_together(next, step.stage.batch_len_max());
+                let publishes = commands.range(done..done + count).filter_map(publish_of);
+                let at_once = match count > 1 {
+                    true => core.publishes(&mut step, self.id, publishes),
+                    false => 0,
+                };
+                if at_once > 0 {
+                    taken += at_once;
+                    done += at_once;
+                    continue;
+                }
+                single = done + count;
+            }
             taken += match command {
                 Command::PublishAll(all) => all.publishes.len().max(1),
                 _ => 1,
@@ -112,6 +138,7 @@ impl NodeLink {
                 continue;
             }
             commands.drain(..done);
+            single = single.saturating_sub(done + 1);
             done = 0;
             match commands.pop_front() {
                 Some(Command::Authenticate(authenticate)) if !leaves => verify.push(authenticate),
@@ -262,6 +289,33 @@ const fn keeps_order(command: &Command) -> bool {
             | Command::Unsubscribe { .. }
             | Command::CloseClient { .. }
     )
+}
+
+/// How many of these commands, from the first on, are publishes that may be decided together: no more than one command may bring,
+/// and than a batch of `batch_len_max` bytes takes.
+fn publishes_together<'a>(
+    commands: impl Iterator<Item = &'a Command>,
+    batch_len_max: usize,
+) -> usize {
+    let mut left = PublishAll::LEN_MAX.min(batch_len_max);
+    let publishes = commands
+        .take(PublishAll::PUBLISHES_MAX)
+        .take_while(|command| {
+            let Command::Publish(publish) = command else {
+                return false;
+            };
+            let fits = left.checked_sub(publish.message_len());
+            left = fits.unwrap_or(0);
+            fits.is_some() && Broker::may_come_together(publish)
+        });
+    publishes.count()
+}
+
+const fn publish_of(command: &Command) -> Option<&Publish> {
+    match command {
+        Command::Publish(publish) => Some(publish),
+        _ => None,
+    }
 }
 
 /// Encodes the heads of messages that will probably be journaled; the others are encoded if they turn out to be.

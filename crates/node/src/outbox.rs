@@ -598,7 +598,9 @@ impl Filling<'_> {
         if pushed.wake.is_some() {
             self.filled.wake = pushed.wake;
         }
-        self.filled.register.extend(pushed.register);
+        if let Some(batch) = pushed.register {
+            self.filled.register.push(batch);
+        }
     }
 
     /// Frees the outbox.

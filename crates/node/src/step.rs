@@ -20,8 +20,8 @@ use journal::{Counting, Journal, Stage};
 use message::{Message, StoredId, Timestamp, VhostId};
 use rustc_hash::FxHashMap;
 use session::{
-    CloseReason, Command, ConsumerId, Delivery, Event, Operation, Peer, PublishOutcome, Refusal,
-    RefusalKind, SessionId,
+    CloseReason, Command, ConsumerId, Delivery, Event, Operation, Peer, Publish, PublishOutcome,
+    Refusal, RefusalKind, SessionId,
 };
 use smallvec::SmallVec;
 
@@ -64,7 +64,7 @@ pub(crate) struct Wanted {
 
 /// The messages of a command that may reach the root space.
 pub(crate) fn each_message<'a>(command: &'a Command, mut each: impl FnMut(&'a Arc<Message>)) {
-    let mut one = |publish: &'a session::Publish| {
+    let mut one = |publish: &'a Publish| {
         if matches!(
             publish.message.address.kind,
             message::Kind::Topic | message::Kind::Exchange
@@ -106,6 +106,7 @@ pub(crate) struct Core {
     effects: Vec<Effect>,
     records: Vec<u8>,
     planned: Vec<Planned>,
+    lens: Vec<usize>,
 }
 
 /// Why a command does not reach the core.
@@ -173,6 +174,7 @@ impl Core {
             effects: Vec::new(),
             records: Vec::new(),
             planned: Vec::new(),
+            lens: Vec::new(),
         }
     }
 
@@ -266,10 +268,38 @@ impl Core {
             );
             return self.refuse(step, from, command, refusal);
         }
-        self.perform(step, durable);
+        let together = self.plan(step, durable);
+        self.perform(step, durable, together);
         if let Command::OpenClient(open) = command {
             self.opened(step, from, &open.client_id);
         }
+    }
+
+    /// Publishes that came together ([`crate::link`]), of a connection that may do everything, in one decision. Gives how many
+    /// were taken. None: they are commands one by one.
+    pub(crate) fn publishes<'a>(
+        &mut self,
+        step: &mut Step<'_, '_>,
+        from: SessionId,
+        publishes: impl Iterator<Item = &'a Publish>,
+    ) -> usize {
+        let context = self.context();
+        let Self {
+            broker, decision, ..
+        } = self;
+        decision.clear();
+        let decided = catch_unwind(AssertUnwindSafe(|| {
+            broker.decide_publishes(from, publishes, &context, decision)
+        }));
+        let Ok(count) = decided else { return 0 };
+        let durable = decision.is_durable();
+        // Who is refused for want of room is found out one by one; and the records of each lie in one batch.
+        let has_room = !durable || !self.blocked && step.stage.takes_publish(stored_len(decision));
+        if !has_room || !self.plan(step, durable) {
+            return 0;
+        }
+        self.perform(step, durable, true);
+        count
     }
 
     /// Whether the command may reach the core at all: who asks, and with which right.
@@ -402,7 +432,7 @@ impl Core {
         let context = self.context();
         self.decision.clear();
         decide(&self.broker, &context, &mut self.decision);
-        self.perform(step, self.decision.is_durable());
+        self.plan_and_perform(step);
     }
 
     /// Deliveries that have become possible. `true`: there is more to do, in another hold of the lock.
@@ -422,17 +452,23 @@ impl Core {
             if decision.changes.is_empty() && decision.effects.is_empty() {
                 break;
             }
-            self.perform(step, self.decision.is_durable());
+            self.plan_and_perform(step);
         }
         more
     }
 
-    /// Applies what was decided, journals it where it is `durable`, and routes what it tells.
-    fn perform(&mut self, step: &mut Step<'_, '_>, durable: bool) {
+    fn plan_and_perform(&mut self, step: &mut Step<'_, '_>) {
+        let durable = self.decision.is_durable();
+        let together = self.plan(step, durable);
+        self.perform(step, durable, together);
+    }
+
+    /// Applies what was decided and planned, journals it where it is `durable`, and routes what it tells. `together`: [`Core::plan`].
+    fn perform(&mut self, step: &mut Step<'_, '_>, durable: bool, together: bool) {
         let _guard = AbortOnPanic::new();
         if durable {
-            let mut changes = std::mem::take(&mut self.decision.changes);
-            self.perform_durable(step, &mut changes);
+            let changes = std::mem::take(&mut self.decision.changes);
+            self.perform_durable(step, &changes, together);
             self.decision.changes = changes;
         } else {
             for change in &self.decision.changes {
@@ -469,12 +505,7 @@ impl Core {
         self.decision.effects = decided;
     }
 
-    fn perform_durable(&mut self, step: &mut Step<'_, '_>, changes: &mut [Change]) {
-        self.plan(step, changes);
-        let lens: SmallVec<[usize; 4]> = self.planned.iter().map(Planned::len).collect();
-        // All records of a command lie in one batch; what the core bounds by records (transactions, very wide publishes) may
-        // take several: they have no effect, and are not confirmed, before the last.
-        let together = step.stage.reserve(&lens);
+    fn perform_durable(&mut self, step: &mut Step<'_, '_>, changes: &[Change], together: bool) {
         let mut planned = std::mem::take(&mut self.planned);
         let mut plans = planned.drain(..);
         for (at, change) in changes.iter().enumerate() {
@@ -504,8 +535,23 @@ impl Core {
         self.planned = planned;
     }
 
-    /// Encodes the records of a decision, so that their lengths are known before the first is applied.
-    fn plan(&mut self, step: &mut Step<'_, '_>, changes: &mut [Change]) {
+    /// Encodes the records of a decision that is `durable`, so that their lengths are known before the first is applied. Whether one
+    /// batch has room for them. All records of a command lie in one; what the core bounds by records (transactions, very wide
+    /// publishes) may take several: they have no effect, and are not confirmed, before the last.
+    fn plan(&mut self, step: &mut Step<'_, '_>, durable: bool) -> bool {
+        if !durable {
+            return true;
+        }
+        let _guard = AbortOnPanic::new();
+        let mut changes = std::mem::take(&mut self.decision.changes);
+        self.encode(step, &mut changes);
+        self.decision.changes = changes;
+        self.lens.clear();
+        self.lens.extend(self.planned.iter().map(Planned::len));
+        step.stage.reserve(&self.lens)
+    }
+
+    fn encode(&mut self, step: &mut Step<'_, '_>, changes: &mut [Change]) {
         self.records.clear();
         self.planned.clear();
         let changes = changes.iter_mut().enumerate();
@@ -554,26 +600,16 @@ impl Core {
         }
     }
 
-    /// Routes what was decided. Deliveries to one connection that follow each other go into its outbox together. What nearly all
+    /// Routes what was decided. What is told to one connection, one after the other, goes into its outbox together. What nearly all
     /// of it is is taken apart where it lies: an effect is large.
     fn route_decided(&mut self, step: &mut Step<'_, '_>, decided: &mut Vec<Effect>) {
         let mut effects = decided.drain(..);
         loop {
-            if let Some(Effect::Deliver { to, .. }) = effects.as_slice().first() {
-                let to = *to;
-                self.deliver_to(step, to, &mut effects);
+            if let Some(to) = effects.as_slice().first().and_then(told) {
+                self.tell_all(step, to, &mut effects);
                 continue;
             }
             match effects.next() {
-                Some(Effect::Event {
-                    to,
-                    lane,
-                    wait,
-                    event,
-                }) => {
-                    let wait = step.wait(wait);
-                    self.send(step, to, lane, wait, Item::Event(event));
-                }
                 Some(Effect::Show {
                     to,
                     wait,
@@ -586,8 +622,8 @@ impl Core {
         }
     }
 
-    /// Deliveries to one connection, as many as come first.
-    fn deliver_to(
+    /// Events and deliveries to one connection, as many as come first.
+    fn tell_all(
         &mut self,
         step: &mut Step<'_, '_>,
         to: SessionId,
@@ -596,28 +632,32 @@ impl Core {
         if step.showing.is_ahead_of(to) {
             self.show(step);
         }
-        let of = |it: &Effect| matches!(it, Effect::Deliver { to: next, .. } if *next == to);
+        let next = |effects: &mut std::vec::Drain<'_, Effect>| {
+            let is_told = effects.as_slice().first().and_then(told) == Some(to);
+            is_told.then(|| effects.next()).flatten()
+        };
         let own = step.own_outbox.filter(|_| step.own == Some(to));
         let known = own.or_else(|| self.connections.get(&to).map(|known| &known.outbox));
         let Some(outbox) = known else {
-            while effects.as_slice().first().is_some_and(of) {
-                effects.next();
-            }
+            while next(effects).is_some() {}
             return;
         };
         let mut filling = outbox.fill();
-        while effects.as_slice().first().is_some_and(of)
-            && let Some(Effect::Deliver {
-                lane,
-                wait,
-                delivery,
-                bytes,
-                ..
-            }) = effects.next()
-        {
-            let wait = step.wait(wait);
-            let item = step.delivering(delivery, bytes);
-            filling.push(lane, wait, step.committed, item);
+        loop {
+            let (lane, wait, item) = match next(effects) {
+                Some(Effect::Event {
+                    lane, wait, event, ..
+                }) => (lane, wait, Item::Event(event)),
+                Some(Effect::Deliver {
+                    lane,
+                    wait,
+                    delivery,
+                    bytes,
+                    ..
+                }) => (lane, wait, step.delivering(delivery, bytes)),
+                _ => break,
+            };
+            filling.push(lane, step.wait(wait), step.committed, item);
         }
         let filled = filling.end();
         if step.own != Some(to)
@@ -786,6 +826,15 @@ impl Core {
             let waker = Waker::from(Arc::clone(outbox));
             step.stage.on_commit_of(batch, waker);
         }
+    }
+}
+
+/// Whom an event or a delivery is for.
+#[inline]
+const fn told(effect: &Effect) -> Option<SessionId> {
+    match effect {
+        Effect::Event { to, .. } | Effect::Deliver { to, .. } => Some(*to),
+        _ => None,
     }
 }
 

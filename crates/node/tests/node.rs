@@ -227,6 +227,7 @@ fn publish(queue: &str, number: u64, len: usize) -> Command {
         inbound_id: None,
         or_stream: false,
         hash_key: None,
+        folds: false,
     })
 }
 
@@ -534,6 +535,7 @@ fn who_publishes_to_many_lets_them_have_their_turn_and_what_is_always_taken_is_t
             inbound_id: None,
             or_stream: false,
             hash_key: None,
+            folds: false,
         })
     };
     publisher.submit((0..MESSAGES).map(message));

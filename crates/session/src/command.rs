@@ -256,6 +256,16 @@ pub struct Publish {
     pub inbound_id: Option<u16>,
     /// For `Kind::Stream`: the hash that chooses the shard, instead of the MD5 of the partition key.
     pub hash_key: Option<u128>,
+    /// No more than whether it was accepted is asked: where several publishes came together, one `Accepted` may answer them.
+    pub folds: bool,
+}
+
+impl Publish {
+    /// About the bytes of its message.
+    #[must_use]
+    pub fn message_len(&self) -> usize {
+        self.message.body.len() + message::head_len_bound(&self.message)
+    }
 }
 
 /// Publishes several messages, each for itself: what becomes of one is nothing to the others. Answered by `PublishedAll`, or by `Refused`
@@ -283,10 +293,14 @@ impl PublishAll {
     /// Whether it is no longer than one may be: else it is refused.
     #[must_use]
     pub fn is_within_bounds(&self) -> bool {
-        let len = |it: &Publish| it.message.body.len() + message::head_len_bound(&it.message);
         self.publishes.len() <= 1
             || self.publishes.len() <= Self::PUBLISHES_MAX
-                && self.publishes.iter().map(len).sum::<usize>() <= Self::LEN_MAX
+                && self
+                    .publishes
+                    .iter()
+                    .map(Publish::message_len)
+                    .sum::<usize>()
+                    <= Self::LEN_MAX
     }
 
     /// Commands for these publishes, in their order.
@@ -305,7 +319,7 @@ impl PublishAll {
             }))
         };
         for publish in publishes {
-            let more = publish.message.body.len() + message::head_len_bound(&publish.message);
+            let more = publish.message_len();
             if open.len() == Self::PUBLISHES_MAX || !open.is_empty() && len + more > Self::LEN_MAX {
                 all.push(close(std::mem::take(&mut open)));
                 len = 0;

@@ -314,6 +314,11 @@ pub enum Event {
         /// What became of it.
         outcome: PublishOutcome,
     },
+    /// Publishes that came together in one lane, and that may be answered so ([`crate::Publish::folds`]), are done: each was accepted by something.
+    Accepted {
+        /// From their commands, in their order.
+        tokens: Vec<Token>,
+    },
     /// The publishes of a `PublishAll` are done.
     PublishedAll {
         /// From the command.
@@ -501,6 +506,7 @@ impl Event {
             | Self::PublishRefused { .. }
             | Self::Returned { .. }
             | Self::InboundReleased { .. }
+            | Self::Accepted { .. }
             | Self::Cancelled { .. }
             | Self::Delivery(_)
             | Self::Burst(_)

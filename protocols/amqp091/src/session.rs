@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `handshake.rs` | header, start, tune, open |
 //! | `keep_alive.rs` | heart-beats and deadlines |
+//! | `numbered.rs` | channels and consumers by their numbers |
 //! | `channel.rs` | a channel's life, incoming content, what waits for the core |
 //! | `topology.rs` | exchanges, queues, bindings |
 //! | `publish.rs` | publishing, confirms, transactions |
@@ -30,6 +31,7 @@ mod events;
 mod handshake;
 mod keep_alive;
 mod methods;
+mod numbered;
 mod places;
 mod publish;
 mod settle;
@@ -37,8 +39,6 @@ mod step;
 mod streams;
 mod topology;
 mod unsettled;
-
-use std::collections::BTreeMap;
 
 use bytes::BytesMut;
 use message::Timestamp;
@@ -49,6 +49,7 @@ use self::{
     handshake::Visitor,
     keep_alive::{Due, KeepAlive},
     methods::on_connection_method,
+    numbered::Numbered,
     step::{Shared, Step},
 };
 use crate::{
@@ -88,8 +89,7 @@ pub struct AmqpSession {
     keep_alive: KeepAlive,
     /// `false` until the first call has told what time it is.
     started: bool,
-    /// Boxed, as a tree has room for eleven from the first on, and most connections have one.
-    channels: BTreeMap<u16, Box<Channel>>,
+    channels: Numbered<u16, Box<Channel>>,
     /// Read and not looked at, because the core had to be asked first.
     held: BytesMut,
     /// Why `connection.close` is out, for the log.
@@ -109,7 +109,7 @@ impl AmqpSession {
             wanted_vhost: String::new(),
             keep_alive: KeepAlive::default(),
             started: false,
-            channels: BTreeMap::new(),
+            channels: Numbered::new(),
             held: BytesMut::new(),
             farewell: None,
             listener: "amqp",
@@ -201,7 +201,7 @@ impl AmqpSession {
     ) -> Result<Result<(), DecodeError>, Close> {
         let number = taken.channel();
         if self.phase == Phase::Running
-            && let Some(channel) = self.channels.get_mut(&number)
+            && let Some(channel) = self.channels.get_mut(number)
             && !channel.holds_frames()
         {
             let shared = &mut self.shared;
@@ -292,7 +292,7 @@ impl AmqpSession {
         let Self {
             channels, shared, ..
         } = self;
-        let Some(channel) = channels.get_mut(&number) else {
+        let Some(channel) = channels.get_mut(number) else {
             return self.on_frame_without_channel(&frame, now, out);
         };
         let mut step = Step { shared, now, out };
@@ -378,7 +378,7 @@ impl AmqpSession {
         now: Timestamp,
         out: &mut Output,
     ) -> Result<(), Fault> {
-        let Some(mut channel) = self.channels.remove(&number) else {
+        let Some(mut channel) = self.channels.remove(number) else {
             return Ok(());
         };
         channel.drop_content(&mut self.shared);
@@ -399,7 +399,7 @@ impl AmqpSession {
         let Self {
             channels, shared, ..
         } = self;
-        while let Some(channel) = channels.get_mut(&number)
+        while let Some(channel) = channels.get_mut(number)
             && !channel.holds_frames()
             && let Some((frame, len)) = channel.deferred.pop_front()
         {
@@ -430,7 +430,7 @@ impl AmqpSession {
             channels, shared, ..
         } = self;
         let channel = channels
-            .get_mut(&number)
+            .get_mut(number)
             .filter(|channel| channel.stage == Stage::Open);
         match channel {
             Some(channel) if !fault.code.is_hard() => {

@@ -91,6 +91,7 @@ impl Put {
             inbound_id: None,
             or_stream: false,
             hash_key: self.hash,
+            folds: false,
         }
     }
 }

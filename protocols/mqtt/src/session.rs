@@ -28,7 +28,8 @@ use std::{borrow::Cow, sync::Arc};
 use bytes::{Bytes, BytesMut};
 use message::{Timestamp, VhostId};
 use session::{
-    ClientExpiry, Close, CloseReason, Command, Event, Output, Refusal, RefusalKind, Session, Token,
+    ClientExpiry, Close, CloseReason, Command, Event, Output, PublishOutcome, Refusal, RefusalKind,
+    Session, Token,
 };
 
 use crate::{
@@ -503,13 +504,17 @@ impl Open {
     fn on_event(&mut self, event: Event, out: &mut Output) -> Result<(), Fault> {
         let peer = &self.peer;
         match event {
-            Event::Published { token, outcome } => {
-                let (kind, id) = match Reply::of(token) {
-                    Some(Reply::PubAck(id)) => (AckKind::Ack, id),
-                    Some(Reply::PubRec(id)) => (AckKind::Rec, id),
-                    _ => return Ok(()),
+            Event::Published { token, outcome } => self.on_published(token, &outcome, out)?,
+            Event::Accepted { tokens } => {
+                let outcome = PublishOutcome::Accepted {
+                    matched: 1,
+                    place: None,
+                    record: None,
+                    sequence: None,
                 };
-                self.inbound.on_published(kind, id, &outcome, peer, out)?;
+                for token in tokens {
+                    self.on_published(token, &outcome, out)?;
+                }
             }
             Event::InboundReleased { id, known } => self.inbound.on_released(id, known, peer, out),
             Event::Settled { token, .. } => {
@@ -553,6 +558,21 @@ impl Open {
             | Event::Closing { .. } => {}
         }
         Ok(())
+    }
+
+    fn on_published(
+        &mut self,
+        token: Token,
+        outcome: &PublishOutcome,
+        out: &mut Output,
+    ) -> Result<(), Fault> {
+        let (kind, id) = match Reply::of(token) {
+            Some(Reply::PubAck(id)) => (AckKind::Ack, id),
+            Some(Reply::PubRec(id)) => (AckKind::Rec, id),
+            _ => return Ok(()),
+        };
+        self.inbound
+            .on_published(kind, id, outcome, &self.peer, out)
     }
 
     fn on_filter(

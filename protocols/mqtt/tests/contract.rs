@@ -186,6 +186,13 @@ impl Memory {
                     other => panic!("no outcome {other:?}"),
                 },
             },
+            "accepted" => Event::Accepted {
+                tokens: words
+                    .0
+                    .drain(..)
+                    .map(|(token, _)| self.token(token))
+                    .collect(),
+            },
             "released" => Event::InboundReleased {
                 id: first().parse().expect("a number"),
                 known: !words.flag("unknown"),

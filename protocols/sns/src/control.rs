@@ -313,6 +313,7 @@ pub(crate) fn publish(message: Message) -> Publish {
         create: false,
         inbound_id: None,
         hash_key: None,
+        folds: false,
         or_stream: false,
     }
 }

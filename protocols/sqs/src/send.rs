@@ -210,6 +210,7 @@ impl Sent {
             inbound_id: None,
             or_stream: false,
             hash_key: None,
+            folds: false,
         }
     }
 

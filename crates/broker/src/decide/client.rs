@@ -219,7 +219,7 @@ impl Broker {
             Some((number, client)) => (number, client.queue),
             None => {
                 // [MQTT-3.1.2-6]
-                self.check_queue_room()?;
+                self.check_queue_room(draft)?;
                 let number = draft.new_client(self, soft);
                 let queue = draft.new_queue(self, soft);
                 if !soft {

@@ -189,8 +189,8 @@ impl Broker {
         }
     }
 
-    pub(super) fn check_queue_room(&self) -> Result<(), Refusal> {
-        if self.counters.queues >= self.config.queues_max {
+    pub(super) fn check_queue_room(&self, draft: &Draft<'_>) -> Result<(), Refusal> {
+        if self.counters.queues + draft.new_queues() >= self.config.queues_max {
             return Err(refusal(RefusalKind::QuotaExceeded, "too many queues"));
         }
         Ok(())
@@ -276,7 +276,7 @@ impl Broker {
             check_queue_name(name)?;
             Bytes::copy_from_slice(name)
         };
-        self.check_queue_room()?;
+        self.check_queue_room(draft)?;
         if options.exclusive {
             self.check_own_queue_room(from)?;
         }

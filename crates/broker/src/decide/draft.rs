@@ -8,7 +8,7 @@ use std::{
 
 use message::{Message, Name, PolicyBody, Timestamp, VhostId};
 use rustc_hash::FxHashMap;
-use session::{Event, Lane, QueueId, SessionId, ShardNo, StreamId};
+use session::{Event, Lane, QueueId, SessionId, ShardNo, StreamId, Token};
 use smallvec::SmallVec;
 
 use crate::{
@@ -191,6 +191,23 @@ impl<'a> Draft<'a> {
 
     pub(crate) fn reply(&mut self, to: SessionId, lane: Lane, wait: Wait, event: Event) {
         self.tell(to, OutLane::Reply(lane), wait, event);
+    }
+
+    /// A publish was accepted: in one answer with the last one, if that was too.
+    pub(crate) fn accept(&mut self, to: SessionId, lane: Lane, wait: Wait, token: Token) {
+        if let Some(Effect::Event {
+            lane: of,
+            wait: behind,
+            event: Event::Accepted { tokens },
+            ..
+        }) = self.out.effects.last_mut()
+            && *of == OutLane::Reply(lane)
+            && *behind == wait
+        {
+            return tokens.push(token);
+        }
+        let tokens = vec![token];
+        self.reply(to, lane, wait, Event::Accepted { tokens });
     }
 
     pub(crate) fn tell(&mut self, to: SessionId, lane: OutLane, wait: Wait, event: Event) {
@@ -524,6 +541,12 @@ impl<'a> Draft<'a> {
             rarer.durable_queues += 1;
             QueueId(broker.durable.next_queue + rarer.durable_queues - 1)
         }
+    }
+
+    /// Queues that this decision makes so far.
+    pub(crate) fn new_queues(&self) -> u64 {
+        let rarer = self.rarer.as_ref();
+        rarer.map_or(0, |it| it.durable_queues + it.soft_queues)
     }
 
     /// Notes that the next change makes the own queue of a client session. `false`: one of this decision has.

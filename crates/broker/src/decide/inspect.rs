@@ -151,7 +151,7 @@ impl Broker {
             ));
         }
         declare::check_queue_name(name)?;
-        self.check_queue_room()?;
+        self.check_queue_room(draft)?;
         declare::check_attributes(attributes)?;
         let name = Bytes::copy_from_slice(name);
         let options = QueueOptions {

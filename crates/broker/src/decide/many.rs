@@ -1,16 +1,51 @@
 //! Several publishes, or several receipts, in one command: each is taken or refused by itself, and all are answered together. A
 //! decision counts what it has promised (`draft.rs`), so each of them finds what those before it leave.
 
-use session::{Event, PublishAll, RefusalKind, SessionId, UseReceipts};
+use session::{Event, Publish, PublishAll, RefusalKind, SessionId, UseReceipts};
 
 use super::{
     draft::Draft,
     publish::{Asked, Missing, Placed},
     refusal,
 };
-use crate::{Broker, Wait, change::ClientNo, counters::Tally};
+use crate::{Broker, Context, Decision, Wait, change::ClientNo, counters::Tally};
+
+/// Targets of publishes that are decided together.
+const MATCHED_MAX: u32 = 256;
 
 impl Broker {
+    /// Decides publishes that came together, each of them one that [`Broker::may_come_together`], as if they came one by one: no more
+    /// of them than have some hundred targets. Gives how many those are.
+    pub fn decide_publishes<'a>(
+        &self,
+        from: SessionId,
+        publishes: impl Iterator<Item = &'a Publish>,
+        cx: &Context,
+        out: &mut Decision,
+    ) -> usize {
+        let mut draft = Draft::new(cx, out);
+        draft.many = true;
+        let Some(attached) = self.attached(from) else {
+            return publishes.count();
+        };
+        let (mut decided, mut matched) = (0, 0);
+        for publish in publishes {
+            matched += self.decide_publish((from, attached.client), publish, &mut draft);
+            decided += 1;
+            if matched >= MATCHED_MAX {
+                break;
+            }
+        }
+        decided
+    }
+
+    /// Whether a publish may be decided together with others: a draft knows what they bring into queues and streams, but not what
+    /// is retained, nor which exactly-once ids are taken.
+    #[must_use]
+    pub fn may_come_together(publish: &Publish) -> bool {
+        publish.token.is_some() && publish.inbound_id.is_none() && !publish.message.retain
+    }
+
     /// Publishes of a connection and of its client session, if it has one.
     pub(super) fn decide_publish_all(
         &self,

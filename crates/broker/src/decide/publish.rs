@@ -148,13 +148,13 @@ impl Placed {
 }
 
 impl Broker {
-    /// A publish of a connection and of its client session, if it has one.
+    /// A publish of a connection and of its client session, if it has one. Gives how many it matched.
     pub(super) fn decide_publish(
         &self,
         (from, publisher): (SessionId, Option<ClientNo>),
         publish: &Publish,
         draft: &mut Draft<'_>,
-    ) {
+    ) -> u32 {
         let inbound = publish
             .inbound_id
             .and_then(|id| Some((publisher?, id, self.client(publisher?)?)));
@@ -172,7 +172,7 @@ impl Broker {
                     Event::Published { token, outcome },
                 );
             }
-            return;
+            return 0;
         }
         draft.hash_key = publish.hash_key;
         let asked = Asked {
@@ -184,7 +184,7 @@ impl Broker {
         let mut placed = Placed::default();
         self.place(&publish.message, &asked, &mut placed, draft);
         draft.count_published();
-        let wait = placed.wait();
+        let (wait, matched) = (placed.wait(), placed.matched);
         if placed.matched == 0 && placed.refused.is_none() {
             draft.count(Tally::Unmatched, 1);
             if publish.mandatory {
@@ -212,15 +212,19 @@ impl Broker {
                 };
                 draft.reply(from, publish.lane, wait, event);
             }
-            return;
+            return matched;
         };
         let outcome = placed.outcome();
-        draft.reply(
-            from,
-            publish.lane,
-            wait,
-            Event::Published { token, outcome },
-        );
+        if publish.folds
+            && draft.many
+            && matches!(outcome, PublishOutcome::Accepted { matched: 1.., .. })
+        {
+            draft.accept(from, publish.lane, wait, token);
+        } else {
+            let event = Event::Published { token, outcome };
+            draft.reply(from, publish.lane, wait, event);
+        }
+        matched
     }
 
     /// Routes and admits a message, and drafts its change and its direct deliveries. What came of it is `placed`.
@@ -544,7 +548,7 @@ impl Broker {
         draft: &mut Draft<'_>,
     ) -> Result<QueueId, Refusal> {
         super::declare::check_queue_name(name)?;
-        self.check_queue_room()?;
+        self.check_queue_room(draft)?;
         let queue = draft.new_queue(self, false);
         draft.change(Kind::QueueDeclared(Box::new(QueueDeclared {
             queue,

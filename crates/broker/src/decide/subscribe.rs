@@ -281,7 +281,7 @@ impl Broker {
         if let Some(id) = self.soft.shares.get(&(vhost, share.clone())) {
             return Ok(*id);
         }
-        self.check_queue_room()?;
+        self.check_queue_room(draft)?;
         let queue = draft.new_queue(self, false);
         draft.change(Kind::QueueDeclared(Box::new(QueueDeclared {
             queue,

@@ -287,6 +287,7 @@ fn inbound_ids_are_held_until_released_and_survive() {
                 inbound_id: Some(id),
                 or_stream: false,
                 hash_key: None,
+                folds: false,
             }),
         );
         match rig.last_event(from) {

@@ -38,6 +38,7 @@ fn publish(message: Message) -> Command {
         or_stream: false,
         inbound_id: None,
         hash_key: None,
+        folds: false,
     })
 }
 

@@ -97,6 +97,7 @@ fn a_purge_drops_what_was_available_when_it_began_and_then_says_how_many() {
         inbound_id: None,
         or_stream: false,
         hash_key: None,
+        folds: false,
     };
     only(&mut rig, |broker, cx, out| {
         broker.decide(a, &Command::Publish(late.clone()), cx, out);

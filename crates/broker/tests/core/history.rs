@@ -495,6 +495,7 @@ impl Play {
                             inbound_id: None,
                             or_stream: false,
                             hash_key: None,
+                            folds: false,
                         })
                     })
                     .collect();

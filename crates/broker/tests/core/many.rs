@@ -1,9 +1,10 @@
 //! Several publishes, or several receipts, in one command: what becomes of them is what becomes of as many commands.
 
+use broker::{Broker, OutLane};
 use message::Message;
 use session::{
-    Command, Event, Lane, Overflow, Publish, PublishAll, PublishOutcome, QueueAttributes, Receipt,
-    ReceiptUse, RefusalKind, SessionId, ShardLimits, StreamStart, UseReceipts,
+    Command, Credit, Event, Lane, Overflow, Publish, PublishAll, PublishOutcome, QueueAttributes,
+    Receipt, ReceiptUse, RefusalKind, SessionId, ShardLimits, StreamStart, UseReceipts,
 };
 
 use crate::{
@@ -22,6 +23,7 @@ fn publish_all(rig: &mut Rig, from: SessionId, messages: &[Message]) -> Vec<Publ
         inbound_id: None,
         or_stream: false,
         hash_key: None,
+        folds: false,
     });
     let mut all = Vec::new();
     for mut command in PublishAll::commands(publishes) {
@@ -34,6 +36,40 @@ fn publish_all(rig: &mut Rig, from: SessionId, messages: &[Message]) -> Vec<Publ
         all.extend(outcomes);
     }
     all
+}
+
+/// The same in commands of their own that came together.
+fn publish_together(rig: &mut Rig, from: SessionId, messages: &[Message]) -> Vec<PublishOutcome> {
+    let publishes: Vec<Publish> = messages
+        .iter()
+        .map(|message| Publish {
+            token: Some(rig.token()),
+            lane: Lane(0),
+            message: message.clone().into(),
+            mandatory: false,
+            create: false,
+            inbound_id: None,
+            or_stream: false,
+            hash_key: None,
+            folds: false,
+        })
+        .collect();
+    assert!(publishes.iter().all(Broker::may_come_together));
+    let count = publishes.len();
+    rig.run(|broker, cx, out| {
+        assert_eq!(
+            broker.decide_publishes(from, publishes.iter(), cx, out),
+            count
+        );
+    });
+    let told = |publish: &Publish| {
+        let token = publish.token.expect("set above");
+        match rig.found(from, token) {
+            Some(Event::Published { outcome, .. }) => outcome,
+            other => panic!("{other:?}"),
+        }
+    };
+    publishes.iter().map(told).collect()
 }
 
 fn use_all(
@@ -106,6 +142,10 @@ fn publishes_of_one_command_are_judged_as_those_of_many() {
         .collect();
     let (mut at_once, a) = ready();
     assert_eq!(publish_all(&mut at_once, a, &messages), singly);
+    let (mut together, b) = ready();
+    assert_eq!(publish_together(&mut together, b, &messages), singly);
+    assert_eq!(together.snapshot(), one_by_one.snapshot());
+    together.check_replay();
     // The one that is full, either shard, the long one, and the stream that is not there.
     let refused = |it: &&PublishOutcome| matches!(it, PublishOutcome::Refused(_));
     assert_eq!(singly.iter().filter(refused).count(), 2 + 2 + 2 + 1 + 1);
@@ -122,12 +162,99 @@ fn publishes_of_one_command_are_judged_as_those_of_many() {
         )
     };
     assert_eq!(counted(&at_once), counted(&one_by_one));
+    assert_eq!(counted(&together), counted(&one_by_one));
     at_once.check_replay();
 }
 
 #[test]
+fn what_is_accepted_together_is_told_together_where_that_will_do() {
+    let (mut rig, a) = ready();
+    let publishes: Vec<Publish> = [
+        (0, "q", true),
+        (0, "three", true),
+        (0, "q", false),
+        (0, "q", true),
+        (0, "nowhere", true),
+        (0, "q", true),
+        (0, "q", true),
+        (1, "q", true),
+    ]
+    .into_iter()
+    .map(|(lane, queue, folds)| Publish {
+        token: Some(rig.token()),
+        lane: Lane(lane),
+        message: to_queue(queue, "x").into(),
+        mandatory: false,
+        create: false,
+        inbound_id: None,
+        or_stream: false,
+        hash_key: None,
+        folds,
+    })
+    .collect();
+    let before = rig.told[&a].len();
+    rig.run(|broker, cx, out| {
+        assert_eq!(broker.decide_publishes(a, publishes.iter(), cx, out), 8);
+    });
+    let first = publishes[0].token.expect("set above").0;
+    let told: Vec<(u32, Vec<u64>)> = rig.told[&a][before..]
+        .iter()
+        .map(|told| {
+            let tokens = match &told.event {
+                Event::Accepted { tokens } => tokens.iter().map(|it| it.0 - first).collect(),
+                Event::Published { token, .. } => vec![100 + token.0 - first],
+                other => panic!("{other:?}"),
+            };
+            match told.lane {
+                OutLane::Reply(lane) => (lane.0, tokens),
+                OutLane::Consumer(_) => panic!("a reply"),
+            }
+        })
+        .collect();
+    let expected = [
+        (0, vec![0, 1]),
+        (0, vec![102]),
+        (0, vec![3]),
+        (0, vec![104]),
+        (0, vec![5, 6]),
+        (1, vec![7]),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn what_comes_together_pushes_out_what_came_in_front_of_it() {
+    let pushed = |publish: fn(&mut Rig, SessionId, &[Message]) -> Vec<PublishOutcome>| {
+        let mut rig = Rig::new();
+        let a = rig.attach(1);
+        rig.durable_queue(
+            a,
+            "two",
+            QueueAttributes {
+                length_max: Some(2),
+                overflow: Overflow::DropHead,
+                ..QueueAttributes::default()
+            },
+        );
+        let mut messages = ["0", "1", "2", "3", "4"].map(|body| to_queue("two", body));
+        messages[..4].iter_mut().for_each(|it| it.durable = true);
+        publish(&mut rig, a, &messages[..1]);
+        publish(&mut rig, a, &messages[1..]);
+        rig.consume(a, 1, "two", Credit::Settled);
+        rig.check_replay();
+        rig.bodies(a)
+    };
+    let singly = |rig: &mut Rig, a, messages: &[Message]| {
+        let messages = messages.iter().cloned();
+        messages.map(|message| rig.publish(a, message)).collect()
+    };
+    assert_eq!(pushed(singly), ["3", "4"]);
+    assert_eq!(pushed(publish_together), ["3", "4"]);
+}
+
+#[test]
 fn what_is_refused_is_no_original_of_what_comes_in_the_same_command() {
-    let judged = |at_once: bool| {
+    let judged = |publish: fn(&mut Rig, SessionId, &[Message]) -> Vec<PublishOutcome>| {
         let (mut rig, a) = ready();
         rig.durable_queue(
             a,
@@ -145,10 +272,7 @@ fn what_is_refused_is_no_original_of_what_comes_in_the_same_command() {
             message.fields_mut().dedup_id = Some(id.into());
             message
         });
-        let outcomes = match at_once {
-            true => publish_all(&mut rig, a, &messages),
-            false => messages.map(|message| rig.publish(a, message)).to_vec(),
-        };
+        let outcomes = publish(&mut rig, a, &messages);
         let told = |it: &PublishOutcome| match it {
             PublishOutcome::Accepted { .. } => "taken",
             PublishOutcome::Duplicate { .. } => "repeated",
@@ -156,8 +280,13 @@ fn what_is_refused_is_no_original_of_what_comes_in_the_same_command() {
         };
         outcomes.iter().map(told).collect::<Vec<_>>()
     };
-    assert_eq!(judged(false), ["taken", "refused", "refused", "repeated"]);
-    assert_eq!(judged(true), judged(false));
+    let singly = |rig: &mut Rig, a, messages: &[Message]| {
+        let messages = messages.iter().cloned();
+        messages.map(|message| rig.publish(a, message)).collect()
+    };
+    assert_eq!(judged(singly), ["taken", "refused", "refused", "repeated"]);
+    assert_eq!(judged(publish_all), judged(singly));
+    assert_eq!(judged(publish_together), judged(singly));
 }
 
 #[test]
@@ -171,6 +300,7 @@ fn a_command_has_no_more_publishes_than_are_done_in_one_go() {
         inbound_id: None,
         or_stream: false,
         hash_key: None,
+        folds: false,
     };
     let counts = |lens: &[usize]| -> Vec<usize> {
         let commands = PublishAll::commands(lens.iter().map(|len| publish(*len)));

@@ -647,6 +647,7 @@ impl Rig {
                 inbound_id: None,
                 or_stream: false,
                 hash_key: None,
+                folds: false,
             }),
         );
         self.told[&from]
@@ -671,6 +672,7 @@ impl Rig {
                 inbound_id: None,
                 or_stream: false,
                 hash_key: None,
+                folds: false,
             }),
         );
     }

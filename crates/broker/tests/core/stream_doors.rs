@@ -17,6 +17,7 @@ fn publish(rig: &mut Rig, from: SessionId, name: &str, or_stream: bool) -> Publi
             inbound_id: None,
             or_stream,
             hash_key: None,
+            folds: false,
         }),
     );
     match rig.found(from, token) {
@@ -122,6 +123,7 @@ fn doors_6_who_makes_queues_makes_none_by_the_name_of_a_stream() {
             inbound_id: None,
             or_stream: true,
             hash_key: None,
+            folds: false,
         };
         rig.command(a, Command::Publish(publish));
         match rig.found(a, token) {

@@ -43,6 +43,7 @@ fn minute(rig: &mut Rig, from: SessionId, name: &str, hashes: &[u128], body: &st
                     inbound_id: None,
                     or_stream: false,
                     hash_key: Some(*hash),
+                    folds: false,
                 }),
             );
         }

@@ -351,6 +351,7 @@ impl Play {
                 inbound_id: None,
                 or_stream: false,
                 hash_key,
+                folds: false,
             }),
         );
         let Some(Event::Published { outcome, .. }) = self.rig.found(self.admin, token) else {

@@ -205,6 +205,7 @@ fn a_hash_key_chooses_the_shard_instead_of_the_key() {
                 inbound_id: None,
                 or_stream: false,
                 hash_key: Some(hash),
+                folds: false,
             }),
         );
         let Some(Event::Published {
@@ -727,6 +728,7 @@ fn a_transaction_gives_its_records_their_places_at_once() {
             inbound_id: None,
             or_stream: false,
             hash_key: None,
+            folds: false,
         })
     };
     let transact = Transact {

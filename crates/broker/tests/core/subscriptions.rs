@@ -682,6 +682,7 @@ fn a_fifo_topic_numbers_what_passes_and_confirms_repeats_for_five_minutes() {
                 or_stream: false,
                 inbound_id: None,
                 hash_key: None,
+                folds: false,
             })
         })
         .to_vec();
@@ -884,6 +885,7 @@ fn a_body_that_was_read_before_is_not_read_again() {
         or_stream: false,
         inbound_id: None,
         hash_key: None,
+        folds: false,
     });
     let bodies = [(message, message::PolicyBody::read(br#"{"price": 7}"#))];
     rig.run(|broker, cx, out| broker.decide_with(a, &command, &bodies, cx, out));

@@ -128,6 +128,7 @@ fn doors_17_nothing_matched_is_success_and_mandatory_is_returned_first() {
             inbound_id: None,
             or_stream: false,
             hash_key: None,
+            folds: false,
         }),
     );
     let told = &rig.told[&a];

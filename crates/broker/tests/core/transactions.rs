@@ -20,6 +20,7 @@ fn publish_this(message: message::Message) -> Operation {
         inbound_id: None,
         or_stream: false,
         hash_key: None,
+        folds: false,
     })
 }
 

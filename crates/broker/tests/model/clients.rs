@@ -410,6 +410,7 @@ impl Model {
             inbound_id: None,
             or_stream: false,
             hash_key: None,
+            folds: false,
         };
         // A full queue may refuse it: there is nobody to be told.
         let _refused = self.place(&publish, false, Some(number)).is_err();

@@ -103,6 +103,7 @@ pub(crate) fn publish(message: Message) -> Publish {
         inbound_id: None,
         or_stream: false,
         hash_key: None,
+        folds: false,
     }
 }
 

@@ -135,6 +135,7 @@ impl Turned {
             inbound_id: None,
             or_stream: false,
             hash_key: None,
+            folds: false,
         });
         assert!(matches!(
             self.ask(&link, log_in("guest", "guest"))[..],

@@ -139,6 +139,7 @@ fn doors_29_a_subscription_delivers_where_its_maker_may_publish_and_outlives_the
             inbound_id: None,
             or_stream: false,
             hash_key: None,
+            folds: false,
         }),
     ]);
     let mut delivered = 0;
@@ -215,6 +216,7 @@ fn doors_29_streams_have_rules_of_their_own() {
                 inbound_id: None,
                 or_stream: false,
                 hash_key: None,
+                folds: false,
             }),
             Command::ReadStream(Box::new(ReadStream {
                 token: Token(4),
@@ -258,6 +260,7 @@ fn several_publishes_or_receipts_in_one_command_are_asked_for_each() {
         inbound_id: None,
         or_stream: false,
         hash_key: None,
+        folds: false,
     };
     let all = |queues: &[&'static str]| {
         let publishes = queues.iter().map(|queue| publish(queue));
@@ -378,6 +381,7 @@ fn each_of_several_receipts_is_asked_for_and_no_command_is_longer_than_one_may_b
             inbound_id: None,
             or_stream: false,
             hash_key: None,
+            folds: false,
         };
         Command::PublishAll(Box::new(session::PublishAll {
             token: Token(4),

@@ -50,6 +50,7 @@ fn publish_to(text: &'static str, body: impl Into<Bytes>, token: Option<u64>) ->
         inbound_id: None,
         or_stream: false,
         hash_key: None,
+        folds: false,
     })
 }
 

@@ -33,5 +33,6 @@ pub(super) fn published_as(token: Option<Token>, message: Message) -> Publish {
         or_stream: false,
         inbound_id: None,
         hash_key: None,
+        folds: false,
     }
 }

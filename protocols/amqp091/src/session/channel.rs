@@ -22,6 +22,7 @@ use session::{
 };
 
 use super::{
+    numbered::Numbered,
     step::{Shared, Step, consumer_id, token},
     streams::Asked,
     unsettled::Unsettled,
@@ -191,7 +192,7 @@ pub(crate) struct Channel {
     pub(crate) waiting: Option<Waiting>,
     pub(crate) deferred: VecDeque<(Frame, usize)>,
     pub(crate) last_queue: Option<Bytes>,
-    pub(crate) consumers: BTreeMap<u32, Consumer>,
+    pub(crate) consumers: Numbered<u32, Consumer>,
     // [AMQP-basic.consume.consumer-tag.02]
     pub(crate) tags: BTreeMap<Short, u32>,
     pub(crate) prefetch: u16,
@@ -214,7 +215,7 @@ impl Channel {
             waiting: None,
             deferred: VecDeque::new(),
             last_queue: None,
-            consumers: BTreeMap::new(),
+            consumers: Numbered::new(),
             tags: BTreeMap::new(),
             prefetch: 0,
             has_window: false,
@@ -298,7 +299,7 @@ impl Channel {
     /// Ends the consumers, gives back what is out, forgets what was staged.
     fn give_up(&mut self, step: &mut Step<'_>) {
         self.drop_content(step.shared);
-        let mut numbers: Vec<u32> = self.consumers.keys().copied().collect();
+        let mut numbers: Vec<u32> = self.consumers.numbers().collect();
         if let Some(Waiting {
             pending: Pending::Consume { number, .. },
             ..

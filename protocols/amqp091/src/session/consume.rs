@@ -302,7 +302,7 @@ impl Channel {
     }
 
     fn forget_consumer(&mut self, number: u32) -> Option<Short> {
-        let consumer = self.consumers.remove(&number)?;
+        let consumer = self.consumers.remove(number)?;
         self.tags.remove(&consumer.tag);
         self.forget_reply_queue(&consumer.queue);
         Some(consumer.tag)
@@ -394,7 +394,7 @@ impl Channel {
     /// A delivery to one of the channel's consumers.
     /// [AMQP-redelivered.implementation].
     pub(crate) fn deliver(&mut self, number: u32, delivery: &Delivery, step: &mut Step<'_>) {
-        let Some(consumer) = self.consumers.get(&number) else {
+        let Some(consumer) = self.consumers.get(number) else {
             self.release(delivery, step);
             return;
         };

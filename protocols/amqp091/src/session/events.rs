@@ -30,24 +30,24 @@ impl AmqpSession {
         match event {
             Event::Delivery(delivery) => self.on_delivery(&delivery, now, out),
             Event::Published { token, outcome } => {
-                let number = channel_of(token).0;
-                let result = self.with_channel(token, now, out, |channel, step| {
-                    if matches!(channel.stage, Stage::Expelled { .. }) {
-                        return Ok(After::Stays);
-                    }
-                    channel
-                        .on_published(token, outcome, step)
-                        .map(|()| After::Stays)
-                });
-                if let Err(fault) = result {
-                    self.fail(number, fault, now, out);
+                let published = |channel: &mut Channel, step: &mut Step<'_>| {
+                    channel.on_published(token, outcome, step)
+                };
+                self.on_confirm(token, now, out, published);
+            }
+            Event::Accepted { tokens } => {
+                for token in tokens {
+                    self.on_confirm(token, now, out, |channel, step| {
+                        channel.confirm(token, false, step);
+                        Ok(())
+                    });
                 }
             }
             Event::PublishRefused { lane, refusal } => {
                 let number = lane.0 as u16;
                 let is_open = self
                     .channels
-                    .get(&number)
+                    .get(number)
                     .is_some_and(|channel| channel.stage == Stage::Open);
                 if is_open {
                     let fault = refused_publish(refusal, &self.step(now, out)).by((60, 40));
@@ -61,7 +61,7 @@ impl AmqpSession {
                 let Self {
                     channels, shared, ..
                 } = self;
-                if let Some(channel) = channels.get(&number)
+                if let Some(channel) = channels.get(number)
                     && !matches!(channel.stage, Stage::Expelled { .. })
                 {
                     channel.send_return(&message, &mut Step { shared, now, out });
@@ -72,7 +72,7 @@ impl AmqpSession {
                     channels, shared, ..
                 } = self;
                 let (channel, number) = consumer_parts(consumer);
-                if let Some(channel) = channels.get_mut(&channel)
+                if let Some(channel) = channels.get_mut(channel)
                     && channel.stage == Stage::Open
                 {
                     channel.on_cancelled(number, &mut Step { shared, now, out });
@@ -146,6 +146,25 @@ impl AmqpSession {
         Ok(())
     }
 
+    /// The core has answered a publish.
+    fn on_confirm(
+        &mut self,
+        token: Token,
+        now: Timestamp,
+        out: &mut Output,
+        published: impl FnOnce(&mut Channel, &mut Step<'_>) -> Result<(), Fault>,
+    ) {
+        let result = self.with_channel(token, now, out, |channel, step| {
+            if matches!(channel.stage, Stage::Expelled { .. }) {
+                return Ok(After::Stays);
+            }
+            published(channel, step).map(|()| After::Stays)
+        });
+        if let Err(fault) = result {
+            self.fail(channel_of(token).0, fault, now, out);
+        }
+    }
+
     /// Runs `run` on the channel of a token, if that channel has not been succeeded by another.
     fn with_channel(
         &mut self,
@@ -158,7 +177,7 @@ impl AmqpSession {
         let Self {
             channels, shared, ..
         } = self;
-        match channels.get_mut(&number) {
+        match channels.get_mut(number) {
             Some(channel) if channel.born <= born => run(channel, &mut Step { shared, now, out }),
             _ => Ok(After::Stays),
         }
@@ -170,7 +189,7 @@ impl AmqpSession {
         } = self;
         let (number, consumer) = consumer_parts(delivery.consumer);
         let mut step = Step { shared, now, out };
-        match channels.get_mut(&number) {
+        match channels.get_mut(number) {
             Some(channel) => channel.deliver(consumer, delivery, &mut step),
             None => {
                 if let Some(id) = delivery.id {
@@ -213,7 +232,7 @@ impl AmqpSession {
         } = self;
         let mut held = std::mem::take(&mut shared.held);
         for number in held.drain(..) {
-            if let Some(channel) = channels.get_mut(&number)
+            if let Some(channel) = channels.get_mut(number)
                 && !matches!(channel.stage, Stage::Expelled { .. })
             {
                 channel.flush(&mut Step {

@@ -49,7 +49,7 @@ impl AmqpSession {
             return false;
         };
         let number = it.channel;
-        let Some(channel) = channels.get_mut(&number) else {
+        let Some(channel) = channels.get_mut(number) else {
             return false;
         };
         if channel.holds_frames()
@@ -141,6 +141,7 @@ impl Channel {
             inbound_id: None,
             or_stream: true,
             hash_key: None,
+            folds: true,
         };
         match &mut self.mode {
             Mode::Plain => step.command(Command::Publish(publish)),
@@ -219,14 +220,25 @@ impl Channel {
                 true
             }
         };
+        self.confirm(token, refused, step);
+        Ok(())
+    }
+
+    /// A publish was taken, or refused.
+    pub(crate) fn confirm(&mut self, token: session::Token, refused: bool, step: &mut Step<'_>) {
         let Mode::Confirm {
             outstanding, held, ..
         } = &mut self.mode
         else {
-            return Ok(());
+            return;
         };
-        let Ok(at) = outstanding.binary_search_by_key(&token, |one| one.token) else {
-            return Ok(());
+        // Nearly always it is the oldest.
+        let at = match outstanding.front() {
+            Some(first) if first.token == token => Ok(0),
+            _ => outstanding.binary_search_by_key(&token, |one| one.token),
+        };
+        let Ok(at) = at else {
+            return;
         };
         let sequence = outstanding[at].sequence;
         if refused {
@@ -261,7 +273,6 @@ impl Channel {
         while outstanding.front().is_some_and(|first| first.done) {
             outstanding.pop_front();
         }
-        Ok(())
     }
 
     /// Tells the acks that were held back.

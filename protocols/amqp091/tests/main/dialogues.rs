@@ -205,6 +205,13 @@ impl Stage {
                     },
                 },
             },
+            // `accepted COUNT`: so many publishes that came together.
+            "accepted" => {
+                let count: usize = words[1].parse().expect("a number");
+                Event::Accepted {
+                    tokens: (0..count).map(|_| token()).collect(),
+                }
+            }
             "returned" => Event::Returned {
                 token: None,
                 lane: session::Lane(words[1].parse().expect("a lane")),

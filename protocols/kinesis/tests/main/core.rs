@@ -384,6 +384,7 @@ impl Core {
             inbound_id: None,
             or_stream: false,
             hash_key: None,
+            folds: false,
         };
         self.publish(&publish).expect("the stream is there");
     }

@@ -162,6 +162,7 @@ impl Inbound {
             inbound_id: packet_id.filter(|_| qos == 2),
             or_stream: false,
             hash_key: None,
+            folds: true,
         }));
         Ok(())
     }

@@ -325,6 +325,13 @@ impl Conversation {
                 }
                 PublishOutcome::Refused(refusal) => self.on_refusal(token, refusal)?,
             },
+            Event::Accepted { tokens } => {
+                let mut next = Next::Go;
+                for token in tokens {
+                    next = self.on_answer(token, out);
+                }
+                return Ok(next);
+            }
             Event::Refused { token, refusal } => self.on_refusal(token, refusal)?,
             Event::Declared { token, name, .. } => {
                 if self

@@ -158,6 +158,7 @@ impl Conversation {
             inbound_id: None,
             or_stream: true,
             hash_key: None,
+            folds: true,
         })
     }
 

@@ -480,6 +480,9 @@ pub(crate) fn event(line: &str) -> Event {
                 },
             },
         },
+        "accepted" => Event::Accepted {
+            tokens: words[1..].iter().map(|word| read_token(word)).collect(),
+        },
         "publish-refused" => Event::PublishRefused {
             lane: session::Lane(0),
             refusal: read_refusal(&words[1..]),
