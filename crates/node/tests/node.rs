@@ -791,15 +791,20 @@ fn a_full_disk_refuses_publishes_says_so_and_lets_acks_through() {
         blocked(&late.next()),
         "who comes later is told after the login"
     );
-    late.submit([publish("orders", 9, 64)]);
-    let Event::Published {
-        token: Token(9),
-        outcome: PublishOutcome::Refused(refusal),
-    } = late.next()
-    else {
-        panic!("the publish is refused");
-    };
-    assert_eq!(refusal.kind, RefusalKind::StorageFull);
+    // Those that come together are refused one by one.
+    late.submit((9..12).map(|number| publish("orders", number, 64)));
+    for number in 9..12 {
+        let event = late.next();
+        let Event::Published {
+            token,
+            outcome: PublishOutcome::Refused(refusal),
+        } = event
+        else {
+            panic!("the publish is refused: {event:?}");
+        };
+        assert_eq!(token, Token(number));
+        assert_eq!(refusal.kind, RefusalKind::StorageFull);
+    }
     // Consumers that come now empty what waits.
     let mut user = late;
     user.submit([consume("orders", Credit::Window(10))]);
