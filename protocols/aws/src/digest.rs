@@ -49,15 +49,33 @@ impl Mac {
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     let mut digits = vec![0; 2 * bytes.len()];
-    for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(bytes) {
-        *pair = hex_pair(*byte);
-    }
+    put_hex(bytes, &mut digits);
     ascii(digits)
 }
 
-const fn hex_pair(byte: u8) -> [u8; 2] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    [DIGITS[byte as usize >> 4], DIGITS[byte as usize & 15]]
+/// The digits of bytes, into twice as many.
+fn put_hex(bytes: &[u8], digits: &mut [u8]) {
+    let (fours, rest) = bytes.as_chunks::<4>();
+    let (eights, behind) = digits.as_chunks_mut::<8>();
+    for (eight, four) in eights.iter_mut().zip(fours) {
+        *eight = hex_of_four(*four);
+    }
+    let mut last = [0; 4];
+    last[..rest.len()].copy_from_slice(rest);
+    behind.copy_from_slice(&hex_of_four(last)[..behind.len()]);
+}
+
+/// Eight digits at a time: each half of a byte comes to lie in a byte of its own, and becomes a digit there.
+const fn hex_of_four(four: [u8; 4]) -> [u8; 8] {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let mut halves = u32::from_be_bytes(four) as u64;
+    halves = (halves << 16 | halves) & 0x0000_ffff_0000_ffff;
+    halves = (halves << 8 | halves) & 0x00ff_00ff_00ff_00ff;
+    halves = (halves << 4 | halves) & 0x0f0f_0f0f_0f0f_0f0f;
+    // Six more carries into the upper half from ten on.
+    let letters = (halves + 6 * ONES) >> 4 & ONES;
+    let digits = halves + b'0' as u64 * ONES + letters * (b'a' - b'9' - 1) as u64;
+    digits.to_be_bytes()
 }
 
 fn ascii(digits: Vec<u8>) -> String {
@@ -86,9 +104,7 @@ impl<const N: usize> Deref for Digits<N> {
 
 fn hex_in<const N: usize>(bytes: &[u8]) -> Digits<N> {
     let mut digits = [b'0'; N];
-    for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(bytes) {
-        *pair = hex_pair(*byte);
-    }
+    put_hex(bytes, &mut digits);
     Digits(digits)
 }
 
@@ -107,15 +123,13 @@ pub(crate) fn sha256_digits(bytes: &[u8]) -> Digits<64> {
 /// The same as [`uuid_text`].
 #[must_use]
 pub fn uuid_digits(id: &[u8; 16]) -> Digits<36> {
+    let plain: Digits<32> = hex_in(id);
     let mut digits = [b'-'; 36];
-    let mut to = 0;
-    for (at, byte) in id.iter().enumerate() {
-        if matches!(at, 4 | 6 | 8 | 10) {
-            to += 1;
-        }
-        digits[to..to + 2].copy_from_slice(&hex_pair(*byte));
-        to += 2;
-    }
+    digits[..8].copy_from_slice(&plain.0[..8]);
+    digits[9..13].copy_from_slice(&plain.0[8..12]);
+    digits[14..18].copy_from_slice(&plain.0[12..16]);
+    digits[19..23].copy_from_slice(&plain.0[16..20]);
+    digits[24..].copy_from_slice(&plain.0[20..]);
     Digits(digits)
 }
 
@@ -191,6 +205,18 @@ mod tests {
             hex(&mac),
             "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
         );
+    }
+
+    #[test]
+    fn every_byte_has_its_digits_wherever_it_stands() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        for from in 0..8 {
+            for to in from..bytes.len() {
+                let bytes = &bytes[from..to];
+                let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                assert_eq!(hex(bytes), digits);
+            }
+        }
     }
 
     #[test]
