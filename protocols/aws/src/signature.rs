@@ -18,7 +18,7 @@ use std::{
 };
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use http::{HeaderMap, HeaderName, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 use message::Timestamp;
 use sha2::Sha256;
 
@@ -157,10 +157,12 @@ impl Signature {
         check_algorithm(algorithm)?;
         const NAMES: [&str; 3] = ["Credential", "Signature", "SignedHeaders"];
         let mut fields = [None; NAMES.len()];
-        for field in rest.split(',') {
-            if let Some((name, value)) = field.trim().split_once('=')
-                && let Some(place) = NAMES.iter().position(|known| *known == name)
+        for field in split(rest, b',') {
+            let field = field.trim();
+            if let Some(at) = field.bytes().position(|byte| byte == b'=')
+                && let Some(place) = NAMES.iter().position(|known| *known == &field[..at])
             {
+                let value = &field[at + 1..];
                 fields[place].get_or_insert(value);
             }
         }
@@ -239,15 +241,16 @@ impl Signature {
         expires_s: Option<u64>,
     ) -> Result<Self, Fault> {
         // The id itself may hold slashes, the rest cannot.
-        let mut scope = credential.rsplitn(5, '/');
-        let parts: [_; 5] = std::array::from_fn(|_| scope.next());
-        let [
-            Some(terminator),
-            Some(service),
-            Some(region),
-            Some(date),
-            Some(key_id),
-        ] = parts
+        let mut rest = Some(credential);
+        let mut last = || {
+            let text = rest?;
+            let slash = text.bytes().rposition(|byte| byte == b'/');
+            rest = slash.map(|at| &text[..at]);
+            Some(&text[slash? + 1..])
+        };
+        let parts: [_; 4] = std::array::from_fn(|_| last());
+        let ([Some(terminator), Some(service), Some(region), Some(date)], Some(key_id)) =
+            (parts, rest)
         else {
             return Err(Fault::Incomplete(format!(
                 "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got '{credential}'"
@@ -337,8 +340,9 @@ impl Signature {
 
     /// Puts the text that is signed (after its first lines, the hash of the canonical request).
     fn put_text_to_sign(&self, head: &Parts, body: &[u8], mac: &mut Mac) -> Result<(), Fault> {
-        let canonical = self.canonical_request(head, body)?;
-        let hash = digest::sha256_digits(canonical.as_bytes());
+        let mut text = self.canonical_request(head, body)?;
+        let hash = digest::sha256_digits(text.as_bytes());
+        text.clear();
         for part in [
             ALGORITHM,
             "\n",
@@ -353,9 +357,11 @@ impl Signature {
             TERMINATOR,
             "\n",
         ] {
-            mac.update(part.as_bytes());
+            text.push_str(part);
         }
-        mac.update(hash.as_bytes());
+        text.push_str(&hash);
+        // In one piece: each costs more than to copy it.
+        mac.update(text.as_bytes());
         Ok(())
     }
 
@@ -367,12 +373,16 @@ impl Signature {
         out.push('\n');
         canonical_query(head.uri.query().unwrap_or_default(), &mut out);
         out.push('\n');
+        // Looked through for each name: they are few, and to make a name that can be looked up costs more.
+        let headers: Vec<_> = (head.headers.iter())
+            .map(|(name, value)| (name.as_str(), value))
+            .collect();
         let mut names_hash = false;
         for name in split(self.signed_headers(), b';') {
             names_hash |= name == CONTENT_HASH;
             out.push_str(name);
             out.push(':');
-            self.canonical_header(name, head, &mut out)?;
+            canonical_header(name, &headers, head, &mut out)?;
             out.push('\n');
         }
         out.push('\n');
@@ -390,27 +400,36 @@ impl Signature {
         }
         Ok(out)
     }
+}
 
-    fn canonical_header(&self, name: &str, head: &Parts, out: &mut String) -> Result<(), Fault> {
-        let mut first = true;
-        for value in head.headers.get_all(name) {
-            if !std::mem::take(&mut first) {
-                out.push(',');
-            }
-            // Bytes that are not UTF-8 cannot have been signed as a text.
-            let value = std::str::from_utf8(value.as_bytes()).map_err(|_| mismatch())?;
-            trim_all(value, out);
+/// The values of a header, one behind the other.
+fn canonical_header(
+    name: &str,
+    headers: &[(&str, &HeaderValue)],
+    head: &Parts,
+    out: &mut String,
+) -> Result<(), Fault> {
+    let mut first = true;
+    for (known, value) in headers {
+        if !known.eq_ignore_ascii_case(name) {
+            continue;
         }
-        if first && matches!(name, "host" | ":authority") {
-            // HTTP/2 has it in the URI.
-            let authority = head.uri.authority().map_or_else(
-                || head.headers.get("host").and_then(|host| host.to_str().ok()),
-                |authority| Some(authority.as_str()),
-            );
-            out.push_str(authority.unwrap_or_default());
+        if !std::mem::take(&mut first) {
+            out.push(',');
         }
-        Ok(())
+        // Bytes that are not UTF-8 cannot have been signed as a text.
+        let value = std::str::from_utf8(value.as_bytes()).map_err(|_| mismatch())?;
+        trim_all(value, out);
     }
+    if first && matches!(name, "host" | ":authority") {
+        // HTTP/2 has it in the URI.
+        let authority = head.uri.authority().map_or_else(
+            || head.headers.get("host").and_then(|host| host.to_str().ok()),
+            |authority| Some(authority.as_str()),
+        );
+        out.push_str(authority.unwrap_or_default());
+    }
+    Ok(())
 }
 
 /// The time of a request whose signature is in a header: `X-Amz-Date`, else `Date` (in either form; what is signed has the basic

@@ -48,7 +48,7 @@ fn the_published_examples_are_right() {
     let host = ("Host", "example.amazonaws.com");
     let date = ("X-Amz-Date", AT);
     type Headers<'a> = &'a [(&'a str, &'a str)];
-    let cases: [(&str, &str, &str, Headers<'_>, &str, &str, &str); 10] = [
+    let cases: [(&str, &str, &str, Headers<'_>, &str, &str, &str); 12] = [
         (
             "get-vanilla",
             "GET",
@@ -104,6 +104,33 @@ fn the_published_examples_are_right() {
             "9a624bd73a37c9a373b5312afbebe7a714a789de108f0bdfe846570885f57e84",
         ),
         (
+            "get-header-key-duplicate",
+            "GET",
+            "/",
+            &[
+                ("My-Header1", "value2"),
+                ("My-Header1", "value2"),
+                ("My-Header1", "value1"),
+            ],
+            "host;my-header1;x-amz-date",
+            "",
+            "c9d5ea9f3f72853aea855b47ea873832890dbdd183b4468f858259531a5138ea",
+        ),
+        (
+            "get-header-value-order",
+            "GET",
+            "/",
+            &[
+                ("My-Header1", "value4"),
+                ("My-Header1", "value1"),
+                ("My-Header1", "value3"),
+                ("My-Header1", "value2"),
+            ],
+            "host;my-header1;x-amz-date",
+            "",
+            "08c7e5a9acfcfeb3ab6b2185e75ce8b1deb5e634ec47601a50643f830c755c01",
+        ),
+        (
             "get-header-value-trim",
             "GET",
             "/",
@@ -152,4 +179,29 @@ fn the_published_examples_are_right() {
             "{name}"
         );
     }
+}
+
+#[test]
+fn the_scope_is_read_from_its_end() {
+    let read = |scope: &str| Signature::of_parts(scope, "host", "0", AT, None);
+    let signature = read("a/b//20150830/us-east-1/service/aws4_request").expect("a scope");
+    assert_eq!(
+        [
+            signature.key_id(),
+            signature.date(),
+            signature.region(),
+            signature.service()
+        ],
+        ["a/b/", "20150830", "us-east-1", "service"]
+    );
+    let signature = read("////aws4_request").expect("a scope");
+    assert_eq!(signature.key_id(), "");
+    for short in [
+        "",
+        "aws4_request",
+        "20150830/us-east-1/service/aws4_request",
+    ] {
+        assert!(matches!(read(short), Err(Fault::Incomplete(_))), "{short}");
+    }
+    assert!(matches!(read("a/b/c/d/e"), Err(Fault::Mismatch(_))));
 }
