@@ -80,8 +80,8 @@ pub struct Attributes(pub Vec<Attribute>);
 /// What a message shows of itself to receivers of SQS and SNS.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Shown {
-    /// Who sent it, if that was through SQS or SNS.
-    pub sender: Option<String>,
+    /// Who sent it, if that was through SQS or SNS: a text.
+    pub sender: Option<Bytes>,
     /// Its id, if it has a UUID.
     pub message_id: Option<[u8; 16]>,
     /// Its attributes.
@@ -157,16 +157,14 @@ impl Attributes {
     }
 
     /// Puts them into a message, with who sent it and, if it is not in the message's fields, its id.
-    pub fn put_into(&self, message: &mut Message, sender: &str, id: [u8; 16]) {
+    pub fn put_into(&self, message: &mut Message, sender: Sender, id: [u8; 16]) {
         self.put_with(message, sender, id, &Extras::default());
     }
 
     /// The same, with what SNS says beyond the attributes.
-    pub fn put_with(&self, message: &mut Message, sender: &str, id: [u8; 16], extras: &Extras) {
-        // Enough for most, which have no attributes.
-        let mut native = Vec::with_capacity(2 + sender.len());
-        native.push(1);
-        codec::put_bytes(&mut native, sender.as_bytes());
+    pub fn put_with(&self, message: &mut Message, sender: Sender, id: [u8; 16], extras: &Extras) {
+        // Behind who sent it: for most, which have no attributes, nothing.
+        let mut native = Vec::new();
         message.fields_mut().message_id = Some(Property::Uuid(id));
         for attribute in &self.0 {
             if fields::take(attribute, message) || attribute.name == body::ENCODING {
@@ -192,10 +190,30 @@ impl Attributes {
         if extras.signature == SignatureVersion::Sha256 {
             native.push(5);
         }
+        let head = if native.is_empty() {
+            sender.0
+        } else {
+            [&sender.0, &native[..]].concat().into()
+        };
         message.native = Some(Native {
             form: NativeForm::AWS,
-            head: native.into(),
+            head,
         });
+    }
+}
+
+/// Who sends, as a message's head says it. Made once for the messages of a batch, which share it.
+#[derive(Clone, Debug)]
+pub struct Sender(Bytes);
+
+impl Sender {
+    /// The user of that name.
+    #[must_use]
+    pub fn of(user: &str) -> Self {
+        let mut head = Vec::with_capacity(2 + user.len());
+        head.push(1);
+        codec::put_bytes(&mut head, user.as_bytes());
+        Self(head.into())
     }
 }
 
@@ -241,12 +259,13 @@ impl Shown {
         shown
     }
 
-    /// The same as [`Self::read_native`], without a copy of the head where it says who sent it and no more, as most do.
+    /// The same as [`Self::read_native`], without a reader where it says who sent it and no more, as most do.
     fn read_head(&mut self, head: &Bytes) -> Option<()> {
         if let [1, len @ 0..=0x7f, sender @ ..] = &head[..]
             && sender.len() == usize::from(*len)
         {
-            self.sender = Some(std::str::from_utf8(sender).ok()?.to_owned());
+            std::str::from_utf8(sender).ok()?;
+            self.sender = Some(head.slice(2..));
             return Some(());
         }
         self.read_native(Reader::new(head.clone()))
@@ -257,7 +276,11 @@ impl Shown {
         let text = |bytes: Bytes| String::from_utf8(bytes.into()).ok();
         while !reader.is_empty() {
             match reader.u8().ok()? {
-                1 => self.sender = Some(text(reader.bytes().ok()?)?),
+                1 => {
+                    let sender = reader.bytes().ok()?;
+                    std::str::from_utf8(&sender).ok()?;
+                    self.sender = Some(sender);
+                }
                 2 => self.message_id = Some(reader.take(16).ok()?[..].try_into().ok()?),
                 3 => {
                     let name = text(reader.bytes().ok()?)?;

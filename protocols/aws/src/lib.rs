@@ -57,7 +57,7 @@ mod time;
 mod validate;
 mod value;
 
-pub use attributes::{Attribute, AttributeFault, Attributes, Content, Extras, Shown};
+pub use attributes::{Attribute, AttributeFault, Attributes, Content, Extras, Sender, Shown};
 pub use endpoint::{Endpoint, EndpointConfig, Served};
 pub use error::ApiError;
 pub use guard::{Barred, Deed, Guard, Judge, Owner, Subject};

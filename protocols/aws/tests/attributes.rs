@@ -1,6 +1,6 @@
 //! Message attributes: what SQS and SNS take, and how they meet the properties of other protocols (DOORS 9, 22, 23).
 
-use aws::{Attribute, AttributeFault, Attributes, Content, MemberName, Shown, Value};
+use aws::{Attribute, AttributeFault, Attributes, Content, MemberName, Sender, Shown, Value};
 use bytes::Bytes;
 use message::{Address, Levels, Message, Value as Property, VhostId};
 
@@ -26,7 +26,7 @@ fn read(entries: &[(MemberName, Value)]) -> Attributes {
 
 fn sent(entries: &[(MemberName, Value)]) -> Message {
     let mut message = Message::new(Address::queue(VhostId::ROOT, "q"), Bytes::new());
-    read(entries).put_into(&mut message, "me", ID);
+    read(entries).put_into(&mut message, Sender::of("me"), ID);
     message
 }
 
@@ -200,7 +200,7 @@ fn doors_d23_attributes_come_back_as_they_were_and_are_properties_to_others() {
     assert_eq!(back.attributes, read(&entries));
     assert_eq!(
         (back.sender.as_deref(), back.message_id),
-        (Some("me"), Some(ID))
+        (Some(&b"me"[..]), Some(ID))
     );
     let property = |name: &str| message.properties.first(name.as_bytes()).cloned();
     assert_eq!(property("number"), Some(Property::I64(-12)));

@@ -9,7 +9,8 @@
 use std::sync::Arc;
 
 use aws::{
-    Attributes, Envelope, Notification, Shown, Signature, SignatureVersion, Signer, body, digest,
+    Attributes, Envelope, Notification, Sender, Shown, Signature, SignatureVersion, Signer, body,
+    digest,
 };
 use bytes::Bytes;
 use message::{BodyKind, Message, Name, NativeForm, Properties, Timestamp, base64};
@@ -734,7 +735,11 @@ pub fn dead_message(delivery: &Delivery, address: message::Address, body: Bytes)
         message.properties = Properties::default();
         let sender = shown.sender.unwrap_or_default();
         let id = shown.message_id.unwrap_or_default();
-        shown.attributes.put_into(&mut message, &sender, id);
+        shown.attributes.put_into(
+            &mut message,
+            Sender::of(&String::from_utf8_lossy(&sender)),
+            id,
+        );
     }
     message.address = address.into();
     message.body = body;

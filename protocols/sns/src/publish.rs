@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use aws::{
     ApiError, AttributeFault, Attributes, Call, Content, Extras, Input, Manners, MemberName,
-    SignatureVersion, Value, body, digest,
+    Sender, SignatureVersion, Value, body, digest,
 };
 use bytes::Bytes;
 use message::{Address, Levels, Message};
@@ -183,7 +183,7 @@ impl Written {
         };
         let bytes = |text: String| Bytes::from(text.into_bytes());
         self.attributes
-            .put_with(&mut message, &call.user, id, &extras);
+            .put_with(&mut message, Sender::of(&call.user), id, &extras);
         let fields = message.fields_mut();
         if let Some(subject) = self.subject {
             fields.subject = Some(bytes(subject));

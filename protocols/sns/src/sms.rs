@@ -13,7 +13,7 @@
 
 use std::sync::Arc;
 
-use aws::{ApiError, Call, Input, SignatureVersion, Value, digest};
+use aws::{ApiError, Call, Input, Sender, SignatureVersion, Value, digest};
 use bytes::Bytes;
 use message::{Address, BodyKind, Levels, Message};
 use session::{Notes, RefusalKind, TopicInfo, TopicTo};
@@ -288,7 +288,7 @@ pub(crate) fn sandbox_create(input: Input) -> Run {
         id.copy_from_slice(&caller.random[8..24]);
         aws::Attributes::default().put_with(
             &mut message,
-            &caller.user,
+            Sender::of(&caller.user),
             digest::random_uuid(id),
             &aws::Extras {
                 bodies: Vec::new(),

@@ -376,10 +376,7 @@ impl View {
         let fields = message.fields();
         let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
         match name {
-            "SenderId" => shown
-                .sender
-                .clone()
-                .or_else(|| fields.user_id.as_ref().map(text)),
+            "SenderId" => shown.sender.as_ref().or(fields.user_id.as_ref()).map(text),
             "SentTimestamp" => {
                 // A dead letter keeps the time at which it was sent, where that is sure.
                 let sent = message.created.filter(|_| shown.sender.is_some());

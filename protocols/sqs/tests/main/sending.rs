@@ -558,3 +558,32 @@ fn a_repeat_in_a_fifo_batch_is_told_of_the_message_that_it_repeats() {
     let numbers: Vec<_> = sent.filter_map(|it| it.text("SequenceNumber")).collect();
     assert_eq!(numbers, ["00000000000000000007"; 2]);
 }
+
+#[test]
+fn short_bodies_of_a_batch_lie_behind_each_other_and_long_ones_by_themselves() {
+    let client = Client::default();
+    let bodies = [
+        "a".repeat(100),
+        "b".repeat(1025),
+        "c".into(),
+        "d".repeat(1024),
+    ];
+    let entries = (bodies.iter().zip(["a", "b", "c", "d"])).map(|(body, id)| entry(id, body));
+    let mut dialogue = client.call("SendMessageBatch", batch("q", entries.collect()));
+    dialogue.look(&queue("q", QueueAttributes::default()));
+    dialogue.publish_all(|publishes| {
+        let messages: Vec<&Message> = publishes.iter().map(|it| &*it.message).collect();
+        let sent: Vec<&[u8]> = messages.iter().map(|it| &it.body[..]).collect();
+        let all: Vec<&[u8]> = bodies.iter().map(|it| it.as_bytes()).collect();
+        assert!(sent == all);
+        let [a, b, c, d] = [0, 1, 2, 3].map(|at| sent[at].as_ptr_range());
+        assert_eq!((a.end, c.end), (c.start, d.start));
+        assert_ne!((a.end, b.end), (b.start, c.start));
+        let heads = messages
+            .iter()
+            .map(|it| it.native.as_ref().map(|it| it.head.as_ptr()));
+        assert!(heads.is_sorted_by(|a, b| a.is_some() && a == b));
+        (0..4).map(taken).collect()
+    });
+    assert_eq!(dialogue.output().list("Successful").len(), 4);
+}
