@@ -108,11 +108,12 @@ pub(crate) fn is_own_account(call: &Call, account: &str) -> bool {
 /// The queue that a request is for: by its `QueueUrl`, else by its path.
 pub(crate) fn of_input(input: &Input) -> Result<Name, ApiError> {
     let call = &input.call;
-    let path = call.path.trim_matches('/');
     let url = match input.value.text("QueueUrl") {
         Some(url) => url,
-        None if !path.is_empty() => path,
-        None => return Err(words::missing("QueueUrl")),
+        None => match call.path.trim_matches('/') {
+            "" => return Err(words::missing("QueueUrl")),
+            path => path,
+        },
     };
     of_url(call, url).ok_or_else(words::no_queue)
 }
@@ -141,14 +142,23 @@ fn parts(url: &str) -> Option<(Option<&str>, &str)> {
         None => url,
     };
     let end = path.bytes().position(|byte| matches!(byte, b'?' | b'#'));
-    let path = path[..end.unwrap_or(path.len())].trim_matches('/');
-    Some(match path.rsplit_once('/') {
-        Some((before, name)) => {
-            let account = before.rsplit('/').next().unwrap_or(before);
-            (Some(account), name)
-        }
+    let mut path = &path[..end.unwrap_or(path.len())];
+    while let Some(rest) = path.strip_suffix('/') {
+        path = rest;
+    }
+    while let Some(rest) = path.strip_prefix('/') {
+        path = rest;
+    }
+    let (before, name) = last_part(path);
+    Some((before.map(|before| last_part(before).1), name))
+}
+
+/// What stands before the last slash, and what behind it.
+fn last_part(path: &str) -> (Option<&str>, &str) {
+    match path.bytes().rposition(|byte| byte == b'/') {
+        Some(at) => (Some(&path[..at]), &path[at + 1..]),
         None => (None, path),
-    })
+    }
 }
 
 /// The bytes of a part of a URL. `None`: a `%` without two digits behind it.
