@@ -18,6 +18,7 @@ pub fn decode(text: &[u8], shape: &Shape) -> Result<Value, Malformed> {
         text,
         at: 0,
         blobs: BytesMut::new(),
+        alike: 0,
     };
     reader.space();
     // Some clients send nothing where there is nothing to say.
@@ -45,6 +46,8 @@ struct Reader<'a> {
     at: usize,
     /// Memory for the next blobs.
     blobs: BytesMut,
+    /// How many members the last structure had: the next one is mostly like it.
+    alike: usize,
 }
 
 fn malformed<T>(what: &str) -> Result<T, Malformed> {
@@ -215,7 +218,7 @@ impl<'a> Reader<'a> {
                 if first != b'{' {
                     return mistyped(first, "a Structure");
                 }
-                let mut known = Vec::new();
+                let mut known = Vec::with_capacity(self.alike.min(members.len()));
                 let mut more = self.begin(b'}', depth)?;
                 while more {
                     match self.member(members)? {
@@ -227,6 +230,7 @@ impl<'a> Reader<'a> {
                     }
                     more = self.more(b'}')?;
                 }
+                self.alike = known.len();
                 Ok(Value::Map(known))
             }
         }
@@ -573,10 +577,12 @@ fn encode_rows(rows: &dyn Rows, out: &mut impl Sink) {
     rows.each(&mut |row| {
         out.put(before);
         before = b"},{";
-        let mut quote: &[u8] = b"\"";
+        let mut first = true;
         for (name, field) in row.iter().filter(|(_, field)| !field.is_absent()) {
-            out.put(quote);
-            quote = b",\"";
+            if !std::mem::take(&mut first) {
+                out.put(b",");
+            }
+            out.put(b"\"");
             // Words of the program's own.
             out.put(name.as_bytes());
             out.put(b"\":");

@@ -54,6 +54,18 @@ impl Pieces {
         self.last.capacity() - self.last.len()
     }
 
+    /// Appends what there is no room for in this piece.
+    #[cold]
+    fn put_over(&mut self, mut bytes: &[u8]) {
+        while bytes.len() > self.room() {
+            let (fits, more) = bytes.split_at(self.room());
+            self.last.extend_from_slice(fits);
+            bytes = more;
+            self.turn();
+        }
+        self.last.extend_from_slice(bytes);
+    }
+
     /// Begins another piece.
     fn turn(&mut self) {
         let len = self.behind.clamp(PIECE_LEN_MIN, PIECE_LEN_MAX);
@@ -72,14 +84,14 @@ impl Pieces {
 }
 
 impl Sink for Pieces {
-    fn put(&mut self, mut bytes: &[u8]) {
-        while bytes.len() > self.room() {
-            let (fits, more) = bytes.split_at(self.room());
-            self.last.extend_from_slice(fits);
-            bytes = more;
-            self.turn();
+    // Most of what is put are a few bytes that are known beforehand: within its caller that is one store.
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        if bytes.len() <= self.room() {
+            self.last.extend_from_slice(bytes);
+        } else {
+            self.put_over(bytes);
         }
-        self.last.extend_from_slice(bytes);
     }
 
     fn put_base64(&mut self, mut bytes: &[u8]) {
