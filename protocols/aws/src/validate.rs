@@ -74,7 +74,12 @@ impl<'a> Validator<'a> {
     fn members(&mut self, value: &'a Value, members: &'a [Member]) {
         for member in members {
             let value = value.member(member.name);
-            if value.is_none() && !member.required {
+            // Most are there and as they should be: nobody asks how they are called.
+            let holds = match value {
+                None => !member.required,
+                Some(value) => is_scalar(member.shape) && satisfies(value, member.shape),
+            };
+            if holds {
                 continue;
             }
             self.within(&[Part::Name(member.name)], |this| match value {
@@ -159,6 +164,13 @@ impl<'a> Validator<'a> {
             );
         }
     }
+}
+
+/// Whether a text, a number or bytes break no constraint.
+fn satisfies(value: &Value, shape: &Shape) -> bool {
+    let mut broken = Vec::new();
+    constraints(value, shape, &mut broken);
+    broken.is_empty()
 }
 
 const fn is_scalar(shape: &Shape) -> bool {
