@@ -383,9 +383,7 @@ fn a_configuration_is_read_and_unknown_keys_are_refused() {
 
 fn vouched(user: &str, vhost: Option<&str>, create: bool) -> Authenticate {
     Authenticate {
-        credentials: Credentials::Vouched {
-            user: user.to_owned(),
-        },
+        credentials: Credentials::Vouched { user: user.into() },
         vhost: vhost.map(str::to_owned),
         vhost_create: create,
         ..anonymous("SQS")

@@ -128,9 +128,8 @@ impl Audit {
         };
         let user = match &request.credentials {
             Credentials::Anonymous => None,
-            Credentials::Plain { user, .. } | Credentials::Vouched { user } => {
-                Some(shown(user.as_bytes()))
-            }
+            Credentials::Plain { user, .. } => Some(shown(user.as_bytes())),
+            Credentials::Vouched { user } => Some(shown(user.as_bytes())),
             Credentials::Broker => Some(shown(b"the broker itself")),
         };
         tracing::info!(

@@ -47,7 +47,7 @@ pub enum Credentials {
     /// The door has verified who it is by means of its own: a signature over the request.
     Vouched {
         /// The user.
-        user: String,
+        user: Arc<str>,
     },
     /// A part of the broker itself, such as what delivers to HTTP endpoints: no rule holds for it, and it may be in each virtual host
     /// that the store knows. No door gives it to a peer.

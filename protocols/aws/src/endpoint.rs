@@ -13,9 +13,10 @@ mod page;
 mod route;
 
 use std::{
+    borrow::Cow,
     net::IpAddr,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -93,6 +94,8 @@ struct Inner {
     count: AtomicU64,
     kept: Arc<dyn Kept>,
     policies: Arc<Known>,
+    /// How the last request reached us: the next one mostly did so too.
+    base_url: Mutex<Arc<str>>,
 }
 
 /// See the module. Cheap to clone.
@@ -125,6 +128,7 @@ impl Endpoint {
             count: AtomicU64::new(0),
             kept,
             policies: Arc::new(Known::new(unreadable)),
+            base_url: Mutex::new("".into()),
         }))
     }
 
@@ -231,6 +235,17 @@ impl Inner {
             request_id: Arc::from(&*digest::uuid_digits(&id)),
             random: digest::sha256(&seeded),
         }
+    }
+
+    /// `SCHEME://HOST`.
+    fn base_url(&self, scheme: &str, host: &str) -> Arc<str> {
+        let mut last = self.base_url.lock().unwrap_or_else(PoisonError::into_inner);
+        let behind = last.strip_prefix(scheme);
+        let behind = behind.and_then(|behind| behind.strip_prefix("://"));
+        if behind != Some(host) {
+            *last = [scheme, "://", host].concat().into();
+        }
+        Arc::clone(&last)
     }
 
     /// What anyone may get.
@@ -522,8 +537,11 @@ impl Incoming {
             };
             Judge::new(origin, &self.inner.kept, &self.inner.policies)
         };
-        let base_url = [scheme, "://", self.host()].concat().into();
-        let path = self.head.uri.path().into();
+        let base_url = self.inner.base_url(scheme, self.host());
+        let path = match self.head.uri.path() {
+            "/" => Cow::Borrowed("/"),
+            path => Cow::Owned(path.to_owned()),
+        };
         let Chance { request_id, random } = self.chance.clone();
         let form = self.route.form;
         let (inner, chance) = (Arc::clone(&self.inner), self.chance.clone());
@@ -580,6 +598,9 @@ impl Incoming {
 
     /// How the client reached us: a proxy that ends TLS says so. Who is no proxy is not asked.
     fn scheme(&self) -> &'static str {
+        if self.inner.settings.proxies.is_empty() {
+            return "http";
+        }
         let mut proxies = self.inner.settings.proxies.iter();
         let address = self.address.to_canonical();
         let told = self.head.headers.get("x-forwarded-proto");
@@ -611,9 +632,9 @@ impl Incoming {
     }
 }
 
-fn vouched(user: &str) -> Credentials {
+fn vouched(user: &Arc<str>) -> Credentials {
     Credentials::Vouched {
-        user: user.to_owned(),
+        user: Arc::clone(user),
     }
 }
 

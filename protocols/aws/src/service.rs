@@ -1,6 +1,6 @@
 //! A service as a table of operations, a call of one of them, and its answer.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use message::{Timestamp, VhostId};
 use session::{Flow, Secret};
@@ -125,7 +125,7 @@ pub struct Call {
     /// Where the client reached us, without a trailing slash: `http://127.0.0.1:4566`. Queue URLs begin so.
     pub base_url: Arc<str>,
     /// The path of the request: SQS clients of the query protocol name the queue there.
-    pub path: Arc<str>,
+    pub path: Cow<'static, str>,
     /// The id of the request.
     pub request_id: Arc<str>,
     /// When it came.

@@ -44,7 +44,7 @@ pub(super) enum Step {
 pub(super) struct Drive {
     shared: Arc<Shared>,
     state: State,
-    authenticate: Authenticate,
+    authenticate: Option<Authenticate>,
     refuse: Option<Box<dyn FnOnce(Unserved) -> Reply + Send>>,
     link: Option<Arc<dyn Link>>,
     logged_in: Option<LoggedIn>,
@@ -82,7 +82,7 @@ impl Drive {
             watch: Watch::new(Arc::clone(&shared.server)),
             shared,
             state: State::New(then),
-            authenticate,
+            authenticate: Some(authenticate),
             refuse: Some(refuse),
             link: None,
             logged_in: None,
@@ -221,7 +221,10 @@ impl Drive {
 
     /// Takes a link that is logged in, or begins a login over another one (`None`).
     fn find_link(&mut self, cx: &mut Context<'_>) -> Result<Option<LoggedIn>, Unserved> {
-        while let Some(idle) = self.shared.take_idle(&self.authenticate) {
+        let Some(authenticate) = &self.authenticate else {
+            return Err(Unserved::Internal);
+        };
+        while let Some(idle) = self.shared.take_idle(authenticate) {
             let mut closed = false;
             while idle.link.poll_events(cx, &mut self.events).is_ready() {
                 closed |= self.events.drain(..).any(|event| closing(&event).is_some());
@@ -239,7 +242,7 @@ impl Drive {
             return Err(Unserved::Busy);
         };
         self.link = Some(link);
-        let authenticate = Box::new(self.authenticate.clone());
+        let authenticate = Box::new(authenticate.clone());
         self.submit(vec![Command::Authenticate(authenticate)]);
         Ok(None)
     }
@@ -360,12 +363,17 @@ impl Drive {
 
     /// Keeps the link for the next request.
     fn give_back(&mut self) {
-        let (Some(link), Some(logged_in)) = (self.link.take(), self.logged_in.take()) else {
+        let parts = (
+            self.authenticate.take(),
+            self.link.take(),
+            self.logged_in.take(),
+        );
+        let (Some(authenticate), Some(link), Some(logged_in)) = parts else {
             return;
         };
         link.drained();
         self.shared.give_back(Idle {
-            authenticate: self.authenticate.clone(),
+            authenticate,
             logged_in,
             link,
         });

@@ -56,7 +56,7 @@ impl Request for Toy {
             authenticate: Authenticate {
                 token: Token(0),
                 credentials: Credentials::Vouched {
-                    user: path.contains("other").to_string(),
+                    user: path.contains("other").to_string().into(),
                 },
                 vhost: None,
                 vhost_fallback: false,

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{
-    HeaderName, HeaderValue, Response, StatusCode, header, request::Parts, response::Builder,
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, request::Parts};
 use session::Reply;
 
 use super::Served;
@@ -16,6 +14,7 @@ use crate::{
 };
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+static CHECKSUM: HeaderName = HeaderName::from_static("x-amz-crc32");
 const JSON_1_0: &str = "application/x-amz-json-1.0";
 const JSON_1_1: &str = "application/x-amz-json-1.1";
 const CBOR: &str = "application/x-amz-cbor-1.1";
@@ -75,16 +74,26 @@ impl Form {
     }
 }
 
-pub(super) fn begin(status: u16, content_type: &'static str, request_id: &str) -> Builder {
-    Response::builder()
-        .status(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
-        .header(header::CONTENT_TYPE, HeaderValue::from_static(content_type))
-        .header(&REQUEST_ID, request_id)
+/// Headers of most answers.
+const HEADERS: usize = 3;
+
+pub(super) fn begin(status: u16, content_type: &'static str, request_id: &str) -> Response<()> {
+    let mut headers = HeaderMap::with_capacity(HEADERS);
+    let content_type = HeaderValue::from_static(content_type);
+    headers.insert(header::CONTENT_TYPE, content_type);
+    headers.insert(&REQUEST_ID, visible(request_id));
+    let mut head = Response::new(());
+    *head.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *head.headers_mut() = headers;
+    head
 }
 
-pub(super) fn end(builder: Builder, body: impl Into<Bytes>) -> Reply {
-    let response = builder.body(body.into());
-    Reply::Head(Box::new(response.expect("the headers are visible ASCII")))
+fn visible(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).expect("the headers are visible ASCII")
+}
+
+pub(super) fn end(head: Response<()>, body: impl Into<Bytes>) -> Reply {
+    Reply::Head(Box::new(head.map(|()| body.into())))
 }
 
 /// An error.
@@ -95,39 +104,45 @@ pub(super) fn error(
     error: &ApiError,
 ) -> Reply {
     let content_type = form.content_type(service);
-    let mut builder = begin(error.status, content_type, request_id);
+    let mut head = begin(error.status, content_type, request_id);
     if form == Form::Query {
         let body = error_document(service, request_id, error);
-        return end(builder, body);
+        return end(head, body);
     }
     if service.is_some_and(|service| service.query_compatible) {
         let code = error.query_code.as_deref().unwrap_or(&error.code);
         let fault = if error.receiver { "Receiver" } else { "Sender" };
-        builder = builder.header("x-amzn-query-error", format!("{code};{fault}"));
+        let told = visible(&format!("{code};{fault}"));
+        head.headers_mut().insert("x-amzn-query-error", told);
     }
     let body = form.encode(&error_value(service, error));
-    end(checked(builder, service, &[], &body), body)
+    end(checked(head, service, &[], &body), body)
 }
 
 /// A body in pieces. The last one may be the only one.
-fn end_pieces(builder: Builder, mut before: Vec<Bytes>, last: Bytes) -> Reply {
+fn end_pieces(head: Response<()>, mut before: Vec<Bytes>, last: Bytes) -> Reply {
     if before.is_empty() {
-        return end(builder, last);
+        return end(head, last);
     }
     before.push(last);
-    let response = builder.body(before);
-    Reply::Pieces(Box::new(response.expect("the headers are visible ASCII")))
+    Reply::Pieces(Box::new(head.map(|()| before)))
 }
 
 /// The checksum that Kinesis's clients look at.
-fn checked(builder: Builder, service: Option<&Service>, before: &[Bytes], last: &[u8]) -> Builder {
+fn checked(
+    mut head: Response<()>,
+    service: Option<&Service>,
+    before: &[Bytes],
+    last: &[u8],
+) -> Response<()> {
     if service.is_some_and(|service| service.cbor) {
         let mut hasher = crc32fast::Hasher::new();
         before.iter().for_each(|piece| hasher.update(piece));
         hasher.update(last);
-        return builder.header("x-amz-crc32", hasher.finalize());
+        let sum = hasher.finalize().into();
+        head.headers_mut().insert(&CHECKSUM, sum);
     }
-    builder
+    head
 }
 
 fn error_value(service: Option<&Service>, error: &ApiError) -> Value {
@@ -224,10 +239,10 @@ impl Writer {
 
     fn output(&self, value: &Value) -> Reply {
         let content_type = self.form.content_type(Some(self.service));
-        let builder = begin(200, content_type, &self.request_id);
+        let head = begin(200, content_type, &self.request_id);
         if self.form == Form::Query {
             let body = output_document(self.service, self.operation, &self.request_id, value);
-            return end(builder, body);
+            return end(head, body);
         }
         // An operation without output answers with nothing at all.
         let nothing = matches!(self.operation.output, Shape::Structure([]))
@@ -238,8 +253,8 @@ impl Writer {
             self.form.encode_into(value, &mut body);
         }
         let (before, last) = body.take();
-        let builder = checked(builder, Some(self.service), &before, &last);
-        end_pieces(builder, before, last)
+        let head = checked(head, Some(self.service), &before, &last);
+        end_pieces(head, before, last)
     }
 
     /// A part of an event stream.

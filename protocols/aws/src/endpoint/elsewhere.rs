@@ -10,13 +10,13 @@
 //!
 //! What is not signed and names no operation might be for anything, and is told that.
 
-use bytes::Bytes;
-use http::{Method, header, request::Parts};
+use http::{HeaderValue, Method, header, request::Parts};
 use session::Reply;
 
 use super::{
     Served,
     answer::{self, Form},
+    route::SMITHY_PROTOCOL,
 };
 use crate::{
     ApiError, Value,
@@ -80,7 +80,7 @@ fn is_of_ours(head: &Parts) -> bool {
                 .starts_with(b"application/x-www-form-urlencoded")
         });
     is_form
-        || head.headers.contains_key("smithy-protocol")
+        || head.headers.contains_key(&SMITHY_PROTOCOL)
         || query.split('&').any(|part| part.starts_with("Action="))
 }
 
@@ -98,6 +98,8 @@ fn rest(request_id: &str, words: String) -> Reply {
     let mut body = Vec::new();
     let value = Value::from([("__type", CODE.into()), ("message", words.into())]);
     json::encode(&value, &mut body);
-    let head = answer::begin(400, "application/json", request_id).header("x-amzn-errortype", CODE);
-    answer::end(head, Bytes::from(body))
+    let mut head = answer::begin(400, "application/json", request_id);
+    let code = HeaderValue::from_static(CODE);
+    head.headers_mut().insert("x-amzn-errortype", code);
+    answer::end(head, body)
 }

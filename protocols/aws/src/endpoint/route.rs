@@ -5,7 +5,7 @@
 //! | `X-Amz-Target: PREFIX.Operation` | JSON, or CBOR by the content type | by the prefix | behind the prefix |
 //! | else | query, in the URL or in a form | by the scope of the signature, else by `Version`, else by `Action` | `Action` |
 
-use http::{Method, header, request::Parts};
+use http::{HeaderName, Method, header, request::Parts};
 
 use super::{Served, answer::Form, elsewhere};
 use crate::{
@@ -14,12 +14,17 @@ use crate::{
     signature::{Signature, TARGET},
 };
 
+/// Newer clients say in it what they speak.
+pub(super) static SMITHY_PROTOCOL: HeaderName = HeaderName::from_static("smithy-protocol");
+
 /// How far it is known.
 pub(super) struct Route {
     pub(super) form: Form,
     /// The place of the service among those that are served.
     pub(super) served: Option<usize>,
-    /// The name of the operation.
+    /// The operation, if the head names one that there is.
+    found: Option<&'static Operation>,
+    /// The name of the operation, where it is still to be found.
     operation: Option<String>,
     /// `Version` in the query protocol.
     version: Option<String>,
@@ -28,7 +33,7 @@ pub(super) struct Route {
 impl Route {
     /// What the head says, whose form is known.
     pub(super) fn of_head(head: &Parts, form: Form, services: &[Served]) -> Result<Self, ApiError> {
-        if head.headers.contains_key("smithy-protocol") {
+        if head.headers.contains_key(&SMITHY_PROTOCOL) {
             return Err(ApiError::sender(
                 "UnsupportedProtocolException",
                 "The protocol of the header Smithy-Protocol is not spoken here: use AWS JSON, CBOR 1.1 or the query protocol.",
@@ -51,10 +56,13 @@ impl Route {
             let service = elsewhere::scope(signature.as_ref(), services).unwrap_or(prefix);
             unknown_target(elsewhere::words(service, services))
         })?;
+        let mut known = services[at].service.operations.iter();
+        let found = known.find(|it| it.name == operation);
         Ok(Self {
             form,
             served: Some(at),
-            operation: Some(operation.to_owned()),
+            found,
+            operation: found.is_none().then(|| operation.to_owned()),
             version: None,
         })
     }
@@ -63,6 +71,7 @@ impl Route {
         let route = Self {
             form: Form::Query,
             served: None,
+            found: None,
             operation: None,
             version: None,
         };
@@ -139,6 +148,9 @@ impl Route {
         &self,
         services: &[Served],
     ) -> Result<(usize, &'static Operation), ApiError> {
+        if let (Some(at), Some(found)) = (self.served, self.found) {
+            return Ok((at, found));
+        }
         let name = self.operation.as_deref().unwrap_or_default();
         let found = self.served.and_then(|at| {
             let service = services[at].service;

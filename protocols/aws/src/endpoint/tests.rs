@@ -326,7 +326,7 @@ fn an_operation_in_each_form() {
     );
     assert!(answer.headers.contains_key("x-amzn-requestid"));
     let login = answer.login.expect("it asks the core");
-    assert_eq!(login.credentials, vouched("ada"));
+    assert_eq!(login.credentials, vouched(&"ada".into()));
     assert_eq!(
         (login.vhost.as_deref(), login.protocol),
         (Some("/"), "Toys")
@@ -387,6 +387,25 @@ fn behind_a_proxy_that_ends_tls_urls_are_https() {
         asking.head = asking.head.header("X-Forwarded-Proto", told);
         let answer = ask(&endpoint, asking.right());
         let url = format!("\"Url\":\"{scheme}://broker.example:4566/\"");
+        assert!(answer.text().contains(&url), "{}", answer.text());
+    }
+}
+
+#[test]
+fn urls_are_those_by_which_each_request_came() {
+    let endpoint = endpoint(false, false);
+    for host in [
+        "a.example",
+        "a.example",
+        "b.example:1",
+        "a.example",
+        "a.example:1",
+    ] {
+        let mut asking = json("Echo", r#"{"Text":"a"}"#);
+        let headers = asking.head.headers_mut().expect("a request");
+        headers.insert("host", host.parse().expect("visible ASCII"));
+        let answer = ask(&endpoint, asking.right());
+        let url = format!("\"Url\":\"http://{host}/\"");
         assert!(answer.text().contains(&url), "{}", answer.text());
     }
 }
@@ -453,7 +472,7 @@ fn what_is_of_another_account_is_asked_for_in_its_virtual_host_and_makes_none() 
         let answer = ask(&endpoint, link(account, region));
         let value = read_json(&answer.body, &ECHO_OUT).expect("JSON");
         let login = answer.login.expect("it asks the core");
-        assert_eq!(login.credentials, vouched("ada"));
+        assert_eq!(login.credentials, vouched(&"ada".into()));
         let who = value.text("Who").unwrap_or_default().to_owned();
         (who, login.vhost_create)
     };
