@@ -121,7 +121,7 @@ impl Clock {
 
     /// Time that nobody sets and that does not stop in suspend, in ms.
     pub(crate) fn boot_ms(&self) -> u64 {
-        self.host.clocks().boot_ms
+        self.host.boot_ms()
     }
 
     /// Whose clocks it reads.

@@ -25,6 +25,11 @@ pub trait Host: Send + Sync {
     /// What the clocks say.
     fn clocks(&self) -> Clocks;
 
+    /// One of them: asked for whenever a connection is looked after.
+    fn boot_ms(&self) -> u64 {
+        self.clocks().boot_ms
+    }
+
     /// Bytes that nobody can guess.
     ///
     /// # Errors
@@ -42,17 +47,22 @@ impl Host for Machine {
     }
 
     fn clocks(&self) -> Clocks {
-        let ms = |id| {
-            let time = clock_gettime(id);
-            (time.tv_sec.max(0) as u64) * 1000 + time.tv_nsec.max(0) as u64 / 1_000_000
-        };
         Clocks {
-            boot_ms: ms(ClockId::Boottime),
+            boot_ms: self.boot_ms(),
             wall_ms: ms(ClockId::Realtime),
         }
+    }
+
+    fn boot_ms(&self) -> u64 {
+        ms(ClockId::Boottime)
     }
 
     fn random(&self, bytes: &mut [u8]) -> io::Result<()> {
         std::fs::File::open("/dev/urandom")?.read_exact(bytes)
     }
+}
+
+fn ms(id: ClockId) -> u64 {
+    let time = clock_gettime(id);
+    (time.tv_sec.max(0) as u64) * 1000 + time.tv_nsec.max(0) as u64 / 1_000_000
 }
