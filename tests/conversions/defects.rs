@@ -223,7 +223,7 @@ fn mapping_2_6_a_table_is_shown_in_a_form_that_can_be_read() {
 fn mapping_2_9_a_group_is_a_group_and_no_application() {
     let head = stomp(&[("JMSXGroupID", "g"), ("app-id", "shop")]);
     let message = published(&head);
-    assert_eq!(message.fields().group.as_deref(), Some(&b"g"[..]));
+    assert_eq!(message.group.as_deref(), Some(&b"g"[..]));
     let lines = cross(&head, Speech::Amqp).head.lines();
     for line in ["x-group-id='g'", "app-id=shop"] {
         assert!(lines.contains(&line.to_owned()), "{lines:?}");
@@ -232,7 +232,7 @@ fn mapping_2_9_a_group_is_a_group_and_no_application() {
         "x-group-id",
         Value::text("g"),
     )])));
-    assert_eq!(message.fields().group.as_deref(), Some(&b"g"[..]));
+    assert_eq!(message.group.as_deref(), Some(&b"g"[..]));
     assert_eq!(message.fields().app_id, None);
 }
 

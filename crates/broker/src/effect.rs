@@ -229,7 +229,7 @@ pub struct PendingRecord {
 fn keyed(message: Arc<Message>, key: Option<Bytes>) -> Arc<Message> {
     let Some(key) = key else { return message };
     let mut message = Arc::unwrap_or_clone(message);
-    message.fields_mut().group = Some(key);
+    message.group = Some(key);
     Arc::new(message)
 }
 

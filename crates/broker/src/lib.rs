@@ -70,7 +70,7 @@ pub use effect::{
     Content, Context, Decision, Effect, Fetch, Load, LoadFor, Loaded, LoadedRecord, OutLane,
     Outgoing, PendingDelivery, PendingRecord, PendingRecords, SessionInfo, Wait,
 };
-pub use record::{BodyAt, RecordKind, StoredBody, StoredMessage, decode_stored};
+pub use record::{BodyAt, RecordKind, StoredBody, StoredMessage, decode_stored, stored_here};
 pub use snapshot::DecodeSnapshotError;
 pub use stream::{FileId, Fileable, FileableStream};
 

@@ -113,20 +113,10 @@ impl Reader {
     }
 
     fn long(&mut self) -> Result<u64, DecodeError> {
-        let mut value = 0u64;
-        for (at, byte) in self.unread().iter().enumerate() {
-            let shift = 7 * at as u32;
-            let part = u64::from(byte & 0x7f);
-            if shift > 63 || (shift == 63 && part > 1) {
-                return Err(DecodeError::Overlong);
-            }
-            value |= part << shift;
-            if byte & 0x80 == 0 {
-                self.at += at + 1;
-                return Ok(value);
-            }
-        }
-        Err(DecodeError::Truncated)
+        let mut rest = self.unread();
+        let value = take_u64(&mut rest)?;
+        self.at = self.end - rest.len();
+        Ok(value)
     }
 
     /// An unsigned integer that must fit in 32 bits.
@@ -178,6 +168,33 @@ impl Reader {
         self.at = std::mem::replace(&mut self.end, outer);
         value
     }
+}
+
+/// Takes what [`put_u64`] wrote from the front of bytes.
+pub fn take_u64(from: &mut &[u8]) -> Result<u64, DecodeError> {
+    let mut value = 0u64;
+    for (at, byte) in from.iter().enumerate() {
+        let shift = 7 * at as u32;
+        let part = u64::from(byte & 0x7f);
+        if shift > 63 || (shift == 63 && part > 1) {
+            return Err(DecodeError::Overlong);
+        }
+        value |= part << shift;
+        if byte & 0x80 == 0 {
+            *from = &from[at + 1..];
+            return Ok(value);
+        }
+    }
+    Err(DecodeError::Truncated)
+}
+
+/// The same of what [`put_bytes`] wrote.
+pub fn take_bytes<'a>(from: &mut &'a [u8]) -> Result<&'a [u8], DecodeError> {
+    let len = take_u64(from)?;
+    let len = usize::try_from(len).map_err(|_| DecodeError::Truncated)?;
+    let (bytes, rest) = from.split_at_checked(len).ok_or(DecodeError::Truncated)?;
+    *from = rest;
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 //! were checked for UTF-8 when they came in, and counts reserve no memory before their elements are there.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -23,6 +24,9 @@ use crate::{
 
 /// The version that [`encode_head`] writes. [`decode_head`] reads this one and those before it.
 pub const HEAD_VERSION: u8 = 1;
+
+/// The tag of a message's group among its fields.
+const GROUP: u8 = 6;
 
 /// Appends the encoded head of `message`, everything but the body.
 pub fn encode_head(message: &Message, out: &mut Vec<u8>) {
@@ -38,7 +42,7 @@ pub fn encode_head_like(
     out.push(HEAD_VERSION);
     let mut flags =
         u8::from(message.durable) | u8::from(message.retain) << 1 | (message.qos & 3) << 2;
-    flags |= u8::from(message.fields.is_some()) << 4;
+    flags |= u8::from(message.fields.is_some() || message.group.is_some()) << 4;
     flags |= u8::from(message.native.is_some()) << 5;
     flags |= u8::from(!message.properties.is_empty()) << 6;
     out.push(flags);
@@ -65,8 +69,14 @@ pub fn encode_head_like(
         put_u64(out, created.0);
     }
     out.push(0);
-    if let Some(fields) = &message.fields {
-        put_fields(out, fields);
+    match (&message.fields, &message.group) {
+        (None, None) => {}
+        (None, Some(group)) => {
+            out.push(GROUP);
+            put_bytes(out, group);
+            out.push(0);
+        }
+        (Some(fields), group) => put_fields(out, fields, group.as_ref()),
     }
     if !message.properties.is_empty() {
         put_properties(out, &message.properties);
@@ -82,6 +92,7 @@ pub fn encode_head_like(
 #[must_use]
 pub fn head_len_bound(message: &Message) -> usize {
     let mut len = 128 + message.address.name.len() + levels_len_bound(&message.address.key);
+    len += message.group.as_ref().map_or(0, |group| group.len() + 12);
     if let Some(fields) = &message.fields {
         let texts = [
             &fields.content_type,
@@ -89,7 +100,6 @@ pub fn head_len_bound(message: &Message) -> usize {
             &fields.user_id,
             &fields.app_id,
             &fields.subject,
-            &fields.group,
             &fields.dedup_id,
             &fields.trace_parent,
             &fields.trace_state,
@@ -149,8 +159,51 @@ fn value_len_bound(value: &Value) -> usize {
     }
 }
 
+/// The address that was read last: messages that were published to one place one behind the other share it.
+#[derive(Debug, Default)]
+pub struct LastAddress(Option<(Bytes, Arc<Address>)>);
+
+impl LastAddress {
+    /// Reads an address.
+    fn read(&mut self, reader: &mut Reader) -> Result<Arc<Address>, DecodeError> {
+        if let Some((encoded, address)) = &self.0
+            && reader.unread().starts_with(encoded)
+        {
+            reader.take(encoded.len())?;
+            return Ok(Arc::clone(address));
+        }
+        let mut behind = reader.clone();
+        read_address(&mut behind)?;
+        // Of its own: it must not keep what the head lies in.
+        let encoded = Bytes::copy_from_slice(reader.take(reader.len() - behind.len())?);
+        let address = Arc::new(read_address(&mut Reader::new(encoded.clone()))?);
+        self.0 = Some((encoded, Arc::clone(&address)));
+        Ok(address)
+    }
+}
+
 /// Reads what [`encode_head`] wrote; byte strings share `input`. Returns the message with `body`.
 pub fn decode_head(input: Bytes, body: Bytes) -> Result<Message, DecodeError> {
+    decode(input, body, |reader| read_address(reader).map(Arc::new))
+}
+
+/// The same of a message that was probably published to the same place as the one before it.
+#[inline]
+pub fn decode_head_like(
+    input: Bytes,
+    body: Bytes,
+    last: &mut LastAddress,
+) -> Result<Message, DecodeError> {
+    decode(input, body, |reader| last.read(reader))
+}
+
+// A message is long: what is read is not to be moved from one frame to the next.
+#[inline(always)]
+fn decode(
+    input: Bytes,
+    body: Bytes,
+    read_address: impl FnOnce(&mut Reader) -> Result<Arc<Address>, DecodeError>,
+) -> Result<Message, DecodeError> {
     let mut reader = Reader::new(input);
     let version = reader.u8()?;
     if version == 0 || version > HEAD_VERSION {
@@ -200,7 +253,7 @@ pub fn decode_head(input: Bytes, body: Bytes) -> Result<Message, DecodeError> {
         }
     }
     if flags & 0x10 != 0 {
-        read_fields(&mut reader, message.fields_mut())?;
+        read_fields(&mut reader, &mut message)?;
     }
     if flags & 0x40 != 0 {
         message.properties = read_properties(&mut reader)?;
@@ -393,17 +446,17 @@ pub fn read_properties(reader: &mut Reader) -> Result<Properties, DecodeError> {
     Ok(properties)
 }
 
-fn put_fields(out: &mut Vec<u8>, fields: &Fields) {
+fn put_fields(out: &mut Vec<u8>, fields: &Fields, group: Option<&Bytes>) {
     let texts = [
-        (1, &fields.content_type),
-        (2, &fields.content_encoding),
-        (3, &fields.user_id),
-        (4, &fields.app_id),
-        (5, &fields.subject),
-        (6, &fields.group),
-        (7, &fields.dedup_id),
-        (8, &fields.trace_parent),
-        (9, &fields.trace_state),
+        (1, fields.content_type.as_ref()),
+        (2, fields.content_encoding.as_ref()),
+        (3, fields.user_id.as_ref()),
+        (4, fields.app_id.as_ref()),
+        (5, fields.subject.as_ref()),
+        (GROUP, group),
+        (7, fields.dedup_id.as_ref()),
+        (8, fields.trace_parent.as_ref()),
+        (9, fields.trace_state.as_ref()),
     ];
     for (tag, text) in texts {
         if let Some(text) = text {
@@ -434,17 +487,25 @@ fn put_fields(out: &mut Vec<u8>, fields: &Fields) {
     out.push(0);
 }
 
-/// Reads fields to where they stay: they are long.
-fn read_fields(reader: &mut Reader, fields: &mut Fields) -> Result<(), DecodeError> {
+/// Reads fields to where they stay: they are long. A group alone has none.
+fn read_fields(reader: &mut Reader, message: &mut Message) -> Result<(), DecodeError> {
     loop {
-        match reader.u8()? {
+        let tag = reader.u8()?;
+        if tag == GROUP {
+            message.group = Some(reader.bytes()?);
+            continue;
+        }
+        if tag == 0 && message.group.is_some() {
+            return Ok(());
+        }
+        let fields = message.fields_mut();
+        match tag {
             0 => return Ok(()),
             1 => fields.content_type = Some(reader.bytes()?),
             2 => fields.content_encoding = Some(reader.bytes()?),
             3 => fields.user_id = Some(reader.bytes()?),
             4 => fields.app_id = Some(reader.bytes()?),
             5 => fields.subject = Some(reader.bytes()?),
-            6 => fields.group = Some(reader.bytes()?),
             7 => fields.dedup_id = Some(reader.bytes()?),
             8 => fields.trace_parent = Some(reader.bytes()?),
             9 => fields.trace_state = Some(reader.bytes()?),

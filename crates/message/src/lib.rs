@@ -41,9 +41,9 @@ pub use codec::{DecodeError, Reader};
 pub use escape::{escape_level, unescape_level};
 pub use filter::{Filter, FilterLevel, HeaderMatch, Pattern, RESERVED};
 pub use head::{
-    HEAD_VERSION, decode_head, encode_head, encode_head_like, head_len_bound, put_address,
-    put_filter, put_levels, put_pattern, put_properties, read_address, read_filter, read_levels,
-    read_pattern, read_properties,
+    HEAD_VERSION, LastAddress, decode_head, decode_head_like, encode_head, encode_head_like,
+    head_len_bound, put_address, put_filter, put_levels, put_pattern, put_properties, read_address,
+    read_filter, read_levels, read_pattern, read_properties,
 };
 pub use message::{BodyKind, Fields, Message, Native, NativeForm, StoredId};
 pub use policy::{POLICY_LEN_MAX, Policy, PolicyBody, PolicyError};

@@ -70,8 +70,6 @@ pub struct Fields {
     pub app_id: Option<Bytes>,
     /// Subject or type (AMQP 1.0 `subject`, AMQP 0-9-1 `type`, STOMP/JMS `type`, SNS subject).
     pub subject: Option<Bytes>,
-    /// FIFO message group, JMSXGroupID, partition key.
-    pub group: Option<Bytes>,
     /// Position in the group (JMSXGroupSeq).
     pub group_sequence: Option<u32>,
     /// Deduplication id.
@@ -107,6 +105,8 @@ pub struct Message {
     pub created: Option<Timestamp>,
     /// What the body's bytes are.
     pub body_kind: BodyKind,
+    /// FIFO message group, JMSXGroupID, partition key: apart, as the records of a stream have one and nothing else.
+    pub group: Option<Bytes>,
     /// The rarer typed fields.
     pub fields: Option<Box<Fields>>,
     /// The application's own properties.
@@ -134,6 +134,7 @@ impl Message {
             delay_ms: 0,
             created: None,
             body_kind: BodyKind::Bytes,
+            group: None,
             fields: None,
             properties: Properties::default(),
             native: None,

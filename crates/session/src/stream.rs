@@ -276,11 +276,10 @@ pub fn partition_key(message: &Message) -> Bytes {
     {
         return Bytes::copy_from_slice(level);
     }
-    let fields = message.fields();
-    if let Some(group) = &fields.group {
+    if let Some(group) = &message.group {
         return group.clone();
     }
-    match &fields.message_id {
+    match &message.fields().message_id {
         Some(message::Value::Text(id)) => id.clone(),
         Some(message::Value::Uuid(id)) => Bytes::copy_from_slice(id),
         _ => Bytes::new(),

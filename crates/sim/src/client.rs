@@ -778,8 +778,8 @@ impl Client {
         message.qos = 1;
         message.delay_ms = sent.delay_ms;
         if sent.target == Target::Fifo {
+            message.group = Some(format!("group-{}", self.number).into());
             let fields = message.fields_mut();
-            fields.group = Some(format!("group-{}", self.number).into());
             fields.dedup_id = Some(format!("dedup-{}", history.dedup_of(number)).into());
         }
         published_as(token, message)

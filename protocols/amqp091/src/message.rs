@@ -362,7 +362,10 @@ fn take_headers(message: &mut Message) -> Result<(), Fault> {
 fn take_named(message: &mut Message) {
     let vhost = message.address.vhost;
     let Message {
-        properties, fields, ..
+        properties,
+        group,
+        fields,
+        ..
     } = message;
     let mut take_text = |name: &[u8]| {
         let (Value::Text(text) | Value::Symbol(text)) = properties.first(name)? else {
@@ -373,7 +376,7 @@ fn take_named(message: &mut Message) {
         Some(text)
     };
     let fields = fields.get_or_insert_with(Box::default);
-    fields.group = take_text(GROUP).or_else(|| take_text(b"JMSXGroupID"));
+    *group = take_text(GROUP).or_else(|| take_text(b"JMSXGroupID"));
     fields.dedup_id = take_text(DEDUP).or_else(|| take_text(b"_AMQ_DUPL_ID"));
     fields.trace_parent = take_text(TRACE_PARENT);
     fields.trace_state = take_text(TRACE_STATE);

@@ -81,7 +81,7 @@ impl Put {
         let mut message = Message::new(Arc::clone(address), self.data);
         message.durable = true;
         message.qos = 1;
-        message.fields_mut().group = Some(self.key);
+        message.group = Some(self.key);
         Publish {
             token: Some(Token(0)),
             lane: Lane(0),
@@ -318,8 +318,8 @@ impl Rows for Entries {
                     let manners = self.call.settings.manners;
                     let number = numbers.digits(Sequence::of(&place), manners);
                     show(&[
-                        ("ShardId", Field::Text(id)),
-                        ("SequenceNumber", Field::Text(number.text())),
+                        ("ShardId", Field::Plain(id.as_bytes())),
+                        ("SequenceNumber", Field::Plain(number.as_bytes())),
                     ]);
                 }
                 Err(error) => {

@@ -218,7 +218,7 @@ impl Rows for Shown {
             let number = numbers.digits(Sequence::at(shard, record.offset), self.manners);
             let key = partition_key(&record.message);
             show(&[
-                ("SequenceNumber", Field::Text(number.text())),
+                ("SequenceNumber", Field::Plain(number.as_bytes())),
                 ("ApproximateArrivalTimestamp", Field::Time(record.time)),
                 ("Data", Field::Blob(&record.message.body)),
                 ("PartitionKey", Field::Text(&shown_key(&key))),

@@ -126,7 +126,7 @@ impl Sequence {
         // Whatever is not what would be written is not a number of ours.
         let known = version == 2
             && index <= INDEX_MAX
-            && Zero::of(opened_s, shard).digits(index).text() == text;
+            && Digits::of(Zero::of(opened_s, shard).limbs(index)).text() == text;
         known.then_some(Self {
             shard: Some((opened_s, shard)),
             index,
@@ -136,7 +136,16 @@ impl Sequence {
 
 /// Writes many numbers, most of which are of the shard of the one before.
 #[derive(Default)]
-pub(crate) struct Numbers(Option<((u64, ShardNo), Zero)>);
+pub(crate) struct Numbers(Option<Written>);
+
+/// A number that was written.
+struct Written {
+    of: (u64, ShardNo),
+    zero: Zero,
+    /// Its highest limb, which is that of all that a shard will have for years.
+    high: u64,
+    digits: Digits,
+}
 
 impl Numbers {
     /// As clients see it.
@@ -146,12 +155,23 @@ impl Numbers {
             digits.push(sequence.index);
             return digits;
         };
-        let zero = match self.0 {
-            Some((known, zero)) if known == of => zero,
-            _ => Zero::of(of.0, of.1),
-        };
-        self.0 = Some((of, zero));
-        zero.digits(sequence.index)
+        if let Some(before) = self.0.as_mut().filter(|it| it.of == of) {
+            let [low, middle, high] = before.zero.limbs(sequence.index);
+            if high == before.high {
+                before.digits.put_low([low, middle]);
+                return before.digits;
+            }
+        }
+        let zero = Zero::of(of.0, of.1);
+        let limbs = zero.limbs(sequence.index);
+        let digits = Digits::of(limbs);
+        self.0 = Some(Written {
+            of,
+            zero,
+            high: limbs[2],
+            digits,
+        });
+        digits
     }
 }
 
@@ -176,17 +196,17 @@ impl Zero {
         Self([low, middle, high])
     }
 
-    fn digits(self, index: u64) -> Digits {
+    /// The number of the shard with that index, in limbs.
+    fn limbs(self, index: u64) -> [u64; 3] {
         let Self([low, middle, high]) = self;
         let (index, ten) = (u128::from(index), u128::from(TEN_19));
         let low = index * u128::from(STEP[0]) + u128::from(low);
         let middle = index * u128::from(STEP[1]) + u128::from(middle) + low / ten;
-        let high = high + (middle / ten) as u64;
-        let mut digits = Digits::default();
-        digits.push_limb((low % ten) as u64);
-        digits.push_limb((middle % ten) as u64);
-        digits.push(high);
-        digits
+        let low = (low % ten) as u64;
+        match u64::try_from(middle) {
+            Ok(middle) if middle < TEN_19 => [low, middle, high],
+            _ => [low, (middle % ten) as u64, high + (middle / ten) as u64],
+        }
     }
 }
 
@@ -202,6 +222,7 @@ const PAIRS: [[u8; 2]; 100] = {
 };
 
 /// A decimal, written from its end.
+#[derive(Clone, Copy)]
 pub(crate) struct Digits {
     all: [u8; DIGITS_MAX],
     start: usize,
@@ -217,17 +238,21 @@ impl Default for Digits {
 }
 
 impl Digits {
-    /// Puts the 19 digits of a number before what there is.
-    fn push_limb(&mut self, number: u64) {
-        const TEN_8: u64 = 100_000_000;
-        let end = self.start;
-        self.start -= LIMB;
-        let (above, eight) = (number / TEN_8, number % TEN_8);
-        self.all[end - 8..end].copy_from_slice(&eight_digits(eight));
-        let (above, eight) = (above / TEN_8, above % TEN_8);
-        self.all[end - 16..end - 8].copy_from_slice(&eight_digits(eight));
-        self.all[end - 18..end - 16].copy_from_slice(&PAIRS[(above % 100) as usize]);
-        self.all[end - 19] = b'0' + (above / 100) as u8;
+    /// Of limbs, the lowest first.
+    fn of([low, middle, high]: [u64; 3]) -> Self {
+        let mut digits = Self::default();
+        digits.put_low([low, middle]);
+        digits.start = DIGITS_MAX - 2 * LIMB;
+        digits.push(high);
+        digits
+    }
+
+    /// Puts the two lowest limbs in the place of others.
+    fn put_low(&mut self, [low, middle]: [u64; 2]) {
+        let (_, limbs) = self.all.split_at_mut(DIGITS_MAX - 2 * LIMB);
+        let (above, below) = limbs.split_at_mut(LIMB);
+        above.copy_from_slice(&limb(middle));
+        below.copy_from_slice(&limb(low));
     }
 
     /// Puts a number before what there is.
@@ -247,8 +272,25 @@ impl Digits {
     }
 
     pub(crate) fn text(&self) -> &str {
-        std::str::from_utf8(&self.all[self.start..]).expect("digits are ASCII")
+        std::str::from_utf8(self.as_bytes()).expect("digits are ASCII")
     }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.all[self.start..]
+    }
+}
+
+/// The 19 digits of a number.
+fn limb(number: u64) -> [u8; LIMB] {
+    const TEN_8: u64 = 100_000_000;
+    let mut digits = [0; LIMB];
+    let (above, eight) = (number / TEN_8, number % TEN_8);
+    digits[11..].copy_from_slice(&eight_digits(eight));
+    let (above, eight) = (above / TEN_8, above % TEN_8);
+    digits[3..11].copy_from_slice(&eight_digits(eight));
+    digits[1..3].copy_from_slice(&PAIRS[(above % 100) as usize]);
+    digits[0] = b'0' + (above / 100) as u8;
+    digits
 }
 
 /// The digits of a number below 10^8: those of its two halves at once, then of the four halves of those, then of the eight.

@@ -186,7 +186,7 @@ fn take_user_property(
 ) -> Result<(), PropertyFault> {
     let fields = message.fields();
     let field: fn(&mut Message) -> &mut Option<Bytes> = match name.as_str() {
-        GROUP | "JMSXGroupID" if fields.group.is_none() => |m| &mut m.fields_mut().group,
+        GROUP | "JMSXGroupID" if message.group.is_none() => |m| &mut m.group,
         DEDUP | "_AMQ_DUPL_ID" if fields.dedup_id.is_none() => |m| &mut m.fields_mut().dedup_id,
         CONTENT_ENCODING if fields.content_encoding.is_none() => {
             |m| &mut m.fields_mut().content_encoding
@@ -306,7 +306,8 @@ pub(crate) fn encode_properties(message: &Message, names: Names, out: &mut Vec<u
         Some(property) => property.encode(out),
         None => omitted += 1,
     };
-    if let Some(fields) = &message.fields {
+    if message.fields.is_some() || message.group.is_some() {
+        let fields = message.fields();
         if let Some(kind) = &fields.content_type {
             put(text(kind.clone()).map(Property::ContentType), out);
         }
@@ -320,7 +321,7 @@ pub(crate) fn encode_properties(message: &Message, names: Names, out: &mut Vec<u
             put(correlation_data(id).map(Property::CorrelationData), out);
         }
         for (name, value) in [
-            (GROUP, &fields.group),
+            (GROUP, &message.group),
             (DEDUP, &fields.dedup_id),
             (CONTENT_ENCODING, &fields.content_encoding),
             (SUBJECT, &fields.subject),

@@ -377,7 +377,7 @@ fn message(w: &mut Words<'_>, now: Timestamp) -> Message {
         message.fields_mut().content_type = Some(text);
     }
     if let Some(text) = w.bytes("group") {
-        message.fields_mut().group = Some(text);
+        message.group = Some(text);
     }
     if let Some(text) = w.bytes("message-id") {
         message.fields_mut().message_id = Some(Value::Text(text));
@@ -433,7 +433,7 @@ fn show_message(message: &Message) -> String {
     let fields = message.fields();
     for (name, field) in [
         ("type", &fields.content_type),
-        ("group", &fields.group),
+        ("group", &message.group),
         ("dedup", &fields.dedup_id),
     ] {
         if let Some(field) = field {

@@ -184,11 +184,11 @@ impl Written {
         let bytes = |text: String| Bytes::from(text.into_bytes());
         self.attributes
             .put_with(&mut message, Sender::of(&call.user), id, &extras);
+        message.group = self.group.map(bytes);
         let fields = message.fields_mut();
         if let Some(subject) = self.subject {
             fields.subject = Some(bytes(subject));
         }
-        fields.group = self.group.map(bytes);
         fields.dedup_id = self.dedup.or(content_id).map(bytes);
         Ok(message)
     }

@@ -391,7 +391,7 @@ impl View {
                 .filter(|_| self.shower.fifo)
                 .map(|id| sequence(id.qseq)),
             "MessageDeduplicationId" => fields.dedup_id.as_ref().map(text),
-            "MessageGroupId" => fields.group.as_ref().map(text),
+            "MessageGroupId" => message.group.as_ref().map(text),
             TRACE_HEADER => trace.map(str::to_owned),
             "DeadLetterQueueSourceArn" => {
                 let death = delivery.deaths.as_ref()?.first()?;

@@ -197,8 +197,8 @@ impl Sent {
             None => 0,
         };
         let owned = |text: &String| Bytes::copy_from_slice(text.as_bytes());
+        message.group = self.group.as_ref().map(owned);
         let fields = message.fields_mut();
-        fields.group = self.group.as_ref().map(owned);
         fields.dedup_id = match &self.dedup {
             Some(id) => Some(owned(id)),
             None => by_content.map(Bytes::from),

@@ -234,7 +234,7 @@ impl Publisher<'_> {
                 }
                 message.fields_mut().user_id = Some(value.clone());
             }
-            "JMSXGroupID" => message.fields_mut().group = Some(value.clone()),
+            "JMSXGroupID" => message.group = Some(value.clone()),
             "JMSXGroupSeq" => {
                 message.fields_mut().group_sequence = Some(number(text, value, "a number")?);
             }
@@ -357,7 +357,7 @@ impl Envelope<'_> {
                 lines.number("x-stream-offset", record.offset, out);
                 // The partition key, which a route may have made: the lines as they came do not know it then. Of a name that
                 // repeats the first counts.
-                if let (Some(key), Some(native)) = (&message.fields().group, &message.native)
+                if let (Some(key), Some(native)) = (&message.group, &message.native)
                     && native.form == NativeForm::STOMP
                 {
                     lines.put(b"JMSXGroupID", key, out);
@@ -462,7 +462,7 @@ impl Lines {
             ("type", &fields.subject),
             ("app-id", &fields.app_id),
             ("user-id", &fields.user_id),
-            ("JMSXGroupID", &fields.group),
+            ("JMSXGroupID", &message.group),
             ("x-deduplication-id", &fields.dedup_id),
             ("traceparent", &fields.trace_parent),
             ("tracestate", &fields.trace_state),

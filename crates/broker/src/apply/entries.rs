@@ -128,6 +128,7 @@ impl Broker {
             self.durable.large.insert(id, large);
         }
         if let Some(message) = &it.message
+            && self.is_awaited(it)
             && !self.waits_long(it)
         {
             self.soft.recent.add(
@@ -145,6 +146,17 @@ impl Broker {
         let most = self.config.recent_count_max;
         self.counters.messages_ready > most
             && matches!(&it.targets[..], [target] if self.ready(target.queue) > most)
+    }
+
+    /// Whether somebody may be shown it at once. Who polls a stream comes when he likes, and finds it in its batch: kept here it would
+    /// only push out what others wait for, and be in no cache any more when it goes.
+    fn is_awaited(&self, it: &Published) -> bool {
+        !it.targets.is_empty()
+            || it.retain.is_some()
+            || it.records.iter().any(|record| {
+                let soft = self.soft.streams.get(&record.stream);
+                soft.is_some_and(|it| !it.readers.is_empty() || !it.reads.is_empty())
+            })
     }
 
     pub(super) fn apply_retained_gone(&mut self, it: &RetainedGone, at: &mut Applying<'_>) {

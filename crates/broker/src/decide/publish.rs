@@ -24,6 +24,7 @@ use crate::{
     change::{ClientNo, Enqueued, Entrant, Kind, Published, QueueDeclared, Retain, is_soft},
     counters::Tally,
     queue::{FAIR_GROUP_LEN_MAX, Rare, flag},
+    stream::RecordEntrant,
 };
 
 /// Targets in one record.
@@ -331,7 +332,7 @@ impl Broker {
         for matched in &routed.clients {
             self.admit_client(matched, &incoming, &mut targets, &mut direct, draft);
         }
-        let mut records = Vec::new();
+        let mut records = SmallVec::new();
         for to in &routed.streams {
             match self.admit_record(to, message, draft) {
                 Ok(record) => records.push(record),
@@ -344,7 +345,8 @@ impl Broker {
             message.address.kind,
             AddressKind::Stream | AddressKind::Queue
         ) {
-            placed.record = records.first().and_then(|record| self.record_place(record));
+            let first: Option<&RecordEntrant> = records.first();
+            placed.record = first.and_then(|record| self.record_place(record));
         }
         let numbered = with.passing.as_ref().map_or(&[][..], |it| &it.numbered);
         let mut through = Through {
@@ -717,7 +719,7 @@ impl Broker {
                 draft,
             );
         }
-        let group = message.fields.as_ref().and_then(|it| it.group.as_deref());
+        let group = message.group.as_deref();
         let group = match attributes {
             QueueAttributes { fifo: Some(_), .. } => Some(group.unwrap_or_default()),
             // A hint to be fair (DOORS 20).
@@ -892,7 +894,7 @@ pub(super) fn dedup_key(message: &Message, per_group: bool) -> Option<Bytes> {
     if !per_group {
         return Some(Bytes::copy_from_slice(id));
     }
-    let group = fields.group.as_deref().unwrap_or_default();
+    let group = message.group.as_deref().unwrap_or_default();
     let mut key = Vec::with_capacity(group.len() + id.len() + 4);
     message::codec::put_bytes(&mut key, group);
     key.extend_from_slice(id);

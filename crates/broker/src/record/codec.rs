@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use message::{
     DecodeError, Filter, Name, Reader, StoredId, Timestamp,
-    codec::{put_bytes, put_u64},
+    codec::{put_bytes, put_u64, take_bytes, take_u64},
 };
 use session::{Source, SubscriptionOptions};
 
@@ -201,6 +201,26 @@ pub fn decode_stored(payload: Bytes) -> Result<StoredMessage, DecodeError> {
             }
         },
     })
+}
+
+/// The head and the body of a stored publish, where they lie. `None`: the body lies elsewhere, as [`decode_stored`] says.
+pub fn stored_here(payload: &[u8]) -> Result<Option<(&[u8], &[u8])>, DecodeError> {
+    let mut rest = payload;
+    if take_u64(&mut rest)? != TIME {
+        return Err(DecodeError::Bounds("a record's first field"));
+    }
+    take_bytes(&mut rest)?;
+    let mut head = &[][..];
+    loop {
+        match take_u64(&mut rest)? {
+            0 => return Ok(Some((head, rest))),
+            1 => head = take_bytes(&mut rest)?,
+            5 => return Ok(None),
+            _ => {
+                take_bytes(&mut rest)?;
+            }
+        }
+    }
 }
 
 /// A publish without its message, for snapshots.

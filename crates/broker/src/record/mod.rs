@@ -10,6 +10,6 @@ mod codec;
 mod foreign;
 pub(crate) mod wire;
 
-pub use codec::{BodyAt, RecordKind, StoredBody, StoredMessage, decode_stored};
+pub use codec::{BodyAt, RecordKind, StoredBody, StoredMessage, decode_stored, stored_here};
 pub(crate) use codec::{get_published_bare as get_published, put_published_bare as put_published};
 pub(crate) use foreign::fields;

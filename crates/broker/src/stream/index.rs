@@ -83,6 +83,12 @@ impl Slot {
         Timestamp(self.0[3] as u64 | ((self.0[4] & 0xFFFF) as u64) << 32)
     }
 
+    /// The shard, of a stream whose lowest one that is known.
+    pub(crate) const fn shard(&self, lowest: ShardNo) -> ShardNo {
+        let above = self.shard_bits().wrapping_sub(lowest.0 as u16);
+        ShardNo(lowest.0.wrapping_add(above as u32))
+    }
+
     /// The lower 16 bits of the shard's number: a stream keeps fewer shards than that tells apart.
     pub(crate) const fn shard_bits(&self) -> u16 {
         (self.0[4] >> 16) as u16
@@ -324,6 +330,18 @@ impl Offsets {
         Some(chunk.base + u64::from(*chunk.deltas.get(at.at)?))
     }
 
+    /// How many there are from a place on, or `most`.
+    pub(crate) fn count_from(&self, at: Cursor, most: usize) -> usize {
+        let mut count = 0;
+        for chunk in self.chunks.iter().skip(at.chunk) {
+            count += chunk.deltas.len();
+            if count >= at.at.saturating_add(most) {
+                return most;
+            }
+        }
+        count.saturating_sub(at.at)
+    }
+
     /// The place behind another.
     pub(crate) fn behind(&self, at: Cursor) -> Cursor {
         let last = self
@@ -476,6 +494,11 @@ mod tests {
                 for probe in [0, next / 2, next.saturating_sub(by), next] {
                     let found = naive.range(probe..).next().copied();
                     prop_assert_eq!(offsets.at_or_behind(probe), found);
+                    let count = naive.range(probe..).count();
+                    let at = offsets.seek(probe);
+                    for most in [0, 1, count, count + 1, usize::MAX] {
+                        prop_assert_eq!(offsets.count_from(at, most), count.min(most));
+                    }
                 }
                 let mut cursor = offsets.seek(0);
                 for offset in &naive {

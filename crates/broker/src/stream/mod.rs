@@ -160,8 +160,12 @@ impl Stream {
 
     /// The shard of a record.
     pub(crate) fn shard_at(&self, slot: &Slot) -> ShardNo {
-        let lowest = self.shards.keys().next().map_or(0, |shard| shard.0);
-        ShardNo(lowest.wrapping_add(u32::from(slot.shard_bits().wrapping_sub(lowest as u16))))
+        slot.shard(self.lowest_shard())
+    }
+
+    /// The lowest shard that there is.
+    pub(crate) fn lowest_shard(&self) -> ShardNo {
+        self.shards.keys().next().copied().unwrap_or_default()
     }
 
     /// The first offset that is not too old at that time.

@@ -254,7 +254,7 @@ impl Play {
                 message.expiry = (*ttl == 1).then(|| self.rig.now.plus_ms(20));
                 message.delay_ms = if *delay == 1 { 15 } else { 0 };
                 message.priority = Some(*priority);
-                message.fields_mut().group = Some(format!("g{group}").into());
+                message.group = Some(format!("g{group}").into());
                 if *confirmed {
                     self.rig.publish(self.admin, message);
                 } else {

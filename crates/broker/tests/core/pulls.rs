@@ -339,7 +339,7 @@ fn rules_6_a_receipt_of_before_a_restart_names_no_other_message() {
 }
 
 fn in_group(mut message: Message) -> Message {
-    message.fields_mut().group = Some("another than that of who sends".into());
+    message.group = Some("another than that of who sends".into());
     message
 }
 

@@ -680,7 +680,7 @@ fn doors_20_a_group_has_one_holder_and_is_delivered_in_order() {
     rig.durable_queue(a, "q", attributes);
     let send = |rig: &mut Rig, group: &str, body: &str| {
         let mut message = to_queue("q", body);
-        message.fields_mut().group = Some(group.to_owned().into());
+        message.group = Some(group.to_owned().into());
         rig.publish(a, message);
     };
     for n in 0..3 {

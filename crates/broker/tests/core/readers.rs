@@ -249,7 +249,7 @@ fn a_client_session_reads_a_stream_as_it_reads_a_topic() {
     // A key that is not in the address is shown there.
     let mut keyed = one("keyed");
     Arc::make_mut(&mut keyed.address).key = message::Levels::none();
-    keyed.fields_mut().group = Some("user-1".into());
+    keyed.group = Some("user-1".into());
     rig.publish(a, keyed);
     let deliveries = rig.deliveries(b);
     let shown = deliveries[0].readdressed.as_ref().expect("its key");

@@ -28,7 +28,7 @@ pub(crate) fn fifo() -> QueueAttributes {
 pub(crate) fn send_in(rig: &mut Rig, by: SessionId, queue: &str, group: &str, text: &str) {
     let mut message = to_queue(queue, text);
     message.durable = true;
-    message.fields_mut().group = Some(Bytes::copy_from_slice(group.as_bytes()));
+    message.group = Some(Bytes::copy_from_slice(group.as_bytes()));
     rig.publish(by, message);
 }
 
@@ -396,7 +396,7 @@ fn a_redrive_is_no_send_so_equal_dedup_ids_are_both_kept() {
     for group in ["a", "b"] {
         let mut message = to_queue("q", group);
         message.durable = true;
-        message.fields_mut().group = Some(group.into());
+        message.group = Some(group.into());
         message.fields_mut().dedup_id = Some("same".into());
         rig.publish(a, message);
     }

@@ -288,8 +288,8 @@ impl Both {
         // A FIFO queue takes no delay of a single message; its order would not be one.
         let delay = if self.naive.is_fifo() { 0 } else { delay };
         message.delay_ms = delay;
+        message.group = (group > 0).then(|| vec![b'g', group].into());
         let fields = message.fields_mut();
-        fields.group = (group > 0).then(|| vec![b'g', group].into());
         fields.dedup_id = dedup.map(|id| vec![b'd', id].into());
         let outcome = self.rig.publish(self.session, message);
         let taken = self.naive.send(&text, group, delay, dedup);

@@ -1,5 +1,7 @@
 //! Streams: made, written, read, resharded, trimmed, deleted.
 
+use std::sync::Arc;
+
 use broker::Config;
 use message::{Address, Levels, Message, Timestamp, VhostId};
 use session::*;
@@ -411,13 +413,35 @@ fn a_read_waits_and_is_woken_by_a_publish_to_its_shard_a_split_or_its_time() {
 }
 
 #[test]
+fn a_record_stays_in_memory_for_who_waits_for_it_but_not_for_who_may_come() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    rig.make(a, "s", 1);
+    let mut in_memory = |rig: &mut Rig, offset| {
+        let mut found = || rig.read_shard(a, "s", 0, StreamStart::Offset(offset), 1).records;
+        // Read from the journal it is another one each time.
+        Arc::ptr_eq(&found()[0].message, &found()[0].message)
+    };
+    rig.write(a, "s", "k", "nobody waits");
+    assert!(!in_memory(&mut rig, 0));
+    let waiting = ReadStream {
+        wait_ms: 5000,
+        ..read("s", 0, StreamStart::Next, 1)
+    };
+    let token = rig.begin_read(a, waiting);
+    rig.write(a, "s", "k", "somebody waits");
+    assert!(matches!(rig.found(a, token), Some(Event::Records { .. })));
+    assert!(in_memory(&mut rig, 1));
+}
+
+#[test]
 fn a_record_goes_to_the_stream_that_has_the_name_when_it_comes() {
     let mut rig = Rig::new();
     let a = rig.attach(1);
     let message = || {
         let address = Address::stream(VhostId::ROOT, "s".to_owned(), Levels::none());
         let mut message = Message::new(address, "x".into());
-        message.fields_mut().group = Some("key".into());
+        message.group = Some("key".into());
         message
     };
     let place = |outcome| match outcome {

@@ -173,8 +173,8 @@ pub(crate) fn publish(topic: &str, body: &str) -> Message {
 
 pub(crate) fn fifo_publish(topic: &str, group: &str, dedup: &str, body: &str) -> Message {
     let mut message = publish(topic, body);
+    message.group = Some(group.to_owned().into());
     let fields = message.fields_mut();
-    fields.group = Some(group.to_owned().into());
     fields.dedup_id = Some(dedup.to_owned().into());
     fields.message_id = Some(Value::Uuid([body.as_bytes()[0]; 16]));
     message

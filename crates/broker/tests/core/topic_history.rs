@@ -325,8 +325,8 @@ impl Play {
         };
         let mut message = Message::new(address, body.clone().into());
         message.properties.push("color", Value::text(color));
+        message.group = Some("g".into());
         let fields = message.fields_mut();
-        fields.group = Some("g".into());
         fields.dedup_id = dedup.clone().map(Into::into);
         let outcome = self.rig.publish(self.me, message);
         let now = self.rig.now.0;

@@ -157,7 +157,7 @@ impl Entry {
     }
 
     fn group(&self) -> &[u8] {
-        self.message.fields().group.as_deref().unwrap_or_default()
+        self.message.group.as_deref().unwrap_or_default()
     }
 
     pub(crate) fn sent(&self) -> Timestamp {
@@ -332,7 +332,7 @@ impl Model {
             let fields = message.fields();
             dedup = fields.dedup_id.as_ref().map(|id| {
                 let per_group = queue.at.fifo.is_some_and(|fifo| fifo.dedup_per_group);
-                let group = fields.group.as_deref().filter(|_| per_group);
+                let group = message.group.as_deref().filter(|_| per_group);
                 Bytes::from([group.unwrap_or_default(), b"/", id].concat())
             });
             let known = |(seen, at, _): &(Bytes, Timestamp, bool)| {

@@ -102,7 +102,7 @@ fn only(mut deliveries: Vec<Delivery>) -> Delivery {
 
 fn fifo_message(group: &'static str, body: &str) -> Message {
     to_queue("jobs", body).durable().with(|message| {
-        message.fields_mut().group = Some(Bytes::from_static(group.as_bytes()));
+        message.group = Some(Bytes::from_static(group.as_bytes()));
     })
 }
 

@@ -587,15 +587,14 @@ impl Play {
         message
             .properties
             .push("h", Value::U32(u32::from(sent.key)));
-        let fields = message.fields_mut();
         if sent.group > 0 {
-            fields.group = Some(Bytes::copy_from_slice(&[b'g', sent.group]));
+            message.group = Some(Bytes::copy_from_slice(&[b'g', sent.group]));
         }
         if sent.dedup > 0 && sent.dedup < 6 {
-            fields.dedup_id = Some(Bytes::copy_from_slice(&[b'd', sent.dedup]));
+            message.fields_mut().dedup_id = Some(Bytes::copy_from_slice(&[b'd', sent.dedup]));
         }
         if sent.copies > 0 && sent.to < 12 {
-            fields.carbon_copies = vec![if sent.to < 6 {
+            message.fields_mut().carbon_copies = vec![if sent.to < 6 {
                 build::key(queue_name(sent.copies))
             } else {
                 build::key(KEYS[sent.copies as usize])

@@ -145,7 +145,7 @@ fn field<'a>(name: &str, message: &'a Message) -> Is<'a> {
         "JMSCorrelationID" => fields.correlation_id.as_ref().map_or(Is::Unknown, of),
         "JMSXUserID" => text(&fields.user_id),
         "JMSXAppID" => text(&fields.app_id),
-        "JMSXGroupID" => text(&fields.group),
+        "JMSXGroupID" => text(&message.group),
         "JMSXGroupSeq" => fields
             .group_sequence
             .map_or(Is::Unknown, |at| Is::Integer(i64::from(at))),

@@ -64,6 +64,7 @@ fn a_head_with_everything() {
     message.expiry = Some(Timestamp(300));
     message.delay_ms = 5;
     message.created = Some(Timestamp(1));
+    message.group = Some("g".into());
     message.fields = Some(Box::new(Fields {
         content_type: Some("t".into()),
         content_encoding: Some("e".into()),
@@ -73,7 +74,6 @@ fn a_head_with_everything() {
         user_id: Some("u".into()),
         app_id: Some("p".into()),
         subject: Some("s".into()),
-        group: Some("g".into()),
         group_sequence: Some(3),
         dedup_id: Some("d".into()),
         trace_parent: Some("1".into()),

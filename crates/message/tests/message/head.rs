@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use message::{
-    DecodeError, Levels, Message, Properties, Reader, VALUE_DEPTH_MAX, Value, codec, decode_head,
-    encode_head, put_filter, put_properties, read_address, read_filter, read_levels,
-    read_properties,
+    DecodeError, LastAddress, Levels, Message, Properties, Reader, VALUE_DEPTH_MAX, Value, codec,
+    decode_head, decode_head_like, encode_head, put_filter, put_properties, read_address,
+    read_filter, read_levels, read_properties,
 };
 use proptest::prelude::*;
 
@@ -37,6 +37,25 @@ proptest! {
         prop_assert_eq!(encoded(&back), head, "bit for bit, NaN too");
         // Compared as text, for a NaN differs from itself.
         prop_assert_eq!(format!("{back:?}"), format!("{message:?}"));
+    }
+
+    #[test]
+    fn heads_that_are_read_one_behind_the_other_are_those_that_each_is_alone(
+        messages in prop::collection::vec((message(), 1..4usize), 0..6),
+    ) {
+        let mut last = LastAddress::default();
+        for (message, times) in messages {
+            let (head, body) = (encoded(&message), message.body);
+            let alone = decode_head(head.clone(), body.clone()).expect("just encoded");
+            let mut address = None;
+            for _ in 0..times {
+                let back = decode_head_like(head.clone(), body.clone(), &mut last);
+                let back = back.expect("just encoded");
+                prop_assert_eq!(format!("{back:?}"), format!("{alone:?}"));
+                let same = address.get_or_insert_with(|| back.address.clone());
+                prop_assert!(std::sync::Arc::ptr_eq(same, &back.address), "shared");
+            }
+        }
     }
 
     #[test]
@@ -257,6 +276,39 @@ fn what_a_later_version_may_add_is_refused_and_not_skipped() {
             tag: 25
         })
     ));
+}
+
+#[test]
+fn an_address_that_is_shared_keeps_no_head_and_is_not_taken_for_a_longer_one() {
+    let head = |name: &'static str| {
+        let address = message::Address::queue(message::VhostId::ROOT, name);
+        encoded(&Message::new(address, Bytes::new()))
+    };
+    let mut last = LastAddress::default();
+    let mut read = |head: &Bytes| {
+        let back = decode_head_like(head.clone(), Bytes::new(), &mut last);
+        back.expect("just encoded").address
+    };
+    for name in ["a", "ab", "a", "", "b"] {
+        let head = head(name);
+        let address = read(&head);
+        assert_eq!(&address.name[..], name.as_bytes());
+        assert!(!head.as_ptr_range().contains(&address.name.as_ptr()));
+    }
+}
+
+#[test]
+fn a_group_alone_needs_no_fields() {
+    let address = message::Address::queue(message::VhostId::ROOT, "q");
+    let mut message = Message::new(address, Bytes::new());
+    message.group = Some("g".into());
+    let alone = encoded(&message);
+    let back = decode_head(alone.clone(), Bytes::new()).expect("just encoded");
+    assert!(back.fields.is_none());
+    assert_eq!(back, message);
+    // Fields of which there are none are the same.
+    message.fields_mut();
+    assert_eq!(encoded(&message), alone);
 }
 
 #[test]

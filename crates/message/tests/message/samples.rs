@@ -76,7 +76,7 @@ fn maybe<S: Strategy>(strategy: S) -> impl Strategy<Value = Option<S::Value>> {
 }
 
 fn fields() -> impl Strategy<Value = Fields> {
-    let texts = prop::array::uniform9(maybe(bytes()));
+    let texts = prop::array::uniform8(maybe(bytes()));
     let ids = (maybe(value()), maybe(value()));
     let rest = (
         maybe(address()),
@@ -90,7 +90,6 @@ fn fields() -> impl Strategy<Value = Fields> {
             user_id,
             app_id,
             subject,
-            group,
             dedup_id,
             trace_parent,
             trace_state,
@@ -104,7 +103,6 @@ fn fields() -> impl Strategy<Value = Fields> {
             user_id,
             app_id,
             subject,
-            group,
             group_sequence: rest.1,
             dedup_id,
             trace_parent,
@@ -132,7 +130,12 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
         maybe(any::<u64>()),
     );
     let native = maybe((any::<u8>(), bytes()));
-    let rest = (maybe(fields()), properties(), native, bytes());
+    let rest = (
+        (maybe(bytes()), maybe(fields())),
+        properties(),
+        native,
+        bytes(),
+    );
     (address(), flags, scalars, rest).prop_map(|(address, flags, scalars, rest)| {
         let mut message = Message::new(address, rest.3);
         (
@@ -145,7 +148,11 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
         message.expiry = scalars.1.map(Timestamp);
         message.delay_ms = scalars.2;
         message.created = scalars.3.map(Timestamp);
-        message.fields = rest.0.map(Box::new);
+        let (group, fields) = rest.0;
+        message.group = group;
+        // Beside a group, none of them is as much as no fields.
+        let fields = fields.filter(|it| message.group.is_none() || *it != Fields::default());
+        message.fields = fields.map(Box::new);
         message.properties = rest.1;
         message.native = rest.2.map(|(form, head)| Native {
             form: NativeForm(form),

@@ -40,7 +40,7 @@ fn message() -> Message {
     message.created = Some(Timestamp(1_000));
     message.fields_mut().subject = Some("order".into());
     message.fields_mut().correlation_id = Some(Value::text("c-1"));
-    message.fields_mut().group = Some("g".into());
+    message.group = Some("g".into());
     message.fields_mut().group_sequence = Some(3);
     message
 }

@@ -49,7 +49,7 @@ fn fill(user: &mut User, name: &str, numbers: std::ops::Range<u64>) {
             };
             let message = Arc::get_mut(&mut publish.message).expect("nobody else has it");
             Arc::make_mut(&mut message.address).kind = message::Kind::Stream;
-            message.fields_mut().group = Some(Bytes::from(format!("key {}", number % 7)));
+            message.group = Some(Bytes::from(format!("key {}", number % 7)));
             publish.create = false;
             Command::Publish(publish)
         }));

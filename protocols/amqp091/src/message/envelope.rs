@@ -147,7 +147,7 @@ fn envelope(message: &Message, shown: Shown<'_>, now: Timestamp) -> Envelope {
         let offset = i64::try_from(offset).unwrap_or(i64::MAX);
         set(&mut headers, b"x-stream-offset", Value::I64(offset));
         // The partition key, which a route may have made: the head as it came does not know it then.
-        if let Some(key) = &message.fields().group
+        if let Some(key) = &message.group
             && !matches!(headers.first(b"JMSXGroupID"), Some(Value::Text(known)) if known == key)
         {
             set(&mut headers, GROUP, long_text(key.to_vec()));
@@ -256,7 +256,7 @@ fn from_fields(message: &Message, now: Timestamp) -> BasicProperties {
         }
     }
     let texts: [(&[u8], &Option<Bytes>); 4] = [
-        (GROUP, &fields.group),
+        (GROUP, &message.group),
         (DEDUP, &fields.dedup_id),
         (TRACE_PARENT, &fields.trace_parent),
         (TRACE_STATE, &fields.trace_state),

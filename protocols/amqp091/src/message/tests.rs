@@ -226,6 +226,7 @@ fn typed_fields_of_other_doors_come_back() {
     message.expiry = Some(NOW.plus_ms(500));
     message.created = Some(Timestamp(7000));
     message.properties.push("mine", Value::text("é"));
+    message.group = Some("group".into());
     let fields = message.fields_mut();
     fields.content_type = Some("text/plain".into());
     fields.content_encoding = Some("gzip".into());
@@ -234,7 +235,6 @@ fn typed_fields_of_other_doors_come_back() {
     fields.reply_to = Some(Address::queue(VhostId::ROOT, "answers"));
     fields.app_id = Some("app".into());
     fields.subject = Some("subject".into());
-    fields.group = Some("group".into());
     fields.group_sequence = Some(u32::MAX);
     fields.dedup_id = Some("dedup".into());
     fields.trace_parent = Some("00-1-2-3".into());

@@ -245,8 +245,8 @@ fn only_what_is_asked_for_is_shown() {
 #[test]
 fn doors_b13_a_receive_is_counted_from_one_and_shows_where_a_dead_letter_came_from() {
     let mut message = foreign(b"hello");
+    message.group = Some("g".into());
     let fields = message.fields_mut();
-    fields.group = Some("g".into());
     fields.dedup_id = Some("d".into());
     fields.user_id = Some("someone".into());
     message

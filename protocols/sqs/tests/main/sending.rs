@@ -224,7 +224,7 @@ fn fifo_queues_want_a_group_and_a_deduplication_id() {
     let client = Client::default();
     let (message, output) =
         sent(client.call("SendMessage", fifo("m").with("MessageDeduplicationId", "d")));
-    assert_eq!(message.fields().group.as_deref(), Some(&b"g"[..]));
+    assert_eq!(message.group.as_deref(), Some(&b"g"[..]));
     assert_eq!(message.fields().dedup_id.as_deref(), Some(&b"d"[..]));
     assert_eq!(output.text("SequenceNumber"), Some("00000000000000000007"));
 

@@ -82,7 +82,7 @@ fn message(message: &Message) -> String {
         ("user-id", &fields.user_id),
         ("app-id", &fields.app_id),
         ("subject", &fields.subject),
-        ("group", &fields.group),
+        ("group", &message.group),
         ("dedup-id", &fields.dedup_id),
         ("traceparent", &fields.trace_parent),
         ("tracestate", &fields.trace_state),

@@ -52,10 +52,11 @@ impl Broker {
             return Vec::new();
         };
         let offsets = from.max(stream.records.first())..below;
+        let lowest = stream.lowest_shard();
         let found = offsets.filter_map(|offset| {
             let slot = stream.records.get(offset).filter(|slot| !slot.is_lost())?;
             Some(Fileable {
-                shard: stream.shard_at(slot),
+                shard: slot.shard(lowest),
                 offset,
                 time: slot.time(),
                 len: slot.len(),
@@ -63,7 +64,10 @@ impl Broker {
                 stored: slot.stored(),
             })
         });
-        found.take(limit).collect()
+        let most = below.saturating_sub(from).min(limit as u64);
+        let mut records = Vec::with_capacity(most as usize);
+        records.extend(found.take(limit));
+        records
     }
 
     /// The stream files that are named.
@@ -107,6 +111,7 @@ impl Broker {
             ..Run::default()
         };
         let mut shards: BTreeMap<ShardNo, RunShard> = BTreeMap::new();
+        let lowest = stream.lowest_shard();
         for offset in first..upto {
             let Some(slot) = stream.records.get(offset) else {
                 return false;
@@ -119,7 +124,7 @@ impl Broker {
                 continue;
             }
             run.bytes += u64::from(slot.len());
-            let shard = stream.shard_at(slot);
+            let shard = slot.shard(lowest);
             let it = shards.entry(shard).or_insert_with(|| RunShard {
                 shard,
                 ..RunShard::default()

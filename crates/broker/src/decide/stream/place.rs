@@ -93,7 +93,7 @@ impl Broker {
         // They are shown the stream's own name and the key, whatever the message was published to and wherever it says its key.
         let address = &incoming.message.address;
         let of_stream = address.kind == message::Kind::Stream;
-        let has_key = !address.key.is_empty() || incoming.message.fields().group.is_none();
+        let has_key = !address.key.is_empty() || incoming.message.group.is_none();
         let rare = (!(of_stream && has_key)).then(|| {
             let key = record.key.clone();
             let key = key.unwrap_or_else(|| partition_key(incoming.message));

@@ -380,7 +380,8 @@ impl Broker {
     ) -> Found {
         let from = read.from.max(stream.kept_from(now));
         let mut at = shard.offsets.seek(from);
-        let mut records = Vec::new();
+        let count = shard.offsets.count_from(at, read.count as usize);
+        let mut records = Vec::with_capacity(count);
         let mut bytes = 0;
         let mut last = None;
         while (records.len() as u32) < read.count
