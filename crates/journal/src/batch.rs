@@ -177,6 +177,15 @@ impl Frame {
         })
     }
 
+    /// Where the record in this payload was first written, if it was moved here, and where in it its own payload begins.
+    pub(crate) fn origin(&self, payload: &[u8]) -> Option<(Option<StoredId>, usize)> {
+        if self.flags & MOVED == 0 {
+            return Some((None, 0));
+        }
+        let origin = payload.get(..8)?.try_into().ok()?;
+        Some((Some(StoredId(u64::from_le_bytes(origin))), 8))
+    }
+
     /// Whether this is the frame of `id` with this payload: a misdirected read does not pass.
     pub(crate) fn matches(&self, id: StoredId, header: &[u8], payload: &[u8]) -> bool {
         self.crc == frame_crc(id, rest_of(header), payload)
@@ -255,21 +264,13 @@ fn record_at(seq: u64, payload: &Bytes, at: usize) -> Option<(Record, usize)> {
 }
 
 /// The record in a frame's payload.
-pub(crate) fn unpack(id: StoredId, frame: Frame, payload: Bytes) -> Option<Record> {
-    if frame.flags & MOVED == 0 {
-        return Some(Record {
-            id,
-            origin: None,
-            kind: frame.kind,
-            payload,
-        });
-    }
-    let origin = StoredId(u64::from_le_bytes(payload.get(..8)?.try_into().ok()?));
+fn unpack(id: StoredId, frame: Frame, payload: Bytes) -> Option<Record> {
+    let (origin, skip) = frame.origin(&payload)?;
     Some(Record {
         id,
-        origin: Some(origin),
+        origin,
         kind: frame.kind,
-        payload: payload.slice(8..),
+        payload: payload.slice(skip..),
     })
 }
 

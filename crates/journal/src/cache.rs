@@ -172,6 +172,14 @@ impl Piece {
             Self::Joined(bytes) => bytes.slice(part),
         }
     }
+
+    /// All of it, shared: it keeps a stretch in memory.
+    pub(crate) fn lend(self) -> Bytes {
+        match self {
+            Self::Shared(memory, range) => Bytes::from_owner(Owner(memory)).slice(range),
+            Self::Joined(bytes) => bytes,
+        }
+    }
 }
 
 #[derive(Default)]

@@ -11,6 +11,7 @@ use message::StoredId;
 
 use crate::batch;
 use crate::error::{Failure, ReadError, SnapshotError};
+use crate::in_order::InOrder;
 use crate::lease::StandbySeen;
 use crate::loss::Loss;
 use crate::replay::Replay;
@@ -242,6 +243,12 @@ impl Journal {
     #[must_use]
     pub fn cached(&self, stored: StoredId) -> Option<(u8, Bytes)> {
         self.shared().cached(stored)
+    }
+
+    /// The same for many that lie one behind the other.
+    #[must_use]
+    pub fn in_order(&self) -> InOrder<'_> {
+        InOrder::new(self.shared())
     }
 
     /// One more reference to a record (one for each queue entry). After a start every reference of the restored state is

@@ -34,7 +34,7 @@
 //! | `survey.rs`, `recovery.rs`, `claim.rs` | reading a directory, opening it, becoming the next epoch |
 //! | `standby.rs`, `standby/follow.rs`, `standby/takeover.rs` | following another process, and taking its place |
 //! | `reader.rs`, `replay.rs` | batches in order, the history |
-//! | `table.rs`, `cache.rs` | where records lie and how long, reading back |
+//! | `table.rs`, `cache.rs`, `in_order.rs` | where records lie and how long, reading back, one or many |
 //! | `scrub.rs` | reading again what is sealed |
 //! | `journal.rs`, `shared.rs` | the handle, and what is behind it |
 //! | `vfs.rs` | the port to the file system: the real one, and a recorder for crash tests |
@@ -66,6 +66,7 @@ mod config;
 mod engine;
 mod error;
 mod id;
+mod in_order;
 mod inspect;
 #[allow(
     clippy::module_inception,
@@ -101,6 +102,7 @@ pub use error::{
     Corruption, Failure, OpenError, ReadError, ReplayError, SnapshotError, StandbyError,
 };
 pub use id::batch_of;
+pub use in_order::InOrder;
 pub use inspect::{DumpRecord, Report, dump, verify};
 pub use journal::{Journal, Space, Stats};
 pub use layout::Mark;

@@ -252,6 +252,12 @@ impl Segment {
         forwards.contains_key(&stored.0)
     }
 
+    /// Whether none was.
+    pub(crate) fn forwards_nothing(&self) -> bool {
+        let forwards = self.forwards.read().unwrap_or_else(PoisonError::into_inner);
+        forwards.is_empty()
+    }
+
     pub(crate) fn id(&self) -> SegmentId {
         self.header.id
     }

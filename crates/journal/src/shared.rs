@@ -1,6 +1,7 @@
 //! What the handle, the two threads and readers share.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::task::Waker;
@@ -344,9 +345,8 @@ impl Shared {
         }
         let vfs = &*self.vfs;
         let place = segment.place(vfs, id::seq(at))?;
-        frame(&segment, place, at, stored, |offset, len| {
-            self.windows.read(vfs, &segment, offset, len)
-        })
+        let bytes = |offset, len| self.windows.read(vfs, &segment, offset, len);
+        frame(&segment, place, at, stored, bytes)
     }
 
     /// A committed record, if it is in memory: in a committed batch, or in what was read of a segment.
@@ -354,9 +354,10 @@ impl Shared {
         if id::seq(stored) > self.committed.load(Ordering::Acquire) {
             return None;
         }
-        let in_cache = self
-            .cache
-            .look(id::seq(stored), |payload| of_batch(stored, payload));
+        let in_cache = self.cache.look(id::seq(stored), |batch| {
+            let (kind, payload) = of_batch(stored, batch)?;
+            Some((kind, batch.slice(payload)))
+        });
         let found = in_cache.unwrap_or_else(|| self.held(stored))?;
         self.counters.cache_hits.fetch_add(1, Ordering::Relaxed);
         Some(found)
@@ -370,11 +371,11 @@ impl Shared {
         }
         let place = segment.known_place(id::seq(at))?;
         let missing = || ReadError::Gone(stored);
-        frame(&segment, place, at, stored, |offset, len| {
+        let bytes = |offset, len| {
             let held = self.windows.held(&segment, offset, len);
             held.ok_or_else(missing)
-        })
-        .ok()
+        };
+        frame(&segment, place, at, stored, bytes).ok()
     }
 
     /// Where the frames of a batch begin in its payload, as far as their lengths lead.
@@ -453,38 +454,88 @@ fn frame(
     stored: StoredId,
     bytes: impl Fn(u64, usize) -> Result<Piece, ReadError>,
 ) -> Result<(u8, Bytes), ReadError> {
-    let offset = place.payload() + id::offset(at) as u64;
-    let damaged = |what: &str| segment.corrupt(offset, format!("record {}: {what}", at.0));
-    if offset + FRAME_LEN as u64 > segment.end() {
-        return Err(damaged("outside of the segment"));
+    let spot = FrameSpot::new(segment, place, at)?;
+    let mut piece = bytes(spot.offset, FRAME_LEN)?;
+    let len = spot.len(&piece)?;
+    if piece.len() < len {
+        piece = bytes(spot.offset, len)?;
     }
-    let mut piece = bytes(offset, FRAME_LEN)?;
-    let frame = Frame::decode(&piece).ok_or_else(|| damaged("no frame"))?;
-    let end = FRAME_LEN + frame.len;
-    if offset + end as u64 > segment.end() {
-        return Err(damaged("longer than the segment"));
-    }
-    if piece.len() < end {
-        piece = bytes(offset, end)?;
-    }
-    let (header, payload) = piece[..end].split_at(FRAME_LEN);
-    if !frame.matches(at, header, payload) {
-        return Err(damaged("the checksum does not match"));
-    }
-    let payload = piece.bytes(FRAME_LEN..end);
-    let record = batch::unpack(at, frame, payload).ok_or_else(|| damaged("too short"))?;
-    if record.origin.unwrap_or(at) != stored {
-        return Err(damaged("another record lies there"));
-    }
-    Ok((record.kind, record.payload))
+    let (kind, payload) = spot.record(&piece, stored)?;
+    Ok((kind, piece.bytes(payload)))
 }
 
-/// A record of a committed batch, which is in memory.
-fn of_batch(stored: StoredId, payload: &Bytes) -> Option<(u8, Bytes)> {
+/// Where a frame lies.
+pub(crate) struct FrameSpot<'a> {
+    segment: &'a Segment,
+    at: StoredId,
+    /// In the segment.
+    pub(crate) offset: u64,
+}
+
+impl<'a> FrameSpot<'a> {
+    pub(crate) fn new(
+        segment: &'a Segment,
+        place: segment::Place,
+        at: StoredId,
+    ) -> Result<Self, ReadError> {
+        let offset = place.payload() + id::offset(at) as u64;
+        let spot = Self {
+            segment,
+            at,
+            offset,
+        };
+        if offset + FRAME_LEN as u64 > segment.end() {
+            return Err(spot.damaged("outside of the segment"));
+        }
+        Ok(spot)
+    }
+
+    fn damaged(&self, what: &str) -> ReadError {
+        let what = format!("record {}: {what}", self.at.0);
+        self.segment.corrupt(self.offset, what)
+    }
+
+    fn header(&self, bytes: &[u8]) -> Result<Frame, ReadError> {
+        Frame::decode(bytes).ok_or_else(|| self.damaged("no frame"))
+    }
+
+    /// How long it is, by its header.
+    pub(crate) fn len(&self, bytes: &[u8]) -> Result<usize, ReadError> {
+        let len = FRAME_LEN + self.header(bytes)?.len;
+        if self.offset + len as u64 > self.segment.end() {
+            return Err(self.damaged("longer than the segment"));
+        }
+        Ok(len)
+    }
+
+    /// The kind of the record in it, and where in the bytes its payload is. They hold all of it.
+    pub(crate) fn record(
+        &self,
+        bytes: &[u8],
+        stored: StoredId,
+    ) -> Result<(u8, Range<usize>), ReadError> {
+        let frame = self.header(bytes)?;
+        let end = FRAME_LEN + frame.len;
+        let (header, payload) = bytes[..end].split_at(FRAME_LEN);
+        if !frame.matches(self.at, header, payload) {
+            return Err(self.damaged("the checksum does not match"));
+        }
+        let (origin, skip) = frame
+            .origin(payload)
+            .ok_or_else(|| self.damaged("too short"))?;
+        if origin.unwrap_or(self.at) != stored {
+            return Err(self.damaged("another record lies there"));
+        }
+        Ok((frame.kind, FRAME_LEN + skip..end))
+    }
+}
+
+/// A record of a committed batch, which is in memory: its kind, and where in that its payload is.
+pub(crate) fn of_batch(stored: StoredId, batch: &[u8]) -> Option<(u8, Range<usize>)> {
     let offset = id::offset(stored);
-    let frame = Frame::decode(payload.get(offset..)?)?;
+    let frame = Frame::decode(batch.get(offset..)?)?;
     let start = offset + FRAME_LEN;
-    payload.get(start..start + frame.len)?;
-    let record = batch::unpack(stored, frame, payload.slice(start..start + frame.len))?;
-    Some((record.kind, record.payload))
+    let end = start + frame.len;
+    let (_, skip) = frame.origin(batch.get(start..end)?)?;
+    Some((frame.kind, start + skip..end))
 }

@@ -8,13 +8,14 @@
 //!         offset u64, length u64
 //! end     index offset u64, entries u64, XXH3-64 of the index, magic, check u64
 //! ```
-//! Blocks are sorted by stream, shard and sequence; times do not fall within a shard. A file is written once, synced, and
-//! its directory synced, before any record names it: one without its end is never read. Every byte that is read has been
-//! checked; damage is an error that names the file and the offset.
+//! The index is sorted by stream, shard and sequence, the blocks of a shard by sequence; times do not fall within a shard. Records
+//! come in the order in which they lie in the journal, so several shards have an open block. A file is written once, all but its end
+//! past the page cache where that works, synced, and its directory synced, before any record names it: one without its end is
+//! never read. Every byte that is read has been checked; damage is an error that names the file and the offset.
 //!
 //! Absent: knowledge of what a payload means, and of which files are needed. The node knows both.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,8 @@ use std::sync::{Arc, PoisonError};
 use bytes::Bytes;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use crate::batch::{u32_at, u64_at};
+use crate::aligned::Aligned;
+use crate::batch::{BLOCK, u32_at, u64_at};
 use crate::error::{Corruption, ReadError};
 use crate::journal::Journal;
 use crate::layout::{FORMAT_LEVEL, Uuid, hex};
@@ -37,6 +39,10 @@ const RECORD_HEADER: usize = 20;
 const ENTRY: usize = 64;
 /// Bytes of records after which a block is closed; a longer record has one of its own.
 const BLOCK_LEN: usize = 64 << 10;
+/// Bytes of open blocks, all together, from which on the longest is closed although it is short.
+const OPEN_LEN_MAX: usize = 8 << 20;
+/// Bytes of one write.
+const WRITE_LEN: usize = 1 << 20;
 
 /// Which stream file: its name in the directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -118,19 +124,26 @@ impl Entry {
     }
 }
 
+/// A block that is being filled.
+struct Open {
+    entry: Entry,
+    /// Its header, to be written when it is closed, and its records.
+    bytes: Vec<u8>,
+}
+
 /// Writes a stream file. One that is dropped before [`StreamFileWriter::finish`] leaves nothing.
 pub struct StreamFileWriter {
     vfs: Arc<dyn Vfs>,
     root: PathBuf,
     dir: PathBuf,
-    path: PathBuf,
     id: StreamFileId,
-    file: Arc<dyn VfsFile>,
-    at: u64,
-    block: Vec<u8>,
-    /// The open block, if it holds anything.
-    open: Option<Entry>,
-    index: Vec<u8>,
+    out: Out,
+    open: BTreeMap<Place, Open>,
+    /// Bytes in open blocks.
+    open_len: usize,
+    /// Memory of blocks that were closed.
+    spares: Vec<Vec<u8>>,
+    index: Vec<Entry>,
     finished: bool,
 }
 
@@ -150,7 +163,9 @@ impl StreamFileWriter {
             source,
         };
         vfs.create_dir(&dir).map_err(failed)?;
-        let file = vfs.open(&path, Access::Create, false).map_err(failed)?;
+        let file = vfs
+            .open(&path, Access::Create, shared.direct)
+            .map_err(failed)?;
         let mut header = Vec::with_capacity(HEADER);
         header.extend_from_slice(&MAGIC);
         header.extend_from_slice(&FORMAT_LEVEL.to_le_bytes());
@@ -160,31 +175,20 @@ impl StreamFileWriter {
         header.extend_from_slice(&id.number.to_le_bytes());
         header.extend_from_slice(&id.writer);
         header.extend_from_slice(&xxh3_64(&header).to_le_bytes());
-        let writer = Self {
+        let mut writer = Self {
             vfs,
             root: shared.paths.root.clone(),
             dir,
-            path,
             id,
-            file,
-            at: HEADER as u64,
-            block: Vec::new(),
-            open: None,
+            out: Out::new(path, file),
+            open: BTreeMap::new(),
+            open_len: 0,
+            spares: Vec::new(),
             index: Vec::new(),
             finished: false,
         };
-        writer
-            .file
-            .write_at(&header, 0)
-            .map_err(|source| writer.io(source))?;
+        writer.out.put(&header)?;
         Ok(writer)
-    }
-
-    fn io(&self, source: io::Error) -> ReadError {
-        ReadError::Io {
-            path: self.path.clone(),
-            source,
-        }
     }
 
     /// Adds a record.
@@ -193,7 +197,7 @@ impl StreamFileWriter {
     /// If the file cannot be written.
     ///
     /// # Panics
-    /// If it is not behind the one before it.
+    /// If it is not behind the one before it of its shard.
     pub fn push(
         &mut self,
         stream: u64,
@@ -204,63 +208,77 @@ impl StreamFileWriter {
     ) -> Result<(), ReadError> {
         let place = (stream, shard);
         let len: usize = payload.iter().map(|part| part.len()).sum();
-        let full = self.block.len() + RECORD_HEADER + len > BLOCK_LEN;
-        if self
-            .open
-            .as_ref()
-            .is_some_and(|open| open.place != place || full)
-        {
-            let before = self.open.map(|open| open.place);
-            assert!(before <= Some(place), "a stream file is sorted");
-            self.put_block()?;
+        let taken = RECORD_HEADER + len;
+        let full = |open: &Open| open.bytes.len() + taken > BLOCK_HEADER + BLOCK_LEN;
+        if self.open.get(&place).is_some_and(full) {
+            self.close(place)?;
         }
-        let entry = self.open.get_or_insert(Entry {
-            place,
-            records: 0,
-            first: sequence,
-            last: sequence,
-            first_time: time,
-            last_time: time,
-            offset: self.at,
-            len: 0,
+        let open = self.open.entry(place).or_insert_with(|| {
+            let mut bytes = self.spares.pop().unwrap_or_default();
+            bytes.resize(BLOCK_HEADER, 0);
+            let entry = Entry {
+                place,
+                records: 0,
+                first: sequence,
+                last: sequence,
+                first_time: time,
+                last_time: time,
+                offset: 0,
+                len: 0,
+            };
+            Open { entry, bytes }
         });
+        let entry = &mut open.entry;
         assert!(
             entry.records == 0 || entry.last < sequence && entry.last_time <= time,
-            "a stream file is sorted"
+            "the records of a shard are sorted"
         );
         entry.records += 1;
         entry.last = sequence;
         entry.last_time = time;
-        self.block.extend_from_slice(&sequence.to_le_bytes());
-        self.block.extend_from_slice(&time.to_le_bytes());
+        let out = &mut open.bytes;
+        out.reserve(taken);
+        out.extend_from_slice(&sequence.to_le_bytes());
+        out.extend_from_slice(&time.to_le_bytes());
         let len = u32::try_from(len).expect("a record is shorter than 4 GiB");
-        self.block.extend_from_slice(&len.to_le_bytes());
+        out.extend_from_slice(&len.to_le_bytes());
         for part in payload {
-            self.block.extend_from_slice(part);
+            out.extend_from_slice(part);
+        }
+        self.open_len += taken;
+        if self.open_len > OPEN_LEN_MAX {
+            let longest = self.open.iter().max_by_key(|(_, open)| open.bytes.len());
+            if let Some((place, _)) = longest {
+                self.close(*place)?;
+            }
         }
         Ok(())
     }
 
-    fn put_block(&mut self) -> Result<(), ReadError> {
-        let Some(mut entry) = self.open.take() else {
+    /// Writes an open block.
+    fn close(&mut self, place: Place) -> Result<(), ReadError> {
+        let Some(Open {
+            mut entry,
+            mut bytes,
+        }) = self.open.remove(&place)
+        else {
             return Ok(());
         };
-        let mut head = [0; BLOCK_HEADER];
-        let len = u32::try_from(self.block.len()).expect("a record is shorter than 4 GiB");
+        entry.offset = self.out.end();
+        entry.len = bytes.len() as u64;
+        let (head, records) = bytes.split_at_mut(BLOCK_HEADER);
+        self.open_len -= records.len();
+        let len = u32::try_from(records.len()).expect("a record is shorter than 4 GiB");
         head[..4].copy_from_slice(&len.to_le_bytes());
         head[4..8].copy_from_slice(&entry.records.to_le_bytes());
-        head[8..].copy_from_slice(&xxh3_64_with_seed(&self.block, self.at).to_le_bytes());
-        self.file
-            .write_at(&head, self.at)
-            .and_then(|()| {
-                self.file
-                    .write_at(&self.block, self.at + BLOCK_HEADER as u64)
-            })
-            .map_err(|source| self.io(source))?;
-        entry.len = (BLOCK_HEADER + self.block.len()) as u64;
-        entry.put(&mut self.index);
-        self.at += entry.len;
-        self.block.clear();
+        head[8..].copy_from_slice(&xxh3_64_with_seed(records, entry.offset).to_le_bytes());
+        self.out.put(&bytes)?;
+        self.index.push(entry);
+        // What only a long record needed is given back.
+        if bytes.capacity() <= 2 * BLOCK_LEN {
+            bytes.clear();
+            self.spares.push(bytes);
+        }
         Ok(())
     }
 
@@ -269,33 +287,111 @@ impl StreamFileWriter {
     /// # Errors
     /// If that fails; the file is gone then.
     pub fn finish(mut self) -> Result<StreamFileId, ReadError> {
-        self.put_block()?;
-        let mut end = std::mem::take(&mut self.index);
-        let (check, entries) = (xxh3_64(&end), (end.len() / ENTRY) as u64);
+        while let Some((place, _)) = self.open.first_key_value() {
+            self.close(*place)?;
+        }
+        self.index
+            .sort_unstable_by_key(|entry| (entry.place, entry.first));
+        let mut end = Vec::with_capacity(self.index.len() * ENTRY + FOOTER);
+        self.index.iter().for_each(|entry| entry.put(&mut end));
+        let (check, entries) = (xxh3_64(&end), self.index.len() as u64);
         let footer = end.len();
-        end.extend_from_slice(&self.at.to_le_bytes());
+        end.extend_from_slice(&self.out.end().to_le_bytes());
         end.extend_from_slice(&entries.to_le_bytes());
         end.extend_from_slice(&check.to_le_bytes());
         end.extend_from_slice(&MAGIC);
         let check = xxh3_64(&end[footer..]);
         end.extend_from_slice(&check.to_le_bytes());
-        self.file
-            .write_at(&end, self.at)
-            .and_then(|()| self.file.sync())
+        self.out.put(&end)?;
+        self.out
+            .finish(&*self.vfs)
             .and_then(|()| self.vfs.sync_dir(&self.dir))
             .and_then(|()| self.vfs.sync_dir(&self.root))
-            .map_err(|source| self.io(source))?;
+            .map_err(|source| self.out.io(source))?;
         self.finished = true;
         Ok(self.id)
+    }
+}
+
+/// A file that is written from its start to its end, in long pieces that start and end at multiples of 4 KiB but for the last.
+struct Out {
+    path: PathBuf,
+    file: Arc<dyn VfsFile>,
+    memory: Aligned,
+    /// How much of the memory is to be written.
+    len: usize,
+    /// Where in the file the memory goes.
+    at: u64,
+}
+
+impl Out {
+    fn new(path: PathBuf, file: Arc<dyn VfsFile>) -> Self {
+        Self {
+            path,
+            file,
+            memory: Aligned::zeroed(WRITE_LEN),
+            len: 0,
+            at: 0,
+        }
+    }
+
+    fn io(&self, source: io::Error) -> ReadError {
+        ReadError::Io {
+            path: self.path.clone(),
+            source,
+        }
+    }
+
+    /// Where the next byte goes.
+    const fn end(&self) -> u64 {
+        self.at + self.len as u64
+    }
+
+    fn put(&mut self, mut bytes: &[u8]) -> Result<(), ReadError> {
+        while !bytes.is_empty() {
+            let room = &mut self.memory[self.len..];
+            let (now, later) = bytes.split_at(bytes.len().min(room.len()));
+            room[..now.len()].copy_from_slice(now);
+            self.len += now.len();
+            bytes = later;
+            if self.len == WRITE_LEN {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), ReadError> {
+        self.file
+            .write_at(&self.memory[..self.len], self.at)
+            .map_err(|source| self.io(source))?;
+        self.at = self.end();
+        self.len = 0;
+        Ok(())
+    }
+
+    /// Writes what is left, and makes all of it durable. The file does not end at a multiple of 4 KiB: what is behind the last one
+    /// goes through the page cache.
+    fn finish(&self, vfs: &dyn Vfs) -> io::Result<()> {
+        let (whole, rest) = self.memory[..self.len].split_at(self.len / BLOCK * BLOCK);
+        if !whole.is_empty() {
+            self.file.write_at(whole, self.at)?;
+        }
+        if rest.is_empty() {
+            return self.file.sync();
+        }
+        let end = vfs.open(&self.path, Access::Write, false)?;
+        end.write_at(rest, self.at + whole.len() as u64)?;
+        end.sync()
     }
 }
 
 impl Drop for StreamFileWriter {
     fn drop(&mut self) {
         if !self.finished
-            && let Err(error) = self.vfs.unlink(&self.path)
+            && let Err(error) = self.vfs.unlink(&self.out.path)
         {
-            tracing::warn!(%error, path = %self.path.display(), "failed to unlink an unfinished stream file");
+            tracing::warn!(%error, path = %self.out.path.display(), "failed to unlink an unfinished stream file");
         }
     }
 }

@@ -123,11 +123,12 @@ impl Drop for Held {
 impl Item {
     /// Looks for messages in memory. The first that must be read from the disk comes back.
     fn resolve(&mut self, messages: &dyn Messages) -> Option<StoredId> {
-        let look = |content: &mut Content| {
+        let mut in_order = None;
+        let mut look = |content: &mut Content| {
             let Content::Stored(id, _) = *content else {
                 return None;
             };
-            match messages.cached(id) {
+            match in_order.get_or_insert_with(|| messages.cached_in_order())(id) {
                 Some(message) => {
                     *content = Content::Resident(message);
                     None
@@ -312,6 +313,8 @@ pub(crate) enum Fetched {
 pub(crate) trait Messages: Send + Sync {
     /// From memory, or nothing.
     fn cached(&self, id: StoredId) -> Option<Arc<Message>>;
+    /// The same for many that lie one behind the other.
+    fn cached_in_order(&self) -> Box<dyn FnMut(StoredId) -> Option<Arc<Message>> + '_>;
     /// Reads it in the background, then calls [`Outbox::fetched`].
     fn fetch(&self, id: StoredId, lane: OutLane, outbox: Arc<Outbox>);
 }

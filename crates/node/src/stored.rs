@@ -10,7 +10,7 @@ use std::{
 use broker::{Load, OutLane, StoredBody, decode_stored};
 use bytes::Bytes;
 use journal::{Journal, ReadError};
-use message::{Message, StoredId, decode_head};
+use message::{LastAddress, Message, StoredId, decode_head, decode_head_like};
 use session::DeliveryId;
 use smallvec::SmallVec;
 
@@ -80,7 +80,7 @@ impl Stored {
                     what
                 })
         };
-        let what = match read(id).and_then(|payload| build(payload, read)) {
+        let what = match read(id).and_then(|payload| build(payload, read, None)) {
             Ok(message) => return Fetched::Message(Arc::new(message)),
             Err(what) => what,
         };
@@ -135,7 +135,10 @@ pub(crate) fn raw(journal: &Journal, id: StoredId) -> Result<Raw, String> {
 }
 
 /// Takes a record apart; `part` reads the parts of a long body.
-fn unpack(payload: Bytes, part: impl Fn(StoredId) -> Result<Bytes, String>) -> Result<Raw, String> {
+fn unpack(
+    payload: Bytes,
+    part: impl FnMut(StoredId) -> Result<Bytes, String>,
+) -> Result<Raw, String> {
     let stored = decode_stored(payload).map_err(|error| error.to_string())?;
     let body = match stored.body {
         StoredBody::Inline(body) => SmallVec::from([body]),
@@ -157,30 +160,46 @@ fn unpack(payload: Bytes, part: impl Fn(StoredId) -> Result<Bytes, String>) -> R
     })
 }
 
-/// Builds the message from its record; `part` reads the parts of a long body.
+/// Builds the message from its record; `part` reads the parts of a long body. `last`: the address of the one before it.
+#[inline]
 fn build(
     payload: Bytes,
-    part: impl Fn(StoredId) -> Result<Bytes, String>,
+    part: impl FnMut(StoredId) -> Result<Bytes, String>,
+    last: Option<&mut LastAddress>,
 ) -> Result<Message, String> {
     let Raw { head, mut body } = unpack(payload, part)?;
     let body = match body.len() {
         1 => body.remove(0),
         _ => body.concat().into(),
     };
-    decode_head(head, body).map_err(|error| error.to_string())
+    let message = match last {
+        Some(last) => decode_head_like(head, body, last),
+        None => decode_head(head, body),
+    };
+    message.map_err(|error| error.to_string())
 }
 
 impl Messages for Stored {
     fn cached(&self, id: StoredId) -> Option<Arc<Message>> {
         let (_, payload) = self.journal.cached(id)?;
-        build(payload, |part| {
-            self.journal
-                .cached(part)
-                .map(|(_, payload)| payload)
-                .ok_or_else(String::new)
+        let part = |part| {
+            let found = self.journal.cached(part).ok_or_else(String::new)?;
+            Ok(found.1)
+        };
+        build(payload, part, None).ok().map(Arc::new)
+    }
+
+    fn cached_in_order(&self) -> Box<dyn FnMut(StoredId) -> Option<Arc<Message>> + '_> {
+        let mut journal = self.journal.in_order();
+        let mut last = LastAddress::default();
+        Box::new(move |id| {
+            let (_, payload) = journal.cached(id)?;
+            let part = |part| {
+                let found = journal.cached(part).ok_or_else(String::new)?;
+                Ok(found.1)
+            };
+            build(payload, part, Some(&mut last)).ok().map(Arc::new)
         })
-        .ok()
-        .map(Arc::new)
     }
 
     fn fetch(&self, id: StoredId, lane: OutLane, outbox: Arc<Outbox>) {

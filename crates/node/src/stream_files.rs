@@ -14,15 +14,18 @@ use std::{
     },
 };
 
-use broker::{Broker, FileId, Fileable, FileableStream, Load, Loaded, LoadedRecord};
+use broker::{
+    Broker, FileId, Fileable, FileableStream, Load, LoadFor, Loaded, LoadedRecord, stored_here,
+};
 use bytes::Bytes;
-use journal::{Journal, ReadError, StreamFile, StreamFileId, StreamFileWriter};
+use journal::{InOrder, Journal, ReadError, StreamFile, StreamFileId, StreamFileWriter};
 use message::{
-    DecodeError, Reader, Timestamp,
+    DecodeError, LastAddress, Reader, Timestamp,
     codec::{put_bytes, put_u64},
-    decode_head,
+    decode_head_like,
 };
 use session::{ShardNo, StreamId};
+use smallvec::SmallVec;
 
 use crate::{
     housekeeping::room_comes,
@@ -145,11 +148,17 @@ impl StreamFiles {
             upto: load.upto,
         };
         let mut bytes = 0;
+        // What is read for an answer goes with it; a consumer may keep one record of a block for long.
+        let shares = matches!(load.what, LoadFor::Read(..));
+        let mut last = LastAddress::default();
         while let Some(Reverse((_, at))) = order.pop() {
-            let Some(next) = ahead[at].take() else {
+            let Some(mut next) = ahead[at].take() else {
                 continue;
             };
-            let record = unpack(load.shards[at].0, next)
+            if !shares {
+                next.payload = Bytes::copy_from_slice(&next.payload);
+            }
+            let record = unpack(load.shards[at].0, next, &mut last)
                 .map_err(|error| format!("a record of a stream file: {error}"))?;
             bytes += u64::from(record.len);
             let full = loaded.records.len() >= load.count as usize || bytes > load.bytes_max;
@@ -177,9 +186,12 @@ fn put_front(record: &Fileable, head: &[u8], out: &mut Vec<u8>) {
     put_bytes(out, head);
 }
 
-fn unpack(shard: ShardNo, record: Ahead) -> Result<LoadedRecord, DecodeError> {
-    // It must not keep a whole block in memory.
-    let mut reader = Reader::new(Bytes::copy_from_slice(&record.payload));
+fn unpack(
+    shard: ShardNo,
+    record: Ahead,
+    last: &mut LastAddress,
+) -> Result<LoadedRecord, DecodeError> {
+    let mut reader = Reader::new(record.payload);
     let len = reader.u32()?;
     let key = match reader.u8()? {
         0 => None,
@@ -192,7 +204,7 @@ fn unpack(shard: ShardNo, record: Ahead) -> Result<LoadedRecord, DecodeError> {
         time: Timestamp(record.time),
         len,
         key,
-        message: Arc::new(decode_head(head, reader.rest())?),
+        message: Arc::new(decode_head_like(head, reader.rest(), last)?),
     })
 }
 
@@ -387,66 +399,93 @@ impl Filer {
 fn write(shared: &Shared, parts: &[Part]) -> Result<FileId, String> {
     let number = shared.stream_files.next.fetch_add(1, Ordering::Relaxed);
     let failed = |error: ReadError| error.to_string();
-    let mut writer = shared.journal.create_stream_file(number).map_err(failed)?;
+    let mut copying = Copying {
+        shared,
+        journal: shared.journal.in_order(),
+        writer: shared.journal.create_stream_file(number).map_err(failed)?,
+        front: Vec::new(),
+    };
     for part in parts {
-        let mut records: Vec<Fileable> = Vec::new();
         let mut from = part.first;
         loop {
-            let some =
+            let records =
                 shared
                     .core()
                     .broker
                     .fileable_records(part.stream, from, part.below, ASKED_MAX);
-            let Some(last) = some.last() else { break };
+            let Some(last) = records.last() else { break };
             from = last.offset + 1;
-            records.extend(some);
-        }
-        records.sort_unstable_by_key(|record| (record.shard, record.offset));
-        for record in &records {
-            if shared.stopping.load(Ordering::Relaxed) {
-                return Err("the node is stopping".to_owned());
+            for record in &records {
+                if shared.stopping.load(Ordering::Relaxed) {
+                    return Err("the node is stopping".to_owned());
+                }
+                copying.copy(part.stream, record)?;
             }
-            copy(shared, part.stream, record, &mut writer)?;
         }
     }
+    let writer = copying.writer;
     let id = writer.finish().map_err(failed)?;
     shared.filed.fetch_add(1, Ordering::Relaxed);
     Ok(file_of(&id))
 }
 
-fn copy(
-    shared: &Shared,
-    stream: StreamId,
-    record: &Fileable,
-    writer: &mut StreamFileWriter,
-) -> Result<(), String> {
-    let Raw { head, body } = match raw(&shared.journal, record.stored) {
-        Ok(raw) => raw,
-        Err(what) => {
-            let core = shared.core();
-            if core
-                .broker
-                .holds_record(stream, record.offset, record.stored)
-            {
-                return Err(what);
+/// Copies records in the order in which they came, which is that of the journal.
+struct Copying<'a> {
+    shared: &'a Shared,
+    journal: InOrder<'a>,
+    writer: StreamFileWriter,
+    /// Memory for what goes in front of a body.
+    front: Vec<u8>,
+}
+
+impl Copying<'_> {
+    fn copy(&mut self, stream: StreamId, record: &Fileable) -> Result<(), String> {
+        let Self {
+            shared,
+            journal,
+            writer,
+            front,
+        } = self;
+        let mut put = |head: &[u8], body: &[&[u8]]| {
+            front.clear();
+            put_front(record, head, front);
+            let mut payload: SmallVec<[&[u8]; 4]> = SmallVec::new();
+            payload.push(front);
+            payload.extend_from_slice(body);
+            let (shard, time) = (record.shard.0, record.time.0);
+            writer
+                .push(stream.0, shard, record.offset, time, &payload)
+                .map_err(|error| error.to_string())
+        };
+        let copied = journal.look(record.stored, |_, stored| match stored_here(stored) {
+            Ok(Some((head, body))) => put(head, &[body]).map(|()| true),
+            Ok(None) => Ok(false),
+            Err(error) => Err(error.to_string()),
+        });
+        let raw = match copied {
+            Ok(Ok(true)) => return Ok(()),
+            Ok(Ok(false)) => raw(&shared.journal, record.stored),
+            Ok(Err(what)) => return Err(what),
+            Err(error) => Err(error.to_string()),
+        };
+        match raw {
+            Ok(Raw { head, body }) => {
+                let body: SmallVec<[&[u8]; 4]> = body.iter().map(|part| &part[..]).collect();
+                put(&head, &body)
             }
-            // It has become too old meanwhile.
-            return Ok(());
+            Err(what) => {
+                let core = shared.core();
+                if core
+                    .broker
+                    .holds_record(stream, record.offset, record.stored)
+                {
+                    return Err(what);
+                }
+                // It has become too old meanwhile.
+                Ok(())
+            }
         }
-    };
-    let mut front = Vec::with_capacity(head.len() + 16);
-    put_front(record, &head, &mut front);
-    let mut payload: Vec<&[u8]> = vec![&front];
-    payload.extend(body.iter().map(|part| &part[..]));
-    writer
-        .push(
-            stream.0,
-            record.shard.0,
-            record.offset,
-            record.time.0,
-            &payload,
-        )
-        .map_err(|error| error.to_string())
+    }
 }
 
 /// Lets the core decide that a part of a stream lies in the file, a slice at a time. `false`: not all of it, as the disk is full. The rest

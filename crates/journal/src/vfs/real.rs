@@ -83,7 +83,8 @@ impl Vfs for RealVfs {
             Access::Write => OFlags::RDWR,
             Access::Create => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
         };
-        let dsync = direct && access != Access::Read;
+        // What is made is synced as a whole, or write by write by who asks for that.
+        let dsync = direct && access == Access::Write;
         if direct {
             flags |= OFlags::DIRECT;
         }

@@ -108,6 +108,69 @@ fn what_is_damaged_is_never_taken_from_what_was_read() {
 }
 
 #[test]
+fn many_in_order_are_what_each_is_by_itself() {
+    for cache_bytes_max in [0, 1 << 20, 8 << 20] {
+        for len in [10, 4000, 70_000] {
+            let count = (2 << 20) / len as u64 / 5 + 1;
+            let filled = filled(count.min(300), (5, len), large(cache_bytes_max));
+            let (_, ids, running) = &filled;
+            let mut lent = running.journal.in_order();
+            let mut kept = running.journal.in_order();
+            let mut all = Vec::new();
+            // Now and then one of long ago.
+            let order = (0..ids.len()).flat_map(|at| match at % 100 {
+                99 => vec![at, at / 2],
+                _ => vec![at],
+            });
+            for at in order {
+                let expected = payload(at as u64, len);
+                let look = |kind, found: &[u8]| {
+                    assert_eq!(found, expected, "{at}");
+                    kind
+                };
+                let kind = lent.look(ids[at], look).expect("committed");
+                let by_itself = running.journal.read(ids[at]).expect("committed");
+                assert_eq!(by_itself, (kind, expected.clone()));
+                let found = kept.cached(ids[at]);
+                // What lies across two stretches is in neither.
+                assert!(found.is_some() || running.journal.cached(ids[at]).is_none());
+                let Some(found) = found else { continue };
+                assert_eq!(found, by_itself);
+                all.push((found, at));
+            }
+            // What is kept stays what it was.
+            for ((_, found), at) in all {
+                assert_eq!(found, payload(at as u64, len), "{at}");
+            }
+            let missing = StoredId(ids[ids.len() - 1].0 + (1 << 18));
+            assert!(kept.cached(missing).is_none());
+            let refused = lent.look(missing, |_, _| ());
+            assert!(matches!(refused, Err(ReadError::NotCommitted(_))));
+        }
+    }
+}
+
+#[test]
+fn in_order_nothing_is_had_from_the_disk_unasked_and_what_is_damaged_is_refused() {
+    let (vfs, ids, running) = filled(3, (3, 4000), large(0));
+    let mut in_order = running.journal.in_order();
+    assert!(in_order.cached(ids[0]).is_none());
+    let name = vfs.list(&dir().join("seg")).expect("listed").remove(0);
+    vfs.flip(
+        &dir().join("seg").join(name),
+        (1 + 3) * 4096 + 128 + 12 + 100,
+    );
+    for (at, id) in ids.iter().enumerate() {
+        match in_order.look(*id, |_, found| found == payload(at as u64, 4000)) {
+            Ok(same) => assert!(same, "{at}"),
+            Err(ReadError::Corrupt(_)) => assert_eq!(at, 3),
+            Err(other) => panic!("{at}: {other}"),
+        }
+        assert_eq!(in_order.cached(*id).is_none(), at == 3);
+    }
+}
+
+#[test]
 fn rules_22_a_replay_does_not_read_what_is_in_memory() {
     let small = |cache_bytes_max| Config {
         cache_bytes_max,

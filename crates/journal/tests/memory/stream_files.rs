@@ -363,6 +363,40 @@ fn records_are_found_by_sequence_and_by_time() {
 }
 
 #[test]
+fn shards_come_in_any_order_and_more_of_them_than_have_an_open_block() {
+    let vfs = MemVfs::new(false);
+    let it = open(&vfs, 1);
+    let mut writer = it.journal.create_stream_file(1).expect("created");
+    // With the block that each would have they took twice what may be open.
+    let shards = 300u32;
+    for n in 0..70_000u64 {
+        let shard = (n * n % u64::from(shards)) as u32;
+        let place = (u64::from(shard % 3), shard);
+        let record = payload(n, 100 + (n % 250) as usize);
+        writer
+            .push(place.0, place.1, n, n / 7, &[&record])
+            .expect("written");
+    }
+    let id = writer.finish().expect("durable");
+    let file = it.journal.open_stream_file(&id).expect("whole");
+    let mut count = 0;
+    for shard in 0..shards {
+        let mut cursor = file.cursor((u64::from(shard % 3), shard), 0, 0);
+        let mut last = None;
+        while let Some(record) = cursor.next_record().expect("whole") {
+            let n = record.sequence;
+            assert_eq!(n * n % u64::from(shards), u64::from(shard));
+            assert!(last < Some(n));
+            assert_eq!(record.time, n / 7);
+            assert_eq!(record.payload, payload(n, 100 + (n % 250) as usize));
+            last = Some(n);
+            count += 1;
+        }
+    }
+    assert_eq!(count, 70_000);
+}
+
+#[test]
 fn a_damaged_stream_file_is_reported_with_its_path_and_offset() {
     let vfs = MemVfs::new(false);
     let it = open(&vfs, 1);

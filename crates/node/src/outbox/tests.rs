@@ -23,6 +23,9 @@ impl Messages for Disk {
     fn cached(&self, _: StoredId) -> Option<Arc<Message>> {
         None
     }
+    fn cached_in_order(&self) -> Box<dyn FnMut(StoredId) -> Option<Arc<Message>> + '_> {
+        Box::new(|id| self.cached(id))
+    }
     fn fetch(&self, id: StoredId, lane: OutLane, outbox: Arc<Outbox>) {
         self.asked
             .lock()
