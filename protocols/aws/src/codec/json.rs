@@ -19,6 +19,7 @@ pub fn decode(text: &[u8], shape: &Shape) -> Result<Value, Malformed> {
         at: 0,
         blobs: BytesMut::new(),
         alike: 0,
+        decoded: Vec::new(),
     };
     reader.space();
     // Some clients send nothing where there is nothing to say.
@@ -48,6 +49,8 @@ struct Reader<'a> {
     blobs: BytesMut,
     /// How many members the last structure had: the next one is mostly like it.
     alike: usize,
+    /// Where a blob is decoded to: what is used again and again is at hand, and memory for the next ones need not be cleared first.
+    decoded: Vec<u8>,
 }
 
 fn malformed<T>(what: &str) -> Result<T, Malformed> {
@@ -356,13 +359,21 @@ impl<'a> Reader<'a> {
         if len > SHARED_BLOB_LEN_MAX {
             return base64::decode(text).map(Bytes::from);
         }
-        if len > self.blobs.len() {
+        if self.decoded.len() < len {
+            self.decoded.resize(len, 0);
+        }
+        let decoded = &mut self.decoded[..len];
+        if !base64::decode_to(text, decoded) {
+            return None;
+        }
+        if len > self.blobs.capacity() {
             // No more than what is to come can need, this one included.
             let behind = (self.text.len() - self.at) / 4 * 3;
             let more = len.saturating_add(behind).min(SHARED_LEN_MAX);
-            self.blobs = BytesMut::zeroed(more);
+            self.blobs = BytesMut::with_capacity(more);
         }
-        base64::decode_to(text, &mut self.blobs[..len]).then(|| self.blobs.split_to(len).freeze())
+        self.blobs.extend_from_slice(decoded);
+        Some(self.blobs.split().freeze())
     }
 
     /// The text of a number (RFC 8259, 6), and whether it is a plain integer.
@@ -572,35 +583,70 @@ pub fn encode(value: &Value, out: &mut impl Sink) {
     }
 }
 
+/// What stands in front of a value in a row, as it was put together for the row before: most rows have the same members.
+struct Mark {
+    name: &'static str,
+    /// Whether the value in front of it, if there is one, and the one behind it stand in quotes.
+    quoted: (Option<bool>, bool),
+    text: Vec<u8>,
+}
+
+impl Mark {
+    fn new(name: &'static str, quoted: (Option<bool>, bool)) -> Self {
+        let before = match quoted.0 {
+            None => "\"",
+            Some(false) => ",\"",
+            Some(true) => "\",\"",
+        };
+        let behind = if quoted.1 { "\":\"" } else { "\":" };
+        // Names are words of the program's own.
+        let text = [before, name, behind].concat().into_bytes();
+        Self { name, quoted, text }
+    }
+
+    fn is(&self, name: &'static str, quoted: (Option<bool>, bool)) -> bool {
+        std::ptr::eq(self.name, name) && self.quoted == quoted
+    }
+}
+
 fn encode_rows(rows: &dyn Rows, out: &mut impl Sink) {
-    let mut before: &[u8] = b"[{";
+    let mut marks: Vec<Mark> = Vec::new();
+    // Whether the last value stands in quotes. `None`: there is none.
+    let mut last = None;
+    let mut is_first = true;
     rows.each(&mut |row| {
-        out.put(before);
-        before = b"},{";
-        let mut first = true;
-        for (name, field) in row.iter().filter(|(_, field)| !field.is_absent()) {
-            if !std::mem::take(&mut first) {
-                out.put(b",");
+        out.put(match (std::mem::take(&mut is_first), last.take()) {
+            (true, _) => b"[{",
+            (false, Some(true)) => b"\"},{",
+            (false, _) => b"},{",
+        });
+        let fields = row.iter().filter(|(_, field)| !field.is_absent());
+        for (at, (name, field)) in fields.enumerate() {
+            let is_quoted = !matches!(field, Field::Time(_) | Field::Other(_));
+            let quoted = (last.replace(is_quoted), is_quoted);
+            match marks.get_mut(at) {
+                Some(mark) if mark.is(name, quoted) => {}
+                Some(mark) => *mark = Mark::new(name, quoted),
+                None => marks.push(Mark::new(name, quoted)),
             }
-            out.put(b"\"");
-            // Words of the program's own.
-            out.put(name.as_bytes());
-            out.put(b"\":");
+            out.put(&marks[at].text);
             match field {
-                Field::Text(text) => encode_text(text, out),
+                Field::Text(text) => encode_inside(text, out),
                 Field::Plain(text) => {
                     debug_assert_eq!(plain_len(text), text.len(), "it stands for itself");
-                    out.put(b"\"");
                     out.put(text);
-                    out.put(b"\"");
                 }
-                Field::Blob(blob) => encode_blob(blob, out),
+                Field::Blob(blob) => out.put_base64(blob),
                 Field::Time(time) => encode_time(*time, out),
                 Field::Other(value) => encode(value, out),
             }
         }
     });
-    out.put(if rows.count() == 0 { b"[]" } else { b"}]" });
+    out.put(match (is_first, last) {
+        (true, _) => b"[]",
+        (false, Some(true)) => b"\"}]",
+        (false, _) => b"}]",
+    });
 }
 
 fn encode_blob(blob: &[u8], out: &mut impl Sink) {
@@ -630,6 +676,12 @@ fn encode_time(time: Timestamp, out: &mut impl Sink) {
 /// Appends a string.
 pub(crate) fn encode_text(text: &str, out: &mut impl Sink) {
     out.put(b"\"");
+    encode_inside(text, out);
+    out.put(b"\"");
+}
+
+/// The same without its quotes.
+fn encode_inside(text: &str, out: &mut impl Sink) {
     let mut rest = text.as_bytes();
     loop {
         let (plain, special) = rest.split_at(plain_len(rest));
@@ -652,7 +704,6 @@ pub(crate) fn encode_text(text: &str, out: &mut impl Sink) {
         };
         out.put(escape);
     }
-    out.put(b"\"");
 }
 
 #[cfg(test)]

@@ -36,6 +36,8 @@ pub struct Pieces {
     last: Vec<u8>,
     /// How many bytes are still to come, about.
     behind: usize,
+    /// The CRC-32 of those that are done, if it is wanted. Taken piece by piece: what was only just written is at hand.
+    check: Option<crc32fast::Hasher>,
 }
 
 impl Pieces {
@@ -47,16 +49,23 @@ impl Pieces {
             done: Vec::new(),
             last: Vec::with_capacity(first),
             behind: len - first,
+            check: None,
         }
+    }
+
+    /// The same, if it `is_checked` with a CRC-32 of all of it.
+    #[must_use]
+    pub fn checked(mut self, is_checked: bool) -> Self {
+        self.check = is_checked.then(crc32fast::Hasher::new);
+        self
     }
 
     fn room(&self) -> usize {
         self.last.capacity() - self.last.len()
     }
 
-    /// Appends what there is no room for in this piece.
     #[cold]
-    fn put_over(&mut self, mut bytes: &[u8]) {
+    fn put_split(&mut self, mut bytes: &[u8]) {
         while bytes.len() > self.room() {
             let (fits, more) = bytes.split_at(self.room());
             self.last.extend_from_slice(fits);
@@ -72,25 +81,29 @@ impl Pieces {
         self.behind = self.behind.saturating_sub(len);
         let full = std::mem::replace(&mut self.last, Vec::with_capacity(len));
         if !full.is_empty() {
+            if let Some(check) = &mut self.check {
+                check.update(&full);
+            }
             self.done.push(full.into());
         }
     }
 
-    /// The last piece, which alone may be empty, and those before it.
+    /// The last piece, which alone may be empty, those before it, and the CRC-32 of all.
     #[must_use]
-    pub fn take(self) -> (Vec<Bytes>, Bytes) {
-        (self.done, self.last.into())
+    pub fn take(self) -> (Vec<Bytes>, Bytes, Option<u32>) {
+        let check = self.check.map(|mut check| {
+            check.update(&self.last);
+            check.finalize()
+        });
+        (self.done, self.last.into(), check)
     }
 }
 
 impl Sink for Pieces {
-    // Most of what is put are a few bytes that are known beforehand: within its caller that is one store.
     #[inline]
     fn put(&mut self, bytes: &[u8]) {
-        if bytes.len() <= self.room() {
-            self.last.extend_from_slice(bytes);
-        } else {
-            self.put_over(bytes);
+        if bytes.len() > self.room() {
+            return self.put_split(bytes);
         }
     }
 
@@ -115,19 +128,21 @@ mod tests {
         let blob: Vec<u8> = (0..700_001_u32).map(|at| at as u8).collect();
         for hint in [0, 1, 5000, PIECE_LEN_MAX, 2_000_000] {
             let mut whole = Vec::new();
-            let mut pieces = Pieces::with_hint(hint);
+            let mut pieces = Pieces::with_hint(hint).checked(true);
             for len in [0, 1, 2, 3, 1000, 5001, 300_000, 700_001] {
                 whole.put(&blob[..len]);
                 pieces.put(&blob[..len]);
                 whole.put_base64(&blob[..len]);
                 pieces.put_base64(&blob[..len]);
             }
-            let (mut pieces, last) = pieces.take();
+            let (mut pieces, last, check) = pieces.take();
             pieces.push(last);
+            assert_eq!(check, Some(crc32fast::hash(&whole)), "{hint}");
             assert!(pieces.iter().all(|piece| !piece.is_empty()));
             assert!(pieces.iter().all(|piece| piece.len() <= PIECE_LEN_MAX));
             assert!(pieces.concat() == whole, "{hint}");
         }
-        assert_eq!(Pieces::with_hint(0).take(), (Vec::new(), Bytes::new()));
+        let nothing = (Vec::new(), Bytes::new(), None);
+        assert_eq!(Pieces::with_hint(0).take(), nothing);
     }
 }

@@ -116,7 +116,8 @@ pub(super) fn error(
         head.headers_mut().insert("x-amzn-query-error", told);
     }
     let body = form.encode(&error_value(service, error));
-    end(checked(head, service, &[], &body), body)
+    let check = is_checked(service).then(|| crc32fast::hash(&body));
+    end(checked(head, check), body)
 }
 
 /// A body in pieces. The last one may be the only one.
@@ -128,19 +129,14 @@ fn end_pieces(head: Response<()>, mut before: Vec<Bytes>, last: Bytes) -> Reply 
     Reply::Pieces(Box::new(head.map(|()| before)))
 }
 
-/// The checksum that Kinesis's clients look at.
-fn checked(
-    mut head: Response<()>,
-    service: Option<&Service>,
-    before: &[Bytes],
-    last: &[u8],
-) -> Response<()> {
-    if service.is_some_and(|service| service.cbor) {
-        let mut hasher = crc32fast::Hasher::new();
-        before.iter().for_each(|piece| hasher.update(piece));
-        hasher.update(last);
-        let sum = hasher.finalize().into();
-        head.headers_mut().insert(&CHECKSUM, sum);
+/// Whether answers bear the checksum that Kinesis's clients look at.
+fn is_checked(service: Option<&Service>) -> bool {
+    service.is_some_and(|service| service.cbor)
+}
+
+fn checked(mut head: Response<()>, check: Option<u32>) -> Response<()> {
+    if let Some(check) = check {
+        head.headers_mut().insert(&CHECKSUM, check.into());
     }
     head
 }
@@ -248,13 +244,13 @@ impl Writer {
         let nothing = matches!(self.operation.output, Shape::Structure([]))
             && self.form == Form::Json
             && !self.service.query_compatible;
-        let mut body = Pieces::with_hint(if nothing { 0 } else { value.len_hint() });
+        let mut body = Pieces::with_hint(if nothing { 0 } else { value.len_hint() })
+            .checked(is_checked(Some(self.service)));
         if !nothing {
             self.form.encode_into(value, &mut body);
         }
-        let (before, last) = body.take();
-        let head = checked(head, Some(self.service), &before, &last);
-        end_pieces(head, before, last)
+        let (before, last, check) = body.take();
+        end_pieces(checked(head, check), before, last)
     }
 
     /// A part of an event stream.
