@@ -418,7 +418,10 @@ fn a_record_stays_in_memory_for_who_waits_for_it_but_not_for_who_may_come() {
     let a = rig.attach(1);
     rig.make(a, "s", 1);
     let mut in_memory = |rig: &mut Rig, offset| {
-        let mut found = || rig.read_shard(a, "s", 0, StreamStart::Offset(offset), 1).records;
+        let mut found = || {
+            rig.read_shard(a, "s", 0, StreamStart::Offset(offset), 1)
+                .records
+        };
         // Read from the journal it is another one each time.
         Arc::ptr_eq(&found()[0].message, &found()[0].message)
     };
