@@ -39,7 +39,7 @@ const RECORD_HEADER: usize = 20;
 const ENTRY: usize = 64;
 /// Bytes of records after which a block is closed; a longer record has one of its own.
 const BLOCK_LEN: usize = 64 << 10;
-/// Bytes of open blocks, all together, from which on the longest is closed although it is short.
+/// Memory of open blocks, all together, from which on the largest is closed although it is not full.
 const OPEN_LEN_MAX: usize = 8 << 20;
 /// Bytes of one write.
 const WRITE_LEN: usize = 1 << 20;
@@ -131,6 +131,30 @@ struct Open {
     bytes: Vec<u8>,
 }
 
+impl Open {
+    /// Adds a record. How much more memory it takes then.
+    fn push(&mut self, (sequence, time, len): (u64, u64, usize), payload: &[&[u8]]) -> usize {
+        let Self { entry, bytes: out } = self;
+        let before = out.capacity();
+        assert!(
+            entry.records == 0 || entry.last < sequence && entry.last_time <= time,
+            "the records of a shard are sorted"
+        );
+        entry.records += 1;
+        entry.last = sequence;
+        entry.last_time = time;
+        out.reserve(RECORD_HEADER + len);
+        out.extend_from_slice(&sequence.to_le_bytes());
+        out.extend_from_slice(&time.to_le_bytes());
+        let len = u32::try_from(len).expect("a record is shorter than 4 GiB");
+        out.extend_from_slice(&len.to_le_bytes());
+        for part in payload {
+            out.extend_from_slice(part);
+        }
+        out.capacity() - before
+    }
+}
+
 /// Writes a stream file. One that is dropped before [`StreamFileWriter::finish`] leaves nothing.
 pub struct StreamFileWriter {
     vfs: Arc<dyn Vfs>,
@@ -139,10 +163,10 @@ pub struct StreamFileWriter {
     id: StreamFileId,
     out: Out,
     open: BTreeMap<Place, Open>,
-    /// Bytes in open blocks.
+    /// The memory of open blocks.
     open_len: usize,
-    /// Memory of blocks that were closed.
-    spares: Vec<Vec<u8>>,
+    /// That of a block that was closed as it was full, for the next one of its shard.
+    spare: Vec<u8>,
     index: Vec<Entry>,
     finished: bool,
 }
@@ -183,7 +207,7 @@ impl StreamFileWriter {
             out: Out::new(path, file),
             open: BTreeMap::new(),
             open_len: 0,
-            spares: Vec::new(),
+            spare: Vec::new(),
             index: Vec::new(),
             finished: false,
         };
@@ -209,53 +233,47 @@ impl StreamFileWriter {
         let place = (stream, shard);
         let len: usize = payload.iter().map(|part| part.len()).sum();
         let taken = RECORD_HEADER + len;
-        let full = |open: &Open| open.bytes.len() + taken > BLOCK_HEADER + BLOCK_LEN;
-        if self.open.get(&place).is_some_and(full) {
-            self.close(place)?;
-        }
-        let open = self.open.entry(place).or_insert_with(|| {
-            let mut bytes = self.spares.pop().unwrap_or_default();
-            bytes.resize(BLOCK_HEADER, 0);
-            let entry = Entry {
-                place,
-                records: 0,
-                first: sequence,
-                last: sequence,
-                first_time: time,
-                last_time: time,
-                offset: 0,
-                len: 0,
-            };
-            Open { entry, bytes }
-        });
-        let entry = &mut open.entry;
-        assert!(
-            entry.records == 0 || entry.last < sequence && entry.last_time <= time,
-            "the records of a shard are sorted"
-        );
-        entry.records += 1;
-        entry.last = sequence;
-        entry.last_time = time;
-        let out = &mut open.bytes;
-        out.reserve(taken);
-        out.extend_from_slice(&sequence.to_le_bytes());
-        out.extend_from_slice(&time.to_le_bytes());
-        let len = u32::try_from(len).expect("a record is shorter than 4 GiB");
-        out.extend_from_slice(&len.to_le_bytes());
-        for part in payload {
-            out.extend_from_slice(part);
-        }
-        self.open_len += taken;
+        let record = (sequence, time, len);
+        let fits = |open: &Open| open.bytes.len() + taken <= BLOCK_HEADER + BLOCK_LEN;
+        self.open_len += match self.open.get_mut(&place) {
+            Some(open) if fits(open) => open.push(record, payload),
+            _ => {
+                self.close(place)?;
+                self.begin(place, sequence, time).push(record, payload)
+            }
+        };
         if self.open_len > OPEN_LEN_MAX {
-            let longest = self.open.iter().max_by_key(|(_, open)| open.bytes.len());
+            let longest = self
+                .open
+                .iter()
+                .max_by_key(|(_, open)| open.bytes.capacity());
             if let Some((place, _)) = longest {
                 self.close(*place)?;
+                self.spare = Vec::new();
             }
         }
         Ok(())
     }
 
-    /// Writes an open block.
+    fn begin(&mut self, place: Place, sequence: u64, time: u64) -> &mut Open {
+        let mut bytes = std::mem::take(&mut self.spare);
+        bytes.resize(BLOCK_HEADER, 0);
+        self.open_len += bytes.capacity();
+        let entry = Entry {
+            place,
+            records: 0,
+            first: sequence,
+            last: sequence,
+            first_time: time,
+            last_time: time,
+            offset: 0,
+            len: 0,
+        };
+        let open = self.open.entry(place);
+        open.or_insert(Open { entry, bytes })
+    }
+
+    /// Writes an open block, if there is one of that shard.
     fn close(&mut self, place: Place) -> Result<(), ReadError> {
         let Some(Open {
             mut entry,
@@ -264,10 +282,10 @@ impl StreamFileWriter {
         else {
             return Ok(());
         };
+        self.open_len -= bytes.capacity();
         entry.offset = self.out.end();
         entry.len = bytes.len() as u64;
         let (head, records) = bytes.split_at_mut(BLOCK_HEADER);
-        self.open_len -= records.len();
         let len = u32::try_from(records.len()).expect("a record is shorter than 4 GiB");
         head[..4].copy_from_slice(&len.to_le_bytes());
         head[4..8].copy_from_slice(&entry.records.to_le_bytes());
@@ -277,7 +295,7 @@ impl StreamFileWriter {
         // What only a long record needed is given back.
         if bytes.capacity() <= 2 * BLOCK_LEN {
             bytes.clear();
-            self.spares.push(bytes);
+            self.spare = bytes;
         }
         Ok(())
     }

@@ -203,8 +203,11 @@ pub fn decode_stored(payload: Bytes) -> Result<StoredMessage, DecodeError> {
     })
 }
 
-/// The head and the body of a stored publish, where they lie. `None`: the body lies elsewhere, as [`decode_stored`] says.
-pub fn stored_here(payload: &[u8]) -> Result<Option<(&[u8], &[u8])>, DecodeError> {
+/// A head and a body, where they lie.
+type HeadAndBody<'a> = (&'a [u8], &'a [u8]);
+
+/// The head and the body of a stored publish. `None`: the body lies elsewhere, as [`decode_stored`] says.
+pub fn stored_here(payload: &[u8]) -> Result<Option<HeadAndBody<'_>>, DecodeError> {
     let mut rest = payload;
     if take_u64(&mut rest)? != TIME {
         return Err(DecodeError::Bounds("a record's first field"));

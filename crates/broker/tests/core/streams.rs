@@ -417,7 +417,7 @@ fn a_record_stays_in_memory_for_who_waits_for_it_but_not_for_who_may_come() {
     let mut rig = Rig::new();
     let a = rig.attach(1);
     rig.make(a, "s", 1);
-    let mut in_memory = |rig: &mut Rig, offset| {
+    let in_memory = |rig: &mut Rig, offset| {
         let mut found = || {
             rig.read_shard(a, "s", 0, StreamStart::Offset(offset), 1)
                 .records
