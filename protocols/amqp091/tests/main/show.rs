@@ -196,11 +196,13 @@ fn publish(one: &Publish) -> String {
     if message.delay_ms > 0 {
         out += &format!(" delay={}", message.delay_ms);
     }
-    if let Some(fields) = &message.fields {
-        let debug = format!("{fields:?}");
-        let set: Vec<&str> = debug
-            .trim_start_matches("Fields { ")
-            .trim_end_matches(" }")
+    if message.fields.is_some() || message.group.is_some() {
+        let debug = format!("{:?}", message.fields());
+        let group = format!("group: {:?}", message.group);
+        let inside = debug.trim_start_matches("Fields { ").trim_end_matches(" }");
+        // It stands in front of its sequence.
+        let all = inside.replace("group_sequence: ", &format!("{group}, group_sequence: "));
+        let set: Vec<&str> = all
             .split(", ")
             .filter(|field| !field.ends_with(": None") && !field.ends_with(": []"))
             .collect();
