@@ -64,6 +64,7 @@ impl Pieces {
         self.last.capacity() - self.last.len()
     }
 
+    /// Appends what there is no room for in this piece.
     #[cold]
     fn put_split(&mut self, mut bytes: &[u8]) {
         while bytes.len() > self.room() {
@@ -100,11 +101,13 @@ impl Pieces {
 }
 
 impl Sink for Pieces {
+    // Most of what is put are a few bytes that are known beforehand: within its caller that is one store.
     #[inline]
     fn put(&mut self, bytes: &[u8]) {
         if bytes.len() > self.room() {
             return self.put_split(bytes);
         }
+        self.last.extend_from_slice(bytes);
     }
 
     fn put_base64(&mut self, mut bytes: &[u8]) {
