@@ -260,7 +260,7 @@ pub(crate) struct Published {
     pub(crate) parts: Vec<StoredId>,
     pub(crate) targets: SmallVec<[Entrant; 1]>,
     /// Its places in streams.
-    pub(crate) records: SmallVec<[RecordEntrant; 1]>,
+    pub(crate) records: Vec<RecordEntrant>,
     /// Its numbers among the publishes to FIFO topic objects.
     pub(crate) numbered: Vec<Numbered>,
     pub(crate) retain: Option<Box<Retain>>,
@@ -458,7 +458,7 @@ pub(crate) struct Enqueued {
     pub(crate) stored: Option<(StoredId, u32)>,
     pub(crate) targets: SmallVec<[Entrant; 1]>,
     /// Its places in streams.
-    pub(crate) records: SmallVec<[RecordEntrant; 1]>,
+    pub(crate) records: Vec<RecordEntrant>,
     /// Live only: the message, for soft targets.
     pub(crate) resident: Option<Arc<Message>>,
     /// The entry it leaves is in memory only.

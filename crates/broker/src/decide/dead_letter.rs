@@ -306,7 +306,7 @@ impl Broker {
             from: Some((id, qseq)),
             stored,
             targets: SmallVec::from_iter([entrant]),
-            records: SmallVec::new(),
+            records: Vec::new(),
             resident,
             from_soft: view.soft,
             continues: false,
@@ -428,7 +428,7 @@ impl Broker {
             self.admit_client(matched, &incoming, &mut targets, &mut direct, draft);
         }
         // A stream keeps what is stored; what is in memory only has no place there.
-        let mut records = SmallVec::new();
+        let mut records = Vec::new();
         if matches!(view.place, PlaceRef::Stored(..)) {
             for to in &routed.streams {
                 match self.admit_record(to, message, draft) {
@@ -481,7 +481,7 @@ impl Broker {
                     records: if at == last {
                         std::mem::take(&mut records)
                     } else {
-                        SmallVec::new()
+                        Vec::new()
                     },
                     resident: stored.is_none().then(|| Arc::clone(message)),
                     from_soft: view.soft,

@@ -24,7 +24,6 @@ use crate::{
     change::{ClientNo, Enqueued, Entrant, Kind, Published, QueueDeclared, Retain, is_soft},
     counters::Tally,
     queue::{FAIR_GROUP_LEN_MAX, Rare, flag},
-    stream::RecordEntrant,
 };
 
 /// Targets in one record.
@@ -332,7 +331,7 @@ impl Broker {
         for matched in &routed.clients {
             self.admit_client(matched, &incoming, &mut targets, &mut direct, draft);
         }
-        let mut records = SmallVec::new();
+        let mut records = Vec::new();
         for to in &routed.streams {
             match self.admit_record(to, message, draft) {
                 Ok(record) => records.push(record),
@@ -345,8 +344,7 @@ impl Broker {
             message.address.kind,
             AddressKind::Stream | AddressKind::Queue
         ) {
-            let first: Option<&RecordEntrant> = records.first();
-            placed.record = first.and_then(|record| self.record_place(record));
+            placed.record = records.first().and_then(|record| self.record_place(record));
         }
         let numbered = with.passing.as_ref().map_or(&[][..], |it| &it.numbered);
         let mut through = Through {

@@ -147,7 +147,7 @@ impl Broker {
                     from: None,
                     stored: Some((retained.stored, retained.len)),
                     targets: SmallVec::from_iter([entrant]),
-                    records: SmallVec::new(),
+                    records: Vec::new(),
                     resident: None,
                     from_soft: false,
                     continues: false,

@@ -48,7 +48,7 @@ pub(in crate::decide) struct Passing {
 #[derive(Default)]
 pub(in crate::decide) struct Through {
     pub(in crate::decide) targets: SmallVec<[Entrant; 1]>,
-    pub(in crate::decide) records: SmallVec<[RecordEntrant; 1]>,
+    pub(in crate::decide) records: Vec<RecordEntrant>,
     /// Subscriptions that it passed, whatever became of it there.
     pub(in crate::decide) passed: u32,
 }
