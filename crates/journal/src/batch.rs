@@ -18,9 +18,9 @@
 //! header (RULES 19), so a batch keeps its place in the chain when a later epoch adopts it. The header check is seeded with
 //! the segment's salt: what an earlier use of the file left behind never validates.
 
+use crate::hash::{xxh3_64_with_seed, xxh3_128};
 use bytes::Bytes;
 use message::StoredId;
-use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128};
 
 use crate::id::{self, RECORD_ALIGN};
 

@@ -23,7 +23,7 @@
 
 use std::path::{Path, PathBuf};
 
-use xxhash_rust::xxh3::xxh3_64;
+use crate::hash::xxh3_64;
 
 use crate::batch::{BLOCK, u32_at, u64_at, u128_at};
 

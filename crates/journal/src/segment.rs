@@ -15,8 +15,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use crate::hash::{xxh3_64, xxh3_64_with_seed};
 use message::StoredId;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::aligned::Aligned;
 use crate::batch::{self, ADOPTED, BLOCK, HEADER_LEN, Header, u32_at, u64_at, u128_at};

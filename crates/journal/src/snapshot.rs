@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use crate::hash::{xxh3_64, xxh3_64_with_seed};
 
 use crate::batch::{self, u32_at, u64_at, u128_at};
 use crate::error::{Corruption, ReadError, SnapshotError};

@@ -21,8 +21,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
+use crate::hash::{xxh3_64, xxh3_64_with_seed};
 use bytes::Bytes;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::aligned::Aligned;
 use crate::batch::{BLOCK, u32_at, u64_at};

@@ -327,7 +327,7 @@ fn rules_24_a_newer_version_is_refused() {
     file.read_at(&mut block, 0).expect("read");
     block[16] = 2;
     let end = 16 + usize::from(u16::from_le_bytes([block[8], block[9]]));
-    let check = xxhash_rust::xxh3::xxh3_64(&block[..end]);
+    let check = twox_hash::XxHash3_64::oneshot(&block[..end]);
     block[end..end + 8].copy_from_slice(&check.to_le_bytes());
     file.write_durable(&block, 0).expect("written");
     let Err(error) = start(&vfs, 2) else {
