@@ -298,9 +298,18 @@ impl Server {
         }
     }
 
-    /// SIGSTOP.
+    /// SIGSTOP. Returns once all its threads stand still: the signal reaches one of them, which has to run to stop the others.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let runs = |task: std::io::Result<fs::DirEntry>| {
+            let stat = task.and_then(|task| fs::read_to_string(task.path().join("stat")));
+            // One that is gone runs no more.
+            stat.is_ok_and(|stat| !stat.rsplit(") ").next().unwrap_or("").starts_with('T'))
+        };
+        while fs::read_dir(&tasks).expect("it is there").any(runs) {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// SIGCONT.

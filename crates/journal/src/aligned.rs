@@ -79,6 +79,8 @@ type Free = Mutex<Vec<Vec<u8>>>;
 const FREE_BYTES_MAX: usize = 16 << 20;
 /// And pieces: the fitting one is looked for among all.
 const FREE_MAX: usize = 64;
+/// How many times what is wanted a piece may have: who keeps what was read keeps all of it.
+const SLACK: usize = 16;
 
 impl Reused {
     /// What `read` fills from the start, which says how much that is; and the bytes of its memory, which comes back here once nobody
@@ -92,7 +94,9 @@ impl Reused {
         let free = {
             let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
             let fits = free.iter().enumerate();
-            let fits = fits.filter(|(_, memory)| memory.len() >= capacity);
+            let fits = fits.filter(|(_, memory)| {
+                (capacity..=capacity.saturating_mul(SLACK)).contains(&memory.len())
+            });
             let least = fits.min_by_key(|(_, memory)| memory.len());
             let at = least.map(|(at, _)| at);
             at.map(|at| free.swap_remove(at))

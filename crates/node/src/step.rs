@@ -291,7 +291,7 @@ impl Core {
         let decided = catch_unwind(AssertUnwindSafe(|| {
             broker.decide_publishes(from, publishes, &context, decision)
         }));
-        let Ok(count) = decided else { return 0 };
+        let Ok(count @ 1..) = decided else { return 0 };
         let durable = decision.is_durable();
         // Who is refused for want of room is found out one by one; and the records of each lie in one batch.
         let has_room = !durable || !self.blocked && step.stage.takes_publish(stored_len(decision));

@@ -19,7 +19,7 @@ use session::{
 };
 use smallvec::smallvec;
 
-use self::publish::{name, published_as};
+use self::publish::{apart, name, published_as};
 use self::state::{Question, State};
 use self::steps::{Step, Steps};
 use crate::history::{self, History, Origin, PullId, Target};
@@ -369,7 +369,7 @@ impl Client {
                 node: connection.at,
                 incarnation: connection.serving.incarnation,
             };
-            for event in events {
+            for event in events.into_iter().flat_map(apart) {
                 self.event(event, origin, turn)?;
             }
             let Some(connection) = &self.connection else {
@@ -782,7 +782,11 @@ impl Client {
             let fields = message.fields_mut();
             fields.dedup_id = Some(format!("dedup-{}", history.dedup_of(number)).into());
         }
-        published_as(token, message)
+        Publish {
+            // Some doors want to know more than that it was accepted.
+            folds: number.is_multiple_of(2),
+            ..published_as(token, message)
+        }
     }
 
     fn published(

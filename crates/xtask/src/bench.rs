@@ -230,9 +230,10 @@ fn alone(arguments: &Arguments) -> anyhow::Result<()> {
         };
         let (mut alone, mut paired) = (Vec::new(), Vec::new());
         for _ in 0..turns {
+            warmed(&server, workload, false)?;
             alone.push(measured(&server, workload, *seconds, None)?);
             let beside = server.stand_by()?;
-            warmed(&server, workload)?;
+            warmed(&server, workload, true)?;
             paired.push(measured(&server, workload, *seconds, Some(&beside))?);
             drop(beside);
         }
@@ -275,20 +276,20 @@ pub(crate) fn pin(pid: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until the server counts on its standby, and has both run under the load for a while: what a standby does once, as the memory that
-/// it takes for the first time, is no more the cost of a message than what the server did at its start.
-fn warmed(server: &Server, workload: &Workload) -> anyhow::Result<()> {
+/// Waits until the server counts on its standby, or on none any more, and has it run under the load for a while: what a standby does
+/// once, as the memory that it takes for the first time, is no more the cost of a message than what the server did at its start.
+fn warmed(server: &Server, workload: &Workload, covered: bool) -> anyhow::Result<()> {
     const LOOK: Duration = Duration::from_millis(100);
-    const LOOKS: u32 = 100;
+    const LOOKS: u32 = 200;
     const SECONDS: u64 = 2;
     for _ in 0..LOOKS {
-        if server.is_covered()? {
+        if server.is_covered()? == covered {
             loaded(server, workload, SECONDS, None)?;
             return Ok(());
         }
         std::thread::sleep(LOOK);
     }
-    bail!("the server does not count on its standby")
+    bail!("the server does not see its standby come, or go")
 }
 
 /// What a run came to.

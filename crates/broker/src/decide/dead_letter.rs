@@ -559,6 +559,8 @@ impl Broker {
     /// What this decision brought into a queue leaves it again.
     fn drop_brought(&self, id: QueueId, brought: &Brought, draft: &mut Draft<'_>) {
         draft.brought_goes(id, brought.qseq, brought.len);
+        // Had it come in a decision of its own, it would have been there: known by its dedup id, and dead-lettered like any other.
+        draft.differs = true;
         if let Some(at) = brought.published {
             return self.leave_out((id, brought.qseq), at, draft);
         }

@@ -77,6 +77,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) transaction: bool,
     /// Several publishes are decided, each for itself.
     pub(crate) many: bool,
+    /// What is decided for several is not what would become of each by itself.
+    pub(crate) differs: bool,
     /// How deep dead-lettering has gone.
     pub(crate) depth: u32,
     /// A dead letter filled a queue: the next one may have to make room there by what this decision put there.
@@ -123,6 +125,7 @@ impl<'a> Draft<'a> {
             transient: 0,
             transaction: false,
             many: false,
+            differs: false,
             depth: 0,
             crowded: false,
             rarer: None,

@@ -15,7 +15,8 @@ const MATCHED_MAX: u32 = 256;
 
 impl Broker {
     /// Decides publishes that came together, each of them one that [`Broker::may_come_together`], as if they came one by one: no more
-    /// of them than have some hundred targets. Gives how many those are.
+    /// of them than have some hundred targets. Gives how many those are. None: one by one something else would become of them, as one
+    /// pushes out what another brings, or memory is short; then what is in `out` is worth nothing.
     pub fn decide_publishes<'a>(
         &self,
         from: SessionId,
@@ -32,6 +33,9 @@ impl Broker {
         for publish in publishes {
             matched += self.decide_publish((from, attached.client), publish, &mut draft);
             decided += 1;
+            if draft.differs {
+                return 0;
+            }
             if matched >= MATCHED_MAX {
                 break;
             }
@@ -40,10 +44,13 @@ impl Broker {
     }
 
     /// Whether a publish may be decided together with others: a draft knows what they bring into queues and streams, but not what
-    /// is retained, nor which exactly-once ids are taken.
+    /// is retained, which exactly-once ids are taken, or what a repeat is to be told of the message that it repeats.
     #[must_use]
     pub fn may_come_together(publish: &Publish) -> bool {
-        publish.token.is_some() && publish.inbound_id.is_none() && !publish.message.retain
+        publish.token.is_some()
+            && publish.folds
+            && publish.inbound_id.is_none()
+            && !publish.message.retain
     }
 
     /// Publishes of a connection and of its client session, if it has one.

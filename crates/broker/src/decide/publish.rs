@@ -692,6 +692,8 @@ impl Broker {
             && self.soft.transient_bytes + draft.transient() + crate::apply::transient_len(len)
                 > self.config.transient_bytes_max
         {
+            // What leaves for those before it may have made room.
+            draft.differs = true;
             return Admission::Refuse(RefusalKind::QuotaExceeded);
         }
         let over = |count: u64, bytes: u64| {
@@ -800,6 +802,7 @@ impl Broker {
         }
         let soft = is_soft(queue) || !incoming.durable;
         if soft && self.soft.transient_bytes + draft.transient() > self.config.transient_bytes_max {
+            draft.differs = true;
             return draft.count(Tally::DroppedClientFull, 1);
         }
         if side.is_none()

@@ -9,6 +9,7 @@ use session::{
 
 use crate::{
     pulls::{receive, used},
+    queues::dead_letter_to,
     rig::{Rig, to_queue},
     streams::{shown, to_stream},
 };
@@ -54,14 +55,28 @@ fn publish_together(rig: &mut Rig, from: SessionId, messages: &[Message]) -> Vec
             folds: false,
         })
         .collect();
-    assert!(publishes.iter().all(Broker::may_come_together));
-    let count = publishes.len();
+    // Who wants to know more than that it was accepted is told of each by itself.
+    assert!(!publishes.iter().any(Broker::may_come_together));
+    let folded = |publish: &Publish| Publish {
+        folds: true,
+        ..publish.clone()
+    };
+    let mut folds = publishes.iter().map(folded);
+    assert!(folds.all(|publish| Broker::may_come_together(&publish)));
+    let mut decided = 0;
     rig.run(|broker, cx, out| {
-        assert_eq!(
-            broker.decide_publishes(from, publishes.iter(), cx, out),
-            count
-        );
+        decided = broker.decide_publishes(from, publishes.iter(), cx, out);
+        if decided == 0 {
+            out.clear();
+        }
     });
+    if decided == 0 {
+        for publish in &publishes {
+            rig.command(from, Command::Publish(publish.clone()));
+        }
+    } else {
+        assert_eq!(decided, publishes.len());
+    }
     let told = |publish: &Publish| {
         let token = publish.token.expect("set above");
         match rig.found(from, token) {
@@ -70,6 +85,48 @@ fn publish_together(rig: &mut Rig, from: SessionId, messages: &[Message]) -> Vec
         }
     };
     publishes.iter().map(told).collect()
+}
+
+#[test]
+fn what_one_of_those_that_come_together_pushes_out_of_another_goes_where_it_would_by_itself() {
+    let play = |together: bool| {
+        let mut rig = Rig::new();
+        let a = rig.attach(1);
+        let dropping = |to: &'static str| QueueAttributes {
+            length_max: Some(1),
+            overflow: Overflow::DropHead,
+            dead_letter: dead_letter_to(to),
+            ..QueueAttributes::default()
+        };
+        rig.durable_queue(a, "end", QueueAttributes::default());
+        rig.durable_queue(a, "second", dropping("end"));
+        rig.durable_queue(a, "first", dropping("second"));
+        let messages: Vec<Message> = (0..6)
+            .map(|number| {
+                let mut message = to_queue("first", &format!("m{number}"));
+                message.durable = true;
+                message
+            })
+            .collect();
+        rig.publish(a, messages[0].clone());
+        if together {
+            publish_together(&mut rig, a, &messages[1..]);
+        } else {
+            for message in &messages[1..] {
+                rig.publish(a, message.clone());
+            }
+        }
+        let mut number = 1;
+        ["first", "second", "end"].map(|name| {
+            number += 1;
+            let reader = rig.attach(number);
+            rig.consume(reader, number, name, Credit::Window(10));
+            rig.bodies(reader)
+        })
+    };
+    let by_itself = play(false);
+    assert_eq!(by_itself.each_ref().map(Vec::len), [1, 1, 4]);
+    assert_eq!(play(true), by_itself);
 }
 
 fn use_all(

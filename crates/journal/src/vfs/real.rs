@@ -167,7 +167,9 @@ impl Vfs for RealVfs {
                 made => made,
             };
             let tried = || -> io::Result<bool> {
-                let file = file?;
+                drop(file?);
+                // As segments are opened.
+                let file = self.open(&path, Access::Write, true)?;
                 let mut block = Aligned::zeroed(BLOCK);
                 block.fill(0x5A);
                 file.write_durable(&block, 0)?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use message::Message;
-use session::{Lane, Publish, Token};
+use session::{Event, Lane, Publish, PublishOutcome, Token};
 
 use crate::history::{self, Target};
 
@@ -35,4 +35,21 @@ pub(super) fn published_as(token: Option<Token>, message: Message) -> Publish {
         hash_key: None,
         folds: false,
     }
+}
+
+/// What is told of several publishes at once, for each by itself.
+pub(super) fn apart(event: Event) -> Vec<Event> {
+    let Event::Accepted { tokens } = event else {
+        return vec![event];
+    };
+    let accepted = |token| Event::Published {
+        token,
+        outcome: PublishOutcome::Accepted {
+            matched: 1,
+            place: None,
+            record: None,
+            sequence: None,
+        },
+    };
+    tokens.into_iter().map(accepted).collect()
 }

@@ -1,59 +1,74 @@
 //! A map by number that nearly always has one entry: the channels of a connection, the consumers of a channel. Every frame and every
 //! event looks for its own.
 
+use std::collections::BTreeMap;
+
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Numbered<K, V>(Vec<(K, V)>);
+pub(crate) struct Numbered<K, V> {
+    /// One of them: looked at first.
+    one: Option<(K, V)>,
+    others: BTreeMap<K, V>,
+}
 
 impl<K: Copy + Ord, V> Numbered<K, V> {
     pub(crate) const fn new() -> Self {
-        Self(Vec::new())
-    }
-
-    #[inline]
-    fn find(&self, number: K) -> Result<usize, usize> {
-        match self.0.first() {
-            Some((first, _)) if *first == number => Ok(0),
-            _ => self.0.binary_search_by_key(&number, |(number, _)| *number),
+        Self {
+            one: None,
+            others: BTreeMap::new(),
         }
     }
 
     #[inline]
     pub(crate) fn get(&self, number: K) -> Option<&V> {
-        self.find(number).ok().map(|at| &self.0[at].1)
+        match &self.one {
+            Some((one, value)) if *one == number => Some(value),
+            _ => self.others.get(&number),
+        }
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, number: K) -> Option<&mut V> {
-        self.find(number).ok().map(|at| &mut self.0[at].1)
+        match &mut self.one {
+            Some((one, value)) if *one == number => Some(value),
+            _ => self.others.get_mut(&number),
+        }
     }
 
     /// Puts one in the place of what had that number.
     pub(crate) fn insert(&mut self, number: K, value: V) {
-        match self.find(number) {
-            Ok(at) => self.0[at].1 = value,
-            Err(at) => self.0.insert(at, (number, value)),
+        match &mut self.one {
+            Some((one, place)) if *one == number => *place = value,
+            None if !self.others.contains_key(&number) => self.one = Some((number, value)),
+            _ => {
+                self.others.insert(number, value);
+            }
         }
     }
 
     pub(crate) fn remove(&mut self, number: K) -> Option<V> {
-        self.find(number).ok().map(|at| self.0.remove(at).1)
+        match self.one.take_if(|(one, _)| *one == number) {
+            Some((_, value)) => Some(value),
+            None => self.others.remove(&number),
+        }
     }
 
     pub(crate) fn clear(&mut self) {
-        self.0.clear();
+        self.one = None;
+        self.others.clear();
     }
 
     /// In rising order.
     pub(crate) fn numbers(&self) -> impl Iterator<Item = K> {
-        self.0.iter().map(|(number, _)| *number)
+        let one = self.one.as_ref().map(|(one, _)| *one);
+        let mut numbers: Vec<K> = self.others.keys().copied().chain(one).collect();
+        numbers.sort_unstable();
+        numbers.into_iter()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use proptest::prelude::*;
 
     use super::*;
