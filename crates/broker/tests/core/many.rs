@@ -4,7 +4,7 @@ use broker::{Broker, OutLane};
 use message::Message;
 use session::{
     Command, Credit, Event, Lane, Overflow, Publish, PublishAll, PublishOutcome, QueueAttributes,
-    Receipt, ReceiptUse, RefusalKind, SessionId, ShardLimits, StreamStart, UseReceipts,
+    Receipt, ReceiptUse, RefusalKind, SessionId, ShardLimits, StreamStart, Token, UseReceipts,
 };
 
 use crate::{
@@ -14,9 +14,9 @@ use crate::{
     streams::{shown, to_stream},
 };
 
-fn publish_all(rig: &mut Rig, from: SessionId, messages: &[Message]) -> Vec<PublishOutcome> {
-    let publishes = messages.iter().map(|message| Publish {
-        token: None,
+fn publish_of(token: Option<Token>, message: &Message) -> Publish {
+    Publish {
+        token,
         lane: Lane(0),
         message: message.clone().into(),
         mandatory: false,
@@ -25,7 +25,11 @@ fn publish_all(rig: &mut Rig, from: SessionId, messages: &[Message]) -> Vec<Publ
         or_stream: false,
         hash_key: None,
         folds: false,
-    });
+    }
+}
+
+fn publish_all(rig: &mut Rig, from: SessionId, messages: &[Message]) -> Vec<PublishOutcome> {
+    let publishes = messages.iter().map(|message| publish_of(None, message));
     let mut all = Vec::new();
     for mut command in PublishAll::commands(publishes) {
         let token = rig.token();
@@ -43,17 +47,7 @@ fn publish_all(rig: &mut Rig, from: SessionId, messages: &[Message]) -> Vec<Publ
 fn publish_together(rig: &mut Rig, from: SessionId, messages: &[Message]) -> Vec<PublishOutcome> {
     let publishes: Vec<Publish> = messages
         .iter()
-        .map(|message| Publish {
-            token: Some(rig.token()),
-            lane: Lane(0),
-            message: message.clone().into(),
-            mandatory: false,
-            create: false,
-            inbound_id: None,
-            or_stream: false,
-            hash_key: None,
-            folds: false,
-        })
+        .map(|message| publish_of(Some(rig.token()), message))
         .collect();
     // Who wants to know more than that it was accepted is told of each by itself.
     assert!(!publishes.iter().any(Broker::may_come_together));
