@@ -202,11 +202,21 @@ impl Stomp {
         self.frame()?;
         ready();
         while ledger.received < count {
-            let (command, body) = self.frame()?;
+            let (command, body) = self
+                .frame()
+                .with_context(|| format!("{} of {count} messages came", ledger.received))?;
             if command == "MESSAGE" {
                 ledger.see(&body);
             }
         }
+        self.leave()
+    }
+
+    /// Ends in order. A server may notice a closed socket later than what comes on another one: until then messages would
+    /// still go to a consumer that has left.
+    fn leave(&mut self) -> anyhow::Result<()> {
+        self.socket.write(b"DISCONNECT\nreceipt:left\n\n\0")?;
+        self.frame()?;
         Ok(())
     }
 }
