@@ -75,6 +75,8 @@ fn rules_14_a_queue_may_be_larger_than_memory() -> anyhow::Result<()> {
 #[test]
 fn rules_13_a_reader_that_does_not_read_holds_up_nobody() -> anyhow::Result<()> {
     const GROWTH_MAX: u64 = 8 << 20;
+    // All buffers have been used after some 350 messages: a batch of two megabytes is a step.
+    const COUNT: u32 = 1200;
     let server = Server::start_with(&["memory.bodies_bytes_max=4194304"]);
     let tcp = |door: &str| Transport::tcp(server.door(door));
     // One whose messages are dropped when there is no room, and one whose messages wait on disk.
