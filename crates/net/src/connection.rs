@@ -145,7 +145,7 @@ struct Connection<I, S: ?Sized> {
     lefts: u32,
     /// Bytes were written and perhaps not flushed.
     unflushed: bool,
-    /// Events were taken since the last `drained`.
+    /// Events were taken since the last `drained`, or it was asked for.
     undrained: bool,
     /// The session knows of the drain.
     told: bool,
@@ -327,7 +327,7 @@ where
         }
         if self.link.poll_events(cx, &mut scratch.events).is_ready() {
             *count += scratch.events.len();
-            self.undrained |= !scratch.events.is_empty();
+            self.undrained = true;
             let mut known = None;
             let done = self.step(|session, _, out| {
                 for event in scratch.events.drain(..) {

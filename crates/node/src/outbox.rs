@@ -333,6 +333,8 @@ struct State {
     retry: bool,
     /// Bytes of deliveries handed out since the last `drained`.
     handed_out: u64,
+    /// Some of them were of messages that are gone: no event tells the connection to drain, so [`Outbox::poll`] does.
+    gone: bool,
     /// Something may leave and was kept back by [`HANDED_OUT_MAX`]: who drains looks again, nothing else need wake it.
     kept_back: bool,
     closed: bool,
@@ -432,7 +434,7 @@ impl Outbox {
         }
         state.kept_back = !state.ready.is_empty();
         let told = events.len() - before;
-        let nothing = told == 0;
+        let nothing = told == 0 && !std::mem::take(&mut state.gone);
         state.told = state.told.saturating_add(told as u32);
         if nothing {
             if !state.kept_back {
@@ -494,7 +496,10 @@ impl Outbox {
             }
             Fetched::Gone => match item.without(id) {
                 Ok(item) => behind.push_front(item),
-                Err(bytes) => state.handed_out += bytes,
+                Err(bytes) => {
+                    state.handed_out += bytes;
+                    state.gone = true;
+                }
             },
             Fetched::Unreadable | Fetched::Succeeded => events.push(Event::Closing {
                 reason: CloseReason::Internal,
@@ -516,8 +521,8 @@ impl Outbox {
         wanted.first().map(|(id, _)| *id)
     }
 
-    /// The bytes of deliveries that have gone to the socket since the last call.
-    /// What was kept back may leave: look again.
+    /// The bytes of deliveries that have gone to the socket, or nowhere, since the last call. What was kept back may leave:
+    /// look again.
     pub(crate) fn drained(&self) -> u64 {
         let mut state = self.lock();
         state.kept_back = false;

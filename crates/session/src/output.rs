@@ -251,8 +251,9 @@ pub trait Link: Send + Sync {
     /// Takes commands from the front, decides and applies them; answers come through `poll_events`. Never waits. Commands
     /// that may be left (`Command::may_be_left`) stay when there is no room; those behind them that may not are taken all the same.
     fn submit(&self, commands: &mut VecDeque<Command>) -> Submitted;
-    /// Moves the events that may leave now to `events`. Ready when there is at least one, or when commands that were left
-    /// should be submitted again; else the task is woken later.
+    /// Moves the events that may leave now to `events`. Ready when there is at least one, when commands that were left
+    /// should be submitted again, or when room is to be given back (`drained`) for what needs no event any more; else the task is
+    /// woken later.
     fn poll_events(&self, cx: &mut Context<'_>, events: &mut Vec<Event>) -> Poll<()>;
     /// Everything that `poll_events` gave so far has been written to the socket: its room in the outbox is free again.
     fn drained(&self);

@@ -80,6 +80,15 @@ async fn events_without_bytes_give_their_room_back_too() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_link_that_is_ready_without_an_event_is_drained() {
+    let bench = Bench::new(64);
+    rest().await;
+    bench.link.make_room(1);
+    rest().await;
+    assert_eq!(bench.link.core().drained, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn rules_c12_commands_left_stop_the_reading_and_are_tried_again() {
     let mut bench = Bench::new(1 << 16);
     bench.link.core().room = 1;

@@ -359,6 +359,31 @@ fn what_is_gone_before_it_is_read_is_left_out() {
     assert_eq!(outbox.drained(), 20, "the room of both is given back");
 }
 
+/// Nothing is sent for them, so nothing else would have the connection drain.
+#[test]
+fn rules_13_the_room_of_messages_that_are_gone_is_given_back_though_nothing_leaves() {
+    let (outbox, disk, wakes) = (
+        Arc::new(Outbox::default()),
+        Disk::default(),
+        Arc::new(Counting::default()),
+    );
+    outbox.push(CONSUMER, 0, 1, delivery(12));
+    assert_eq!(poll(&outbox, 1, &disk, &wakes), [0u64; 0]);
+    assert_eq!(
+        outbox.fetched(CONSUMER, StoredId(12), Fetched::Gone, &disk),
+        None
+    );
+    outbox.wake_by_ref();
+    assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+    let waker = Waker::from(Arc::clone(&wakes));
+    let (cx, mut events) = (Context::from_waker(&waker), Vec::new());
+    let mut look = || outbox.poll(&cx, || 1, || true, &disk, &mut events);
+    assert!(look().is_ready(), "the connection is told to drain");
+    assert_eq!(outbox.drained(), 10);
+    assert!(look().is_pending(), "once");
+    assert!(events.is_empty());
+}
+
 #[test]
 fn an_unreadable_message_closes_the_connection() {
     let (outbox, disk, wakes) = (
