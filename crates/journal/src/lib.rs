@@ -65,6 +65,7 @@ mod claim;
 mod config;
 mod engine;
 mod error;
+mod forwards;
 mod hash;
 mod id;
 mod in_order;

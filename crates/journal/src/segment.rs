@@ -9,12 +9,12 @@
 //! The trailer is an index and no authority: without it the batch headers are read one after the other. The header of
 //! segment n+1 is written after every batch of segment n was committed, so it proves them durable.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use crate::forwards::Forwards;
 use crate::hash::{xxh3_64, xxh3_64_with_seed};
 use message::StoredId;
 
@@ -173,7 +173,7 @@ pub(crate) struct Segment {
     /// The newest batch when its last reference was seen to be gone, or 0: what let it go must be committed before the file goes.
     pub(crate) dead_at: AtomicU64,
     /// Where the survivors went, by the id of their first place.
-    pub(crate) forwards: RwLock<BTreeMap<u64, u64>>,
+    pub(crate) forwards: RwLock<Forwards>,
     /// All survivors were moved away.
     pub(crate) evacuated: AtomicBool,
     /// The file is unlinked.
@@ -204,7 +204,7 @@ impl Segment {
             referenced: AtomicU64::new(0),
             worth: AtomicU64::new(0),
             dead_at: AtomicU64::new(0),
-            forwards: RwLock::new(BTreeMap::new()),
+            forwards: RwLock::default(),
             evacuated: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             used: AtomicBool::new(false),
@@ -249,7 +249,7 @@ impl Segment {
     /// Whether this record was moved from here.
     pub(crate) fn forwards_of(&self, stored: StoredId) -> bool {
         let forwards = self.forwards.read().unwrap_or_else(PoisonError::into_inner);
-        forwards.contains_key(&stored.0)
+        forwards.contains(stored)
     }
 
     /// Whether none was.

@@ -338,7 +338,7 @@ fn write_forwards(shared: &Shared, out: &mut dyn Write) -> io::Result<()> {
             .forwards
             .read()
             .unwrap_or_else(PoisonError::into_inner);
-        pairs.extend(forwards.iter().map(|(&old, &new)| (old, new)));
+        pairs.extend(forwards.iter());
     }
     out.write_all(&(pairs.len() as u64).to_le_bytes())?;
     for (old, new) in pairs {

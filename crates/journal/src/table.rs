@@ -268,25 +268,31 @@ impl Table {
                 .forwards
                 .read()
                 .unwrap_or_else(PoisonError::into_inner);
-            forwards.get(&stored.0).copied()
+            forwards.of(stored)
         };
         match moved {
-            Some(to) => Some((self.of_seq(id::seq(StoredId(to)))?, StoredId(to))),
+            Some(to) => Some((self.of_seq(id::seq(to))?, to)),
             None => Some((origin, stored)),
         }
     }
 
     /// A move is committed.
     pub(crate) fn forward(&self, old: StoredId, new: StoredId) {
-        if let Some(host) = self.of_seq(id::seq(new)) {
-            host.count_referenced(1);
+        let segments = self.read();
+        let of_seq = |seq| {
+            let (_, segment) = segments.range(..=seq).next_back()?;
+            (seq <= segment.last_seq()).then_some(segment)
+        };
+        match of_seq(id::seq(new)) {
+            Some(host) => host.count_referenced(1),
+            None => debug_assert!(false, "what is committed has a segment"),
         }
-        if let Some(origin) = self.of_seq(id::seq(old)) {
-            let mut forwards = origin
+        if let Some(origin) = of_seq(id::seq(old)) {
+            origin
                 .forwards
                 .write()
-                .unwrap_or_else(PoisonError::into_inner);
-            forwards.insert(old.0, new.0);
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(old, new, |seq| of_seq(seq).map(|host| host.first_seq()));
         }
     }
 
@@ -303,20 +309,11 @@ impl Table {
             if !segment.evacuated.load(Ordering::Acquire) {
                 *live.entry(segment.first_seq()).or_insert(0) += named;
             }
-            let mut hosts: BTreeMap<u64, i64> = BTreeMap::new();
             let forwards = segment
                 .forwards
                 .read()
                 .unwrap_or_else(PoisonError::into_inner);
-            for &to in forwards.values() {
-                let seq = id::seq(StoredId(to));
-                if let Some((&first, host)) = segments.range(..=seq).next_back()
-                    && seq <= host.last_seq()
-                {
-                    *hosts.entry(first).or_insert(0) += 1;
-                }
-            }
-            for (first, moved) in hosts {
+            for (first, moved) in forwards.hosts() {
                 *live.entry(first).or_insert(0) += moved.min(named);
             }
         }
@@ -361,7 +358,7 @@ impl Table {
                 .forwards
                 .write()
                 .unwrap_or_else(PoisonError::into_inner);
-            forwards.retain(|_, to| !range.contains(&id::seq(StoredId(*to))));
+            forwards.remove(range.clone());
         }
         segment.evacuated.store(true, Ordering::Release);
     }
