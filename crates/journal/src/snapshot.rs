@@ -284,14 +284,37 @@ pub(crate) fn write_at(
     }
     while snapshots.len() > KEPT {
         let old = snapshots.remove(0);
-        // Another node may have done so.
-        if let Err(error) = vfs.unlink(&path_of(&shared.paths, &old))
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(%error, "failed to unlink an old snapshot");
-        }
+        remove(shared, &old);
+    }
+    let kept = snapshots.clone();
+    drop(snapshots);
+    if kept.len() == KEPT {
+        sweep(shared, &kept);
     }
     Ok(())
+}
+
+fn remove(shared: &Shared, old: &Kept) {
+    // Another node may have done so.
+    if let Err(error) = shared.vfs.unlink(&path_of(&shared.paths, old))
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, "failed to unlink an old snapshot");
+    }
+}
+
+/// Removes snapshots that are older than those that are kept and none of them: they were damaged, or of another history, and passed
+/// over.
+fn sweep(shared: &Shared, kept: &[Kept]) {
+    let oldest = kept.first().map_or(0, |oldest| oldest.seq);
+    let passed_over = |found: &Kept| found.seq < oldest;
+    match list(&*shared.vfs, &shared.paths) {
+        Ok(found) => {
+            let found = found.into_iter().filter(passed_over);
+            found.for_each(|old| remove(shared, &old));
+        }
+        Err(error) => tracing::warn!(%error, "failed to look for old snapshots"),
+    }
 }
 
 /// Returns the file's length.

@@ -264,7 +264,18 @@ fn a_damaged_snapshot_gives_way_to_the_older_one() {
     names.sort_by_key(|name| name.split('-').next().and_then(|n| n.parse::<u64>().ok()));
     assert_eq!(names.len(), 2, "two are kept");
     vfs.flip(&dir().join("snap").join(&names[1]), 100);
-    start(&vfs, 2).expect("opens").check(&model);
+    let damaged = &names[1];
+    let mut running = start(&vfs, 2).expect("opens");
+    running.check(&model);
+    // It stays for whoever wants to look at it until two whole ones are behind it.
+    for n in 90..92 {
+        let names = vfs.list(&dir().join("snap")).expect("listed");
+        assert!(names.contains(damaged), "{names:?}");
+        running.put(&mut model, payload(n, 3000));
+        running.snapshot();
+    }
+    let names = vfs.list(&dir().join("snap")).expect("listed");
+    assert!(names.len() == 2 && !names.contains(damaged), "{names:?}");
 }
 
 #[test]
