@@ -30,7 +30,7 @@ use crate::{
     clock::Clock,
     recovery,
     scrub::Scrubbing,
-    standby::{Manners, REGISTER_EVERY, Standby, Turn},
+    standby::{Manners, REGISTER_EVERY, Reason, Standby, Turn},
 };
 
 /// How long a standby rests between two looks, unless it is behind; twice that while batches come, as each look costs the machine
@@ -41,6 +41,9 @@ const REST: Duration = Duration::from_millis(5);
 const BEHIND: u64 = 64;
 /// After so long without a look at the journal a standby counts as behind, whatever it saw then, in ms.
 const UNSEEN_MS: u64 = 1_000;
+/// By how much a standby is nicer than other processes: its active node may share the machine, and so may their clients. It stands
+/// back for them, not for long; and not when it takes over.
+const NICENESS: i32 = 5;
 /// How long a standby whose clock does not agree with what it finds keeps its doors shut, until it knows the active node's time, in ms.
 const SHUT_MS: u64 = 6_000;
 /// How long it waits before it opens anew, when that failed: each time twice as long, but no more than that.
@@ -147,7 +150,7 @@ impl Pair {
     ///
     /// # Errors
     /// If the journal can neither be opened nor followed.
-    pub fn change(&self, mut follows: impl FnMut()) -> Result<Change, StartError> {
+    pub fn change(&self, mut follows: impl FnMut() + Send) -> Result<Change, StartError> {
         if !self.probed.swap(true, Ordering::AcqRel) {
             self.probe()?;
         }
@@ -247,18 +250,63 @@ impl Pair {
 
     /// Follows the active node. `None`: open anew. `shown` is called again and again once the clock goes by that of the active node, or nobody knows
     /// that one: the doors may be open from there on.
-    fn follow(&self, shown: &mut impl FnMut()) -> Result<Option<Change>, StartError> {
+    fn follow(&self, shown: &mut (impl FnMut() + Send)) -> Result<Option<Change>, StartError> {
         let manners = held(&self.manners).clone();
         let clock = Arc::clone(&self.clock);
         let mut standby = Standby::open_by(&self.config(), clock, manners)?;
-        let opened_at = self.clock.boot_ms();
         let registering = Registering::start(standby.registrar())?;
         let rate = self.config.scrub_bytes_per_s;
         let scrubbing = Scrubbing::start(standby.journal().clone(), rate)?;
-        let mut note: (Vec<u8>, Option<Arc<Active>>) = (Vec::new(), None);
-        let reason = loop {
-            if self.stopped.load(Ordering::Acquire) {
+        // A thread of its own: who is nice once may not be less so again.
+        let followed = std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("standby".to_owned());
+            let following = thread.spawn_scoped(scope, || {
+                stand_back();
+                self.turns(&mut standby, shown)
+            })?;
+            following
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        let reason = match followed {
+            Ok(Some(reason)) => reason,
+            ended => {
                 standby.leave();
+                return ended.map(|_| None);
+            }
+        };
+        drop(registering);
+        drop(scrubbing);
+        *held(&self.manners) = standby.manners();
+        *held(&self.state) = State::Starting;
+        tracing::info!(reason = reason.as_str(), "taking over");
+        let began = self.clock.boot_ms();
+        let taken = Node::take_over(standby, reason, &self.config(), self.users());
+        match taken {
+            Ok((node, takeover)) => {
+                held(&self.manners).took_over();
+                self.takeovers.fetch_add(1, Ordering::Relaxed);
+                *held(&self.last_takeover) = Some((takeover, began));
+                Ok(Some(Change::Active(Arc::new(node))))
+            }
+            Err(StartError::Journal(journal::OpenError::Lost { epoch, .. })) => {
+                tracing::info!(epoch, "another node was faster");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Looks at the journal again and again. Until the standby is to take over, or `None`: to be opened anew, or nothing more.
+    fn turns(
+        &self,
+        standby: &mut Standby,
+        shown: &mut impl FnMut(),
+    ) -> Result<Option<Reason>, StartError> {
+        let opened_at = self.clock.boot_ms();
+        let mut note: (Vec<u8>, Option<Arc<Active>>) = (Vec::new(), None);
+        loop {
+            if self.stopped.load(Ordering::Acquire) {
                 return Ok(None);
             }
             let turn = standby.turn();
@@ -294,35 +342,11 @@ impl Pair {
                 Ok(Turn::Behind) => {
                     tracing::info!("this standby fell behind, and reads the journal anew");
                     *held(&self.manners) = standby.manners();
-                    standby.leave();
                     return Ok(None);
                 }
-                Ok(Turn::TakeOver(reason)) => break reason,
-                Err(error) => {
-                    standby.leave();
-                    return Err(error);
-                }
+                Ok(Turn::TakeOver(reason)) => return Ok(Some(reason)),
+                Err(error) => return Err(error),
             }
-        };
-        drop(registering);
-        drop(scrubbing);
-        *held(&self.manners) = standby.manners();
-        *held(&self.state) = State::Starting;
-        tracing::info!(reason = reason.as_str(), "taking over");
-        let began = self.clock.boot_ms();
-        let taken = Node::take_over(standby, reason, &self.config(), self.users());
-        match taken {
-            Ok((node, takeover)) => {
-                held(&self.manners).took_over();
-                self.takeovers.fetch_add(1, Ordering::Relaxed);
-                *held(&self.last_takeover) = Some((takeover, began));
-                Ok(Some(Change::Active(Arc::new(node))))
-            }
-            Err(StartError::Journal(journal::OpenError::Lost { epoch, .. })) => {
-                tracing::info!(epoch, "another node was faster");
-                Ok(None)
-            }
-            Err(error) => Err(error),
         }
     }
 
@@ -467,6 +491,13 @@ impl Pair {
             }
         }
         cluster
+    }
+}
+
+/// Makes this thread nicer than others.
+fn stand_back() {
+    if let Err(error) = rustix::process::nice(NICENESS) {
+        tracing::debug!(%error, "the standby runs like any other process");
     }
 }
 
