@@ -261,9 +261,13 @@ impl Broker {
                 continue;
             }
             if folded.last().is_none_or(|last| last.client != *client) {
-                folded.extend(self.client_match(*client, 0, false));
+                // One that is gone has no subscriptions.
+                let Some(found) = self.client_match(*client, *qos, *retain_as_published) else {
+                    continue;
+                };
+                folded.push(found);
             }
-            let Some(last) = folded.last_mut().filter(|last| last.client == *client) else {
+            let Some(last) = folded.last_mut() else {
                 continue;
             };
             last.qos = last.qos.max(*qos);
