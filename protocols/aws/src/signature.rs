@@ -261,15 +261,24 @@ impl Signature {
                 "Credential should be scoped with a valid terminator: '{TERMINATOR}'."
             )));
         }
-        let (mut count, mut names_host) = (0, false);
+        let (mut count, mut names_host, mut rises) = (0, false, true);
+        let mut before = "";
         for name in split(signed_headers, b';') {
             count += 1;
             names_host |= matches!(name, "host" | ":authority");
+            rises &= count == 1 || is_below(before, name);
+            before = name;
         }
         if count > SIGNED_HEADERS_MAX {
             return Err(Fault::Incomplete(
                 "SignedHeaders names too many headers.".to_owned(),
             ));
+        }
+        // Each time that a header is named its values are hashed. Names in order, as they should be, are looked at once.
+        if !rises && let Some(name) = repeated(signed_headers) {
+            return Err(Fault::Incomplete(format!(
+                "SignedHeaders names a header more than once: '{name}'."
+            )));
         }
         if !names_host {
             return Err(Fault::Mismatch(
@@ -553,6 +562,26 @@ fn canonical_query(query: &str, out: &mut String) {
         out.push('=');
         out.push_str(value);
     }
+}
+
+/// Whether a name of a header is sorted before another one. Those that are equal but for the case of letters are one header.
+fn is_below(name: &str, other: &str) -> bool {
+    fn lower(name: &str) -> impl Iterator<Item = u8> {
+        name.bytes().map(|byte| byte.to_ascii_lowercase())
+    }
+    lower(name).lt(lower(other))
+}
+
+/// The name of a header that is named before.
+fn repeated(signed_headers: &str) -> Option<&str> {
+    let names: Vec<_> = split(signed_headers, b';').collect();
+    let is_named_before = |&(at, name): &(usize, &&str)| {
+        names[..at]
+            .iter()
+            .any(|before| before.eq_ignore_ascii_case(name))
+    };
+    let found = names.iter().enumerate().find(is_named_before);
+    found.map(|(_, name)| *name)
 }
 
 /// The parts between separators. `str::split` is made for long texts: it costs ten times as much with a name of ten letters.

@@ -205,3 +205,25 @@ fn the_scope_is_read_from_its_end() {
     }
     assert!(matches!(read("a/b/c/d/e"), Err(Fault::Mismatch(_))));
 }
+
+#[test]
+fn a_header_is_signed_once_whatever_the_order_of_names() {
+    let read = |signed: &str| {
+        let scope = format!("{ID}/20150830/us-east-1/service/aws4_request");
+        Signature::of_parts(&scope, signed, "0", AT, None).map(|_| ())
+    };
+    for signed in ["host", "host;x-amz-date", "x-amz-date;host", "b;host;a"] {
+        assert_eq!(read(signed), Ok(()), "{signed}");
+    }
+    let hundred = vec!["x-long"; SIGNED_HEADERS_MAX - 1].join(";");
+    for (signed, name) in [
+        ("host;host", "host"),
+        ("Host;host", "host"),
+        ("host;x-amz-date;host", "host"),
+        ("a;b;B;host", "B"),
+        (&format!("host;{hundred}"), "x-long"),
+    ] {
+        let words = format!("SignedHeaders names a header more than once: '{name}'.");
+        assert_eq!(read(signed), Err(Fault::Incomplete(words)), "{signed}");
+    }
+}
