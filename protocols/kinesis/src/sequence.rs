@@ -19,7 +19,8 @@ const INDEX_MAX: u64 = 0x7FFF_FFFF_FFFF_FFFF;
 const SECONDS_MAX: u64 = (1 << 36) - 1;
 /// 10^19, the largest power of ten that fits 64 bits.
 const TEN_19: u64 = 10_000_000_000_000_000_000;
-/// Digits below it.
+const TEN_8: u64 = 100_000_000;
+/// Digits below 10^19.
 const LIMB: usize = 19;
 /// What one more of the index adds: 2^80, in limbs of 19 digits, the lowest first.
 const STEP: [u64; 2] = [5_819_614_629_174_706_176, 120_892];
@@ -97,7 +98,7 @@ impl Sequence {
 
     /// The same, where no text is needed of its own.
     pub(crate) fn digits(self, manners: Manners) -> Digits {
-        Numbers::default().digits(self, manners)
+        *Numbers::default().digits(self, manners)
     }
 
     /// What a client says. `None`: it is none, or none that was given out here.
@@ -134,44 +135,96 @@ impl Sequence {
     }
 }
 
-/// Writes many numbers, most of which are of the shard of the one before.
-#[derive(Default)]
-pub(crate) struct Numbers(Option<Written>);
+/// Shards whose last number is kept while many are written.
+const WRITTEN_MAX: usize = 16;
+/// So far behind the last number of its shard one is put together from that: each step costs less than a division.
+const STEPS_MAX: u64 = 16;
 
-/// A number that was written.
+/// Writes many numbers, most of which are of few shards, and of each not far behind the one before.
+#[derive(Default)]
+pub(crate) struct Numbers {
+    written: Vec<Written>,
+    /// Of a number that is an index alone.
+    index: Digits,
+}
+
+/// The last number of a shard.
 struct Written {
     of: (u64, ShardNo),
     zero: Zero,
-    /// Its highest limb, which is that of all that a shard will have for years.
-    high: u64,
+    index: u64,
+    limbs: [u64; 3],
     digits: Digits,
 }
 
 impl Numbers {
     /// As clients see it.
-    pub(crate) fn digits(&mut self, sequence: Sequence, manners: Manners) -> Digits {
+    pub(crate) fn digits(&mut self, sequence: Sequence, manners: Manners) -> &Digits {
         let (Manners::Standard, Some(of)) = (manners, sequence.shard) else {
-            let mut digits = Digits::default();
-            digits.push(sequence.index);
-            return digits;
+            self.index = Digits::default();
+            self.index.push(sequence.index);
+            return &self.index;
         };
-        if let Some(before) = self.0.as_mut().filter(|it| it.of == of) {
-            let [low, middle, high] = before.zero.limbs(sequence.index);
-            if high == before.high {
-                before.digits.put_low([low, middle]);
-                return before.digits;
+        let at = match self.written.iter().position(|it| it.of == of) {
+            Some(at) => {
+                self.written[at].go_to(sequence.index);
+                at
             }
-        }
+            None => {
+                if self.written.len() == WRITTEN_MAX {
+                    self.written.clear();
+                }
+                self.written.push(Written::new(of, sequence.index));
+                self.written.len() - 1
+            }
+        };
+        &self.written[at].digits
+    }
+}
+
+impl Written {
+    fn new(of: (u64, ShardNo), index: u64) -> Self {
         let zero = Zero::of(of.0, of.1);
-        let limbs = zero.limbs(sequence.index);
-        let digits = Digits::of(limbs);
-        self.0 = Some(Written {
+        let limbs = zero.limbs(index);
+        Self {
             of,
             zero,
-            high: limbs[2],
-            digits,
-        });
-        digits
+            index,
+            limbs,
+            digits: Digits::of(limbs),
+        }
+    }
+
+    fn go_to(&mut self, index: u64) {
+        let before = self.limbs;
+        match index.checked_sub(self.index) {
+            Some(steps @ 0..=STEPS_MAX) => (0..steps).for_each(|_| step(&mut self.limbs)),
+            _ => self.limbs = self.zero.limbs(index),
+        }
+        self.index = index;
+        let [low, middle, high] = self.limbs;
+        if high != before[2] {
+            self.digits = Digits::of(self.limbs);
+            return;
+        }
+        self.digits.put_low(low);
+        self.digits.put_middle(middle, before[1]);
+    }
+}
+
+/// To the number of the next index.
+const fn step(limbs: &mut [u64; 3]) {
+    let [low, middle, high] = limbs;
+    // Two numbers below 10^19, one of them far below it, fit 64 bits.
+    *low += STEP[0];
+    *middle += STEP[1];
+    if *low >= TEN_19 {
+        *low -= TEN_19;
+        *middle += 1;
+    }
+    if *middle >= TEN_19 {
+        *middle -= TEN_19;
+        *high += 1;
     }
 }
 
@@ -241,18 +294,30 @@ impl Digits {
     /// Of limbs, the lowest first.
     fn of([low, middle, high]: [u64; 3]) -> Self {
         let mut digits = Self::default();
-        digits.put_low([low, middle]);
+        digits.put_low(low);
+        digits.middle().copy_from_slice(&limb(middle));
         digits.start = DIGITS_MAX - 2 * LIMB;
         digits.push(high);
         digits
     }
 
-    /// Puts the two lowest limbs in the place of others.
-    fn put_low(&mut self, [low, middle]: [u64; 2]) {
-        let (_, limbs) = self.all.split_at_mut(DIGITS_MAX - 2 * LIMB);
-        let (above, below) = limbs.split_at_mut(LIMB);
-        above.copy_from_slice(&limb(middle));
-        below.copy_from_slice(&limb(low));
+    /// Puts the lowest limb in the place of another.
+    fn put_low(&mut self, low: u64) {
+        self.all[DIGITS_MAX - LIMB..].copy_from_slice(&limb(low));
+    }
+
+    /// Puts the limb above it in the place of `before`. Of numbers near each other only the last digits of it differ.
+    fn put_middle(&mut self, middle: u64, before: u64) {
+        if middle / TEN_8 == before / TEN_8 {
+            let eight = eight_digits(middle % TEN_8);
+            self.middle()[LIMB - eight.len()..].copy_from_slice(&eight);
+        } else {
+            self.middle().copy_from_slice(&limb(middle));
+        }
+    }
+
+    fn middle(&mut self) -> &mut [u8] {
+        &mut self.all[DIGITS_MAX - 2 * LIMB..DIGITS_MAX - LIMB]
     }
 
     /// Puts a number before what there is.
@@ -282,7 +347,6 @@ impl Digits {
 
 /// The 19 digits of a number.
 fn limb(number: u64) -> [u8; LIMB] {
-    const TEN_8: u64 = 100_000_000;
     let mut digits = [0; LIMB];
     let (above, eight) = (number / TEN_8, number % TEN_8);
     digits[11..].copy_from_slice(&eight_digits(eight));
@@ -458,6 +522,42 @@ mod tests {
                 index,
             };
             assert_eq!(numbers.digits(sequence, LONG).text(), text);
+        }
+    }
+
+    #[test]
+    fn numbers_near_the_last_one_of_their_shard_are_those_by_themselves() {
+        let opened_s = 1_764_339_600;
+        let of = |shard, index| Sequence {
+            shard: Some((opened_s, ShardNo(shard))),
+            index,
+        };
+        let zero = Zero::of(opened_s, ShardNo(0));
+        // The first index behind which the highest limb is another one.
+        let (mut below, mut above) = (0, INDEX_MAX / 2);
+        while above - below > 1 {
+            let index = below + (above - below) / 2;
+            if zero.limbs(index)[2] == zero.limbs(0)[2] {
+                below = index;
+            } else {
+                above = index;
+            }
+        }
+        for start in [0, below - 500] {
+            let mut numbers = Numbers::default();
+            let mut index = start;
+            for at in 0..5000 {
+                // Ahead by one, by as much as is stepped and by more, and back at times; of more shards than are kept, at times.
+                index = match at % 40 {
+                    39 => index - 30,
+                    jump @ 30.. => index + 2 * jump - 45,
+                    _ => index + 1,
+                };
+                let shards = if at % 1000 < 900 { 4 } else { 20 };
+                let sequence = of(at as u32 % shards, index);
+                let alone = sequence.text(LONG);
+                assert_eq!(numbers.digits(sequence, LONG).text(), alone, "{sequence:?}");
+            }
         }
     }
 

@@ -611,6 +611,8 @@ impl Mark {
 
 fn encode_rows(rows: &dyn Rows, out: &mut impl Sink) {
     let mut marks: Vec<Mark> = Vec::new();
+    // The last time: what came together has one.
+    let mut shown: Option<(Timestamp, TimeText)> = None;
     // Whether the last value stands in quotes. `None`: there is none.
     let mut last = None;
     let mut is_first = true;
@@ -637,7 +639,14 @@ fn encode_rows(rows: &dyn Rows, out: &mut impl Sink) {
                     out.put(text);
                 }
                 Field::Blob(blob) => out.put_base64(blob),
-                Field::Time(time) => encode_time(*time, out),
+                Field::Time(time) => {
+                    if !matches!(&shown, Some((known, _)) if known == time) {
+                        shown = Some((*time, TimeText::new(*time)));
+                    }
+                    if let Some((_, text)) = &shown {
+                        out.put(text.as_bytes());
+                    }
+                }
                 Field::Other(value) => encode(value, out),
             }
         }
@@ -655,22 +664,37 @@ fn encode_blob(blob: &[u8], out: &mut impl Sink) {
     out.put(b"\"");
 }
 
-/// A time in seconds, with three digits behind the point.
 fn encode_time(time: Timestamp, out: &mut impl Sink) {
-    // As many digits as there can be, from the end.
-    let mut text = [b'0'; 21];
-    let mut at = text.len();
-    let mut left = time.0;
-    while left > 0 || at > text.len() - 5 {
-        at -= 1;
-        if at == text.len() - 4 {
-            text[at] = b'.';
-            continue;
+    out.put(TimeText::new(time).as_bytes());
+}
+
+/// A time in seconds, with three digits behind the point.
+struct TimeText {
+    /// As many digits as there can be, from the end.
+    text: [u8; 21],
+    at: usize,
+}
+
+impl TimeText {
+    fn new(time: Timestamp) -> Self {
+        let mut text = [b'0'; 21];
+        let mut at = text.len();
+        let mut left = time.0;
+        while left > 0 || at > text.len() - 5 {
+            at -= 1;
+            if at == text.len() - 4 {
+                text[at] = b'.';
+                continue;
+            }
+            text[at] = b'0' + (left % 10) as u8;
+            left /= 10;
         }
-        text[at] = b'0' + (left % 10) as u8;
-        left /= 10;
+        Self { text, at }
     }
-    out.put(&text[at..]);
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.text[self.at..]
+    }
 }
 
 /// Appends a string.
