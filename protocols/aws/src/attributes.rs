@@ -120,6 +120,9 @@ impl Attributes {
     /// `MD5OfMessageAttributes`, hexadecimal. `None`: there are none.
     #[must_use]
     pub fn md5(&self) -> Option<String> {
+        if self.0.is_empty() {
+            return None;
+        }
         let mut sorted: Vec<&Attribute> = self.0.iter().collect();
         sorted.sort_by(|a, b| a.name.cmp(&b.name));
         let mut bytes = Vec::with_capacity(self.bytes_len() + 16 * sorted.len());
@@ -136,7 +139,7 @@ impl Attributes {
             });
             put(attribute.content.bytes(), &mut bytes);
         }
-        (!sorted.is_empty()).then(|| digest::hex(&digest::md5(&bytes)))
+        Some(digest::hex(&digest::md5(&bytes)))
     }
 
     /// As an output: `MessageAttributes`.

@@ -148,11 +148,7 @@ impl<'a> Validator<'a> {
         of: &Shape,
         what: &str,
     ) {
-        let broken = values.any(|value| {
-            let mut broken = Vec::new();
-            constraints(value, of, &mut broken);
-            !broken.is_empty() || *value == Value::Null
-        });
+        let broken = values.any(|value| !satisfies(value, of) || *value == Value::Null);
         if broken {
             let all: Vec<String> = every(of)
                 .into_iter()
@@ -166,11 +162,28 @@ impl<'a> Validator<'a> {
     }
 }
 
-/// Whether a text, a number or bytes break no constraint.
+/// Whether a text, a number or bytes break no constraint, which most do: none is put into words for it.
 fn satisfies(value: &Value, shape: &Shape) -> bool {
-    let mut broken = Vec::new();
-    constraints(value, shape, &mut broken);
-    broken.is_empty()
+    let fits = |len: usize, min: u32, max: u32| (min as usize..=max as usize).contains(&len);
+    match (shape, value) {
+        (Shape::Text { min, max, check }, Value::Text(text)) => {
+            fits(text_len(text, *min, *max), *min, *max)
+                && check.is_none_or(|check| (check.holds)(text))
+        }
+        (Shape::Choice(choices), Value::Text(text)) => choices.contains(&&**text),
+        (Shape::Blob { min, max }, Value::Blob(blob)) => fits(blob.len(), *min, *max),
+        (Shape::Int { min, max }, Value::Int(int)) => (min..=max).contains(&int),
+        _ => true,
+    }
+}
+
+/// The length of a text as a shape counts it. Characters are counted only where bytes leave a doubt.
+fn text_len(text: &str, min: u32, max: u32) -> usize {
+    if text.len() <= max as usize && text.len() / 4 >= min as usize {
+        text.len()
+    } else {
+        text.chars().count()
+    }
 }
 
 const fn is_scalar(shape: &Shape) -> bool {
@@ -213,13 +226,7 @@ fn pattern(pattern: &str) -> String {
 fn constraints(value: &Value, shape: &Shape, broken: &mut Vec<String>) {
     match (shape, value) {
         (Shape::Text { min, max, check }, Value::Text(text)) => {
-            // Characters are counted only where bytes leave a doubt.
-            let len = if text.len() <= *max as usize && text.len() / 4 >= *min as usize {
-                text.len()
-            } else {
-                text.chars().count()
-            };
-            broken.extend(lengths(len, *min, *max));
+            broken.extend(lengths(text_len(text, *min, *max), *min, *max));
             if let Some(check) = check
                 && !(check.holds)(text)
             {
@@ -415,6 +422,41 @@ mod tests {
                 members.insert(0, name.clone());
             }
             assert_eq!(faults(&members).all.first().map(String::as_str), Some(said));
+        }
+    }
+
+    #[test]
+    fn what_satisfies_a_shape_breaks_none_of_its_constraints() {
+        let texts = ["", "a", "abcde", "abcdef", "A", "B", "é", "äöüßé", "äöüßéè"];
+        let bytes = |len| bytes::Bytes::from(vec![0; len]);
+        let values = (texts.into_iter().map(Value::from))
+            .chain([-1, 0, 1, 10, 11].map(Value::Int))
+            .chain([0, 3, 4].map(|len| bytes(len).into()))
+            .chain([Value::Null, Value::Bool(true), Value::List(vec![])]);
+        let shapes = [
+            Shape::Text {
+                min: 1,
+                max: 5,
+                check: None,
+            },
+            Shape::TEXT,
+            Shape::BLOB,
+            Shape::INT,
+            Shape::Bool,
+            Shape::Blob { min: 1, max: 3 },
+            Shape::Int { min: 1, max: 10 },
+            Shape::Choice(&["A", "B"]),
+        ];
+        for value in values {
+            for shape in shapes.iter().chain([&NAME]) {
+                let mut broken = Vec::new();
+                constraints(&value, shape, &mut broken);
+                assert_eq!(
+                    satisfies(&value, shape),
+                    broken.is_empty(),
+                    "{value:?} {broken:?}"
+                );
+            }
         }
     }
 

@@ -25,7 +25,10 @@ impl Rows for Toys {
                 ("Name", Field::Text(name)),
                 ("Digits", Field::Plain(b"0123-cafe+/=")),
                 ("Data", Field::Blob(data)),
-                ("At", Field::Time(Timestamp(10_u64.pow(at as u32 % 20) - 1))),
+                (
+                    "At",
+                    Field::Time(Timestamp(10_u64.pow(at as u32 / 2 % 20) - 1)),
+                ),
                 ("Other", other.into()),
             ]);
         }
