@@ -355,6 +355,28 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_frame_is_checked_by_crc32c_whatever_its_length_and_place() {
+        // Bit by bit, as the polynomial has it.
+        fn crc32c(bytes: impl Iterator<Item = u8>) -> u32 {
+            let step = |crc: u32, _| crc >> 1 ^ if crc & 1 == 1 { 0x82F6_3B78 } else { 0 };
+            !bytes.fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(byte), step))
+        }
+        assert_eq!(crc32c(b"123456789".iter().copied()), 0xE306_9283);
+        let all: Vec<u8> = (0..70_000_u32)
+            .map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8)
+            .collect();
+        let rest = [5, 0, 0, 0, 7, 1, 0, 0];
+        let lens = (0..1200).chain([4095, 4096, 65_535, 65_536, 69_000]);
+        for len in lens {
+            let payload = &all[len % 64..][..len];
+            let id = StoredId(0x0102_0304_0506_0708 + len as u64);
+            let front = id.0.to_le_bytes().into_iter().chain(rest);
+            let expected = crc32c(front.chain(payload.iter().copied()));
+            assert_eq!(frame_crc(id, &rest, payload), expected, "{len}");
+        }
+    }
+
     proptest! {
         #[test]
         fn records_come_back(payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..20)) {
