@@ -459,8 +459,8 @@ pub(crate) struct Enqueued {
     pub(crate) targets: SmallVec<[Entrant; 1]>,
     /// Its places in streams.
     pub(crate) records: Vec<RecordEntrant>,
-    /// Live only: the message, for soft targets.
-    pub(crate) resident: Option<Arc<Message>>,
+    /// Live only: the message, unless it is stored and known where.
+    pub(crate) message: Option<Arc<Message>>,
     /// The entry it leaves is in memory only.
     pub(crate) from_soft: bool,
     /// Further targets of the message that the last publish stored.
@@ -504,7 +504,8 @@ wire_fields!(RetainedGone { 1 => vhost, 2 => key });
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Transaction {
     pub(crate) transaction: u64,
-    /// What goes with it, besides the publishes that bear its number.
+    /// What goes with it, besides the publishes that bear its number. These come before all of it, but the last of them, as many as
+    /// there are [`Kind::InForce`] in it, one in the place of each.
     pub(crate) changes: Vec<Change>,
 }
 
@@ -645,6 +646,8 @@ pub(crate) enum Kind {
     Delivered(Box<Delivered>),
     Settled(Settled),
     Enqueued(Box<Enqueued>),
+    /// In a transaction: its next publish has its turn.
+    InForce,
     RetainedGone(Box<RetainedGone>),
     MoveStarted(Box<MoveStarted>),
     Moved(Box<Moved>),
@@ -858,6 +861,7 @@ impl Change {
     fn is_recorded(&self) -> bool {
         match &self.0 {
             Kind::EpochOpen(_)
+            | Kind::InForce
             | Kind::Vhosts(_)
             | Kind::Mended(_)
             | Kind::Secret(_)

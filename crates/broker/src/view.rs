@@ -7,7 +7,7 @@ use message::{Message, Name, StoredId, Timestamp, VhostId};
 use session::{ExchangeOptions, Object, QueueId, SessionId};
 
 use crate::{
-    Broker, Content,
+    Broker, Content, Wait,
     change::{ClientNo, is_soft},
     durable::{Client, Queue},
     queue::{Rare, flag},
@@ -27,12 +27,13 @@ pub(crate) struct View<'a> {
     /// In memory only.
     pub(crate) soft: bool,
     /// What its delivery waits for.
-    pub(crate) wait: Option<StoredId>,
+    pub(crate) wait: Wait,
 }
 
 /// Where an entry's message is.
 #[derive(Clone, Copy)]
 pub(crate) enum PlaceRef<'a> {
+    /// In memory only; or it is stored by a change of the decision at hand, if its entry is.
     Resident(&'a Arc<Message>),
     Stored(StoredId, u32),
 }
@@ -250,7 +251,7 @@ fn stored_in(queue: &Queue, qseq: u64) -> Option<View<'_>> {
             .flatten(),
         place: PlaceRef::Stored(entry.stored(), entry.len),
         soft: false,
-        wait: Some(entry.stored()),
+        wait: Wait::Stored(entry.stored()),
     })
 }
 
@@ -268,7 +269,7 @@ fn soft_in(soft: &SoftQueue, qseq: u64) -> Option<View<'_>> {
             Place::Stored(id, len) => PlaceRef::Stored(*id, *len),
         },
         soft: true,
-        wait: entry.wait,
+        wait: entry.wait.map_or(Wait::Nothing, Wait::Stored),
     })
 }
 

@@ -537,8 +537,8 @@ impl Broker {
         };
         for target in &it.targets {
             let source = Source {
-                stored: stored.filter(|_| !target.soft || it.resident.is_none()),
-                resident: it.resident.as_ref(),
+                stored,
+                resident: it.message.as_ref(),
                 extra: true,
                 wait: stored.map(|(id, _)| id),
             };

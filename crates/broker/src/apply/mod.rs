@@ -35,7 +35,8 @@ use message::{StoredId, Timestamp};
 
 use crate::{
     Broker, Effect,
-    change::{Change, Kind},
+    change::{Change, Kind, Transaction},
+    durable::Prepared,
 };
 
 pub(crate) use declare::{PREDECLARED, ROOT, ROOT_NAME, binding_key};
@@ -133,26 +134,9 @@ impl Broker {
             Kind::MoveStarted(it) => self.apply_move_started(it, at.now),
             Kind::Moved(it) => self.apply_moved(it, at.now),
             Kind::RetainedGone(it) => self.apply_retained_gone(it, at),
-            Kind::Transaction(it) => {
-                for prepared in self
-                    .durable
-                    .prepared
-                    .remove(&it.transaction)
-                    .unwrap_or_default()
-                {
-                    let mut within = Applying {
-                        now: at.now,
-                        stored: prepared.stored,
-                        effects: at.effects,
-                    };
-                    self.publish(&prepared.published, &mut within);
-                }
-                for change in &it.changes {
-                    self.apply_kind(&change.0, at);
-                }
-                self.durable.next_transaction =
-                    self.durable.next_transaction.max(it.transaction + 1);
-            }
+            Kind::Transaction(it) => self.apply_transaction(it, at),
+            // It stands for a publish of a transaction.
+            Kind::InForce => {}
             Kind::ClientOpened(it) => self.apply_client_opened(it),
             Kind::ClientAway(it) => self.apply_client_away(it),
             Kind::WillDone(it) => self.apply_will_done(it.client),
@@ -281,5 +265,36 @@ impl Broker {
             }
             Kind::Counted(tally, by) => self.counters.count(*tally, *by),
         }
+    }
+
+    fn apply_transaction(&mut self, it: &Transaction, at: &mut Applying<'_>) {
+        let prepared = self.durable.prepared.remove(&it.transaction);
+        let prepared = prepared.unwrap_or_default();
+        let changes = it.changes.iter();
+        let later = changes.filter(|change| change.0 == Kind::InForce).count();
+        let first = prepared.len().saturating_sub(later);
+        let mut prepared = prepared.into_iter();
+        for prepared in prepared.by_ref().take(first) {
+            self.put_in_force(&prepared, at);
+        }
+        for change in &it.changes {
+            if change.0 == Kind::InForce {
+                if let Some(prepared) = prepared.next() {
+                    self.put_in_force(&prepared, at);
+                }
+            } else {
+                self.apply_kind(&change.0, at);
+            }
+        }
+        self.durable.next_transaction = self.durable.next_transaction.max(it.transaction + 1);
+    }
+
+    fn put_in_force(&mut self, it: &Prepared, at: &mut Applying<'_>) {
+        let mut within = Applying {
+            now: at.now,
+            stored: it.stored,
+            effects: at.effects,
+        };
+        self.publish(&it.published, &mut within);
     }
 }

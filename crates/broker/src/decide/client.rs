@@ -76,6 +76,7 @@ impl Broker {
             self.leave(number, expiry, Leaving::WithWill, &mut draft);
         }
         self.detach(id, &mut draft);
+        self.trim_streams(&mut draft);
     }
 
     /// Everything of a connection but its client session.

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use message::{Address, Kind as AddressKind, Levels, Message, StoredId, Timestamp};
+use message::{Address, Kind as AddressKind, Levels, Message, Timestamp};
 use session::{Death, DeathReason, Overflow, QueueAttributes, QueueId, Redrive};
 use smallvec::SmallVec;
 
 use super::{
     direct::Directs,
     draft::{Brought, Draft},
-    publish::{Admission, Incoming, fits_a_record, pieces},
+    publish::{Admission, Incoming, draft_published, fits_a_record, pieces},
     route::{Routed, address_of, exchange_and_key, key_of_queue},
     topic::Through,
 };
@@ -66,9 +66,20 @@ impl Broker {
         let (Some(queue), Some(view)) = (self.queue(id), self.entry(id, qseq)) else {
             return;
         };
-        if !draft.entry_goes(self, id, qseq, view.len) {
-            return;
+        if draft.entry_goes(self, id, qseq, view.len) {
+            self.dead_letter_seen(id, qseq, reason, (queue, &view), draft);
         }
+    }
+
+    /// The same of an entry that has been looked at, and whose going is drafted.
+    fn dead_letter_seen(
+        &self,
+        id: QueueId,
+        qseq: u64,
+        reason: DeathReason,
+        (queue, view): (&Queue, &View<'_>),
+        draft: &mut Draft<'_>,
+    ) {
         let redrive = redrive_for(queue.attributes(), reason)
             .and_then(|redrive| self.named(queue.declared.vhost, &redrive.target));
         if let Some(target) = redrive {
@@ -81,10 +92,10 @@ impl Broker {
         let resident = self.resident(view.place);
         match (resident, view.place) {
             (Some(message), _) if draft.depth < 2 => {
-                self.dead_letter_with(id, qseq, reason, &message, draft);
+                self.dead_letter_with((id, qseq), reason, &message, view, draft);
             }
             (_, PlaceRef::Stored(stored, _)) => {
-                self.set_aside(id, qseq, &view, draft);
+                self.set_aside(id, qseq, view, draft);
                 draft.effect(Effect::Fetch {
                     fetch: Fetch::DeadLetter {
                         queue: id,
@@ -95,11 +106,31 @@ impl Broker {
                     wait: Wait::Stored(stored),
                 });
             }
+            (_, PlaceRef::Resident(_)) if !view.soft => {
+                // It comes with this decision, and is there by then.
+                self.set_aside(id, qseq, view, draft);
+                self.try_again(id, qseq, reason, 0, draft);
+            }
             (_, PlaceRef::Resident(_)) => {
                 // A chain of full queues, all in memory: cut it rather than follow it under the lock.
-                self.not_taken(id, qseq, reason, draft);
+                self.not_taken(id, qseq, reason, view, draft);
             }
         }
+    }
+
+    /// A dead letter that is set aside is tried again in that time.
+    fn try_again(
+        &self,
+        id: QueueId,
+        qseq: u64,
+        reason: DeathReason,
+        ms: u64,
+        draft: &mut Draft<'_>,
+    ) {
+        draft.change(Kind::Postponed {
+            was: (draft.now, Timer::DeadLetter(id, qseq, reason)),
+            until: Some(draft.now.plus_ms(ms)),
+        });
     }
 
     /// An entry is in nobody's reach until it is decided where it goes.
@@ -124,19 +155,23 @@ impl Broker {
     }
 
     /// Nobody takes a dead letter, whose going is drafted: it is dropped, or tried again later if its queue keeps it.
-    fn not_taken(&self, id: QueueId, qseq: u64, reason: DeathReason, draft: &mut Draft<'_>) {
-        let (Some(queue), Some(view)) = (self.queue(id), self.entry(id, qseq)) else {
+    fn not_taken(
+        &self,
+        id: QueueId,
+        qseq: u64,
+        reason: DeathReason,
+        view: &View<'_>,
+        draft: &mut Draft<'_>,
+    ) {
+        let Some(queue) = self.queue(id) else {
             return;
         };
         if !keeps(queue.attributes(), reason) {
             return self.drop_entry(id, qseq, view.soft, Tally::DroppedDeadLetter, draft);
         }
-        self.set_aside(id, qseq, &view, draft);
+        self.set_aside(id, qseq, view, draft);
         let again_ms = AGAIN_MS.max(self.soft_queue(id).aside.len() as u64);
-        draft.change(Kind::Postponed {
-            was: (draft.now, Timer::DeadLetter(id, qseq, reason)),
-            until: Some(draft.now.plus_ms(again_ms)),
-        });
+        self.try_again(id, qseq, reason, again_ms, draft);
     }
 
     /// Whether a dead letter that is kept until all take it may go: it leads somewhere, and none of its queues refuses it.
@@ -182,13 +217,7 @@ impl Broker {
         tally: Tally,
         draft: &mut Draft<'_>,
     ) {
-        draft.change(Kind::Settled(Settled {
-            queue: id,
-            ranges: Ranges::one(qseq),
-            settlement: Settlement::Accept,
-            untried: false,
-            soft,
-        }));
+        leave(id, qseq, soft, draft);
         draft.count(tally, 1);
     }
 
@@ -259,7 +288,6 @@ impl Broker {
             ..view.rare.cloned().unwrap_or_default()
         };
         self.move_entry((id, qseq), &view, target, rare, draft);
-        self.crowds(target, draft);
         draft.count(Tally::DeadLettered, 1);
     }
 
@@ -298,18 +326,11 @@ impl Broker {
             rare: rare.boxed(),
             soft,
         };
-        let (stored, resident) = match view.place {
-            PlaceRef::Stored(id, len) => (Some((id, len)), None),
-            PlaceRef::Resident(message) => (None, Some(Arc::clone(message))),
-        };
         draft.change(Kind::Enqueued(Box::new(Enqueued {
             from: Some((id, qseq)),
-            stored,
             targets: SmallVec::from_iter([entrant]),
-            records: Vec::new(),
-            resident,
             from_soft: view.soft,
-            continues: false,
+            ..message_of(view.place)
         })));
     }
 
@@ -376,15 +397,12 @@ impl Broker {
     /// Dead-letters an entry whose message is at hand.
     pub(super) fn dead_letter_with(
         &self,
-        id: QueueId,
-        qseq: u64,
+        (id, qseq): (QueueId, u64),
         reason: DeathReason,
         message: &Arc<Message>,
+        view: &View<'_>,
         draft: &mut Draft<'_>,
     ) {
-        let Some(view) = self.entry(id, qseq) else {
-            return;
-        };
         let ttl = view
             .rare
             .and_then(|rare| rare.expiry)
@@ -392,14 +410,20 @@ impl Broker {
         let Some((routed, rare)) =
             self.dead_letter_route(id, reason, message, view.rare, ttl, draft.now)
         else {
-            return self.not_taken(id, qseq, reason, draft);
+            return self.not_taken(id, qseq, reason, view, draft);
         };
         let deaths = rare.deaths.as_deref().expect("a dead letter has a history");
         let kept = self
             .queue(id)
             .is_some_and(|it| keeps(it.attributes(), reason));
-        if kept && !self.may_go(&routed, deaths, &view, draft) {
-            return self.not_taken(id, qseq, reason, draft);
+        if kept && !self.may_go(&routed, deaths, view, draft) {
+            return self.not_taken(id, qseq, reason, view, draft);
+        }
+        let comes = !view.soft && matches!(view.place, PlaceRef::Resident(_));
+        if comes && routed.queues.iter().any(|queue| is_soft(*queue)) {
+            // What a queue in memory has refers to what is stored, and it is not known yet where that will lie.
+            self.set_aside(id, qseq, view, draft);
+            return self.try_again(id, qseq, reason, 0, draft);
         }
         draft.depth += 1;
         let incoming = Incoming {
@@ -429,7 +453,7 @@ impl Broker {
         }
         // A stream keeps what is stored; what is in memory only has no place there.
         let mut records = Vec::new();
-        if matches!(view.place, PlaceRef::Stored(..)) {
+        if comes || matches!(view.place, PlaceRef::Stored(..)) {
             for to in &routed.streams {
                 match self.admit_record(to, message, draft) {
                     Ok(record) => records.push(record),
@@ -450,22 +474,28 @@ impl Broker {
         } = through;
         self.admit_stream_clients(&records, &incoming, None, &mut targets, &mut direct, draft);
         draft.depth -= 1;
-        let streams: SmallVec<[_; 2]> = records.iter().map(|it| it.stream).collect();
         if targets.is_empty() && records.is_empty() {
             if direct.is_empty() {
-                self.not_taken(id, qseq, reason, draft);
+                self.not_taken(id, qseq, reason, view, draft);
             } else {
                 self.drop_entry(id, qseq, view.soft, Tally::DeadLettered, draft);
             }
-        } else {
-            let stored = match view.place {
-                PlaceRef::Stored(id, len) => Some((id, len)),
-                PlaceRef::Resident(_) => None,
-            };
+        } else if comes {
+            // Where its message will lie is not known yet, so it is stored once more.
             draft.count(Tally::DeadLettered, 1);
-            for target in &targets {
-                self.crowds(target.queue, draft);
-            }
+            draft.number_records(self, &mut records);
+            let published = Published {
+                message: Some(Arc::clone(message)),
+                len: view.len,
+                targets,
+                records,
+                ..Published::default()
+            };
+            draft_published(Box::new(published), draft);
+            leave(id, qseq, view.soft, draft);
+        } else {
+            draft.count(Tally::DeadLettered, 1);
+            draft.number_records(self, &mut records);
             let pieces = if fits_a_record(&targets) {
                 vec![targets]
             } else {
@@ -476,24 +506,18 @@ impl Broker {
                 draft.change(Kind::Enqueued(Box::new(Enqueued {
                     // The last takes it from where it was: whatever a crash cuts off, it is somewhere.
                     from: (at == last).then_some((id, qseq)),
-                    stored,
                     targets,
                     records: if at == last {
                         std::mem::take(&mut records)
                     } else {
                         Vec::new()
                     },
-                    resident: stored.is_none().then(|| Arc::clone(message)),
                     from_soft: view.soft,
-                    continues: false,
+                    ..message_of(view.place)
                 })));
             }
         }
-        for stream in streams {
-            self.trim_for(stream, draft);
-        }
-        let wait = wait_of(view.wait);
-        direct.send(wait, draft);
+        direct.send(view.wait, draft);
     }
 
     /// Whether a dead letter comes back to a queue that it left before, and nobody rejected it since: it would go round for ever.
@@ -556,63 +580,30 @@ impl Broker {
         }
     }
 
-    /// What this decision brought into a queue leaves it again.
+    /// What this decision brought into a queue leaves it again, as it would have come in a decision of its own.
     fn drop_brought(&self, id: QueueId, brought: &Brought, draft: &mut Draft<'_>) {
         draft.brought_goes(id, brought.qseq, brought.len);
-        // Had it come in a decision of its own, it would have been there: known by its dedup id, and dead-lettered like any other.
-        draft.differs = true;
-        if let Some(at) = brought.published {
-            return self.leave_out((id, brought.qseq), at, draft);
-        }
-        // Nothing is known of it yet that it could be dead-lettered with.
-        let goes_on = self
-            .queue(id)
-            .is_some_and(|queue| queue.attributes().dead_letter.is_some());
-        let tally = if goes_on {
-            Tally::DroppedDeadLetter
-        } else {
-            Tally::DroppedMaxLen
-        };
-        self.drop_entry(id, brought.qseq, brought.soft, tally, draft);
-    }
-
-    /// What an earlier publish of the same transaction brings into a queue does not enter it, as it would leave at once: it goes
-    /// where its dead letters go.
-    fn leave_out(&self, entry: (QueueId, u64), at: usize, draft: &mut Draft<'_>) {
-        let Some((message, entrant)) = draft.take_back(at, entry) else {
+        let (Some(queue), Some(incomer)) = (self.queue(id), draft.incomer(id, brought)) else {
             return;
         };
-        let queue = self.queue(entry.0);
-        if queue.is_none_or(|queue| queue.attributes().dead_letter.is_none()) {
-            return draft.count(Tally::DroppedMaxLen, 1);
-        }
-        let rare = entrant.rare.as_deref();
-        let incoming = Incoming {
-            message: &message,
-            durable: !entrant.soft,
-            expiry: rare.and_then(|rare| rare.expiry),
-            rare,
+        let place = match (incomer.stored, &incomer.message) {
+            (Some((id, len)), _) => PlaceRef::Stored(id, len),
+            (None, Some(message)) => PlaceRef::Resident(message),
+            (None, None) => return,
         };
-        let mut targets = SmallVec::new();
-        self.dead_letter_refused(entry.0, &incoming, &mut targets, draft);
-        if !targets.is_empty() {
-            // A publish of its own, so that numbers grow from change to change.
-            draft.change(Kind::Published(Box::new(Published {
-                len: message.body.len() as u32,
-                message: Some(Arc::clone(&message)),
-                targets,
-                ..Published::default()
-            })));
-        }
-    }
-
-    /// Notes that a dead letter came into a queue which has no room for another one, or may not have.
-    fn crowds(&self, id: QueueId, draft: &mut Draft<'_>) {
-        let Some(queue) = self.queue(id) else { return };
-        let attributes = queue.attributes();
-        let (count, _) = draft.held(self, id);
-        draft.crowded |=
-            attributes.length_max.is_some_and(|max| count >= max) || attributes.bytes_max.is_some();
+        let entrant = &incomer.entrant;
+        let view = View {
+            len: brought.len,
+            enqueued: draft.now,
+            count: 0,
+            flags: entrant.flags,
+            priority: entrant.priority,
+            rare: entrant.rare.as_deref(),
+            place,
+            soft: entrant.soft,
+            wait: incomer.wait,
+        };
+        self.dead_letter_seen(id, brought.qseq, DeathReason::MaxLen, (queue, &view), draft);
     }
 
     /// A message that was asked for is here.
@@ -631,16 +622,36 @@ impl Broker {
         if !self.is_aside(queue, qseq) {
             return;
         }
+        let Some(view) = self.entry(queue, qseq) else {
+            return;
+        };
         let mut draft = Draft::new(cx, out);
-        self.dead_letter_with(queue, qseq, reason, &message, &mut draft);
+        self.dead_letter_with((queue, qseq), reason, &message, &view, &mut draft);
+        self.trim_streams(&mut draft);
     }
 }
 
-/// What an entry's delivery waits for.
-pub(crate) const fn wait_of(stored: Option<StoredId>) -> Wait {
-    match stored {
-        Some(id) => Wait::Stored(id),
-        None => Wait::Nothing,
+/// An entry is gone from its queue.
+fn leave(queue: QueueId, qseq: u64, soft: bool, draft: &mut Draft<'_>) {
+    draft.change(Kind::Settled(Settled {
+        queue,
+        ranges: Ranges::one(qseq),
+        settlement: Settlement::Accept,
+        untried: false,
+        soft,
+    }));
+}
+
+/// A message on its way into further queues.
+fn message_of(place: PlaceRef<'_>) -> Enqueued {
+    let (stored, message) = match place {
+        PlaceRef::Stored(id, len) => (Some((id, len)), None),
+        PlaceRef::Resident(message) => (None, Some(Arc::clone(message))),
+    };
+    Enqueued {
+        stored,
+        message,
+        ..Enqueued::default()
     }
 }
 

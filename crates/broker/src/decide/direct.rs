@@ -45,6 +45,11 @@ impl Directs {
         self.first.is_none()
     }
 
+    /// How many different ones.
+    pub(super) fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.others.len()
+    }
+
     /// One more connection is shown the message, with that retain flag and those identifiers of subscriptions.
     pub(super) fn show(
         &mut self,

@@ -1,16 +1,13 @@
 //! A decision in the making: what it has already promised counts when the next step of the same command is decided.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
-use message::{Message, Name, PolicyBody, Timestamp, VhostId};
+use message::{Message, Name, PolicyBody, StoredId, Timestamp, VhostId};
 use rustc_hash::FxHashMap;
-use session::{Event, Lane, QueueId, SessionId, ShardNo, StreamId, Token};
+use session::{Event, Lane, Original, QueueId, SessionId, ShardNo, StreamId, Token};
 use smallvec::SmallVec;
 
+use super::topic;
 use crate::{
     Broker, Context, Decision, Effect, OutLane, Wait,
     change::{Change, ClientNo, Entrant, Kind, Ranges, SOFT_BIT, Settled},
@@ -18,7 +15,8 @@ use crate::{
     few::Few,
     queue::Runs,
     soft::SoftQueue,
-    topic::TopicNo,
+    stream::RecordEntrant,
+    topic::{Numbered, TopicNo},
 };
 
 /// Queues that are looked for one by one.
@@ -42,9 +40,18 @@ pub(crate) struct Brought {
     pub(crate) priority: u8,
     /// Bytes of its body.
     pub(crate) len: u32,
-    pub(crate) soft: bool,
-    /// The change, if it is a publish.
-    pub(crate) published: Option<usize>,
+    /// The change.
+    pub(crate) change: usize,
+}
+
+/// The same entry, and where its message is.
+pub(crate) struct Incomer {
+    pub(crate) entrant: Entrant,
+    pub(crate) message: Option<Arc<Message>>,
+    /// Where it lay before this decision.
+    pub(crate) stored: Option<(StoredId, u32)>,
+    /// What its delivery waits for.
+    pub(crate) wait: Wait,
 }
 
 /// What the changes of the decision at hand bring into a queue.
@@ -68,8 +75,8 @@ pub(crate) struct Draft<'a> {
     added: SmallVec<[(QueueId, Added); 2]>,
     /// Entries that an earlier change of this decision takes away.
     gone: Option<Few<QueueId, Runs>>,
-    /// What comes into streams: records and their bytes.
-    records: SmallVec<[(StreamId, u64, u64); 1]>,
+    /// Records that came into streams.
+    records: SmallVec<[(StreamId, u64); 1]>,
     /// The hash that chooses the shard of the publish at hand.
     pub(crate) hash_key: Option<u128>,
     transient: u64,
@@ -81,8 +88,6 @@ pub(crate) struct Draft<'a> {
     pub(crate) differs: bool,
     /// How deep dead-lettering has gone.
     pub(crate) depth: u32,
-    /// A dead letter filled a queue: the next one may have to make room there by what this decision put there.
-    pub(crate) crowded: bool,
     /// Made when it is needed.
     rarer: Option<Box<Rarer>>,
 }
@@ -92,14 +97,14 @@ pub(crate) struct Draft<'a> {
 struct Rarer {
     /// Where the queues of `Draft::added` are, once there are more than a few.
     added_at: FxHashMap<QueueId, usize>,
-    dedups: BTreeSet<(QueueId, bytes::Bytes)>,
+    dedups: BTreeMap<(QueueId, bytes::Bytes), Original>,
     /// Queues that this decision makes, by name.
     made: SmallVec<[(VhostId, Name, QueueId); 1]>,
     /// What comes into streams, shard by shard.
     shards: BTreeMap<(StreamId, ShardNo), (u64, u64)>,
     /// Publishes that pass FIFO topic objects.
     topics: SmallVec<[(TopicNo, u64); 1]>,
-    topic_dedups: BTreeSet<(TopicNo, bytes::Bytes)>,
+    topic_dedups: BTreeMap<(TopicNo, bytes::Bytes), Original>,
     durable_queues: u64,
     soft_queues: u64,
     /// Own queues of client sessions that a change of this decision makes, and which.
@@ -127,7 +132,6 @@ impl<'a> Draft<'a> {
             many: false,
             differs: false,
             depth: 0,
-            crowded: false,
             rarer: None,
         }
     }
@@ -136,7 +140,7 @@ impl<'a> Draft<'a> {
         self.rarer.get_or_insert_default()
     }
 
-    /// What the changes bring is to be looked at anew: some that were seen are gone, or stand elsewhere.
+    /// What the changes bring is to be looked at anew: some that were seen are gone.
     fn forget_incomers(&mut self) {
         if let Some(rarer) = &mut self.rarer {
             rarer.incomers.clear();
@@ -168,9 +172,13 @@ impl<'a> Draft<'a> {
     /// A change that comes before those drafted so far.
     pub(crate) fn change_first(&mut self, kind: Kind) {
         self.out.changes.insert(0, Change(kind));
-        self.forget_incomers();
         if let Some(rarer) = &mut self.rarer {
             rarer.own.values_mut().for_each(|made| *made += 1);
+            for incomers in rarer.incomers.values_mut() {
+                incomers.seen += 1;
+                let brought = incomers.in_order.values_mut();
+                brought.for_each(|it| it.change += 1);
+            }
         }
     }
 
@@ -310,36 +318,47 @@ impl<'a> Draft<'a> {
             .unwrap_or_default()
     }
 
-    /// Bytes of records that come into a stream.
-    pub(crate) fn record_bytes(&self, stream: StreamId) -> u64 {
-        let known = self.records.iter().find(|(id, ..)| *id == stream);
-        known.map_or(0, |(_, _, bytes)| *bytes)
-    }
-
-    /// A record will be made. Gives how many come into the stream before it. `limited`: what comes into its shard is asked for.
-    pub(crate) fn record_comes(
-        &mut self,
-        stream: StreamId,
-        shard: ShardNo,
-        len: u64,
-        limited: bool,
-    ) -> u64 {
-        if limited && (self.transaction || self.many) {
+    /// A record will be made in a shard with limits.
+    pub(crate) fn record_comes(&mut self, stream: StreamId, shard: ShardNo, len: u64) {
+        if self.transaction || self.many {
             let (count, bytes) = self.rarer().shards.entry((stream, shard)).or_default();
             *count += 1;
             *bytes += len;
         }
-        match self.records.iter_mut().find(|(id, ..)| *id == stream) {
-            Some((_, count, bytes)) => {
-                *count += 1;
-                *bytes += len;
-                *count - 1
-            }
-            None => {
-                self.records.push((stream, 1, len));
-                0
-            }
+    }
+
+    /// Gives the records of the next change their offsets: not before, as what a message pushes out on its way is drafted in front
+    /// of it and may come into the same stream.
+    pub(crate) fn number_records(&mut self, broker: &Broker, records: &mut [RecordEntrant]) {
+        for record in records {
+            let known = self.records.iter();
+            let at = known.clone().position(|(id, _)| *id == record.stream);
+            let at = at.unwrap_or_else(|| {
+                self.records.push((record.stream, 0));
+                self.records.len() - 1
+            });
+            let next = broker.durable.streams.get(&record.stream);
+            let count = &mut self.records[at].1;
+            record.offset = next.map_or(0, |stream| stream.records.next()) + *count;
+            *count += 1;
         }
+    }
+
+    /// The streams that records came into: once only.
+    pub(crate) fn take_streams(&mut self) -> SmallVec<[(StreamId, u64); 1]> {
+        std::mem::take(&mut self.records)
+    }
+
+    /// The lengths of the records that come into a stream.
+    pub(crate) fn record_lens(&self, stream: StreamId) -> Vec<u32> {
+        let changes = self.out.changes.iter();
+        let records = changes.flat_map(|change| match &change.0 {
+            Kind::Published(it) => &it.records[..],
+            Kind::Enqueued(it) => &it.records,
+            _ => &[],
+        });
+        let of_stream = records.filter(|record| record.stream == stream);
+        of_stream.map(|record| record.len).collect()
     }
 
     /// An entry will be made in a queue with this soft side, if it is there. Gives its number.
@@ -405,16 +424,16 @@ impl<'a> Draft<'a> {
         let rarer = self.rarer.get_or_insert_default();
         let incomers = rarer.incomers.entry(queue).or_default();
         for (at, change) in self.out.changes.iter().enumerate().skip(incomers.seen) {
-            let (targets, len, published) = match &change.0 {
+            let (targets, len) = match &change.0 {
                 Kind::Enqueued(enqueued) => {
-                    let len = match (enqueued.stored, &enqueued.resident) {
+                    let len = match (enqueued.stored, &enqueued.message) {
                         (Some((_, len)), _) => len,
                         (None, Some(message)) => message.body.len() as u32,
                         (None, None) => 0,
                     };
-                    (&enqueued.targets, len, None)
+                    (&enqueued.targets, len)
                 }
-                Kind::Published(published) => (&published.targets, published.len, Some(at)),
+                Kind::Published(published) => (&published.targets, published.len),
                 _ => continue,
             };
             for to in targets.iter().filter(|to| to.queue == queue) {
@@ -426,8 +445,7 @@ impl<'a> Draft<'a> {
                     is_delayed,
                     priority: to.priority.min(counts),
                     len,
-                    soft: to.soft,
-                    published,
+                    change: at,
                 };
                 let place = (is_delayed, Reverse(brought.priority), to.qseq);
                 incomers.in_order.insert(place, brought);
@@ -444,19 +462,37 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Takes an entry back from the publish drafted as that change. Gives its message, too.
-    pub(crate) fn take_back(
-        &mut self,
-        at: usize,
-        (queue, qseq): (QueueId, u64),
-    ) -> Option<(Arc<Message>, Entrant)> {
-        let Kind::Published(published) = &mut self.out.changes.get_mut(at)?.0 else {
-            return None;
-        };
-        let message = published.message.clone()?;
-        let mut targets = published.targets.iter();
-        let place = targets.position(|to| to.queue == queue && to.qseq == qseq)?;
-        Some((message, published.targets.remove(place)))
+    /// Such an entry.
+    pub(crate) fn incomer(&self, queue: QueueId, brought: &Brought) -> Option<Incomer> {
+        let is_this = |to: &&Entrant| to.queue == queue && to.qseq == brought.qseq;
+        Some(match &self.out.changes.get(brought.change)?.0 {
+            Kind::Published(it) => {
+                let wait = match it.is_durable() {
+                    true => Wait::Durable,
+                    false => Wait::Nothing,
+                };
+                Incomer {
+                    entrant: it.targets.iter().find(is_this)?.clone(),
+                    message: it.message.clone(),
+                    stored: None,
+                    wait,
+                }
+            }
+            Kind::Enqueued(it) => {
+                let wait = match it.stored {
+                    Some((id, _)) => Wait::Stored(id),
+                    None if it.continues => Wait::Durable,
+                    None => Wait::Nothing,
+                };
+                Incomer {
+                    entrant: it.targets.iter().find(is_this)?.clone(),
+                    message: it.message.clone(),
+                    stored: it.stored,
+                    wait,
+                }
+            }
+            _ => return None,
+        })
     }
 
     /// Such an entry will be gone again.
@@ -490,35 +526,43 @@ impl<'a> Draft<'a> {
         self.transient
     }
 
-    /// Whether this decision has had a dedup id.
-    pub(crate) fn knows_dedup(&self, queue: QueueId, id: &bytes::Bytes) -> bool {
-        let rarer = self.rarer.as_ref();
-        rarer.is_some_and(|it| it.dedups.contains(&(queue, id.clone())))
+    /// The message of this decision that brought a dedup id into a queue.
+    pub(crate) fn dedup_of(&self, queue: QueueId, id: &bytes::Bytes) -> Option<Original> {
+        let rarer = self.rarer.as_ref()?;
+        rarer.dedups.get(&(queue, id.clone())).copied()
     }
 
     /// Notes a dedup id.
-    pub(crate) fn dedup(&mut self, queue: QueueId, id: &bytes::Bytes) {
-        self.rarer().dedups.insert((queue, id.clone()));
+    pub(crate) fn dedup(&mut self, queue: QueueId, id: &bytes::Bytes, of: Original) {
+        self.rarer().dedups.insert((queue, id.clone()), of);
     }
 
-    /// A publish passes a FIFO topic object. Gives how many have passed it in this decision.
-    pub(crate) fn topic_number(&mut self, topic: TopicNo) -> u64 {
-        let topics = &mut self.rarer().topics;
-        match topics.iter_mut().find(|(known, _)| *known == topic) {
-            Some((_, count)) => {
-                *count += 1;
-                *count
-            }
-            None => {
-                topics.push((topic, 1));
-                1
-            }
+    /// Publishes of this decision that have passed a FIFO topic object.
+    pub(crate) fn passed(&self, topic: TopicNo) -> u64 {
+        let topics = self.rarer.as_ref().map_or(&[][..], |it| &it.topics);
+        let known = topics.iter().find(|(known, _)| *known == topic);
+        known.map_or(0, |(_, count)| *count)
+    }
+
+    /// The message of this decision that brought a dedup id to a FIFO topic object.
+    pub(crate) fn topic_dedup_of(&self, topic: TopicNo, id: &bytes::Bytes) -> Option<Original> {
+        let rarer = self.rarer.as_ref()?;
+        rarer.topic_dedups.get(&(topic, id.clone())).copied()
+    }
+
+    /// A publish has passed a FIFO topic object.
+    pub(crate) fn passes(&mut self, numbered: &Numbered) {
+        let rarer = self.rarer();
+        let mut topics = rarer.topics.iter_mut();
+        match topics.find(|(known, _)| *known == numbered.topic) {
+            Some((_, count)) => *count += 1,
+            None => rarer.topics.push((numbered.topic, 1)),
         }
-    }
-
-    /// Notes a dedup id of a FIFO topic object; `false` when this decision has had it.
-    pub(crate) fn topic_dedup(&mut self, topic: TopicNo, id: &bytes::Bytes) -> bool {
-        self.rarer().topic_dedups.insert((topic, id.clone()))
+        if let Some(id) = &numbered.dedup {
+            let key = (numbered.topic, id.clone());
+            let it = topic::original(numbered.sequence, numbered.message_id);
+            rarer.topic_dedups.insert(key, it);
+        }
     }
 
     /// Notes a queue that this decision makes.

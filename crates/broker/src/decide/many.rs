@@ -5,7 +5,7 @@ use session::{Event, Publish, PublishAll, RefusalKind, SessionId, UseReceipts};
 
 use super::{
     draft::Draft,
-    publish::{Asked, Missing, Placed},
+    publish::{Asked, Placed},
     refusal,
 };
 use crate::{Broker, Context, Decision, Wait, change::ClientNo, counters::Tally};
@@ -15,8 +15,8 @@ const MATCHED_MAX: u32 = 256;
 
 impl Broker {
     /// Decides publishes that came together, each of them one that [`Broker::may_come_together`], as if they came one by one: no more
-    /// of them than have some hundred targets. Gives how many those are. None: one by one something else would become of them, as one
-    /// pushes out what another brings, or memory is short; then what is in `out` is worth nothing.
+    /// of them than have some hundred targets. Gives how many those are. None: one by one something else would become of them, as memory
+    /// is short; then what is in `out` is worth nothing.
     pub fn decide_publishes<'a>(
         &self,
         from: SessionId,
@@ -40,11 +40,12 @@ impl Broker {
                 break;
             }
         }
+        self.trim_streams(&mut draft);
         decided
     }
 
     /// Whether a publish may be decided together with others: a draft knows what they bring into queues and streams, but not what
-    /// is retained, which exactly-once ids are taken, or what a repeat is to be told of the message that it repeats.
+    /// is retained, or which exactly-once ids are taken.
     #[must_use]
     pub fn may_come_together(publish: &Publish) -> bool {
         publish.token.is_some()
@@ -63,34 +64,14 @@ impl Broker {
         draft.many = true;
         let mut outcomes = Vec::with_capacity(all.publishes.len());
         let mut wait = Wait::Nothing;
-        let (mut unmatched, mut refused, mut duplicates) = (0, 0, 0);
         for publish in &all.publishes {
-            draft.hash_key = publish.hash_key;
-            let asked = Asked {
-                confirmed: true,
-                missing: Missing::of(publish),
-                inbound: None,
-                publisher,
-            };
+            let asked = Asked::together(publish, publisher);
             let mut placed = Placed::default();
-            self.place(&publish.message, &asked, &mut placed, draft);
+            self.place_publish(publish, &asked, &mut placed, draft);
             if placed.wait() == Wait::Durable {
                 wait = Wait::Durable;
             }
-            unmatched += u64::from(placed.matched == 0 && placed.refused.is_none());
-            refused += u64::from(placed.refused.is_some());
-            duplicates += u64::from(placed.duplicates);
             outcomes.push(placed.outcome());
-        }
-        for (tally, count) in [
-            (Tally::Published, outcomes.len() as u64),
-            (Tally::Unmatched, unmatched),
-            (Tally::RefusedPublish, refused),
-            (Tally::Duplicate, duplicates),
-        ] {
-            if count > 0 {
-                draft.count(tally, count);
-            }
         }
         let token = all.token;
         let event = Event::PublishedAll { token, outcomes };

@@ -24,6 +24,7 @@ use crate::{
     change::{ClientNo, Enqueued, Entrant, Kind, Published, QueueDeclared, Retain, is_soft},
     counters::Tally,
     queue::{FAIR_GROUP_LEN_MAX, Rare, flag},
+    topic::Numbered,
 };
 
 /// Targets in one record.
@@ -54,7 +55,7 @@ pub(crate) struct Incoming<'a> {
 pub(crate) enum Admission {
     Take(Entrant),
     Refuse(RefusalKind),
-    Duplicate(Option<Original>),
+    Duplicate(Original),
     /// Not kept, and counted; the publisher is not to blame.
     Discard(Tally),
 }
@@ -102,6 +103,18 @@ pub(crate) struct Asked {
     pub(crate) publisher: Option<ClientNo>,
 }
 
+impl Asked {
+    /// One of several that are confirmed together.
+    pub(crate) const fn together(publish: &Publish, publisher: Option<ClientNo>) -> Self {
+        Self {
+            confirmed: true,
+            missing: Missing::of(publish),
+            inbound: None,
+            publisher,
+        }
+    }
+}
+
 /// What became of a publish.
 #[derive(Default)]
 pub(crate) struct Placed {
@@ -128,6 +141,11 @@ impl Placed {
         } else {
             Wait::Nothing
         }
+    }
+
+    /// It was accepted, and nobody wanted it.
+    pub(crate) const fn is_unmatched(&self) -> bool {
+        self.matched == 0 && self.refused.is_none()
     }
 
     /// What the publisher is answered.
@@ -174,33 +192,21 @@ impl Broker {
             }
             return 0;
         }
-        draft.hash_key = publish.hash_key;
         let asked = Asked {
             confirmed: publish.token.is_some(),
-            missing: Missing::of(publish),
             inbound: inbound.map(|(number, id, _)| (number, id)),
-            publisher,
+            ..Asked::together(publish, publisher)
         };
         let mut placed = Placed::default();
-        self.place(&publish.message, &asked, &mut placed, draft);
-        draft.count_published();
+        self.place_publish(publish, &asked, &mut placed, draft);
         let (wait, matched) = (placed.wait(), placed.matched);
-        if placed.matched == 0 && placed.refused.is_none() {
-            draft.count(Tally::Unmatched, 1);
-            if publish.mandatory {
-                let event = Event::Returned {
-                    token: publish.token,
-                    lane: publish.lane,
-                    message: Arc::clone(&publish.message),
-                };
-                draft.reply(from, publish.lane, wait, event);
-            }
-        }
-        if placed.refused.is_some() {
-            draft.count(Tally::RefusedPublish, 1);
-        }
-        if placed.duplicates > 0 {
-            draft.count(Tally::Duplicate, u64::from(placed.duplicates));
+        if publish.mandatory && placed.is_unmatched() {
+            let event = Event::Returned {
+                token: publish.token,
+                lane: publish.lane,
+                message: Arc::clone(&publish.message),
+            };
+            draft.reply(from, publish.lane, wait, event);
         }
         let Some(token) = publish.token else {
             if let Some(refusal) = placed.refused
@@ -225,6 +231,29 @@ impl Broker {
             draft.reply(from, publish.lane, wait, event);
         }
         matched
+    }
+
+    /// Places what a client publishes, and counts it.
+    #[inline]
+    pub(super) fn place_publish(
+        &self,
+        publish: &Publish,
+        asked: &Asked,
+        placed: &mut Placed,
+        draft: &mut Draft<'_>,
+    ) {
+        draft.hash_key = publish.hash_key;
+        self.place(&publish.message, asked, placed, draft);
+        draft.count_published();
+        if placed.is_unmatched() {
+            draft.count(Tally::Unmatched, 1);
+        }
+        if placed.refused.is_some() {
+            draft.count(Tally::RefusedPublish, 1);
+        }
+        if placed.duplicates > 0 {
+            draft.count(Tally::Duplicate, u64::from(placed.duplicates));
+        }
     }
 
     /// Routes and admits a message, and drafts its change and its direct deliveries. What came of it is `placed`.
@@ -289,6 +318,7 @@ impl Broker {
                 self.place_at(message, false, &routed, with, &mut placed, &mut draft);
             }
         }
+        self.trim_streams(&mut draft);
     }
 
     /// Admits a message at those that it matched.
@@ -312,51 +342,36 @@ impl Broker {
             expiry: message.expiry,
             rare: None,
         };
-        let mut targets = SmallVec::new();
+        let mut through = Through::default();
+        let mut direct = Directs::new(routed.clients.len());
         let mut dead = SmallVec::new();
         for queue in &routed.queues {
-            self.admit_or_refuse(*queue, &incoming, &mut targets, &mut dead, placed, draft);
+            let targets = &mut through.targets;
+            self.admit_or_refuse(*queue, &incoming, targets, &mut dead, placed, draft);
         }
-        // Behind all that took it themselves: a queue that is a target of both holds it once.
-        for queue in dead {
-            self.dead_letter_refused(queue, &incoming, &mut targets, draft);
-        }
-        if message.address.kind == AddressKind::Queue {
-            placed.place = targets.first().map(|target: &Entrant| DeliveryId {
-                queue: target.queue,
-                qseq: target.qseq,
-            });
-        }
-        let mut direct = Directs::new(routed.clients.len());
         for matched in &routed.clients {
-            self.admit_client(matched, &incoming, &mut targets, &mut direct, draft);
+            self.admit_client(matched, &incoming, &mut through.targets, &mut direct, draft);
         }
-        let mut records = Vec::new();
         for to in &routed.streams {
             match self.admit_record(to, message, draft) {
-                Ok(record) => records.push(record),
+                Ok(record) => through.records.push(record),
                 Err(refusal) => {
                     placed.refused.get_or_insert(refusal);
                 }
             }
         }
-        if matches!(
-            message.address.kind,
-            AddressKind::Stream | AddressKind::Queue
-        ) {
-            placed.record = records.first().and_then(|record| self.record_place(record));
+        if message.address.kind == AddressKind::Queue {
+            placed.place = through.targets.first().map(|target| DeliveryId {
+                queue: target.queue,
+                qseq: target.qseq,
+            });
         }
-        let numbered = with.passing.as_ref().map_or(&[][..], |it| &it.numbered);
-        let mut through = Through {
-            targets,
-            records,
-            passed: 0,
-        };
+        let mut numbered = with.passing.map_or_else(Vec::new, |it| it.numbered);
         if !routed.subscriptions.is_empty() {
             self.place_through(
                 &routed.subscriptions,
                 &incoming,
-                numbered,
+                &numbered,
                 &mut through,
                 draft,
             );
@@ -372,35 +387,41 @@ impl Broker {
             );
         }
         placed.matched += through.passed;
+        let is_direct = matches!(
+            message.address.kind,
+            AddressKind::Stream | AddressKind::Queue
+        );
+        let is_record = is_direct && !through.records.is_empty();
+        // Behind all that took it themselves: a queue that is a target of both holds it once.
+        for queue in dead {
+            self.dead_letter_refused(queue, &incoming, &mut through, &mut direct, draft);
+        }
         placed.sequence = numbered.first().map(|numbered| numbered.sequence);
-        let is_kept = !(through.targets.is_empty() && through.records.is_empty())
-            || with.retain.is_some()
-            || with.inbound.is_some()
-            || !numbered.is_empty();
+        let is_taken = !(through.targets.is_empty() && through.records.is_empty());
+        if !numbered.is_empty() {
+            note_passing(&mut numbered, is_taken, placed, draft);
+        }
+        let is_kept =
+            is_taken || with.retain.is_some() || with.inbound.is_some() || !numbered.is_empty();
         if is_kept {
-            let published = Box::new(Published {
+            let mut published = Box::new(Published {
                 message: Some(Arc::clone(message)),
                 len: message.body.len() as u32,
-                parts: Vec::new(),
                 targets: through.targets,
                 records: through.records,
-                numbered: with.passing.map_or_else(Vec::new, |it| it.numbered),
+                numbered,
                 retain: with.retain,
                 inbound: with.inbound,
-                transaction: 0,
-                counts: false,
+                ..Published::default()
             });
             placed.durable = published.is_durable();
-            if published.records.is_empty() {
-                draft_published(published, draft);
-            } else {
-                let streams = published.records.iter().map(|it| it.stream);
-                let streams: SmallVec<[_; 2]> = streams.collect();
-                draft_published(published, draft);
-                for stream in streams {
-                    self.trim_for(stream, draft);
+            if !published.records.is_empty() {
+                draft.number_records(self, &mut published.records);
+                if is_record {
+                    placed.record = self.record_place(&published.records[0]);
                 }
             }
+            draft_published(published, draft);
         }
         // RULES 4: a publish with any durable target waits at all of its targets. A retained update alone holds up
         // nobody (DOORS 18).
@@ -608,7 +629,7 @@ impl Broker {
             Admission::Take(entrant) => targets.push(entrant),
             Admission::Duplicate(of) => {
                 placed.duplicates += 1;
-                placed.original = of;
+                placed.original = Some(of);
             }
             Admission::Discard(_) => dead.push(queue),
             Admission::Refuse(kind) => {
@@ -672,14 +693,15 @@ impl Broker {
                 .dedup
                 .find(&key, draft.now, keep)
                 .or_else(|| soft.find(&key, draft.now, keep));
-            if known.is_some() || draft.knows_dedup(id, &key) {
-                return Admission::Duplicate(known.map(|seen| Original {
-                    place: DeliveryId {
-                        queue: id,
-                        qseq: seen.qseq,
-                    },
-                    message_id: seen.message_id,
-                }));
+            let known = known.map(|seen| Original {
+                place: DeliveryId {
+                    queue: id,
+                    qseq: seen.qseq,
+                },
+                message_id: seen.message_id,
+            });
+            if let Some(known) = known.or_else(|| draft.dedup_of(id, &key)) {
+                return Admission::Duplicate(known);
             }
             let rare = rare.get_or_insert_default();
             rare.dedup = Some(key);
@@ -744,14 +766,19 @@ impl Broker {
         if delay > 0 && !moved {
             rare.get_or_insert_default().visible_at = Some(draft.now.plus_ms(delay));
         }
-        if let Some(key) = rare.as_ref().and_then(|rare| rare.dedup.as_ref()) {
-            // Not before: what is refused is no original.
-            draft.dedup(id, key);
-        }
         let side = self.soft.queues.get(&id).map(Box::as_ref);
+        let qseq = draft.entry_comes_to(id, side, len, soft);
+        if let Some(rare) = &rare
+            && let Some(key) = &rare.dedup
+        {
+            // Not before: what is refused is no original.
+            let place = DeliveryId { queue: id, qseq };
+            let message_id = rare.message_id;
+            draft.dedup(id, key, Original { place, message_id });
+        }
         Admission::Take(Entrant {
             queue: id,
-            qseq: draft.entry_comes_to(id, side, len, soft),
+            qseq,
             flags: u16::from(message.qos.min(2)) & flag::QOS,
             priority: message.priority.unwrap_or(0),
             rare: rare.filter(|rare| !rare.is_empty()),
@@ -839,7 +866,8 @@ impl Broker {
         &self,
         id: QueueId,
         incoming: &Incoming<'_>,
-        targets: &mut SmallVec<[Entrant; 1]>,
+        through: &mut Through,
+        direct: &mut Directs,
         draft: &mut Draft<'_>,
     ) {
         if draft.depth > 0 {
@@ -855,27 +883,76 @@ impl Broker {
         ) else {
             return draft.count(Tally::DroppedMaxLen, 1);
         };
+        if routed.len() == 0 {
+            return draft.count(Tally::DroppedDeadLetter, 1);
+        }
         draft.depth += 1;
         let again = Incoming {
             expiry: None,
             rare: Some(&rare),
             ..*incoming
         };
+        let before = (through.targets.len(), through.records.len(), direct.len());
         for queue in routed.queues.into_iter().filter(|queue| *queue != id) {
-            if targets.iter().any(|target| target.queue == queue) {
+            if through.targets.iter().any(|target| target.queue == queue) {
                 continue;
             }
             if self.is_cycle(queue, rare.deaths.as_deref().expect("it died here")) {
                 draft.count(Tally::DroppedCycle, 1);
                 continue;
             }
-            if let Admission::Take(entrant) = self.admit(queue, &again, draft) {
-                targets.push(entrant);
-                draft.count(Tally::DeadLettered, 1);
+            match self.admit(queue, &again, draft) {
+                Admission::Take(entrant) => through.targets.push(entrant),
+                Admission::Discard(tally) => draft.count(tally, 1),
+                Admission::Refuse(_) | Admission::Duplicate(_) => {
+                    draft.count(Tally::DroppedDeadLetter, 1);
+                }
             }
         }
+        for matched in &routed.clients {
+            self.admit_client(matched, &again, &mut through.targets, direct, draft);
+        }
+        // A stream keeps what is stored; what is in memory only has no place there.
+        for to in routed.streams.iter().filter(|_| incoming.durable) {
+            if through
+                .records
+                .iter()
+                .any(|record| record.stream == to.stream)
+            {
+                continue;
+            }
+            match self.admit_record(to, incoming.message, draft) {
+                Ok(record) => through.records.push(record),
+                Err(_) => draft.count(Tally::DroppedDeadLetter, 1),
+            }
+        }
+        self.place_through(&routed.subscriptions, &again, &[], through, draft);
+        let records = &through.records[before.1..];
+        self.admit_stream_clients(records, &again, None, &mut through.targets, direct, draft);
         draft.depth -= 1;
+        if (through.targets.len(), through.records.len(), direct.len()) != before {
+            draft.count(Tally::DeadLettered, 1);
+        }
     }
+}
+
+/// A publish passes the FIFO topic objects at its address. One that is refused may come again, so nothing is known of it; but a number
+/// that somebody has seen is not given again.
+fn note_passing(
+    numbered: &mut Vec<Numbered>,
+    is_taken: bool,
+    placed: &Placed,
+    draft: &mut Draft<'_>,
+) {
+    if placed.refused.is_some() {
+        if !is_taken {
+            return numbered.clear();
+        }
+        for it in numbered.iter_mut() {
+            (it.dedup, it.message_id) = (None, None);
+        }
+    }
+    numbered.iter().for_each(|it| draft.passes(it));
 }
 
 fn reserved(key: &Levels) -> Refusal {
@@ -903,7 +980,7 @@ pub(super) fn dedup_key(message: &Message, per_group: bool) -> Option<Bytes> {
 }
 
 /// Drafts a publish: several records when it is very wide, the first of which carries the message (RULES 9).
-fn draft_published(mut published: Box<Published>, draft: &mut Draft<'_>) {
+pub(super) fn draft_published(mut published: Box<Published>, draft: &mut Draft<'_>) {
     if fits_a_record(&published.targets) || draft.transaction {
         return draft.change(Kind::Published(published));
     }
@@ -915,10 +992,12 @@ fn draft_published(mut published: Box<Published>, draft: &mut Draft<'_>) {
     published
         .targets
         .extend(pieces.next().into_iter().flatten());
+    let message = published.message.clone();
     draft.change(Kind::Published(published));
     for targets in pieces {
         draft.change(Kind::Enqueued(Box::new(Enqueued {
             targets,
+            message: message.clone(),
             continues: true,
             ..Enqueued::default()
         })));

@@ -10,7 +10,7 @@ use message::{Address, Timestamp};
 use session::{ConsumerId, Credit, DeathReason, DeliveryId, QueueId, SessionId};
 use smallvec::SmallVec;
 
-use super::{dead_letter::wait_of, draft::Draft, publish::delivery_bytes};
+use super::{draft::Draft, publish::delivery_bytes};
 use crate::{
     Broker, Config, Context, Decision, Effect, OutLane, Outgoing, PendingDelivery, Wait,
     change::{DELIVERED_ITEMS_MAX, Delivered, Entrant, HandedOut, Kind, is_soft},
@@ -164,6 +164,7 @@ impl Broker {
             return false;
         };
         self.plan(*id, limit.clamp(1, DELIVERED_ITEMS_MAX), &mut draft);
+        self.trim_streams(&mut draft);
         if draft.changes_len() == 0 {
             draft.change(Kind::Rest(*id));
         }
@@ -471,7 +472,7 @@ impl Broker {
         if !view.soft && (attributes.fifo.is_some() || exactly_once || last) {
             Wait::Durable
         } else {
-            wait_of(view.wait)
+            view.wait
         }
     }
 

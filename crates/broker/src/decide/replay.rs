@@ -144,13 +144,9 @@ impl Broker {
                     soft: is_soft(client.queue),
                 };
                 draft.change(Kind::Enqueued(Box::new(Enqueued {
-                    from: None,
                     stored: Some((retained.stored, retained.len)),
                     targets: SmallVec::from_iter([entrant]),
-                    records: Vec::new(),
-                    resident: None,
-                    from_soft: false,
-                    continues: false,
+                    ..Enqueued::default()
                 })));
             }
             shown = Some(key.clone());

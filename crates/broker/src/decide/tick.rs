@@ -19,18 +19,24 @@ impl Broker {
     /// Decides at most about `limit` of what is due: `true` when more is.
     pub fn decide_tick(&self, cx: &Context, limit: usize, out: &mut Decision) -> bool {
         let mut draft = Draft::new(cx, out);
+        let more = self.tick(limit, &mut draft);
+        self.trim_streams(&mut draft);
+        more
+    }
+
+    fn tick(&self, limit: usize, draft: &mut Draft<'_>) -> bool {
         let timers = &self.soft.timers;
-        if timers.next().is_none_or(|at| at > cx.now) {
+        if timers.next().is_none_or(|at| at > draft.now) {
             return false;
         }
-        if !timers.is_ready(cx.now) {
-            draft.change(Kind::Turned(cx.now));
+        if !timers.is_ready(draft.now) {
+            draft.change(Kind::Turned(draft.now));
             return true;
         }
         let mut left = limit.max(1);
         let mut others = false;
         for timer in timers.due() {
-            if timer.0 > cx.now {
+            if timer.0 > draft.now {
                 return false;
             }
             if left == 0 {
@@ -42,13 +48,10 @@ impl Broker {
                 return true;
             }
             others |= !pull;
-            left = left.saturating_sub(self.due(*timer, left, &mut draft).max(1));
-            if draft.crowded {
-                return true;
-            }
+            left = left.saturating_sub(self.due(*timer, left, draft).max(1));
         }
         // Everything known was due; what this decision leaves behind shows in the next deadline.
-        left == 0 || !timers.has_come_to(cx.now)
+        left == 0 || !timers.has_come_to(draft.now)
     }
 
     /// Whether that deadline can come to a will. What came back to a queue at the same time counts when the will asks for room.
@@ -61,8 +64,7 @@ impl Broker {
         }
     }
 
-    /// Decides what one deadline comes to, and says how many entries that took. A will is the last of its decision, and so is a dead letter
-    /// that fills a queue: what the next one drops from a full queue may be what this one put there.
+    /// Decides what one deadline comes to, and says how many entries that took. A will is the last of its decision.
     fn due(&self, timer: (Timestamp, Timer), left: usize, draft: &mut Draft<'_>) -> usize {
         match timer.1 {
             Timer::Visible(queue, qseq) => self.due_visible(timer, queue, qseq, draft),
@@ -209,7 +211,7 @@ impl Broker {
             (false, &mut in_order.into_iter()),
         ] {
             for qseq in next {
-                if done >= left || draft.crowded {
+                if done >= left {
                     return done;
                 }
                 if draft.goes(id, qseq) {

@@ -9,13 +9,12 @@ use session::{Event, Operation, Refusal, RefusalKind, SessionId, Transact};
 
 use super::{
     draft::Draft,
-    publish::{Asked, Missing, Placed, fits_alone},
+    publish::{Asked, Placed, fits_alone},
     refusal,
 };
 use crate::{
     BodyAt, Broker, Wait,
     change::{Change, Kind, Transaction},
-    counters::Tally,
 };
 
 /// Bytes of the record of a transaction: it must fit a batch.
@@ -31,6 +30,7 @@ impl Broker {
         let (changes, effects) = (draft.changes_len(), draft.effects_len());
         draft.transaction = true;
         let done = self.transact(from, transact, draft).and_then(|returned| {
+            self.trim_streams(draft);
             self.close_transaction(changes, draft)?;
             Ok(returned)
         });
@@ -78,24 +78,14 @@ impl Broker {
             match operation {
                 Operation::Publish(publish) => {
                     let publisher = self.client_of(from).map(|(number, _)| number);
-                    draft.hash_key = publish.hash_key;
-                    let asked = Asked {
-                        confirmed: true,
-                        missing: Missing::of(publish),
-                        inbound: None,
-                        publisher,
-                    };
+                    let asked = Asked::together(publish, publisher);
                     let mut placed = Placed::default();
-                    self.place(&publish.message, &asked, &mut placed, draft);
+                    self.place_publish(publish, &asked, &mut placed, draft);
+                    if publish.mandatory && placed.is_unmatched() {
+                        returned.push(Arc::clone(&publish.message));
+                    }
                     if let Some(refusal) = placed.refused {
                         return Err(refusal);
-                    }
-                    draft.count(Tally::Published, 1);
-                    if placed.matched == 0 {
-                        draft.count(Tally::Unmatched, 1);
-                        if publish.mandatory {
-                            returned.push(Arc::clone(&publish.message));
-                        }
                     }
                 }
                 Operation::Settle(settle) => {
@@ -122,6 +112,8 @@ impl Broker {
         }
         let number = self.durable.next_transaction + 1;
         let mut within = Vec::new();
+        // What comes into another queue, or a stream, has its number there in front of the publishes behind it.
+        let mut in_order = false;
         for change in drafted {
             match change.0 {
                 Kind::Published(mut published) if published.is_durable() => {
@@ -130,10 +122,16 @@ impl Broker {
                     }
                     published.transaction = number;
                     draft.change(Kind::Published(published));
+                    if in_order {
+                        within.push(Change(Kind::InForce));
+                    }
                 }
                 // A queue that is made on the way is there either way.
                 Kind::QueueDeclared(declared) => draft.change(Kind::QueueDeclared(declared)),
-                other => within.push(Change(other)),
+                other => {
+                    in_order |= matches!(other, Kind::Enqueued(_));
+                    within.push(Change(other));
+                }
             }
         }
         let transaction = Change(Kind::Transaction(Box::new(Transaction {

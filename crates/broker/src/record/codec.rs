@@ -69,6 +69,7 @@ const CHECKPOINTED: u8 = 47;
 const STREAM_FILED: u8 = 48;
 const RECORDS_LOST: u8 = 49;
 const MENDED: u8 = 50;
+const IN_FORCE: u8 = 51;
 
 /// The field of the time, in every record.
 const TIME: u64 = 31;
@@ -346,6 +347,10 @@ fn put_kind(kind: &Kind, out: &mut Vec<u8>) -> u8 {
         Kind::EpochOpen(it) => put(it, EPOCH_OPEN, out),
         Kind::Vhosts(it) => put(it, VHOSTS, out),
         Kind::Mended(it) => put(it, MENDED, out),
+        Kind::InForce => {
+            out.push(0);
+            IN_FORCE
+        }
         Kind::Secret(it) => put(it, SECRET, out),
         Kind::MoveStarted(it) => put(&**it, MOVE_STARTED, out),
         Kind::Moved(it) => put(&**it, MOVED, out),
@@ -436,6 +441,10 @@ fn read_kind(kind: u8, r: &mut Reader) -> Result<Kind, DecodeError> {
         EPOCH_OPEN => Kind::EpochOpen(Wire::read(r)?),
         VHOSTS => Kind::Vhosts(Wire::read(r)?),
         MENDED => Kind::Mended(Wire::read(r)?),
+        IN_FORCE => {
+            fields(r, |_, _| Ok(()))?;
+            Kind::InForce
+        }
         SECRET => Kind::Secret(Wire::read(r)?),
         MOVE_STARTED => Kind::MoveStarted(Wire::read(r)?),
         MOVED => Kind::Moved(Wire::read(r)?),

@@ -12,6 +12,7 @@ mod many;
 mod moves;
 mod naive_sqs;
 mod pulls;
+mod pushed_out;
 mod queues;
 mod readers;
 mod receives;

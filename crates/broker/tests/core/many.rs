@@ -28,7 +28,11 @@ fn publish_of(token: Option<Token>, message: &Message) -> Publish {
     }
 }
 
-fn publish_all(rig: &mut Rig, from: SessionId, messages: &[Message]) -> Vec<PublishOutcome> {
+pub(crate) fn publish_all(
+    rig: &mut Rig,
+    from: SessionId,
+    messages: &[Message],
+) -> Vec<PublishOutcome> {
     let publishes = messages.iter().map(|message| publish_of(None, message));
     let mut all = Vec::new();
     for mut command in PublishAll::commands(publishes) {
@@ -44,7 +48,11 @@ fn publish_all(rig: &mut Rig, from: SessionId, messages: &[Message]) -> Vec<Publ
 }
 
 /// The same in commands of their own that came together.
-fn publish_together(rig: &mut Rig, from: SessionId, messages: &[Message]) -> Vec<PublishOutcome> {
+pub(crate) fn publish_together(
+    rig: &mut Rig,
+    from: SessionId,
+    messages: &[Message],
+) -> Vec<PublishOutcome> {
     let publishes: Vec<Publish> = messages
         .iter()
         .map(|message| publish_of(Some(rig.token()), message))

@@ -616,6 +616,59 @@ fn subscriptions_are_listed_in_pages() {
     );
 }
 
+/// What is refused is not known when it comes again: its publisher tries until it is taken.
+#[test]
+fn a_fifo_topic_knows_nothing_of_what_was_refused() {
+    for (at_once, other) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut rig = Rig::new();
+        let a = rig.attach(1);
+        let full = QueueAttributes {
+            length_max: Some(1),
+            overflow: Overflow::RejectPublish,
+            ..fifo_queue()
+        };
+        rig.durable_queue(a, "full", full);
+        rig.bind(a, "amq.topic", "full", "t");
+        rig.new_topic(a, "t", true);
+        if other {
+            rig.durable_queue(a, "other", fifo_queue());
+            rig.subscribed(a, new(1, "t", into_queue("other")));
+        }
+        let messages = [("1", "a"), ("2", "b"), ("2", "c"), ("1", "d")]
+            .map(|(id, body)| fifo_publish("t", "g", id, body));
+        let publish = |rig: &mut Rig, message: &Message| rig.publish(a, message.clone());
+        let outcomes: Vec<_> = match at_once {
+            true => crate::many::publish_all(&mut rig, a, &messages),
+            false => messages.iter().map(|it| publish(&mut rig, it)).collect(),
+        };
+        let told = |it: &PublishOutcome| match it {
+            PublishOutcome::Accepted { .. } => "taken",
+            PublishOutcome::Duplicate { of: Some(of) } if of.place.qseq == 1 => "repeated",
+            PublishOutcome::Duplicate { .. } => "repeated what was refused",
+            PublishOutcome::Refused(_) => "refused",
+        };
+        let outcomes: Vec<_> = outcomes.iter().map(told).collect();
+        assert_eq!(outcomes, ["taken", "refused", "refused", "repeated"]);
+        rig.check_replay();
+        assert_eq!(rig.taken_bodies(a, "full"), ["a"]);
+        let again = publish(&mut rig, &messages[1]);
+        let Some(number) = (match again {
+            PublishOutcome::Accepted { sequence, .. } => sequence,
+            other => panic!("{other:?}"),
+        }) else {
+            panic!("a FIFO topic numbers what passes");
+        };
+        // A number that somebody saw is not given again.
+        assert!(if other { number > 2 } else { number == 2 }, "{number}");
+        assert_eq!(rig.taken_bodies(a, "full"), ["b"]);
+        if other {
+            // It has each message once all the same.
+            assert_eq!(rig.taken_bodies(a, "other"), ["a", "b"]);
+        }
+        rig.check_replay();
+    }
+}
+
 #[test]
 fn a_fifo_topic_numbers_what_passes_and_confirms_repeats_for_five_minutes() {
     let mut rig = Rig::new();

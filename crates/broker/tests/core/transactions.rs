@@ -10,7 +10,7 @@ fn publish(queue: &str, body: &str) -> Operation {
     publish_this(to_queue(queue, body))
 }
 
-fn publish_this(message: message::Message) -> Operation {
+pub(crate) fn publish_this(message: message::Message) -> Operation {
     Operation::Publish(Publish {
         token: None,
         lane: Lane(0),
@@ -36,7 +36,7 @@ fn settle(id: DeliveryId, outcome: Outcome) -> Operation {
     })
 }
 
-fn transact(rig: &mut Rig, from: SessionId, operations: Vec<Operation>) -> Event {
+pub(crate) fn transact(rig: &mut Rig, from: SessionId, operations: Vec<Operation>) -> Event {
     let token = rig.token();
     rig.command(
         from,

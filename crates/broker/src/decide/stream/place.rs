@@ -134,7 +134,7 @@ impl Broker {
         }
     }
 
-    /// Decides whether and where a message enters a stream.
+    /// Decides whether a message enters a stream, and in which shard.
     pub(crate) fn admit_record(
         &self,
         to: &StreamMatch,
@@ -183,12 +183,14 @@ impl Broker {
                 .but_known(Some(shard.0.to_string().into())));
             }
         }
-        let limited = attributes.limits.is_some();
-        let offset = stream.records.next() + draft.record_comes(to.stream, shard, len, limited);
+        if attributes.limits.is_some() {
+            draft.record_comes(to.stream, shard, len);
+        }
         Ok(RecordEntrant {
             stream: to.stream,
             shard,
-            offset,
+            // Given when its change is drafted.
+            offset: 0,
             len: u32::try_from(len).unwrap_or(u32::MAX),
             key: to.key.as_ref().map(|key| Bytes::copy_from_slice(key)),
         })

@@ -17,31 +17,30 @@ use crate::{
 const LOOK_EVERY_MS: u64 = 1000;
 
 impl Broker {
-    /// Makes room in a stream that holds more bytes than it may: what comes with this decision stays.
-    pub(crate) fn trim_for(&self, id: StreamId, draft: &mut Draft<'_>) {
-        let Some(stream) = self.durable.streams.get(&id) else {
-            return;
-        };
-        let Some(max) = stream.declared.attributes.bytes_max else {
-            return;
-        };
-        let comes = draft.record_bytes(id);
-        let below = self.too_many(stream, max, comes);
-        if below > stream.first() {
-            draft.change(Kind::Trimmed(Box::new(Trimmed {
-                stream: id,
-                below,
-                forgets: Vec::new(),
-            })));
+    /// Makes room in streams that hold more bytes than they may with the records of this decision, of which it is the last part.
+    pub(in crate::decide) fn trim_streams(&self, draft: &mut Draft<'_>) {
+        for (id, _) in draft.take_streams() {
+            let Some(stream) = self.durable.streams.get(&id) else {
+                continue;
+            };
+            let Some(max) = stream.declared.attributes.bytes_max else {
+                continue;
+            };
+            let below = self.too_many(stream, max, &draft.record_lens(id));
+            if below > stream.first() {
+                self.trim_slice(id, below, Vec::new(), draft);
+            }
         }
     }
 
-    /// The first offset that may stay, one slice at a time, when so many bytes more come.
-    fn too_many(&self, stream: &Stream, max: u64, comes: u64) -> u64 {
-        let mut bytes = stream.bytes + comes;
+    /// The first offset that may stay, one slice at a time, when records of those lengths come.
+    fn too_many(&self, stream: &Stream, max: u64, comes: &[u32]) -> u64 {
+        let mut bytes = stream.bytes + comes.iter().map(|len| u64::from(*len)).sum::<u64>();
         let mut below = stream.first();
         // The newest stays, however large.
-        let newest = stream.records.next() - u64::from(comes == 0 && stream.len() > 0);
+        let next = stream.records.next();
+        let any = stream.len() > 0 || !comes.is_empty();
+        let newest = next + comes.len() as u64 - u64::from(any);
         for run in &stream.files {
             if bytes <= max {
                 break;
@@ -64,10 +63,11 @@ impl Broker {
         }
         let end = newest.min(self.reach(stream));
         while bytes > max && below < end {
-            let Some(slot) = stream.records.get(below) else {
-                break;
+            let len = match stream.records.get(below) {
+                Some(slot) => slot.len(),
+                None => comes[(below - next) as usize],
             };
-            bytes -= u64::from(slot.len());
+            bytes -= u64::from(len);
             below += 1;
         }
         below
@@ -110,7 +110,7 @@ impl Broker {
         let wanted = match attributes.bytes_max {
             Some(max) => stream
                 .kept_from(draft.now)
-                .max(self.too_many(stream, max, 0)),
+                .max(self.too_many(stream, max, &[])),
             None => stream.kept_from(draft.now),
         };
         let below = wanted.min(reach);
@@ -132,7 +132,7 @@ impl Broker {
         let due = self.next_due(stream, below, draft.now);
         let full = attributes
             .bytes_max
-            .is_some_and(|max| self.too_many(stream, max, 0) == reach);
+            .is_some_and(|max| self.too_many(stream, max, &[]) == reach);
         if below > first || !forgets.is_empty() {
             self.trim_slice(id, below, forgets, draft);
         }

@@ -15,7 +15,7 @@ use session::{
     Event, Fifo, Lane, Notes, Refusal, RefusalKind, SessionId, Token, TopicInfo, TopicTo,
 };
 
-pub(in crate::decide) use pass::{Passing, Through};
+pub(in crate::decide) use pass::{Passing, Through, original};
 pub use subscription::SubscriptionPlace;
 
 use super::{

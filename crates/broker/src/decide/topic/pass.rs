@@ -58,7 +58,7 @@ impl Broker {
     pub(in crate::decide) fn pass_topics(
         &self,
         message: &Message,
-        draft: &mut Draft<'_>,
+        draft: &Draft<'_>,
     ) -> Option<Passing> {
         if self.durable.topics.len() == 0 {
             return None;
@@ -87,15 +87,11 @@ impl Broker {
             let dedup = dedup_key(message, fifo.dedup_per_group);
             if let Some(dedup) = &dedup {
                 let seen = topic.dedup.find(dedup, draft.now, self.config.dedup_ms);
-                if seen.is_some() || !draft.topic_dedup(number, dedup) {
+                let seen = seen.map(|seen| original(seen.qseq, seen.message_id));
+                let seen = seen.or_else(|| draft.topic_dedup_of(number, dedup));
+                if seen.is_some() {
                     passing.repeated.push(key.clone());
-                    passing.original = seen.map(|seen| Original {
-                        place: DeliveryId {
-                            queue: QueueId::default(),
-                            qseq: seen.qseq,
-                        },
-                        message_id: seen.message_id,
-                    });
+                    passing.original = seen;
                     continue;
                 }
             }
@@ -105,7 +101,7 @@ impl Broker {
             };
             passing.numbered.push(Numbered {
                 topic: number,
-                sequence: topic.sequence + draft.topic_number(number),
+                sequence: topic.sequence + draft.passed(number) + 1,
                 message_id: message_id.filter(|_| dedup.is_some()),
                 dedup,
             });
@@ -291,6 +287,17 @@ impl Broker {
             At::Known(vhost) => Some(*vhost),
             At::Named(name) => self.vhost(name),
         }
+    }
+}
+
+/// A message that a FIFO topic object has let pass.
+pub(in crate::decide) fn original(sequence: u64, message_id: Option<[u8; 16]>) -> Original {
+    Original {
+        place: DeliveryId {
+            queue: QueueId::default(),
+            qseq: sequence,
+        },
+        message_id,
     }
 }
 
