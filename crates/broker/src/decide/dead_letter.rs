@@ -520,6 +520,80 @@ impl Broker {
         direct.send(view.wait, draft);
     }
 
+    /// Dead-letters a message that has no room in a full queue, which it does not enter: it enters the dead-letter targets with the same publish.
+    pub(super) fn dead_letter_refused(
+        &self,
+        id: QueueId,
+        incoming: &Incoming<'_>,
+        through: &mut Through,
+        direct: &mut Directs,
+        draft: &mut Draft<'_>,
+    ) {
+        if draft.depth > 0 {
+            return draft.count(Tally::DroppedDeadLetter, 1);
+        }
+        let Some((routed, rare)) = self.dead_letter_route(
+            id,
+            DeathReason::MaxLen,
+            incoming.message,
+            incoming.rare,
+            incoming.expiry.map(|expiry| expiry.since(draft.now)),
+            draft.now,
+        ) else {
+            return draft.count(Tally::DroppedMaxLen, 1);
+        };
+        if routed.len() == 0 {
+            return draft.count(Tally::DroppedDeadLetter, 1);
+        }
+        draft.depth += 1;
+        let again = Incoming {
+            expiry: None,
+            rare: Some(&rare),
+            ..*incoming
+        };
+        let before = (through.targets.len(), through.records.len(), direct.len());
+        for queue in routed.queues.into_iter().filter(|queue| *queue != id) {
+            if through.targets.iter().any(|target| target.queue == queue) {
+                continue;
+            }
+            if self.is_cycle(queue, rare.deaths.as_deref().expect("it died here")) {
+                draft.count(Tally::DroppedCycle, 1);
+                continue;
+            }
+            match self.admit(queue, &again, draft) {
+                Admission::Take(entrant) => through.targets.push(entrant),
+                Admission::Discard(tally) => draft.count(tally, 1),
+                Admission::Refuse(_) | Admission::Duplicate(_) => {
+                    draft.count(Tally::DroppedDeadLetter, 1);
+                }
+            }
+        }
+        for matched in &routed.clients {
+            self.admit_client(matched, &again, &mut through.targets, direct, draft);
+        }
+        // A stream keeps what is stored; what is in memory only has no place there.
+        for to in routed.streams.iter().filter(|_| incoming.durable) {
+            if through
+                .records
+                .iter()
+                .any(|record| record.stream == to.stream)
+            {
+                continue;
+            }
+            match self.admit_record(to, incoming.message, draft) {
+                Ok(record) => through.records.push(record),
+                Err(_) => draft.count(Tally::DroppedDeadLetter, 1),
+            }
+        }
+        self.place_through(&routed.subscriptions, &again, &[], through, draft);
+        let records = &through.records[before.1..];
+        self.admit_stream_clients(records, &again, None, &mut through.targets, direct, draft);
+        draft.depth -= 1;
+        if (through.targets.len(), through.records.len(), direct.len()) != before {
+            draft.count(Tally::DeadLettered, 1);
+        }
+    }
+
     /// Whether a dead letter comes back to a queue that it left before, and nobody rejected it since: it would go round for ever.
     pub(super) fn is_cycle(&self, queue: QueueId, deaths: &[Death]) -> bool {
         let Some(name) = self.queue(queue).map(|queue| &queue.declared.name) else {
