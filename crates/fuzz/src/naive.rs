@@ -11,8 +11,8 @@ use std::{
 use bytes::Bytes;
 use message::{Address, Levels, Message, Properties, Timestamp, Value, VhostId};
 use session::{
-    Command, ConsumerId, Credit, Delivery, DeliveryId, Event, Operation, Outcome, PublishOutcome,
-    QueueId, Refusal, RefusalKind, Settle, Source, Token,
+    Command, ConsumerId, Credit, Delivery, DeliveryId, Event, Lane, Operation, Outcome,
+    PublishOutcome, QueueId, Refusal, RefusalKind, Settle, Source, Token,
 };
 
 /// What a session has asked.
@@ -21,7 +21,8 @@ enum Ask {
     Authenticate,
     Open(Bytes),
     Declare,
-    Publish,
+    /// And in which lane, if it may be answered together with others.
+    Publish(Option<Lane>),
     Subscribe(ConsumerId, Credit),
     Cancel(ConsumerId),
     Unsubscribe,
@@ -69,7 +70,10 @@ impl Core {
             }
             Command::Declare { token, .. } => (token, Ask::Declare),
             Command::Publish(it) => match it.token {
-                Some(token) => (token, Ask::Publish),
+                Some(token) => {
+                    let folds = it.folds && it.inbound_id.is_none() && !it.message.retain;
+                    (token, Ask::Publish(folds.then_some(it.lane)))
+                }
                 None => return,
             },
             Command::ReleaseInbound { id } => return self.releases.push_back(id),
@@ -173,14 +177,28 @@ impl Core {
             self.consumers.remove(consumer);
         }
         Some(match ask {
-            Ask::Publish => Event::Published {
+            // It came together with those behind it.
+            Ask::Publish(Some(lane)) if how % 4 == 3 && how & 64 != 0 => {
+                let mut tokens = vec![token];
+                while let Some((token, Ask::Publish(Some(next)))) = self.open.front()
+                    && *next == lane
+                {
+                    tokens.push(*token);
+                    self.open.pop_front();
+                }
+                Event::Accepted { tokens }
+            }
+            Ask::Publish(_) => Event::Published {
                 token,
                 outcome: match how % 4 {
                     0 => PublishOutcome::Refused(refusal()),
                     1 => PublishOutcome::Duplicate { of: None },
                     matched => PublishOutcome::Accepted {
                         place: None,
-                        matched: u32::from(matched == 3), record: None, sequence: None },
+                        matched: u32::from(matched == 3),
+                        record: None,
+                        sequence: None,
+                    },
                 },
             },
             _ if !well => Event::Refused {
@@ -191,7 +209,9 @@ impl Core {
                 token,
                 vhost: VhostId::ROOT,
                 vhost_name: "/".into(),
-                user: "guest".into(), secret: session::Secret([0; 32]) },
+                user: "guest".into(),
+                secret: session::Secret([0; 32]),
+            },
             Ask::Open(client_id) => Event::Opened {
                 token,
                 client_id,

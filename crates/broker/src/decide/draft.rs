@@ -147,6 +147,7 @@ impl<'a> Draft<'a> {
         }
     }
 
+    #[inline]
     pub(crate) fn change(&mut self, kind: Kind) {
         self.out.changes.push(Change(kind));
     }

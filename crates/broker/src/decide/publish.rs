@@ -342,7 +342,11 @@ impl Broker {
             expiry: message.expiry,
             rare: None,
         };
-        let mut through = Through::default();
+        let mut through = Through {
+            targets: SmallVec::new(),
+            records: Vec::new(),
+            passed: 0,
+        };
         let mut direct = Directs::new(routed.clients.len());
         let mut dead = SmallVec::new();
         for queue in &routed.queues {
@@ -407,12 +411,14 @@ impl Broker {
             let mut published = Box::new(Published {
                 message: Some(Arc::clone(message)),
                 len: message.body.len() as u32,
+                parts: Vec::new(),
                 targets: through.targets,
                 records: through.records,
                 numbered,
                 retain: with.retain,
                 inbound: with.inbound,
-                ..Published::default()
+                transaction: 0,
+                counts: false,
             });
             placed.durable = published.is_durable();
             if !published.records.is_empty() {
@@ -906,10 +912,16 @@ pub(super) fn dedup_key(message: &Message, per_group: bool) -> Option<Bytes> {
 }
 
 /// Drafts a publish: several records when it is very wide, the first of which carries the message (RULES 9).
-pub(super) fn draft_published(mut published: Box<Published>, draft: &mut Draft<'_>) {
+#[inline(always)]
+pub(super) fn draft_published(published: Box<Published>, draft: &mut Draft<'_>) {
     if fits_a_record(&published.targets) || draft.transaction {
         return draft.change(Kind::Published(published));
     }
+    draft_wide(published, draft);
+}
+
+#[inline(never)]
+fn draft_wide(mut published: Box<Published>, draft: &mut Draft<'_>) {
     let (stored, soft): (Vec<_>, Vec<_>) = std::mem::take(&mut published.targets)
         .into_iter()
         .partition(|target| !target.soft);
