@@ -56,6 +56,7 @@ enum Asked {
     Setup,
     Publish(u64),
     Transact(Vec<u64>),
+    PublishAll(Vec<u64>),
     /// When, and under which lease in ms.
     Pull(u64, u64),
     /// And until when the receipt is good for sure.
@@ -115,6 +116,8 @@ pub(crate) struct Client {
     state: State,
     steps: Steps,
     theme: Theme,
+    /// Hands in several publishes in one command.
+    batches: bool,
     /// Sends nothing new any more.
     drains: bool,
     message_len_max: u64,
@@ -174,6 +177,7 @@ impl Client {
             state: State::default(),
             steps: Steps::default(),
             theme,
+            batches: rates.batches,
             drains: false,
             message_len_max: random.spread(16, 6_000),
             patience: PATIENCE,
@@ -450,6 +454,9 @@ impl Client {
                     self.pulled(&delivery, pull, (at, lease), origin, turn)?;
                 }
             }
+            (Event::PublishedAll { outcomes, .. }, Some(Asked::PublishAll(messages))) => {
+                self.published_all(&messages, &outcomes, origin, turn)?;
+            }
             (Event::Committed { .. }, Some(Asked::Transact(messages))) => {
                 for message in messages {
                     turn.history.confirm(message, origin, turn.now)?;
@@ -666,6 +673,8 @@ impl Client {
                         .collect();
                     if waits_for_all && self.random.percent(15) {
                         self.transact(numbers, turn.history);
+                    } else if self.batches && numbers.len() > 1 {
+                        self.publish_all(numbers, turn.history);
                     } else {
                         for number in numbers {
                             if waits_for_all && self.random.percent(10) {

@@ -200,6 +200,8 @@ pub(crate) struct Rates {
     pub(crate) dedup_ms: u64,
     /// Retained messages that are shown in one go.
     pub(crate) replay_slice: u32,
+    /// Clients hand in several publishes in one command.
+    pub(crate) batches: bool,
 }
 
 impl Rates {
@@ -208,6 +210,7 @@ impl Rates {
         let theme = Theme::of(seed);
         let mut rates = Self::any(random);
         rates.theme = theme;
+        rates.batches = theme == Theme::Any && matches!(seed % 40, 0 | 14..=16 | 25 | 26 | 36);
         theme.bend(&mut rates, &mut Theme::random(seed));
         rates
     }
@@ -289,6 +292,7 @@ impl Rates {
             chaos: random.spread(2_000_000, 30_000_000),
             dedup_ms: 300_000,
             replay_slice: 256,
+            batches: false,
         }
     }
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use message::Message;
-use session::{Event, Lane, Publish, PublishOutcome, Token};
+use session::{Command, Event, Lane, Publish, PublishAll, PublishOutcome, Token};
 
-use crate::history::{self, Target};
+use super::{Asked, Client, Turn};
+use crate::history::{self, History, Origin, Target};
 
 pub(super) fn name(target: Target) -> Bytes {
     Bytes::from_static(match target {
@@ -52,4 +53,42 @@ pub(super) fn apart(event: Event) -> Vec<Event> {
         },
     };
     tokens.into_iter().map(accepted).collect()
+}
+
+impl Client {
+    /// Publishes several by one command: each is taken or refused by itself.
+    pub(super) fn publish_all(&mut self, numbers: Vec<u64>, history: &History) {
+        let publishes = numbers
+            .iter()
+            .map(|&number| self.message(None, number, history))
+            .collect();
+        let token = self.ask(Asked::PublishAll(numbers));
+        self.push(Command::PublishAll(Box::new(PublishAll {
+            token,
+            lane: Lane(0),
+            publishes,
+        })));
+    }
+
+    /// What became of each of them.
+    pub(super) fn published_all(
+        &mut self,
+        numbers: &[u64],
+        outcomes: &[PublishOutcome],
+        origin: Origin,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), String> {
+        if numbers.len() != outcomes.len() {
+            return Err(format!(
+                "each is answered: {} of {} are",
+                outcomes.len(),
+                numbers.len()
+            ));
+        }
+        turn.history.sees("publishes of one command");
+        for (number, outcome) in numbers.iter().zip(outcomes) {
+            self.published(*number, outcome, origin, turn)?;
+        }
+        Ok(())
+    }
 }
