@@ -345,6 +345,12 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Whether records came into a stream.
+    #[inline]
+    pub(crate) fn has_records(&self) -> bool {
+        !self.records.is_empty()
+    }
+
     /// The streams that records came into: once only.
     pub(crate) fn take_streams(&mut self) -> SmallVec<[(StreamId, u64); 1]> {
         std::mem::take(&mut self.records)

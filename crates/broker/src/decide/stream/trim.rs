@@ -18,7 +18,15 @@ const LOOK_EVERY_MS: u64 = 1000;
 
 impl Broker {
     /// Makes room in streams that hold more bytes than they may with the records of this decision, of which it is the last part.
+    #[inline]
     pub(in crate::decide) fn trim_streams(&self, draft: &mut Draft<'_>) {
+        if draft.has_records() {
+            self.trim_each(draft);
+        }
+    }
+
+    #[inline(never)]
+    fn trim_each(&self, draft: &mut Draft<'_>) {
         for (id, _) in draft.take_streams() {
             let Some(stream) = self.durable.streams.get(&id) else {
                 continue;
