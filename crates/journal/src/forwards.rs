@@ -40,21 +40,20 @@ impl Forwards {
         self.hosts.iter().map(|(&first, &count)| (first, count))
     }
 
-    /// A survivor lies at `new` now. `host_of`: the first batch of the segment that a batch lies in.
+    /// A survivor lies at `new` now, in the segment that begins with batch `host`. `host_of` says the same of where it lay.
     pub(crate) fn insert(
         &mut self,
         old: StoredId,
         new: StoredId,
-        host_of: impl Fn(u64) -> Option<u64>,
+        host: u64,
+        host_of: impl Fn(StoredId) -> Option<u64>,
     ) {
-        let before = self.to.insert(old.0, new.0);
-        if before == Some(new.0) {
+        let before = self.to.insert(old.0, new.0).map(StoredId);
+        if before == Some(new) {
             return;
         }
-        if let Some(host) = host_of(id::seq(new)) {
-            *self.hosts.entry(host).or_default() += 1;
-        }
-        if let Some(host) = before.and_then(|before| host_of(id::seq(StoredId(before)))) {
+        *self.hosts.entry(host).or_default() += 1;
+        if let Some(host) = before.and_then(host_of) {
             self.forget(host, 1);
         }
     }
@@ -92,13 +91,17 @@ mod tests {
     fn survivors_are_counted_where_they_lie() {
         let at = |seq, offset| id::pack(seq, offset);
         let mut forwards = Forwards::default();
-        let host_of = |seq| Some(seq / 10 * 10);
+        let host_of = |id| id::seq(id) / 10 * 10;
+        let mut insert = |old, (seq, offset)| {
+            let new = at(seq, offset);
+            forwards.insert(at(1, old), new, host_of(new), |old| Some(host_of(old)));
+        };
         for (old, new) in [(0, (10, 0)), (8, (10, 8)), (16, (12, 0)), (24, (20, 0))] {
-            forwards.insert(at(1, old), at(new.0, new.1), host_of);
+            insert(old, new);
         }
         // One is moved on, one is told of again.
-        forwards.insert(at(1, 8), at(21, 0), host_of);
-        forwards.insert(at(1, 24), at(20, 0), host_of);
+        insert(8, (21, 0));
+        insert(24, (20, 0));
         assert_eq!(forwards.hosts().collect::<Vec<_>>(), [(10, 2), (20, 2)]);
         assert_eq!(forwards.of(at(1, 8)), Some(at(21, 0)));
         forwards.remove(10..=12);

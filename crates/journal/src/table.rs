@@ -276,23 +276,25 @@ impl Table {
         }
     }
 
-    /// A move is committed.
+    /// A move is committed: once its batch has a segment.
     pub(crate) fn forward(&self, old: StoredId, new: StoredId) {
         let segments = self.read();
         let of_seq = |seq| {
             let (_, segment) = segments.range(..=seq).next_back()?;
             (seq <= segment.last_seq()).then_some(segment)
         };
-        match of_seq(id::seq(new)) {
-            Some(host) => host.count_referenced(1),
-            None => debug_assert!(false, "what is committed has a segment"),
-        }
+        // Behind what is proven nothing is known: a move there is told of again with its batch.
+        let Some(host) = of_seq(id::seq(new)) else {
+            return;
+        };
+        host.count_referenced(1);
         if let Some(origin) = of_seq(id::seq(old)) {
+            let host_of = |old| of_seq(id::seq(old)).map(|host| host.first_seq());
             origin
                 .forwards
                 .write()
                 .unwrap_or_else(PoisonError::into_inner)
-                .insert(old, new, |seq| of_seq(seq).map(|host| host.first_seq()));
+                .insert(old, new, host.first_seq(), host_of);
         }
     }
 
@@ -373,7 +375,11 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
+    use crate::layout::Position;
+    use crate::segment::{SegmentHeader, SegmentId};
 
     #[test]
     fn references_to_batches_without_a_file_wait_for_it() {
@@ -396,5 +402,44 @@ mod tests {
             .collect();
         assert_eq!(sums, [(3, 2, 3), (4, 1, 1)]);
         assert_eq!(table.dangling.load(Ordering::Relaxed), 0);
+    }
+    fn segment(base: u64, last: u64) -> Arc<Segment> {
+        let header = SegmentHeader {
+            level: 1,
+            store: [0; 16],
+            writer: [0; 16],
+            id: SegmentId {
+                epoch: 1,
+                number: base,
+            },
+            salt: 0,
+            base: Position {
+                seq: base,
+                ..Position::default()
+            },
+            len: 1 << 20,
+        };
+        let segment = Segment::new(header, PathBuf::new(), false, false);
+        segment.set_end(last, 8192, 1);
+        Arc::new(segment)
+    }
+
+    /// A snapshot may tell of a move that is not proven yet where it is read.
+    #[test]
+    fn a_survivor_is_alive_where_it_lies_once_its_batch_is_there() {
+        let table = Table::default();
+        let (origin, host) = (segment(0, 5), segment(5, 5));
+        table.insert(Arc::clone(&origin));
+        table.insert(Arc::clone(&host));
+        origin.named.store(1, Ordering::Release);
+        let (old, new) = (id::pack(3, 0), id::pack(6, 0));
+        let lies_at = |table: &Table| table.resolve(old).map(|(_, id)| id);
+        let live = |table: &Table| table.live().last().map(|(_, live)| *live);
+        table.forward(old, new);
+        assert_eq!((lies_at(&table), live(&table)), (Some(old), Some(0)));
+        host.set_end(6, 8192, 1);
+        table.forward(old, new);
+        table.forward(old, new);
+        assert_eq!((lies_at(&table), live(&table)), (Some(new), Some(1)));
     }
 }

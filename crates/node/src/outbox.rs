@@ -434,7 +434,8 @@ impl Outbox {
         }
         state.kept_back = !state.ready.is_empty();
         let told = events.len() - before;
-        let nothing = told == 0 && !std::mem::take(&mut state.gone);
+        let gone = std::mem::take(&mut state.gone);
+        let nothing = told == 0 && !gone;
         state.told = state.told.saturating_add(told as u32);
         if nothing {
             if !state.kept_back {

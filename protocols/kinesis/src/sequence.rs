@@ -96,9 +96,11 @@ impl Sequence {
         self.digits(manners).text().to_owned()
     }
 
-    /// The same, where no text is needed of its own.
-    pub(crate) fn digits(self, manners: Manners) -> Digits {
-        *Numbers::default().digits(self, manners)
+    fn digits(self, manners: Manners) -> Digits {
+        match (manners, self.shard) {
+            (Manners::Standard, Some(of)) => Written::new(of, self.index).digits,
+            _ => Digits::of_index(self.index),
+        }
     }
 
     /// What a client says. `None`: it is none, or none that was given out here.
@@ -161,8 +163,7 @@ impl Numbers {
     /// As clients see it.
     pub(crate) fn digits(&mut self, sequence: Sequence, manners: Manners) -> &Digits {
         let (Manners::Standard, Some(of)) = (manners, sequence.shard) else {
-            self.index = Digits::default();
-            self.index.push(sequence.index);
+            self.index = Digits::of_index(sequence.index);
             return &self.index;
         };
         let at = match self.written.iter().position(|it| it.of == of) {
@@ -291,6 +292,13 @@ impl Default for Digits {
 }
 
 impl Digits {
+    /// Of a number that is an index alone.
+    fn of_index(index: u64) -> Self {
+        let mut digits = Self::default();
+        digits.push(index);
+        digits
+    }
+
     /// Of limbs, the lowest first.
     fn of([low, middle, high]: [u64; 3]) -> Self {
         let mut digits = Self::default();

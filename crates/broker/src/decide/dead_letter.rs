@@ -452,8 +452,9 @@ impl Broker {
             self.admit_client(matched, &incoming, &mut targets, &mut direct, draft);
         }
         // A stream keeps what is stored; what is in memory only has no place there.
+        let is_kept = comes || matches!(view.place, PlaceRef::Stored(..));
         let mut records = Vec::new();
-        if comes || matches!(view.place, PlaceRef::Stored(..)) {
+        if is_kept {
             for to in &routed.streams {
                 match self.admit_record(to, message, draft) {
                     Ok(record) => records.push(record),
@@ -464,6 +465,7 @@ impl Broker {
         let mut through = Through {
             targets,
             records,
+            is_kept,
             passed: 0,
         };
         self.place_through(&routed.subscriptions, &incoming, &[], &mut through, draft);
@@ -552,7 +554,7 @@ impl Broker {
             ..*incoming
         };
         let before = (through.targets.len(), through.records.len(), direct.len());
-        for queue in routed.queues.into_iter().filter(|queue| *queue != id) {
+        for queue in routed.queues {
             if through.targets.iter().any(|target| target.queue == queue) {
                 continue;
             }
@@ -572,6 +574,7 @@ impl Broker {
             self.admit_client(matched, &again, &mut through.targets, direct, draft);
         }
         // A stream keeps what is stored; what is in memory only has no place there.
+        let was_kept = std::mem::replace(&mut through.is_kept, incoming.durable);
         for to in routed.streams.iter().filter(|_| incoming.durable) {
             if through
                 .records
@@ -586,6 +589,7 @@ impl Broker {
             }
         }
         self.place_through(&routed.subscriptions, &again, &[], through, draft);
+        through.is_kept = was_kept;
         let records = &through.records[before.1..];
         self.admit_stream_clients(records, &again, None, &mut through.targets, direct, draft);
         draft.depth -= 1;

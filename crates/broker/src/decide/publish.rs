@@ -345,6 +345,7 @@ impl Broker {
         let mut through = Through {
             targets: SmallVec::new(),
             records: Vec::new(),
+            is_kept: true,
             passed: 0,
         };
         let mut direct = Directs::new(routed.clients.len());

@@ -1,7 +1,7 @@
 //! What a message pushes out of a full queue goes where its dead letters go, whether it was there before or came in front of it in the
 //! same command: the outcome is that of as many commands, one after the other.
 
-use message::Message;
+use message::{Filter, Message};
 use session::*;
 
 use crate::{
@@ -165,6 +165,42 @@ fn what_is_pushed_out_through_a_queue_in_memory_goes_on_too() {
     for how in AT_ONCE {
         let found = play_topic(how, transient_queue);
         assert_eq!(found, expected);
+    }
+}
+
+/// A stream keeps what is stored; a queue takes it all the same.
+#[test]
+fn what_is_pushed_out_of_memory_does_not_enter_a_stream_by_a_subscription() {
+    for how in [singly as How].into_iter().chain(AT_ONCE) {
+        let mut rig = Rig::new();
+        let a = rig.attach(1);
+        rig.make(a, "s", 1);
+        rig.durable_queue(a, "jobs", QueueAttributes::default());
+        let route = |number, target| NewSubscription {
+            topic: None,
+            filter: Some(Filter::Pattern(pattern("dead/+"))),
+            ..new(number, "", target)
+        };
+        let stream = SubscriptionTarget::Stream {
+            name: "s".into(),
+            key: "{1}".into(),
+        };
+        rig.subscribed(a, route(1, stream));
+        rig.subscribed(a, route(2, into_queue("jobs")));
+        transient_queue(
+            &mut rig,
+            a,
+            "q",
+            dropping(1, to("amq.topic", "dead/letter")),
+        );
+        let messages: Vec<_> = (0..3).map(|at| to_queue("q", &format!("m{at}"))).collect();
+        how(&mut rig, a, &messages);
+        rig.check_replay();
+        assert_eq!(in_stream(&mut rig, a, "s"), [""; 0]);
+        assert_eq!(
+            in_queues(&mut rig, &["q", "jobs"]),
+            [vec!["m2"], vec!["m0", "m1"]]
+        );
     }
 }
 

@@ -49,6 +49,8 @@ pub(in crate::decide) struct Passing {
 pub(in crate::decide) struct Through {
     pub(in crate::decide) targets: SmallVec<[Entrant; 1]>,
     pub(in crate::decide) records: Vec<RecordEntrant>,
+    /// Whether streams keep it: not what is in memory only, and left a queue.
+    pub(in crate::decide) is_kept: bool,
     /// Subscriptions that it passed, whatever became of it there.
     pub(in crate::decide) passed: u32,
 }
@@ -163,7 +165,7 @@ impl Broker {
                     name,
                     key: template,
                 } => match self.stream_named(it.vhost, name) {
-                    Some((stream, _)) => {
+                    Some((stream, _)) if through.is_kept => {
                         let to = StreamMatch {
                             stream,
                             key: template.key(key),
@@ -179,7 +181,7 @@ impl Broker {
                             Err(_) => Some(DeathReason::MaxLen),
                         }
                     }
-                    None => Some(DeathReason::Rejected),
+                    _ => Some(DeathReason::Rejected),
                 },
             };
             if let Some(reason) = refused {
