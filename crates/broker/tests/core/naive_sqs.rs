@@ -285,6 +285,11 @@ impl NaiveQueue {
     pub(crate) fn pass(&mut self, ms: u64) {
         self.now += ms;
         self.age();
+        self.lapse();
+    }
+
+    /// What is due now happens, but for what is too old.
+    pub(crate) fn lapse(&mut self) {
         let now = self.now;
         for message in &mut self.messages {
             message.out &= message.visible_at > now;

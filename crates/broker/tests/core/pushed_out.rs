@@ -74,7 +74,7 @@ fn bind_stream(rig: &mut Rig, a: SessionId, stream: &str, key: &str) {
     let binding = Binding {
         exchange: "amq.topic".into(),
         target: BindTarget::Stream(stream.to_owned().into()),
-        filter: message::Filter::Pattern(pattern(key)),
+        filter: Filter::Pattern(pattern(key)),
         key: levels(key),
         arguments: bytes::Bytes::new(),
     };
