@@ -23,7 +23,8 @@ pub struct Config {
     /// Bytes of records in one batch, before a batch is closed. At most 1 MiB.
     pub batch_len_max: usize,
     /// Bytes staged and not yet durable, above which [`crate::Stage::room`] says no. Half of them are shared by all who say who they are
-    /// ([`crate::Journal::stage_of`]), a batch and a half to each at most.
+    /// ([`crate::Journal::stage_of`]), a batch and a half to each at most, and an eighth of that while others wait for confirmations
+    /// ([`crate::Stage::awaited`]).
     pub staged_bytes_max: usize,
     /// Bytes of committed batches kept in memory (`memory.bodies_bytes_max`).
     pub cache_bytes_max: usize,

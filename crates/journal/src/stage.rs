@@ -6,7 +6,7 @@
 //!
 //! Who stages next waits for all that is staged, so a connection that floods must not have much of it: a stage that says whose it is
 //! has room for its share only. Half of the bound is shared alike by all who have something staged; the other half is left to those
-//! who come then.
+//! who come then. While somebody else's confirmations were waited for lately, the share is what is written in a fraction of the time.
 
 use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 use std::sync::atomic::Ordering;
@@ -25,6 +25,9 @@ use crate::shared::Shared;
 const COPY_MAX: usize = 512;
 /// Bytes staged that each may have, however many share.
 const SHARE_MIN: usize = 64 * 1024;
+/// For so many batches it is remembered that somebody waited: some seconds of a flood, so that it is small already when who publishes
+/// now and then does so again.
+const AWAITED_BATCHES: u64 = 4096;
 
 struct StagedFrame {
     kind: u8,
@@ -111,6 +114,8 @@ pub(crate) struct Staging {
     pub(crate) bytes: usize,
     /// Of them, how many each owner has staged. Who has none is not in it.
     owners: BTreeMap<u64, usize>,
+    /// The last two who staged something whose confirmation is waited for, and in which batch.
+    awaited: [Option<(u64, u64)>; 2],
     /// The batch being written, and who waits for it.
     pub(crate) flight: Option<u64>,
     pub(crate) flight_wakers: Vec<Waker>,
@@ -127,6 +132,7 @@ impl Staging {
             spare: None,
             bytes: 0,
             owners: BTreeMap::new(),
+            awaited: [None; 2],
             flight: None,
             flight_wakers: Vec::new(),
             idle: false,
@@ -189,10 +195,30 @@ impl Staging {
     }
 
     /// How many bytes one may have staged while others have some too. A batch in flight and half of the next let one alone write
-    /// as fast as the disk does.
-    fn share_max(&self, config: &Config) -> usize {
+    /// as fast as the disk does; who waits for a confirmation beside it waits for all of that, so then it is an eighth, and the disk
+    /// is written to more often.
+    fn share_max(&self, owner: u64, config: &Config) -> usize {
         let alike = config.staged_bytes_max / 2 / self.owners.len().max(1);
-        alike.min(config.batch_len_max / 2 * 3).max(SHARE_MIN)
+        let mut most = config.batch_len_max / 2 * 3;
+        if self.is_awaited_by_another(owner) {
+            most /= 8;
+        }
+        alike.min(most).max(SHARE_MIN)
+    }
+
+    /// What the owner has put into the open batch is waited for.
+    fn await_by(&mut self, owner: u64) {
+        let [last, before] = &mut self.awaited;
+        if last.is_some_and(|(id, _)| id != owner) {
+            *before = *last;
+        }
+        *last = Some((owner, self.open.seq));
+    }
+
+    fn is_awaited_by_another(&self, owner: u64) -> bool {
+        let since = self.open.seq.saturating_sub(AWAITED_BATCHES);
+        let mut awaited = self.awaited.iter().flatten();
+        awaited.any(|&(id, batch)| id != owner && batch >= since)
     }
 
     /// Everyone who waits for anything.
@@ -298,8 +324,16 @@ impl<'a> Stage<'a> {
             && self.owner.as_ref().is_none_or(|owner| {
                 let own = owner.counted + owner.fresh;
                 // Asked for each command.
-                own < SHARE_MIN || own < staged.share_max(config)
+                own < SHARE_MIN || own < staged.share_max(owner.id, config)
             })
+    }
+
+    /// Somebody waits for the confirmation of what the owner of this guard has staged: for some seconds others have less room.
+    pub fn awaited(&mut self) {
+        if let Some(owner) = &self.owner {
+            let id = owner.id;
+            self.staging().await_by(id);
+        }
     }
 
     /// Bytes of records in one batch, as a rule.

@@ -258,7 +258,7 @@ impl Core {
         // What only passes through memory goes on; so does whatever helps to empty the disk: consumers come, declare and settle.
         let durable = decision.is_durable();
         if durable
-            && publishes(command)
+            && command.brings_messages()
             && (self.blocked || !step.stage.takes_publish(stored_len(decision)))
         {
             decision.clear();
@@ -270,6 +270,9 @@ impl Core {
         }
         let together = self.plan(step, durable);
         self.perform(step, durable, together);
+        if durable && command.is_awaited() {
+            step.stage.awaited();
+        }
         if let Command::OpenClient(open) = command {
             self.opened(step, from, &open.client_id);
         }
@@ -299,6 +302,9 @@ impl Core {
             return 0;
         }
         self.perform(step, durable, true);
+        if durable {
+            step.stage.awaited();
+        }
         count
     }
 
@@ -842,18 +848,6 @@ const fn told(effect: &Effect) -> Option<SessionId> {
 fn stored_len(decision: &Decision) -> usize {
     let stored = decision.changes.iter().filter_map(|it| it.message());
     stored.map(|message| message.body.len()).sum()
-}
-
-/// Whether the command brings messages.
-fn publishes(command: &Command) -> bool {
-    match command {
-        Command::Publish(_) | Command::PublishAll(_) => true,
-        Command::Transact(transact) => transact
-            .operations
-            .iter()
-            .any(|operation| matches!(operation, Operation::Publish(_))),
-        _ => false,
-    }
 }
 
 /// What a decision gives up although deliveries of its own have yet to be read: those that are settled as they leave.

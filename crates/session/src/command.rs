@@ -751,6 +751,29 @@ impl Command {
         )
     }
 
+    /// Whether it brings messages.
+    #[must_use]
+    pub fn brings_messages(&self) -> bool {
+        match self {
+            Self::Publish(_) | Self::PublishAll(_) => true,
+            Self::Transact(transact) => transact
+                .operations
+                .iter()
+                .any(|operation| matches!(operation, Operation::Publish(_))),
+            _ => false,
+        }
+    }
+
+    /// Whether its sender is told what came of it, and may wait for that.
+    #[must_use]
+    pub const fn is_awaited(&self) -> bool {
+        match self {
+            Self::Publish(publish) => publish.token.is_some(),
+            Self::Settle(settle) => settle.token.is_some(),
+            _ => true,
+        }
+    }
+
     /// The token that its answer echoes, to be set by whoever drives a [`crate::Flow`]. `None`: it is not answered.
     pub fn token_mut(&mut self) -> Option<&mut Token> {
         match self {

@@ -23,8 +23,8 @@ pub(crate) struct Arguments {
 /// Which seeds miss which part.
 const CAUGHT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../sim/caught.txt");
 
-/// What the gate runs: some minutes on two cores.
-const SEEDS_OF_THE_GATE: u64 = 10_000;
+/// What the gate runs: two minutes on two cores. Whoever changes the journal, the node or the core runs ten thousand.
+const SEEDS_OF_THE_GATE: u64 = 3_000;
 
 /// As many seeds as the gate has time for, and each part of the protocol taken out once; and whether the gate itself is right.
 pub(crate) fn briefly() -> anyhow::Result<()> {
@@ -36,6 +36,7 @@ pub(crate) fn briefly() -> anyhow::Result<()> {
     };
     run(&seeds)?;
     run(&Arguments {
+        seeds: None,
         mutations: true,
         ..seeds
     })?;

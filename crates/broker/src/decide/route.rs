@@ -160,6 +160,8 @@ impl Broker {
         let mut open: SmallVec<[Name; 2]> = SmallVec::new();
         open.push(exchange.clone());
         let mut found = Vec::with_capacity(FOUND_EXPECTED);
+        // Where the clients begin in it.
+        let mut from = 0;
         while let Some(name) = open.pop() {
             if visited.contains(&name) {
                 continue;
@@ -190,14 +192,18 @@ impl Broker {
                 open.push(alternate);
             }
             visited.push(name);
-            clients.reserve(found.len());
-            for target in found.drain(..) {
+            // Clients are the last of a set, and most of a large one.
+            from = found.partition_point(|target| !matches!(target, Target::Client(_)));
+            for target in &found[..from] {
                 match target {
-                    Target::Queue(queue) => routed.queues.push(queue),
-                    Target::Stream(stream) => streams.push(stream),
-                    Target::Exchange(next) => open.push(*next),
-                    Target::Client(subscriber) => clients.push(subscriber),
+                    Target::Queue(queue) => routed.queues.push(*queue),
+                    Target::Stream(stream) => streams.push(*stream),
+                    Target::Exchange(next) => open.push((**next).clone()),
+                    Target::Client(_) => {}
                 }
+            }
+            if !open.is_empty() || visited.len() > 1 {
+                clients.extend(found[from..].iter().filter_map(subscriber_of));
             }
         }
         make_set(&mut routed.queues);
@@ -206,12 +212,14 @@ impl Broker {
         // Stable: of several keys that a subscription reads, the first counts.
         routed.subscriptions.sort_by_key(|(id, _)| *id);
         routed.subscriptions.dedup_by_key(|(id, _)| *id);
-        // What one exchange found is a set.
+        // What one exchange found is a set, and is not moved.
         if visited.len() > 1 {
             make_set(&mut clients);
+            self.fold(clients.iter(), publisher, &mut routed);
+        } else {
+            let subscribers = found[from..].iter().filter_map(subscriber_of);
+            self.fold(subscribers, publisher, &mut routed);
         }
-        routed.varies |= clients.iter().any(|subscriber| subscriber.no_local);
-        (routed.clients, routed.withheld) = self.fold(&clients, publisher);
         Ok(routed)
     }
 
@@ -238,44 +246,55 @@ impl Broker {
     }
 
     /// Overlapping subscriptions of one client give one copy, with the highest QoS and all identifiers
-    /// ([MQTT-3.3.4-2], [MQTT-3.3.4-3], [MQTT-3.3.4-4]).
-    /// And whether a subscription matched that does not want what its own client publishes.
-    fn fold(
+    /// ([MQTT-3.3.4-2], [MQTT-3.3.4-3], [MQTT-3.3.4-4]). The subscribers are in the order of their clients.
+    fn fold<'a>(
         &self,
-        clients: &[Subscriber],
+        subscribers: impl Iterator<Item = &'a Subscriber>,
         publisher: Option<ClientNo>,
-    ) -> (Vec<ClientMatch>, bool) {
-        let mut withheld = false;
-        let mut folded: Vec<ClientMatch> = Vec::with_capacity(clients.len());
-        for Subscriber {
+        routed: &mut Routed,
+    ) {
+        let folded = &mut routed.clients;
+        folded.reserve(subscribers.size_hint().1.unwrap_or(0));
+        for &Subscriber {
             client,
             qos,
             no_local,
             retain_as_published,
             identifier,
-        } in clients
+        } in subscribers
         {
+            routed.varies |= no_local;
             // [MQTT-3.8.3-3]
-            if *no_local && publisher == Some(*client) {
-                withheld = true;
+            if no_local && publisher == Some(client) {
+                routed.withheld = true;
                 continue;
             }
-            if folded.last().is_none_or(|last| last.client != *client) {
+            if folded.last().is_none_or(|last| last.client != client) {
                 // One that is gone has no subscriptions.
-                let Some(found) = self.client_match(*client, *qos, *retain_as_published) else {
+                let Some(mut found) = self.client_match(client, qos, retain_as_published) else {
                     continue;
                 };
+                if identifier != 0 {
+                    found.identifiers.push(identifier);
+                }
                 folded.push(found);
+                continue;
             }
             let Some(last) = folded.last_mut() else {
                 continue;
             };
-            last.qos = last.qos.max(*qos);
+            last.qos = last.qos.max(qos);
             last.retain_as_published |= retain_as_published;
-            if *identifier != 0 && !last.identifiers.contains(identifier) {
-                last.identifiers.push(*identifier);
+            if identifier != 0 && !last.identifiers.contains(&identifier) {
+                last.identifiers.push(identifier);
             }
         }
-        (folded, withheld)
+    }
+}
+
+const fn subscriber_of(target: &Target) -> Option<&Subscriber> {
+    match target {
+        Target::Client(subscriber) => Some(subscriber),
+        _ => None,
     }
 }

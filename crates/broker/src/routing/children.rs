@@ -292,6 +292,17 @@ impl<T: Ord> Targets<T> {
         }
     }
 
+    /// Adds them to a list, in their order.
+    pub(super) fn add_to(&self, out: &mut Vec<T>)
+    where
+        T: Clone,
+    {
+        match self {
+            Self::List(list) => out.extend_from_slice(list),
+            Self::Tree(tree) => out.extend(tree.iter().cloned()),
+        }
+    }
+
     pub(super) fn for_each(&self, visit: impl FnMut(&T)) {
         match self {
             Self::List(list) => list.iter().for_each(visit),
@@ -348,6 +359,9 @@ mod tests {
             }
             let mut shown = Vec::new();
             targets.for_each(|target| shown.push(*target));
+            let mut added = Vec::new();
+            targets.add_to(&mut added);
+            prop_assert_eq!(&added, &shown);
             prop_assert!(shown.into_iter().eq(set));
         }
     }

@@ -189,34 +189,37 @@ impl<T: Ord + Clone> Exchange<T> {
         root_space: bool,
         out: &mut Vec<T>,
     ) {
-        let before = out.len();
-        let add = |target: &T| out.push(target.clone());
+        // What is taken over from one set alone is one.
+        let mut sets = usize::from(!out.is_empty());
+        let mut add_all = |targets: &Targets<T>| {
+            sets += 1;
+            targets.add_to(out);
+        };
         match &self.index {
             Index::Direct(keys) => {
                 if let Some(targets) = keys.get(key) {
-                    targets.for_each(add);
+                    add_all(targets);
                 }
             }
-            Index::Fanout(targets) => targets.for_each(add),
+            Index::Fanout(targets) => add_all(targets),
             Index::Topic { plain, selected } => {
-                let mut add = add;
-                plain.for_each_match(key, root_space, &mut add);
+                plain.for_each_set(key, root_space, &mut add_all);
                 selected.for_each_match(key, root_space, |(target, selector)| {
                     if selector.matches(message) {
-                        add(target);
+                        sets += 1;
+                        out.push(target.clone());
                     }
                 });
             }
             Index::Headers(rules) => {
-                let mut add = add;
                 for rule in rules.values() {
                     if headers_match(rule.matching, &rule.arguments, &message.properties) {
-                        rule.targets.for_each(&mut add);
+                        add_all(&rule.targets);
                     }
                 }
             }
         }
-        if out.len() > before {
+        if sets > 1 {
             make_set(out);
         }
     }

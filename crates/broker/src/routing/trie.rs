@@ -147,12 +147,27 @@ impl<T: Ord + Clone> Trie<T> {
     /// Reports each pair whose pattern matches `topic` once. Targets may repeat, for different patterns.
     ///
     /// In the root space a leading wildcard does not match a first level that starts with `$`.
-    pub(crate) fn for_each_match(&self, topic: &Levels, root_space: bool, report: impl FnMut(&T)) {
+    pub(crate) fn for_each_match(
+        &self,
+        topic: &Levels,
+        root_space: bool,
+        mut report: impl FnMut(&T),
+    ) {
+        self.for_each_set(topic, root_space, |targets| targets.for_each(&mut report));
+    }
+
+    /// The same, a pattern's targets at a time.
+    pub(super) fn for_each_set(
+        &self,
+        topic: &Levels,
+        root_space: bool,
+        report: impl FnMut(&Targets<T>),
+    ) {
         self.walk(topic, root_space, report);
     }
 
     /// Walks, and says how many nodes and names it looked at.
-    fn walk(&self, topic: &Levels, root_space: bool, report: impl FnMut(&T)) -> usize {
+    fn walk(&self, topic: &Levels, root_space: bool, report: impl FnMut(&Targets<T>)) -> usize {
         let mut walk = Walk {
             topic,
             same: None,
@@ -215,14 +230,23 @@ struct Walk<'a, F> {
 }
 
 impl<'a, F> Walk<'a, F> {
+    fn report<T: Ord>(&mut self, node: &Node<T>)
+    where
+        F: FnMut(&Targets<T>),
+    {
+        if !node.targets.is_empty() {
+            (self.report)(&node.targets);
+        }
+    }
+
     /// Visits a node that is reached at one position: the first `position` levels are used up.
     fn at<T: Ord>(&mut self, node: &Node<T>, position: usize)
     where
-        F: FnMut(&T),
+        F: FnMut(&Targets<T>),
     {
         self.steps += 1;
         match self.topic.level(position) {
-            None => node.targets.for_each(&mut self.report),
+            None => self.report(node),
             Some(level) => {
                 if let Some(child) = node.exact.find(level) {
                     self.at(child, position + 1);
@@ -235,7 +259,7 @@ impl<'a, F> Walk<'a, F> {
         if let Some(many) = &node.many {
             if many.is_leaf() {
                 self.steps += 1;
-                many.targets.for_each(&mut self.report);
+                self.report(many);
             } else {
                 self.at_all(many, Positions::span(position, self.topic.len()));
             }
@@ -247,13 +271,13 @@ impl<'a, F> Walk<'a, F> {
     /// A chain of `#` is a loop, and each other level uses one level of the topic, which bounds the recursion.
     fn at_all<T: Ord>(&mut self, mut node: &Node<T>, mut positions: Positions)
     where
-        F: FnMut(&T),
+        F: FnMut(&Targets<T>),
     {
         let end = self.topic.len();
         loop {
             self.steps += 1;
             if positions.contains(end) {
-                node.targets.for_each(&mut self.report);
+                self.report(node);
             }
             let Some(first) = positions.first() else {
                 return;

@@ -323,6 +323,43 @@ fn who_stages_much_leaves_room_to_others_and_has_its_share_again_when_it_is_dura
 }
 
 #[test]
+fn who_stages_much_has_less_room_while_another_waits_for_confirmations() {
+    let vfs = MemVfs::new(false);
+    let config = journal::Config {
+        batch_len_max: 1 << 20,
+        staged_bytes_max: 8 << 20,
+        segment_len: 4 << 20,
+        first_segment_len: 4 << 20,
+        ..config()
+    };
+    let mut running = start_with(&vfs, 1, config).expect("opens");
+    let wait = |running: &mut Running, owner| {
+        let mut stage = running.journal.stage_of(owner);
+        stage.push(1, b"awaited", None);
+        stage.awaited();
+        drop(stage);
+        running.step_all();
+    };
+    // Who waits for its own is not in its own way.
+    wait(&mut running, 1);
+    let alone = flood(&running, 1);
+    assert!((1536 << 10..1540 << 10).contains(&alone), "{alone}");
+    running.step_all();
+    wait(&mut running, 2);
+    // Whatever the first one waits for later.
+    wait(&mut running, 1);
+    let beside = flood(&running, 1);
+    assert!((192 << 10..196 << 10).contains(&beside), "{beside}");
+    running.step_all();
+    // It is forgotten, and the second one has no more of it than others.
+    for _ in 0..4096 {
+        running.put(&mut Model::default(), payload(1, 10));
+        running.step_all();
+    }
+    assert_eq!(flood(&running, 1), alone);
+}
+
+#[test]
 fn rules_23_a_start_works_on_a_full_disk() {
     let vfs = MemVfs::new(false);
     let mut model = Model::default();

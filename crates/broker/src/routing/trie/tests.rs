@@ -156,7 +156,7 @@ fn many_hashes_cost_no_more_than_their_nodes() {
     let nodes = trie.count_nodes();
     for topic in &topics {
         let mut got = Vec::new();
-        let steps = trie.walk(topic, false, |way| got.push(way.clone()));
+        let steps = trie.walk(topic, false, |ways| ways.add_to(&mut got));
         got.sort();
         let mut wanted: Vec<String> = ways
             .iter()
@@ -182,7 +182,7 @@ fn a_wide_tree_of_hashes_visits_each_node_once() {
     }
     let topic = Levels::collect(vec!["a"; LEVELS_MAX]).expect("the most levels");
     let mut count = 0;
-    let steps = trie.walk(&topic, false, |_| count += 1);
+    let steps = trie.walk(&topic, false, |targets| targets.for_each(|_| count += 1));
     assert_eq!(count, 32);
     assert!(steps <= 2 * trie.count_nodes(), "{steps} steps");
 }
@@ -196,8 +196,8 @@ fn a_hundred_thousand_subscriptions_are_not_looked_through() {
     }
     trie.insert(&amqp("devices.*.command"), 77);
     let mut got = Vec::new();
-    let steps = trie.walk(&levels("devices.123.command"), true, |target| {
-        got.push(*target);
+    let steps = trie.walk(&levels("devices.123.command"), true, |targets| {
+        targets.add_to(&mut got);
     });
     assert_eq!(got, [123, 77]);
     assert!(steps < 10, "{steps} steps");
