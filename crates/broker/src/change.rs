@@ -268,6 +268,8 @@ pub(crate) struct Published {
     pub(crate) inbound: Option<(ClientNo, u16)>,
     /// Not in force before the transaction of that number.
     pub(crate) transaction: u64,
+    /// Its place among the publishes of the transaction, from 1. The version before wrote none: 0.
+    pub(crate) ordinal: u32,
     /// Live only: it is counted as one that a client published.
     pub(crate) counts: bool,
 }
@@ -504,8 +506,10 @@ wire_fields!(RetainedGone { 1 => vhost, 2 => key });
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Transaction {
     pub(crate) transaction: u64,
-    /// What goes with it, besides the publishes that bear its number. These come before all of it, but the last of them, as many as
-    /// there are [`Kind::InForce`] in it, one in the place of each.
+    /// What goes with it, besides the publishes that bear its number. Those come before all of it, up to the first that a
+    /// [`Kind::InForce`] names; from there on each is in the place of the one that names it. One that is lost leaves the others where they
+    /// are. The version before wrote no places: there it is the last ones that are left, as many as there are [`Kind::InForce`], in their
+    /// order; if one is lost, others are in force one place off.
     pub(crate) changes: Vec<Change>,
 }
 
@@ -646,8 +650,8 @@ pub(crate) enum Kind {
     Delivered(Box<Delivered>),
     Settled(Settled),
     Enqueued(Box<Enqueued>),
-    /// In a transaction: its next publish has its turn.
-    InForce,
+    /// In a transaction: its publish of that place has its turn. The version before wrote none, 0: the next one.
+    InForce(u32),
     RetainedGone(Box<RetainedGone>),
     MoveStarted(Box<MoveStarted>),
     Moved(Box<Moved>),
@@ -861,7 +865,7 @@ impl Change {
     fn is_recorded(&self) -> bool {
         match &self.0 {
             Kind::EpochOpen(_)
-            | Kind::InForce
+            | Kind::InForce(_)
             | Kind::Vhosts(_)
             | Kind::Mended(_)
             | Kind::Secret(_)

@@ -136,7 +136,7 @@ impl Broker {
             Kind::RetainedGone(it) => self.apply_retained_gone(it, at),
             Kind::Transaction(it) => self.apply_transaction(it, at),
             // It stands for a publish of a transaction.
-            Kind::InForce => {}
+            Kind::InForce(_) => {}
             Kind::ClientOpened(it) => self.apply_client_opened(it),
             Kind::ClientAway(it) => self.apply_client_away(it),
             Kind::WillDone(it) => self.apply_will_done(it.client),
@@ -270,20 +270,32 @@ impl Broker {
     fn apply_transaction(&mut self, it: &Transaction, at: &mut Applying<'_>) {
         let prepared = self.durable.prepared.remove(&it.transaction);
         let prepared = prepared.unwrap_or_default();
-        let changes = it.changes.iter();
-        let later = changes.filter(|change| change.0 == Kind::InForce).count();
-        let first = prepared.len().saturating_sub(later);
-        let mut prepared = prepared.into_iter();
-        for prepared in prepared.by_ref().take(first) {
+        let mut named = it.changes.iter().filter_map(|change| match change.0 {
+            Kind::InForce(ordinal) => Some(ordinal),
+            _ => None,
+        });
+        let first = named.next();
+        // Those of the version before get their places here.
+        let named = named.count() + usize::from(first.is_some());
+        let mut last = prepared.len().saturating_sub(named) as u32;
+        let place = |ordinal: u32, next: u32| if ordinal == 0 { next } else { ordinal };
+        let first = first.map_or(u32::MAX, |first| place(first, last + 1));
+        let mut prepared = (1..)
+            .zip(prepared)
+            .map(|(at, it)| (place(it.published.ordinal, at), it))
+            .peekable();
+        while let Some((_, prepared)) = prepared.next_if(|(place, _)| *place < first) {
             self.put_in_force(&prepared, at);
         }
         for change in &it.changes {
-            if change.0 == Kind::InForce {
-                if let Some(prepared) = prepared.next() {
-                    self.put_in_force(&prepared, at);
-                }
-            } else {
+            let Kind::InForce(ordinal) = change.0 else {
                 self.apply_kind(&change.0, at);
+                continue;
+            };
+            last = place(ordinal, last + 1);
+            // One that is lost leaves its place empty.
+            if let Some((_, prepared)) = prepared.next_if(|(place, _)| *place == last) {
+                self.put_in_force(&prepared, at);
             }
         }
         self.durable.next_transaction = self.durable.next_transaction.max(it.transaction + 1);

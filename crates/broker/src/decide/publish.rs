@@ -419,6 +419,7 @@ impl Broker {
                 retain: with.retain,
                 inbound: with.inbound,
                 transaction: 0,
+                ordinal: 0,
                 counts: false,
             });
             placed.durable = published.is_durable();

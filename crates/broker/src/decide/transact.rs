@@ -114,16 +114,18 @@ impl Broker {
         let mut within = Vec::new();
         // What comes into another queue, or a stream, has its number there in front of the publishes behind it.
         let mut in_order = false;
+        let mut ordinal = 0;
         for change in drafted {
             match change.0 {
                 Kind::Published(mut published) if published.is_durable() => {
                     if !fits_alone(&published.targets) {
                         return Err(too_large());
                     }
-                    published.transaction = number;
+                    ordinal += 1;
+                    (published.transaction, published.ordinal) = (number, ordinal);
                     draft.change(Kind::Published(published));
                     if in_order {
-                        within.push(Change(Kind::InForce));
+                        within.push(Change(Kind::InForce(ordinal)));
                     }
                 }
                 // A queue that is made on the way is there either way.

@@ -304,6 +304,7 @@ fn put_published(it: &Published, head: &[u8], body: BodyAt<'_>, out: &mut Vec<u8
     }
     if it.transaction != 0 {
         put_field(out, 7, |out| it.transaction.put(out));
+        put_field(out, 8, |out| it.ordinal.put(out));
     }
     for record in &it.records {
         put_field(out, 20, |out| record.put(out));
@@ -333,6 +334,7 @@ fn read_published(
             5 => it.parts = Wire::read(part)?,
             6 => it.len = Wire::read(part)?,
             7 => it.transaction = Wire::read(part)?,
+            8 => it.ordinal = Wire::read(part)?,
             20 => it.records.push(Wire::read(part)?),
             30 => it.numbered.push(Wire::read(part)?),
             _ => {}
@@ -347,7 +349,8 @@ fn put_kind(kind: &Kind, out: &mut Vec<u8>) -> u8 {
         Kind::EpochOpen(it) => put(it, EPOCH_OPEN, out),
         Kind::Vhosts(it) => put(it, VHOSTS, out),
         Kind::Mended(it) => put(it, MENDED, out),
-        Kind::InForce => {
+        Kind::InForce(ordinal) => {
+            put_number(out, 1, u64::from(*ordinal));
             out.push(0);
             IN_FORCE
         }
@@ -442,8 +445,14 @@ fn read_kind(kind: u8, r: &mut Reader) -> Result<Kind, DecodeError> {
         VHOSTS => Kind::Vhosts(Wire::read(r)?),
         MENDED => Kind::Mended(Wire::read(r)?),
         IN_FORCE => {
-            fields(r, |_, _| Ok(()))?;
-            Kind::InForce
+            let mut ordinal = 0;
+            fields(r, |number, part| {
+                if number == 1 {
+                    ordinal = Wire::read(part)?;
+                }
+                Ok(())
+            })?;
+            Kind::InForce(ordinal)
         }
         SECRET => Kind::Secret(Wire::read(r)?),
         MOVE_STARTED => Kind::MoveStarted(Wire::read(r)?),

@@ -482,7 +482,7 @@ impl Rig {
     }
 
     /// The loss is recorded, as a start does first.
-    fn mend(broker: &mut Broker) {
+    pub(crate) fn mend(broker: &mut Broker) {
         let mut out = Decision::default();
         let now = broker.last_time();
         broker.decide_mended(&Context { now, random: 0 }, &mut out);

@@ -250,6 +250,145 @@ fn what_leaves_two_queues_in_one_transaction_does_not_come_back() {
     }
 }
 
+/// A history in which a transaction pushes something out and drops what it brought itself, and where its publishes are in it.
+fn pushing_out() -> (Rig, Vec<usize>) {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    let short = |dead_letter| QueueAttributes {
+        length_max: Some(1),
+        dead_letter,
+        ..QueueAttributes::default()
+    };
+    for name in ["out", "dead"] {
+        rig.durable_queue(a, name, QueueAttributes::default());
+    }
+    rig.durable_queue(a, "q", short(dead_letter_to("dead")));
+    rig.durable_queue(a, "last", short(None));
+    rig.send(a, "q", "0");
+    let journal = rig.journal.len();
+    let operations = [
+        ("out", "first"),
+        ("q", "1"),
+        ("last", "2"),
+        ("last", "3"),
+        ("last", "4"),
+    ];
+    let operations = operations.map(|(queue, body)| publish(queue, body));
+    transact(&mut rig, a, operations.into());
+    rig.check_replay();
+    let publishes = rig.journal.iter().enumerate().skip(journal);
+    let publishes = publishes.filter(|(_, (_, kind, _))| *kind == broker::RecordKind::PUBLISHED);
+    let publishes = publishes.map(|(at, _)| at).collect();
+    (rig, publishes)
+}
+
+/// What is in the queues of [`pushing_out`].
+fn left(mut rig: Rig) -> [Vec<String>; 4] {
+    let a = rig.attach(1);
+    ["out", "dead", "q", "last"].map(|name| {
+        let pulled = rig.pull(a, name, 10, Lease::Connection);
+        pulled.iter().map(body).collect()
+    })
+}
+
+/// One of the publishes of a transaction is lost and given up: the others are in force each in its place.
+#[test]
+fn the_publishes_of_a_transaction_keep_their_places_when_one_is_lost() {
+    for (lost, expected) in [
+        (None, [&["first"][..], &["0"], &["1"], &["4"]]),
+        (Some(0), [&[], &["0"], &["1"], &["4"]]),
+        (Some(1), [&["first"], &["0"], &[], &["4"]]),
+        (Some(2), [&["first"], &["0"], &["1"], &["4"]]),
+        (Some(3), [&["first"], &["0"], &["1"], &["4"]]),
+        (Some(4), [&["first"], &["0"], &["1"], &[]]),
+    ] {
+        let (mut rig, publishes) = pushing_out();
+        assert_eq!(publishes.len(), 5);
+        let mut broker = broker::Broker::new(broker::Config::default());
+        let journal = &rig.journal;
+        if let Some(lost) = lost {
+            let at = publishes[lost];
+            Rig::replay(&mut broker, &journal[..at]);
+            broker.after_loss(1);
+            Rig::replay(&mut broker, &journal[at + 1..]);
+            Rig::mend(&mut broker);
+        } else {
+            Rig::replay(&mut broker, journal);
+        }
+        rig.restart_as(broker);
+        assert_eq!(left(rig), expected, "without {lost:?}");
+    }
+}
+
+/// Cut anywhere by a snapshot, they do too.
+#[test]
+fn the_publishes_of_a_transaction_keep_their_places_over_a_snapshot() {
+    let (rig, publishes) = pushing_out();
+    let config = broker::Config::default;
+    let live = rig.snapshot();
+    for at in publishes {
+        let mut broker = broker::Broker::new(config());
+        Rig::replay(&mut broker, &rig.journal[..at]);
+        let mut bytes = Vec::new();
+        broker.encode_snapshot(&mut bytes).expect("memory");
+        let decoded = broker::Broker::decode_snapshot(config(), &mut &bytes[..]);
+        let mut broker = decoded.expect("a snapshot");
+        Rig::replay(&mut broker, &rig.journal[at..]);
+        let mut bytes = Vec::new();
+        broker.encode_snapshot(&mut bytes).expect("memory");
+        assert_eq!(bytes, live);
+    }
+}
+
+/// What the version before wrote of [`pushing_out`]: its publishes have no places in their transaction. Identity, kind, payload.
+#[rustfmt::skip]
+const WITHOUT_PLACES: [(u64, u8, &str); 13] = [
+    (1, 2, "1f03c0843d01010100"),
+    (2, 3, "1f03c0843d01012f0102010000"),
+    (3, 4, "1f03c0843d0304036f757404040101010000"),
+    (4, 4, "1f03c0843d0101010305046465616404040101010000"),
+    (5, 4, "1f03c0843d01010203020171041b0101010415070201010a0e0101010002070101046465616400000000"),
+    (6, 4, "1f03c0843d0101030305046c617374040b010101040507020101000000"),
+    (7, 10, "1f03c0843d01090101000000017100000204010102000030"),
+    (8, 10, "1f03c0843d010b0100000000036f75740000020100070101006669727374"),
+    (9, 10, "1f03c0843d01090100000000017100000207010102020101000701010031"),
+    (10, 10, "1f03c0843d010c0100000000046c61737400000204010103000701010032"),
+    (11, 10, "1f03c0843d010c0100000000046c61737400000207010103020101000701010033"),
+    (12, 10, "1f03c0843d010c0100000000046c61737400000207010103020102000701010034"),
+    (13, 15, "1f03c0843d01010102410d01030102000203010701033301010101052c01031d0101010201710201020301010403c0843d05010006030101710701000004090100000464656164000000000202330002023300020a0c01010302030100000002023300020a0c0101030203010200000202330000"),
+];
+
+#[test]
+fn a_transaction_of_the_version_before_is_read() {
+    let (mut rig, _) = pushing_out();
+    let live = rig.snapshot();
+    let digit = |hex: u8| (hex as char).to_digit(16).expect("a digit") as u8;
+    let of = |(id, kind, hex): (u64, u8, &str)| {
+        let payload = hex.as_bytes().chunks_exact(2);
+        let payload: Vec<u8> = payload.map(|it| digit(it[0]) << 4 | digit(it[1])).collect();
+        let kind = broker::RecordKind(kind);
+        (message::StoredId(id), kind, payload.into())
+    };
+    let journal = WITHOUT_PLACES.map(of);
+    assert_eq!(journal.len(), rig.journal.len());
+    rig.journal = journal.to_vec();
+    assert_eq!(rig.snapshot(), live);
+    rig.check_replay();
+    // Where it was cut by a snapshot, too.
+    for at in 8..journal.len() {
+        let mut broker = broker::Broker::new(broker::Config::default());
+        Rig::replay(&mut broker, &journal[..at]);
+        let mut bytes = Vec::new();
+        broker.encode_snapshot(&mut bytes).expect("memory");
+        let decoded = broker::Broker::decode_snapshot(broker::Config::default(), &mut &bytes[..]);
+        let mut broker = decoded.expect("a snapshot");
+        Rig::replay(&mut broker, &journal[at..]);
+        let mut bytes = Vec::new();
+        broker.encode_snapshot(&mut bytes).expect("memory");
+        assert_eq!(bytes, live);
+    }
+}
+
 #[test]
 fn too_large_a_transaction_is_refused() {
     let config = broker::Config {
