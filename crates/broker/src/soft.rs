@@ -136,6 +136,7 @@ pub(crate) struct SoftQueue {
     /// Set aside until its message is fetched.
     pub(crate) aside: BTreeSet<u64>,
     pub(crate) out: Near<Out>,
+    /// Of what is out, and of what is set aside.
     pub(crate) out_bytes: u64,
     /// In the order in which they came.
     pub(crate) consumers: Few<u64, Receiver>,
@@ -190,6 +191,15 @@ impl SoftQueue {
             dedup: Dedup::default(),
             reader: None,
         }
+    }
+
+    /// An entry is set aside no longer. `false`: it was not.
+    pub(crate) fn take_from_aside(&mut self, qseq: u64, len: u32) -> bool {
+        let was_aside = self.aside.remove(&qseq);
+        if was_aside {
+            self.out_bytes -= u64::from(len);
+        }
+        was_aside
     }
 
     /// The first at or behind a number that is ready or delayed.

@@ -469,7 +469,7 @@ impl Broker {
                 debug_assert_ne!(soft.order.next_ready(qseq), Some(qseq), "nor is it ready");
             } else {
                 soft.hidden.remove(&qseq);
-                soft.aside.remove(&qseq);
+                soft.take_from_aside(qseq, len);
                 soft.order.remove(qseq, priority, group);
             }
             fell(&mut self.counters.messages_ready);

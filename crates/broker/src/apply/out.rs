@@ -373,7 +373,7 @@ impl Broker {
             return;
         }
         let soft = self.soft_queue_mut(id);
-        soft.aside.remove(&qseq);
+        soft.take_from_aside(qseq, len);
         soft.hidden.remove(&qseq);
         soft.order.take(qseq, priority, &group, nobody(), true);
         soft.out.insert(
@@ -435,7 +435,7 @@ impl Broker {
         self.unlink(id, qseq);
         let was_out = self.unlease(id, qseq, len, &group);
         let soft = self.soft_queue_mut(id);
-        let was_aside = soft.aside.remove(&qseq);
+        let was_aside = soft.take_from_aside(qseq, len);
         if was_out || was_aside {
             soft.order.add(qseq, priority, &group);
         }
@@ -528,7 +528,9 @@ impl Broker {
         let soft = self.soft_queue_mut(id);
         soft.hidden.remove(&qseq);
         soft.order.remove(qseq, priority, &group);
-        soft.aside.insert(qseq);
+        if soft.aside.insert(qseq) {
+            soft.out_bytes += u64::from(len);
+        }
         self.watch_no_more(id, qseq);
         if let Some(expiry) = expiry {
             self.soft.timers.remove(&(expiry, Timer::Expiry(id, qseq)));

@@ -189,6 +189,44 @@ fn a_dead_letter_that_is_kept_waits_for_room() {
     rig.check_replay();
 }
 
+/// What is in nobody's reach takes no room: neither by its number nor by its bytes.
+#[test]
+fn a_dead_letter_that_is_kept_takes_no_room() {
+    for (length_max, bytes_max) in [(Some(2), None), (None, Some(6))] {
+        let mut rig = Rig::new();
+        let a = rig.attach(1);
+        let attributes = QueueAttributes {
+            length_max,
+            bytes_max,
+            ttl_ms: Some(50),
+            dead_letter: dead_letter_to("dead"),
+            keep_dead_letters: true,
+            ..QueueAttributes::default()
+        };
+        rig.durable_queue(a, "jobs", attributes);
+        for round in 0..2 {
+            for text in ["one", "two"] {
+                rig.send(a, "jobs", text);
+            }
+            let counters = rig.broker.counters();
+            assert_eq!(
+                (counters.messages_ready, counters.dropped_max_len),
+                (2 + 2 * round, 0)
+            );
+            rig.tick(51);
+        }
+        rig.durable_queue(a, "dead", QueueAttributes::default());
+        rig.tick(10_000);
+        assert_eq!(bodies_in(&mut rig, "dead"), ["one", "two", "one", "two"]);
+        assert_eq!(bodies_in(&mut rig, "jobs"), [""; 0]);
+        for text in ["three", "four", "five"] {
+            rig.send(a, "jobs", &text[..3]);
+        }
+        assert_eq!(bodies_in(&mut rig, "jobs"), ["fou", "fiv"]);
+        rig.check_replay();
+    }
+}
+
 #[test]
 fn a_dead_letter_that_is_kept_is_there_after_a_restart_and_goes_with_its_queue() {
     let mut rig = Rig::new();
