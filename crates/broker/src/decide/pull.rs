@@ -364,6 +364,17 @@ impl Broker {
             wait = later(wait, self.delivery_wait(queue, &view, false));
             deliveries.push((pending, self.content(view.place)));
         }
+        if left_instead > 0 {
+            // What left may have pushed out what was to be taken.
+            let found = deliveries.len();
+            let mut items = handed.items.iter();
+            deliveries.retain(|_| items.next().is_some_and(|it| !draft.goes(id, it.qseq)));
+            handed.items.retain(|item| !draft.goes(id, item.qseq));
+            let pushed_out = found - deliveries.len();
+            left_instead += pushed_out as u64;
+            // And brought something else.
+            more |= pushed_out > 0;
+        }
         // RULES 3: that there is nothing rests on what has been settled.
         if deliveries.is_empty() {
             wait = Wait::Durable;

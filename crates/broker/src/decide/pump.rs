@@ -2,7 +2,8 @@
 //!
 //! One call serves one queue: it walks the ready entries in order and gives them in turn to the active consumers of the
 //! highest priority that still have credit and room: each in the order of arrival, also when it goes out again ([MQTT-4.6.0-1],
-//! [MQTT-4.6.0-5], [MQTT-4.6.0-6]). What is expired or was delivered too often is dead-lettered on the way.
+//! [MQTT-4.6.0-5], [MQTT-4.6.0-6]). What is expired or was delivered too often is dead-lettered on the way, by a call of its own: where
+//! full queues dead-letter into each other, it may push out of this one what waits in it.
 
 use std::{cmp::Reverse, sync::Arc};
 
@@ -63,6 +64,16 @@ pub(super) enum Over {
     Retention,
 }
 
+/// Why an entry leaves its queue instead of being delivered.
+#[derive(Clone, Copy)]
+enum End {
+    Retention,
+    /// It is dead-lettered.
+    Death(DeathReason),
+    /// It is too large for the client in whose session it is, which is all that is told of it.
+    TooLarge,
+}
+
 /// Whether an entry was sent to the client in whose session it is: it is to be sent again then, however late, or the two
 /// would not agree on what was received ([MQTT-4.4.0-1], [MQTT-4.3.3-7]).
 pub(super) fn was_sent(queue: &Queue, view: &View<'_>) -> bool {
@@ -118,6 +129,15 @@ impl Candidate<'_> {
         self.left > 0
             && used.room(session) + self.attached.room_used < config.outbox_bytes_max
             && shared()
+    }
+
+    /// DOORS 15: what is larger than a client takes is discarded, and dead-lettered out of a queue that others read too.
+    fn end_of(&self, view: &View<'_>) -> Option<End> {
+        let is_too_large = self.len_max.is_some_and(|max| view.len > max);
+        is_too_large.then(|| match self.consumer.through_client {
+            true => End::Death(DeathReason::TooLarge),
+            false => End::TooLarge,
+        })
     }
 }
 
@@ -245,6 +265,8 @@ impl Broker {
             None => None,
         };
         let mut handed = 0;
+        // What leaves may push out what stays: a call takes entries away or hands them out, never both.
+        let mut leaving = false;
         while handed < limit {
             let chosen = if groups {
                 candidates.retain(|candidate| candidate.has_room(&used, &self.config));
@@ -269,7 +291,15 @@ impl Broker {
             let Some(view) = entry_in(queue, soft, qseq) else {
                 break;
             };
-            if self.leaves_instead(id, queue, qseq, &view, draft) {
+            let candidate = &candidates[at];
+            let end = self.end_of(queue, &view, draft.now);
+            let end = end.or_else(|| candidate.end_of(&view));
+            if handed > 0 && leaving != end.is_some() {
+                break;
+            }
+            if let Some(end) = end {
+                leaving = true;
+                self.end_entry(id, qseq, &view, end, draft);
                 if groups {
                     break;
                 }
@@ -278,16 +308,6 @@ impl Broker {
             }
             if oldest.is_some_and(|oldest| qseq - oldest >= SPAN_MAX) {
                 break;
-            }
-            let candidate = &candidates[at];
-            if candidate.len_max.is_some_and(|max| view.len > max) {
-                let through = candidate.consumer.through_client;
-                self.too_large(id, queue, qseq, &view, through, draft);
-                if groups {
-                    break;
-                }
-                handed += 1;
-                continue;
             }
             let bytes = self.deliver_one(id, queue, qseq, &view, candidate, &mut items, draft);
             handed += 1;
@@ -328,45 +348,38 @@ impl Broker {
         view: &View<'_>,
         draft: &mut Draft<'_>,
     ) -> bool {
-        match over(queue, view, draft.now) {
-            Some(Over::Retention) => {
-                if draft.entry_goes(self, id, qseq, view.len) {
-                    self.drop_entry(id, qseq, view.soft, Tally::DroppedExpired, draft);
-                }
-                return true;
-            }
-            Some(Over::Ttl) => {
-                self.dead_letter(id, qseq, DeathReason::Expired, draft);
-                return true;
-            }
-            None => {}
+        let end = self.end_of(queue, view, draft.now);
+        if let Some(end) = end {
+            self.end_entry(id, qseq, view, end, draft);
         }
-        if self.is_spent(queue, view.count) {
-            self.dead_letter(id, qseq, DeathReason::Deliveries, draft);
-            return true;
-        }
-        false
+        end.is_some()
     }
 
-    /// DOORS 15: what is larger than a client takes is discarded, and dead-lettered out of a queue that others read too.
-    /// `through`: by way of the client's session.
-    fn too_large(
-        &self,
-        id: QueueId,
-        queue: &Queue,
-        qseq: u64,
-        view: &View<'_>,
-        through: bool,
-        draft: &mut Draft<'_>,
-    ) {
-        let own = queue.declared.client.is_some();
-        if let (true, Some((origin, place))) = (own, view.rare.and_then(|rare| rare.origin)) {
-            self.dead_letter(origin, place, DeathReason::TooLarge, draft);
+    /// Why an entry must not be delivered any more.
+    #[inline]
+    fn end_of(&self, queue: &Queue, view: &View<'_>, now: Timestamp) -> Option<End> {
+        match over(queue, view, now) {
+            Some(Over::Retention) => Some(End::Retention),
+            Some(Over::Ttl) => Some(End::Death(DeathReason::Expired)),
+            None if self.is_spent(queue, view.count) => Some(End::Death(DeathReason::Deliveries)),
+            None => None,
         }
-        if through {
-            self.dead_letter(id, qseq, DeathReason::TooLarge, draft);
-        } else if draft.entry_goes(self, id, qseq, view.len) {
-            self.drop_entry(id, qseq, view.soft, Tally::DroppedTooLarge, draft);
+    }
+
+    /// Such an entry leaves its queue.
+    fn end_entry(&self, id: QueueId, qseq: u64, view: &View<'_>, end: End, draft: &mut Draft<'_>) {
+        let tally = match end {
+            End::Death(reason) => return self.dead_letter(id, qseq, reason, draft),
+            End::Retention => Tally::DroppedExpired,
+            End::TooLarge => {
+                if let Some((origin, place)) = view.rare.and_then(|rare| rare.origin) {
+                    self.dead_letter(origin, place, DeathReason::TooLarge, draft);
+                }
+                Tally::DroppedTooLarge
+            }
+        };
+        if draft.entry_goes(self, id, qseq, view.len) {
+            self.drop_entry(id, qseq, view.soft, tally, draft);
         }
     }
 

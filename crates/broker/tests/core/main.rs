@@ -18,6 +18,7 @@ mod readers;
 mod receives;
 mod retained;
 mod rig;
+mod rings;
 mod settlements;
 mod sqs_history;
 mod stream_doors;
