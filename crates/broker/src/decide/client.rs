@@ -76,7 +76,7 @@ impl Broker {
             self.leave(number, expiry, Leaving::WithWill, &mut draft);
         }
         self.detach(id, &mut draft);
-        self.trim_streams(&mut draft);
+        self.make_room(&mut draft);
     }
 
     /// Everything of a connection but its client session.

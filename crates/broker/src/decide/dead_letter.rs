@@ -257,10 +257,7 @@ impl Broker {
         };
         let deaths = with_death(view.rare.and_then(|rare| rare.deaths.as_deref()), death);
         let (len, attributes) = (view.len, to.attributes());
-        let over = |count: u64, bytes: u64| {
-            attributes.length_max.is_some_and(|max| count > max)
-                || attributes.bytes_max.is_some_and(|max| bytes > max)
-        };
+        let over = |count: u64, bytes: u64| is_over(attributes, count, bytes);
         let (count, bytes) = draft.held(self, target);
         if over(count + 1, bytes + u64::from(len)) {
             if attributes.overflow != Overflow::DropHead
@@ -435,17 +432,18 @@ impl Broker {
         };
         let mut targets = SmallVec::new();
         let mut direct = Directs::new(routed.clients.len());
+        let mut lost: SmallVec<[Tally; 2]> = SmallVec::new();
         for queue in routed.queues {
             if self.is_cycle(queue, deaths) {
-                draft.count(Tally::DroppedCycle, 1);
+                lost.push(Tally::DroppedCycle);
                 continue;
             }
             match self.admit(queue, &incoming, draft) {
                 Admission::Take(entrant) => targets.push(entrant),
                 Admission::Refuse(_) | Admission::Duplicate(_) => {
-                    draft.count(Tally::DroppedDeadLetter, 1);
+                    lost.push(Tally::DroppedDeadLetter);
                 }
-                Admission::Discard(tally) => draft.count(tally, 1),
+                Admission::Discard(tally) => lost.push(tally),
             }
         }
         for matched in &routed.clients {
@@ -458,7 +456,7 @@ impl Broker {
             for to in &routed.streams {
                 match self.admit_record(to, message, draft) {
                     Ok(record) => records.push(record),
-                    Err(_) => draft.count(Tally::DroppedDeadLetter, 1),
+                    Err(_) => lost.push(Tally::DroppedDeadLetter),
                 }
             }
         }
@@ -476,12 +474,17 @@ impl Broker {
         } = through;
         self.admit_stream_clients(&records, &incoming, None, &mut targets, &mut direct, draft);
         draft.depth -= 1;
-        if targets.is_empty() && records.is_empty() {
-            if direct.is_empty() {
-                self.not_taken(id, qseq, reason, view, draft);
-            } else {
-                self.drop_entry(id, qseq, view.soft, Tally::DeadLettered, draft);
-            }
+        let is_stored = !(targets.is_empty() && records.is_empty());
+        let is_taken = is_stored || !direct.is_empty();
+        if !is_taken && (kept || lost.is_empty()) {
+            return self.not_taken(id, qseq, reason, view, draft);
+        }
+        lost.iter().for_each(|tally| draft.count(*tally, 1));
+        if !is_taken {
+            // Each that refused it is counted.
+            leave(id, qseq, view.soft, draft);
+        } else if !is_stored {
+            self.drop_entry(id, qseq, view.soft, Tally::DeadLettered, draft);
         } else if comes {
             // Where its message will lie is not known yet, so it is stored once more.
             draft.count(Tally::DeadLettered, 1);
@@ -611,6 +614,33 @@ impl Broker {
             .all(|death| death.reason != DeathReason::Rejected)
     }
 
+    /// Makes room in queues and streams that hold more than they may with what this decision brings, of which it is the last part.
+    #[inline]
+    pub(super) fn make_room(&self, draft: &mut Draft<'_>) {
+        if draft.has_overfull() {
+            self.make_room_behind(draft);
+        }
+        self.trim_streams(draft);
+    }
+
+    /// One message may lead to a full queue, and to another one whose dead letters come into the first: it is there by now, in front of them.
+    #[inline(never)]
+    fn make_room_behind(&self, draft: &mut Draft<'_>) {
+        let mut known = 0;
+        // What goes may come into others; it ends, as nothing comes back to where it was (`is_cycle`).
+        while known < draft.changes_len() {
+            known = draft.changes_len();
+            for id in draft.take_overfull() {
+                let Some(attributes) = self.queue(id).map(Queue::attributes) else {
+                    continue;
+                };
+                let over = |count, bytes| is_over(attributes, count, bytes);
+                self.drop_heads(id, over, draft);
+            }
+        }
+        draft.take_overfull();
+    }
+
     /// Makes room at the head of a queue, for as long as `over` says so. What this decision brought there before is in the order of delivery, too.
     pub(super) fn drop_heads(
         &self,
@@ -653,7 +683,8 @@ impl Broker {
             match (known, brought) {
                 (Some(qseq), _) => self.dead_letter(id, qseq, DeathReason::MaxLen, draft),
                 (None, Some(brought)) => self.drop_brought(id, &brought, draft),
-                (None, None) => return,
+                // It is full of what is only about to come with the change at hand.
+                (None, None) => return draft.overfills(id),
             }
         }
     }
@@ -705,8 +736,14 @@ impl Broker {
         };
         let mut draft = Draft::new(cx, out);
         self.dead_letter_with((queue, qseq), reason, &message, &view, &mut draft);
-        self.trim_streams(&mut draft);
+        self.make_room(&mut draft);
     }
+}
+
+/// Whether a queue that holds so much holds more than it may.
+fn is_over(attributes: &QueueAttributes, count: u64, bytes: u64) -> bool {
+    attributes.length_max.is_some_and(|max| count > max)
+        || attributes.bytes_max.is_some_and(|max| bytes > max)
 }
 
 /// An entry is gone from its queue.

@@ -113,6 +113,8 @@ struct Rarer {
     leavers: Vec<ClientNo>,
     /// Known for the queues that had to make room by what this decision brings.
     incomers: BTreeMap<QueueId, Incomers>,
+    /// Queues that hold more than they may with what a change brings that is not there yet.
+    overfull: SmallVec<[QueueId; 1]>,
 }
 
 impl<'a> Draft<'a> {
@@ -145,6 +147,23 @@ impl<'a> Draft<'a> {
         if let Some(rarer) = &mut self.rarer {
             rarer.incomers.clear();
         }
+    }
+
+    /// A queue is to make room once all that this decision brings is there.
+    pub(crate) fn overfills(&mut self, queue: QueueId) {
+        self.rarer().overfull.push(queue);
+    }
+
+    /// Whether there are such queues.
+    #[inline]
+    pub(crate) fn has_overfull(&self) -> bool {
+        let rarer = self.rarer.as_ref();
+        rarer.is_some_and(|rarer| !rarer.overfull.is_empty())
+    }
+
+    /// Such queues: each time once.
+    pub(crate) fn take_overfull(&mut self) -> SmallVec<[QueueId; 1]> {
+        std::mem::take(&mut self.rarer().overfull)
     }
 
     #[inline]
@@ -251,6 +270,7 @@ impl<'a> Draft<'a> {
         self.forget_incomers();
         if let Some(rarer) = &mut self.rarer {
             rarer.own.retain(|_, made| *made < changes);
+            rarer.overfull.clear();
         }
         self.out.changes.truncate(changes);
         self.out.effects.truncate(effects);

@@ -40,7 +40,7 @@ impl Broker {
                 break;
             }
         }
-        self.trim_streams(&mut draft);
+        self.make_room(&mut draft);
         decided
     }
 

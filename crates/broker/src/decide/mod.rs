@@ -183,7 +183,7 @@ impl Broker {
                 draft.reply(from, *lane, Wait::Durable, Event::Reached { token: *token })
             }
         }
-        self.trim_streams(&mut draft);
+        self.make_room(&mut draft);
     }
 
     /// The first change of an epoch: ends every connection (RULES 8), and with them the shared queues that nobody durable reads.

@@ -318,7 +318,7 @@ impl Broker {
                 self.place_at(message, false, &routed, with, &mut placed, &mut draft);
             }
         }
-        self.trim_streams(&mut draft);
+        self.make_room(&mut draft);
     }
 
     /// Admits a message at those that it matched.

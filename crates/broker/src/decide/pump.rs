@@ -184,7 +184,7 @@ impl Broker {
             return false;
         };
         self.plan(*id, limit.clamp(1, DELIVERED_ITEMS_MAX), &mut draft);
-        self.trim_streams(&mut draft);
+        self.make_room(&mut draft);
         if draft.changes_len() == 0 {
             draft.change(Kind::Rest(*id));
         }

@@ -20,7 +20,7 @@ impl Broker {
     pub fn decide_tick(&self, cx: &Context, limit: usize, out: &mut Decision) -> bool {
         let mut draft = Draft::new(cx, out);
         let more = self.tick(limit, &mut draft);
-        self.trim_streams(&mut draft);
+        self.make_room(&mut draft);
         more
     }
 

@@ -30,7 +30,7 @@ impl Broker {
         let (changes, effects) = (draft.changes_len(), draft.effects_len());
         draft.transaction = true;
         let done = self.transact(from, transact, draft).and_then(|returned| {
-            self.trim_streams(draft);
+            self.make_room(draft);
             self.close_transaction(changes, draft)?;
             Ok(returned)
         });

@@ -1,8 +1,15 @@
-//! Full queues whose dead letters lead into each other: each message is in one place afterwards.
+//! Full queues whose dead letters lead into each other, and messages that lead to several of them: each message is in one place
+//! afterwards, no queue holds more than it may, and what is lost is counted once.
 
+use message::Message;
 use session::*;
 
-use crate::{queues::dead_letter_to, rig::*};
+use crate::{
+    many::{publish_all, publish_together},
+    queues::dead_letter_to,
+    rig::*,
+    transactions::{publish_this, transact},
+};
 
 /// A queue of that many messages, or bytes, whose head makes room.
 fn short(length_max: Option<u64>, bytes_max: Option<u64>, to: &str) -> QueueAttributes {
@@ -133,4 +140,194 @@ fn a_pull_whose_messages_are_all_pushed_out_finds_what_came_instead() {
     assert_eq!(found[0], ["b0", "b1", "b2", "b3", "b4"]);
     assert_eq!(found[1], ["large", "first"]);
     rig.check_replay();
+}
+
+/// A way of publishing.
+type How = fn(&mut Rig, SessionId, Message);
+
+fn singly(rig: &mut Rig, a: SessionId, message: Message) {
+    rig.publish(a, message);
+}
+
+fn all(rig: &mut Rig, a: SessionId, message: Message) {
+    publish_all(rig, a, &[message]);
+}
+
+fn together(rig: &mut Rig, a: SessionId, message: Message) {
+    publish_together(rig, a, &[message]);
+}
+
+fn transaction(rig: &mut Rig, a: SessionId, message: Message) {
+    let event = transact(rig, a, vec![publish_this(message)]);
+    assert!(matches!(event, Event::Committed { .. }), "{event:?}");
+}
+
+fn unconfirmed(rig: &mut Rig, a: SessionId, message: Message) {
+    rig.publish_unconfirmed(a, message);
+}
+
+/// It dies in a queue, and its dead letter leads to both.
+fn dead_letter(rig: &mut Rig, a: SessionId, mut message: Message) {
+    let attributes = QueueAttributes {
+        dead_letter: Some(DeadLetter {
+            exchange: "amq.topic".into(),
+            key: Some(levels("t")),
+        }),
+        ..QueueAttributes::default()
+    };
+    rig.durable_queue(a, "jobs", attributes);
+    message.address = to_queue("jobs", "").address;
+    message.expiry = Some(rig.now.plus_ms(50));
+    rig.publish(a, message);
+    rig.tick(51);
+}
+
+/// A full queue refuses it, and its dead letter leads to both.
+fn refused(rig: &mut Rig, a: SessionId, mut message: Message) {
+    let attributes = QueueAttributes {
+        length_max: Some(0),
+        overflow: Overflow::RejectPublishDeadLetter,
+        dead_letter: Some(DeadLetter {
+            exchange: "amq.topic".into(),
+            key: Some(levels("t")),
+        }),
+        ..QueueAttributes::default()
+    };
+    rig.durable_queue(a, "full", attributes);
+    message.address = to_queue("full", "").address;
+    rig.publish(a, message);
+}
+
+/// A message comes into a full queue, and into another one whose dead letters go into the first: what that one pushes out is the
+/// newest in the first, which has room for one.
+#[test]
+fn a_message_that_leads_to_both_queues_of_a_chain_fills_neither_beyond_its_limit() {
+    let ways: [How; 7] = [
+        singly,
+        all,
+        together,
+        transaction,
+        unconfirmed,
+        dead_letter,
+        refused,
+    ];
+    for (at, how) in ways.into_iter().enumerate() {
+        for durable in [true, false] {
+            for (length_max, bytes_max) in [(Some(1), None), (None, Some(2))] {
+                let mut rig = Rig::new();
+                let a = rig.attach(1);
+                rig.durable_queue(a, "end", QueueAttributes::default());
+                rig.durable_queue(a, "late", short(length_max, bytes_max, "end"));
+                rig.durable_queue(a, "early", short(length_max, bytes_max, "late"));
+                for queue in ["late", "early"] {
+                    rig.bind(a, "amq.topic", queue, "t");
+                }
+                for (queue, body) in [("late", "l0"), ("early", "e0")] {
+                    let mut message = to_queue(queue, body);
+                    message.durable = durable;
+                    rig.publish_unconfirmed(a, message);
+                }
+                let mut message = to_topic("t", "m", 1);
+                message.durable = durable;
+                how(&mut rig, a, message);
+                rig.check_replay();
+                let held = rig.broker.counters().messages_ready;
+                rig.tick(0);
+                rig.check_replay();
+                let b = rig.attach(2);
+                let found = ["late", "early", "end"].map(|name| one_pull(&mut rig, b, name));
+                assert_eq!(
+                    found,
+                    [vec!["e0"], vec!["m"], vec!["l0", "m"]],
+                    "way {at}, durable: {durable}"
+                );
+                assert_eq!(held, 4, "way {at}, durable: {durable}");
+                assert_eq!(rig.broker.counters().dropped_dead_letter, 0);
+            }
+        }
+    }
+}
+
+/// A ring of queues of one, all of which a message leads to: it comes to an end.
+#[test]
+fn a_message_that_leads_to_all_of_a_ring_leaves_one_in_each() {
+    for how in [singly as How, all, together, transaction, unconfirmed] {
+        for durable in [true, false] {
+            let mut rig = Rig::new();
+            let a = rig.attach(1);
+            let names = ["r0", "r1", "r2", "r3"];
+            for (at, name) in names.iter().enumerate() {
+                let next = names[(at + 3) % 4];
+                rig.durable_queue(a, name, short(Some(1), None, next));
+                rig.bind(a, "amq.topic", name, "t");
+            }
+            for body in ["one", "two", "three"] {
+                let mut message = to_topic("t", body, 1);
+                message.durable = durable;
+                how(&mut rig, a, message);
+                rig.tick(0);
+                rig.check_replay();
+                assert_eq!(rig.broker.counters().messages_ready, 4);
+            }
+        }
+    }
+}
+
+/// The counters of what became of a message that is rejected in "jobs", whose dead letters lead to queues which are full and refuse,
+/// or are open: dead-lettered, lost, cut as a cycle.
+fn counted(full: usize, open: usize, cycle: bool, keeps: bool) -> (u64, u64, u64) {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    let dead_letter = Some(DeadLetter {
+        exchange: "amq.topic".into(),
+        key: Some(levels("dead")),
+    });
+    let jobs = QueueAttributes {
+        ttl_ms: Some(50),
+        dead_letter,
+        keep_dead_letters: keeps,
+        ..QueueAttributes::default()
+    };
+    rig.durable_queue(a, "jobs", jobs);
+    if cycle {
+        rig.bind(a, "amq.topic", "jobs", "dead");
+    }
+    for at in 0..full + open {
+        let name = format!("dead-{at}");
+        let attributes = QueueAttributes {
+            length_max: (at < full).then_some(1),
+            overflow: Overflow::RejectPublish,
+            ..QueueAttributes::default()
+        };
+        rig.durable_queue(a, &name, attributes);
+        rig.bind(a, "amq.topic", &name, "dead");
+        if at < full {
+            rig.send(a, &name, "there before");
+        }
+    }
+    rig.send(a, "jobs", "x");
+    rig.tick(51);
+    rig.check_replay();
+    let counters = rig.broker.counters();
+    (
+        counters.dead_lettered,
+        counters.dropped_dead_letter,
+        counters.dropped_cycle,
+    )
+}
+
+/// A queue that does not take a dead letter is counted, and a dead letter that nobody takes not once more.
+#[test]
+fn a_dead_letter_that_is_refused_is_counted_once_for_each_queue() {
+    assert_eq!(counted(0, 1, false, false), (1, 0, 0));
+    assert_eq!(counted(1, 0, false, false), (0, 1, 0));
+    assert_eq!(counted(2, 0, false, false), (0, 2, 0));
+    assert_eq!(counted(1, 1, false, false), (1, 1, 0));
+    // Nowhere to go.
+    assert_eq!(counted(0, 0, false, false), (0, 1, 0));
+    // Back where it came from.
+    assert_eq!(counted(0, 0, true, false), (0, 0, 1));
+    assert_eq!(counted(1, 0, true, false), (0, 1, 1));
+    // What is kept is not lost.
+    assert_eq!(counted(1, 0, false, true), (0, 0, 0));
 }

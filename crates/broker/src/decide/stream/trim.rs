@@ -17,7 +17,7 @@ use crate::{
 const LOOK_EVERY_MS: u64 = 1000;
 
 impl Broker {
-    /// Makes room in streams that hold more bytes than they may with the records of this decision, of which it is the last part.
+    /// Makes room in streams that hold more bytes than they may with the records of this decision: last of all (`dead_letter.rs`).
     #[inline]
     pub(in crate::decide) fn trim_streams(&self, draft: &mut Draft<'_>) {
         if draft.has_records() {
