@@ -1,6 +1,7 @@
 //! Clients: a connection each, and what they want of the broker. They know no more than clients do.
 
 mod publish;
+mod receipts;
 mod state;
 mod steps;
 
@@ -14,12 +15,13 @@ use session::{
     Authenticate, CloseReason, Command, ConsumerId, Credentials, Credit, Declare, Delivery,
     DeliveryRange, Event, Fifo, Lane, Lease, Link, Operation, Outcome, Peer, Port as _, Publish,
     PublishOutcome, Pull, QueueAttributes, QueueOptions, ReadStream, Receipt, ReceiptUse, Redrive,
-    RefusalKind, Settle, ShardNo, Source, StreamAttributes, StreamStart, StreamTo, Submitted,
-    Subscribe, SubscriptionOptions, Token, Transact, UseReceipt,
+    Settle, ShardNo, Source, StreamAttributes, StreamStart, StreamTo, Submitted, Subscribe,
+    SubscriptionOptions, Token, Transact,
 };
 use smallvec::smallvec;
 
 use self::publish::{apart, name, published_as};
+use self::receipts::{Kept, Use};
 use self::state::{Question, State};
 use self::steps::{Step, Steps};
 use crate::history::{self, History, Origin, PullId, Target};
@@ -61,17 +63,11 @@ enum Asked {
     Pull(u64, u64),
     /// And until when the receipt is good for sure.
     Settle(u64, u64),
+    UseAll(Vec<Use>),
     Release,
     Read,
     State(Question),
     Step(Step),
-}
-
-/// A receive whose receipt is used later, perhaps in another connection or with another node.
-struct Kept {
-    number: u64,
-    receipt: Receipt,
-    pull: PullId,
 }
 
 /// How long a client waits for an answer, in µs.
@@ -113,10 +109,12 @@ pub(crate) struct Client {
     /// Messages of a FIFO group that were confirmed, and whose dedup ids are free to be used again.
     sure: Vec<u64>,
     kept: VecDeque<Kept>,
+    /// Receipts of one command that is yet to be sent.
+    uses: Vec<Use>,
     state: State,
     steps: Steps,
     theme: Theme,
-    /// Hands in several publishes in one command.
+    /// Hands in several publishes, and several receipts, in one command.
     batches: bool,
     /// Sends nothing new any more.
     drains: bool,
@@ -174,6 +172,7 @@ impl Client {
             repeats: VecDeque::new(),
             sure: Vec::new(),
             kept: VecDeque::new(),
+            uses: Vec::new(),
             state: State::default(),
             steps: Steps::default(),
             theme,
@@ -453,6 +452,7 @@ impl Client {
                 for delivery in deliveries {
                     self.pulled(&delivery, pull, (at, lease), origin, turn)?;
                 }
+                self.use_together();
             }
             (Event::PublishedAll { outcomes, .. }, Some(Asked::PublishAll(messages))) => {
                 self.published_all(&messages, &outcomes, origin, turn)?;
@@ -462,19 +462,14 @@ impl Client {
                     turn.history.confirm(message, origin, turn.now)?;
                 }
             }
-            (Event::Settled { known, .. }, Some(Asked::Settle(message, _)))
-                // What it is not out to any more, and nobody consumes, is gone.
-                if known > 0 || turn.history.message(message).target == Target::Plain =>
-            {
-                turn.history.settle(message, origin, turn.now)?;
+            (Event::Settled { known, .. }, Some(Asked::Settle(message, until))) => {
+                receipts::settled(message, until, Ok(known), origin, turn)?;
             }
-            (Event::Refused { refusal, .. }, Some(Asked::Settle(message, until)))
-                if matches!(
-                    refusal.kind,
-                    RefusalKind::UnknownDelivery | RefusalKind::NotOut
-                ) =>
-            {
-                turn.history.refused(message, until, turn.now)?;
+            (Event::Refused { refusal, .. }, Some(Asked::Settle(message, until))) => {
+                receipts::settled(message, until, Err(refusal.kind), origin, turn)?;
+            }
+            (Event::SettledAll { outcomes, .. }, Some(Asked::UseAll(used))) => {
+                receipts::settled_all(&used, &outcomes, origin, turn)?;
             }
             (Event::Records { records, .. }, Some(Asked::Read)) => {
                 let mut next = records.shard.first_offset;
@@ -889,6 +884,8 @@ impl Client {
         if self.theme != Theme::State {
             if self.drains || self.random.percent(80) {
                 self.use_receipt(&kept, ReceiptUse::Delete, turn);
+            } else if self.batches {
+                self.use_otherwise(&kept, turn);
             }
             return Ok(());
         }
@@ -907,39 +904,6 @@ impl Client {
             self.use_receipt(&kept, ReceiptUse::Visibility { ms: 0 }, turn);
         }
         Ok(())
-    }
-
-    /// Deletes what it received some time ago.
-    fn use_kept(&mut self, turn: &mut Turn<'_>) {
-        if let Some(kept) = self.kept.pop_front() {
-            self.use_receipt(&kept, ReceiptUse::Delete, turn);
-        }
-    }
-
-    fn use_receipt(&mut self, kept: &Kept, to: ReceiptUse, turn: &mut Turn<'_>) {
-        let epoch = match &self.connection {
-            Some(connection) => connection.serving.epoch,
-            None => return,
-        };
-        let until = turn
-            .history
-            .give_up(kept.number, kept.pull, (epoch, turn.now));
-        if epoch > kept.receipt.epoch {
-            turn.history.sees("receipts of a former node");
-            if until > turn.now {
-                turn.history.sees("of those, within their leases");
-            }
-        }
-        let token = self.ask(match to {
-            ReceiptUse::Delete => Asked::Settle(kept.number, until),
-            ReceiptUse::Visibility { .. } | ReceiptUse::PutBack { .. } => Asked::Release,
-        });
-        self.push(Command::UseReceipt(UseReceipt {
-            token,
-            lane: Lane(0),
-            receipt: kept.receipt,
-            to,
-        }));
     }
 
     fn deliver(
