@@ -19,7 +19,7 @@ pub(crate) enum Tally {
     DroppedTooLarge,
     /// A client session's queue was full.
     DroppedClientFull,
-    /// A dead-lettered message had nowhere to go.
+    /// A dead-lettered message had nowhere to go, or one of those that it was for did not take it.
     DroppedDeadLetter,
     /// A dead-letter cycle was cut.
     DroppedCycle,
@@ -103,7 +103,7 @@ counters! {
     dropped_too_large,
     /// Messages dropped because a client session's queue was full.
     dropped_client_full,
-    /// Dead-lettered messages that had nowhere to go.
+    /// Dead-lettered messages that had nowhere to go, and refusals of one where it was to go.
     dropped_dead_letter,
     /// Dead-letter cycles cut.
     dropped_cycle,

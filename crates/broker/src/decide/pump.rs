@@ -134,10 +134,11 @@ impl Candidate<'_> {
     /// DOORS 15: what is larger than a client takes is discarded, and dead-lettered out of a queue that others read too.
     fn end_of(&self, view: &View<'_>) -> Option<End> {
         let is_too_large = self.len_max.is_some_and(|max| view.len > max);
-        is_too_large.then(|| match self.consumer.through_client {
+        let end = match self.consumer.through_client {
             true => End::Death(DeathReason::TooLarge),
             false => End::TooLarge,
-        })
+        };
+        is_too_large.then_some(end)
     }
 }
 

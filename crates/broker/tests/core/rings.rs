@@ -1,7 +1,10 @@
 //! Full queues whose dead letters lead into each other, and messages that lead to several of them: each message is in one place
 //! afterwards, no queue holds more than it may, and what is lost is counted once.
 
+use std::collections::BTreeMap;
+
 use message::Message;
+use proptest::prelude::*;
 use session::*;
 
 use crate::{
@@ -330,4 +333,203 @@ fn a_dead_letter_that_is_refused_is_counted_once_for_each_queue() {
     assert_eq!(counted(1, 0, true, false), (0, 1, 1));
     // What is kept is not lost.
     assert_eq!(counted(1, 0, false, true), (0, 0, 0));
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// To one queue, or to all.
+    Publish {
+        to: usize,
+        len: usize,
+        durable: bool,
+        ttl: u64,
+        priority: u8,
+    },
+    Transact {
+        to: [usize; 3],
+    },
+    /// Time that nobody has looked at.
+    Wait {
+        ms: u64,
+    },
+    Tick,
+    Consume {
+        queue: usize,
+        settled: bool,
+    },
+    Pull {
+        queue: usize,
+        count: u32,
+        release: bool,
+    },
+}
+
+const RING: [&str; 3] = ["r0", "r1", "r2"];
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let to = || 0..=RING.len();
+    let step = prop_oneof![
+        6 => (to(), 1..6usize, any::<bool>(), 0..60u64, 0..3u8).prop_map(|(to, len, durable, ttl, priority)| Step::Publish { to, len, durable, ttl, priority }),
+        1 => [to(), to(), to()].prop_map(|to| Step::Transact { to }),
+        2 => (1..40u64).prop_map(|ms| Step::Wait { ms }),
+        1 => Just(Step::Tick),
+        1 => (0..RING.len(), any::<bool>()).prop_map(|(queue, settled)| Step::Consume { queue, settled }),
+        1 => (0..RING.len(), 1..6u32, any::<bool>()).prop_map(|(queue, count, release)| Step::Pull { queue, count, release }),
+    ];
+    prop::collection::vec(step, 1..40)
+}
+
+/// How much a queue of the ring may hold, and which priorities it knows.
+fn limits() -> impl Strategy<Value = [(Option<u64>, Option<u64>, Option<u8>); 3]> {
+    let limit = || {
+        let some = |from| prop_oneof![1 => Just(None), 2 => (from..from + 6u64).prop_map(Some)];
+        (some(1), some(5), prop_oneof![Just(None), Just(Some(2))])
+    };
+    [limit(), limit(), limit()]
+}
+
+/// What was published, and what was seen of it.
+#[derive(Default)]
+struct Seen {
+    published: u64,
+    /// How many queues each message came into, and how often it was shown for good.
+    copies: BTreeMap<String, (usize, usize)>,
+}
+
+impl Seen {
+    fn message(&mut self, to: usize, len: usize) -> Message {
+        self.published += 1;
+        let body = format!("{:0len$}", self.published);
+        let (message, copies) = match RING.get(to) {
+            Some(name) => (to_queue(name, &body), 1),
+            None => (to_topic("t", &body, 1), RING.len()),
+        };
+        self.copies.insert(body, (copies, 0));
+        message
+    }
+
+    fn shown(&mut self, bodies: Vec<String>) {
+        for body in bodies {
+            let (copies, shown) = self.copies.get_mut(&body).expect("it was published");
+            *shown += 1;
+            assert!(*shown <= *copies, "{body} was shown {shown} times");
+        }
+    }
+}
+
+fn held(rig: &mut Rig, from: SessionId, queue: &str) -> u64 {
+    let declare = Declare::Queue {
+        name: queue.to_owned().into(),
+        passive: true,
+        options: Box::default(),
+    };
+    match rig.declare(from, declare) {
+        Event::Declared { messages, .. } => messages,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn play(limits: &[(Option<u64>, Option<u64>, Option<u8>); 3], steps: &[Step]) {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    for (at, (name, (length_max, bytes_max, priority_max))) in RING.iter().zip(limits).enumerate() {
+        let attributes = QueueAttributes {
+            priority_max: *priority_max,
+            ..short(*length_max, *bytes_max, RING[(at + 1) % RING.len()])
+        };
+        rig.durable_queue(a, name, attributes);
+        rig.bind(a, "amq.topic", name, "t");
+    }
+    let mut seen = Seen::default();
+    for (number, step) in steps.iter().enumerate() {
+        let to = rig.attach(100 + number as u64);
+        match step {
+            Step::Publish {
+                to,
+                len,
+                durable,
+                ttl,
+                priority,
+            } => {
+                let mut message = seen.message(*to, *len);
+                message.durable = *durable;
+                message.expiry = (*ttl < 30).then(|| rig.now.plus_ms(*ttl));
+                message.priority = Some(*priority);
+                match durable {
+                    true => drop(rig.publish(a, message)),
+                    false => rig.publish_unconfirmed(a, message),
+                }
+            }
+            Step::Transact { to } => {
+                let operations = to.map(|to| publish_this(seen.message(to, 3)));
+                transact(&mut rig, a, operations.into());
+            }
+            Step::Wait { ms } => rig.now = rig.now.plus_ms(*ms),
+            Step::Tick => rig.tick(0),
+            Step::Consume { queue, settled } => {
+                let bodies = match settled {
+                    true => settled_consumer(&mut rig, to, RING[*queue]),
+                    false => {
+                        rig.consume(to, 1, RING[*queue], Credit::Window(0));
+                        let got = rig.deliveries(to);
+                        rig.settle(to, &ids(&got), Outcome::Accept);
+                        got.iter().map(body).collect()
+                    }
+                };
+                seen.shown(bodies);
+                let rest = rig.bodies(to);
+                seen.shown(rest);
+            }
+            Step::Pull {
+                queue,
+                count,
+                release,
+            } => {
+                let got = rig.pull(to, RING[*queue], *count, Lease::Connection);
+                let outcome = match release {
+                    true => Outcome::Release,
+                    false => Outcome::Accept,
+                };
+                rig.settle(to, &ids(&got), outcome);
+                if !release {
+                    seen.shown(got.iter().map(body).collect());
+                }
+            }
+        }
+        rig.detach(to);
+        rig.check_replay();
+        let mut ready = 0;
+        for (name, (length_max, _, _)) in RING.iter().zip(limits) {
+            let held = held(&mut rig, a, name);
+            ready += held;
+            // What is released comes back, whatever came meanwhile.
+            let released = matches!(step, Step::Pull { release: true, .. });
+            assert!(
+                released || length_max.is_none_or(|max| held <= max),
+                "{held} in {name} behind step {number}"
+            );
+        }
+        // What is set aside is in nobody's reach.
+        assert!(ready <= rig.broker.counters().messages_ready);
+    }
+    rig.tick(0);
+    let counters = rig.broker.counters();
+    let lost = counters.dropped_cycle + counters.dropped_dead_letter + counters.dropped_max_len;
+    let left = counters.messages_ready;
+    let shown: usize = seen.copies.values().map(|(_, shown)| shown).sum();
+    let copies: usize = seen.copies.values().map(|(copies, _)| copies).sum();
+    assert_eq!(
+        shown as u64 + left + lost,
+        copies as u64,
+        "none is missing, none too many"
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_rings_keep_each_message_in_one_place(limits in limits(), steps in steps()) {
+        play(&limits, &steps);
+    }
 }
