@@ -285,19 +285,18 @@ fn a_node_says_what_it_knows_of_the_pair() {
             said(&output.stderr),
         )
     };
-    let (code, said, _) = ask("status", "ada:x", &[]);
+    let patient = ["--timeout", "60"];
+    let (code, said, _) = ask("status", "ada:x", &patient);
     assert_eq!(code, Some(0));
     assert!(said.contains(": active, epoch 1, "), "{said}");
-    let (code, said, _) = ask("status", "guest:guest", &["--json"]);
+    let (code, said, _) = ask("status", "guest:guest", &["--json", "--timeout", "60"]);
     assert_eq!(code, Some(0));
     assert!(said.contains("\"role\": \"active\""), "{said}");
     // Without a login it is guest; a wrong one is told.
-    let (code, said, error) = ask("status", "ada:y", &[]);
-    assert_eq!(
-        (code, &*error),
-        (Some(1), "bascule: no active node has answered\n")
-    );
-    assert!(said.contains("user or password is wrong (401)"), "{said}");
+    let (code, said, error) = ask("status", "ada:y", &patient);
+    let wrong = "the login was refused: user or password is wrong (401)\n";
+    assert_eq!((code, error), (Some(1), format!("bascule: {wrong}")));
+    assert!(said.ends_with(wrong), "{said}");
     let (code, _, error) = ask("switchover", "ada:x", &[]);
     assert_eq!(code, Some(1));
     assert!(
@@ -315,7 +314,9 @@ fn a_standby_sends_clients_to_the_active_node_and_changes_places_with_it() {
     let first = Server::start(data.clone(), &["aws.signatures=accept"]);
     let second = Server::start_as("standby", data, &["aws.signatures=accept"]);
     let http = |server: &Server| format!("http://{}", server.address("http"));
-    let status = || bascule(&["status", "--url", &http(&first), "--url", &http(&second)]);
+    let (first_url, second_url) = (http(&first), http(&second));
+    let urls = ["--url", &first_url, "--url", &second_url];
+    let status = || bascule(&[&["status", "--timeout", "60"], &urls[..]].concat());
     let said = |output: &Output| String::from_utf8_lossy(&output.stdout).into_owned();
     // The active node looks for standbys now and then.
     let until = Instant::now() + Duration::from_secs(120);

@@ -1,12 +1,14 @@
 //! `bascule status` and `bascule switchover`: what the nodes of a pair say of themselves, and a change of places.
 //!
-//! Both ask the HTTP listeners that are named with `--url`, else those of `pair.peers`, else the one of the configuration, on this machine.
+//! Both ask the HTTP listeners that are named with `--url`, else those of `pair.peers`, else the one of the configuration, on this machine: all of
+//! them at the same time, since one of them may be frozen, or its machine gone.
 
 use std::{
     fmt::Write as _,
     io::{self, Write as _},
     path::PathBuf,
-    thread::sleep,
+    sync::mpsc,
+    thread::{self, sleep},
     time::{Duration, Instant},
 };
 
@@ -22,10 +24,12 @@ use crate::{
     failure::Failure,
 };
 
-/// How long a node may take to answer.
+/// How long a node may take to answer who is active, before a change of places.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The same while the nodes change places, when one that does not answer is asked again.
 const SHORT_PATIENCE: Duration = Duration::from_secs(1);
+/// How much longer the answer of a thread is waited for than the node's own.
+const SLACK: Duration = Duration::from_millis(100);
 /// The pause between two looks at the nodes while they change places.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -51,6 +55,9 @@ pub(crate) struct StatusArgs {
     /// As JSON: a list with an object for each node.
     #[arg(long)]
     json: bool,
+    /// How long a node may take to answer, in seconds.
+    #[arg(short, long, default_value_t = 1, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
 }
 
 /// What `bascule switchover` is told.
@@ -110,40 +117,127 @@ fn own_listener(config: &Config) -> anyhow::Result<String> {
     })
 }
 
+/// Why a node does not say what it knows.
+#[derive(Debug, thiserror::Error)]
+enum Unknown {
+    /// It answers, but not to that login.
+    #[error("the login was refused: {0}")]
+    Login(String),
+    /// It is there, or nobody says that it is not, and is silent.
+    #[error(
+        "no answer within {} s: its process, machine or storage stands still, or the network is cut",
+        .0.as_secs_f64()
+    )]
+    Silent(Duration),
+    /// It cannot be reached, or answers something else.
+    #[error("no answer: {0:#}")]
+    Failed(anyhow::Error),
+}
+
 /// What a node says of the pair, or why it says nothing.
-fn look(endpoint: &Endpoint, patience: Duration) -> anyhow::Result<Value> {
-    let (status, body) = endpoint.ask("GET", "/api/cluster", Instant::now() + patience)?;
-    match status {
-        200 => Ok(body),
-        _ => Err(refused(status, &body)),
+fn look(endpoint: &Endpoint, patience: Duration) -> Result<Value, Unknown> {
+    let deadline = Instant::now() + patience;
+    match endpoint.ask("GET", "/api/cluster", deadline) {
+        Ok((200, body)) => Ok(body),
+        Ok((status @ (401 | 403), body)) => Err(Unknown::Login(reason(status, &body))),
+        Ok((status, body)) => Err(Unknown::Failed(refused(status, &body))),
+        Err(_) if Instant::now() >= deadline => Err(Unknown::Silent(patience)),
+        Err(error) => Err(Unknown::Failed(error)),
     }
 }
 
-fn refused(status: u16, body: &Value) -> anyhow::Error {
+/// Nodes that are asked at the same time. Their answers come as they are given, each with the number of its node, until none is missing,
+/// or with the time of those that are. Who does not answer keeps a thread until then, and nobody else waiting.
+struct Asking {
+    patience: Duration,
+    sender: mpsc::Sender<(usize, Result<Value, Unknown>)>,
+    answers: mpsc::Receiver<(usize, Result<Value, Unknown>)>,
+    missing: usize,
+    until: Instant,
+}
+
+impl Asking {
+    /// Nobody, yet.
+    fn new(patience: Duration) -> Self {
+        let (sender, answers) = mpsc::channel();
+        Self {
+            patience,
+            sender,
+            answers,
+            missing: 0,
+            until: Instant::now(),
+        }
+    }
+
+    /// All of them.
+    fn all(endpoints: &[Endpoint], patience: Duration) -> Self {
+        let mut asking = Self::new(patience);
+        for (at, endpoint) in endpoints.iter().enumerate() {
+            asking.ask(at, endpoint);
+        }
+        asking
+    }
+
+    fn ask(&mut self, at: usize, endpoint: &Endpoint) {
+        let (endpoint, patience, sender) = (endpoint.clone(), self.patience, self.sender.clone());
+        thread::spawn(move || {
+            // Nobody may be interested any more.
+            let _ = sender.send((at, look(&endpoint, patience)));
+        });
+        self.missing += 1;
+        // Not even a look-up of the host's name is waited for any longer.
+        self.until = Instant::now() + patience + SLACK;
+    }
+}
+
+impl Iterator for Asking {
+    type Item = (usize, Result<Value, Unknown>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.missing = self.missing.checked_sub(1)?;
+        let left = self.until.saturating_duration_since(Instant::now());
+        self.answers.recv_timeout(left).ok()
+    }
+}
+
+fn reason(status: u16, body: &Value) -> String {
     let reason = body["reason"].as_str().unwrap_or("no reason is given");
-    anyhow!("{reason} ({status})")
+    format!("{reason} ({status})")
+}
+
+fn refused(status: u16, body: &Value) -> anyhow::Error {
+    anyhow!(reason(status, body))
 }
 
 fn is_active(cluster: &Value) -> bool {
     cluster["role"] == "active"
 }
 
+/// A node, and what it says.
+type Seen = (Endpoint, Result<Value, Unknown>);
+
+/// What each node says, in the order of the nodes.
+fn seen(endpoints: Vec<Endpoint>, patience: Duration) -> Vec<Seen> {
+    let mut said: Vec<_> = endpoints
+        .iter()
+        .map(|_| Err(Unknown::Silent(patience)))
+        .collect();
+    for (at, answer) in Asking::all(&endpoints, patience) {
+        said[at] = answer;
+    }
+    endpoints.into_iter().zip(said).collect()
+}
+
 /// `bascule status`. Exit code 1 unless one of the nodes is active.
 pub(crate) fn status(args: StatusArgs) -> Result<(), Failure> {
     let endpoints = args.asked.endpoints().map_err(Failure::setup)?;
-    let mut seen = Vec::new();
-    for endpoint in endpoints {
-        let said = look(&endpoint, PATIENCE);
-        seen.push((endpoint, said));
-    }
+    let seen = seen(endpoints, Duration::from_secs(args.timeout));
     let text = if args.json {
         let nodes: Vec<Value> = seen
             .iter()
             .map(|(endpoint, said)| match said {
                 Ok(cluster) => json!({ "url": endpoint.to_string(), "cluster": cluster }),
-                Err(error) => {
-                    json!({ "url": endpoint.to_string(), "error": format!("{error:#}") })
-                }
+                Err(error) => json!({ "url": endpoint.to_string(), "error": error.to_string() }),
             })
             .collect();
         format!("{:#}\n", Value::from(nodes))
@@ -155,23 +249,43 @@ pub(crate) fn status(args: StatusArgs) -> Result<(), Failure> {
     io::stdout()
         .write_all(text.as_bytes())
         .map_err(Failure::work)?;
+    verdict(&seen).map_err(Failure::work)
+}
+
+/// Whether one of the nodes is active, as far as they say what they are.
+fn verdict(seen: &[Seen]) -> anyhow::Result<()> {
     if seen
         .iter()
         .any(|(_, said)| said.as_ref().is_ok_and(is_active))
     {
         return Ok(());
     }
-    Err(Failure::work(anyhow!("no active node has answered")))
+    let refusals: Vec<&String> = seen
+        .iter()
+        .filter_map(|(_, said)| match said {
+            Err(Unknown::Login(reason)) => Some(reason),
+            _ => None,
+        })
+        .collect();
+    match &refusals[..] {
+        [] => bail!("no active node has answered"),
+        [first, ..] if refusals.len() == seen.len() => bail!("the login was refused: {first}"),
+        [first, ..] => bail!(
+            "the login was refused by {} of {} nodes: {first}; none of the others is active",
+            refusals.len(),
+            seen.len()
+        ),
+    }
 }
 
 /// How far a clock is off before that is shown, in ms.
 const CLOCK_OFF_MS: i64 = 1_000;
 
 /// A node in lines for people.
-fn shown(endpoint: &Endpoint, said: &anyhow::Result<Value>) -> String {
+fn shown(endpoint: &Endpoint, said: &Result<Value, Unknown>) -> String {
     let cluster = match said {
         Ok(cluster) => cluster,
-        Err(error) => return format!("{endpoint}: no answer: {error:#}\n"),
+        Err(error) => return format!("{endpoint}: {error}\n"),
     };
     let word = |value: &Value| match value {
         Value::String(text) => text.clone(),
@@ -297,25 +411,45 @@ pub(crate) fn switchover(args: SwitchoverArgs) -> Result<(), Failure> {
         .map_err(Failure::work)
 }
 
-/// The active node and what it says, among those that were named and those that these name.
+/// The active node and what it says, among those that were named and those that these name. Nobody waits for one that is silent once the active
+/// one has answered.
 fn find_active(endpoints: &mut Vec<Endpoint>) -> anyhow::Result<(Endpoint, Value)> {
-    let mut silent = String::new();
-    let mut at = 0;
-    while let Some(endpoint) = endpoints.get(at).cloned() {
-        at += 1;
-        match look(&endpoint, PATIENCE) {
+    let mut said: Vec<Option<Result<Value, Unknown>>> = Vec::new();
+    let mut asking = Asking::new(PATIENCE);
+    loop {
+        while let Some(endpoint) = endpoints.get(said.len()) {
+            asking.ask(said.len(), endpoint);
+            said.push(None);
+        }
+        let Some((at, answer)) = asking.next() else {
+            break;
+        };
+        let endpoint = endpoints[at].clone();
+        match &answer {
+            Ok(cluster) if !is_active(cluster) => add(endpoints, &cluster["active"], &endpoint),
+            _ => {}
+        }
+        match answer {
             Ok(cluster) if is_active(&cluster) => return Ok((endpoint, cluster)),
-            Ok(cluster) => {
-                let role = cluster["role"].as_str().unwrap_or("no node");
-                write!(silent, "; {endpoint} is {role}").expect("writing to a string succeeds");
-                add(endpoints, &cluster["active"], &endpoint);
-            }
-            Err(error) => {
-                write!(silent, "; {endpoint}: {error:#}").expect("writing to a string succeeds");
-            }
+            answer => said[at] = Some(answer),
         }
     }
-    bail!("no active node has answered{silent}");
+    let (mut login, mut others) = (String::new(), String::new());
+    for (endpoint, said) in endpoints.iter().zip(said) {
+        let told = match said.unwrap_or(Err(Unknown::Silent(PATIENCE))) {
+            Ok(cluster) => format!(" is {}", cluster["role"].as_str().unwrap_or("no node")),
+            Err(Unknown::Login(reason)) if login.is_empty() => {
+                login = format!("the login was refused by {endpoint}: {reason}");
+                continue;
+            }
+            Err(error) => format!(": {error}"),
+        };
+        write!(others, "; {endpoint}{told}").expect("writing to a string succeeds");
+    }
+    if login.is_empty() {
+        bail!("no active node has answered{others}");
+    }
+    bail!("{login}{others}");
 }
 
 /// Adds the node that `from` has named by its listeners, with the login of `from`.
@@ -344,12 +478,12 @@ fn change_places(mut endpoints: Vec<Endpoint>, timeout: Duration) -> anyhow::Res
         return Err(refused(status, &body));
     }
     loop {
-        for endpoint in &endpoints {
-            if let Ok(cluster) = look(endpoint, SHORT_PATIENCE)
+        for (at, said) in Asking::all(&endpoints, SHORT_PATIENCE) {
+            if let Ok(cluster) = said
                 && is_active(&cluster)
                 && cluster["node"] != before["node"]
             {
-                let ms = begun.elapsed().as_millis();
+                let (endpoint, ms) = (&endpoints[at], begun.elapsed().as_millis());
                 return Ok(format!("{endpoint} is active, after {ms} ms\n"));
             }
         }
@@ -544,6 +678,80 @@ mod tests {
         assert!(error.to_string().starts_with(&begin), "{error}");
     }
 
+    /// What accepts and says nothing, as the kernel does for a process that stands still.
+    fn frozen() -> (TcpListener, Endpoint) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let endpoint = address.to_string().parse().expect("an endpoint");
+        (listener, endpoint)
+    }
+
+    #[test]
+    fn nodes_are_asked_at_the_same_time_and_a_silent_one_is_said_to_be() {
+        let [first, second] = pair(202);
+        let frozen: Vec<_> = (0..5).map(|_| frozen()).collect();
+        let mut endpoints: Vec<_> = frozen.iter().map(|(_, at)| at.clone()).collect();
+        endpoints.extend([first, second]);
+        let patience = Duration::from_secs(3);
+        let begun = Instant::now();
+        let seen = seen(endpoints, patience);
+        assert!(begun.elapsed() < 2 * patience, "{:?}", begun.elapsed());
+        for (endpoint, said) in &seen[..5] {
+            assert_eq!(
+                shown(endpoint, said),
+                format!(
+                    "{endpoint}: no answer within 3 s: its process, machine or storage stands still, or the network is cut\n"
+                )
+            );
+        }
+        assert!(seen[5].1.as_ref().is_ok_and(is_active));
+        assert!(seen[6].1.is_ok());
+        verdict(&seen).expect("one of them is active");
+    }
+
+    #[test]
+    fn a_change_of_places_does_not_wait_for_a_node_that_is_silent() {
+        let [_, second] = pair(202);
+        let (_listener, frozen) = frozen();
+        let begun = Instant::now();
+        // The standby names the active node.
+        let said = change_places(vec![frozen, second.clone()], LIMIT).expect("changed");
+        assert!(said.starts_with(&format!("{second} is active, after ")));
+        assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn a_login_that_is_refused_is_told_as_what_it_is() {
+        let node = |number: u16| -> Endpoint {
+            let at = format!("10.0.0.{number}:8161");
+            at.parse().expect("an endpoint")
+        };
+        let login = || Err(Unknown::Login("user or password is wrong (401)".to_owned()));
+        let failed = || Err(Unknown::Failed(anyhow!("gone")));
+        let standby = || Ok(json!({ "role": "standby" }));
+        let active = || Ok(json!({ "role": "active" }));
+        let told = |said: Vec<Result<Value, Unknown>>| {
+            let seen: Vec<Seen> = (1..).map(node).zip(said).collect();
+            verdict(&seen).map_err(|error| error.to_string())
+        };
+        let wrong = "user or password is wrong (401)";
+        assert_eq!(told(vec![login(), active()]), Ok(()));
+        assert_eq!(
+            told(vec![login(), login()]),
+            Err(format!("the login was refused: {wrong}"))
+        );
+        assert_eq!(
+            told(vec![standby(), login(), failed()]),
+            Err(format!(
+                "the login was refused by 1 of 3 nodes: {wrong}; none of the others is active"
+            ))
+        );
+        assert_eq!(
+            told(vec![standby(), failed()]),
+            Err("no active node has answered".to_owned())
+        );
+    }
+
     #[test]
     fn without_a_url_the_listener_of_the_configuration_is_asked() {
         let asked = |http: &str| {
@@ -601,7 +809,7 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }
-        let error = Err(anyhow!("gone"));
+        let error = Err(Unknown::Failed(anyhow!("gone")));
         assert_eq!(shown(&first, &error), format!("{first}: no answer: gone\n"));
     }
 }

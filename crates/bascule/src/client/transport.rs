@@ -48,7 +48,12 @@ impl Transport {
         let place = || format!("failed to connect to {host}:{port}");
         let mut failed = None;
         for address in (host, port).to_socket_addrs().with_context(place)? {
-            match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+            let left = deadline.map(|it| it.saturating_duration_since(Instant::now()));
+            let timeout = left.map_or(CONNECT_TIMEOUT, |left| left.min(CONNECT_TIMEOUT));
+            if timeout.is_zero() {
+                return Err(TimedOut.into());
+            }
+            match TcpStream::connect_timeout(&address, timeout) {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
                     return Ok(Self {
