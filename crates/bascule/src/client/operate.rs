@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::{anyhow, bail};
 use clap::Args;
+use message::Timestamp;
 use serde_json::{Value, json};
 use session::Takeover;
 
@@ -341,7 +342,7 @@ fn shown(endpoint: &Endpoint, said: &Result<Value, Unknown>) -> String {
         ));
     }
     if let takeover @ Value::Object(_) = &cluster["last_takeover"] {
-        let ms = |us: u64| us as f64 / 1e3;
+        let ms = |us: u64| format!("{} ms", us as f64 / 1e3);
         let phases: Vec<(&str, u64)> = Takeover::PHASES
             .into_iter()
             .filter_map(|phase| Some((phase, takeover["phases_us"][phase].as_u64()?)))
@@ -352,7 +353,8 @@ fn shown(endpoint: &Endpoint, said: &Result<Value, Unknown>) -> String {
             .map(|(phase, us)| format!("{phase} {}", ms(*us)))
             .collect();
         line(format!(
-            "last takeover: {} ms ({}): {}",
+            "last takeover: {}, took {} ({}): {}",
+            Timestamp(takeover["at_ms"].as_u64().unwrap_or(0)).date_time(),
             ms(sum),
             parts.join(", "),
             word(&takeover["reason"])
@@ -792,7 +794,7 @@ mod tests {
         for part in [
             ": active, epoch 7, 1000 batches, node node1\n",
             "  standby bb: 3 batches behind, seen 9 ms ago, can take over\n",
-            "  last takeover: 2 ms (detect 1.5, fence 0.5): asked for\n",
+            "  last takeover: 1970-01-01T00:00:00.001Z, took 2 ms (detect 1.5 ms, fence 0.5 ms): asked for\n",
             "  damaged: snap/7-aa at offset 72: a block is damaged\n  damaged: 2 places more\n",
             "  given up: seg/1-2-00 at offset 8192: no batch header, batches 3 to 4, kept as lost/1-2-00.damaged\n",
             "  passed over: 6 records that rest on what was given up\n",
