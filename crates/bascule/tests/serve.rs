@@ -306,6 +306,7 @@ fn a_node_says_what_it_knows_of_the_pair() {
     let (code, _, error) = ask("switchover", "root:x", &[]);
     assert_eq!(code, Some(1));
     assert!(error.contains("this node has no standby (409)"), "{error}");
+    assert!(error.contains("try again once"), "{error}");
 }
 
 #[test]

@@ -33,6 +33,10 @@ const SHORT_PATIENCE: Duration = Duration::from_secs(1);
 const SLACK: Duration = Duration::from_millis(100);
 /// The pause between two looks at the nodes while they change places.
 const PAUSE: Duration = Duration::from_millis(20);
+/// How long a standby that cannot take over yet is waited for: one that has just become it, by the last change of places, is seen within two seconds.
+const READY_WITHIN: Duration = Duration::from_secs(5);
+/// The pause between two tries meanwhile.
+const READY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Whom to ask.
 #[derive(Debug, Args)]
@@ -466,19 +470,22 @@ fn add(endpoints: &mut Vec<Endpoint>, addresses: &Value, from: &Endpoint) {
     }
 }
 
+/// Adds the standbys of the active node.
+fn add_standbys(endpoints: &mut Vec<Endpoint>, cluster: &Value, active: &Endpoint) {
+    for standby in cluster["standbys"].as_array().into_iter().flatten() {
+        add(endpoints, &standby["addresses"], active);
+    }
+}
+
 /// Asks the active node to hand over, and waits until another one is active.
 fn change_places(mut endpoints: Vec<Endpoint>, timeout: Duration) -> anyhow::Result<String> {
     let (active, before) = find_active(&mut endpoints)?;
     // The other one need not have been named.
-    for standby in before["standbys"].as_array().into_iter().flatten() {
-        add(&mut endpoints, &standby["addresses"], &active);
-    }
-    let begun = Instant::now();
-    let deadline = begun + timeout;
-    let (status, body) = active.ask("POST", "/api/cluster/switchover", deadline)?;
-    if status != 202 {
-        return Err(refused(status, &body));
-    }
+    add_standbys(&mut endpoints, &before, &active);
+    let deadline = Instant::now() + timeout;
+    let (begun, taken) = begin(&active, deadline, READY_WITHIN)?;
+    // It may have become known only while it was waited for.
+    add_standbys(&mut endpoints, &taken, &active);
     loop {
         for (at, said) in Asking::all(&endpoints, SHORT_PATIENCE) {
             if let Ok(cluster) = said
@@ -496,6 +503,30 @@ fn change_places(mut endpoints: Vec<Endpoint>, timeout: Duration) -> anyhow::Res
             );
         }
         sleep(PAUSE);
+    }
+}
+
+/// Has the active node begin to hand over, once its standby can take over. When that was, and what it knew then.
+fn begin(
+    active: &Endpoint,
+    deadline: Instant,
+    ready_within: Duration,
+) -> anyhow::Result<(Instant, Value)> {
+    let patient_until = Instant::now() + ready_within;
+    loop {
+        let begun = Instant::now();
+        let (status, body) = active.ask("POST", "/api/cluster/switchover", deadline)?;
+        match status {
+            202 => return Ok((begun, body)),
+            409 if Instant::now() + READY_PAUSE < patient_until.min(deadline) => {
+                sleep(READY_PAUSE);
+            }
+            409 => bail!(
+                "{}; try again once `bascule status` names a standby that can take over",
+                reason(status, &body)
+            ),
+            _ => return Err(refused(status, &body)),
+        }
     }
 }
 
@@ -523,6 +554,8 @@ mod tests {
         free_bytes: u64,
         /// The answer to POST.
         status: u16,
+        /// POSTs that are answered with 409 before that.
+        unready: AtomicUsize,
     }
 
     impl Toy {
@@ -531,7 +564,7 @@ mod tests {
             let standbys: Vec<Value> = self
                 .other
                 .iter()
-                .filter(|_| is_active)
+                .filter(|_| is_active && self.unready.load(Ordering::SeqCst) == 0)
                 .map(|other| {
                     json!({
                         "node": "bb", "lag_batches": 3, "seen_ms_ago": 9, "can_take_over": true,
@@ -592,10 +625,16 @@ mod tests {
                         (200, self.cluster())
                     } else {
                         assert!(request.starts_with("POST /api/cluster/switchover "));
-                        if self.status == 202 {
+                        let left = self.unready.load(Ordering::SeqCst);
+                        self.unready.store(left.saturating_sub(1), Ordering::SeqCst);
+                        let status = if left > 0 { 409 } else { self.status };
+                        if status == 202 {
+                            let known = self.cluster();
                             self.active.store(2, Ordering::SeqCst);
+                            (status, known)
+                        } else {
+                            (status, json!({ "error": "x", "reason": "not now" }))
                         }
-                        (self.status, json!({ "error": "x", "reason": "not now" }))
                     };
                     let body = body.to_string();
                     let len = body.len();
@@ -614,6 +653,11 @@ mod tests {
 
     /// Two nodes, the first of them active and with that answer to POST.
     fn pair(status: u16) -> [Endpoint; 2] {
+        pair_after(0, status)
+    }
+
+    /// The same after so many answers that its standby is not ready.
+    fn pair_after(unready: usize, status: u16) -> [Endpoint; 2] {
         let bind = || TcpListener::bind("127.0.0.1:0").expect("a free port");
         let (first, second) = (bind(), bind());
         let address = |of: &TcpListener| of.local_addr().expect("bound").to_string();
@@ -625,6 +669,7 @@ mod tests {
             other: Some(other),
             free_bytes: 7 << 20,
             status,
+            unready: AtomicUsize::new(unready),
         };
         [
             toy(1, at_second).start(first),
@@ -646,9 +691,27 @@ mod tests {
 
     #[test]
     fn a_change_of_places_that_cannot_be_says_why() {
-        let [first, second] = pair(409);
+        let [first, _] = pair(409);
+        let deadline = Instant::now() + LIMIT;
+        let patience = Duration::from_millis(300);
+        let error = begin(&first, deadline, patience).expect_err("refused");
+        assert_eq!(
+            error.to_string(),
+            "not now (409); try again once `bascule status` names a standby that can take over"
+        );
+        let [first, second] = pair(403);
         let error = change_places(vec![second, first], LIMIT).expect_err("refused");
-        assert_eq!(error.to_string(), "not now (409)");
+        assert_eq!(error.to_string(), "not now (403)");
+    }
+
+    #[test]
+    fn a_standby_that_is_not_ready_yet_is_waited_for() {
+        let [first, second] = pair_after(3, 202);
+        let said = change_places(vec![first], LIMIT).expect("changed");
+        assert!(
+            said.starts_with(&format!("{second} is active, after ")),
+            "{said}"
+        );
     }
 
     #[test]
@@ -672,6 +735,7 @@ mod tests {
             other: Some(gone.clone()),
             free_bytes: 0,
             status: 202,
+            unready: AtomicUsize::new(0),
         };
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let standby = standby.start(listener);
