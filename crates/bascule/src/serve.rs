@@ -185,7 +185,7 @@ impl Life<'_> {
             match ended {
                 Ended::Signal => {
                     if self.pair.successor().is_some() {
-                        self.hand_over(&node).await;
+                        self.hand_over(&node, "a signal").await;
                     }
                     self.end(&node).await;
                     return Ok(());
@@ -194,7 +194,10 @@ impl Life<'_> {
                     self.pair.retire(&node, false);
                     node.expel(None);
                 }
-                Ended::Switchover => self.hand_over(&node).await,
+                Ended::Switchover => {
+                    node.hand_over();
+                    self.hand_over(&node, "switchover").await;
+                }
             }
             self.served = true;
             let ended = Arc::clone(&node);
@@ -341,9 +344,9 @@ impl Life<'_> {
     }
 
     /// Lets the other node go on: what was handed in is confirmed, then clients are sent there.
-    async fn hand_over(&self, node: &Arc<Node>) {
+    async fn hand_over(&self, node: &Arc<Node>, reason: &str) {
         let successor = self.pair.successor();
-        tracing::info!("handing over to the standby");
+        tracing::info!(reason, "handing over to the standby");
         self.pair.retire(node, true);
         let settled = async {
             std::future::poll_fn(|cx| node.poll_settled(cx)).await;

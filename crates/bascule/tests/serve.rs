@@ -365,7 +365,8 @@ fn a_standby_sends_clients_to_the_active_node_and_changes_places_with_it() {
     let got = subscribe(&second.url("amqp", "jobs"), &["-n", "1"]).lines();
     assert_eq!(got[1..], ["one"], "{got:?}");
     let shown = said(&status());
-    assert!(shown.contains("the active node ended in order"), "{shown}");
+    let reason = "switchover: an operator had the nodes change places";
+    assert!(shown.contains(reason), "{shown}");
 }
 
 #[test]

@@ -365,6 +365,7 @@ impl Engine {
             durable_upto: self.shared.committed.load(Ordering::Acquire),
             lasts_ms,
             ended,
+            handed_over: ended && self.shared.hands_over.load(Ordering::Acquire),
             pid: std::process::id(),
             time_ms: self.lease_slot.time_ms,
             note: self.shared.config.note.clone(),

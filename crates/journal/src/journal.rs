@@ -145,6 +145,11 @@ impl Journal {
         self.shared().alive_at.load(Ordering::Acquire)
     }
 
+    /// The end of this journal, which is to come, is a change of places that an operator asked for: whoever takes over says so.
+    pub fn hand_over(&self) {
+        self.shared().hands_over.store(true, Ordering::Release);
+    }
+
     /// Tells the node's time and what [`crate::boot_ms`] was then. To be called every second or so: the lease says it, so that a standby goes
     /// by it, and the next start knows until when this node lived.
     pub fn tell_time(&self, now_ms: u64, boot_ms: u64) {

@@ -309,6 +309,8 @@ pub(crate) struct LeaseSlot {
     pub(crate) lasts_ms: u64,
     /// Its holder has ended in order: it confirms nothing more and shows nothing more.
     pub(crate) ended: bool,
+    /// It did so for another node to go on, as an operator asked: for people. Versions that do not know it read what `ended` says.
+    pub(crate) handed_over: bool,
     /// The holder's process id, for people.
     pub(crate) pid: u32,
     /// The holder's time when it wrote this, in ms since the Unix epoch; 0 in slots of holders that did not say.
@@ -326,7 +328,8 @@ impl LeaseSlot {
         body.extend_from_slice(&self.counter.to_le_bytes());
         body.extend_from_slice(&self.durable_upto.to_le_bytes());
         body.extend_from_slice(&self.lasts_ms.to_le_bytes());
-        body.extend_from_slice(&u32::from(self.ended).to_le_bytes());
+        let flags = u32::from(self.ended) | u32::from(self.handed_over) << 1;
+        body.extend_from_slice(&flags.to_le_bytes());
         body.extend_from_slice(&self.pid.to_le_bytes());
         body.extend_from_slice(&self.note[..self.note.len().min(NOTE_MAX)]);
         timed_block(LEASE_MAGIC, self.time_ms, &body)
@@ -347,6 +350,7 @@ impl LeaseSlot {
                     durable_upto: u64_at(fixed, 8),
                     lasts_ms: u64_at(more, 0),
                     ended: u32_at(more, 8) & 1 == 1,
+                    handed_over: u32_at(more, 8) & 2 == 2,
                     pid: u32_at(more, 12),
                     time_ms: u64::from_le_bytes(time),
                     note: body.get(32..).unwrap_or_default().to_vec(),
@@ -448,6 +452,7 @@ mod tests {
             durable_upto: counter * 10,
             lasts_ms: 400,
             ended,
+            handed_over: ended,
             pid: 77,
             time_ms: 1_700_000_000_000 + counter,
             note: b"a note".to_vec(),

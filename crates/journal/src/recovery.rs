@@ -540,6 +540,7 @@ pub(crate) fn share(
         given_up,
         lease_until: AtomicU64::new(0),
         alive_at: AtomicU64::new(0),
+        hands_over: AtomicBool::new(false),
         lease_wakers: Mutex::default(),
         standby_near: AtomicBool::new(false),
         standbys: Mutex::default(),

@@ -153,6 +153,8 @@ pub(crate) struct Shared {
     pub(crate) lease_until: AtomicU64,
     /// When it was last renewed.
     pub(crate) alive_at: AtomicU64,
+    /// It is ended so that another node goes on, as an operator asked.
+    pub(crate) hands_over: AtomicBool,
     /// Who waits for it to be renewed, each once.
     pub(crate) lease_wakers: Mutex<BTreeMap<u64, Waker>>,
     pub(crate) standby_near: AtomicBool,

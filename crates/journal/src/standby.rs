@@ -70,6 +70,8 @@ pub enum Holder {
     Alive,
     /// It has ended in order.
     Ended,
+    /// It has ended in order so that another node goes on, as an operator asked.
+    HandedOver,
     /// Its lock is free: the process is gone.
     Dead,
     /// Its lease has lapsed: it hangs, or cannot reach the journal.
@@ -348,7 +350,10 @@ impl Standby {
             };
         }
         if self.lease.slot.ended {
-            return Ok(Holder::Ended);
+            return Ok(match self.lease.slot.handed_over {
+                true => Holder::HandedOver,
+                false => Holder::Ended,
+            });
         }
         if self.is_holder_dead()? {
             return Ok(Holder::Dead);

@@ -489,6 +489,11 @@ impl Node {
             .saturating_sub(standby.applied)
     }
 
+    /// This node is about to end so that another one goes on, as an operator asked: that one says so.
+    pub fn hand_over(&self) {
+        self.shared.journal.hand_over();
+    }
+
     /// Tells every connection that this node is not the active one any more, and where that is, if known. Nothing else that
     /// waits for them leaves: what was not confirmed by now never is.
     pub fn expel(&self, active: Option<&Arc<session::Active>>) {

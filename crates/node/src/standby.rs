@@ -54,6 +54,8 @@ const PATIENT_AGAIN_MS: u64 = 10_000;
 pub enum Reason {
     /// The active node has ended in order.
     Ended,
+    /// An operator had the nodes change places.
+    HandedOver,
     /// Its process is gone.
     Dead,
     /// Its lease has lapsed: it hangs, or cannot reach the journal.
@@ -66,6 +68,7 @@ impl Reason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ended => "the active node ended in order",
+            Self::HandedOver => "switchover: an operator had the nodes change places",
             Self::Dead => "the active node's process is gone",
             Self::Silent => "the active node's lease lapsed",
         }
@@ -425,6 +428,7 @@ impl Standby {
                 return Ok(None);
             }
             Holder::Ended => Reason::Ended,
+            Holder::HandedOver => Reason::HandedOver,
             Holder::Dead => Reason::Dead,
             Holder::Silent => {
                 self.quiet_since = now_ms.saturating_sub(self.follower.still_ms(now_ms));

@@ -378,6 +378,9 @@ fn whether_the_holder_lives_is_told_by_its_lock_its_lease_and_its_end() {
     assert_eq!(look(&mut follower, 6_501), Holder::Alive);
     active.engine.end_lease();
     assert_eq!(look(&mut follower, 6_501), Holder::Ended);
+    active.journal.hand_over();
+    active.engine.end_lease();
+    assert_eq!(look(&mut follower, 6_501), Holder::HandedOver);
 }
 
 #[test]
