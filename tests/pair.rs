@@ -125,6 +125,10 @@ fn a_frozen_node_that_wakes_up_confirms_nothing_and_stands_by() -> anyhow::Resul
     is_covered(&standby);
     let client = wait(Amqp::open(standby.door("amqp")))?;
     assert_eq!(wait(client.declare("jobs", &[]))?, 21);
+    // That is what a pair is for: no fault, and nothing for an operator to do.
+    let log = active.log();
+    assert!(log.contains("nothing needs to be done"), "{log}");
+    assert!(!log.contains("\"level\":\"ERROR\""), "{log}");
     Ok(())
 }
 

@@ -730,10 +730,20 @@ async fn failure(node: &Node) {
     let mut tick = tokio::time::interval(FAILURE_CHECK);
     loop {
         tick.tick().await;
-        if let Some(failure) = node.failure() {
+        let Some(failure) = node.failure() else {
+            continue;
+        };
+        if node.was_succeeded() {
+            tracing::warn!(
+                epoch = node.epoch(),
+                silent_ms = node.silent_ms(),
+                "another node took this one's place, as it gave no sign of life (it was paused, or its storage hung): it follows \
+                 that one now, and has confirmed nothing since; nothing needs to be done"
+            );
+        } else {
             tracing::error!(failure, "this node is not the active one any more");
-            return;
         }
+        return;
     }
 }
 

@@ -226,7 +226,7 @@ impl Engine {
                 "another process took over from epoch {}",
                 self.shared.epoch()
             ))),
-            Err(error) => Err(Failure::Fenced(format!(
+            Err(error) => Err(Failure::FenceUnread(format!(
                 "the fence cannot be read: {error}"
             ))),
         }

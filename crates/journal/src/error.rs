@@ -154,9 +154,12 @@ pub enum ReadError {
 /// Why nothing commits any more. Final: the node drops what it has in memory and opens the journal again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// Another process set this epoch's fence, or the fence could not be read (RULES 17).
+    /// Another process set this epoch's fence: it takes this one's place (RULES 17).
     #[error("fenced: {0}")]
     Fenced(String),
+    /// This epoch's fence cannot be read: it may be set (RULES 17).
+    #[error("fenced, for all that is known: {0}")]
+    FenceUnread(String),
     /// A write or sync failed. It is not tried again.
     #[error("failed to write {}: {why}", path.display())]
     Write {

@@ -337,7 +337,10 @@ impl Shared {
         *watched = found;
         drop(watched);
         if self.standby_near.swap(near, Ordering::AcqRel) != near {
-            tracing::info!(near, "a standby came near, or went");
+            match near {
+                true => tracing::info!("a standby is there"),
+                false => tracing::info!("no standby is there any more"),
+            }
             // The lease is due sooner, or later.
             self.work.notify_all();
         }

@@ -205,8 +205,13 @@ impl Shared {
 
     /// Nothing commits any more; everyone who waits is woken.
     pub(crate) fn fail(&self, failure: Failure) {
-        if failure != Failure::Closed {
-            tracing::error!(%failure, "the journal failed");
+        match &failure {
+            Failure::Closed => {}
+            // Nothing is wrong with it: whoever has the node says what that means.
+            Failure::Fenced(_) => {
+                tracing::info!(%failure, "this process does not write the journal any more");
+            }
+            _ => tracing::error!(%failure, "the journal failed"),
         }
         let _ = self.failure.set(failure);
         let mut wakers = {

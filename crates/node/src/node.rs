@@ -531,14 +531,23 @@ impl Node {
             .or_else(|| self.shared.broken.get().cloned())
     }
 
-    /// Whether this node can serve no more because another one took its place.
-    pub(crate) fn was_succeeded(&self) -> bool {
+    /// Whether this node can serve no more because another one took its place: what a pair is for, and no fault.
+    #[must_use]
+    pub fn was_succeeded(&self) -> bool {
         let failure = self.shared.journal.failure();
         matches!(failure, Some(journal::Failure::Fenced(_)))
     }
 
+    /// Whether another one may have taken its place, for all that it can read.
+    pub(crate) fn is_fenced(&self) -> bool {
+        let unread = self.shared.journal.failure();
+        self.was_succeeded() || matches!(unread, Some(journal::Failure::FenceUnread(_)))
+    }
+
     /// For how long it has given no sign of life, in ms of the boot clock.
-    pub(crate) fn silent_ms(&self, now_ms: u64) -> u64 {
+    #[must_use]
+    pub fn silent_ms(&self) -> u64 {
+        let now_ms = self.shared.clock.boot_ms();
         now_ms.saturating_sub(self.shared.journal.alive_at())
     }
 

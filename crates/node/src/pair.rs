@@ -379,10 +379,10 @@ impl Pair {
         let now_ms = self.clock.boot_ms();
         if in_order {
             held(&self.manners).gave_up(node.epoch(), now_ms);
-        } else if node.was_succeeded() {
+        } else if node.is_fenced() {
             // As long as a standby waits for a sign of life.
             let failover_ms = self.config.journal.lease_ms / 4 * 5;
-            held(&self.manners).succeeded(node.silent_ms(now_ms), failover_ms, now_ms);
+            held(&self.manners).succeeded(node.silent_ms(), failover_ms, now_ms);
         }
     }
 
