@@ -114,6 +114,12 @@ fn a_frozen_node_that_wakes_up_confirms_nothing_and_stands_by() -> anyhow::Resul
     standby.becomes_ready();
     check(&standby)?;
     active.thaw();
+    // Whatever it is asked first: its lease is over, and it says so until it knows.
+    let asked = role(&active);
+    assert!(
+        ["silent", "stopped", "starting", "standby"].contains(&&*asked),
+        "{asked}"
+    );
     match sleeper.packet_or_end() {
         Ok(Some(Packet::Disconnect(goodbye))) => assert_eq!(goodbye.reason.0, 0x9C, "{goodbye:?}"),
         Ok(Some(packet)) => panic!("a deposed node said {packet:?}"),

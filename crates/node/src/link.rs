@@ -164,10 +164,6 @@ impl NodeLink {
         more || !commands.is_empty()
     }
 
-    fn lease_is_over(&self) -> bool {
-        self.shared.clock.boot_ms() > self.shared.journal.lease_until()
-    }
-
     fn verify(&self, authenticate: Box<Authenticate>) {
         let token = authenticate.token;
         if !self.shared.verify(self.id, authenticate) {
@@ -214,9 +210,9 @@ impl Link for NodeLink {
     fn poll_events(&self, cx: &mut Context<'_>, events: &mut Vec<Event>) -> Poll<()> {
         let journal = &self.shared.journal;
         // A node that was frozen may have a successor: it shows nothing to anyone before its lease is renewed.
-        if self.lease_is_over() {
+        if self.shared.lease_is_over() {
             journal.on_renewal(self.id.0, cx.waker().clone());
-            if self.lease_is_over() && self.outbox.await_goodbye(cx.waker()) {
+            if self.shared.lease_is_over() && self.outbox.await_goodbye(cx.waker()) {
                 return Poll::Pending;
             }
         }

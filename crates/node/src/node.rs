@@ -203,6 +203,11 @@ impl Shared {
         });
     }
 
+    /// Whether this node may show nothing to anyone, as it may have a successor.
+    pub(crate) fn lease_is_over(&self) -> bool {
+        self.clock.boot_ms() > self.journal.lease_until()
+    }
+
     /// Queues a login. `false`: too many are waiting.
     pub(crate) fn verify(
         self: &Arc<Self>,
@@ -529,6 +534,13 @@ impl Node {
         journal
             .map(|failure| format!("the journal failed: {failure}"))
             .or_else(|| self.shared.broken.get().cloned())
+    }
+
+    /// Whether its lease is over: then it confirms and shows nothing to anyone, until it has renewed it and seen that nobody took its place.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        // One that has only just taken the journal has it for itself.
+        self.shared.journal.alive_at() > 0 && self.shared.lease_is_over()
     }
 
     /// Whether this node can serve no more because another one took its place: what a pair is for, and no fault.

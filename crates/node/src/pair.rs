@@ -469,13 +469,16 @@ impl Pair {
             }
             State::Active(node) => {
                 cluster.role = match node.role() {
+                    // Asked of a lease that is over, it cannot know.
+                    Role::Active if node.is_silent() => session::Role::Silent,
                     Role::Active => session::Role::Active,
                     Role::Stopped => session::Role::Stopped,
                 };
                 cluster.node = hex(node.uuid());
                 cluster.epoch = node.epoch();
                 cluster.committed = node.committed();
-                cluster.active = Some(Arc::clone(&self.own));
+                let serves = cluster.role == session::Role::Active;
+                cluster.active = serves.then(|| Arc::clone(&self.own));
                 cluster.journal = view(node.journal(), node.passed_over());
                 cluster.journal.disk = Some(disk(node.journal()));
                 let standbys = node.standbys().into_iter();

@@ -777,6 +777,25 @@ fn what_a_standby_needs_to_notice_counts_from_the_last_sign_of_life_not_from_the
 }
 
 #[test]
+fn a_node_whose_lease_is_over_does_not_count_itself_as_active() {
+    let config = small(&directory("silent"));
+    let users = auth::Users::new(&auth::Config::default(), [7; auth::KEY_LEN]);
+    let users = Arc::new(users.expect("the default users are right"));
+    let host = Arc::new(Turned(AtomicU64::new(1_000)));
+    let (node, mut steps) =
+        Node::start_stepped(&config, users, Arc::clone(&host) as _).expect("it starts");
+    assert!(!node.is_silent());
+    steps.renew_lease();
+    assert!(!node.is_silent());
+    // It is alone, so its lease lasts four seconds.
+    host.0.fetch_add(4_001, Ordering::SeqCst);
+    assert!(node.is_silent());
+    assert_eq!(node.silent_ms(), 4_001);
+    steps.renew_lease();
+    assert!(!node.is_silent());
+}
+
+#[test]
 fn a_full_disk_refuses_publishes_says_so_and_lets_acks_through() {
     let dir = directory("full");
     let node = start(small(&dir));

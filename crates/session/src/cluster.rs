@@ -39,6 +39,9 @@ pub enum Role {
     Starting,
     /// It serves.
     Active,
+    /// It served, and its lease is over: another one may have taken its place, so it confirms and shows nothing until it knows. So it is for
+    /// moments after it was paused, and for as long as its storage does not answer.
+    Silent,
     /// It follows the active one and takes over when that one ends.
     Standby,
     /// It does not serve and will not: its journal failed, or it was ended.
@@ -47,7 +50,13 @@ pub enum Role {
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Starting, Self::Active, Self::Standby, Self::Stopped];
+    pub const ALL: [Self; 5] = [
+        Self::Starting,
+        Self::Active,
+        Self::Silent,
+        Self::Standby,
+        Self::Stopped,
+    ];
 
     /// The word that programs read.
     #[must_use]
@@ -55,6 +64,7 @@ impl Role {
         match self {
             Self::Starting => "starting",
             Self::Active => "active",
+            Self::Silent => "silent",
             Self::Standby => "standby",
             Self::Stopped => "stopped",
         }

@@ -308,6 +308,12 @@ fn shown(endpoint: &Endpoint, said: &Result<Value, Unknown>) -> String {
         node => out.push_str(&format!(", node {node}\n")),
     }
     let mut line = |text: String| writeln!(out, "  {text}").expect("writing to a string succeeds");
+    if cluster["role"] == "silent" {
+        line(
+            "its lease is over: another node may have taken its place, and it serves nobody until it knows"
+                .to_owned(),
+        );
+    }
     if let lag @ Value::Object(_) = &cluster["lag"] {
         line(format!(
             "{} batches ({} bytes) behind, for {} ms",
@@ -849,6 +855,17 @@ mod tests {
         let [first, _] = pair(202);
         let starting = json!({ "role": "starting", "node": "", "epoch": 0, "committed": 0 });
         assert!(shown(&first, &Ok(starting)).ends_with(": starting, epoch 0, 0 batches\n"));
+    }
+
+    #[test]
+    fn a_node_whose_lease_is_over_is_not_taken_for_the_active_one() {
+        let [first, _] = pair(202);
+        let silent =
+            json!({ "role": "silent", "node": "aa", "epoch": 7, "committed": 9, "active": null });
+        let text = shown(&first, &Ok(silent.clone()));
+        assert!(text.contains(": silent, epoch 7, "), "{text}");
+        assert!(text.contains("  its lease is over: "), "{text}");
+        verdict(&[(first, Ok(silent))]).expect_err("none is active");
     }
 
     #[test]
