@@ -197,9 +197,11 @@ fn write_journal(journal: &JournalView, text: &mut String) {
         let help = "Free on the disk that the journal lies on.";
         family(text, "disk_free_bytes", "gauge", help);
         sample(text, "disk_free_bytes", &[], disk.free_bytes as f64);
-        let help = "1 while that is so little that publishes are refused.";
-        family(text, "disk_low", "gauge", help);
-        sample(text, "disk_low", &[], f64::from(u8::from(disk.low)));
+        if let Some(low) = disk.low {
+            let help = "1 while that is so little that publishes are refused.";
+            family(text, "disk_low", "gauge", help);
+            sample(text, "disk_low", &[], f64::from(u8::from(low)));
+        }
     }
 }
 
@@ -316,7 +318,7 @@ mod tests {
                 scrubbed_bytes: 5,
                 disk: Some(DiskView {
                     free_bytes: 4096,
-                    low: true,
+                    low: Some(true),
                 }),
                 ..JournalView::default()
             },

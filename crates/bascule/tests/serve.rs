@@ -341,6 +341,12 @@ fn a_standby_sends_clients_to_the_active_node_and_changes_places_with_it() {
         assert!(aws.contains(to.address("aws")), "{aws}");
         assert!(from.get("/health/ready").starts_with("HTTP/1.1 503"));
         assert!(to.get("/health/ready").starts_with("HTTP/1.1 200"));
+        // Either knows how much room there is; who does not write does not know how much is little.
+        let seen = bascule(&["status", "--timeout", "60", "--json", "--url", &http(from)]);
+        let seen: serde_json::Value = serde_json::from_slice(&seen.stdout).expect("JSON");
+        let disk = &seen[0]["cluster"]["journal"]["disk"];
+        assert!(disk["free_bytes"].as_u64() > Some(0), "{seen}");
+        assert_eq!(disk["low"], serde_json::Value::Null);
         // What needs no login says the same on both.
         let metrics = from.get("/metrics");
         assert!(

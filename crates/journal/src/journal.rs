@@ -297,6 +297,14 @@ impl Journal {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How much room there is on the disk, asked now: what a node that does not write it can know. It may take long.
+    ///
+    /// # Errors
+    /// If the file system does not tell.
+    pub fn free(&self) -> std::io::Result<Free> {
+        self.shared().vfs.space(&self.shared().paths.root)
+    }
+
     /// Looks at the free space again. The background thread does so every second.
     pub fn check_space(&self) {
         self.shared().check_space();

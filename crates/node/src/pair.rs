@@ -46,6 +46,8 @@ const UNSEEN_MS: u64 = 1_000;
 const NICENESS: i32 = 5;
 /// How long a standby whose clock does not agree with what it finds keeps its doors shut, until it knows the active node's time, in ms.
 const SHUT_MS: u64 = 6_000;
+/// How often a standby looks how much room there is on the disk, in ms.
+const LOOK_AT_DISK_MS: u64 = 5_000;
 /// How long it waits before it opens anew, when that failed: each time twice as long, but no more than that.
 const RETRY: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(8);
@@ -76,6 +78,8 @@ struct Following {
     active: Option<Arc<Active>>,
     journal: journal::Journal,
     passed_over: u64,
+    /// Bytes that are free on the disk, as of the last look.
+    free: Option<u64>,
 }
 
 impl Following {
@@ -305,6 +309,7 @@ impl Pair {
     ) -> Result<Option<Reason>, StartError> {
         let opened_at = self.clock.boot_ms();
         let mut note: (Vec<u8>, Option<Arc<Active>>) = (Vec::new(), None);
+        let (mut free, mut asked_at) = (None, None);
         loop {
             if self.stopped.load(Ordering::Acquire) {
                 return Ok(None);
@@ -319,6 +324,12 @@ impl Pair {
             if self.clock.is_shown() || self.clock.boot_ms() - opened_at > SHUT_MS {
                 shown();
             }
+            let now_ms = self.clock.boot_ms();
+            if asked_at.is_none_or(|at| now_ms.saturating_sub(at) >= LOOK_AT_DISK_MS) {
+                asked_at = Some(now_ms);
+                // What cannot be told is not known.
+                free = standby.journal().free().ok().map(|disk| disk.free);
+            }
             self.epoch.fetch_max(standby.epoch(), Ordering::Relaxed);
             *held(&self.state) = State::Standby(Following {
                 uuid: standby.uuid(),
@@ -329,6 +340,7 @@ impl Pair {
                 active: note.1.clone(),
                 journal: standby.journal().clone(),
                 passed_over: standby.passed_over(),
+                free,
             });
             match turn {
                 Ok(Turn::More) if standby.lag().batches > BEHIND => {}
@@ -466,6 +478,10 @@ impl Pair {
                 cluster.lag = Some(following.lag_at(self.clock.boot_ms()));
                 cluster.active.clone_from(&following.active);
                 cluster.journal = view(&following.journal, following.passed_over);
+                cluster.journal.disk = following.free.map(|free_bytes| DiskView {
+                    free_bytes,
+                    low: None,
+                });
             }
             State::Active(node) => {
                 cluster.role = match node.role() {
@@ -546,7 +562,7 @@ fn disk(journal: &journal::Journal) -> DiskView {
     };
     DiskView {
         free_bytes: free.free,
-        low,
+        low: Some(low),
     }
 }
 
@@ -595,7 +611,6 @@ fn view(journal: &journal::Journal, passed_over: u64) -> JournalView {
         repaired: health.repaired,
         scrubbed_bytes: health.scrubbed_bytes,
         scrub_passes: health.passes,
-        // Only who writes looks at it again and again.
         disk: None,
     }
 }

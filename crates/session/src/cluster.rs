@@ -117,7 +117,7 @@ pub struct JournalView {
     pub scrubbed_bytes: u64,
     /// How often everything was read again.
     pub scrub_passes: u64,
-    /// The disk that it lies on, as the active node sees it.
+    /// The disk that it lies on, as this node sees it.
     pub disk: Option<DiskView>,
 }
 
@@ -126,8 +126,8 @@ pub struct JournalView {
 pub struct DiskView {
     /// Bytes that are free.
     pub free_bytes: u64,
-    /// It is so little that publishes are refused.
-    pub low: bool,
+    /// It is so little that publishes are refused; only the active node, which has a reserve, knows.
+    pub low: Option<bool>,
 }
 
 impl JournalView {

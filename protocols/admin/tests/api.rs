@@ -469,7 +469,7 @@ fn cluster(role: Role) -> Cluster {
             passed_over: 5,
             disk: Some(session::DiskView {
                 free_bytes: 4096,
-                low: true,
+                low: Some(true),
             }),
             ..session::JournalView::default()
         },
