@@ -76,7 +76,8 @@ impl Role {
 pub struct Cluster {
     /// What it is.
     pub role: Role,
-    /// This process, in 32 hex digits.
+    /// The id of this process, in 32 hex digits, from when it opened the journal until it opens it anew, as it does when it steps down: drawn by
+    /// chance each time, since files of the journal are named after it and none may have two writers. A standby keeps its own when it takes over.
     pub node: String,
     /// The newest epoch that it knows of.
     pub epoch: u64,
@@ -168,7 +169,7 @@ pub struct Lag {
 /// A standby as the active node sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StandbyView {
-    /// The process, in 32 hex digits.
+    /// The process, by the same id as its own [`Cluster::node`].
     pub node: String,
     /// Batches that it had not applied when it last said so.
     pub lag_batches: u64,

@@ -84,7 +84,7 @@ pub fn is_ready(cluster: &Cluster) -> bool {
     cluster.role == Role::Active
 }
 
-/// What a node knows of the pair, as JSON: everything in [`Cluster`]. What is not known, or has no meaning in its role, is null.
+/// What a node knows of the pair, as JSON: everything in [`Cluster`]. `node` is no name of a machine or a place: it changes with each step down. What is not known, or has no meaning in its role, is null.
 #[must_use]
 pub fn show(cluster: &Cluster) -> Value {
     let standbys: Vec<Value> = cluster

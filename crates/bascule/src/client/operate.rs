@@ -247,14 +247,24 @@ pub(crate) fn status(args: StatusArgs) -> Result<(), Failure> {
             .collect();
         format!("{:#}\n", Value::from(nodes))
     } else {
-        seen.iter()
-            .map(|(endpoint, said)| shown(endpoint, said))
+        let nodes = seen.iter().map(|(endpoint, said)| shown(endpoint, said));
+        nodes
+            .chain(has_ids(&seen).then(|| ABOUT_IDS.to_owned()))
             .collect()
     };
     io::stdout()
         .write_all(text.as_bytes())
         .map_err(Failure::work)?;
     verdict(&seen).map_err(Failure::work)
+}
+
+/// What an id is, for who wonders that it is another one than yesterday.
+const ABOUT_IDS: &str = "(A node draws an id when it opens the journal, and another one when it steps down; its address is what stays.)\n";
+
+/// Whether there is an id in what is shown. One that starts has none.
+fn has_ids(seen: &[Seen]) -> bool {
+    let has_id = |cluster: &Value| cluster["node"].as_str().is_some_and(|id| !id.is_empty());
+    seen.iter().any(|(_, said)| said.as_ref().is_ok_and(has_id))
 }
 
 /// Whether one of the nodes is active, as far as they say what they are.
@@ -302,10 +312,10 @@ fn shown(endpoint: &Endpoint, said: &Result<Value, Unknown>) -> String {
         cluster["epoch"],
         cluster["committed"],
     );
-    // One that starts has no name yet.
+    // One that starts has no id yet.
     match word(&cluster["node"]) {
-        node if node.is_empty() => out.push('\n'),
-        node => out.push_str(&format!(", node {node}\n")),
+        id if id.is_empty() => out.push('\n'),
+        id => out.push_str(&format!(", id {id}\n")),
     }
     let mut line = |text: String| writeln!(out, "  {text}").expect("writing to a string succeeds");
     if cluster["role"] == "silent" {
@@ -851,10 +861,13 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_starts_has_no_name() {
+    fn a_node_that_starts_has_no_id() {
         let [first, _] = pair(202);
         let starting = json!({ "role": "starting", "node": "", "epoch": 0, "committed": 0 });
-        assert!(shown(&first, &Ok(starting)).ends_with(": starting, epoch 0, 0 batches\n"));
+        assert!(shown(&first, &Ok(starting.clone())).ends_with(": starting, epoch 0, 0 batches\n"));
+        assert!(!has_ids(&[(first.clone(), Ok(starting))]));
+        let standby = json!({ "role": "standby", "node": "aa", "epoch": 1, "committed": 0 });
+        assert!(has_ids(&[(first, Ok(standby))]));
     }
 
     #[test]
@@ -873,7 +886,7 @@ mod tests {
         let [first, second] = pair(202);
         let text = shown(&first, &look(&first, LIMIT));
         for part in [
-            ": active, epoch 7, 1000 batches, node node1\n",
+            ": active, epoch 7, 1000 batches, id node1\n",
             "  standby bb: 3 batches behind, seen 9 ms ago, can take over\n",
             "  last takeover: 1970-01-01T00:00:00.001Z, took 2 ms (detect 1.5 ms, fence 0.5 ms): asked for\n",
             "  damaged: snap/7-aa at offset 72: a block is damaged\n  damaged: 2 places more\n",
@@ -885,7 +898,7 @@ mod tests {
         }
         let text = shown(&second, &look(&second, LIMIT));
         for part in [
-            ": standby, epoch 7, 1000 batches, node node2\n",
+            ": standby, epoch 7, 1000 batches, id node2\n",
             "  1 batches (4096 bytes) behind, for 2 ms\n",
             "  its machine's clock is 2000 ms behind the broker's time\n",
             "  the active node: http ",
