@@ -66,6 +66,7 @@ fn login(users: &Users, user: &str, vhost: &str, client: &str) -> Principal {
         vhost_in_user: false,
         vhost_follows: false,
         vhost_create: false,
+        verified_anywhere: false,
         protocol: "MQTT 5",
         client: Bytes::copy_from_slice(client.as_bytes()),
     };

@@ -39,6 +39,7 @@ fn anonymous(protocol: &'static str) -> Authenticate {
         vhost_in_user: false,
         vhost_follows: false,
         vhost_create: false,
+        verified_anywhere: false,
         protocol,
         client: bytes::Bytes::new(),
     }
@@ -386,6 +387,7 @@ fn vouched(user: &str, vhost: Option<&str>, create: bool) -> Authenticate {
         credentials: Credentials::Vouched { user: user.into() },
         vhost: vhost.map(str::to_owned),
         vhost_create: create,
+        verified_anywhere: false,
         ..anonymous("SQS")
     }
 }

@@ -97,6 +97,7 @@ impl Talk {
                 vhost_in_user: false,
                 vhost_follows: false,
                 vhost_create: false,
+                verified_anywhere: false,
                 protocol: "routes",
                 client: bytes::Bytes::new(),
             }))

@@ -341,6 +341,19 @@ fn a_standby_sends_clients_to_the_active_node_and_changes_places_with_it() {
         assert!(aws.contains(to.address("aws")), "{aws}");
         assert!(from.get("/health/ready").starts_with("HTTP/1.1 503"));
         assert!(to.get("/health/ready").starts_with("HTTP/1.1 200"));
+        // What a node knows of the pair is for users, on either.
+        for node in [from, to] {
+            let stranger = node.get("/api/cluster");
+            assert!(stranger.starts_with("HTTP/1.1 401"), "{stranger}");
+            assert!(!stranger.contains("epoch"), "{stranger}");
+            let url = format!("http://guest:guess@{}", node.address("http"));
+            let wrong = bascule(&["status", "--timeout", "60", "--url", &url]);
+            let error = String::from_utf8_lossy(&wrong.stderr);
+            assert_eq!(
+                error,
+                "bascule: the login was refused: user or password is wrong (401)\n"
+            );
+        }
         // Either knows how much room there is; who does not write does not know how much is little.
         let seen = bascule(&["status", "--timeout", "60", "--json", "--url", &http(from)]);
         let seen: serde_json::Value = serde_json::from_slice(&seen.stdout).expect("JSON");

@@ -30,6 +30,7 @@
 //! | `reload.rs` | other users while connections go on |
 //! | `clock.rs` | the core's time |
 //! | `standby.rs` | a core that follows another node's journal, and takes its place |
+//! | `threshold.rs` | whose login would be right, asked of a node that is not active |
 //! | `pair.rs` | [`Pair`]: one process through its roles, and what its doors give to connections in each |
 //! | `recovery.rs` | from the journal to a core |
 //! | `metrics.rs` | the counters as Prometheus text |
@@ -58,6 +59,7 @@ mod step;
 mod steps;
 mod stored;
 mod stream_files;
+mod threshold;
 mod verify;
 
 pub use config::Config;

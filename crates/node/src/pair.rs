@@ -31,6 +31,7 @@ use crate::{
     recovery,
     scrub::Scrubbing,
     standby::{Manners, REGISTER_EVERY, Reason, Standby, Turn},
+    threshold::{Outside, Threshold},
 };
 
 /// How long a standby rests between two looks, unless it is behind; twice that while batches come, as each look costs the machine
@@ -115,6 +116,7 @@ pub struct Pair {
     /// What is damaged is given up, once: an operator said so.
     accepts_loss: AtomicBool,
     next_refused: AtomicU64,
+    threshold: Threshold,
     takeovers: AtomicU64,
     /// With when it began, in ms of the boot clock.
     last_takeover: Mutex<Option<(Takeover, u64)>>,
@@ -144,6 +146,7 @@ impl Pair {
             probed: AtomicBool::new(false),
             accepts_loss: AtomicBool::new(accepts_loss),
             next_refused: AtomicU64::new(1),
+            threshold: Threshold::default(),
             takeovers: AtomicU64::new(0),
             last_takeover: Mutex::new(None),
         })
@@ -424,6 +427,19 @@ impl Pair {
         *held(&self.vhosts) = vhosts.to_vec();
     }
 
+    pub(crate) const fn threshold(&self) -> &Threshold {
+        &self.threshold
+    }
+
+    /// How many logins may wait at a time that are verified though nobody is let in.
+    pub(crate) const fn waiting_logins_max(&self) -> usize {
+        self.config.verify_queue_max
+    }
+
+    pub(crate) fn clock_now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     fn config(&self) -> Config {
         let mut config = self.config.clone();
         config.vhosts.clone_from(&held(&self.vhosts));
@@ -646,7 +662,11 @@ impl Port for Pair {
         let id = SessionId(self.next_refused.fetch_add(1, Ordering::Relaxed));
         let me = Weak::clone(&self.me);
         let find = Arc::new(move || me.upgrade()?.active());
-        Some(Arc::new(NotActive::new(id, find)))
+        Some(Arc::new(Outside {
+            pair: Weak::clone(&self.me),
+            peer,
+            refusing: Arc::new(NotActive::new(id, find)),
+        }))
     }
 
     fn now(&self) -> Timestamp {

@@ -104,6 +104,7 @@ fn log_in(name: &str, password: &'static str) -> Command {
         vhost_in_user: false,
         vhost_follows: false,
         vhost_create: false,
+        verified_anywhere: false,
         protocol: "TEST 1",
         client: Bytes::new(),
     }))

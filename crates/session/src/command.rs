@@ -85,6 +85,9 @@ pub struct Authenticate {
     pub vhost_follows: bool,
     /// Make the virtual host if there is none of that name. Doors that let peers choose it freely (`serve --profile test`).
     pub vhost_create: bool,
+    /// A node that is not the active one, which lets nobody in, verifies it all the same: only a login that would be right is refused as
+    /// [`crate::RefusalKind::NotActive`]. For doors that tell who may know it what such a node knows.
+    pub verified_anywhere: bool,
     /// The protocol and version, for logs and metrics: `MQTT 5`, `STOMP 1.2`.
     pub protocol: &'static str,
     /// The client's own name, for logs.

@@ -53,6 +53,23 @@ impl NotActive {
         })
     }
 
+    /// Answers something in another way than by the refusal of everything.
+    pub fn answer(&self, event: Event) {
+        self.tell(vec![event]);
+    }
+
+    fn tell(&self, mut events: Vec<Event>) {
+        let waker = {
+            let mut answers = self.answers();
+            answers.events.append(&mut events);
+            let waits = !answers.events.is_empty();
+            answers.waker.take_if(|_| waits)
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
     fn answers(&self) -> MutexGuard<'_, Answers> {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -64,19 +81,11 @@ impl Link for NotActive {
     }
 
     fn submit(&self, commands: &mut VecDeque<Command>) -> Submitted {
-        let mut refused: Vec<_> = commands
+        let refused = commands
             .drain(..)
             .filter_map(|command| self.refuse(command))
             .collect();
-        let waker = {
-            let mut answers = self.answers();
-            answers.events.append(&mut refused);
-            let waits = !answers.events.is_empty();
-            answers.waker.take_if(|_| waits)
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        self.tell(refused);
         Submitted::All
     }
 
@@ -133,6 +142,7 @@ mod tests {
             vhost_in_user: false,
             vhost_follows: false,
             vhost_create: false,
+            verified_anywhere: false,
             protocol: "MQTT 5",
             client: Bytes::new(),
         };

@@ -317,6 +317,7 @@ impl Client {
             vhost_in_user: false,
             vhost_follows: false,
             vhost_create: false,
+            verified_anywhere: false,
             protocol: "SIM 1",
             client: Bytes::new(),
         })));

@@ -2,11 +2,12 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /api/cluster` | [`show`] |
+//! | `GET /api/cluster` | [`show`]; 401: it takes a login, on every node |
 //! | `POST /api/cluster/switchover` | 202: it has begun; 409: there is nobody to hand over to; 403: the user is no administrator |
 //!
-//! A node that is not the active one has no core that could verify a login: it answers `GET /api/cluster` without one, as
-//! `/health/ready` and `/metrics` do, which say the same things. It hands nothing over: 503, with where the active one is.
+//! A node that is not the active one has no core, but verifies logins for this all the same
+//! ([`Authenticate::verified_anywhere`](session::Authenticate)): what it knows it tells whom the active one would tell. Without a login there are
+//! `/health/ready` and `/metrics`. It hands nothing over: 503, with where the active one is.
 
 use serde_json::{Map, Value, json};
 use session::{Active, Cluster, Damage, JournalView, Refusal, RefusalKind, Role, Takeover};
@@ -33,6 +34,12 @@ pub(crate) enum Asker<'a> {
     Refused(&'static str, &'a Refusal),
 }
 
+/// Whether the request is about the pair.
+pub(crate) fn is_about_pair(request: &Request) -> bool {
+    let segments = request.segments();
+    segments.is_ok_and(|segments| segments.first().is_some_and(|first| first == "cluster"))
+}
+
 /// The answer, if the request is about the pair.
 pub(crate) fn answer(operator: &Operator, request: &Request, asker: &Asker<'_>) -> Option<Reply> {
     let segments = request.segments().ok()?;
@@ -42,6 +49,7 @@ pub(crate) fn answer(operator: &Operator, request: &Request, asker: &Asker<'_>) 
             Asker::Refused(listener, refusal) if refusal.kind != RefusalKind::NotActive => {
                 Reply::refused_at(listener, refusal)
             }
+            // The login is right, wherever it was verified.
             _ => Reply::ok(show(&(operator.cluster)())),
         }),
         (["cluster", "switchover"], "POST") => Some(match asker {

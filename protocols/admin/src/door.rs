@@ -96,6 +96,7 @@ impl session::Request for Waiting {
                 vhost_in_user: false,
                 vhost_follows: false,
                 vhost_create: false,
+                verified_anywhere: cluster::is_about_pair(&request),
                 protocol: "admin",
                 client: Bytes::new(),
             },

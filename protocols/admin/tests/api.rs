@@ -505,6 +505,11 @@ fn at_the_door(
     let Asked::Login(login) = begun.request.take(Bytes::new(), Timestamp(0)) else {
         panic!("who asks is to be known")
     };
+    // What a standby answers anyhow costs it no password.
+    assert_eq!(
+        login.authenticate.verified_anywhere,
+        path.starts_with("/api/cluster")
+    );
     let known = known
         .map(|user| LoggedIn {
             vhost: VhostId::ROOT,
@@ -591,15 +596,16 @@ fn the_pair_as_either_node_sees_it() {
             },
         })
     );
-    // A standby cannot verify a login, so it asks for none.
-    let (status, body) = at_the_door(Role::Standby, line, None, Err(not_active()), Ok(()));
+    // A standby refuses as such only who has the right login.
+    let (status, body) = at_the_door(Role::Standby, line, Some("ada"), Err(not_active()), Ok(()));
     assert_eq!((status, &body["role"]), (200, &json!("standby")));
     assert_eq!(body["lag"], json!({ "batches": 2, "bytes": 8192, "ms": 5 }));
     assert_eq!(body["active"], addresses);
-    // The active one does.
-    let wrong = Refusal::new(RefusalKind::BadCredentials, "no");
-    let (status, _) = at_the_door(Role::Active, line, Some("eve"), Err(wrong), Ok(()));
-    assert_eq!(status, 401);
+    for role in [Role::Active, Role::Standby] {
+        let wrong = Refusal::new(RefusalKind::BadCredentials, "no");
+        let (status, body) = at_the_door(role, line, Some("eve"), Err(wrong), Ok(()));
+        assert_eq!((status, &body["epoch"]), (401, &Value::Null));
+    }
     let (status, _) = at_the_door(Role::Active, "PUT /api/cluster", None, Ok("ada"), Ok(()));
     assert_eq!(status, 405);
 }

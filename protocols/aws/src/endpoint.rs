@@ -523,6 +523,7 @@ impl Incoming {
             vhost_follows: false,
             // Asking for what is another's makes nothing, nor does a link that anybody may have made up.
             vhost_create: settings.places.are_made() && !across && !is_broker,
+            verified_anywhere: false,
             protocol: served.label,
             client: Bytes::new(),
         };

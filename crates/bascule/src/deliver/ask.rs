@@ -58,6 +58,7 @@ impl Asker {
             vhost_in_user: false,
             vhost_follows: false,
             vhost_create: false,
+            verified_anywhere: false,
             protocol: "SNS delivery",
             client: Bytes::new(),
         };

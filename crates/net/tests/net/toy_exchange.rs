@@ -63,6 +63,7 @@ impl Request for Toy {
                 vhost_in_user: false,
                 vhost_follows: false,
                 vhost_create: false,
+                verified_anywhere: false,
                 protocol: "TOY",
                 client: Bytes::new(),
             },

@@ -10,7 +10,7 @@ use std::{
 
 use journal::MemVfs;
 use node::{Change, Host, Manners, Pair, Standby, Turn};
-use session::{Active, Event, Link, Peer, Port, Role};
+use session::{Active, Command, Event, Link, Peer, Port, RefusalKind, Role};
 
 use super::{HANGS, directory, driven::Driven, full::Small, log_in, publish, small};
 
@@ -44,6 +44,25 @@ fn told(link: &Arc<dyn Link>) -> Option<String> {
     Some(place.to_string())
 }
 
+/// How a node refuses a login that it verifies though it lets nobody in.
+fn judged(link: &Arc<dyn Link>, password: &'static str) -> RefusalKind {
+    let mut command = log_in("guest", password);
+    let Command::Authenticate(authenticate) = &mut command else {
+        unreachable!("a login")
+    };
+    authenticate.verified_anywhere = true;
+    link.submit(&mut [command].into());
+    let mut events = Vec::new();
+    until("a login is judged", || {
+        let mut cx = Context::from_waker(Waker::noop());
+        link.poll_events(&mut cx, &mut events).is_ready()
+    });
+    let [Event::Refused { refusal, .. }] = &events[..] else {
+        panic!("{events:?}");
+    };
+    refusal.kind
+}
+
 #[test]
 fn a_client_of_a_node_that_is_not_active_is_told_where_the_active_one_is_by_then() {
     let dir = directory("told");
@@ -65,6 +84,10 @@ fn a_client_of_a_node_that_is_not_active_is_told_where_the_active_one_is_by_then
     };
     let link = second.attach(peer).expect("it refuses by a link");
     assert_eq!(told(&link).as_deref(), Some("first:1"));
+    // What it knows of the pair is for who could log in.
+    assert_eq!(judged(&link, "guest"), RefusalKind::NotActive);
+    assert_eq!(judged(&link, "guess"), RefusalKind::BadCredentials);
+    assert_eq!(told(&link).as_deref(), Some("first:1"), "nobody is let in");
 
     // A node that is between two roles knows of the epoch that it had.
     first.retire(&node, false);

@@ -170,6 +170,7 @@ impl AmqpSession {
                 credentials: visitor.credentials.clone(),
                 vhost_follows: vhost.is_none(),
                 vhost_create: false,
+                verified_anywhere: false,
                 vhost,
                 vhost_fallback: false,
                 vhost_in_user: false,

@@ -99,6 +99,7 @@ impl Handshake {
                 vhost_in_user: true,
                 vhost_follows: false,
                 vhost_create: false,
+                verified_anywhere: false,
                 protocol: version.name(),
                 client,
             })));

@@ -93,6 +93,7 @@ pub(super) fn greet(
         vhost_in_user: false,
         vhost_follows: false,
         vhost_create: false,
+        verified_anywhere: false,
         protocol: version.protocol(),
         client: client.clone(),
     })));
