@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use aws::{Endpoint, EndpointConfig, Served};
+use aws::{Endpoint, EndpointConfig, Served, Serves};
 use bytes::BytesMut;
 use message::Timestamp;
 use net::{Offer, UpgradeRefusal, Upgraded};
@@ -47,6 +47,7 @@ fn aws_endpoint(
     seed: [u8; 32],
     signing: &Arc<Signing>,
     kept: Arc<dyn Kept>,
+    serves: Serves,
 ) -> Endpoint {
     let settings = aws::Settings {
         signer: Some(signing.signer()),
@@ -70,6 +71,8 @@ fn aws_endpoint(
         seed,
         kept,
         unreadable,
+        version: env!("CARGO_PKG_VERSION"),
+        serves,
     })
 }
 
@@ -87,8 +90,13 @@ pub(crate) struct Doors {
 }
 
 impl Doors {
-    /// `seed`: random, and of this process alone. `kept`: what the core keeps for the doors.
-    pub(crate) fn new(config: &Config, seed: [u8; 32], kept: Arc<dyn Kept>) -> Self {
+    /// `seed`: random, and of this process alone. `kept`: what the core keeps for the doors. `serves`: whether this node is the active one.
+    pub(crate) fn new(
+        config: &Config,
+        seed: [u8; 32],
+        kept: Arc<dyn Kept>,
+        serves: Serves,
+    ) -> Self {
         let signing = Arc::default();
         let len_max = config.limits.message_bytes_max as usize + HEAD_ROOM;
         Self {
@@ -100,7 +108,7 @@ impl Doors {
                 frame_len_max: len_max,
                 login_len_max: config.limits.login_bytes_max as usize,
             },
-            aws: aws_endpoint(config, seed, &signing, kept),
+            aws: aws_endpoint(config, seed, &signing, kept, serves),
             signing,
             sns_counters: Arc::default(),
             login_timeout_ms: config.limits.login_timeout_ms,
@@ -350,7 +358,8 @@ mod tests {
         });
         let port = Arc::new(Standby(Arc::clone(&active)));
         let server = Server::new(Arc::clone(&port) as _, Limits::default());
-        let doors = Doors::new(&Config::default(), [7; 32], Arc::new(()));
+        let serves = Arc::new(|| false);
+        let doors = Doors::new(&Config::default(), [7; 32], Arc::new(()), serves);
         let http = Arc::new(http(&doors, &active, &port));
         let mut places = Vec::new();
         for (name, _) in Config::default().listeners.by_name() {

@@ -104,7 +104,9 @@ async fn run(
     let server = Server::new(Arc::clone(&pair) as _, config.for_net());
     let mut seed = [0; 32];
     fill_random(&mut seed).map_err(Failure::setup)?;
-    let doors = Doors::new(config, seed, Arc::clone(&pair) as _);
+    let asked = Arc::clone(&pair);
+    let serves = Arc::new(move || asked.is_active());
+    let doors = Doors::new(config, seed, Arc::clone(&pair) as _, serves);
     // What SIGHUP compares with is what was asked for, not what the system left room for.
     let mut asked = config.clone();
     asked.limits.connections_max = wished;

@@ -93,7 +93,11 @@ impl Server {
     }
 
     fn get(&self, path: &str) -> String {
-        let mut stream = TcpStream::connect(self.address("http")).expect("connects");
+        self.get_from("http", path)
+    }
+
+    fn get_from(&self, door: &str, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.address(door)).expect("connects");
         write!(
             stream,
             "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
@@ -354,6 +358,13 @@ fn a_standby_sends_clients_to_the_active_node_and_changes_places_with_it() {
                 "bascule: the login was refused: user or password is wrong (401)\n"
             );
         }
+        // So ask scripts that wait for LocalStack.
+        let path = "/_localstack/health";
+        let served = to.get_from("aws", path);
+        assert!(served.starts_with("HTTP/1.1 200"), "{served}");
+        let services = r#"{"services":{"sqs":"running","sns":"running","kinesis":"running"},"edition":"bascule","#;
+        assert!(served.contains(services), "{served}");
+        assert!(from.get_from("aws", path).starts_with("HTTP/1.1 503"));
         // Either knows how much room there is; who does not write does not know how much is little.
         let seen = bascule(&["status", "--timeout", "60", "--json", "--url", &http(from)]);
         let seen: serde_json::Value = serde_json::from_slice(&seen.stdout).expect("JSON");

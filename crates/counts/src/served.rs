@@ -236,6 +236,8 @@ fn endpoint(kept: Arc<dyn session::Kept>) -> Endpoint {
         seed: [7; 32],
         kept,
         unreadable: |_, _| {},
+        version: "1.2.3",
+        serves: Arc::new(|| true),
     })
 }
 

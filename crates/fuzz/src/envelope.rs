@@ -322,6 +322,8 @@ pub(crate) fn endpoint(settings: Settings) -> Endpoint {
         seed: [7; 32],
         kept: Arc::new(()),
         unreadable: |_, _| {},
+        version: "1.2.3",
+        serves: Arc::new(|| true),
     })
 }
 

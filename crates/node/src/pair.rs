@@ -415,6 +415,13 @@ impl Pair {
         }
     }
 
+    /// Whether this process serves, as far as it can know.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        let node = self.node();
+        node.is_some_and(|node| node.role() == Role::Active && !node.is_silent())
+    }
+
     /// The users and virtual hosts that are in force, here or once this process is the active node.
     #[must_use]
     pub fn users(&self) -> Arc<auth::Users> {

@@ -4,11 +4,14 @@
 //! head ─► which form and service ─► who signed, and when ─► body ─► is the signature right ─► which operation
 //!      ─► input as its shape says ─► constraints ─► account and region: virtual host ─► login ─► its policy ─► the operation's flow ─► answer
 //! ```
+//! `health.rs` answers a question of LocalStack's users in front of all that.
+//!
 //! What can be refused by the head alone is refused before the body is read: no signature where there must be one, a key that nobody
 //! has, a time that is over. Each refusal is in the words of the form and the service that were asked for.
 
 mod answer;
 mod elsewhere;
+mod health;
 mod page;
 mod route;
 
@@ -72,7 +75,14 @@ pub struct EndpointConfig {
     pub kept: Arc<dyn Kept>,
     /// Is told of each policy there that cannot be read.
     pub unreadable: Unreadable,
+    /// The version of the program.
+    pub version: &'static str,
+    /// Whether this node serves: another one of a pair does else.
+    pub serves: Serves,
 }
+
+/// Says whether this node serves.
+pub type Serves = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// Requests that were answered: well, refused, and not served through no fault of theirs.
 #[derive(Debug, Default)]
@@ -94,6 +104,8 @@ struct Inner {
     count: AtomicU64,
     kept: Arc<dyn Kept>,
     policies: Arc<Known>,
+    version: &'static str,
+    serves: Serves,
     /// How the last request reached us: the next one mostly did so too.
     base_url: Mutex<Arc<str>>,
 }
@@ -114,6 +126,8 @@ impl Endpoint {
             seed,
             kept,
             unreadable,
+            version,
+            serves,
         } = config;
         Self(Arc::new(Inner {
             counted: services.iter().map(|_| Counted::default()).collect(),
@@ -128,6 +142,8 @@ impl Endpoint {
             count: AtomicU64::new(0),
             kept,
             policies: Arc::new(Known::new(unreadable)),
+            version,
+            serves,
             base_url: Mutex::new("".into()),
         }))
     }
@@ -158,6 +174,9 @@ impl Endpoint {
 impl Exchange for Endpoint {
     fn begin(&self, head: Parts, peer: &Peer, now: Timestamp) -> Result<Begun, Reply> {
         if let Some(reply) = self.0.page(&head) {
+            return Err(reply);
+        }
+        if let Some(reply) = health::answer(&head, &self.0) {
             return Err(reply);
         }
         let chance = self.0.chance();

@@ -58,7 +58,7 @@ mod validate;
 mod value;
 
 pub use attributes::{Attribute, AttributeFault, Attributes, Content, Extras, Sender, Shown};
-pub use endpoint::{Endpoint, EndpointConfig, Served};
+pub use endpoint::{Endpoint, EndpointConfig, Served, Serves};
 pub use error::ApiError;
 pub use guard::{Barred, Deed, Guard, Judge, Owner, Subject};
 pub use network::Network;

@@ -142,6 +142,11 @@ fn endpoint_of(settings: Settings, body_len_max: usize) -> Endpoint {
 }
 
 fn endpoint_serving(services: Vec<Served>, settings: Settings) -> Endpoint {
+    endpoint_of_pair(services, settings, true)
+}
+
+/// `serves`: this node is the active one.
+fn endpoint_of_pair(services: Vec<Served>, settings: Settings, serves: bool) -> Endpoint {
     let key = |id: &str, account: &str| Key {
         id: id.into(),
         secret: "secret".into(),
@@ -156,6 +161,8 @@ fn endpoint_serving(services: Vec<Served>, settings: Settings) -> Endpoint {
         seed: [7; 32],
         kept: Arc::new(()),
         unreadable: |_, _| {},
+        version: "1.2.3",
+        serves: Arc::new(move || serves),
     })
 }
 
@@ -844,6 +851,40 @@ fn pages_and_links_need_no_signature() {
         get("/?Action=Echo&Version=2020-01-01&Text=a").parts(),
     );
     assert_eq!(answer.status, 403);
+}
+
+#[test]
+fn who_waits_for_localstack_is_told_what_runs_without_a_signature() {
+    let ask_health = |serves: bool, method: &str, uri: &str| {
+        let served = Served {
+            service: &SERVICE,
+            label: "Toys",
+            body_len_max: 1 << 20,
+        };
+        let endpoint = endpoint_of_pair(vec![served], settings(false, false), serves);
+        let asking = Asking {
+            head: http::Request::builder()
+                .method(method)
+                .uri(uri)
+                .header("Host", "x"),
+            body: Vec::new(),
+        };
+        let answer = ask(&endpoint, asking.parts());
+        (answer.status, answer.text().to_owned())
+    };
+    let said = |state: &str| {
+        format!(r#"{{"services":{{"toys":"{state}"}},"edition":"bascule","version":"1.2.3"}}"#)
+    };
+    let path = "/_localstack/health";
+    assert_eq!(ask_health(true, "GET", path), (200, said("running")));
+    assert_eq!(ask_health(true, "HEAD", path).0, 200);
+    // Whatever stands behind it: LocalStack was once asked to look again so.
+    let reload = "/_localstack/health?reload";
+    assert_eq!(ask_health(true, "GET", reload), (200, said("running")));
+    assert_eq!(ask_health(false, "GET", path), (503, said("stopped")));
+    // Nothing else of it is here.
+    assert!(ask_health(true, "POST", path).0 >= 400);
+    assert!(ask_health(true, "GET", "/_localstack/init").0 >= 400);
 }
 
 #[test]
