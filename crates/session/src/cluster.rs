@@ -108,9 +108,9 @@ pub struct JournalView {
     pub losses: u64,
     /// Records that were passed over because they rest on what was given up, in the life of the journal.
     pub passed_over: u64,
-    /// Damage that was found since the start, the last first, at most [`JournalView::TOLD_MAX`].
+    /// Damage that was found since the start, at most [`JournalView::TOLD_MAX`] of the first hundred places, the last of them first.
     pub damaged: Vec<Damage>,
-    /// How much that is in all.
+    /// How many places that are in all.
     pub damages: u64,
     /// Records that were copied forward out of what is damaged.
     pub repaired: u64,

@@ -127,6 +127,7 @@ pub fn show(cluster: &Cluster) -> Value {
     })
 }
 
+/// `damages` and `losses` say how many places there are in all: the lists name [`JournalView::TOLD_MAX`] at most.
 fn journal(journal: &JournalView) -> Value {
     let shown = |damage: &Damage| {
         json!({

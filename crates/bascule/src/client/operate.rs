@@ -411,7 +411,7 @@ fn shown(endpoint: &Endpoint, said: &Result<Value, Unknown>) -> String {
         let rest = journal[all].as_u64().unwrap_or(0);
         let rest = rest.saturating_sub(places.len() as u64);
         if rest > 0 {
-            line(format!("{told}: {rest} places more"));
+            line(format!("{told}: {rest} places more, which the log names"));
         }
     }
     let passed_over = journal["passed_over_records"].as_u64().unwrap_or(0);
@@ -889,7 +889,7 @@ mod tests {
             ": active, epoch 7, 1000 batches, id node1\n",
             "  standby bb: 3 batches behind, seen 9 ms ago, can take over\n",
             "  last takeover: 1970-01-01T00:00:00.001Z, took 2 ms (detect 1.5 ms, fence 0.5 ms): asked for\n",
-            "  damaged: snap/7-aa at offset 72: a block is damaged\n  damaged: 2 places more\n",
+            "  damaged: snap/7-aa at offset 72: a block is damaged\n  damaged: 2 places more, which the log names\n",
             "  given up: seg/1-2-00 at offset 8192: no batch header, batches 3 to 4, kept as lost/1-2-00.damaged\n",
             "  passed over: 6 records that rest on what was given up\n",
             "  the disk is nearly full, 7 MiB are free: publishes are refused\n",
