@@ -395,6 +395,20 @@ fn a_standby_sends_clients_to_the_active_node_and_changes_places_with_it() {
     let got = subscribe(&second.url("amqp", "jobs"), &["-n", "1"]).lines();
     assert_eq!(got[1..], ["one"], "{got:?}");
     let shown = said(&status());
+    // And back, and once more at once, when the other one, which is not named, is hardly known to be there.
+    for (from, to) in [(&second_url, &first_url), (&first_url, &second_url)] {
+        let until = Instant::now() + Duration::from_secs(120);
+        let back = loop {
+            let back = bascule(&["switchover", "--url", from, "--timeout", "60"]);
+            if back.status.success() {
+                break said(&back);
+            }
+            let error = String::from_utf8_lossy(&back.stderr);
+            assert!(error.contains("(409); try again"), "{error}");
+            assert!(Instant::now() < until, "{error}");
+        };
+        assert!(back.starts_with(&**to), "{back}");
+    }
     let reason = "switchover: an operator had the nodes change places";
     assert!(shown.contains(reason), "{shown}");
 }

@@ -55,8 +55,10 @@ pub(crate) fn answer(operator: &Operator, request: &Request, asker: &Asker<'_>) 
         (["cluster", "switchover"], "POST") => Some(match asker {
             Asker::Refused(listener, refusal) => Reply::refused_at(listener, refusal),
             Asker::User(user) if (operator.is_administrator)(user) => {
+                // Once it has begun this node may know nothing of the other one any more.
+                let known = show(&(operator.cluster)());
                 match (operator.switch_over)() {
-                    Ok(()) => Reply::begun(show(&(operator.cluster)())),
+                    Ok(()) => Reply::begun(known),
                     Err(reason) => Reply::error(409, "conflict", &reason),
                 }
             }

@@ -504,12 +504,17 @@ fn change_places(mut endpoints: Vec<Endpoint>, timeout: Duration) -> anyhow::Res
     add_standbys(&mut endpoints, &taken, &active);
     loop {
         for (at, said) in Asking::all(&endpoints, SHORT_PATIENCE) {
-            if let Ok(cluster) = said
-                && is_active(&cluster)
-                && cluster["node"] != before["node"]
-            {
-                let (endpoint, ms) = (&endpoints[at], begun.elapsed().as_millis());
-                return Ok(format!("{endpoint} is active, after {ms} ms\n"));
+            let endpoint = endpoints[at].clone();
+            match said {
+                Ok(cluster) if is_active(&cluster) && cluster["node"] != before["node"] => {
+                    let ms = begun.elapsed().as_millis();
+                    return Ok(format!("{endpoint} is active, after {ms} ms\n"));
+                }
+                // The former one says who is, once it follows.
+                Ok(cluster) if !is_active(&cluster) => {
+                    add(&mut endpoints, &cluster["active"], &endpoint);
+                }
+                _ => {}
             }
         }
         if Instant::now() >= deadline {
@@ -645,9 +650,8 @@ mod tests {
                         self.unready.store(left.saturating_sub(1), Ordering::SeqCst);
                         let status = if left > 0 { 409 } else { self.status };
                         if status == 202 {
-                            let known = self.cluster();
                             self.active.store(2, Ordering::SeqCst);
-                            (status, known)
+                            (status, json!({ "role": "starting", "standbys": [] }))
                         } else {
                             (status, json!({ "error": "x", "reason": "not now" }))
                         }
