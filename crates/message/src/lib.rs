@@ -14,6 +14,7 @@
 //! | `value.rs` | [`Value`], [`Properties`]: typed properties in their order |
 //! | `text.rs`, `json.rs`, `base64.rs` | properties and identifiers as texts, and back |
 //! | `message.rs` | [`Message`], [`Fields`], [`BodyKind`], [`Native`] |
+//! | `md5.rs` | the digests of texts that come together |
 //! | `head.rs` | the versioned encoded form of a head, as the journal stores it |
 //! | `codec.rs` | the primitive readers and writers that `head.rs` and the core's records are made of |
 #![forbid(unsafe_code)]
@@ -25,6 +26,7 @@ mod escape;
 mod filter;
 mod head;
 mod json;
+pub mod md5;
 #[allow(
     clippy::module_inception,
     reason = "the file holds the type that names the crate"

@@ -280,16 +280,28 @@ impl Rows for View {
 
     fn each(&self, show: &mut ShowRow<'_>) {
         let mut handle = Vec::new();
-        for delivery in &self.deliveries {
+        let bodies = self.deliveries.iter().map(|it| match it.via {
+            None => &it.message.body[..],
+            // It goes in an envelope.
+            Some(_) => &[],
+        });
+        let digests = digest::md5_each(bodies);
+        for (delivery, md5) in self.deliveries.iter().zip(digests) {
             handle.clear();
-            self.message(delivery, &mut handle, show);
+            self.message(delivery, md5, &mut handle, show);
         }
     }
 }
 
 impl View {
-    /// Shows a message. `handle_text` is memory for its handle.
-    fn message(&self, delivery: &Delivery, handle_text: &mut Vec<u8>, show: &mut ShowRow<'_>) {
+    /// Shows a message, whose own body has this MD5. `handle_text` is memory for its handle.
+    fn message(
+        &self,
+        delivery: &Delivery,
+        md5: [u8; 16],
+        handle_text: &mut Vec<u8>,
+        show: &mut ShowRow<'_>,
+    ) {
         let Shower {
             call,
             showing,
@@ -353,7 +365,12 @@ impl View {
         handle.seal(call, &self.sealer, handle_text);
         let id = digest::uuid_digits(&id);
         // It may be shown as another text.
-        let md5 = digest::hex_digits(&digest::md5(body.as_bytes()));
+        let is_own = std::ptr::eq(body.as_bytes(), &message.body[..]);
+        let md5 = match is_own {
+            true => md5,
+            false => digest::md5(body.as_bytes()),
+        };
+        let md5 = digest::hex_digits(&md5);
         show(&[
             ("MessageId", Field::Plain(id.as_bytes())),
             ("ReceiptHandle", Field::Plain(handle_text)),

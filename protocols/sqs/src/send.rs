@@ -37,7 +37,7 @@ struct Sent {
     body: Bytes,
     /// Bytes of the body as it was sent.
     text_len: usize,
-    /// Its MD5, from the publish on.
+    /// Its MD5, from before it is published on.
     md5: [u8; 16],
     kind: message::BodyKind,
     attributes: Attributes,
@@ -181,7 +181,6 @@ impl Sent {
         sender: Sender,
         call: &Call,
     ) -> Publish {
-        self.md5 = digest::md5(self.text());
         let text = self.text();
         // The SHA-256 of the body, not of the attributes.
         let by_content = (fifo && self.dedup.is_none()).then(|| digest::hex(&digest::sha256(text)));
@@ -397,6 +396,7 @@ fn publish_one(name: Name, mut sent: Sent, judge: Judge, call: &Call) -> Flow<An
     if let Err(error) = checked {
         return failed(error);
     }
+    sent.md5 = digest::md5(sent.text());
     let address = Arc::new(Address::queue(call.vhost, name));
     let publish = sent.publish(&address, judge.fifo, Sender::of(&call.user), call);
     Flow::ask(Command::Publish(publish), move |event, _| {
@@ -471,8 +471,11 @@ fn publish_batch(
     let address = Arc::new(Address::queue(call.vhost, name));
     let sender = Sender::of(&call.user);
     let mut publishes = Vec::with_capacity(entries.len());
+    let messages = entries.iter().filter_map(|(_, entry)| entry.as_ref().ok());
+    let mut digests = digest::md5_each(messages.map(Sent::text)).into_iter();
     for (_, entry) in &mut entries {
         let Ok(sent) = entry else { continue };
+        sent.md5 = digests.next().expect("one for each message");
         let judged = sent.check_type(judge.fifo, call.settings.manners);
         if let Err(error) = judged {
             *entry = Err(error);

@@ -79,6 +79,8 @@ pub(crate) struct Draft<'a> {
     records: SmallVec<[(StreamId, u64); 1]>,
     /// The hash that chooses the shard of the publish at hand.
     pub(crate) hash_key: Option<u128>,
+    /// A message, and the hash of its own partition key.
+    pub(crate) own_hash: Option<(*const Message, u128)>,
     transient: u64,
     /// A transaction is decided: each of its publishes is one record.
     pub(crate) transaction: bool,
@@ -129,6 +131,7 @@ impl<'a> Draft<'a> {
             gone: None,
             records: SmallVec::new(),
             hash_key: None,
+            own_hash: None,
             transient: 0,
             transaction: false,
             many: false,

@@ -1,6 +1,8 @@
 //! Several publishes, or several receipts, in one command: each is taken or refused by itself, and all are answered together. A
 //! decision counts what it has promised (`draft.rs`), so each of them finds what those before it leave.
 
+use std::sync::Arc;
+
 use session::{Event, Publish, PublishAll, RefusalKind, SessionId, UseReceipts};
 
 use super::{
@@ -64,7 +66,10 @@ impl Broker {
         draft.many = true;
         let mut outcomes = Vec::with_capacity(all.publishes.len());
         let mut wait = Wait::Nothing;
-        for publish in &all.publishes {
+        let hashes = self.own_hashes(&all.publishes);
+        for (at, publish) in all.publishes.iter().enumerate() {
+            let own = hashes.get(at);
+            draft.own_hash = own.map(|hash| (Arc::as_ptr(&publish.message), *hash));
             let asked = Asked::together(publish, publisher);
             let mut placed = Placed::default();
             self.place_publish(publish, &asked, &mut placed, draft);

@@ -19,8 +19,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use md5::{Digest, Md5};
-use message::{Filter, Levels, Name, Pattern, Policy, Reader, VhostId};
+use message::{Filter, Levels, Name, Pattern, Policy, Reader, VhostId, md5};
 use rustc_hash::FxHashMap;
 use session::{PolicyScope, SubscriptionId, SubscriptionTarget, Via};
 
@@ -159,7 +158,7 @@ fn count(counts: &mut BTreeMap<VhostId, u64>, vhost: VhostId, comes: bool) {
 }
 
 fn identity_hash(identity: &[u8]) -> u64 {
-    let digest: [u8; 16] = Md5::digest(identity).into();
+    let digest: [u8; 16] = md5::one(identity);
     u64::from_le_bytes(digest[..8].try_into().expect("half of it"))
 }
 

@@ -1,7 +1,9 @@
 //! Several publishes, or several receipts, in one command: what becomes of them is what becomes of as many commands.
 
+use std::sync::Arc;
+
 use broker::{Broker, OutLane};
-use message::Message;
+use message::{Address, Levels, Message, VhostId};
 use session::{
     Command, Credit, Event, Lane, Overflow, Publish, PublishAll, PublishOutcome, QueueAttributes,
     Receipt, ReceiptUse, RefusalKind, SessionId, ShardLimits, StreamStart, Token, UseReceipts,
@@ -223,6 +225,41 @@ fn publishes_of_one_command_are_judged_as_those_of_many() {
     assert_eq!(counted(&at_once), counted(&one_by_one));
     assert_eq!(counted(&together), counted(&one_by_one));
     at_once.check_replay();
+}
+
+#[test]
+fn records_of_one_command_lie_in_the_shards_of_their_own_keys() {
+    // As the Kinesis door makes them: one address, and the key is the group. One has no key, and one an address of its own.
+    let address = Arc::new(Address::stream(VhostId::ROOT, "s", Levels::none()));
+    let mut messages = Vec::new();
+    for at in 0..30 {
+        let mut message = Message::new(Arc::clone(&address), at.to_string().into());
+        message.group = Some(format!("key {at}").into());
+        message.durable = true;
+        messages.push(message);
+    }
+    let alike = messages.clone();
+    messages[11].group = None;
+    let mut keyless = messages.clone();
+    keyless.push(to_stream("s", "a", "x"));
+    for messages in [alike, messages, keyless] {
+        let [mut one_by_one, mut at_once] = [Rig::new(), Rig::new()];
+        let shards = |outcomes: Vec<PublishOutcome>| -> Vec<u32> {
+            let place = |outcome| match outcome {
+                PublishOutcome::Accepted { record, .. } => record.expect("a record").shard.0,
+                other => panic!("{other:?}"),
+            };
+            outcomes.into_iter().map(place).collect()
+        };
+        let a = one_by_one.attach(1);
+        one_by_one.make(a, "s", 4);
+        let singly = messages.iter().map(|it| one_by_one.publish(a, it.clone()));
+        let singly = shards(singly.collect());
+        let a = at_once.attach(1);
+        at_once.make(a, "s", 4);
+        assert_eq!(shards(publish_all(&mut at_once, a, &messages)), singly);
+        assert!((0..4).all(|shard| singly.contains(&shard)), "{singly:?}");
+    }
 }
 
 #[test]

@@ -5,9 +5,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use md5::{Digest, Md5};
-use message::{Address, Levels, Message};
-use session::{RecordPlace, Refusal, RefusalKind, Source, StreamId, partition_key};
+use message::{Address, Levels, Message, md5};
+use session::{Publish, RecordPlace, Refusal, RefusalKind, Source, StreamId, partition_key};
 use smallvec::SmallVec;
 
 use super::Draft;
@@ -36,7 +35,7 @@ impl StreamMatch {
 
 /// The hash of a partition key: its MD5 as a number.
 pub(crate) fn hash_of(key: &[u8]) -> u128 {
-    u128::from_be_bytes(Md5::digest(key).into())
+    u128::from_be_bytes(md5::one(key))
 }
 
 impl Broker {
@@ -134,6 +133,27 @@ impl Broker {
         }
     }
 
+    /// The hashes of the partition keys of publishes to one stream, where they choose a shard; else none. They are taken together.
+    pub(crate) fn own_hashes(&self, publishes: &[Publish]) -> Vec<u128> {
+        let several = publishes.first().is_some_and(|first| {
+            let address = &first.message.address;
+            let to_stream = address.kind == message::Kind::Stream && address.key.is_empty();
+            let stream = || self.stream_named(address.vhost, &address.name);
+            let alike =
+                |it: &Publish| it.hash_key.is_none() && Arc::ptr_eq(&it.message.address, address);
+            to_stream
+                && publishes.iter().all(alike)
+                && stream().is_some_and(|(_, stream)| stream.only_shard().is_none())
+        });
+        if !several {
+            return Vec::new();
+        }
+        // Without a level in the address the group is the key; who has none has another one.
+        let keys = publishes.iter().map_while(|it| it.message.group.as_deref());
+        let digests = md5::each(keys).into_iter();
+        digests.map(u128::from_be_bytes).collect()
+    }
+
     /// Decides whether a message enters a stream, and in which shard.
     pub(crate) fn admit_record(
         &self,
@@ -156,10 +176,12 @@ impl Broker {
                 ),
             ));
         }
-        let shard = match (stream.only_shard(), draft.hash_key) {
-            (Some(shard), _) => Some(shard),
-            (None, Some(hash)) => stream.shard_of(hash),
-            (None, None) => stream.shard_of(hash_of(&key)),
+        let known = draft.own_hash.filter(|_| to.key.is_none());
+        let shard = match (stream.only_shard(), draft.hash_key, known) {
+            (Some(shard), _, _) => Some(shard),
+            (None, Some(hash), _) => stream.shard_of(hash),
+            (None, None, Some((of, hash))) if std::ptr::eq(of, message) => stream.shard_of(hash),
+            (None, None, _) => stream.shard_of(hash_of(&key)),
         };
         let shard = shard.expect("the open shards own every hash");
         let (count, bytes) = draft.records(to.stream, shard);
