@@ -1,7 +1,7 @@
 //! JSON (RFC 8259), read as a shape says: without a tree in between, blobs decoded where they stand. Members that the shape does
 //! not have are read over.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use bytes::{Bytes, BytesMut};
 use message::{Timestamp, base64};
@@ -14,8 +14,11 @@ use crate::{Field, Member, Rows, Shape, Value};
 /// # Errors
 /// When it is no JSON, or a part of it is not what the shape says.
 pub fn decode(text: &[u8], shape: &Shape) -> Result<Value, Malformed> {
+    let is_short = text.len() <= WHOLE_LEN_MAX;
     let mut reader = Reader {
         text,
+        // What is none is told where it stands.
+        whole: is_short.then(|| std::str::from_utf8(text).ok()).flatten(),
         at: 0,
         blobs: BytesMut::new(),
         alike: 0,
@@ -42,8 +45,14 @@ const SHARED_BLOB_LEN_MAX: usize = 8 << 10;
 /// How much memory they share at most, in bytes: what keeps one of them keeps no more than that.
 const SHARED_LEN_MAX: usize = 64 << 10;
 
+/// Texts up to this length, in bytes, are looked through for what is not UTF-8 as a whole: string by string costs several times as much.
+/// Longer ones are mostly blobs.
+const WHOLE_LEN_MAX: usize = 64 << 10;
+
 struct Reader<'a> {
     text: &'a [u8],
+    /// The same, if it was looked through.
+    whole: Option<&'a str>,
     at: usize,
     /// Memory for the next blobs.
     blobs: BytesMut,
@@ -152,13 +161,14 @@ impl<'a> Reader<'a> {
     fn member(&mut self, members: &'static [Member]) -> Result<Option<&'static Member>, Malformed> {
         self.begin_name()?;
         let (raw, escaped) = self.raw()?;
+        let bytes = &self.text[raw.clone()];
         let found = members
             .iter()
-            .find(|member| !escaped && member.name.as_bytes() == raw);
+            .find(|member| !escaped && member.name.as_bytes() == bytes);
         let found = match found {
             Some(found) => Some(found),
             None => {
-                let name = text_of(raw, escaped)?;
+                let name = text_of(self.utf8(raw)?, escaped)?;
                 members.iter().find(|member| member.name == name)
             }
         };
@@ -302,8 +312,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The inside of a string as it is written, and whether anything in it is escaped.
-    fn raw(&mut self) -> Result<(&'a [u8], bool), Malformed> {
+    /// Where the inside of a string stands, and whether anything in it is escaped.
+    fn raw(&mut self) -> Result<(Range<usize>, bool), Malformed> {
         let start = self.at + 1;
         let mut at = start;
         let mut escaped = false;
@@ -320,13 +330,21 @@ impl<'a> Reader<'a> {
             }
         }
         self.at = at + 1;
-        Ok((&self.text[start..at], escaped))
+        Ok((start..at, escaped))
+    }
+
+    /// What stands between two quotes, as a text.
+    fn utf8(&self, raw: Range<usize>) -> Result<&'a str, Malformed> {
+        if let Some(whole) = self.whole {
+            return Ok(&whole[raw]);
+        }
+        std::str::from_utf8(&self.text[raw]).map_err(|_| Malformed::new("Invalid UTF-8"))
     }
 
     /// A string: as it stands, unless something in it is escaped.
     fn string(&mut self) -> Result<Cow<'a, str>, Malformed> {
         let (raw, escaped) = self.raw()?;
-        text_of(raw, escaped)
+        text_of(self.utf8(raw)?, escaped)
     }
 
     fn blob(&mut self) -> Result<Bytes, Malformed> {
@@ -342,14 +360,12 @@ impl<'a> Reader<'a> {
         }
         let (raw, escaped) = self.raw()?;
         let decoded = if escaped {
-            let Ok(raw) = std::str::from_utf8(raw) else {
-                return malformed("Invalid UTF-8");
-            };
+            let raw = self.utf8(raw)?;
             let mut text = String::with_capacity(raw.len());
             unescape(raw, &mut text)?;
             self.decoded(text.as_bytes())
         } else {
-            self.decoded(raw)
+            self.decoded(&self.text[raw])
         };
         decoded.ok_or_else(|| Malformed::new("A blob is not valid base64"))
     }
@@ -443,10 +459,7 @@ impl<'a> Reader<'a> {
 }
 
 /// The text that the inside of a string stands for.
-fn text_of(raw: &[u8], escaped: bool) -> Result<Cow<'_, str>, Malformed> {
-    let Ok(text) = std::str::from_utf8(raw) else {
-        return malformed("Invalid UTF-8");
-    };
+fn text_of(text: &str, escaped: bool) -> Result<Cow<'_, str>, Malformed> {
     if !escaped {
         return Ok(Cow::Borrowed(text));
     }
@@ -907,6 +920,33 @@ mod tests {
         let blobs = value.list("Items").iter().map(|item| item.blob("Data"));
         let blobs: Vec<&[u8]> = blobs.flatten().map(|blob| &blob[..]).collect();
         assert_eq!(blobs, [&[0; 6000][..], &[0xff; 2], &[1, 2, 3]]);
+    }
+
+    #[test]
+    fn a_long_text_is_read_as_a_short_one() {
+        let space = " ".repeat(WHOLE_LEN_MAX);
+        let mut texts = vec![
+            r#"{"Text":"gr\u00f6ße \n","Map":{"a":"b","\u00fc":"\ud83d\ude00"},"x\u00fc":"ü\\"}"#
+                .into(),
+            "{\"Text\":\"größe \\n\",\"xü\":\"\\\"ü\",\"Map\":{\"ü\":\"😀\"}}".into(),
+            "{\"Text\":\"\\ü\"}".into(),
+        ];
+        for at in [
+            "{\"Text\":\"#\"}",
+            "{\"#\":1}",
+            "{\"x\":\"#\"}",
+            "{\"Map\":{\"#\":\"\"}}",
+        ] {
+            for bytes in [&b"\xff"[..], b"\xc3", b"\\\xc3", b"\xed\xa0\x80"] {
+                let (before, behind) = at.split_once('#').expect("a place");
+                texts.push([before.as_bytes(), bytes, behind.as_bytes()].concat());
+            }
+        }
+        for text in texts {
+            let long = [&text[..], space.as_bytes()].concat();
+            let shown = String::from_utf8_lossy(&text);
+            assert_eq!(decode(&text, &INPUT), decode(&long, &INPUT), "{shown}");
+        }
     }
 
     #[test]
