@@ -225,6 +225,8 @@ fn alone(arguments: &Arguments) -> anyhow::Result<()> {
     };
     for workload in WORKLOADS.iter().filter(wanted) {
         let Some(turns) = turns else {
+            // What is done once, as the memory that is taken for the first time, is not the cost of a message.
+            loaded(&server, workload, *seconds, None)?;
             measured(&server, workload, *seconds, None)?;
             continue;
         };
