@@ -365,7 +365,7 @@ impl View {
         handle.seal(call, &self.sealer, handle_text);
         let id = digest::uuid_digits(&id);
         // It may be shown as another text.
-        let is_own = std::ptr::eq(body.as_bytes(), &message.body[..]);
+        let is_own = delivery.via.is_none() && std::ptr::eq(body.as_bytes(), &message.body[..]);
         let md5 = match is_own {
             true => md5,
             false => digest::md5(body.as_bytes()),
