@@ -186,6 +186,15 @@ impl Journal {
         wakers.remove(&who);
     }
 
+    /// One of those who stage is gone ([`Journal::stage_of`]), and waits for no confirmation.
+    pub fn forget_owner(&self, owner: u64) {
+        self.shared()
+            .staging
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .forget(owner);
+    }
+
     /// What was given up of this journal, at this start or earlier ones.
     #[must_use]
     pub fn given_up(&self) -> &[Loss] {

@@ -6,7 +6,7 @@
 //!
 //! Who stages next waits for all that is staged, so a connection that floods must not have much of it: a stage that says whose it is
 //! has room for its share only. Half of the bound is shared alike by all who have something staged; the other half is left to those
-//! who come then. While somebody else's confirmations were waited for lately, the share is what is written in a fraction of the time.
+//! who come then. While somebody else who stages little waits for confirmations, a share is an eighth of that.
 
 use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 use std::sync::atomic::Ordering;
@@ -25,8 +25,8 @@ use crate::shared::Shared;
 const COPY_MAX: usize = 512;
 /// Bytes staged that each may have, however many share.
 const SHARE_MIN: usize = 64 * 1024;
-/// For so many batches it is remembered that somebody waited: some seconds of a flood, so that it is small already when who publishes
-/// now and then does so again.
+/// For so many batches it is remembered that somebody waited, some seconds of a flood: its share is small already when who publishes now
+/// and then does so again.
 const AWAITED_BATCHES: u64 = 4096;
 
 struct StagedFrame {
@@ -114,7 +114,7 @@ pub(crate) struct Staging {
     pub(crate) bytes: usize,
     /// Of them, how many each owner has staged. Who has none is not in it.
     owners: BTreeMap<u64, usize>,
-    /// The last two who staged something whose confirmation is waited for, and in which batch.
+    /// The last two who staged little and wait for its confirmation, and in which batch.
     awaited: [Option<(u64, u64)>; 2],
     /// The batch being written, and who waits for it.
     pub(crate) flight: Option<u64>,
@@ -206,13 +206,23 @@ impl Staging {
         alike.min(most).max(SHARE_MIN)
     }
 
-    /// What the owner has put into the open batch is waited for.
-    fn await_by(&mut self, owner: u64) {
+    /// What the owner has put into the open batch is waited for. Who has much staged waits for itself most of all.
+    fn await_by(&mut self, owner: u64, staged: usize) {
+        if staged >= SHARE_MIN {
+            return self.forget(owner);
+        }
         let [last, before] = &mut self.awaited;
         if last.is_some_and(|(id, _)| id != owner) {
             *before = *last;
         }
         *last = Some((owner, self.open.seq));
+    }
+
+    /// The owner waits for nothing any more.
+    pub(crate) fn forget(&mut self, owner: u64) {
+        for awaited in &mut self.awaited {
+            awaited.take_if(|(id, _)| *id == owner);
+        }
     }
 
     fn is_awaited_by_another(&self, owner: u64) -> bool {
@@ -328,11 +338,12 @@ impl<'a> Stage<'a> {
             })
     }
 
-    /// Somebody waits for the confirmation of what the owner of this guard has staged: for some seconds others have less room.
+    /// The owner of this guard waits for the confirmation of what it has staged. If that is little, others have less room for some
+    /// thousand batches, or until it is gone ([`crate::Journal::forget_owner`]).
     pub fn awaited(&mut self) {
         if let Some(owner) = &self.owner {
-            let id = owner.id;
-            self.staging().await_by(id);
+            let (id, staged) = (owner.id, owner.counted + owner.fresh);
+            self.staging().await_by(id, staged);
         }
     }
 

@@ -249,6 +249,7 @@ impl Link for NodeLink {
         }
         self.outbox.close();
         self.shared.journal.forget_renewal(self.id.0);
+        self.shared.journal.forget_owner(self.id.0);
         self.shared.forget_logins(self.id);
         self.shared.stepped(|core, step| {
             let id = self.id;

@@ -767,13 +767,17 @@ impl Command {
         }
     }
 
-    /// Whether its sender is told what came of it, and may wait for that.
+    /// Whether it publishes or settles, and its sender is told what came of it and may wait for that.
     #[must_use]
     pub const fn is_awaited(&self) -> bool {
         match self {
             Self::Publish(publish) => publish.token.is_some(),
             Self::Settle(settle) => settle.token.is_some(),
-            _ => true,
+            Self::PublishAll(_)
+            | Self::Transact(_)
+            | Self::UseReceipt(_)
+            | Self::UseReceipts(_) => true,
+            _ => false,
         }
     }
 

@@ -27,6 +27,8 @@ use crate::{
 /// How long a dead letter that nobody took waits until it is tried again, in ms. A millisecond for each that waits in its queue, if that is
 /// longer: a million of them are not to keep the core busy.
 const AGAIN_MS: u64 = 5_000;
+/// How often a decision goes through the queues that it filled, of which each may fill others.
+const ROUNDS_MAX: usize = 16;
 /// Bytes of the history that a dead letter keeps.
 const DEATHS_LEN_MAX: usize = 256 * 1024;
 
@@ -626,11 +628,13 @@ impl Broker {
     /// One message may lead to a full queue, and to another one whose dead letters come into the first: it is there by now, in front of them.
     #[inline(never)]
     fn make_room_behind(&self, draft: &mut Draft<'_>) {
-        let mut known = 0;
-        // What goes may come into others; it ends, as nothing comes back to where it was (`is_cycle`).
-        while known < draft.changes_len() {
-            known = draft.changes_len();
-            for id in draft.take_overfull() {
+        // What goes may come into others, which may be full too. Nothing comes back to where it was (`is_cycle`), so it ends after a few
+        // rounds; but a history of deaths that was cut does not say where that is.
+        for _ in 0..ROUNDS_MAX {
+            if !draft.has_overfull() {
+                return;
+            }
+            for (id, _) in draft.take_overfull() {
                 let Some(attributes) = self.queue(id).map(Queue::attributes) else {
                     continue;
                 };

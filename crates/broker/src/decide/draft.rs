@@ -115,8 +115,8 @@ struct Rarer {
     leavers: Vec<ClientNo>,
     /// Known for the queues that had to make room by what this decision brings.
     incomers: BTreeMap<QueueId, Incomers>,
-    /// Queues that hold more than they may with what a change brings that is not there yet.
-    overfull: SmallVec<[QueueId; 1]>,
+    /// Queues that hold more than they may with what a change brings that is not there yet, and how many there were in front of it.
+    overfull: SmallVec<[(QueueId, usize); 1]>,
 }
 
 impl<'a> Draft<'a> {
@@ -154,7 +154,8 @@ impl<'a> Draft<'a> {
 
     /// A queue is to make room once all that this decision brings is there.
     pub(crate) fn overfills(&mut self, queue: QueueId) {
-        self.rarer().overfull.push(queue);
+        let changes = self.out.changes.len();
+        self.rarer().overfull.push((queue, changes));
     }
 
     /// Whether there are such queues.
@@ -164,8 +165,8 @@ impl<'a> Draft<'a> {
         rarer.is_some_and(|rarer| !rarer.overfull.is_empty())
     }
 
-    /// Such queues: each time once.
-    pub(crate) fn take_overfull(&mut self) -> SmallVec<[QueueId; 1]> {
+    /// Such queues, as often as it was said of them, with how many changes there were then; they are forgotten.
+    pub(crate) fn take_overfull(&mut self) -> SmallVec<[(QueueId, usize); 1]> {
         std::mem::take(&mut self.rarer().overfull)
     }
 
@@ -197,6 +198,7 @@ impl<'a> Draft<'a> {
         self.out.changes.insert(0, Change(kind));
         if let Some(rarer) = &mut self.rarer {
             rarer.own.values_mut().for_each(|made| *made += 1);
+            rarer.overfull.iter_mut().for_each(|(_, at)| *at += 1);
             for incomers in rarer.incomers.values_mut() {
                 incomers.seen += 1;
                 let brought = incomers.in_order.values_mut();
@@ -273,7 +275,8 @@ impl<'a> Draft<'a> {
         self.forget_incomers();
         if let Some(rarer) = &mut self.rarer {
             rarer.own.retain(|_, made| *made < changes);
-            rarer.overfull.clear();
+            // What overfilled it was the change behind those that there were.
+            rarer.overfull.retain(|(_, before)| *before < changes);
         }
         self.out.changes.truncate(changes);
         self.out.effects.truncate(effects);
@@ -650,5 +653,45 @@ impl<'a> Draft<'a> {
         } else {
             ClientNo(broker.durable.next_client)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use message::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn what_is_rolled_back_overfills_nothing_and_what_was_before_it_still_does() {
+        let cx = Context {
+            now: Timestamp(1),
+            random: 1,
+        };
+        let mut decision = Decision::default();
+        let mut draft = Draft::new(&cx, &mut decision);
+        let overfull = |draft: &mut Draft<'_>| {
+            let queues = draft.take_overfull();
+            queues
+                .into_iter()
+                .map(|(queue, _)| queue)
+                .collect::<Vec<_>>()
+        };
+        draft.overfills(QueueId(1));
+        draft.count(Tally::Published, 1);
+        // Only effects go.
+        let effects = draft.effects_len();
+        draft.count(Tally::Published, 1);
+        let changes = draft.changes_len();
+        draft.roll_back(changes, effects);
+        assert!(draft.has_overfull());
+        draft.overfills(QueueId(2));
+        draft.count(Tally::Published, 1);
+        draft.roll_back(changes, effects);
+        assert_eq!(overfull(&mut draft), [QueueId(1)]);
+        draft.overfills(QueueId(3));
+        draft.count(Tally::Published, 1);
+        draft.roll_back(0, 0);
+        assert!(!draft.has_overfull());
     }
 }

@@ -43,6 +43,9 @@ impl Broker {
             }
         }
         self.make_room(&mut draft);
+        if draft.differs {
+            return 0;
+        }
         decided
     }
 

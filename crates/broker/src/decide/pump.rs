@@ -74,6 +74,19 @@ enum End {
     TooLarge,
 }
 
+impl End {
+    /// Whether something may come into another queue by it.
+    fn makes_dead_letter(self, queue: &Queue) -> bool {
+        let attributes = queue.attributes();
+        match self {
+            Self::Retention => false,
+            Self::Death(_) => attributes.dead_letter.is_some() || attributes.redrive.is_some(),
+            // The queue that it was first in may have a target.
+            Self::TooLarge => true,
+        }
+    }
+}
+
 /// Whether an entry was sent to the client in whose session it is: it is to be sent again then, however late, or the two
 /// would not agree on what was received ([MQTT-4.4.0-1], [MQTT-4.3.3-7]).
 pub(super) fn was_sent(queue: &Queue, view: &View<'_>) -> bool {
@@ -266,8 +279,8 @@ impl Broker {
             None => None,
         };
         let mut handed = 0;
-        // What leaves may push out what stays: a call takes entries away or hands them out, never both.
-        let mut leaving = false;
+        // A dead letter may push out what stays: a call makes some or hands entries out, never both.
+        let (mut leaving, mut handing_out) = (false, false);
         while handed < limit {
             let chosen = if groups {
                 candidates.retain(|candidate| candidate.has_room(&used, &self.config));
@@ -295,11 +308,12 @@ impl Broker {
             let candidate = &candidates[at];
             let end = self.end_of(queue, &view, draft.now);
             let end = end.or_else(|| candidate.end_of(&view));
-            if handed > 0 && leaving != end.is_some() {
+            let pushes = end.is_some_and(|end| end.makes_dead_letter(queue));
+            if leaving && end.is_none() || pushes && handing_out {
                 break;
             }
             if let Some(end) = end {
-                leaving = true;
+                leaving |= pushes;
                 self.end_entry(id, qseq, &view, end, draft);
                 if groups {
                     break;
@@ -310,6 +324,7 @@ impl Broker {
             if oldest.is_some_and(|oldest| qseq - oldest >= SPAN_MAX) {
                 break;
             }
+            handing_out = true;
             let bytes = self.deliver_one(id, queue, qseq, &view, candidate, &mut items, draft);
             handed += 1;
             used.take(candidate.receiver.0, candidate.group(), bytes);

@@ -129,6 +129,7 @@ impl Broker {
         publisher: Option<ClientNo>,
     ) -> Result<Routed, Refusal> {
         let mut routed = Routed::default();
+        let mut streams = Vec::new();
         if exchange.is_empty() {
             for key in keys {
                 let name = queue_name(key);
@@ -137,15 +138,14 @@ impl Broker {
                     // DOORS 6: a bare name is the queue, if there is one, else the stream.
                     None => {
                         let found = self.stream_named(vhost, &name);
-                        routed
-                            .streams
-                            .extend(found.map(|(stream, _)| StreamMatch::of(stream)));
+                        streams.extend(found.map(|(stream, _)| stream));
                     }
                 }
             }
-            routed.streams.dedup();
             // [AMQP-queue.bind.unique]
             make_set(&mut routed.queues);
+            make_set(&mut streams);
+            routed.streams = streams.into_iter().map(StreamMatch::of).collect();
             return Ok(routed);
         }
         if self.exchange(vhost, exchange).is_none() {
@@ -155,7 +155,6 @@ impl Broker {
             ));
         }
         let mut clients = Vec::new();
-        let mut streams = Vec::new();
         let mut visited: SmallVec<[Name; 2]> = SmallVec::new();
         let mut open: SmallVec<[Name; 2]> = SmallVec::new();
         open.push(exchange.clone());

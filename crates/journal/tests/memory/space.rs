@@ -351,11 +351,26 @@ fn who_stages_much_has_less_room_while_another_waits_for_confirmations() {
     let beside = flood(&running, 1);
     assert!((192 << 10..196 << 10).contains(&beside), "{beside}");
     running.step_all();
-    // It is forgotten, and the second one has no more of it than others.
+    // Until it is forgotten,
     for _ in 0..4096 {
         running.put(&mut Model::default(), payload(1, 10));
         running.step_all();
     }
+    assert_eq!(flood(&running, 1), alone);
+    running.step_all();
+    // or gone.
+    wait(&mut running, 2);
+    assert_eq!(flood(&running, 1), beside);
+    running.step_all();
+    running.journal.forget_owner(2);
+    assert_eq!(flood(&running, 1), alone);
+    running.step_all();
+    // Who has much staged itself is not waited for by others.
+    flood(&running, 3);
+    let mut stage = running.journal.stage_of(3);
+    stage.awaited();
+    drop(stage);
+    running.step_all();
     assert_eq!(flood(&running, 1), alone);
 }
 
