@@ -113,7 +113,8 @@ impl Socket {
 /// How many confirmations have come, and whoever waits for them.
 #[derive(Default)]
 pub(crate) struct Confirmed {
-    state: Mutex<(u64, bool)>,
+    /// How many, and once the connection has ended, why.
+    state: Mutex<(u64, Option<String>)>,
     more: Condvar,
 }
 
@@ -123,8 +124,10 @@ impl Confirmed {
         self.more.notify_all();
     }
 
-    pub(crate) fn end(&self) {
-        self.state.lock().expect("no thread panics with it").1 = true;
+    /// No more will come: in order, or for that reason.
+    pub(crate) fn end(&self, why: Option<&anyhow::Error>) {
+        let why = why.map_or_else(|| "in order".to_owned(), |why| format!("{why:#}"));
+        self.state.lock().expect("no thread panics with it").1 = Some(why);
         self.more.notify_all();
     }
 
@@ -132,9 +135,9 @@ impl Confirmed {
     pub(crate) fn wait(&self, count: u64) -> anyhow::Result<u64> {
         let mut state = self.state.lock().expect("no thread panics with it");
         while state.0 < count {
-            if state.1 {
+            if let Some(why) = &state.1 {
                 anyhow::bail!(
-                    "the connection ended at {} of {count} confirmations",
+                    "the connection ended at {} of {count} confirmations: {why}",
                     state.0
                 );
             }

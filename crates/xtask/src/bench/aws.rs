@@ -328,7 +328,7 @@ impl Stream {
                 last = Instant::now();
             } else {
                 if last.elapsed() > PATIENCE {
-                    read.end();
+                    read.end(None);
                     bail!("{} of {count} records came", ticks.distinct);
                 }
                 std::thread::sleep(Duration::from_millis(1));

@@ -36,7 +36,7 @@ pub(crate) fn receiving(
             }
         });
         if let Some(counted) = &counted {
-            counted.end();
+            counted.end(result.as_ref().err());
         }
         result.map(|()| ledger)
     })

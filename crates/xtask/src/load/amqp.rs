@@ -281,7 +281,7 @@ impl Amqp {
         let acks = Arc::clone(confirmed);
         let reader = std::thread::Builder::new().spawn(move || {
             let result = self.count_acks(count, &acks);
-            acks.end();
+            acks.end(result.as_ref().err());
             result
         })?;
         let publishes: Vec<_> = queues

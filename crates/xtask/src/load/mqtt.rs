@@ -234,7 +234,7 @@ impl Mqtt {
                 let acks = Arc::clone(confirmed);
                 std::thread::Builder::new().spawn(move || {
                     let result = self.count_acks(count, &acks);
-                    acks.end();
+                    acks.end(result.as_ref().err());
                     result
                 })
             })

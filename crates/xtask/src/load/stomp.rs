@@ -141,7 +141,7 @@ impl Stomp {
         let acks = Arc::clone(confirmed);
         let reader = std::thread::Builder::new().spawn(move || {
             let result = self.count_receipts(count, &acks);
-            acks.end();
+            acks.end(result.as_ref().err());
             result
         })?;
         let (mut sent, mut out, mut text) = (0u64, Vec::new(), Vec::new());
@@ -171,9 +171,10 @@ impl Stomp {
         let mut done = 0;
         while done < count {
             loop {
-                let (command, _) = self.frame()?;
+                let (command, body) = self.frame()?;
                 if command != "RECEIPT" {
-                    bail!("expected RECEIPT, got {command}");
+                    let said = String::from_utf8_lossy(&body);
+                    bail!("expected RECEIPT, got {command}: {said}");
                 }
                 done += 1;
                 if self.socket.unread().len() < 24 {
