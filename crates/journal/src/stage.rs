@@ -208,11 +208,12 @@ impl Staging {
 
     /// What the owner has put into the open batch is waited for. Who has much staged waits for itself most of all.
     fn await_by(&mut self, owner: u64, staged: usize) {
+        self.forget(owner);
         if staged >= SHARE_MIN {
-            return self.forget(owner);
+            return;
         }
         let [last, before] = &mut self.awaited;
-        if last.is_some_and(|(id, _)| id != owner) {
+        if last.is_some() {
             *before = *last;
         }
         *last = Some((owner, self.open.seq));

@@ -629,7 +629,7 @@ impl Broker {
     #[inline(never)]
     fn make_room_behind(&self, draft: &mut Draft<'_>) {
         // What goes may come into others, which may be full too. Nothing comes back to where it was (`is_cycle`), so it ends after a few
-        // rounds; but a history of deaths that was cut does not say where that is.
+        // rounds; but a history of deaths that was cut does not say where that is. What is left then makes room when something comes again.
         for _ in 0..ROUNDS_MAX {
             if !draft.has_overfull() {
                 return;
