@@ -95,7 +95,7 @@ pub(crate) fn verify_in(vfs: &dyn Vfs, dir: &Path) -> Result<Report, OpenError> 
     })?;
     for kept in &survey.snapshots {
         let path = snapshot::path_of(&paths, kept);
-        let whole = SnapshotSource::whole(vfs, &path, &survey.format.store);
+        let whole = SnapshotSource::whole(vfs, &path, false, &survey.format.store);
         match whole {
             Ok(source) => {
                 match snapshot::fits(vfs, source.position, &survey.segments, survey.tail.proven) {

@@ -80,6 +80,7 @@ mod lease;
 mod loss;
 #[cfg(feature = "mutations")]
 mod mutation;
+mod passing;
 mod probe;
 mod reader;
 mod recovery;

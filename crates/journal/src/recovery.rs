@@ -427,7 +427,7 @@ pub(crate) fn choose_snapshot(
     let mut kept = survey.snapshots.clone();
     while let Some(newest) = kept.last() {
         let path = snapshot::path_of(paths, newest);
-        match SnapshotSource::whole(vfs, &path, &survey.format.store) {
+        match SnapshotSource::whole(vfs, &path, false, &survey.format.store) {
             Ok(source) => {
                 let fits =
                     snapshot::fits(vfs, source.position, &survey.segments, survey.tail.proven);

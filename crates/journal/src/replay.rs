@@ -16,6 +16,7 @@ use crate::reader::{Batch, BatchReader, Stop};
 use crate::segment::Segment;
 use crate::shared::Shared;
 use crate::snapshot::{self, SnapshotSource};
+use crate::vfs::IN_PASSING;
 
 /// The history of the journal, to be read once.
 pub struct Replay {
@@ -201,6 +202,9 @@ impl Replay {
                 )
             };
             return Err(segment.corrupt(0, what));
+        }
+        if !self.rebuild {
+            reader.read_ahead(IN_PASSING);
         }
         reader.position = position;
         Ok(reader)

@@ -322,7 +322,7 @@ impl Scrubber {
             return 0;
         };
         let path = snapshot::path_of(&shared.paths, &kept);
-        match SnapshotSource::open(&*shared.vfs, &path, &shared.store) {
+        match SnapshotSource::open(&*shared.vfs, &path, shared.direct, &shared.store) {
             Ok(source) => self.at = At::Pieces(list, path, Box::new(source)),
             Err(error) => {
                 self.snapshot_damage(&path, 0, &error, found);
@@ -366,7 +366,7 @@ impl Scrubber {
         let there = there
             .iter()
             .any(|kept| snapshot::path_of(&shared.paths, kept) == path);
-        let whole = match SnapshotSource::whole(&*shared.vfs, path, &shared.store) {
+        let whole = match SnapshotSource::whole(&*shared.vfs, path, shared.direct, &shared.store) {
             Ok(_) => true,
             Err(again) => is_passing(&again),
         };

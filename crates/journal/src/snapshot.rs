@@ -21,11 +21,12 @@ use crate::hash::{xxh3_64, xxh3_64_with_seed};
 use crate::batch::{self, u32_at, u64_at, u128_at};
 use crate::error::{Corruption, ReadError, SnapshotError};
 use crate::layout::{FORMAT_LEVEL, Paths, Position, Uuid, hex, parse_numbered_name};
+use crate::passing::{InFile, OutFile};
 use crate::reader::BatchReader;
 use crate::segment::Segment;
 use crate::shared::{Kept, Shared};
 use crate::spares;
-use crate::vfs::{Access, Vfs, VfsFile};
+use crate::vfs::Vfs;
 
 const MAGIC: [u8; 8] = *b"BSCLSNAP";
 const HEADER: usize = 72;
@@ -88,8 +89,12 @@ pub(crate) fn adopt(shared: &Shared) {
         if kept.seq <= newest || kept.seq > committed {
             return false;
         }
-        let source =
-            SnapshotSource::whole(&*shared.vfs, &path_of(&shared.paths, kept), &shared.store);
+        let source = SnapshotSource::whole(
+            &*shared.vfs,
+            &path_of(&shared.paths, kept),
+            shared.direct,
+            &shared.store,
+        );
         source.is_ok_and(|source| {
             len.set(source.len);
             position_behind(shared, kept.seq).is_ok_and(|position| position == source.position)
@@ -118,8 +123,7 @@ pub(crate) fn adopt(shared: &Shared) {
 }
 
 struct Pieces {
-    file: Arc<dyn VfsFile>,
-    at: u64,
+    out: OutFile,
     number: u64,
     piece: Vec<u8>,
 }
@@ -127,12 +131,10 @@ struct Pieces {
 impl Pieces {
     fn put_piece(&mut self) -> io::Result<()> {
         let check = xxh3_64_with_seed(&self.piece, self.number);
-        let mut out = Vec::with_capacity(PIECE_HEADER + self.piece.len());
-        out.extend_from_slice(&(self.piece.len() as u32).to_le_bytes());
-        out.extend_from_slice(&check.to_le_bytes());
-        out.append(&mut self.piece);
-        self.file.write_at(&out, self.at)?;
-        self.at += out.len() as u64;
+        self.out.put(&(self.piece.len() as u32).to_le_bytes())?;
+        self.out.put(&check.to_le_bytes())?;
+        self.out.put(&self.piece)?;
+        self.piece.clear();
         self.number += 1;
         Ok(())
     }
@@ -324,7 +326,8 @@ fn write_file(
     position: Position,
     content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<u64> {
-    let file = shared.vfs.open(path, Access::Create, false)?;
+    let vfs = &*shared.vfs;
+    let mut out = OutFile::create(vfs, path.to_owned(), shared.direct)?;
     let mut header = Vec::with_capacity(HEADER);
     header.extend_from_slice(&MAGIC);
     header.extend_from_slice(&FORMAT_LEVEL.to_le_bytes());
@@ -335,10 +338,9 @@ fn write_file(
     header.extend_from_slice(&position.chain.to_le_bytes());
     let check = xxh3_64(&header);
     header.extend_from_slice(&check.to_le_bytes());
-    file.write_at(&header, 0)?;
+    out.put(&header)?;
     let mut pieces = Pieces {
-        file,
-        at: HEADER as u64,
+        out,
         number: 0,
         piece: Vec::with_capacity(PIECE),
     };
@@ -348,10 +350,11 @@ fn write_file(
         pieces.put_piece()?;
     }
     pieces.put_piece()?;
+    let file = pieces.out.complete(vfs)?;
     if !mutated!(NameSnapshotBeforeSync) {
-        pieces.file.sync()?;
+        file.sync()?;
     }
-    Ok(pieces.at)
+    Ok(pieces.out.end())
 }
 
 fn write_forwards(shared: &Shared, out: &mut dyn Write) -> io::Result<()> {
@@ -378,7 +381,7 @@ pub struct SnapshotSource {
     /// Of the file, once it was found to be whole; 0 before.
     pub(crate) len: u64,
     path: PathBuf,
-    file: Arc<dyn VfsFile>,
+    file: InFile,
     at: u64,
     number: u64,
     piece: VecDeque<u8>,
@@ -386,9 +389,9 @@ pub struct SnapshotSource {
 }
 
 impl SnapshotSource {
-    pub(crate) fn open(vfs: &dyn Vfs, path: &Path, store: &Uuid) -> io::Result<Self> {
+    pub(crate) fn open(vfs: &dyn Vfs, path: &Path, direct: bool, store: &Uuid) -> io::Result<Self> {
         let damaged = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-        let file = vfs.open(path, Access::Read, false)?;
+        let mut file = InFile::open(vfs, path, direct)?;
         let mut header = [0; HEADER];
         let n = file.read_at(&mut header, 0)?;
         if n < HEADER
@@ -463,10 +466,9 @@ impl SnapshotSource {
         Ok(!self.ended)
     }
 
-    /// Reads it all once, to know that it is whole.
-    /// Its length, if it is whole.
-    fn verify(vfs: &dyn Vfs, path: &Path, store: &Uuid) -> io::Result<u64> {
-        let mut source = Self::open(vfs, path, store)?;
+    /// Reads it all once, to know that it is whole. Returns its length.
+    fn verify(vfs: &dyn Vfs, path: &Path, direct: bool, store: &Uuid) -> io::Result<u64> {
+        let mut source = Self::open(vfs, path, direct, store)?;
         while source.next_piece()? {}
         Ok(source.at)
     }
@@ -484,9 +486,14 @@ impl SnapshotSource {
     }
 
     /// Opens a snapshot that is whole.
-    pub(crate) fn whole(vfs: &dyn Vfs, path: &Path, store: &Uuid) -> io::Result<Self> {
-        let len = Self::verify(vfs, path, store)?;
-        let mut source = Self::open(vfs, path, store)?;
+    pub(crate) fn whole(
+        vfs: &dyn Vfs,
+        path: &Path,
+        direct: bool,
+        store: &Uuid,
+    ) -> io::Result<Self> {
+        let len = Self::verify(vfs, path, direct, store)?;
+        let mut source = Self::open(vfs, path, direct, store)?;
         source.len = len;
         source.read_forwards()?;
         Ok(source)
@@ -514,7 +521,7 @@ pub(crate) fn newest(shared: &Shared) -> Result<Option<SnapshotSource>, ReadErro
         .copied();
     let Some(kept) = kept else { return Ok(None) };
     let path = path_of(&shared.paths, &kept);
-    match SnapshotSource::whole(&*shared.vfs, &path, &shared.store) {
+    match SnapshotSource::whole(&*shared.vfs, &path, shared.direct, &shared.store) {
         Ok(source) => Ok(Some(source)),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             Err(Corruption::new(&path, 0, error.to_string()).into())

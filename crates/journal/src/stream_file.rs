@@ -24,11 +24,11 @@ use std::sync::{Arc, PoisonError};
 use crate::hash::{xxh3_64, xxh3_64_with_seed};
 use bytes::Bytes;
 
-use crate::aligned::Aligned;
-use crate::batch::{BLOCK, u32_at, u64_at};
+use crate::batch::{u32_at, u64_at};
 use crate::error::{Corruption, ReadError};
 use crate::journal::Journal;
 use crate::layout::{FORMAT_LEVEL, Uuid, hex};
+use crate::passing::OutFile;
 use crate::vfs::{Access, Vfs, VfsFile};
 
 const MAGIC: [u8; 8] = *b"BSCLSTRM";
@@ -41,8 +41,6 @@ const ENTRY: usize = 64;
 const BLOCK_LEN: usize = 64 << 10;
 /// Memory of open blocks, all together, from which on the largest is closed although it is not full.
 const OPEN_LEN_MAX: usize = 8 << 20;
-/// Bytes of one write.
-const WRITE_LEN: usize = 1 << 20;
 
 /// Which stream file: its name in the directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -161,7 +159,7 @@ pub struct StreamFileWriter {
     root: PathBuf,
     dir: PathBuf,
     id: StreamFileId,
-    out: Out,
+    out: OutFile,
     open: BTreeMap<Place, Open>,
     /// The memory of open blocks.
     open_len: usize,
@@ -187,9 +185,7 @@ impl StreamFileWriter {
             source,
         };
         vfs.create_dir(&dir).map_err(failed)?;
-        let file = vfs
-            .open(&path, Access::Create, shared.direct)
-            .map_err(failed)?;
+        let out = OutFile::create(&*vfs, path.clone(), shared.direct).map_err(failed)?;
         let mut header = Vec::with_capacity(HEADER);
         header.extend_from_slice(&MAGIC);
         header.extend_from_slice(&FORMAT_LEVEL.to_le_bytes());
@@ -204,14 +200,14 @@ impl StreamFileWriter {
             root: shared.paths.root.clone(),
             dir,
             id,
-            out: Out::new(path, file),
+            out,
             open: BTreeMap::new(),
             open_len: 0,
             spare: Vec::new(),
             index: Vec::new(),
             finished: false,
         };
-        writer.out.put(&header)?;
+        writer.put(&header)?;
         Ok(writer)
     }
 
@@ -255,6 +251,18 @@ impl StreamFileWriter {
         Ok(())
     }
 
+    fn put(&mut self, bytes: &[u8]) -> Result<(), ReadError> {
+        let put = self.out.put(bytes);
+        put.map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: io::Error) -> ReadError {
+        ReadError::Io {
+            path: self.out.path().to_owned(),
+            source,
+        }
+    }
+
     fn begin(&mut self, place: Place, sequence: u64, time: u64) -> &mut Open {
         let mut bytes = std::mem::take(&mut self.spare);
         bytes.resize(BLOCK_HEADER, 0);
@@ -290,7 +298,7 @@ impl StreamFileWriter {
         head[..4].copy_from_slice(&len.to_le_bytes());
         head[4..8].copy_from_slice(&entry.records.to_le_bytes());
         head[8..].copy_from_slice(&xxh3_64_with_seed(records, entry.offset).to_le_bytes());
-        self.out.put(&bytes)?;
+        self.put(&bytes)?;
         self.index.push(entry);
         // What only a long record needed is given back.
         if bytes.capacity() <= 2 * BLOCK_LEN {
@@ -320,96 +328,24 @@ impl StreamFileWriter {
         end.extend_from_slice(&MAGIC);
         let check = xxh3_64(&end[footer..]);
         end.extend_from_slice(&check.to_le_bytes());
-        self.out.put(&end)?;
+        self.put(&end)?;
         self.out
-            .finish(&*self.vfs)
+            .complete(&*self.vfs)
+            .and_then(|file| file.sync())
             .and_then(|()| self.vfs.sync_dir(&self.dir))
             .and_then(|()| self.vfs.sync_dir(&self.root))
-            .map_err(|source| self.out.io(source))?;
+            .map_err(|source| self.failed(source))?;
         self.finished = true;
         Ok(self.id)
-    }
-}
-
-/// A file that is written from its start to its end, in long pieces that start and end at multiples of 4 KiB but for the last.
-struct Out {
-    path: PathBuf,
-    file: Arc<dyn VfsFile>,
-    memory: Aligned,
-    /// How much of the memory is to be written.
-    len: usize,
-    /// Where in the file the memory goes.
-    at: u64,
-}
-
-impl Out {
-    fn new(path: PathBuf, file: Arc<dyn VfsFile>) -> Self {
-        Self {
-            path,
-            file,
-            memory: Aligned::zeroed(WRITE_LEN),
-            len: 0,
-            at: 0,
-        }
-    }
-
-    fn io(&self, source: io::Error) -> ReadError {
-        ReadError::Io {
-            path: self.path.clone(),
-            source,
-        }
-    }
-
-    /// Where the next byte goes.
-    const fn end(&self) -> u64 {
-        self.at + self.len as u64
-    }
-
-    fn put(&mut self, mut bytes: &[u8]) -> Result<(), ReadError> {
-        while !bytes.is_empty() {
-            let room = &mut self.memory[self.len..];
-            let (now, later) = bytes.split_at(bytes.len().min(room.len()));
-            room[..now.len()].copy_from_slice(now);
-            self.len += now.len();
-            bytes = later;
-            if self.len == WRITE_LEN {
-                self.flush()?;
-            }
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), ReadError> {
-        self.file
-            .write_at(&self.memory[..self.len], self.at)
-            .map_err(|source| self.io(source))?;
-        self.at = self.end();
-        self.len = 0;
-        Ok(())
-    }
-
-    /// Writes what is left, and makes all of it durable. The file does not end at a multiple of 4 KiB: what is behind the last one
-    /// goes through the page cache.
-    fn finish(&self, vfs: &dyn Vfs) -> io::Result<()> {
-        let (whole, rest) = self.memory[..self.len].split_at(self.len / BLOCK * BLOCK);
-        if !whole.is_empty() {
-            self.file.write_at(whole, self.at)?;
-        }
-        if rest.is_empty() {
-            return self.file.sync();
-        }
-        let end = vfs.open(&self.path, Access::Write, false)?;
-        end.write_at(rest, self.at + whole.len() as u64)?;
-        end.sync()
     }
 }
 
 impl Drop for StreamFileWriter {
     fn drop(&mut self) {
         if !self.finished
-            && let Err(error) = self.vfs.unlink(&self.out.path)
+            && let Err(error) = self.vfs.unlink(self.out.path())
         {
-            tracing::warn!(%error, path = %self.out.path.display(), "failed to unlink an unfinished stream file");
+            tracing::warn!(%error, path = %self.out.path().display(), "failed to unlink an unfinished stream file");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The journal on the operating system's files, with its threads.
 
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -100,6 +101,40 @@ fn what_is_committed_comes_back(name: &str, direct: Direct) {
         let (read_kind, read) = opened.journal.read(*id).expect("stored");
         assert_eq!((read_kind, &read), (*kind, payload));
     }
+}
+
+/// Snapshots whose files end in a block, between blocks and between pieces come back while the journal runs and after a start.
+#[test]
+fn a_snapshot_of_any_length_is_read_back() {
+    let dir = directory("snapshots");
+    let mut start = 1;
+    for len in [0, 1, 3_900, 4_096, 65_536, 262_144, 300_001] {
+        let content: Vec<u8> = (0..len).map(|at: usize| (at / 7) as u8).collect();
+        let opened = open(&dir, small(), start);
+        let journal = opened.journal.clone();
+        drop(records(opened));
+        commit(&journal, 7, b"one more", None);
+        journal
+            .write_snapshot(journal.committed(), |out| out.write_all(&content))
+            .expect("written");
+        let read = |replay: &mut journal::Replay| {
+            let mut read = Vec::new();
+            let mut snapshot = replay.snapshot().expect("one");
+            snapshot.read_to_end(&mut read).expect("whole");
+            read
+        };
+        let mut live = journal.replay().expect("a replay");
+        assert!(read(&mut live) == content, "{len} bytes, running");
+        drop(live);
+        journal.shutdown();
+        start += 1;
+        let mut opened = open(&dir, small(), start);
+        assert!(read(&mut opened.replay) == content, "{len} bytes, started");
+        opened.journal.shutdown();
+        start += 1;
+    }
+    let report = journal::verify(&dir).expect("the journal is understood");
+    assert_eq!(report.damaged, []);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, FallocateFlags, FlockOperation, Mode, OFlags};
 
-use super::{Access, Free, Lock, Vfs, VfsFile};
+use super::{Access, Free, IN_PASSING, Lock, Vfs, VfsFile};
 use crate::aligned::Aligned;
 use crate::batch::BLOCK;
 
@@ -20,7 +20,6 @@ const CIFS_MAGIC: u64 = 0xFF53_4D42;
 const SMB2_MAGIC: u64 = 0xFE53_4D42;
 const FUSE_MAGIC: u64 = 0x6573_5546;
 const NINE_P_MAGIC: u64 = 0x0102_1997;
-const ZERO_CHUNK: usize = 1 << 20;
 /// Names that are tried for the file by which O_DIRECT is found out.
 const TRIAL_NAMES: u32 = 64;
 
@@ -30,6 +29,8 @@ pub struct RealVfs;
 
 struct RealFile {
     file: File,
+    /// Opened with `O_DIRECT`.
+    direct: bool,
     /// Opened with `O_DSYNC`: a write that returned is durable.
     dsync: bool,
 }
@@ -54,7 +55,7 @@ impl RealVfs {
             Err(rustix::io::Errno::FBIG) => return Err(io::ErrorKind::FileTooLarge.into()),
             Ok(()) | Err(_) => {}
         }
-        let chunk = usize::try_from(len).unwrap_or(ZERO_CHUNK).min(ZERO_CHUNK);
+        let chunk = usize::try_from(len).unwrap_or(IN_PASSING).min(IN_PASSING);
         let zeros = Aligned::zeroed(chunk);
         let mut at = 0;
         while at < len {
@@ -92,7 +93,11 @@ impl Vfs for RealVfs {
             flags |= OFlags::DSYNC;
         }
         let file = Self::open_flags(path, flags)?;
-        Ok(Arc::new(RealFile { file, dsync }))
+        Ok(Arc::new(RealFile {
+            file,
+            direct,
+            dsync,
+        }))
     }
 
     fn create_zeroed(&self, path: &Path, len: u64, direct: bool) -> io::Result<()> {
@@ -202,7 +207,13 @@ impl VfsFile for RealFile {
         while done < buf.len() {
             match self.file.read_at(&mut buf[done..], offset + done as u64) {
                 Ok(0) => break,
-                Ok(n) => done += n,
+                Ok(n) => {
+                    done += n;
+                    // Where the file ends in a block: to read from there may be refused.
+                    if self.direct && !n.is_multiple_of(BLOCK) {
+                        break;
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
