@@ -176,10 +176,7 @@ fn snapshot(shared: &Shared, config: &broker::Config) -> bool {
             shared
                 .journal
                 .write_snapshot(at, |sink| {
-                    broker.encode_snapshot(&mut Stoppable {
-                        io: sink,
-                        stopping: &shared.stopping,
-                    })
+                    broker.encode_snapshot(&mut Stoppable::new(sink, &shared.stopping, in_time))
                 })
                 .map_err(|error| error.to_string())
         });

@@ -122,13 +122,12 @@ impl Drop for Held {
 
 impl Item {
     /// Looks for messages in memory. The first that must be read from the disk comes back.
-    fn resolve(&mut self, messages: &dyn Messages) -> Option<StoredId> {
-        let mut in_order = None;
+    fn resolve(&mut self, memory: &mut Memory<'_>) -> Option<StoredId> {
         let mut look = |content: &mut Content| {
             let Content::Stored(id, _) = *content else {
                 return None;
             };
-            match in_order.get_or_insert_with(|| messages.cached_in_order())(id) {
+            match memory.find(id) {
                 Some(message) => {
                     *content = Content::Resident(message);
                     None
@@ -138,7 +137,7 @@ impl Item {
         };
         match self {
             Self::Event(_) | Self::Delivery { .. } | Self::Burst { .. } => None,
-            Self::Stored { id, .. } => match messages.cached(*id) {
+            Self::Stored { id, .. } => match memory.find(*id) {
                 Some(message) => {
                     self.complete(message);
                     None
@@ -309,14 +308,35 @@ pub(crate) enum Fetched {
     Succeeded,
 }
 
+/// Finds messages in memory: many, most of which lie one behind the other.
+pub(crate) type Finds<'a> = Box<dyn FnMut(StoredId) -> Option<Arc<Message>> + 'a>;
+
 /// Where stored messages come from.
 pub(crate) trait Messages: Send + Sync {
-    /// From memory, or nothing.
-    fn cached(&self, id: StoredId) -> Option<Arc<Message>>;
-    /// The same for many that lie one behind the other.
-    fn cached_in_order(&self) -> Box<dyn FnMut(StoredId) -> Option<Arc<Message>> + '_>;
+    /// What finds them in memory.
+    fn in_memory(&self) -> Finds<'_>;
     /// Reads it in the background, then calls [`Outbox::fetched`].
     fn fetch(&self, id: StoredId, lane: OutLane, outbox: Arc<Outbox>);
+}
+
+/// Messages in memory, for as long as an outbox is looked through.
+struct Memory<'a> {
+    messages: &'a dyn Messages,
+    /// Made for the first one that is looked for.
+    finds: Option<Finds<'a>>,
+}
+
+impl<'a> Memory<'a> {
+    const fn of(messages: &'a dyn Messages) -> Self {
+        Self {
+            messages,
+            finds: None,
+        }
+    }
+
+    fn find(&mut self, id: StoredId) -> Option<Arc<Message>> {
+        self.finds.get_or_insert_with(|| self.messages.in_memory())(id)
+    }
 }
 
 #[derive(Default)]
@@ -414,6 +434,7 @@ impl Outbox {
     ) -> Poll<()> {
         let before = events.len();
         let mut wanted = Vec::new();
+        let mut memory = Memory::of(messages);
         let mut state = self.lock();
         // Read under the lock: a commit after this point finds the waker that is stored below.
         let committed = committed();
@@ -429,7 +450,7 @@ impl Outbox {
             {
                 behind.push_back(item);
             } else {
-                state.release(lane, item, messages, events, &mut wanted);
+                state.release(lane, item, &mut memory, events, &mut wanted);
             }
         }
         state.kept_back = !state.ready.is_empty();
@@ -488,6 +509,7 @@ impl Outbox {
         }
         let mut events = Vec::new();
         let mut wanted = Vec::new();
+        let mut memory = Memory::of(messages);
         let mut state = self.lock();
         let (mut item, mut behind) = state.reads.as_mut()?.reading.remove(&lane)?;
         match fetched {
@@ -507,7 +529,7 @@ impl Outbox {
             }),
         }
         while let Some(item) = behind.pop_front() {
-            state.release(lane, item, messages, &mut events, &mut wanted);
+            state.release(lane, item, &mut memory, &mut events, &mut wanted);
             if let Some(reads) = &mut state.reads
                 && let Some((_, rest)) = reads.reading.get_mut(&lane)
             {
@@ -770,7 +792,7 @@ impl State {
         &mut self,
         lane: OutLane,
         item: Item,
-        messages: &dyn Messages,
+        memory: &mut Memory<'_>,
         events: &mut Vec<Event>,
         wanted: &mut Vec<(StoredId, OutLane)>,
     ) {
@@ -779,7 +801,7 @@ impl State {
             Item::Event(event) => (event, 0),
             Item::Delivery { delivery, bytes } => (Event::Delivery(delivery), bytes),
             Item::Burst { burst, bytes } => (Event::Burst(burst), bytes),
-            item => match self.complete(lane, item, messages, wanted) {
+            item => match self.complete(lane, item, memory, wanted) {
                 Some(whole) => whole,
                 None => return,
             },
@@ -793,10 +815,10 @@ impl State {
         &mut self,
         lane: OutLane,
         mut item: Item,
-        messages: &dyn Messages,
+        memory: &mut Memory<'_>,
         wanted: &mut Vec<(StoredId, OutLane)>,
     ) -> Option<(Event, u64)> {
-        if let Some(id) = item.resolve(messages) {
+        if let Some(id) = item.resolve(memory) {
             let reads = self.reads.get_or_insert_default();
             reads.reading.insert(lane, (item, VecDeque::new()));
             wanted.push((id, lane));

@@ -279,11 +279,20 @@ pub(crate) fn sizes(config: &Config) -> journal::Config {
 
 /// Bytes of a snapshot on their way, until they are not wanted any more: an end in order does not wait for a large one.
 pub(crate) struct Stoppable<'a, T> {
-    pub(crate) io: T,
-    pub(crate) stopping: &'a AtomicBool,
+    io: T,
+    stopping: &'a AtomicBool,
+    yielding: Yielding,
 }
 
-impl<T> Stoppable<'_, T> {
+impl<'a, T> Stoppable<'a, T> {
+    pub(crate) const fn new(io: T, stopping: &'a AtomicBool, yields: bool) -> Self {
+        Self {
+            io,
+            stopping,
+            yielding: Yielding::when(yields),
+        }
+    }
+
     fn wanted(&mut self) -> io::Result<&mut T> {
         if self.stopping.load(Ordering::Relaxed) {
             return Err(io::Error::other(STOPPED));
@@ -294,13 +303,17 @@ impl<T> Stoppable<'_, T> {
 
 impl<T: Read> Read for Stoppable<'_, T> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        self.wanted()?.read(bytes)
+        let n = self.wanted()?.read(bytes)?;
+        self.yielding.passed(n);
+        Ok(n)
     }
 }
 
 impl<T: Write> Write for Stoppable<'_, T> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.wanted()?.write(bytes)
+        let n = self.wanted()?.write(bytes)?;
+        self.yielding.passed(n);
+        Ok(n)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -354,7 +367,7 @@ pub(crate) fn replay(
     yields: bool,
 ) -> Result<(Broker, Timestamp), Unreplayed> {
     let mut broker = match replay.snapshot() {
-        Some(io) => Broker::decode_snapshot(config, &mut Stoppable { io, stopping })
+        Some(io) => Broker::decode_snapshot(config, &mut Stoppable::new(io, stopping, yields))
             .map_err(|error| Unreplayed::Unread(format!("the snapshot: {error}")))?,
         None => Broker::new(config),
     };
@@ -394,22 +407,30 @@ pub(crate) fn replay(
 /// would wait for milliseconds else, and a confirmation with them. Who is late does not: each time may cost as long.
 pub(crate) struct Yielding {
     yields: bool,
-    applied: u32,
+    /// In bytes of a snapshot.
+    done: usize,
 }
 
 impl Yielding {
-    /// Records between two times: some tens of microseconds of work.
-    const EVERY: u32 = 64;
+    /// Between two times: some tens of microseconds of work.
+    const EVERY: usize = 8 << 10;
+    /// What a record costs in bytes of a snapshot.
+    const RECORD: usize = Self::EVERY / 64;
 
     pub(crate) const fn when(yields: bool) -> Self {
-        Self { yields, applied: 0 }
+        Self { yields, done: 0 }
     }
 
     /// A record was applied.
     pub(crate) fn applied(&mut self) {
-        self.applied += 1;
-        if self.applied == Self::EVERY {
-            self.applied = 0;
+        self.passed(Self::RECORD);
+    }
+
+    /// So many bytes of a snapshot were read or written.
+    fn passed(&mut self, bytes: usize) {
+        self.done += bytes;
+        if self.done >= Self::EVERY {
+            self.done = 0;
             if self.yields {
                 std::thread::yield_now();
             }

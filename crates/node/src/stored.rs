@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 
 use crate::{
     node::Shared,
-    outbox::{Fetched, Messages, Outbox},
+    outbox::{Fetched, Finds, Messages, Outbox},
 };
 
 /// Messages read in a row for one lane, before the others have their turn.
@@ -180,16 +180,7 @@ fn build(
 }
 
 impl Messages for Stored {
-    fn cached(&self, id: StoredId) -> Option<Arc<Message>> {
-        let (_, payload) = self.journal.cached(id)?;
-        let part = |part| {
-            let found = self.journal.cached(part).ok_or_else(String::new)?;
-            Ok(found.1)
-        };
-        build(payload, part, None).ok().map(Arc::new)
-    }
-
-    fn cached_in_order(&self) -> Box<dyn FnMut(StoredId) -> Option<Arc<Message>> + '_> {
+    fn in_memory(&self) -> Finds<'_> {
         let mut journal = self.journal.in_order();
         let mut last = LastAddress::default();
         Box::new(move |id| {

@@ -20,11 +20,8 @@ fn message() -> Arc<Message> {
 }
 
 impl Messages for Disk {
-    fn cached(&self, _: StoredId) -> Option<Arc<Message>> {
-        None
-    }
-    fn cached_in_order(&self) -> Box<dyn FnMut(StoredId) -> Option<Arc<Message>> + '_> {
-        Box::new(|id| self.cached(id))
+    fn in_memory(&self) -> Finds<'_> {
+        Box::new(|_| None)
     }
     fn fetch(&self, id: StoredId, lane: OutLane, outbox: Arc<Outbox>) {
         self.asked
