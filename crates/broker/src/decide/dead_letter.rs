@@ -425,6 +425,7 @@ impl Broker {
             return self.try_again(id, qseq, reason, 0, draft);
         }
         draft.depth += 1;
+        let before = draft.changes_len();
         let incoming = Incoming {
             message,
             durable: !view.soft,
@@ -478,7 +479,12 @@ impl Broker {
         draft.depth -= 1;
         let is_stored = !(targets.is_empty() && records.is_empty());
         let is_taken = is_stored || !direct.is_empty();
-        if !is_taken && (kept || lost.is_empty()) {
+        if !is_taken && kept {
+            // Whoever did not take it is asked again, and counted when it goes.
+            draft.uncount(before);
+            return self.not_taken(id, qseq, reason, view, draft);
+        }
+        if !is_taken && lost.is_empty() && !draft.is_loss_counted(before) {
             return self.not_taken(id, qseq, reason, view, draft);
         }
         lost.iter().for_each(|tally| draft.count(*tally, 1));

@@ -215,6 +215,25 @@ impl<'a> Draft<'a> {
         self.change(Kind::Counted(tally, by));
     }
 
+    /// Whether somebody who did not take a message was counted since there were so many changes: who filters it does not want it.
+    pub(crate) fn is_loss_counted(&self, changes: usize) -> bool {
+        let mut since = self.out.changes[changes..].iter();
+        since.any(|change| matches!(change.0, Kind::Counted(tally, _) if tally != Tally::Filtered))
+    }
+
+    /// What was counted since there were so many changes, of which nothing else came, does not count after all.
+    pub(crate) fn uncount(&mut self, changes: usize) {
+        let all = &mut self.out.changes;
+        while all.len() > changes && matches!(all.last(), Some(Change(Kind::Counted(..)))) {
+            all.pop();
+        }
+        let left = all.len();
+        if let Some(rarer) = &mut self.rarer {
+            let incomers = rarer.incomers.values_mut();
+            incomers.for_each(|it| it.seen = it.seen.min(left));
+        }
+    }
+
     /// A client published what the last change is about, if that is a publish.
     pub(crate) fn count_published(&mut self) {
         match self.out.changes.last_mut() {

@@ -1,8 +1,13 @@
 //! Dead letters that leave one queue together and come into another one that is full.
 
+use message::Filter;
 use session::*;
 
-use crate::{queues::dead_letter_to, rig::*};
+use crate::{
+    queues::dead_letter_to,
+    rig::*,
+    subscriptions::{dead_letters_to, into_queue, new},
+};
 
 /// A queue of that length, whose full head makes room, and three messages that leave another one for it in one decision.
 fn three_dead_at_once(
@@ -266,4 +271,168 @@ fn many_dead_letters_that_are_kept_are_tried_again_more_seldom() {
     assert_eq!(rig.broker.counters().dead_lettered, 0);
     rig.tick(900);
     assert_eq!(rig.broker.counters().dead_lettered, 6_000);
+}
+
+/// Where a dead letter that is published at "t" finds somebody who does not take it.
+type Refuser = fn(&mut Rig, SessionId);
+
+fn full(rig: &mut Rig, a: SessionId, name: &str) {
+    let attributes = QueueAttributes {
+        length_max: Some(1),
+        overflow: Overflow::RejectPublish,
+        ..QueueAttributes::default()
+    };
+    rig.durable_queue(a, name, attributes);
+    rig.send(a, name, "there before");
+}
+
+/// A subscription of a topic object whose queue is full.
+fn full_subscription(rig: &mut Rig, a: SessionId) {
+    full(rig, a, "full");
+    rig.new_topic(a, "t", false);
+    rig.subscribed(a, new(1, "t", into_queue("full")));
+}
+
+/// The same with a dead-letter queue of its own, which is full too.
+fn full_dead_letter_queue(rig: &mut Rig, a: SessionId) {
+    full(rig, a, "full");
+    full(rig, a, "full too");
+    rig.new_topic(a, "t", false);
+    let mut new = new(1, "t", into_queue("full"));
+    new.settings = dead_letters_to("full too");
+    rig.subscribed(a, new);
+}
+
+/// A route into a queue that does not take anything so large.
+fn small_route(rig: &mut Rig, a: SessionId) {
+    let attributes = QueueAttributes {
+        message_len_max: Some(1),
+        ..QueueAttributes::default()
+    };
+    rig.durable_queue(a, "small", attributes);
+    let mut route = new(1, "t", into_queue("small"));
+    route.topic = None;
+    route.filter = Some(Filter::Pattern(pattern("t")));
+    rig.subscribed(a, route);
+}
+
+/// A client session of MQTT whose queue is full.
+fn full_client(rig: &mut Rig, _: SessionId) {
+    let b = rig.attach(7);
+    rig.open(b, "c", false, ClientExpiry::Never);
+    let options = SubscriptionOptions {
+        qos: 1,
+        ..SubscriptionOptions::default()
+    };
+    rig.topic(b, "t", options);
+    rig.detach(b);
+    let c = rig.attach(8);
+    rig.publish(c, to_topic("t", "there before", 1));
+}
+
+/// A client session that is away, and wants it at QoS 0 only.
+fn absent_client(rig: &mut Rig, _: SessionId) {
+    let b = rig.attach(7);
+    rig.open(b, "c", false, ClientExpiry::Never);
+    rig.topic(b, "t", SubscriptionOptions::default());
+    rig.detach(b);
+}
+
+/// What is counted as dropped, by name.
+fn drops(rig: &Rig) -> Vec<(&'static str, u64)> {
+    let metrics = rig.broker.counters().metrics().into_iter();
+    metrics
+        .filter(|it| (it.name.starts_with("dropped") || it.name == "filtered") && it.value > 0)
+        .map(|it| (it.name, it.value))
+        .collect()
+}
+
+/// Whoever does not take a dead letter is counted under the name of what he is, and once: not as a dead letter that has nowhere to go as
+/// well. One that is kept is not lost, however often it is tried.
+#[test]
+fn a_dead_letter_that_a_subscriber_does_not_take_is_counted_once() {
+    let cases: [(Refuser, &str); 5] = [
+        (full_subscription, "dropped_subscription"),
+        (full_dead_letter_queue, "dropped_subscription"),
+        (small_route, "dropped_subscription"),
+        (full_client, "dropped_client_full"),
+        (absent_client, "dropped_no_room"),
+    ];
+    for (refuser, name) in cases {
+        for keeps in [false, true] {
+            let config = broker::Config {
+                client_queue_length_max: 1,
+                ..broker::Config::default()
+            };
+            let mut rig = Rig::with(config);
+            let a = rig.attach(1);
+            refuser(&mut rig, a);
+            let attributes = QueueAttributes {
+                ttl_ms: Some(50),
+                dead_letter: Some(DeadLetter {
+                    exchange: "amq.topic".into(),
+                    key: Some(levels("t")),
+                }),
+                keep_dead_letters: keeps,
+                ..QueueAttributes::default()
+            };
+            rig.durable_queue(a, "jobs", attributes);
+            let mut message = to_queue("jobs", "one");
+            message.qos = 1;
+            rig.publish(a, message);
+            rig.tick(51);
+            for _ in 0..3 {
+                rig.tick(5_000);
+            }
+            let expected = if keeps { vec![] } else { vec![(name, 1)] };
+            assert_eq!(drops(&rig), expected, "{name}, kept: {keeps}");
+            rig.check_replay();
+            if !keeps {
+                continue;
+            }
+            // It goes once somebody takes it, and who does not is counted then.
+            rig.durable_queue(a, "dead", QueueAttributes::default());
+            rig.bind(a, "amq.topic", "dead", "t");
+            rig.tick(5_000);
+            assert_eq!(bodies_in(&mut rig, "dead"), ["one"]);
+            assert_eq!(drops(&rig), [(name, 1)], "{name}, taken by another");
+            assert_eq!(rig.broker.counters().dead_lettered, 1);
+            rig.check_replay();
+        }
+    }
+}
+
+/// A policy that lets a dead letter not pass is no refusal: there is nowhere to go, and that is counted once too.
+#[test]
+fn a_dead_letter_that_no_policy_lets_pass_has_nowhere_to_go() {
+    for keeps in [false, true] {
+        let mut rig = Rig::new();
+        let a = rig.attach(1);
+        rig.durable_queue(a, "q", QueueAttributes::default());
+        rig.new_topic(a, "t", false);
+        let mut picky = new(1, "t", into_queue("q"));
+        picky.settings.policy = Some((r#"{"store": ["x"]}"#.into(), PolicyScope::Attributes));
+        rig.subscribed(a, picky);
+        let attributes = QueueAttributes {
+            ttl_ms: Some(50),
+            dead_letter: Some(DeadLetter {
+                exchange: "amq.topic".into(),
+                key: Some(levels("t")),
+            }),
+            keep_dead_letters: keeps,
+            ..QueueAttributes::default()
+        };
+        rig.durable_queue(a, "jobs", attributes);
+        rig.send(a, "jobs", "one");
+        rig.tick(51);
+        for _ in 0..3 {
+            rig.tick(5_000);
+        }
+        let expected = match keeps {
+            true => vec![],
+            false => vec![("dropped_dead_letter", 1), ("filtered", 1)],
+        };
+        assert_eq!(drops(&rig), expected, "kept: {keeps}");
+        rig.check_replay();
+    }
 }
