@@ -537,6 +537,7 @@ pub(crate) fn share(
         snapshot_len: AtomicU64::new(0),
         lock: Mutex::new(lock),
         health: Mutex::default(),
+        damaged: Mutex::default(),
         given_up,
         lease_until: AtomicU64::new(0),
         alive_at: AtomicU64::new(0),

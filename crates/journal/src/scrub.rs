@@ -5,6 +5,9 @@
 //! meanwhile is no damage; a standby hears of that only later, so it looks whether the name still leads to it. What is being
 //! written is left out, and comes in a later pass.
 //!
+//! Damage that was told is known from then on, up to ten thousand places; of what is beyond that only the first is told, and none is
+//! counted, but it is repaired as well.
+//!
 //! Absent: what a repair needs to know of the core, and the pace.
 
 use std::io;
@@ -27,7 +30,13 @@ use crate::shared::Kept;
 use crate::snapshot::{self, SnapshotSource};
 use crate::stream_file::{StreamFile, StreamFileId};
 
-/// Damage that is kept for whoever asks; what is more is counted.
+mod places;
+
+pub(crate) use places::Places;
+
+use places::Noted;
+
+/// Damage that is kept for whoever asks; of what is more there is only where it is.
 const KEPT_MAX: usize = 100;
 /// How long a segment may have no header before it loses its name, on the way to its next use.
 const BEING_GIVEN_BACK: Duration = Duration::from_millis(500);
@@ -47,6 +56,8 @@ pub struct Found {
     pub unopened: Option<StreamFileId>,
     /// Of a snapshot: it was given up for an older one, or none, and another is due.
     pub is_snapshot: bool,
+    /// So much is damaged that nobody can say whether this was found before: it is neither counted nor to be told.
+    pub beyond: bool,
 }
 
 /// What scrubbing has come to since the start.
@@ -54,8 +65,10 @@ pub struct Found {
 pub struct Health {
     /// Damage in the order in which it was found, the first hundred.
     pub found: Vec<Found>,
-    /// All of it.
+    /// How many places are known, each counted once.
     pub damages: u64,
+    /// There are more, which are not.
+    pub beyond: bool,
     /// Records of damaged batches that were copied forward.
     pub repaired: u64,
     /// Bytes that were read.
@@ -304,14 +317,20 @@ impl Scrubber {
                 batches,
                 unopened: None,
                 is_snapshot: false,
+                beyond: false,
             },
             found,
         );
     }
 
     fn tell(&self, damage: Found, found: &mut Vec<Found>) {
-        if damage.unopened.is_some() || self.journal.note_damage(&damage) {
-            found.push(damage);
+        let noted = match damage.unopened {
+            Some(_) => Noted::New,
+            None => self.journal.note(&damage, true),
+        };
+        let beyond = noted == Noted::Beyond;
+        if noted != Noted::Known {
+            found.push(Found { beyond, ..damage });
         }
     }
 
@@ -381,6 +400,7 @@ impl Scrubber {
                 batches: None,
                 unopened: None,
                 is_snapshot: true,
+                beyond: false,
             },
             found,
         );
@@ -478,6 +498,7 @@ impl Found {
             batches: None,
             unopened: None,
             is_snapshot: false,
+            beyond: false,
         })
     }
 }
@@ -493,27 +514,41 @@ impl Journal {
     /// Counts damage and keeps it for whoever asks. `false`: it is known. What a reader has met of a batch is not counted again when
     /// that batch is found, but told: where it begins, and whether others are damaged with it, only now is known.
     pub fn note_damage(&self, damage: &Found) -> bool {
-        self.note(damage, true)
+        matches!(self.note(damage, true), Noted::New | Noted::Reach)
     }
 
     /// `is_whole`: it says how far the damage reaches, not only where a reader met it.
-    fn note(&self, damage: &Found, is_whole: bool) -> bool {
+    fn note(&self, damage: &Found, is_whole: bool) -> Noted {
         let shared = self.shared();
+        let places = shared.damaged.lock();
+        let mut places = places.unwrap_or_else(PoisonError::into_inner);
+        let noted = places.note(damage, is_whole);
         let mut health = shared.health.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut known = health.found.iter_mut();
-        if let Some(known) = known.find(|known| known.is_of(damage)) {
-            let reach = (damage.offset, damage.batches);
-            let is_new = is_whole && (known.offset, known.batches) != reach;
-            if is_new {
-                known.clone_from(damage);
+        match noted {
+            Noted::New => {
+                health.damages += 1;
+                if health.found.len() < KEPT_MAX {
+                    health.found.push(damage.clone());
+                }
             }
-            return is_new;
+            Noted::Reach => {
+                let mut known = health.found.iter_mut();
+                if let Some(known) = known.find(|known| known.is_of(damage)) {
+                    known.clone_from(damage);
+                }
+            }
+            Noted::Beyond if !health.beyond => {
+                health.beyond = true;
+                tracing::error!(
+                    places = health.damages,
+                    path = %damage.path.display(),
+                    offset = damage.offset,
+                    "so much of the journal is damaged that further places are neither counted nor told"
+                );
+            }
+            Noted::Beyond | Noted::Known => {}
         }
-        health.damages += 1;
-        if health.found.len() < KEPT_MAX {
-            health.found.push(damage.clone());
-        }
-        true
+        noted
     }
 
     /// Somebody wanted to read a record, or out of a stream file, and could not. `false`: it says nothing of a file, or is known.
@@ -524,17 +559,21 @@ impl Journal {
             batches: batch.map(|batch| (batch, batch)),
             ..damage
         });
-        damage.is_some_and(|damage| self.note(&damage, false))
+        damage.is_some_and(|damage| self.note(&damage, false) == Noted::New)
     }
 
     /// What can still be read of a damaged batch: out of memory if it is there, else whatever frames of it are whole. Survivors
-    /// that were moved there are left out.
+    /// that were moved there are left out, and what lies elsewhere already.
     #[must_use]
     pub fn salvage(&self, batch: u64) -> Vec<(StoredId, u8, Bytes)> {
         let shared = self.shared();
+        let is_there = |id| {
+            let lies = shared.table.resolve(id);
+            lies.is_none_or(|(_, at)| at == id)
+        };
         if let Some(payload) = shared.cache.payload(batch) {
             let records = batch::records(batch, &payload).flatten();
-            let own = records.filter(|record| record.origin.is_none());
+            let own = records.filter(|record| record.origin.is_none() && is_there(record.id));
             return own
                 .map(|record| (record.id, record.kind, record.payload))
                 .collect();
@@ -542,7 +581,9 @@ impl Journal {
         let mut records = Vec::new();
         for offset in shared.frames_of(batch).unwrap_or_default() {
             let id = id::pack(batch, offset);
-            if let Ok((kind, payload)) = shared.read_record(id) {
+            if is_there(id)
+                && let Ok((kind, payload)) = shared.read_record(id)
+            {
                 records.push((id, kind, payload));
             }
         }

@@ -19,7 +19,7 @@ use crate::journal::Space;
 use crate::layout::{Paths, Uuid, fence_is_clear};
 use crate::lease::Watched;
 use crate::loss::Loss;
-use crate::scrub::Health;
+use crate::scrub::{Health, Places};
 use crate::segment::{self, Segment, SegmentId, data_end};
 use crate::spares::Spares;
 use crate::stage::Staging;
@@ -147,6 +147,8 @@ pub(crate) struct Shared {
     pub(crate) lock: Mutex<Option<Lock>>,
     /// What scrubbing has found.
     pub(crate) health: Mutex<Health>,
+    /// Where damage was found. Locked before `health`.
+    pub(crate) damaged: Mutex<Places>,
     /// What was given up, at this start or earlier ones.
     pub(crate) given_up: Vec<Loss>,
     /// Until when this node may show anything to anyone, by [`crate::boot_ms`].

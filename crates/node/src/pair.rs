@@ -631,6 +631,7 @@ fn view(journal: &journal::Journal, passed_over: u64) -> JournalView {
             })
             .collect(),
         damages: health.damages,
+        damages_beyond: health.beyond,
         repaired: health.repaired,
         scrubbed_bytes: health.scrubbed_bytes,
         scrub_passes: health.passes,

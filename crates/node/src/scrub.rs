@@ -68,7 +68,7 @@ fn run(
             continue;
         };
         for found in found {
-            if found.unopened.is_none() {
+            if found.unopened.is_none() && !found.beyond {
                 tell(&found);
             }
             react(found);

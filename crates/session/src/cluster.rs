@@ -112,6 +112,8 @@ pub struct JournalView {
     pub damaged: Vec<Damage>,
     /// How many places that are in all.
     pub damages: u64,
+    /// There are so many that no more are counted.
+    pub damages_beyond: bool,
     /// Records that were copied forward out of what is damaged.
     pub repaired: u64,
     /// Bytes that were read again since the start.

@@ -130,6 +130,7 @@ pub fn show(cluster: &Cluster) -> Value {
 }
 
 /// `damages` and `losses` say how many places there are in all: the lists name [`JournalView::TOLD_MAX`] at most.
+/// `damages_beyond`: there are more damaged places, which are not counted.
 fn journal(journal: &JournalView) -> Value {
     let shown = |damage: &Damage| {
         json!({
@@ -149,6 +150,7 @@ fn journal(journal: &JournalView) -> Value {
         "passed_over_records": journal.passed_over,
         "damaged": journal.damaged.iter().map(shown).collect::<Vec<_>>(),
         "damages": journal.damages,
+        "damages_beyond": journal.damages_beyond,
         "repaired_records": journal.repaired,
         "scrubbed_bytes": journal.scrubbed_bytes,
         "scrub_passes": journal.scrub_passes,

@@ -589,6 +589,7 @@ fn the_pair_as_either_node_sees_it() {
                 "passed_over_records": 5,
                 "damaged": [],
                 "damages": 0,
+                "damages_beyond": false,
                 "repaired_records": 0,
                 "scrubbed_bytes": 0,
                 "scrub_passes": 0,

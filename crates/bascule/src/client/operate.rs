@@ -414,6 +414,10 @@ fn shown(endpoint: &Endpoint, said: &Result<Value, Unknown>) -> String {
             line(format!("{told}: {rest} places more, which the log names"));
         }
     }
+    if journal["damages_beyond"] == true {
+        let told = "damaged: so many places that the others are neither counted nor in the log";
+        line(told.to_owned());
+    }
     let passed_over = journal["passed_over_records"].as_u64().unwrap_or(0);
     if passed_over > 0 {
         line(format!(
@@ -613,6 +617,7 @@ mod tests {
                         "file": "snap/7-aa", "offset": 72, "what": "a block is damaged", "first_batch": null,
                     }],
                     "damages": 3,
+                    "damages_beyond": true,
                     "given_up": [{
                         "file": "seg/1-2-00", "offset": 8192, "what": "no batch header", "first_batch": 3,
                         "last_batch": 4, "kept": "lost/1-2-00.damaged",
@@ -894,6 +899,7 @@ mod tests {
             "  standby bb: 3 batches behind, seen 9 ms ago, can take over\n",
             "  last takeover: 1970-01-01T00:00:00.001Z, took 2 ms (detect 1.5 ms, fence 0.5 ms): asked for\n",
             "  damaged: snap/7-aa at offset 72: a block is damaged\n  damaged: 2 places more, which the log names\n",
+            "  damaged: so many places that the others are neither counted nor in the log\n",
             "  given up: seg/1-2-00 at offset 8192: no batch header, batches 3 to 4, kept as lost/1-2-00.damaged\n",
             "  passed over: 6 records that rest on what was given up\n",
             "  the disk is nearly full, 7 MiB are free: publishes are refused\n",

@@ -88,6 +88,61 @@ fn a_flipped_bit_is_found_and_told_once() {
     assert_eq!(running.journal.health().damages, 3);
 }
 
+/// More than are listed: each is told and counted once all the same, and what was rescued of it is not rescued again.
+#[test]
+fn of_much_damage_each_place_is_told_once() {
+    let vfs = MemVfs::new(false);
+    let mut model = Model::default();
+    let config = Config {
+        cache_bytes_max: 0,
+        ..config()
+    };
+    let mut running = start_with(&vfs, 1, config).expect("opens");
+    for n in 0..300 {
+        for k in 0..2 {
+            running.put(&mut model, payload(n * 2 + k, 900));
+        }
+        running.step_all();
+    }
+    let mut flipped = 0;
+    for name in vfs.list(&dir().join("seg")).expect("listed") {
+        let path = dir().join("seg").join(name);
+        // In the first record of every other batch, each of which is one block.
+        for block in (1..15).step_by(2) {
+            vfs.flip(&path, 4096 * block + 1_000);
+            flipped += 1;
+        }
+    }
+    assert!(flipped > 120, "{flipped}");
+    let found = pass(&running);
+    assert!(found.len() > 110, "{} are found", found.len());
+    let health = running.journal.health();
+    let damages = found.len() as u64;
+    assert_eq!((health.found.len(), health.damages), (100, damages));
+    assert!(!health.beyond);
+    let (first, last) = found.last().and_then(|it| it.batches).expect("a batch");
+    assert_eq!(first, last);
+    let records = running.journal.salvage(last);
+    assert_eq!(records.len(), 1);
+    for (id, kind, payload) in records {
+        running.journal.stage().push_moved(id, kind, payload);
+    }
+    running.step_all();
+    assert_eq!(running.journal.salvage(last), [], "it is elsewhere");
+    assert_eq!(pass(&running), [], "all of it is known");
+    assert_eq!(running.journal.health().damages, damages);
+    // What a reader meets of it, too; behind it nothing is sealed.
+    let mut unreadable = 0;
+    for (id, _) in model.live(last) {
+        if let Err(error) = running.journal.read(id) {
+            unreadable += 1;
+            assert!(!running.journal.note_unreadable(error, Some(id)));
+        }
+    }
+    assert_eq!(unreadable, damages);
+    assert_eq!(running.journal.health().damages, damages);
+}
+
 #[test]
 fn want_of_descriptors_is_no_damage_and_costs_no_snapshot() {
     let (vfs, model, running) = filled(0);
