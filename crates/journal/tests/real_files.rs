@@ -1,6 +1,6 @@
 //! The journal on the operating system's files, with its threads.
 
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;

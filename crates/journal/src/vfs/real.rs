@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, FallocateFlags, FlockOperation, Mode, OFlags};
+use rustix::process::{Resource, getrlimit};
 
 use super::{Access, Free, IN_PASSING, Lock, Vfs, VfsFile};
 use crate::aligned::Aligned;
@@ -60,11 +61,25 @@ impl RealVfs {
         let mut at = 0;
         while at < len {
             let n = usize::try_from(len - at).unwrap_or(chunk).min(chunk);
-            file.write_all_at(&zeros[..n], at)?;
+            write_all(&file, &zeros[..n], at)?;
             at += n as u64;
         }
         file.sync_all()
     }
+}
+
+/// A direct write that `RLIMIT_FSIZE` cuts off within a block is refused as one of an odd length; it is told as what it is.
+fn write_all(file: &File, buf: &[u8], offset: u64) -> io::Result<()> {
+    file.write_all_at(buf, offset).map_err(|error| {
+        let end = offset + buf.len() as u64;
+        let limit = || getrlimit(Resource::Fsize).current;
+        match error.kind() {
+            io::ErrorKind::InvalidInput if limit().is_some_and(|max| end > max) => {
+                io::ErrorKind::FileTooLarge.into()
+            }
+            _ => error,
+        }
+    })
 }
 
 impl Vfs for RealVfs {
@@ -222,11 +237,11 @@ impl VfsFile for RealFile {
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(buf, offset)
+        write_all(&self.file, buf, offset)
     }
 
     fn write_durable(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(buf, offset)?;
+        write_all(&self.file, buf, offset)?;
         if self.dsync {
             Ok(())
         } else {
@@ -240,5 +255,70 @@ impl VfsFile for RealFile {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::process::Command;
+
+    use rustix::process::setrlimit;
+
+    use super::*;
+
+    /// Says to this test binary that it is the process whose files may not be so long: where it makes some.
+    const LIMITED: &str = "BASCULE_TEST_LIMITED_IN";
+
+    /// A limit on the length of files need not be a multiple of a block, and a direct write that it cuts off fails for that; it is told as
+    /// what it is, as one is that begins behind the limit.
+    #[test]
+    fn a_write_that_would_make_a_file_too_long_is_told_as_that() {
+        let Some(dir) = std::env::var_os(LIMITED).map(PathBuf::from) else {
+            return in_a_process_of_its_own(
+                "vfs::real::tests::a_write_that_would_make_a_file_too_long_is_told_as_that",
+            );
+        };
+        let works = RealVfs.direct_works(&dir);
+        let mut limit = getrlimit(Resource::Fsize);
+        limit.current = Some(2 * BLOCK as u64 + 100);
+        setrlimit(Resource::Fsize, limit).expect("a limit may be made lower");
+        let content = Aligned::zeroed(4 * BLOCK);
+        let path = dir.join("file");
+        let too_long = |written: io::Result<()>| {
+            let error = written.expect_err("it may not be so long");
+            assert_eq!(error.kind(), io::ErrorKind::FileTooLarge, "{error}");
+        };
+        for direct in [false, works] {
+            too_long(RealVfs.create_zeroed(&path, 4 * BLOCK as u64, direct));
+            let file = RealVfs.open(&path, Access::Create, direct).expect("opens");
+            file.write_at(&content[..2 * BLOCK], 0).expect("so long");
+            too_long(file.write_at(&content, 0));
+            too_long(file.write_at(&content[..BLOCK], 2 * BLOCK as u64));
+            too_long(file.write_at(&content[..BLOCK], 3 * BLOCK as u64));
+            let file = RealVfs.open(&path, Access::Write, direct).expect("opens");
+            too_long(file.write_durable(&content, 0));
+            if direct {
+                // Nothing is too long here.
+                let error = file.write_durable(&content[..BLOCK], 1).expect_err("odd");
+                assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{error}");
+            }
+            fs::remove_file(&path).expect("it is there");
+        }
+    }
+
+    /// Runs a test of this binary again in a process that no limit on the length of files kills, and says where it may make some.
+    fn in_a_process_of_its_own(test: &str) {
+        let dir = std::env::temp_dir().join(format!("bascule-limited-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("made");
+        let this = std::env::current_exe().expect("a test has a binary");
+        let mut limited = Command::new("sh");
+        limited.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
+        limited.arg(this).args(["--exact", test, "--nocapture"]);
+        let ended = limited.env(LIMITED, &dir).output().expect("it runs");
+        let told = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (out, err) = (told(&ended.stdout), told(&ended.stderr));
+        let _ = fs::remove_dir_all(&dir);
+        assert!(out.contains("1 passed"), "{out}{err}");
     }
 }
