@@ -523,6 +523,17 @@ fn play(limits: &[(Option<u64>, Option<u64>, Option<u8>); 3], steps: &[Step]) {
         copies as u64,
         "none is missing, none too many"
     );
+    let releases = matches!(steps.last(), Some(Step::Pull { release: true, .. }));
+    for (at, (name, (_, bytes_max, _))) in RING.iter().zip(limits).enumerate() {
+        let to = rig.attach(1_000 + at as u64);
+        let held = rig.pull(to, name, 1_000, Lease::Connection);
+        let held: Vec<_> = held.iter().map(body).collect();
+        let bytes: usize = held.iter().map(String::len).sum();
+        assert!(
+            releases || bytes_max.is_none_or(|max| bytes as u64 <= max),
+            "{bytes} bytes in {name}: {held:?}"
+        );
+    }
 }
 
 proptest! {

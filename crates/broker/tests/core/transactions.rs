@@ -340,6 +340,81 @@ fn the_publishes_of_a_transaction_keep_their_places_over_a_snapshot() {
     }
 }
 
+/// What is left of a history when `lost` of its records are given up, and the core goes through a snapshot in front of the record `cut`: none
+/// is made behind a loss before that is recorded.
+fn without(rig: &Rig, lost: std::ops::Range<usize>, cut: usize) -> broker::Broker {
+    assert!(cut <= lost.start);
+    let config = broker::Config::default;
+    let mut broker = broker::Broker::new(config());
+    Rig::replay(&mut broker, &rig.journal[..cut]);
+    let snapshot = encoded(&broker);
+    let decoded = broker::Broker::decode_snapshot(config(), &mut &snapshot[..]);
+    let mut broker = decoded.expect("a snapshot");
+    Rig::replay(&mut broker, &rig.journal[cut..lost.start]);
+    broker.after_loss(lost.len() as u64);
+    Rig::replay(&mut broker, &rig.journal[lost.end..]);
+    Rig::mend(&mut broker);
+    let snapshot = encoded(&broker);
+    let decoded = broker::Broker::decode_snapshot(config(), &mut &snapshot[..]);
+    let broker = decoded.expect("a snapshot");
+    assert_eq!(encoded(&broker), snapshot);
+    broker
+}
+
+fn encoded(broker: &broker::Broker) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    broker.encode_snapshot(&mut bytes).expect("memory");
+    bytes
+}
+
+/// Of the records of a transaction some lie in front of a snapshot, and of those behind it some are lost: what is left is what would be
+/// left without the snapshot.
+#[test]
+fn a_transaction_that_is_damaged_behind_a_snapshot_is_the_same() {
+    let (rig, publishes) = pushing_out();
+    let (first, journal) = (publishes[0], rig.journal.len());
+    for from in first..journal {
+        for upto in from + 1..=journal {
+            let whole = encoded(&without(&rig, from..upto, first));
+            for cut in first + 1..=from {
+                let cut_there = encoded(&without(&rig, from..upto, cut));
+                assert_eq!(
+                    cut_there, whole,
+                    "without {from}..{upto}, cut in front of {cut}"
+                );
+            }
+        }
+    }
+    // The publishes that are there keep their places; without its own record nothing of it is in force.
+    for (lost, expected) in [
+        (
+            publishes[1]..publishes[2],
+            [&["first"][..], &["0"], &[], &["4"]],
+        ),
+        (
+            publishes[1]..publishes[4],
+            [&["first"], &["0"], &[], &["4"]],
+        ),
+        (
+            publishes[4]..publishes[4] + 1,
+            [&["first"], &["0"], &["1"], &[]],
+        ),
+        (journal - 1..journal, [&[], &[], &["0"], &[]]),
+        (publishes[3]..journal, [&[], &[], &["0"], &[]]),
+    ] {
+        for cut in first..=lost.start {
+            let (mut rig, _) = pushing_out();
+            let broker = without(&rig, lost.clone(), cut);
+            rig.restart_as(broker);
+            assert_eq!(
+                left(rig),
+                expected,
+                "without {lost:?}, cut in front of {cut}"
+            );
+        }
+    }
+}
+
 /// What the version before wrote of [`pushing_out`]: its publishes have no places in their transaction. Identity, kind, payload.
 #[rustfmt::skip]
 const WITHOUT_PLACES: [(u64, u8, &str); 13] = [
