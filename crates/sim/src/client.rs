@@ -415,7 +415,10 @@ impl Client {
             (event, Some(Asked::Step(step))) => self.stepped(event, step, origin, turn)?,
             (Event::InboundReleased { id, known }, _) => self.freed(id, known, turn)?,
             (Event::Resumed { received }, _) => self.resumed(&received, turn)?,
-            (Event::Authenticated { .. }, _) => self.set_up(),
+            (Event::Authenticated { secret, .. }, _) => {
+                turn.history.unseals(secret, origin)?;
+                self.set_up();
+            }
             (Event::Closing { reason }, _) => {
                 if reason == CloseReason::Internal {
                     turn.world.lock().is_at_a_loss()?;

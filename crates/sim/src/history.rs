@@ -23,12 +23,13 @@
 //! | *last one kept* | who subscribes is shown what was retained last, once (`history/kept.rs`) |
 //! | *will* | a will is sent when its client is gone, not before, nor after a goodbye (`history/wills.rs`) |
 //! | *held*, *receipts* | what is out under a lease nobody else gets, and a receipt is good for as long (`history/held.rs`) |
+//! | *one secret* | by which doors know what they sealed, the handles of receipts among them: every node that serves has the first one's |
 //! | *one worker*, *checkpoint* | of a consumer group (`history/workers.rs`) |
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use session::{DeathReason, Delivery};
+use session::{DeathReason, Delivery, Secret};
 
 pub(crate) use self::held::PullId;
 pub(crate) use self::workers::Workers;
@@ -154,6 +155,8 @@ pub(crate) struct History {
     actives: BTreeMap<u64, (usize, u64)>,
     /// The last epoch that was heard of by anyone.
     heard: u64,
+    /// What doors seal with, and in which epoch it was first heard of.
+    secret: Option<(Secret, u64)>,
     /// What a stream shows at each offset.
     stream: BTreeMap<u64, u64>,
     /// When each session was there for sure, and in which epoch.
@@ -284,6 +287,18 @@ impl History {
         }
         self.heard = from.epoch;
         Ok(())
+    }
+
+    /// *One secret*: that of the node that somebody logs in to.
+    pub(crate) fn unseals(&mut self, with: Secret, from: Origin) -> Result<(), String> {
+        let (first, epoch) = *self.secret.get_or_insert((with, from.epoch));
+        if first == with || self.is_excused {
+            return Ok(());
+        }
+        Err(format!(
+            "one secret: epoch {} cannot open the handles of receipts that epoch {epoch} gave",
+            from.epoch
+        ))
     }
 
     pub(crate) fn confirm(&mut self, number: u64, from: Origin, now: u64) -> Result<(), String> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// What is to happen in random runs, or their checkers looked at nothing.
-const OCCASIONS: [&str; 13] = [
+const OCCASIONS: [&str; 14] = [
     "checkpoints",
     "dead letters",
     "deliveries that were half done",
@@ -11,6 +11,7 @@ const OCCASIONS: [&str; 13] = [
     "exactly-once publishes that were repeated",
     "of those, within their leases",
     "receipts of a former node",
+    "receipts of a former node in one command",
     "receipts of one command",
     "repeats that were known",
     "retained messages",

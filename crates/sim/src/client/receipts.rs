@@ -23,11 +23,15 @@ pub(super) struct Use {
 }
 
 impl Client {
-    /// Deletes what it received some time ago.
+    /// Deletes what it received some time ago: one message, or all by one command.
     pub(super) fn use_kept(&mut self, turn: &mut Turn<'_>) {
-        if let Some(kept) = self.kept.pop_front() {
+        while let Some(kept) = self.kept.pop_front() {
             self.use_receipt(&kept, ReceiptUse::Delete, turn);
+            if !self.batches {
+                return;
+            }
         }
+        self.use_together();
     }
 
     /// Something else than to delete it: releases it, has it for longer, or leaves it alone.
@@ -131,7 +135,12 @@ pub(super) fn settled_all(
     for (at, (used, outcome)) in all.iter().zip(outcomes).enumerate() {
         let outcome = outcome.as_ref().map(|known| *known);
         let outcome = outcome.map_err(|refusal| refusal.kind);
-        let again = all[..at].iter().any(|it| it.receipt == used.receipt);
+        let place = |of: &Use| (of.receipt.queue, of.receipt.qseq);
+        let again = all[..at].iter().any(|it| place(it) == place(used));
+        if used.receipt.epoch < origin.epoch {
+            let what = "receipts of a former node in one command";
+            turn.history.sees(what);
+        }
         if again != (outcome == Err(RefusalKind::InvalidArgument)) {
             return Err(format!("a message is used once: {used:?} is {outcome:?}"));
         }

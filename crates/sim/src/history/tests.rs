@@ -251,3 +251,15 @@ fn what_is_delivered_exactly_once_is_looked_at() {
     history.exact.knows(3, id, false, A);
     says(history.receive(&sent, 3, B, (300, 300)), "exactly once");
 }
+
+#[test]
+fn every_node_opens_what_the_first_one_sealed() {
+    let mut history = History::new(false, 0);
+    let secret = |byte| Secret([byte; 32]);
+    assert!(history.unseals(secret(1), B).is_ok());
+    assert!(history.unseals(secret(1), A).is_ok());
+    let other = history.unseals(secret(2), A);
+    says(other.map(|()| 0), "one secret");
+    history.is_excused = true;
+    assert!(history.unseals(secret(2), B).is_ok(), "it was damaged");
+}
