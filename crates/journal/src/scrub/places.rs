@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::Found;
 
-/// Places that are known at the most: less than a MiB.
+/// Places that are known at the most: a MiB where they lie in few files, four if each is in one of its own.
 const PLACES_MAX: usize = 10_000;
 
 /// What becomes of damage that somebody has met.
