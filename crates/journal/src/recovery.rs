@@ -427,6 +427,7 @@ pub(crate) fn choose_snapshot(
     let mut kept = survey.snapshots.clone();
     while let Some(newest) = kept.last() {
         let path = snapshot::path_of(paths, newest);
+        // Through the page cache: it is read twice, and no batch waits behind it.
         match SnapshotSource::whole(vfs, &path, false, &survey.format.store) {
             Ok(source) => {
                 let fits =

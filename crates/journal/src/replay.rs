@@ -183,6 +183,9 @@ impl Replay {
     fn reader(&self, segment: &Arc<Segment>, position: Position) -> Result<BatchReader, ReadError> {
         let vfs = &*self.shared.vfs;
         let mut reader = segment.reader(vfs)?;
+        if !self.rebuild {
+            reader.read_ahead(IN_PASSING);
+        }
         if position.seq >= segment.header.base.seq && reader.enter_gap(position.seq) {
             return Ok(reader);
         }
@@ -202,9 +205,6 @@ impl Replay {
                 )
             };
             return Err(segment.corrupt(0, what));
-        }
-        if !self.rebuild {
-            reader.read_ahead(IN_PASSING);
         }
         reader.position = position;
         Ok(reader)

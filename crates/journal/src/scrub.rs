@@ -65,7 +65,7 @@ pub struct Found {
 pub struct Health {
     /// Damage in the order in which it was found, the first hundred.
     pub found: Vec<Found>,
-    /// How many places are known, each counted once.
+    /// How many places were met, each counted once; some may have turned out to be one.
     pub damages: u64,
     /// There are more, which are not.
     pub beyond: bool,
@@ -532,9 +532,11 @@ impl Journal {
                 }
             }
             Noted::Reach => {
-                let mut known = health.found.iter_mut();
-                if let Some(known) = known.find(|known| known.is_of(damage)) {
-                    known.clone_from(damage);
+                // Several that readers met may have turned out to be one.
+                let known = health.found.iter().position(|known| known.is_of(damage));
+                health.found.retain(|known| !known.is_of(damage));
+                if let Some(at) = known {
+                    health.found.insert(at, damage.clone());
                 }
             }
             Noted::Beyond if !health.beyond => {
@@ -567,13 +569,13 @@ impl Journal {
     #[must_use]
     pub fn salvage(&self, batch: u64) -> Vec<(StoredId, u8, Bytes)> {
         let shared = self.shared();
-        let is_there = |id| {
+        let stays = |id| {
             let lies = shared.table.resolve(id);
             lies.is_none_or(|(_, at)| at == id)
         };
         if let Some(payload) = shared.cache.payload(batch) {
             let records = batch::records(batch, &payload).flatten();
-            let own = records.filter(|record| record.origin.is_none() && is_there(record.id));
+            let own = records.filter(|record| record.origin.is_none() && stays(record.id));
             return own
                 .map(|record| (record.id, record.kind, record.payload))
                 .collect();
@@ -581,7 +583,7 @@ impl Journal {
         let mut records = Vec::new();
         for offset in shared.frames_of(batch).unwrap_or_default() {
             let id = id::pack(batch, offset);
-            if is_there(id)
+            if stays(id)
                 && let Ok((kind, payload)) = shared.read_record(id)
             {
                 records.push((id, kind, payload));

@@ -17,7 +17,7 @@ pub use memory::{Cut, MemVfs, Op};
 pub use real::RealVfs;
 
 /// Bytes of one read or write that nobody waits for. Most disks do one thing after the other: what somebody waits for is behind one
-/// of these, a third of a millisecond at a GB/s.
+/// of these, a quarter of a millisecond at a GB/s.
 pub(crate) const IN_PASSING: usize = 256 << 10;
 
 /// How a file is opened.

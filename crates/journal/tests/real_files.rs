@@ -107,8 +107,10 @@ fn what_is_committed_comes_back(name: &str, direct: Direct) {
 #[test]
 fn a_snapshot_of_any_length_is_read_back() {
     let dir = directory("snapshots");
-    let mut start = 1;
-    for len in [0, 1, 3_900, 4_096, 65_536, 262_144, 300_001] {
+    let (mut start, mut lens) = (1, Vec::new());
+    // The file has 104 bytes more, and 12 for each whole piece of 64 KiB: of one block, of one piece, of 256 KiB.
+    let (block, piece, passing) = (4_096 - 104, 65_536 - 8, 262_144 - 92 - 48);
+    for len in [0, 1, block, block + 1, piece, piece + 1, passing, 300_001] {
         let content: Vec<u8> = (0..len).map(|at: usize| (at / 7) as u8).collect();
         let opened = open(&dir, small(), start);
         let journal = opened.journal.clone();
@@ -123,6 +125,8 @@ fn a_snapshot_of_any_length_is_read_back() {
             snapshot.read_to_end(&mut read).expect("whole");
             read
         };
+        let files = std::fs::read_dir(dir.join("snap")).expect("a directory");
+        lens.extend(files.map(|file| file.and_then(|file| file.metadata()).expect("a file").len()));
         let mut live = journal.replay().expect("a replay");
         assert!(read(&mut live) == content, "{len} bytes, running");
         drop(live);
@@ -133,6 +137,7 @@ fn a_snapshot_of_any_length_is_read_back() {
         opened.journal.shutdown();
         start += 1;
     }
+    assert!(lens.contains(&4_096) && lens.contains(&262_144), "{lens:?}");
     let report = journal::verify(&dir).expect("the journal is understood");
     assert_eq!(report.damaged, []);
 }

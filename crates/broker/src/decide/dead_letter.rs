@@ -559,6 +559,8 @@ impl Broker {
             return draft.count(Tally::DroppedDeadLetter, 1);
         }
         draft.depth += 1;
+        let counted = draft.changes_len();
+        let mut is_there = false;
         let again = Incoming {
             expiry: None,
             rare: Some(&rare),
@@ -567,6 +569,7 @@ impl Broker {
         let before = (through.targets.len(), through.records.len(), direct.len());
         for queue in routed.queues {
             if through.targets.iter().any(|target| target.queue == queue) {
+                is_there = true;
                 continue;
             }
             if self.is_cycle(queue, rare.deaths.as_deref().expect("it died here")) {
@@ -592,6 +595,7 @@ impl Broker {
                 .iter()
                 .any(|record| record.stream == to.stream)
             {
+                is_there = true;
                 continue;
             }
             match self.admit_record(to, incoming.message, draft) {
@@ -606,6 +610,8 @@ impl Broker {
         draft.depth -= 1;
         if (through.targets.len(), through.records.len(), direct.len()) != before {
             draft.count(Tally::DeadLettered, 1);
+        } else if !is_there && !draft.is_loss_counted(counted) {
+            draft.count(Tally::DroppedDeadLetter, 1);
         }
     }
 

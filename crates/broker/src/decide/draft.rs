@@ -215,7 +215,7 @@ impl<'a> Draft<'a> {
         self.change(Kind::Counted(tally, by));
     }
 
-    /// Whether somebody who did not take a message was counted since there were so many changes: who filters it does not want it.
+    /// Whether a loss was counted since there were so many changes. What a policy filtered is none: whoever has the policy does not want it.
     pub(crate) fn is_loss_counted(&self, changes: usize) -> bool {
         let mut since = self.out.changes[changes..].iter();
         since.any(|change| matches!(change.0, Kind::Counted(tally, _) if tally != Tally::Filtered))

@@ -402,6 +402,30 @@ fn a_dead_letter_that_a_subscriber_does_not_take_is_counted_once() {
     }
 }
 
+/// Nobody told the publisher: what a queue has no room for at all, and goes nowhere else, is counted as lost.
+#[test]
+fn what_is_too_large_for_its_queue_and_filtered_behind_it_is_counted_as_lost() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    rig.durable_queue(a, "q", QueueAttributes::default());
+    rig.new_topic(a, "t", false);
+    let mut picky = new(1, "t", into_queue("q"));
+    picky.settings.policy = Some((r#"{"store": ["x"]}"#.into(), PolicyScope::Attributes));
+    rig.subscribed(a, picky);
+    let attributes = QueueAttributes {
+        bytes_max: Some(1),
+        dead_letter: Some(DeadLetter {
+            exchange: "amq.topic".into(),
+            key: Some(levels("t")),
+        }),
+        ..QueueAttributes::default()
+    };
+    rig.durable_queue(a, "jobs", attributes);
+    rig.send(a, "jobs", "too large");
+    assert_eq!(drops(&rig), [("dropped_dead_letter", 1), ("filtered", 1)]);
+    rig.check_replay();
+}
+
 /// A policy that lets a dead letter not pass is no refusal: there is nowhere to go, and that is counted once too.
 #[test]
 fn a_dead_letter_that_no_policy_lets_pass_has_nowhere_to_go() {

@@ -24,12 +24,12 @@ pub(super) enum Noted {
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Places {
-    files: BTreeMap<PathBuf, InFile>,
+    files: BTreeMap<PathBuf, OfFile>,
     len: usize,
 }
 
 #[derive(Default)]
-struct InFile {
+struct OfFile {
     /// By the first damaged batch: the last one, and where they begin. No two have a batch in common.
     batches: BTreeMap<u64, (u64, u64)>,
     /// Apart from batches.
@@ -84,7 +84,7 @@ impl Places {
     }
 }
 
-impl InFile {
+impl OfFile {
     /// The last of those that have a batch in common with these.
     fn overlapping(&self, (first, last): (u64, u64)) -> Option<(u64, (u64, u64))> {
         let (&from, &(upto, offset)) = self.batches.range(..=last).next_back()?;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{Access, Free, Lock, Vfs, VfsFile};
+use crate::batch::BLOCK;
 
 const SECTOR: usize = 512;
 
@@ -92,6 +93,22 @@ pub struct MemVfs {
 struct MemFile {
     disk: Arc<Mutex<Disk>>,
     inode: usize,
+    direct: bool,
+}
+
+impl MemFile {
+    /// What `O_DIRECT` asks for, of which some file systems ask less.
+    fn check(&self, buf: &[u8], offset: u64) {
+        let start = buf.as_ptr().align_offset(BLOCK);
+        assert!(
+            !self.direct
+                || (start == 0
+                    && buf.len().is_multiple_of(BLOCK)
+                    && offset.is_multiple_of(BLOCK as u64)),
+            "{} bytes at {offset}, {start} bytes in front of a multiple in memory, are no blocks",
+            buf.len()
+        );
+    }
 }
 
 impl Drop for MemFile {
@@ -485,7 +502,7 @@ impl Vfs for MemVfs {
             .collect())
     }
 
-    fn open(&self, path: &Path, access: Access, _direct: bool) -> io::Result<Arc<dyn VfsFile>> {
+    fn open(&self, path: &Path, access: Access, direct: bool) -> io::Result<Arc<dyn VfsFile>> {
         let mut disk = held(&self.disk);
         if disk.open_max.is_some_and(|max| disk.open >= max) {
             return Err(rustix::io::Errno::MFILE.into());
@@ -498,6 +515,7 @@ impl Vfs for MemVfs {
         Ok(Arc::new(MemFile {
             disk: Arc::clone(&self.disk),
             inode,
+            direct,
         }))
     }
 
@@ -589,6 +607,7 @@ impl Vfs for MemVfs {
 
 impl VfsFile for MemFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.check(buf, offset);
         let mut disk = held(&self.disk);
         let content = &disk.now.contents[self.inode];
         let start = usize::try_from(offset)
@@ -602,6 +621,7 @@ impl VfsFile for MemFile {
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.check(buf, offset);
         let op = Op::Write(self.inode, offset, Bytes::copy_from_slice(buf), false);
         let mut disk = held(&self.disk);
         disk.grow(self.inode, offset + buf.len() as u64)?;
@@ -610,6 +630,7 @@ impl VfsFile for MemFile {
     }
 
     fn write_durable(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.check(buf, offset);
         let mut disk = held(&self.disk);
         MemVfs::failing(&mut disk)?;
         disk.grow(self.inode, offset + buf.len() as u64)?;

@@ -649,7 +649,7 @@ fn a_segment_that_is_being_given_back_is_no_damage() {
         };
         let (standby, _replay) = Standby::open(Arc::new(paused), dir(), config(), [7; 16], 0)
             .expect("the journal is in order");
-        let file = vfs.open(&first, Access::Write, true).expect("there");
+        let file = vfs.open(&first, Access::Write, false).expect("there");
         file.write_at(&[0; 4096], 0).expect("written");
         let (from, to) = (first.clone(), dir().join("seg").join("elsewhere"));
         wait.arm(0, move || {

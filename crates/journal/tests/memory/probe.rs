@@ -141,7 +141,7 @@ impl Vfs for Lying {
     }
     fn open(&self, path: &Path, access: Access, direct: bool) -> io::Result<Arc<dyn VfsFile>> {
         let file = LyingFile {
-            inner: self.inner.open(path, access, direct)?,
+            inner: self.inner.open(path, access, false)?,
             lie: self.lie,
             direct,
             writes: access != Access::Read,

@@ -235,7 +235,7 @@ fn another_claimants_files_are_garbage() {
     let (vfs, model) = journal_of(2);
     let stray = dir().join("seg/2-1-00000000000000aa");
     vfs.create_zeroed(&stray, 64 << 10, true).expect("made");
-    vfs.open(&stray, Access::Write, true)
+    vfs.open(&stray, Access::Write, false)
         .and_then(|file| file.write_durable(&[7; 4096], 0))
         .expect("written");
     start(&vfs, 2).expect("opens").check(&model);

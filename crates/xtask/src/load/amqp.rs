@@ -387,8 +387,8 @@ impl Amqp {
         self.declare(&queues[0]).map(drop)
     }
 
-    /// Receives until the ledger has `count` messages, acknowledging every `every` of them: what came together is acknowledged
-    /// with one write, as a client does that would not be what is measured.
+    /// Receives until the ledger has `count` messages, acknowledging every `every` of them. What came together is acknowledged
+    /// with one write, so that the client's system calls are not what is measured.
     pub(crate) fn receive(
         &mut self,
         count: u64,
