@@ -24,6 +24,7 @@
 //! |---|---|
 //! | `batch.rs`, `segment.rs`, `layout.rs`, `snapshot.rs` | the bytes on disk, drawn in each |
 //! | `stream_file.rs` | records of streams, copied out of the journal |
+//! | `passing.rs` | files written once and read in order, past the page cache |
 //! | `id.rs` | what a stored id is made of |
 //! | `stage.rs`, `engine.rs`, `threads.rs` | staging, the commit step, the two threads |
 //! | `lease.rs` | whether the holder of an epoch lives; standbys that are near |

@@ -303,6 +303,15 @@ fn full_dead_letter_queue(rig: &mut Rig, a: SessionId) {
     rig.subscribed(a, new);
 }
 
+/// A subscription with a policy that lets nothing of these tests pass.
+fn picky_subscription(rig: &mut Rig, a: SessionId) {
+    rig.durable_queue(a, "q", QueueAttributes::default());
+    rig.new_topic(a, "t", false);
+    let mut picky = new(1, "t", into_queue("q"));
+    picky.settings.policy = Some((r#"{"store": ["x"]}"#.into(), PolicyScope::Attributes));
+    rig.subscribed(a, picky);
+}
+
 /// A route into a queue that does not take anything so large.
 fn small_route(rig: &mut Rig, a: SessionId) {
     let attributes = QueueAttributes {
@@ -407,11 +416,7 @@ fn a_dead_letter_that_a_subscriber_does_not_take_is_counted_once() {
 fn what_is_too_large_for_its_queue_and_filtered_behind_it_is_counted_as_lost() {
     let mut rig = Rig::new();
     let a = rig.attach(1);
-    rig.durable_queue(a, "q", QueueAttributes::default());
-    rig.new_topic(a, "t", false);
-    let mut picky = new(1, "t", into_queue("q"));
-    picky.settings.policy = Some((r#"{"store": ["x"]}"#.into(), PolicyScope::Attributes));
-    rig.subscribed(a, picky);
+    picky_subscription(&mut rig, a);
     let attributes = QueueAttributes {
         bytes_max: Some(1),
         dead_letter: Some(DeadLetter {
@@ -432,11 +437,7 @@ fn a_dead_letter_that_no_policy_lets_pass_has_nowhere_to_go() {
     for keeps in [false, true] {
         let mut rig = Rig::new();
         let a = rig.attach(1);
-        rig.durable_queue(a, "q", QueueAttributes::default());
-        rig.new_topic(a, "t", false);
-        let mut picky = new(1, "t", into_queue("q"));
-        picky.settings.policy = Some((r#"{"store": ["x"]}"#.into(), PolicyScope::Attributes));
-        rig.subscribed(a, picky);
+        picky_subscription(&mut rig, a);
         let attributes = QueueAttributes {
             ttl_ms: Some(50),
             dead_letter: Some(DeadLetter {
