@@ -17,6 +17,10 @@ use crate::aligned::Aligned;
 use crate::batch::BLOCK;
 
 const NFS_MAGIC: u64 = 0x6969;
+
+/// What rustix 1.1 calls `OFlags::DSYNC` is `O_SYNC` on Linux: then the file's times go to the disk too, which is a write of its own each
+/// time the clock has ticked, and on a file system with a journal a commit of that.
+const O_DSYNC: OFlags = OFlags::from_bits_retain(libc::O_DSYNC as u32);
 const CIFS_MAGIC: u64 = 0xFF53_4D42;
 const SMB2_MAGIC: u64 = 0xFE53_4D42;
 const FUSE_MAGIC: u64 = 0x6573_5546;
@@ -105,7 +109,7 @@ impl Vfs for RealVfs {
             flags |= OFlags::DIRECT;
         }
         if dsync {
-            flags |= OFlags::DSYNC;
+            flags |= O_DSYNC;
         }
         let file = Self::open_flags(path, flags)?;
         Ok(Arc::new(RealFile {
@@ -270,6 +274,18 @@ mod tests {
 
     /// Says to this test binary that it is the process whose files may not be so long: where it makes some.
     const LIMITED: &str = "BASCULE_TEST_LIMITED_IN";
+
+    #[test]
+    fn what_is_written_is_synced_without_the_times_of_the_file() {
+        let name = format!("bascule-dsync-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::write(&path, b"").expect("made");
+        let file = RealVfs::open_flags(&path, OFlags::RDWR | O_DSYNC).expect("opens");
+        let flags = rustix::fs::fcntl_getfl(&file).expect("an open file has flags");
+        fs::remove_file(&path).expect("it is there");
+        let of_both = i32::try_from(flags.bits()).expect("they are small") & libc::O_SYNC;
+        assert_eq!(of_both, libc::O_DSYNC);
+    }
 
     /// A limit on the length of files need not be a multiple of a block, and a direct write that it cuts off fails for that; it is told as
     /// what it is, as one is that begins behind the limit.
