@@ -29,6 +29,7 @@ mod deliver;
 mod descriptors;
 mod doors;
 mod failure;
+mod gather;
 mod journal_tools;
 mod log;
 mod pair;

@@ -36,6 +36,7 @@ use crate::{
     descriptors,
     doors::{Doors, UPGRADE_PATHS},
     failure::Failure,
+    gather::Gathering,
     log, pair,
     random::fill_random,
     reload::{Running, warn_of_passwords},
@@ -289,6 +290,7 @@ impl Life<'_> {
             let told = sys::tell(every, vhost.clone(), Arc::clone(node), server);
             tasks.push(tokio::spawn(told));
         }
+        tasks.push(tokio::spawn(Gathering::new(node).run()));
         self.pair.serve(node);
         self.open("ready").map_err(Failure::work)?;
         if routed != routes::Changed::default() {

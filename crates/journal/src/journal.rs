@@ -19,7 +19,7 @@ use crate::segment::{Segment, SegmentId};
 use crate::shared::Shared;
 use crate::snapshot;
 use crate::spares;
-use crate::stage::Stage;
+use crate::stage::{Gatherer, Stage};
 use crate::table::Counting;
 use crate::threads;
 use crate::vfs::Free;
@@ -112,6 +112,23 @@ impl Journal {
     #[must_use]
     pub fn stage_of(&self, owner: u64) -> Stage<'_> {
         Stage::new(self.shared(), Some(owner))
+    }
+
+    /// Who is asked to gather what several stage at about the same time; without one, which is how a journal begins, the thread writes at
+    /// once what there is. Who was asked before is rid of it: what waits for it is written.
+    pub fn gather_by(&self, gatherer: Option<Gatherer>) {
+        let shared = self.shared();
+        shared
+            .staging
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .gatherer = gatherer;
+        shared.write_gathered();
+    }
+
+    /// Has written what is staged: to be called by who was asked to gather it. Harmless otherwise.
+    pub fn write_gathered(&self) {
+        self.shared().write_gathered();
     }
 
     /// The newest batch that is durable behind a clear fence.

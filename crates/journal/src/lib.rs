@@ -120,7 +120,7 @@ pub use replay::Replay;
 pub use scrub::{Found, Health, Scrubber};
 pub use segment::SegmentId;
 pub use snapshot::SnapshotSource;
-pub use stage::Stage;
+pub use stage::{Gatherer, Stage};
 pub use standby::{Holder, Polled, Standby, Taken};
 pub use stream_file::{FiledRecord, StreamFile, StreamFileCursor, StreamFileId, StreamFileWriter};
 pub use table::Counting;

@@ -205,6 +205,17 @@ impl Shared {
         self.epoch.load(Ordering::Acquire)
     }
 
+    /// See [`crate::Journal::write_gathered`].
+    pub(crate) fn write_gathered(&self) {
+        let wakes = {
+            let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
+            staging.gathered()
+        };
+        if wakes {
+            self.work.notify_one();
+        }
+    }
+
     /// Nothing commits any more; everyone who waits is woken.
     pub(crate) fn fail(&self, failure: Failure) {
         match &failure {

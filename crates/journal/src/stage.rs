@@ -2,7 +2,8 @@
 //!
 //! The mutex is short: fixed fields and small bodies are copied, larger bodies kept by reference (RULES 9, 10). A batch is
 //! closed when the next command does not fit; all records of one command lie in one batch (RULES 18). No timer: what
-//! arrives during one write shares the next.
+//! arrives during one write shares the next. Where several who stage little come at about the same time, somebody may be asked to have
+//! it written once those have staged who are ready to ([`Gatherer`]): a write costs as much as deciding on several of them.
 //!
 //! Who stages next waits for all that is staged, so a connection that floods must not have much of it: a stage that says whose it is
 //! has room for its share only. Half of the bound is shared alike by all who have something staged; the other half is left to those
@@ -10,8 +11,9 @@
 
 use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 use std::sync::atomic::Ordering;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use message::StoredId;
@@ -28,6 +30,21 @@ const SHARE_MIN: usize = 64 * 1024;
 /// For so many batches it is remembered that somebody waited, some seconds of a flood: its share is small already when who publishes now
 /// and then does so again.
 const AWAITED_BATCHES: u64 = 4096;
+
+/// Who stages so many bytes at a time waits for nobody's.
+const GATHER_OWN_MAX: usize = 8 << 10;
+/// So many staged bytes are worth a write.
+const GATHER_BYTES_MAX: usize = 128 << 10;
+/// Who stages so long after the first wakes the thread, whatever has become of the gatherer.
+const GATHER_LIMIT: Duration = Duration::from_millis(3);
+/// From so many who staged something of a batch on the next one is gathered: see [`Staging`]'s `crowd`.
+const GATHER_CROWD: usize = 5 * ONE_EACH / 4;
+/// One who staged something of each batch, as `crowd` counts.
+const ONE_EACH: usize = 256;
+
+/// Asked, when the journal's thread has nothing to do, and several have lately staged something of each batch: will it call
+/// [`crate::Journal::write_gathered`] soon, once others have had their turn? If not, the thread is woken at once.
+pub type Gatherer = Arc<dyn Fn() -> bool + Send + Sync>;
 
 struct StagedFrame {
     kind: u8,
@@ -121,7 +138,19 @@ pub(crate) struct Staging {
     pub(crate) flight_wakers: Vec<Waker>,
     /// The thread waits for work.
     pub(crate) idle: bool,
+    pub(crate) gatherer: Option<Gatherer>,
+    /// Since when the gatherer lets others stage.
+    gathering: Option<Instant>,
+    /// How many staged something of a batch, on an average of the last sixteen or so, in 256ths.
+    crowd: usize,
     pub(crate) closing: bool,
+}
+
+/// Who is to know that something was staged.
+enum Wake {
+    Nobody,
+    Thread,
+    Gatherer(Gatherer),
 }
 
 impl Staging {
@@ -136,6 +165,9 @@ impl Staging {
             flight: None,
             flight_wakers: Vec::new(),
             idle: false,
+            gatherer: None,
+            gathering: None,
+            crowd: 0,
             closing: false,
         }
     }
@@ -163,6 +195,8 @@ impl Staging {
         }
         let mut batch = self.sealed.pop_front()?;
         self.flight = Some(batch.seq);
+        self.gathering = None;
+        self.crowd = self.crowd - self.crowd / 16 + batch.owned.len() * ONE_EACH / 16;
         self.flight_wakers = std::mem::take(&mut batch.wakers);
         Some(batch)
     }
@@ -230,6 +264,37 @@ impl Staging {
         let since = self.open.seq.saturating_sub(AWAITED_BATCHES);
         let mut awaited = self.awaited.iter().flatten();
         awaited.any(|&(id, batch)| id != owner && batch >= since)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.sealed.is_empty()
+    }
+
+    /// Something may have been staged by one who has so many bytes that are not durable.
+    fn whom_to_wake(&mut self, own: usize) -> Wake {
+        if !self.idle || self.is_empty() {
+            return Wake::Nobody;
+        }
+        if own < GATHER_OWN_MAX && self.bytes < GATHER_BYTES_MAX && self.crowd >= GATHER_CROWD {
+            match (&self.gathering, &self.gatherer) {
+                (Some(since), _) if since.elapsed() < GATHER_LIMIT => return Wake::Nobody,
+                (None, Some(gatherer)) => {
+                    self.gathering = Some(Instant::now());
+                    return Wake::Gatherer(Arc::clone(gatherer));
+                }
+                _ => {}
+            }
+        }
+        self.idle = false;
+        Wake::Thread
+    }
+
+    /// Nothing is waited for any more. Whether the thread must be woken.
+    pub(crate) fn gathered(&mut self) -> bool {
+        self.gathering = None;
+        let wakes = self.idle && !self.is_empty();
+        self.idle &= !wakes;
+        wakes
     }
 
     /// Everyone who waits for anything.
@@ -528,16 +593,119 @@ impl Drop for Stage<'_> {
                 push_waker(waiting, waker);
             }
         }
-        let wake_thread = staging.idle && !(staging.open.is_empty() && staging.sealed.is_empty());
-        if wake_thread {
-            staging.idle = false;
-        }
+        let own = self.owner.as_ref().map_or(0, |owner| owner.counted);
+        let wake = staging.whom_to_wake(own);
         drop(staging);
-        if wake_thread {
-            self.shared.work.notify_one();
+        match wake {
+            Wake::Nobody => {}
+            Wake::Thread => self.shared.work.notify_one(),
+            Wake::Gatherer(gatherer) => {
+                if !gatherer() {
+                    self.shared.write_gathered();
+                }
+            }
         }
         for waker in self.wakers.drain(..) {
             waker.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Stages something of each of these owners' in the open batch.
+    fn stage(staging: &mut Staging, owners: &[u64]) {
+        for &owner in owners {
+            staging.open.frames.push(StagedFrame {
+                kind: 1,
+                flags: 0,
+                inline: 0,
+                body: Bytes::new(),
+            });
+            staging.own(owner, 100);
+        }
+    }
+
+    /// The thread writes batches of which these owners each staged something, and waits for the next.
+    fn write(staging: &mut Staging, owners: &[u64], batches: usize) {
+        for _ in 0..batches {
+            stage(staging, owners);
+            let batch = staging.take(&mut None).expect("something is staged");
+            staging.flight = None;
+            staging.owners.clear();
+            assert!(!batch.is_empty());
+        }
+        staging.idle = true;
+    }
+
+    fn gathering() -> Staging {
+        Staging {
+            gatherer: Some(Arc::new(|| true)),
+            ..Staging::new(1)
+        }
+    }
+
+    #[test]
+    fn one_who_stages_alone_is_written_at_once() {
+        let mut staging = gathering();
+        write(&mut staging, &[7], 100);
+        assert!(matches!(staging.whom_to_wake(0), Wake::Nobody));
+        stage(&mut staging, &[7]);
+        assert!(matches!(staging.whom_to_wake(100), Wake::Thread));
+        assert!(!staging.idle, "it is woken once");
+        assert!(matches!(staging.whom_to_wake(100), Wake::Nobody));
+    }
+
+    #[test]
+    fn where_several_stage_the_first_asks_for_the_others_to_be_gathered() {
+        let mut staging = gathering();
+        write(&mut staging, &[7, 8], 30);
+        stage(&mut staging, &[7]);
+        assert!(matches!(staging.whom_to_wake(100), Wake::Gatherer(_)));
+        stage(&mut staging, &[8]);
+        assert!(matches!(staging.whom_to_wake(100), Wake::Nobody));
+        assert!(staging.idle && staging.gathered(), "the thread is woken");
+        assert!(!staging.gathered(), "and once is enough");
+        // When those others have gone, the average forgets them.
+        write(&mut staging, &[7], 40);
+        stage(&mut staging, &[7]);
+        assert!(matches!(staging.whom_to_wake(100), Wake::Thread));
+    }
+
+    #[test]
+    fn much_is_written_at_once_and_so_is_what_was_gathered_for_long() {
+        let crowd = || {
+            let mut staging = gathering();
+            write(&mut staging, &[7, 8], 30);
+            stage(&mut staging, &[7]);
+            staging
+        };
+        let mut staging = crowd();
+        assert!(matches!(staging.whom_to_wake(GATHER_OWN_MAX), Wake::Thread));
+        let mut staging = crowd();
+        assert!(matches!(staging.whom_to_wake(100), Wake::Gatherer(_)));
+        staging.bytes = GATHER_BYTES_MAX;
+        assert!(matches!(staging.whom_to_wake(100), Wake::Thread));
+        let mut staging = crowd();
+        assert!(matches!(staging.whom_to_wake(100), Wake::Gatherer(_)));
+        staging.gathering = Instant::now().checked_sub(GATHER_LIMIT);
+        assert!(matches!(staging.whom_to_wake(100), Wake::Thread));
+        let mut staging = crowd();
+        staging.gatherer = None;
+        assert!(matches!(staging.whom_to_wake(100), Wake::Thread));
+    }
+
+    #[test]
+    fn a_batch_that_is_taken_is_gathered_no_more() {
+        let mut staging = gathering();
+        write(&mut staging, &[7, 8], 30);
+        stage(&mut staging, &[7]);
+        assert!(matches!(staging.whom_to_wake(100), Wake::Gatherer(_)));
+        // The thread came for the lease's sake.
+        write(&mut staging, &[8], 1);
+        stage(&mut staging, &[7]);
+        assert!(matches!(staging.whom_to_wake(100), Wake::Gatherer(_)));
     }
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use journal::Journal;
+use journal::{Gatherer, Journal};
 use message::{Address, Levels, Message, Name, Timestamp, VhostId};
 use session::{Authenticate, CloseReason, Event, Kept, Link, Object, Peer, Port, SessionId};
 
@@ -492,6 +492,16 @@ impl Node {
         by_then
             .unwrap_or_else(|| self.committed())
             .saturating_sub(standby.applied)
+    }
+
+    /// Who is asked to have written together what several connections hand in at about the same time: see [`journal::Journal::gather_by`].
+    pub fn gather_by(&self, gatherer: Option<Gatherer>) {
+        self.shared.journal.gather_by(gatherer);
+    }
+
+    /// Has written what was gathered.
+    pub fn write_gathered(&self) {
+        self.shared.journal.write_gathered();
     }
 
     /// This node is about to end so that another one goes on, as an operator asked: that one says so.
