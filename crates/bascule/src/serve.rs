@@ -46,7 +46,7 @@ use crate::{
 /// A thread looks at the sockets at least after so many tasks. A flood of small messages works for two milliseconds at a time, so with
 /// the usual 61 of them connections that are never done would leave all others unheard for a tenth of a second. With three, a fan-out and
 /// STOMP cost up to a twentieth more.
-const POLLS_A_LOOK: u32 = 4;
+pub(crate) const POLLS_A_LOOK: u32 = 4;
 
 /// What the drain may take; with the node's end behind it, an end in order takes less than five seconds.
 const DRAIN_LIMIT: Duration = Duration::from_secs(4);
@@ -182,6 +182,8 @@ impl Life<'_> {
                 () = failure(&node) => Vec::new(),
             };
             let ended = self.active(&node).await;
+            // Its task may not run for long now.
+            node.gather_by(None);
             for task in tasks {
                 task.abort();
             }

@@ -153,7 +153,7 @@ impl Engine {
         let buffer = self.buffers.take(Aligned::capacity(len));
         let mut buffer = Aligned::filled(buffer, len, |out| {
             out.resize(out.len() + HEADER_LEN, 0);
-            open.gather(out);
+            open.encode(out);
         });
         let header = Header {
             flags: 0,

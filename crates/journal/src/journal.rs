@@ -118,11 +118,14 @@ impl Journal {
     /// once what there is. Who was asked before is rid of it: what waits for it is written.
     pub fn gather_by(&self, gatherer: Option<Gatherer>) {
         let shared = self.shared();
-        shared
-            .staging
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .gatherer = gatherer;
+        let before = {
+            let mut staging = shared
+                .staging
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut staging.gatherer, gatherer)
+        };
+        drop(before);
         shared.write_gathered();
     }
 

@@ -31,19 +31,23 @@ const SHARE_MIN: usize = 64 * 1024;
 /// and then does so again.
 const AWAITED_BATCHES: u64 = 4096;
 
-/// Who stages so many bytes at a time waits for nobody's.
+/// Who has staged so many bytes that are not durable waits for nobody's.
 const GATHER_OWN_MAX: usize = 8 << 10;
 /// So many staged bytes are worth a write.
 const GATHER_BYTES_MAX: usize = 128 << 10;
-/// Who stages so long after the first wakes the thread, whatever has become of the gatherer.
+/// Who stages so long after the first wakes the thread, whatever has become of the gatherer. If nobody does, the lease's renewal would.
 const GATHER_LIMIT: Duration = Duration::from_millis(3);
 /// From so many who staged something of a batch on the next one is gathered: see [`Staging`]'s `crowd`.
 const GATHER_CROWD: usize = 5 * ONE_EACH / 4;
 /// One who staged something of each batch, as `crowd` counts.
 const ONE_EACH: usize = 256;
 
+/// Turns of one batch that count, at most: what a slow write let come is no crowd.
+const TURNS_MAX: usize = 8;
+
 /// Asked, when the journal's thread has nothing to do, and several have lately staged something of each batch: will it call
-/// [`crate::Journal::write_gathered`] soon, once others have had their turn? If not, the thread is woken at once.
+/// [`crate::Journal::write_gathered`] soon, once others have had their turn? If not, the thread is woken at once. It is called by
+/// whoever stages, under the node's lock: it must not block, stage, or let go of the last handle of the journal.
 pub type Gatherer = Arc<dyn Fn() -> bool + Send + Sync>;
 
 struct StagedFrame {
@@ -101,7 +105,7 @@ impl OpenBatch {
     }
 
     /// Writes the plaintext payload: the one copy of a body that is to be durable.
-    pub(crate) fn gather(&self, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let mut inline = &self.inline[..];
         let start = out.len();
         let mut at = 0;
@@ -141,7 +145,7 @@ pub(crate) struct Staging {
     pub(crate) gatherer: Option<Gatherer>,
     /// Since when the gatherer lets others stage.
     gathering: Option<Instant>,
-    /// How many staged something of a batch, on an average of the last sixteen or so, in 256ths.
+    /// How often another one staged something of a batch, on an average of the last sixteen or so, in 256ths.
     crowd: usize,
     pub(crate) closing: bool,
 }
@@ -196,7 +200,8 @@ impl Staging {
         let mut batch = self.sealed.pop_front()?;
         self.flight = Some(batch.seq);
         self.gathering = None;
-        self.crowd = self.crowd - self.crowd / 16 + batch.owned.len() * ONE_EACH / 16;
+        self.crowd =
+            self.crowd - self.crowd / 16 + batch.owned.len().min(TURNS_MAX) * ONE_EACH / 16;
         self.flight_wakers = std::mem::take(&mut batch.wakers);
         Some(batch)
     }
@@ -664,6 +669,8 @@ mod tests {
         write(&mut staging, &[7, 8], 30);
         stage(&mut staging, &[7]);
         assert!(matches!(staging.whom_to_wake(100), Wake::Gatherer(_)));
+        // However long this thread may stand still.
+        staging.gathering = Instant::now().checked_add(Duration::from_secs(3600));
         stage(&mut staging, &[8]);
         assert!(matches!(staging.whom_to_wake(100), Wake::Nobody));
         assert!(staging.idle && staging.gathered(), "the thread is woken");
@@ -707,5 +714,37 @@ mod tests {
         write(&mut staging, &[8], 1);
         stage(&mut staging, &[7]);
         assert!(matches!(staging.whom_to_wake(100), Wake::Gatherer(_)));
+    }
+
+    #[test]
+    fn what_is_gathered_is_written_when_the_gatherer_says_so_or_does_not_gather() {
+        let vfs = Arc::new(crate::MemVfs::new(false));
+        let (opened, mut engine) = crate::open_stepped(
+            vfs,
+            std::path::Path::new("/j"),
+            Config::default(),
+            1,
+            [1; 16],
+        )
+        .expect("it opens");
+        let journal = opened.journal;
+        // Stages something while the thread waits, as it seems, and several have lately done so. Whether the thread was woken.
+        let mut woken = |gathers: Option<bool>, then: &dyn Fn()| {
+            journal.gather_by(gathers.map(|gathers| Arc::new(move || gathers) as Gatherer));
+            {
+                let mut staging = journal.shared().staging.lock().expect("no one panics");
+                (staging.idle, staging.crowd) = (true, 2 * ONE_EACH);
+            }
+            journal.stage_of(1).push(1, b"something", None);
+            then();
+            let idle = journal.shared().staging.lock().expect("no one panics").idle;
+            assert!(matches!(engine.step(), crate::Step::Committed(_)));
+            !idle
+        };
+        assert!(woken(None, &|| {}));
+        assert!(woken(Some(false), &|| {}));
+        assert!(!woken(Some(true), &|| {}));
+        assert!(woken(Some(true), &|| journal.write_gathered()));
+        assert!(woken(Some(true), &|| journal.gather_by(None)));
     }
 }

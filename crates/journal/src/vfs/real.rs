@@ -46,6 +46,22 @@ impl RealVfs {
         Ok(File::from(fd))
     }
 
+    fn flags(access: Access, direct: bool) -> OFlags {
+        let mut flags = match access {
+            Access::Read => OFlags::RDONLY,
+            Access::Write => OFlags::RDWR,
+            Access::Create => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
+        };
+        if direct {
+            flags |= OFlags::DIRECT;
+        }
+        // What is made is synced as a whole, or write by write by who asks for that.
+        if direct && access == Access::Write {
+            flags |= O_DSYNC;
+        }
+        flags
+    }
+
     fn write_zeros(path: &Path, len: u64, direct: bool) -> io::Result<()> {
         let mut flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
         if direct {
@@ -98,24 +114,11 @@ impl Vfs for RealVfs {
     }
 
     fn open(&self, path: &Path, access: Access, direct: bool) -> io::Result<Arc<dyn VfsFile>> {
-        let mut flags = match access {
-            Access::Read => OFlags::RDONLY,
-            Access::Write => OFlags::RDWR,
-            Access::Create => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
-        };
-        // What is made is synced as a whole, or write by write by who asks for that.
-        let dsync = direct && access == Access::Write;
-        if direct {
-            flags |= OFlags::DIRECT;
-        }
-        if dsync {
-            flags |= O_DSYNC;
-        }
-        let file = Self::open_flags(path, flags)?;
+        let flags = Self::flags(access, direct);
         Ok(Arc::new(RealFile {
-            file,
+            file: Self::open_flags(path, flags)?,
             direct,
-            dsync,
+            dsync: flags.contains(O_DSYNC),
         }))
     }
 
@@ -277,14 +280,9 @@ mod tests {
 
     #[test]
     fn what_is_written_is_synced_without_the_times_of_the_file() {
-        let name = format!("bascule-dsync-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        fs::write(&path, b"").expect("made");
-        let file = RealVfs::open_flags(&path, OFlags::RDWR | O_DSYNC).expect("opens");
-        let flags = rustix::fs::fcntl_getfl(&file).expect("an open file has flags");
-        fs::remove_file(&path).expect("it is there");
-        let of_both = i32::try_from(flags.bits()).expect("they are small") & libc::O_SYNC;
-        assert_eq!(of_both, libc::O_DSYNC);
+        let flags = RealVfs::flags(Access::Write, true).bits().cast_signed();
+        assert_eq!(flags & libc::O_SYNC, libc::O_DSYNC);
+        assert_ne!(libc::O_SYNC, libc::O_DSYNC);
     }
 
     /// A limit on the length of files need not be a multiple of a block, and a direct write that it cuts off fails for that; it is told as
