@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
 use crate::load::{
@@ -33,6 +33,9 @@ const BATCH: u64 = 10;
 /// Records of one PutRecords, as many as Kinesis takes.
 const RECORDS: u64 = 500;
 const SHARDS: u64 = 4;
+/// How many requests who receives or reads is behind at most, where that goes on at the same time: else a run would measure the backlog
+/// that the clients let grow.
+const BEHIND_MAX: u64 = 400;
 /// How long nothing may arrive.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -45,7 +48,7 @@ fn name(what: &str) -> String {
 /// SendMessage alone, `batch` at a time; the queue counts what it has.
 pub(super) fn send(address: SocketAddr, count: u64, batch: u64) -> anyhow::Result<Ledger> {
     let queue = Queue::new(address)?;
-    queue.send(count, batch)?;
+    queue.send(count, batch, None)?;
     let kept = queue.kept()?;
     queue.delete()?;
     Ok(Ledger::counted(
@@ -58,11 +61,16 @@ pub(super) fn send(address: SocketAddr, count: u64, batch: u64) -> anyhow::Resul
 /// Sent, received and deleted, all in batches of ten, all at once.
 pub(super) fn through(address: SocketAddr, count: u64) -> anyhow::Result<Ledger> {
     let queue = Arc::new(Queue::new(address)?);
+    let received = Arc::new(Confirmed::default());
     let receiving = {
-        let queue = Arc::clone(&queue);
-        std::thread::Builder::new().spawn(move || queue.receive(count))?
+        let (queue, received) = (Arc::clone(&queue), Arc::clone(&received));
+        std::thread::Builder::new().spawn(move || {
+            let ledger = queue.receive(count, &received);
+            received.end(ledger.as_ref().err());
+            ledger
+        })?
     };
-    queue.send(count, BATCH)?;
+    queue.send(count, BATCH, Some(&received))?;
     let ledger = receiving.join().expect("the receiver does not panic")?;
     let kept = queue.kept()?;
     ensure!(kept == 0, "{kept} messages are left after all were deleted");
@@ -86,14 +94,17 @@ impl Queue {
         })
     }
 
-    /// Sends numbers 0 to `count`, each confirmed.
-    fn send(&self, count: u64, batch: u64) -> anyhow::Result<()> {
+    /// Sends numbers 0 to `count`, each confirmed; not far ahead of what was received, if that is told.
+    fn send(&self, count: u64, batch: u64, received: Option<&Confirmed>) -> anyhow::Result<()> {
         let operation = if batch == 1 {
             "SendMessage"
         } else {
             "SendMessageBatch"
         };
         let body = |first: u64, out: &mut Vec<u8>| -> anyhow::Result<()> {
+            if let Some(received) = received {
+                received.wait(first.saturating_sub(BEHIND_MAX * batch))?;
+            }
             write!(out, "{{\"QueueUrl\":\"{}\",", self.url)?;
             if batch == 1 {
                 write!(out, "\"MessageBody\":\"{first:0DIGITS$}")?;
@@ -122,8 +133,8 @@ impl Queue {
         spread(self.address, SQS, operation, count, batch, body, see)
     }
 
-    /// Receives and deletes until each of `count` numbers has come.
-    fn receive(&self, count: u64) -> anyhow::Result<Ledger> {
+    /// Receives and deletes until each of `count` numbers has come, and tells how many have.
+    fn receive(&self, count: u64, received: &Confirmed) -> anyhow::Result<Ledger> {
         let mut fleet = Fleet::connect(self.address, SQS, CONNECTIONS)?;
         let mut ticks = Ticks::new(count);
         let ask = json!({"QueueUrl": self.url, "MaxNumberOfMessages": BATCH}).to_string();
@@ -161,6 +172,7 @@ impl Queue {
                 continue;
             }
             last = Instant::now();
+            received.set(ticks.distinct);
             fleet.round("DeleteMessageBatch", &deletes, |_, answer| {
                 let failed = find(answer, b"\"Failed\":[{").is_some();
                 ensure!(!failed, "not all were deleted: {}", text(answer));
@@ -207,7 +219,11 @@ pub(super) fn put_and_get(address: SocketAddr, count: u64, len: usize) -> anyhow
     let read = Arc::new(Confirmed::default());
     let reading = {
         let (stream, read) = (Arc::clone(&stream), Arc::clone(&read));
-        std::thread::Builder::new().spawn(move || stream.get(count, &read))?
+        std::thread::Builder::new().spawn(move || {
+            let ledger = stream.get(count, &read);
+            read.end(ledger.as_ref().err());
+            ledger
+        })?
     };
     stream.put(count, len, Some(&read))?;
     let ledger = reading.join().expect("the reader does not panic")?;
@@ -258,8 +274,7 @@ impl Stream {
         let padding = &"=="[..digits.next_multiple_of(4) - digits];
         let body = |first: u64, out: &mut Vec<u8>| -> anyhow::Result<()> {
             if let Some(read) = read {
-                // The reader is never more than this far behind, or the run would measure the client's backlog.
-                read.wait(first.saturating_sub(400 * RECORDS))?;
+                read.wait(first.saturating_sub(BEHIND_MAX * RECORDS))?;
             }
             write!(out, "{{\"StreamName\":\"{}\",\"Records\":[", self.name)?;
             for number in first..(first + RECORDS).min(count) {
@@ -327,10 +342,11 @@ impl Stream {
             if ticks.distinct > before {
                 last = Instant::now();
             } else {
-                if last.elapsed() > PATIENCE {
-                    read.end(None);
-                    bail!("{} of {count} records came", ticks.distinct);
-                }
+                ensure!(
+                    last.elapsed() < PATIENCE,
+                    "{} of {count} records came",
+                    ticks.distinct
+                );
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
