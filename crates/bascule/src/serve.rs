@@ -182,7 +182,7 @@ impl Life<'_> {
                 () = failure(&node) => Vec::new(),
             };
             let ended = self.active(&node).await;
-            // Its task may not run for long now.
+            // The task that gathers ends with the others, whenever it has its turn.
             node.gather_by(None);
             for task in tasks {
                 task.abort();

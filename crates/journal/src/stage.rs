@@ -652,6 +652,14 @@ mod tests {
         }
     }
 
+    /// Two have staged something of each of the last batches, and one of them of the next.
+    fn crowd() -> Staging {
+        let mut staging = gathering();
+        write(&mut staging, &[7, 8], 30);
+        stage(&mut staging, &[7]);
+        staging
+    }
+
     #[test]
     fn one_who_stages_alone_is_written_at_once() {
         let mut staging = gathering();
@@ -665,9 +673,7 @@ mod tests {
 
     #[test]
     fn where_several_stage_the_first_asks_for_the_others_to_be_gathered() {
-        let mut staging = gathering();
-        write(&mut staging, &[7, 8], 30);
-        stage(&mut staging, &[7]);
+        let mut staging = crowd();
         assert!(matches!(staging.whom_to_wake(100), Wake::Gatherer(_)));
         // However long this thread may stand still.
         staging.gathering = Instant::now().checked_add(Duration::from_secs(3600));
@@ -683,12 +689,6 @@ mod tests {
 
     #[test]
     fn much_is_written_at_once_and_so_is_what_was_gathered_for_long() {
-        let crowd = || {
-            let mut staging = gathering();
-            write(&mut staging, &[7, 8], 30);
-            stage(&mut staging, &[7]);
-            staging
-        };
         let mut staging = crowd();
         assert!(matches!(staging.whom_to_wake(GATHER_OWN_MAX), Wake::Thread));
         let mut staging = crowd();
@@ -706,9 +706,7 @@ mod tests {
 
     #[test]
     fn a_batch_that_is_taken_is_gathered_no_more() {
-        let mut staging = gathering();
-        write(&mut staging, &[7, 8], 30);
-        stage(&mut staging, &[7]);
+        let mut staging = crowd();
         assert!(matches!(staging.whom_to_wake(100), Wake::Gatherer(_)));
         // The thread came for the lease's sake.
         write(&mut staging, &[8], 1);

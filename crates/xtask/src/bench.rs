@@ -349,7 +349,8 @@ fn loaded(
                 ledger,
             });
         }
-        count = (count as f64 * seconds as f64 / under_load.as_secs_f64().max(0.01)) as u64;
+        let seen = under_load.max(took / 4).as_secs_f64().max(0.01);
+        count = (count as f64 * seconds as f64 / seen) as u64;
     }
 }
 

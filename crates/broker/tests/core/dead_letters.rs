@@ -303,6 +303,14 @@ fn full_dead_letter_queue(rig: &mut Rig, a: SessionId) {
     rig.subscribed(a, new);
 }
 
+/// Where these tests' dead letters go: to whoever subscribed to `t`.
+fn through_t() -> Option<DeadLetter> {
+    Some(DeadLetter {
+        exchange: "amq.topic".into(),
+        key: Some(levels("t")),
+    })
+}
+
 /// A subscription with a policy that lets nothing of these tests pass.
 fn picky_subscription(rig: &mut Rig, a: SessionId) {
     rig.durable_queue(a, "q", QueueAttributes::default());
@@ -378,10 +386,7 @@ fn a_dead_letter_that_a_subscriber_does_not_take_is_counted_once() {
             refuser(&mut rig, a);
             let attributes = QueueAttributes {
                 ttl_ms: Some(50),
-                dead_letter: Some(DeadLetter {
-                    exchange: "amq.topic".into(),
-                    key: Some(levels("t")),
-                }),
+                dead_letter: through_t(),
                 keep_dead_letters: keeps,
                 ..QueueAttributes::default()
             };
@@ -419,10 +424,7 @@ fn what_is_too_large_for_its_queue_and_filtered_behind_it_is_counted_as_lost() {
     picky_subscription(&mut rig, a);
     let attributes = QueueAttributes {
         bytes_max: Some(1),
-        dead_letter: Some(DeadLetter {
-            exchange: "amq.topic".into(),
-            key: Some(levels("t")),
-        }),
+        dead_letter: through_t(),
         ..QueueAttributes::default()
     };
     rig.durable_queue(a, "jobs", attributes);
@@ -440,10 +442,7 @@ fn a_dead_letter_that_no_policy_lets_pass_has_nowhere_to_go() {
         picky_subscription(&mut rig, a);
         let attributes = QueueAttributes {
             ttl_ms: Some(50),
-            dead_letter: Some(DeadLetter {
-                exchange: "amq.topic".into(),
-                key: Some(levels("t")),
-            }),
+            dead_letter: through_t(),
             keep_dead_letters: keeps,
             ..QueueAttributes::default()
         };

@@ -4,12 +4,13 @@
 //! seen. Bodies are 100 bytes of text; the data of records is 100 bytes or what is asked for.
 
 use std::{
-    io::Write as _,
+    io::{self, Write as _},
     net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -34,7 +35,7 @@ const BATCH: u64 = 10;
 const RECORDS: u64 = 500;
 const SHARDS: u64 = 4;
 /// How many requests who receives or reads is behind at most, where that goes on at the same time: else a run would measure the backlog
-/// that the clients let grow.
+/// that the clients let grow. More than the senders have in hand, who would wait for each other.
 const BEHIND_MAX: u64 = 400;
 /// How long nothing may arrive.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -63,12 +64,8 @@ pub(super) fn through(address: SocketAddr, count: u64) -> anyhow::Result<Ledger>
     let queue = Arc::new(Queue::new(address)?);
     let received = Arc::new(Confirmed::default());
     let receiving = {
-        let (queue, received) = (Arc::clone(&queue), Arc::clone(&received));
-        std::thread::Builder::new().spawn(move || {
-            let ledger = queue.receive(count, &received);
-            received.end(ledger.as_ref().err());
-            ledger
-        })?
+        let queue = Arc::clone(&queue);
+        beside(&received, move |received| queue.receive(count, received))?
     };
     queue.send(count, BATCH, Some(&received))?;
     let ledger = receiving.join().expect("the receiver does not panic")?;
@@ -76,6 +73,19 @@ pub(super) fn through(address: SocketAddr, count: u64) -> anyhow::Result<Ledger>
     ensure!(kept == 0, "{kept} messages are left after all were deleted");
     queue.delete()?;
     Ok(ledger)
+}
+
+/// Starts who receives or reads, and tells in `come` how much came. Whoever waits for that learns when it ended, and why.
+fn beside(
+    come: &Arc<Confirmed>,
+    run: impl FnOnce(&Confirmed) -> anyhow::Result<Ledger> + Send + 'static,
+) -> io::Result<JoinHandle<anyhow::Result<Ledger>>> {
+    let come = Arc::clone(come);
+    std::thread::Builder::new().spawn(move || {
+        let ledger = run(&come);
+        come.end(ledger.as_ref().err());
+        ledger
+    })
 }
 
 struct Queue {
@@ -218,12 +228,8 @@ pub(super) fn put_and_get(address: SocketAddr, count: u64, len: usize) -> anyhow
     let stream = Arc::new(Stream::new(address)?);
     let read = Arc::new(Confirmed::default());
     let reading = {
-        let (stream, read) = (Arc::clone(&stream), Arc::clone(&read));
-        std::thread::Builder::new().spawn(move || {
-            let ledger = stream.get(count, &read);
-            read.end(ledger.as_ref().err());
-            ledger
-        })?
+        let stream = Arc::clone(&stream);
+        beside(&read, move |read| stream.get(count, read))?
     };
     stream.put(count, len, Some(&read))?;
     let ledger = reading.join().expect("the reader does not panic")?;
