@@ -564,6 +564,14 @@ impl Journal {
             }
         }
         shared.table.sweep();
+        if shared.is_scarce() {
+            spares::trim(shared, true);
+        }
+    }
+
+    /// Unlinks segments that are kept for use again and that nobody needed since the last call. To be called about once a minute.
+    pub fn trim_spares(&self) {
+        spares::trim(self.shared(), false);
     }
 
     fn apply_evacuations(&self) {

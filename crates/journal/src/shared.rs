@@ -65,6 +65,12 @@ impl Place {
             .fetch_add(data_end(len) - BLOCK as u64, Ordering::AcqRel);
     }
 
+    /// It is not any more.
+    pub(crate) fn unprepared(&self, len: u64) {
+        self.ahead
+            .fetch_sub(data_end(len) - BLOCK as u64, Ordering::AcqRel);
+    }
+
     /// It is the one that is written now.
     pub(crate) fn begun(&self, len: u64) {
         let place = data_end(len) - BLOCK as u64;
@@ -311,6 +317,12 @@ impl Shared {
             }
         }
         *now = space;
+    }
+
+    /// Whether the disk fills up, as of the last look.
+    pub(crate) fn is_scarce(&self) -> bool {
+        let space = self.space.lock().unwrap_or_else(PoisonError::into_inner);
+        !matches!(*space, Space::Ok(_))
     }
 
     /// What must be free, or publishes are refused.

@@ -17,6 +17,9 @@ use crate::segment::{Segment, salt_of};
 use crate::shared::Shared;
 use crate::vfs::{Access, VfsFile};
 
+/// Bytes of spares from which on a dead segment is not kept: as much as dies at once where much is written, and zeros for all of it would
+/// be half of what the disk is given to write.
+const KEPT_BYTES_MAX: u64 = 1 << 30;
 /// How often who waits for a spare looks for one.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -31,7 +34,10 @@ pub(crate) struct Spare {
 
 pub(crate) struct Ready {
     pub(crate) spares: VecDeque<Spare>,
+    /// One above that of the last spare.
     pub(crate) next_number: u64,
+    /// The fewest spares that there were since somebody looked for those that nobody needs.
+    fewest: usize,
     /// Bytes of the reserve file, 0 if there is none.
     pub(crate) reserve: u64,
     /// A thread prepares spares; else whoever needs one makes it.
@@ -60,6 +66,7 @@ impl Spares {
             ready: Mutex::new(Ready {
                 spares: VecDeque::new(),
                 next_number,
+                fewest: 0,
                 reserve: 0,
                 background: false,
                 wanted: false,
@@ -85,6 +92,7 @@ pub(crate) fn take(shared: &Shared, lives: &mut dyn FnMut()) -> Result<Spare, Fa
         if let Some(spare) = ready.spares.pop_front() {
             ready.wanted = false;
             ready.taken = true;
+            ready.fewest = ready.fewest.min(ready.spares.len());
             shared.place.begun(spare.len);
             shared.spares.changed.notify_all();
             return Ok(spare);
@@ -272,6 +280,43 @@ pub(crate) fn make_reserve(shared: &Shared) {
     shared.check_space();
 }
 
+/// How many spares are kept whether anyone needs them or not: one more than are made, which a dead segment is always good for.
+fn few(shared: &Shared) -> usize {
+    shared.config.segments_ahead + 1
+}
+
+/// Unlinks spares that nobody needed since the last time, or, where the disk fills up, all but a few.
+pub(crate) fn trim(shared: &Shared, all: bool) {
+    // Nobody makes one meanwhile: their numbers have no gaps, and those of the last are given once more.
+    let _one_at_a_time = shared
+        .spares
+        .making
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    let gone = {
+        let mut ready = shared.spares.lock();
+        let there = ready.spares.len();
+        let unneeded = if all { there } else { ready.fewest.min(there) };
+        ready.fewest = there - unneeded.saturating_sub(few(shared));
+        let kept = ready.fewest;
+        let gone = ready.spares.split_off(kept);
+        if let Some(first) = gone.front() {
+            ready.next_number = first.number;
+        }
+        gone
+    };
+    for spare in gone {
+        shared.place.unprepared(spare.len);
+        match shared.vfs.unlink(&spare.path) {
+            Ok(()) => {
+                shared.counters.unlinked.fetch_add(1, Ordering::Relaxed);
+            }
+            // Who makes the next one of that number is rid of it.
+            Err(error) => tracing::warn!(%error, "failed to unlink a spare segment"),
+        }
+    }
+}
+
 /// Makes a spare of a dead segment of this incarnation. False if it is not wanted; then it is unlinked.
 pub(crate) fn recycle(shared: &Shared, segment: &Segment) -> io::Result<bool> {
     let _one_at_a_time = shared
@@ -285,9 +330,12 @@ pub(crate) fn recycle(shared: &Shared, segment: &Segment) -> io::Result<bool> {
     {
         return Ok(false);
     }
+    let many = !shared.is_scarce();
     let number = {
         let ready = shared.spares.lock();
-        if ready.spares.len() > shared.config.segments_ahead {
+        let len: u64 = ready.spares.iter().map(|spare| spare.len).sum();
+        let more = many && len + segment.header.len <= KEPT_BYTES_MAX;
+        if ready.spares.len() >= few(shared) && !more {
             return Ok(false);
         }
         ready.next_number

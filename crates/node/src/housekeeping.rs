@@ -49,6 +49,9 @@ const GONE_WITHIN: u64 = 8;
 /// How often there is a look for snapshots that a standby has made while none is due, in ms. Once one is, each turn looks.
 const ADOPT_EVERY_MS: u64 = 2_000;
 
+/// How often there is a look for segments that are kept for use again and that nobody needs, in ms.
+const TRIM_EVERY_MS: u64 = 60_000;
+
 /// The thread.
 pub(crate) fn run(shared: &Shared, config: &broker::Config) {
     let mut housekeeper = Housekeeper::new(shared, config.clone());
@@ -66,6 +69,8 @@ pub(crate) struct Housekeeper {
     made: Timestamp,
     /// When there was a look for those of a standby.
     adopted: Timestamp,
+    /// When there was a look for segments that nobody needs.
+    trimmed: Timestamp,
     filer: Filer,
     watched: Watched,
 }
@@ -102,6 +107,7 @@ impl Housekeeper {
             failed: None,
             made: shared.clock.now(),
             adopted: shared.clock.now(),
+            trimmed: shared.clock.now(),
             filer: Filer::default(),
             watched: Watched::default(),
         }
@@ -150,6 +156,10 @@ impl Housekeeper {
             }
         }
         shared.journal.reclaim();
+        if now.since(self.trimmed) >= TRIM_EVERY_MS {
+            self.trimmed = now;
+            shared.journal.trim_spares();
+        }
     }
 }
 

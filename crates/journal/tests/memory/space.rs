@@ -602,6 +602,80 @@ fn rules_16_only_segments_of_this_incarnation_are_used_again() {
     start(&vfs, 3).expect("opens").check(&model);
 }
 
+fn segment_files(vfs: &MemVfs) -> u64 {
+    let files = vfs.list(&dir().join("seg"));
+    files.expect("the directory is there").len() as u64
+}
+
+/// Writes `count` messages, lets all of them go, and has what that leaves dead given back.
+fn come_and_go(running: &mut Running, model: &mut Model, count: u64) {
+    for n in 0..count {
+        running.put(model, payload(n, 3000));
+        running.step_all();
+    }
+    while !running.live.is_empty() {
+        running.delete(model, 0);
+    }
+    // The second lets go of what only the first needed.
+    for _ in 0..2 {
+        running.put(model, payload(0, 20));
+        running.snapshot();
+        running.journal.reclaim();
+    }
+}
+
+#[test]
+fn segments_that_die_at_once_are_used_again_and_given_back_when_nobody_needs_them() {
+    let vfs = MemVfs::new(true);
+    let mut model = Model::default();
+    let mut running = start(&vfs, 1).expect("opens");
+    come_and_go(&mut running, &mut model, 200);
+    let first = running.journal.stats();
+    assert!(first.recycled >= 8, "{first:?}");
+    let (before, segments) = (vfs.ops_len(), dir().join("seg"));
+    come_and_go(&mut running, &mut model, 100);
+    assert!(running.journal.stats().recycled > first.recycled);
+    for at in before..vfs.ops_len() {
+        let op = vfs.op(at).expect("recorded");
+        if let journal::vfs::Op::Create(_, path) = &op {
+            assert!(!path.starts_with(&segments), "there were enough: {op:?}");
+        }
+    }
+    // Each is given back at the second look at which nobody had needed it in between.
+    running.journal.trim_spares();
+    let there = segment_files(&vfs);
+    running.journal.trim_spares();
+    let in_use = running.journal.stats().segments;
+    assert!(there > in_use + 4, "{there} of {in_use}");
+    assert_eq!(segment_files(&vfs), in_use + 2, "one ahead, and one more");
+    // Their numbers are given once more.
+    for n in 0..100 {
+        running.put(&mut model, payload(n, 3000));
+        running.step_all();
+    }
+    running.journal.shutdown();
+    start(&vfs, 2).expect("opens").check(&model);
+}
+
+#[test]
+fn where_the_disk_fills_up_dead_segments_are_not_kept() {
+    let vfs = MemVfs::new(false);
+    let mut model = Model::default();
+    let mut running = start(&vfs, 1).expect("opens");
+    come_and_go(&mut running, &mut model, 200);
+    let kept = segment_files(&vfs);
+    assert!(kept > 8, "{kept}");
+    vfs.set_free(Some((1_u64 << 40) / 100 * 10));
+    running.journal.check_space();
+    running.journal.reclaim();
+    let few = running.journal.stats().segments + 2;
+    assert_eq!(segment_files(&vfs), few);
+    come_and_go(&mut running, &mut model, 200);
+    assert_eq!(segment_files(&vfs), running.journal.stats().segments + 2);
+    running.journal.shutdown();
+    start(&vfs, 2).expect("opens").check(&model);
+}
+
 /// A journal with its threads whose disk fills up while records are staged: the segments at hand are used up.
 fn filled_up(vfs: &MemVfs) -> (journal::Journal, std::sync::mpsc::Receiver<()>) {
     let opened = journal::open(
