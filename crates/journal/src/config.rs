@@ -28,8 +28,9 @@ pub struct Config {
     pub staged_bytes_max: usize,
     /// Bytes of committed batches kept in memory (`memory.bodies_bytes_max`).
     pub cache_bytes_max: usize,
-    /// Bytes of records after which a snapshot is due. It is made of what was committed since the last one, so this is to be three quarters
-    /// of [`Config::cache_bytes_max`] at most: what has left memory is read back for it, while others wait for the disk.
+    /// Bytes of records after which a snapshot is due, or half the length of the last one, if that is more. It is made of what was committed
+    /// since the last one, so this is to be half of [`Config::cache_bytes_max`] at most: more comes while it is made, and what has left
+    /// memory is read back, while others wait for the disk.
     pub snapshot_every_bytes: u64,
     /// Prepared segments kept ahead of the writer.
     pub segments_ahead: usize,
@@ -68,7 +69,7 @@ impl Default for Config {
             batch_len_max: 1 << 20,
             staged_bytes_max: 8 << 20,
             cache_bytes_max: 128 << 20,
-            snapshot_every_bytes: 96 << 20,
+            snapshot_every_bytes: 64 << 20,
             segments_ahead: 2,
             reserve_len: 64 << 20,
             space_high_percent: 15,

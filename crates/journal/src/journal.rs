@@ -345,7 +345,7 @@ impl Journal {
     pub fn snapshot_due(&self) -> bool {
         let shared = self.shared();
         let written = shared.snapshot_bytes.load(Ordering::Relaxed);
-        written >= shared.config.snapshot_every_bytes || self.older_snapshot_holds_up(2)
+        written >= shared.snapshot_every() || self.older_snapshot_holds_up(2)
     }
 
     /// Whether segments can be given back once a snapshot, or a second one, covers them.
@@ -374,7 +374,7 @@ impl Journal {
     #[must_use]
     pub fn older_snapshot_holds_up(&self, snapshots: u64) -> bool {
         let shared = self.shared();
-        let most = shared.config.snapshot_every_bytes.saturating_mul(snapshots);
+        let most = shared.snapshot_every().saturating_mul(snapshots);
         shared.has_staged() && shared.held_up() >= most
     }
 
@@ -383,7 +383,7 @@ impl Journal {
     pub fn snapshots_due(&self) -> u64 {
         let shared = self.shared();
         let bytes = shared.snapshot_bytes.load(Ordering::Relaxed);
-        bytes / shared.config.snapshot_every_bytes.max(1)
+        bytes / shared.snapshot_every()
     }
 
     /// Writes a snapshot of the state behind batch `at`, durably. The two newest snapshots are kept.

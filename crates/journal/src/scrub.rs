@@ -607,7 +607,7 @@ impl Journal {
             .unwrap_or_else(PoisonError::into_inner);
         snapshots.retain(|kept| snapshot::path_of(&shared.paths, kept) != *path);
         drop(snapshots);
-        let due = shared.config.snapshot_every_bytes;
+        let due = shared.snapshot_every();
         shared.snapshot_bytes.fetch_max(due, Ordering::Relaxed);
         if let Err(error) = shared.vfs.unlink(path)
             && error.kind() != io::ErrorKind::NotFound

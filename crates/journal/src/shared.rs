@@ -348,6 +348,13 @@ impl Shared {
         !self.is_stuck() && free.is_ok_and(|free| free.free > self.low_len(free))
     }
 
+    /// Bytes of records after which a snapshot is due: where much is queued a snapshot is long, and the writing of it is not to be most of
+    /// what the disk does.
+    pub(crate) fn snapshot_every(&self) -> u64 {
+        let last = self.snapshot_len.load(Ordering::Relaxed);
+        self.config.snapshot_every_bytes.max(last / 2).max(1)
+    }
+
     /// What a snapshot takes on the disk, at most, as far as can be told from the last one and from what is referred to.
     pub(crate) fn snapshot_need(&self) -> u64 {
         let last = self.snapshot_len.load(Ordering::Relaxed);

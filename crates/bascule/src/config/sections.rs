@@ -131,7 +131,7 @@ impl Default for Journal {
     fn default() -> Self {
         Self {
             segment_bytes: 64 * MIB,
-            snapshot_every_bytes: 96 * MIB,
+            snapshot_every_bytes: 64 * MIB,
             reserve_bytes: 64 * MIB,
             free_bytes_min: 2048 * MIB,
             stream_file_bytes: 64 * MIB,

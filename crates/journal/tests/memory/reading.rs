@@ -244,7 +244,7 @@ fn a_snapshot_is_made_of_what_is_in_memory() {
             // What reads is not alone.
             let mut fences = 0;
             let upto = replay.for_each(|_, _, _| {
-                if running.journal.stats().written_bytes - began < every / 8 {
+                if running.journal.stats().written_bytes - began < every / 2 {
                     fences += 4096;
                     write(&mut running);
                 }

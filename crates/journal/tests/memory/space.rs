@@ -98,6 +98,32 @@ fn a_segment_is_kept_until_a_snapshot_covers_it() {
 }
 
 #[test]
+fn a_snapshot_is_due_after_half_its_length() {
+    let vfs = MemVfs::new(false);
+    let mut model = Model::default();
+    let mut running = start(&vfs, 1).expect("opens");
+    let mut written_until_due = |running: &mut Running| {
+        let began = running.journal.stats().written_bytes;
+        while !running.journal.snapshot_due() {
+            running.put(&mut model, payload(1, 3000));
+            running.step_all();
+        }
+        running.journal.stats().written_bytes - began
+    };
+    let every = config().snapshot_every_bytes;
+    let usual = written_until_due(&mut running);
+    assert!((every..every * 2).contains(&usual), "{usual}");
+    let long = vec![0; 1 << 20];
+    let written = running
+        .journal
+        .write_snapshot(running.journal.committed(), |out| out.write_all(&long));
+    written.expect("it is written");
+    let more = written_until_due(&mut running);
+    let half = long.len() as u64 / 2;
+    assert!((half..half * 5 / 4).contains(&more), "{more}");
+}
+
+#[test]
 fn rules_22_the_snapshot_maker_replays_what_is_committed() {
     let vfs = MemVfs::new(false);
     let mut model = Model::default();
