@@ -131,8 +131,14 @@ impl Clock {
 
     /// The time now.
     pub(crate) fn now(&self) -> Timestamp {
-        let clocks = self.host.clocks();
-        self.held(|state| Timestamp(state.advance(clocks.boot_ms, clocks.wall_ms)))
+        let boot_ms = self.host.boot_ms();
+        self.held(|state| {
+            // Asked many times in the same millisecond, of which nothing has passed that could be leant with: the wall clock is read once.
+            if boot_ms > state.boot {
+                state.advance(boot_ms, self.host.clocks().wall_ms);
+            }
+            Timestamp(state.told)
+        })
     }
 
     /// How far the machine's wall clock is ahead of this one, in ms; negative: behind.

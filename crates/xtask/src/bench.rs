@@ -212,12 +212,11 @@ fn alone(arguments: &Arguments) -> anyhow::Result<()> {
     let settings = ["aws.shard_limits=false"]
         .into_iter()
         .chain(set.iter().map(String::as_str));
+    if *pinned {
+        pin()?;
+    }
     let server = Server::fresh(data, &settings.collect::<Vec<_>>())?;
     settled(&server)?;
-    if *pinned {
-        pin(std::process::id())?;
-        pin(server.pid())?;
-    }
     println!("| workload | msg/s | server CPU us/msg | lost | repeated |\n|---|---|---|---|---|");
     let wanted = |workload: &&Workload| {
         let part = only.as_deref();
@@ -268,8 +267,9 @@ fn settled(server: &Server) -> anyhow::Result<()> {
     bail!("the server does not come to rest")
 }
 
-/// Keeps all threads of a process, and those that they start, on the first CPU.
-pub(crate) fn pin(pid: u32) -> anyhow::Result<()> {
+/// Keeps this process, and all that it starts from now on, on the first CPU: a server has as many threads as it is given CPUs.
+pub(crate) fn pin() -> anyhow::Result<()> {
+    let pid = std::process::id();
     let output = Command::new("taskset")
         .args(["-a", "-c", "-p", "0", &pid.to_string()])
         .output()

@@ -131,11 +131,10 @@ fn draw(curve: &Curve, arguments: &Arguments) -> anyhow::Result<Drawn> {
 }
 
 fn point(set_up: loads::SetUp, x: u64, arguments: &Arguments) -> anyhow::Result<Point> {
-    let server = Server::fresh(Path::new(&arguments.data), &[])?;
     if arguments.pinned {
-        pin(std::process::id())?;
-        pin(server.pid())?;
+        pin()?;
     }
+    let server = Server::fresh(Path::new(&arguments.data), &[])?;
     let mut load = set_up(&server, x)?;
     let mut count = 1;
     // The first runs warm it up, and find how many messages the time takes.

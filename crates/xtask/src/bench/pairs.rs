@@ -217,11 +217,10 @@ struct Run {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let kinds = wanted(&arguments.peers)?;
     let load_before = load();
-    let server = Server::fresh(&arguments.data, &[])?;
     if arguments.pinned {
-        pin(std::process::id())?;
-        pin(server.pid())?;
+        pin()?;
     }
+    let server = Server::fresh(&arguments.data, &[])?;
     let ours = Doors {
         mqtt: server.mqtt,
         amqp: server.amqp,
@@ -249,9 +248,6 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 continue;
             }
         };
-        if arguments.pinned {
-            pin(peer.group())?;
-        }
         for workload in WORKLOADS {
             let only = arguments.only.as_deref();
             if only.is_some_and(|part| !workload.name.contains(part)) {

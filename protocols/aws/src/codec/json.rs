@@ -49,6 +49,9 @@ const SHARED_LEN_MAX: usize = 64 << 10;
 /// Longer ones are mostly blobs.
 const WHOLE_LEN_MAX: usize = 64 << 10;
 
+/// Elements for which a list that has any makes room at first: as many as a batch of SQS or SNS has.
+const EXPECTED: usize = 10;
+
 struct Reader<'a> {
     text: &'a [u8],
     /// The same, if it was looked through.
@@ -250,8 +253,9 @@ impl<'a> Reader<'a> {
     }
 
     fn list(&mut self, of: &Shape, max: u32, depth: usize) -> Result<Value, Malformed> {
-        let mut list = Vec::new();
         let mut more = self.begin(b']', depth)?;
+        let expected = if more { kept(max).min(EXPECTED) } else { 0 };
+        let mut list = Vec::with_capacity(expected);
         while more {
             if list.len() < kept(max) {
                 list.push(self.value(of, depth + 1)?);
