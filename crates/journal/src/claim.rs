@@ -54,7 +54,7 @@ impl Claim<'_> {
             made = self.vfs.create_zeroed(path, len, self.direct);
         }
         if made.as_ref().is_err_and(spares::is_full) {
-            self.sweep_spares(false);
+            self.sweep_spares(false, |path| self.unlink(path));
             made = self.vfs.create_zeroed(path, len, self.direct);
         }
         made.map_err(OpenError::io("create", path))
@@ -198,7 +198,7 @@ impl Claim<'_> {
         };
         let mut written = prepared();
         if written.as_ref().is_err_and(spares::is_full) {
-            self.sweep_spares(false);
+            self.sweep_spares(false, |path| self.unlink(path));
             let _ = self.vfs.unlink(&temporary);
             written = prepared();
         }
@@ -264,7 +264,7 @@ impl Claim<'_> {
     /// Before the epoch is `won`, not what another claimant has prepared, and not the spare that the writer of the last epoch would
     /// use next, if that one may live: it may be about to, which says in the segment in front that there is another one, and
     /// until the next epoch has cut that off, nobody could tell that it was never used.
-    fn sweep_spares(&self, won: bool) {
+    fn sweep_spares(&self, won: bool, mut unlink: impl FnMut(&Path)) {
         let last = self.survey.last.as_ref().map_or(0, |last| last.epoch);
         let number = |path: &PathBuf| {
             let (epoch, number, _) = parse_segment_name(path.file_name()?.to_str()?)?;
@@ -278,23 +278,30 @@ impl Claim<'_> {
                 .map_or(0, |(epoch, ..)| epoch);
             let is_next = next.is_some() && number(path) == next;
             if won || epoch <= last && !(self.may_live && is_next) {
-                self.unlink(path);
+                unlink(path);
             }
         }
         for name in self.vfs.list(&self.paths.root).unwrap_or_default() {
             let reserve = self.paths.reserve(&self.uuid);
             let path = self.paths.root.join(&name);
             if name.starts_with("reserve-") && path != reserve {
-                self.unlink(&path);
+                unlink(&path);
             }
         }
         room::take(self.vfs, self.paths, &self.uuid);
     }
 
     /// After the epoch is ours: garbage, temporary files, and the signals of epochs that have two successors and are covered
-    /// by a snapshot. Epoch records stay (RULES 17).
-    pub(crate) fn sweep(&self, snapshot: u64) {
-        self.sweep_spares(true);
+    /// by a snapshot. Epoch records stay (RULES 17). Returned is what takes longest, ten milliseconds a segment on some disks, and may wait
+    /// while there is room.
+    pub(crate) fn sweep(&self, snapshot: u64) -> Vec<PathBuf> {
+        let free = self.vfs.space(&self.paths.root);
+        let waits = free.is_ok_and(|found| found.free >= spares::HOARD_BYTES_MAX);
+        let mut leftover = Vec::new();
+        self.sweep_spares(true, |path| match waits {
+            true => leftover.push(path.to_owned()),
+            false => self.unlink(path),
+        });
         if let Some(previous) = &self.survey.last {
             // The last segment of the previous epoch, where nothing of it was proven, is named by nobody any more.
             let first = self.paths.segments();
@@ -331,6 +338,7 @@ impl Claim<'_> {
                 }
             }
         }
+        leftover
     }
 }
 

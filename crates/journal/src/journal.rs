@@ -62,6 +62,8 @@ pub struct Stats {
     pub segments: u64,
     /// Bytes of those.
     pub segment_bytes: u64,
+    /// Bytes of segment files that wait to be used.
+    pub spare_bytes: u64,
     /// References to stored records.
     pub live: u64,
     /// References to records that no segment holds: damage.
@@ -519,9 +521,11 @@ impl Journal {
         }
     }
 
-    /// Unlinks or recycles segments that nobody needs: no reference, covered by a durable snapshot, not being read.
+    /// Unlinks or recycles segments that nobody needs: no reference, covered by a durable snapshot, not being read; and what was left
+    /// of closed epochs.
     pub fn reclaim(&self) {
         let shared = self.shared();
+        shared.unlink_leftover();
         if !shared.has_staged() {
             return;
         }
@@ -564,14 +568,12 @@ impl Journal {
             }
         }
         shared.table.sweep();
-        if shared.is_scarce() {
-            spares::trim(shared, true);
-        }
+        spares::give_back_for_want_of_room(shared);
     }
 
     /// Unlinks segments that are kept for use again and that nobody needed since the last call. To be called about once a minute.
-    pub fn trim_spares(&self) {
-        spares::trim(self.shared(), false);
+    pub fn give_back_spares(&self) {
+        spares::give_back_unneeded(self.shared());
     }
 
     fn apply_evacuations(&self) {
@@ -611,6 +613,7 @@ impl Journal {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let segments = shared.table.all();
         let files = segments.iter().filter(|s| !s.gone.load(Ordering::Acquire));
+        let spare_bytes = shared.spares.lock().len();
         let snapshots = shared
             .snapshots
             .lock()
@@ -632,6 +635,7 @@ impl Journal {
             staged_bytes: staging.bytes as u64,
             segments: files.clone().count() as u64,
             segment_bytes: files.map(|s| s.header.len).sum(),
+            spare_bytes,
             live: shared.table.named(),
             dangling: get(&shared.table.dangling),
             recycled: get(&counters.recycled),

@@ -170,7 +170,7 @@ pub fn open_stepped(
         let kept = loss.kept().unwrap_or_default();
         tracing::error!(%loss, kept = %kept.display(), "given up, as the operator said");
     }
-    claim.sweep(snapshot.as_ref().map_or(0, SnapshotSource::batch));
+    let leftover = claim.sweep(snapshot.as_ref().map_or(0, SnapshotSource::batch));
     let given_up = [&survey.given_up[..], &damage[..]].concat();
     let shared = share(
         Arc::clone(&vfs),
@@ -181,6 +181,7 @@ pub fn open_stepped(
         lock,
         (epoch, uuid, format.store, direct),
     );
+    shared.leave_for_later(leftover);
     shared.told.claimed(now_ms.max(gone.seen_ms));
     shared.table.insert(Arc::clone(&segment));
     shared.table.fill_gaps(&segment);
@@ -533,6 +534,7 @@ pub(crate) fn share(
         snapshots: Mutex::default(),
         pins: Mutex::default(),
         evacuations: Mutex::default(),
+        leftover: Mutex::default(),
         space: Mutex::new(Space::Ok(Free { free: 0, total: 0 })),
         place: Place::default(),
         snapshot_len: AtomicU64::new(0),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::task::Waker;
@@ -145,6 +146,8 @@ pub(crate) struct Shared {
     pub(crate) pins: Mutex<Vec<u64>>,
     /// Segments whose survivors are all moved once this batch is committed.
     pub(crate) evacuations: Mutex<Vec<(SegmentId, u64)>>,
+    /// Of closed epochs, and nobody's: to be unlinked, once whoever waits for this node has it.
+    pub(crate) leftover: Mutex<Vec<PathBuf>>,
     pub(crate) space: Mutex<Space>,
     pub(crate) place: Place,
     /// The length of the newest snapshot, as far as it is known.
@@ -319,10 +322,25 @@ impl Shared {
         *now = space;
     }
 
-    /// Whether the disk fills up, as of the last look.
-    pub(crate) fn is_scarce(&self) -> bool {
-        let space = self.space.lock().unwrap_or_else(PoisonError::into_inner);
-        !matches!(*space, Space::Ok(_))
+    /// Files of closed epochs that [`crate::Journal::reclaim`] is to unlink.
+    pub(crate) fn leave_for_later(&self, paths: Vec<PathBuf>) {
+        let mut leftover = self.leftover.lock().unwrap_or_else(PoisonError::into_inner);
+        leftover.extend(paths);
+    }
+
+    pub(crate) fn unlink_leftover(&self) {
+        let leftover = {
+            let mut leftover = self.leftover.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *leftover)
+        };
+        for path in leftover {
+            match self.vfs.unlink(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    tracing::warn!(path = %path.display(), %error, "failed to unlink");
+                }
+                _ => {}
+            }
+        }
     }
 
     /// What must be free, or publishes are refused.

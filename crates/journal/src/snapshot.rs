@@ -268,8 +268,10 @@ pub(crate) fn write_at(
         Err(source) => {
             // Of a file that may not be so long, no reserve makes a longer one.
             if spares::is_full(&source) && source.kind() != io::ErrorKind::FileTooLarge {
-                // The next try has the room of the reserve.
-                spares::give_up_reserve(shared, shared.snapshot_need());
+                // The next try has the room of spares, or of the reserve.
+                if !spares::give_back_hoard(shared) {
+                    spares::give_up_reserve(shared, shared.snapshot_need());
+                }
             }
             return Err(SnapshotError::Io { path, source });
         }

@@ -1,7 +1,8 @@
 //! Segments prepared ahead, so that a roll never waits; the reserve for a full disk (RULES 23).
 //!
 //! A spare has its final name and a zero header: at a start of another incarnation it is garbage. It is zero-filled by
-//! really writing zeros, or is a segment of this very incarnation whose records are dead (RULES 16).
+//! really writing zeros, or is a segment of this very incarnation whose records are dead (RULES 16): of those more are kept than are to be
+//! ready, the hoard, as some ten die at once where much is written. It goes when nobody needs it, and before the disk is full.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,9 +18,10 @@ use crate::segment::{Segment, salt_of};
 use crate::shared::Shared;
 use crate::vfs::{Access, VfsFile};
 
-/// Bytes of spares from which on a dead segment is not kept: as much as dies at once where much is written, and zeros for all of it would
-/// be half of what the disk is given to write.
-const KEPT_BYTES_MAX: u64 = 1 << 30;
+/// Spares that are kept at most, in bytes. Not one of the hoard is while less is free above the level at which publishes are refused.
+pub(crate) const HOARD_BYTES_MAX: u64 = 1 << 30;
+/// And how many: each is open, and unlinked one by one when the next node takes over.
+const HOARD_MAX: usize = 16;
 /// How often who waits for a spare looks for one.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -48,6 +50,13 @@ pub(crate) struct Ready {
     pub(crate) taken: bool,
     /// The last attempt to make one failed, for want of room or otherwise.
     pub(crate) stuck: bool,
+}
+
+impl Ready {
+    /// The bytes of all spares.
+    pub(crate) fn len(&self) -> u64 {
+        self.spares.iter().map(|spare| spare.len).sum()
+    }
 }
 
 /// The spares of one incarnation.
@@ -280,13 +289,46 @@ pub(crate) fn make_reserve(shared: &Shared) {
     shared.check_space();
 }
 
-/// How many spares are kept whether anyone needs them or not: one more than are made, which a dead segment is always good for.
-fn few(shared: &Shared) -> usize {
+/// How many spares are kept whether anyone needs them or not: those that are to be ready, and one that died, which saves the next one's
+/// zeros.
+fn always_kept(shared: &Shared) -> usize {
     shared.config.segments_ahead + 1
 }
 
-/// Unlinks spares that nobody needed since the last time, or, where the disk fills up, all but a few.
-pub(crate) fn trim(shared: &Shared, all: bool) {
+/// Whether there is room for more. On a remote file system there is none: a name of the hoard may come twice, and an answer to the first
+/// unlink that is lost has it asked again, when the second file of that name is in use.
+fn may_hoard(shared: &Shared) -> bool {
+    shared.place.free.load(Ordering::Acquire) >= HOARD_BYTES_MAX
+        && !shared.vfs.is_remote(&shared.paths.root)
+}
+
+/// Unlinks spares of the hoard that nobody needed since the last time.
+pub(crate) fn give_back_unneeded(shared: &Shared) {
+    give_back(shared, |ready| ready.fewest);
+}
+
+/// Unlinks the hoard, if there is no room for it any more.
+pub(crate) fn give_back_for_want_of_room(shared: &Shared) {
+    if shared.spares.lock().spares.len() > always_kept(shared) && !may_hoard(shared) {
+        give_back_hoard(shared);
+    }
+}
+
+/// Unlinks the hoard. False if there is none.
+pub(crate) fn give_back_hoard(shared: &Shared) -> bool {
+    give_back(shared, |ready| ready.spares.len())
+}
+
+/// Unlinks as many as are not needed, but for those that are always kept.
+fn give_back(shared: &Shared, unneeded: impl FnOnce(&Ready) -> usize) -> bool {
+    let always = always_kept(shared);
+    {
+        let mut ready = shared.spares.lock();
+        if ready.spares.len() <= always {
+            ready.fewest = ready.spares.len();
+            return false;
+        }
+    }
     // Nobody makes one meanwhile: their numbers have no gaps, and those of the last are given once more.
     let _one_at_a_time = shared
         .spares
@@ -296,25 +338,31 @@ pub(crate) fn trim(shared: &Shared, all: bool) {
     let gone = {
         let mut ready = shared.spares.lock();
         let there = ready.spares.len();
-        let unneeded = if all { there } else { ready.fewest.min(there) };
-        ready.fewest = there - unneeded.saturating_sub(few(shared));
-        let kept = ready.fewest;
-        let gone = ready.spares.split_off(kept);
+        let unneeded = unneeded(&ready).min(there).saturating_sub(always);
+        let gone = ready.spares.split_off(there - unneeded);
         if let Some(first) = gone.front() {
             ready.next_number = first.number;
         }
+        ready.fewest = ready.spares.len();
         gone
     };
-    for spare in gone {
-        shared.place.unprepared(spare.len);
-        match shared.vfs.unlink(&spare.path) {
+    let any = !gone.is_empty();
+    for Spare {
+        len, path, file, ..
+    } in gone
+    {
+        shared.place.unprepared(len);
+        drop(file);
+        match shared.vfs.unlink(&path) {
             Ok(()) => {
                 shared.counters.unlinked.fetch_add(1, Ordering::Relaxed);
             }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             // Who makes the next one of that number is rid of it.
             Err(error) => tracing::warn!(%error, "failed to unlink a spare segment"),
         }
     }
+    any
 }
 
 /// Makes a spare of a dead segment of this incarnation. False if it is not wanted; then it is unlinked.
@@ -330,12 +378,13 @@ pub(crate) fn recycle(shared: &Shared, segment: &Segment) -> io::Result<bool> {
     {
         return Ok(false);
     }
-    let many = !shared.is_scarce();
+    let hoards = may_hoard(shared);
     let number = {
         let ready = shared.spares.lock();
-        let len: u64 = ready.spares.iter().map(|spare| spare.len).sum();
-        let more = many && len + segment.header.len <= KEPT_BYTES_MAX;
-        if ready.spares.len() >= few(shared) && !more {
+        let hoards = hoards
+            && ready.spares.len() < HOARD_MAX
+            && ready.len() + segment.header.len <= HOARD_BYTES_MAX;
+        if ready.spares.len() >= always_kept(shared) && !hoards {
             return Ok(false);
         }
         ready.next_number

@@ -133,9 +133,10 @@ impl Clock {
     pub(crate) fn now(&self) -> Timestamp {
         let boot_ms = self.host.boot_ms();
         self.held(|state| {
-            // Asked many times in the same millisecond, of which nothing has passed that could be leant with: the wall clock is read once.
+            // Within the millisecond that was told last there is nothing to add, and the wall clock is not read for it.
             if boot_ms > state.boot {
-                state.advance(boot_ms, self.host.clocks().wall_ms);
+                let clocks = self.host.clocks();
+                state.advance(clocks.boot_ms, clocks.wall_ms);
             }
             Timestamp(state.told)
         })
@@ -277,6 +278,41 @@ mod tests {
         fn random(&self, _: &mut [u8]) -> std::io::Result<()> {
             unreachable!("a clock needs no chance")
         }
+    }
+
+    /// One that counts how often all its clocks are read.
+    struct Counting(Slow, Mutex<u32>);
+
+    impl Host for Counting {
+        fn vfs(&self) -> Arc<dyn journal::Vfs> {
+            self.0.vfs()
+        }
+
+        fn clocks(&self) -> Clocks {
+            *self.1.lock().expect("nobody panics with it") += 1;
+            self.0.clocks()
+        }
+
+        fn boot_ms(&self) -> u64 {
+            self.0.clocks().boot_ms
+        }
+
+        fn random(&self, bytes: &mut [u8]) -> std::io::Result<()> {
+            self.0.random(bytes)
+        }
+    }
+
+    #[test]
+    fn the_wall_clock_is_read_once_a_millisecond() {
+        let host = Arc::new(Counting(Slow(Mutex::new(0)), Mutex::new(0)));
+        let clock = Clock::start(Arc::clone(&host) as Arc<dyn Host>);
+        for ms in 1..=5 {
+            *host.0.0.lock().expect("nobody panics with it") = ms;
+            for _ in 0..100 {
+                assert_eq!(clock.now(), Timestamp(1_000_000 + ms));
+            }
+        }
+        assert_eq!(*host.1.lock().expect("nobody panics with it"), 1 + 5);
     }
 
     #[test]

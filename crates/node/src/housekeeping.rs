@@ -50,7 +50,7 @@ const GONE_WITHIN: u64 = 8;
 const ADOPT_EVERY_MS: u64 = 2_000;
 
 /// How often there is a look for segments that are kept for use again and that nobody needs, in ms.
-const TRIM_EVERY_MS: u64 = 60_000;
+const GIVE_BACK_EVERY_MS: u64 = 60_000;
 
 /// The thread.
 pub(crate) fn run(shared: &Shared, config: &broker::Config) {
@@ -70,7 +70,7 @@ pub(crate) struct Housekeeper {
     /// When there was a look for those of a standby.
     adopted: Timestamp,
     /// When there was a look for segments that nobody needs.
-    trimmed: Timestamp,
+    gave_back: Timestamp,
     filer: Filer,
     watched: Watched,
 }
@@ -107,7 +107,7 @@ impl Housekeeper {
             failed: None,
             made: shared.clock.now(),
             adopted: shared.clock.now(),
-            trimmed: shared.clock.now(),
+            gave_back: shared.clock.now(),
             filer: Filer::default(),
             watched: Watched::default(),
         }
@@ -156,9 +156,9 @@ impl Housekeeper {
             }
         }
         shared.journal.reclaim();
-        if now.since(self.trimmed) >= TRIM_EVERY_MS {
-            self.trimmed = now;
-            shared.journal.trim_spares();
+        if now.since(self.gave_back) >= GIVE_BACK_EVERY_MS {
+            self.gave_back = now;
+            shared.journal.give_back_spares();
         }
     }
 }

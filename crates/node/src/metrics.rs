@@ -121,6 +121,11 @@ pub(crate) fn text(shared: &Shared) -> String {
             stats.segment_bytes,
         ),
         (
+            "journal_spare_bytes",
+            "Bytes of segment files that wait to be used.",
+            stats.spare_bytes,
+        ),
+        (
             "journal_live_references",
             "References to stored messages.",
             stats.live,

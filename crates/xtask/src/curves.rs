@@ -90,6 +90,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .filter(|curve| curve.name.contains(only))
         .collect();
     ensure!(!wanted.is_empty(), "no curve is known as {only}");
+    if arguments.pinned {
+        pin()?;
+    }
     for curve in wanted {
         let drawn = draw(curve, arguments)?;
         print!("{}", page::table(&drawn));
@@ -131,9 +134,6 @@ fn draw(curve: &Curve, arguments: &Arguments) -> anyhow::Result<Drawn> {
 }
 
 fn point(set_up: loads::SetUp, x: u64, arguments: &Arguments) -> anyhow::Result<Point> {
-    if arguments.pinned {
-        pin()?;
-    }
     let server = Server::fresh(Path::new(&arguments.data), &[])?;
     let mut load = set_up(&server, x)?;
     let mut count = 1;

@@ -132,7 +132,7 @@ impl Standby {
             self.count(batch, &segment, batch.outer.padded_len() as u64);
             hand_out(&self.journal, batch, &segment, &mut receive)?;
         }
-        claim.sweep(covered);
+        shared.leave_for_later(claim.sweep(covered));
         let end = survey.tail.end;
         shared.epoch.store(epoch, Ordering::Release);
         shared.opened_at.store(end.seq, Ordering::Release);

@@ -208,6 +208,7 @@ impl Running {
         }
         self.step_all();
         self.journal.reclaim();
+        self.journal.give_back_spares();
         moved
     }
 

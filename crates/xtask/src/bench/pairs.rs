@@ -216,6 +216,9 @@ struct Run {
 /// Runs the pairs of all peers that are asked for and installed.
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let kinds = wanted(&arguments.peers)?;
+    // What is built for it is built on all CPUs.
+    let programs = kinds.iter().map(|kind| kind.program_path());
+    let programs = programs.collect::<anyhow::Result<Vec<_>>>()?;
     let load_before = load();
     if arguments.pinned {
         pin()?;
@@ -232,8 +235,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     );
     println!("|---|---|---|---|---|---|---|");
     let mut pairs = Vec::new();
-    for kind in kinds {
-        let Some(program) = kind.program_path()? else {
+    for (kind, program) in kinds.into_iter().zip(programs) {
+        let Some(program) = program else {
             println!("{} is not installed: left out", kind.name());
             continue;
         };

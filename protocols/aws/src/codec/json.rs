@@ -49,8 +49,8 @@ const SHARED_LEN_MAX: usize = 64 << 10;
 /// Longer ones are mostly blobs.
 const WHOLE_LEN_MAX: usize = 64 << 10;
 
-/// Elements for which a list that has any makes room at first: as many as a batch of SQS or SNS has.
-const EXPECTED: usize = 10;
+/// Elements of a batch of SQS or SNS: a list that has any makes room for as many at first.
+const BATCH_LEN: usize = 10;
 
 struct Reader<'a> {
     text: &'a [u8],
@@ -254,8 +254,8 @@ impl<'a> Reader<'a> {
 
     fn list(&mut self, of: &Shape, max: u32, depth: usize) -> Result<Value, Malformed> {
         let mut more = self.begin(b']', depth)?;
-        let expected = if more { kept(max).min(EXPECTED) } else { 0 };
-        let mut list = Vec::with_capacity(expected);
+        let room = if more { kept(max).min(BATCH_LEN) } else { 0 };
+        let mut list = Vec::with_capacity(room);
         while more {
             if list.len() < kept(max) {
                 list.push(self.value(of, depth + 1)?);
