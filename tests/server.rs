@@ -20,7 +20,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process};
+
+use crate::client::get;
 
 /// How long anything may take. Far more than it takes on a slow machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -368,6 +371,17 @@ impl Server {
 
     pub(crate) fn dir(&self) -> &Arc<Dir> {
         &self.dir
+    }
+
+    /// A figure of `/metrics`, by its name behind `bascule_`.
+    pub(crate) fn metric(&self, name: &str) -> anyhow::Result<u64> {
+        let (_, text) = get(self.door("http"), "/metrics")?;
+        let of = |line: &str| {
+            let value = line.strip_prefix("bascule_")?.strip_prefix(name)?;
+            value.strip_prefix(' ').map(str::to_owned)
+        };
+        let value = text.lines().find_map(of);
+        Ok(value.context("it is counted")?.parse()?)
     }
 
     /// SIGKILL, and the end of the process.
