@@ -11,5 +11,6 @@ mod reading;
 mod recovery;
 mod scrub;
 mod space;
+mod spares;
 mod standby;
 mod stream_files;
