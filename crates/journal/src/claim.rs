@@ -298,10 +298,11 @@ impl Claim<'_> {
         let free = self.vfs.space(&self.paths.root);
         let waits = free.is_ok_and(|found| found.free >= spares::HOARD_BYTES_MAX);
         let mut leftover = Vec::new();
-        self.sweep_spares(true, |path| match waits {
+        let mut unlink = |path: &Path| match waits {
             true => leftover.push(path.to_owned()),
             false => self.unlink(path),
-        });
+        };
+        self.sweep_spares(true, &mut unlink);
         if let Some(previous) = &self.survey.last {
             // The last segment of the previous epoch, where nothing of it was proven, is named by nobody any more.
             let first = self.paths.segments();
@@ -311,7 +312,7 @@ impl Claim<'_> {
                     epoch == previous.epoch && number > self.survey.tail.segment
                 });
                 if dead {
-                    self.unlink(&first.join(name));
+                    unlink(&first.join(name));
                 }
             }
         }
@@ -338,6 +339,9 @@ impl Claim<'_> {
                 }
             }
         }
+        // Spares of the previous epoch are found both ways.
+        leftover.sort_unstable();
+        leftover.dedup();
         leftover
     }
 }

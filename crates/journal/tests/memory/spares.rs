@@ -114,6 +114,26 @@ fn segments_that_die_at_once_are_used_again_and_given_back_when_nobody_needs_the
 }
 
 #[test]
+fn a_start_waits_for_no_unlinking_of_what_is_left_of_the_epoch_before() {
+    let vfs = MemVfs::new(false);
+    let mut model = Model::default();
+    let mut running = start(&vfs, 1).expect("opens");
+    come_and_go(&mut running, &mut model, 200);
+    running.journal.shutdown();
+    let before = segment_files(&vfs);
+    assert!(before > 8, "{before}");
+    let running = start(&vfs, 2).expect("opens");
+    running.check(&model);
+    assert_eq!(
+        segment_files(&vfs),
+        before + 1,
+        "all, and the one of this epoch"
+    );
+    running.journal.reclaim();
+    assert_eq!(segment_files(&vfs), running.journal.stats().segments);
+}
+
+#[test]
 fn no_more_than_sixteen_segments_wait_to_be_used() {
     let vfs = MemVfs::new(false);
     let mut model = Model::default();
