@@ -59,7 +59,8 @@ pub struct QueueAttributes {
     pub expires_ms: Option<u64>,
     /// Largest body that any door may put here, in bytes.
     pub message_len_max: Option<u64>,
-    /// Most messages available or delayed (not in flight).
+    /// Most messages available or delayed (not in flight). What is released comes back though the queue is full again: it holds
+    /// more until the next message comes, which makes room for all of it.
     pub length_max: Option<u64>,
     /// Most bytes of bodies of those.
     pub bytes_max: Option<u64>,
