@@ -467,7 +467,7 @@ fn play(limits: &[(Option<u64>, Option<u64>, Option<u8>); 3], steps: &[Step]) {
     }
     let mut seen = Seen::default();
     // What each queue held behind the step before.
-    let mut over = [0; RING.len()];
+    let mut held_before = [0; RING.len()];
     for (number, step) in steps.iter().enumerate() {
         let to = rig.attach(100 + number as u64);
         match step {
@@ -533,10 +533,10 @@ fn play(limits: &[(Option<u64>, Option<u64>, Option<u8>); 3], steps: &[Step]) {
             let is_released =
                 matches!(step, Step::Pull { queue, release: true, .. } if *queue == at);
             if !is_released && let Some(max) = length_max {
-                let most = over[at].max(*max);
+                let most = held_before[at].max(*max);
                 assert!(held <= most, "{held} in {name} behind step {number}");
             }
-            over[at] = held;
+            held_before[at] = held;
         }
         // What is set aside is in nobody's reach.
         assert!(ready <= rig.broker.counters().messages_ready);
