@@ -430,7 +430,7 @@ impl Broker {
             }
             4 => {
                 let mut queue = read_queue(reader)?;
-                self.soft.client_queues.share(&mut queue.declared);
+                self.soft.shared_options.share(&mut queue.declared);
                 self.durable
                     .queues
                     .insert(queue.declared.queue, Box::new(queue));

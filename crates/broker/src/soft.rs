@@ -398,13 +398,20 @@ impl Deleted {
     }
 }
 
-/// The options of the queues of client sessions: one of each for all of them, as there may be a million.
-pub(crate) struct ClientQueues {
+/// Options that are remembered to be shared, besides those of client sessions.
+const SHARED_OPTIONS_MAX: usize = 16;
+
+/// The options of queues, of which many have the same: they share them, so that what a queue costs is its own, and what says how it
+/// behaves is in the processor's cache, whichever of a hundred thousand it is.
+pub(crate) struct SharedOptions {
+    /// Those of client sessions, of which there may be a million.
     transient: Arc<QueueOptions>,
     durable: Arc<QueueOptions>,
+    /// What else was declared lately, the last first.
+    lately: Vec<Arc<QueueOptions>>,
 }
 
-impl Default for ClientQueues {
+impl Default for SharedOptions {
     fn default() -> Self {
         let options = |durable| {
             Arc::new(QueueOptions {
@@ -415,12 +422,13 @@ impl Default for ClientQueues {
         Self {
             transient: options(false),
             durable: options(true),
+            lately: Vec::new(),
         }
     }
 }
 
-impl ClientQueues {
-    pub(crate) fn options(&self, durable: bool) -> &Arc<QueueOptions> {
+impl SharedOptions {
+    pub(crate) fn of_clients(&self, durable: bool) -> &Arc<QueueOptions> {
         if durable {
             &self.durable
         } else {
@@ -428,12 +436,55 @@ impl ClientQueues {
         }
     }
 
-    /// What was read from the journal shares them too.
-    pub(crate) fn share(&self, declared: &mut QueueDeclared) {
-        let known = self.options(declared.options.durable);
-        if declared.client.is_some() && declared.options == *known {
-            declared.options = Arc::clone(known);
+    /// Puts the same options that others have in the place of a queue's own.
+    pub(crate) fn share(&mut self, declared: &mut QueueDeclared) {
+        let of_clients = self.of_clients(declared.options.durable);
+        if declared.options == *of_clients {
+            declared.options = Arc::clone(of_clients);
+            return;
         }
+        match self.lately.iter().position(|it| *it == declared.options) {
+            Some(at) => self.lately[..=at].rotate_right(1),
+            None => {
+                self.lately.truncate(SHARED_OPTIONS_MAX - 1);
+                self.lately.insert(0, Arc::clone(&declared.options));
+            }
+        }
+        declared.options = Arc::clone(&self.lately[0]);
+    }
+}
+
+#[cfg(test)]
+mod shared_options {
+    use super::*;
+
+    fn declared(ttl_ms: u64) -> QueueDeclared {
+        let mut options = QueueOptions::default();
+        options.attributes.ttl_ms = Some(ttl_ms);
+        QueueDeclared {
+            options: Arc::new(options),
+            ..QueueDeclared::default()
+        }
+    }
+
+    #[test]
+    fn queues_share_equal_options_and_few_are_remembered() {
+        let mut shared = SharedOptions::default();
+        let mut first = declared(1);
+        shared.share(&mut first);
+        for ttl_ms in 2..100 {
+            let mut other = declared(ttl_ms);
+            shared.share(&mut other);
+            let mut again = declared(1);
+            shared.share(&mut again);
+            assert!(Arc::ptr_eq(&first.options, &again.options));
+            assert!(!Arc::ptr_eq(&first.options, &other.options));
+            assert_eq!(other, declared(ttl_ms));
+        }
+        assert_eq!(shared.lately.len(), SHARED_OPTIONS_MAX);
+        let mut plain = QueueDeclared::default();
+        shared.share(&mut plain);
+        assert!(Arc::ptr_eq(shared.of_clients(false), &plain.options));
     }
 }
 
@@ -495,7 +546,7 @@ pub(crate) struct Soft {
     /// Client sessions that read a shared queue.
     pub(crate) sharers: BTreeMap<QueueId, BTreeSet<ClientNo>>,
     pub(crate) part_owners: BTreeMap<StoredId, StoredId>,
-    pub(crate) client_queues: ClientQueues,
+    pub(crate) shared_options: SharedOptions,
     /// Runs in stream files that have gone: then a file may be named no longer.
     pub(crate) runs_gone: u64,
 }

@@ -112,7 +112,7 @@ impl Broker {
             version: 0,
             ..it.clone()
         };
-        self.soft.client_queues.share(&mut declared);
+        self.soft.shared_options.share(&mut declared);
         let queues = if soft {
             &mut self.soft.transient
         } else {

@@ -291,7 +291,7 @@ impl Broker {
         Kind::QueueDeclared(Box::new(QueueDeclared {
             queue,
             vhost,
-            options: Arc::clone(self.soft.client_queues.options(!number.is_soft())),
+            options: Arc::clone(self.soft.shared_options.of_clients(!number.is_soft())),
             client: Some(number),
             ..QueueDeclared::default()
         }))
