@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use message::{Address, Kind as AddressKind, Levels, Message, Timestamp};
+use message::{Address, Kind as AddressKind, Levels, Message};
 use session::{Death, DeathReason, Overflow, QueueAttributes, QueueId, Redrive};
 use smallvec::SmallVec;
 
@@ -341,7 +341,7 @@ impl Broker {
         message: &Message,
         rare: Option<&Rare>,
         ttl_ms: Option<u64>,
-        now: Timestamp,
+        draft: &Draft<'_>,
     ) -> Option<(Routed, Rare)> {
         let queue = self.queue(id)?;
         let attributes = queue.attributes();
@@ -354,7 +354,7 @@ impl Broker {
             queue: queue.declared.name.clone(),
             reason,
             count: 1,
-            time: now,
+            time: draft.now,
             exchange,
             key: key.compact(),
             original_ttl_ms: ttl_ms,
@@ -378,9 +378,17 @@ impl Broker {
             }
         };
         let keys: SmallVec<[&Levels; 2]> = std::iter::once(&first).chain(&copies).collect();
-        let routed = self
+        let mut routed = self
             .route(vhost, &dead_letter.exchange, &keys, message, None)
             .ok()?;
+        if !is_named && draft.new_queues() > 0 {
+            // What the same transaction has made takes it too.
+            let names = keys.iter().filter_map(|key| key.level(0));
+            let made = names.filter_map(|name| draft.made(vhost, &Bytes::copy_from_slice(name)));
+            routed.queues.extend(made);
+            routed.queues.sort_unstable();
+            routed.queues.dedup();
+        }
         let address = address_of(vhost, &dead_letter.exchange, first.compact());
         let rare = Rare {
             deaths: Some(Arc::new(deaths)),
@@ -407,7 +415,7 @@ impl Broker {
             .and_then(|rare| rare.expiry)
             .map(|expiry| expiry.since(view.enqueued));
         let Some((routed, rare)) =
-            self.dead_letter_route(id, reason, message, view.rare, ttl, draft.now)
+            self.dead_letter_route(id, reason, message, view.rare, ttl, draft)
         else {
             return self.not_taken(id, qseq, reason, view, draft);
         };
@@ -551,7 +559,7 @@ impl Broker {
             incoming.message,
             incoming.rare,
             incoming.expiry.map(|expiry| expiry.since(draft.now)),
-            draft.now,
+            draft,
         ) else {
             return draft.count(Tally::DroppedMaxLen, 1);
         };

@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
-use message::{Message, Name, PolicyBody, StoredId, Timestamp, VhostId};
+use message::{Levels, Message, Name, PolicyBody, StoredId, Timestamp, VhostId};
 use rustc_hash::FxHashMap;
 use session::{Event, Lane, Original, QueueId, SessionId, ShardNo, StreamId, Token};
 use smallvec::SmallVec;
@@ -117,6 +117,8 @@ struct Rarer {
     incomers: BTreeMap<QueueId, Incomers>,
     /// Queues that hold more than they may with what a change brings that is not there yet, and how many there were in front of it.
     overfull: SmallVec<[(QueueId, usize); 1]>,
+    /// Topics whose retained message this decision changes: behind how many changes, and whether there is one from there on.
+    retains: BTreeMap<(VhostId, Levels), SmallVec<[(usize, bool); 1]>>,
 }
 
 impl<'a> Draft<'a> {
@@ -199,6 +201,8 @@ impl<'a> Draft<'a> {
         if let Some(rarer) = &mut self.rarer {
             rarer.own.values_mut().for_each(|made| *made += 1);
             rarer.overfull.iter_mut().for_each(|(_, at)| *at += 1);
+            let retains = rarer.retains.values_mut().flatten();
+            retains.for_each(|(at, _)| *at += 1);
             for incomers in rarer.incomers.values_mut() {
                 incomers.seen += 1;
                 let brought = incomers.in_order.values_mut();
@@ -296,6 +300,10 @@ impl<'a> Draft<'a> {
             rarer.own.retain(|_, made| *made < changes);
             // What overfilled it was the change behind those that there were.
             rarer.overfull.retain(|(_, before)| *before < changes);
+            rarer.retains.retain(|_, of_topic| {
+                of_topic.retain(|(before, _)| *before < changes);
+                !of_topic.is_empty()
+            });
         }
         self.out.changes.truncate(changes);
         self.out.effects.truncate(effects);
@@ -615,6 +623,42 @@ impl<'a> Draft<'a> {
             let it = topic::original(numbered.sequence, numbered.message_id);
             rarer.topic_dedups.insert(key, it);
         }
+    }
+
+    /// Notes that the next change sets, or clears, the retained message of a topic.
+    pub(crate) fn retains(&mut self, vhost: VhostId, topic: &Levels, is_set: bool) {
+        let before = self.changes_len();
+        let of_topic = self.rarer().retains.entry((vhost, topic.clone()));
+        of_topic.or_default().push((before, is_set));
+    }
+
+    /// Whether a topic has a retained message, if this decision has changed that.
+    pub(crate) fn retained(&self, vhost: VhostId, topic: &Levels) -> Option<bool> {
+        let retains = &self.rarer.as_ref()?.retains;
+        if retains.is_empty() {
+            return None;
+        }
+        let (_, is_set) = retains.get(&(vhost, topic.clone()))?.last()?;
+        Some(*is_set)
+    }
+
+    /// Whether fewer topics than that have a retained message behind this decision.
+    pub(crate) fn retains_fewer_than(&self, max: u64, broker: &Broker) -> bool {
+        let before = broker.counters.retained;
+        let retains = self.rarer.as_ref().map(|rarer| &rarer.retains);
+        let changed = retains.map_or(0, BTreeMap::len) as u64;
+        if before + changed < max {
+            return true;
+        }
+        // Only this near to the limit each of them is looked at.
+        let (mut set, mut cleared) = (0, 0);
+        for ((vhost, topic), of_topic) in retains.into_iter().flatten() {
+            let was_set = broker.durable.retained(*vhost, topic).is_some();
+            let is_set = of_topic.last().is_some_and(|(_, is_set)| *is_set);
+            set += u64::from(is_set && !was_set);
+            cleared += u64::from(was_set && !is_set);
+        }
+        before + set < max + cleared
     }
 
     /// Notes a queue that this decision makes.

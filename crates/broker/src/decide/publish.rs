@@ -282,7 +282,7 @@ impl Broker {
             publisher,
         } = *asked;
         let found = self.resolve(message, missing, publisher, repeated, draft);
-        let found = found.and_then(|routed| Ok((routed, self.retain(message, draft.now)?)));
+        let found = found.and_then(|routed| Ok((routed, self.retain(message, draft)?)));
         let (routed, retain) = match found {
             Ok(found) => found,
             Err(refusal) => {
@@ -593,7 +593,12 @@ impl Broker {
         Ok(queue)
     }
 
-    fn retain(&self, message: &Message, now: Timestamp) -> Result<Option<Box<Retain>>, Refusal> {
+    /// What the retained message of a topic comes to.
+    fn retain(
+        &self,
+        message: &Message,
+        draft: &mut Draft<'_>,
+    ) -> Result<Option<Box<Retain>>, Refusal> {
         let address = &message.address;
         let root = address.kind == AddressKind::Topic
             || (address.kind == AddressKind::Exchange && address.name == crate::apply::ROOT);
@@ -603,21 +608,26 @@ impl Broker {
         }
         // [MQTT-3.3.1-5], [MQTT-3.3.1-6], [MQTT-3.3.1-7]; what is not to be retained leaves it alone [MQTT-3.3.1-8].
         // What is over already replaces what was there all the same, and is itself not kept.
-        let over = message.expiry.is_some_and(|expiry| expiry <= now);
+        let over = message.expiry.is_some_and(|expiry| expiry <= draft.now);
         let clear = message.body.is_empty() || over;
-        let known = self.durable.retained(address.vhost, &address.key).is_some();
+        let (vhost, key) = (address.vhost, address.key.compact());
+        let known = match draft.retained(vhost, &key) {
+            Some(known) => known,
+            None => self.durable.retained(vhost, &key).is_some(),
+        };
         if clear && !known {
             return Ok(None);
         }
-        if !clear && !known && self.counters.retained >= self.config.retained_max {
+        if !clear && !known && !draft.retains_fewer_than(self.config.retained_max, self) {
             return Err(refusal(
                 RefusalKind::QuotaExceeded,
                 "too many retained messages",
             ));
         }
+        draft.retains(vhost, &key, !clear);
         Ok(Some(Box::new(Retain {
-            vhost: address.vhost,
-            key: address.key.compact(),
+            vhost,
+            key,
             clear,
             qos: message.qos,
             expiry: message.expiry,

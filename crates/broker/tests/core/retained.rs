@@ -11,7 +11,7 @@ use session::{
 
 use crate::rig::{Rig, body, ids, pattern, to_topic};
 
-const QOS1: SubscriptionOptions = SubscriptionOptions {
+pub(crate) const QOS1: SubscriptionOptions = SubscriptionOptions {
     qos: 1,
     no_local: false,
     retain_as_published: false,

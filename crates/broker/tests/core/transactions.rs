@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use session::*;
 
-use crate::{queues::dead_letter_to, rig::*};
+use crate::{queues::dead_letter_to, retained::QOS1, rig::*};
 
 fn publish(queue: &str, body: &str) -> Operation {
     publish_this(to_queue(queue, body))
@@ -481,4 +481,113 @@ fn too_large_a_transaction_is_refused() {
     assert!(
         matches!(&event, Event::Refused { refusal, .. } if refusal.kind == RefusalKind::QuotaExceeded)
     );
+}
+
+/// A publish that a topic is to retain. An empty one clears it.
+fn retained(topic: &str, body: &str) -> Operation {
+    let mut message = to_topic(topic, body, 1);
+    message.retain = true;
+    let Operation::Publish(publish) = publish_this(message) else {
+        unreachable!("it publishes");
+    };
+    Operation::Publish(Publish {
+        mandatory: false,
+        ..publish
+    })
+}
+
+/// What a new subscriber of everything is shown.
+fn shown(rig: &mut Rig, number: u64) -> Vec<String> {
+    let to = rig.attach(number);
+    rig.open(
+        to,
+        &format!("c{number}"),
+        true,
+        ClientExpiry::WithConnection,
+    );
+    rig.topic(to, "#", QOS1);
+    let mut shown = rig.bodies(to);
+    shown.sort();
+    rig.detach(to);
+    shown
+}
+
+#[test]
+fn what_a_transaction_retains_it_can_clear_and_set_anew() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    rig.publish(a, {
+        let mut message = to_topic("there", "before", 1);
+        message.retain = true;
+        message
+    });
+    let cases: [(&[(&str, &str)], &[&str]); 5] = [
+        (&[("t", "one"), ("t", "")], &["before"]),
+        (&[("t", "one"), ("t", ""), ("t", "two")], &["before", "two"]),
+        (&[("t", ""), ("t", ""), ("u", "")], &["before"]),
+        (&[("there", ""), ("there", "again")], &["again"]),
+        (&[("there", ""), ("t", "three"), ("there", "")], &["three"]),
+    ];
+    for (at, (published, left)) in cases.into_iter().enumerate() {
+        let operations = published.iter().map(|(topic, body)| retained(topic, body));
+        let done = transact(&mut rig, a, operations.collect());
+        assert!(matches!(done, Event::Committed { .. }), "{done:?}");
+        rig.check_replay();
+        assert_eq!(shown(&mut rig, 10 + at as u64), left, "{published:?}");
+        assert_eq!(rig.broker.counters().retained, left.len() as u64);
+    }
+}
+
+#[test]
+fn a_transaction_retains_no_more_than_there_may_be() {
+    let mut rig = Rig::with(broker::Config {
+        retained_max: 3,
+        ..broker::Config::default()
+    });
+    let a = rig.attach(1);
+    let cases: [(&[(&str, &str)], bool, u64); 6] = [
+        (&[("a", "1"), ("b", "1"), ("c", "1"), ("d", "1")], false, 0),
+        (&[("a", "1"), ("a", "2"), ("b", "1"), ("b", "2")], true, 2),
+        (&[("c", "1"), ("c", ""), ("d", "1")], true, 3),
+        (&[("e", "1"), ("a", "")], false, 3),
+        (&[("a", ""), ("e", "1")], true, 3),
+        (&[("e", "2"), ("b", "3"), ("d", "2")], true, 3),
+    ];
+    for (published, is_done, count) in cases {
+        let operations = published.iter().map(|(topic, body)| retained(topic, body));
+        let done = transact(&mut rig, a, operations.collect());
+        let committed = matches!(done, Event::Committed { .. });
+        assert_eq!(committed, is_done, "{published:?}: {done:?}");
+        assert_eq!(rig.broker.counters().retained, count, "{published:?}");
+        rig.check_replay();
+    }
+}
+
+#[test]
+fn what_a_transaction_pushes_out_goes_into_a_queue_that_it_has_made() {
+    let mut rig = Rig::new();
+    let a = rig.attach(1);
+    let jobs = QueueAttributes {
+        length_max: Some(1),
+        dead_letter: dead_letter_to("dead"),
+        ..QueueAttributes::default()
+    };
+    rig.durable_queue(a, "jobs", jobs);
+    let Operation::Publish(first) = publish("dead", "first") else {
+        unreachable!("it publishes");
+    };
+    let makes = Operation::Publish(Publish {
+        create: true,
+        ..first
+    });
+    let operations = vec![makes, publish("jobs", "one"), publish("jobs", "two")];
+    let done = transact(&mut rig, a, operations);
+    assert!(matches!(done, Event::Committed { .. }), "{done:?}");
+    rig.check_replay();
+    let mut left = |queue: &str| -> Vec<String> {
+        let got = rig.pull(a, queue, 10, Lease::Connection);
+        got.iter().map(body).collect()
+    };
+    assert_eq!(left("dead"), ["first", "one"]);
+    assert_eq!(left("jobs"), ["two"]);
 }

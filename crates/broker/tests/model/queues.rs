@@ -401,8 +401,6 @@ impl Model {
             let (arrival, fresh) = (queue.entries[head].arrival, queue.entries[head].fresh);
             match fresh {
                 Fresh::Published if self.depth == 0 => self.leave_out(number, arrival),
-                // Followed no further.
-                Fresh::Published | Fresh::Died => drop(self.remove(number, arrival)),
                 _ => self.dead_letter(number, arrival, DeathReason::MaxLen),
             }
         }

@@ -172,9 +172,6 @@ impl Model {
             let entry = queue.entries[at].clone();
             if self.is_spent(number, entry.count) {
                 self.dead_letter(number, entry.arrival, DeathReason::Deliveries);
-                if single {
-                    break;
-                }
                 continue;
             }
             let body = String::from_utf8_lossy(&entry.message.body).into_owned();
