@@ -9,6 +9,16 @@ use crate::aligned::Aligned;
 use crate::batch::BLOCK;
 use crate::vfs::{Access, IN_PASSING, Vfs, VfsFile};
 
+/// How much is copied at once. More than some KiB the C library copies by a string instruction, which AMD's Zen 3 and 4 do at 3 GB/s
+/// instead of 50 where the target lies a few bytes behind the source, but for whole pages: with blocks of one length all of them may.
+const COPIED: usize = 1 << 10;
+
+fn copy(to: &mut [u8], from: &[u8]) {
+    for (to, from) in to.chunks_mut(COPIED).zip(from.chunks(COPIED)) {
+        to.copy_from_slice(from);
+    }
+}
+
 /// A file that is written from its start to its end, in pieces that start and end at multiples of 4 KiB but for the last.
 pub(crate) struct OutFile {
     path: PathBuf,
@@ -47,7 +57,7 @@ impl OutFile {
         while !bytes.is_empty() {
             let room = &mut self.memory[self.len..];
             let (now, later) = bytes.split_at(bytes.len().min(room.len()));
-            room[..now.len()].copy_from_slice(now);
+            copy(&mut room[..now.len()], now);
             self.len += now.len();
             bytes = later;
             if self.len == IN_PASSING {
