@@ -277,7 +277,12 @@ pub(crate) struct Consumer {
     pub(crate) place: u64,
     /// Place among the queue's active ones.
     pub(crate) active_at: Option<u64>,
+    /// It is in [`AttachedRare::waiting`].
+    pub(crate) waits_for_room: bool,
 }
+
+/// Consumers of one queue, or of one connection, that are looked at in one go.
+pub(crate) const RECEIVERS_MAX: usize = 64;
 
 /// Consumers with a common window.
 #[derive(Clone, Debug)]
@@ -323,6 +328,8 @@ pub(crate) struct AttachedRare {
     pub(crate) reads: BTreeMap<Token, ReadAt>,
     /// Queues that are exclusive to it.
     pub(crate) owned: BTreeSet<QueueId>,
+    /// Consumers that could receive, or may, once its outbox has room again.
+    pub(crate) waiting: Vec<ConsumerId>,
 }
 
 impl Empty for AttachedRare {
@@ -330,6 +337,7 @@ impl Empty for AttachedRare {
         pulls: BTreeMap::new(),
         reads: BTreeMap::new(),
         owned: BTreeSet::new(),
+        waiting: Vec::new(),
     };
 }
 

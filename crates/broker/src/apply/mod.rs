@@ -238,7 +238,7 @@ impl Broker {
             Kind::Visible { queue, qseq } => self.apply_visible(*queue, *qseq, at.now),
             Kind::SetAside { queue, qseq } => self.apply_set_aside(*queue, *qseq),
             Kind::Used(queue) => self.soft_queue_mut(*queue).last_used = at.now,
-            Kind::Rest(queue) => self.rest(*queue),
+            Kind::Rest(queue) => self.rest_or_pass(*queue),
             Kind::Turned(now) => self.soft.timers.turn(*now, TURN_MOVES),
             Kind::Postponed { was, until } => {
                 self.soft.timers.remove(was);

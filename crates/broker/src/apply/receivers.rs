@@ -1,12 +1,14 @@
 //! Connections, consumers, credit, and the round of queues that may have something to deliver. All soft.
 //!
 //! A consumer is *active* in its queue while credit, group, flow and outbox let it receive; a queue is in the *round*
-//! while it has something ready and somebody active. Both are kept up to date at every change, so choosing is O(log n).
+//! while it has something ready and somebody active. Both are kept up to date at every change, so choosing is O(log n); only where the
+//! outbox of a connection with many consumers fills, each of them is found out when its queue's turn comes.
 
 use std::{cmp::Reverse, sync::Arc};
 
 use message::{Timestamp, VhostId};
 use session::{ConsumerId, Credit, QueueId, SessionId, Token};
+use smallvec::SmallVec;
 
 use crate::{
     Broker, Config,
@@ -14,7 +16,10 @@ use crate::{
     few::Few,
     queue::{Receiver, Runs, flag},
     seldom::Seldom,
-    soft::{Attached, Consumer, ConsumerGroup, Credited, SoftQueue, Timer, Waiting, WaitingAt},
+    soft::{
+        Attached, AttachedRare, Consumer, ConsumerGroup, Credited, RECEIVERS_MAX, SoftQueue, Timer,
+        Waiting, WaitingAt,
+    },
 };
 
 impl Broker {
@@ -165,6 +170,7 @@ impl Broker {
                 identifier: it.identifier,
                 place,
                 active_at: None,
+                waits_for_room: false,
             },
         );
         let queue = self.soft_queue_mut(it.queue);
@@ -309,7 +315,7 @@ impl Broker {
             self.refresh_group(session, group);
         }
         if handed.full {
-            self.refresh_session(session);
+            self.outbox_filled(session);
         }
     }
 
@@ -369,7 +375,7 @@ impl Broker {
         let had = attached.room_used < max;
         attached.room_used += bytes;
         if had && attached.room_used >= max {
-            self.refresh_session(session);
+            self.outbox_filled(session);
         }
     }
 
@@ -383,20 +389,39 @@ impl Broker {
         attached.room_used = attached.room_used.saturating_sub(bytes);
         let client = attached.client;
         if !had && attached.room_used < max {
-            self.refresh_session(session);
+            let waiting = attached
+                .rare
+                .change(|rare| std::mem::take(&mut rare.waiting));
+            for consumer in waiting {
+                self.room_came((session, consumer));
+            }
         }
         if let Some(client) = client.filter(|_| !self.soft.resting.is_empty()) {
             self.replay_may_go_on(client);
         }
     }
 
-    fn refresh_session(&mut self, session: SessionId) {
+    /// Takes the consumers of a connection whose outbox is full out of their queues' rounds. Where they are many, that is left to the
+    /// queues that come to one of them ([`Self::rest_or_pass`]): an outbox fills and drains again and again, and most are not asked for meanwhile.
+    fn outbox_filled(&mut self, session: SessionId) {
         let Some(attached) = self.soft.sessions.get(&session) else {
             return;
         };
-        let consumers: Vec<ConsumerId> = attached.consumers.keys().copied().collect();
+        if attached.consumers.len() > RECEIVERS_MAX {
+            return;
+        }
+        let consumers: SmallVec<[ConsumerId; 1]> = attached.consumers.keys().copied().collect();
         for consumer in consumers {
             self.refresh((session, consumer));
+        }
+    }
+
+    /// A consumer need not wait for room any more.
+    fn room_came(&mut self, receiver: Receiver) {
+        let attached = self.soft.sessions.get_mut(&receiver.0);
+        if let Some(consumer) = attached.and_then(|it| it.consumers.get_mut(&receiver.1)) {
+            consumer.waits_for_room = false;
+            self.refresh(receiver);
         }
     }
 
@@ -412,14 +437,16 @@ impl Broker {
     /// Puts a consumer among the active ones of its queue, or takes it out.
     pub(crate) fn refresh(&mut self, receiver: Receiver) {
         let allowed = self.allowance(receiver).is_some();
-        let Some(consumer) = self
-            .soft
-            .sessions
-            .get_mut(&receiver.0)
-            .and_then(|session| session.consumers.get_mut(&receiver.1))
-        else {
+        let Some(attached) = self.soft.sessions.get_mut(&receiver.0) else {
             return;
         };
+        let is_full = attached.room_used >= self.config.outbox_bytes_max;
+        let Some(consumer) = attached.consumers.get_mut(&receiver.1) else {
+            return;
+        };
+        if is_full {
+            wait_for_room(receiver.1, consumer, &mut attached.rare);
+        }
         let queue = consumer.queue;
         if allowed != consumer.active_at.is_some()
             && let Some(soft) = self.soft.queues.get_mut(&queue)
@@ -471,6 +498,23 @@ impl Broker {
     pub(super) fn next_round(&mut self, id: QueueId) {
         self.rest(id);
         self.touch(id);
+    }
+
+    /// Nothing could be delivered out of a queue in its turn. It leaves the round until something changes, unless it only had to be found
+    /// out that consumers at the front of it may not receive.
+    pub(super) fn rest_or_pass(&mut self, id: QueueId) {
+        let Some(soft) = self.soft.queues.get(&id) else {
+            return;
+        };
+        let active = soft.active.values().take(RECEIVERS_MAX);
+        let unable = active.filter(|receiver| self.allowance(**receiver).is_none());
+        let unable: SmallVec<[Receiver; 4]> = unable.copied().collect();
+        if unable.is_empty() {
+            return self.rest(id);
+        }
+        for receiver in unable {
+            self.refresh(receiver);
+        }
     }
 
     /// Takes a queue out of the round until something changes.
@@ -592,6 +636,9 @@ impl Hands<'_> {
             .and_then(|consumer| self.config.allowance(receiver, attached, consumer, single))
             .is_some();
         if let Some(consumer) = attached.consumers.get_mut(&receiver.1) {
+            if full {
+                wait_for_room(receiver.1, consumer, &mut attached.rare);
+            }
             activate(allowed, (receiver, consumer), self.soft, self.next_place);
         }
         handed
@@ -635,6 +682,13 @@ impl Config {
         };
         let least = own.min(shared);
         (least > 0).then_some(least)
+    }
+}
+
+/// Has a consumer looked at again once its connection's outbox has room.
+fn wait_for_room(id: ConsumerId, consumer: &mut Consumer, rare: &mut Seldom<AttachedRare>) {
+    if !std::mem::replace(&mut consumer.waits_for_room, true) {
+        rare.change(|rare| rare.waiting.push(id));
     }
 }
 

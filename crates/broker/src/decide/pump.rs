@@ -18,14 +18,12 @@ use crate::{
     counters::Tally,
     durable::Queue,
     queue::{Order, Rare, Receiver, flag},
-    soft::{Attached, Consumer, SoftQueue},
+    soft::{Attached, Consumer, RECEIVERS_MAX, SoftQueue},
     view::{PlaceRef, View, entry_in},
 };
 
 /// Deliveries of one call that there is room for from the start.
 const ITEMS_EXPECTED: usize = 128;
-/// Consumers looked at in one call.
-const RECEIVERS_MAX: usize = 64;
 /// The span of packet ids: one less than there are, so that none is used twice (RULES 6).
 const SPAN_MAX: u64 = 65_534;
 

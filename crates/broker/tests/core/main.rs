@@ -19,6 +19,7 @@ mod receives;
 mod retained;
 mod rig;
 mod rings;
+mod rooms;
 mod settlements;
 mod sqs_history;
 mod stream_doors;
