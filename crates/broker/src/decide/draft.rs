@@ -117,9 +117,12 @@ struct Rarer {
     incomers: BTreeMap<QueueId, Incomers>,
     /// Queues that hold more than they may with what a change brings that is not there yet, and how many there were in front of it.
     overfull: SmallVec<[(QueueId, usize); 1]>,
-    /// Topics whose retained message this decision changes: behind how many changes, and whether there is one from there on.
-    retains: BTreeMap<(VhostId, Levels), SmallVec<[(usize, bool); 1]>>,
+    /// Topics whose retained message this decision changes.
+    retains: BTreeMap<(VhostId, Levels), Retains>,
 }
+
+/// Behind how many changes the retained message of a topic is set or cleared, and whether there is one from there on.
+type Retains = SmallVec<[(usize, bool); 1]>;
 
 impl<'a> Draft<'a> {
     #[inline(always)]

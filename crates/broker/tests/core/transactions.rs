@@ -483,6 +483,9 @@ fn too_large_a_transaction_is_refused() {
     );
 }
 
+/// Topics, and what is published to them to be retained.
+type Retains<'a> = &'a [(&'a str, &'a str)];
+
 /// A publish that a topic is to retain. An empty one clears it.
 fn retained(topic: &str, body: &str) -> Operation {
     let mut message = to_topic(topic, body, 1);
@@ -521,7 +524,7 @@ fn what_a_transaction_retains_it_can_clear_and_set_anew() {
         message.retain = true;
         message
     });
-    let cases: [(&[(&str, &str)], &[&str]); 5] = [
+    let cases: [(Retains<'_>, &[&str]); 5] = [
         (&[("t", "one"), ("t", "")], &["before"]),
         (&[("t", "one"), ("t", ""), ("t", "two")], &["before", "two"]),
         (&[("t", ""), ("t", ""), ("u", "")], &["before"]),
@@ -545,7 +548,7 @@ fn a_transaction_retains_no_more_than_there_may_be() {
         ..broker::Config::default()
     });
     let a = rig.attach(1);
-    let cases: [(&[(&str, &str)], bool, u64); 6] = [
+    let cases: [(Retains<'_>, bool, u64); 6] = [
         (&[("a", "1"), ("b", "1"), ("c", "1"), ("d", "1")], false, 0),
         (&[("a", "1"), ("a", "2"), ("b", "1"), ("b", "2")], true, 2),
         (&[("c", "1"), ("c", ""), ("d", "1")], true, 3),
