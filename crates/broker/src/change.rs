@@ -783,8 +783,13 @@ pub(crate) enum Kind {
     },
     /// A queue that goes when it is unused has been used.
     Used(QueueId),
-    /// Nothing can be delivered from that queue for the time being.
+    /// Nothing can be delivered from that queue for the time being, or some of those that it was to be delivered to may not receive.
     Rest(QueueId),
+    /// Those that something of their connection held up are looked at again, so many.
+    Wakes {
+        session: SessionId,
+        hold: crate::soft::Hold,
+    },
     /// A queue is to be emptied of what is available in it now, for whom that is to be told then.
     Empties {
         queue: QueueId,
@@ -841,6 +846,7 @@ impl Kind {
                 | Self::SetAside { .. }
                 | Self::Used(_)
                 | Self::Rest(_)
+                | Self::Wakes { .. }
                 | Self::ReplayRests(_)
                 | Self::Turned(_)
                 | Self::Postponed { .. }
@@ -933,6 +939,7 @@ impl Change {
             | Kind::SetAside { .. }
             | Kind::Used(_)
             | Kind::Rest(_)
+            | Kind::Wakes { .. }
             | Kind::ReplayRests(_)
             | Kind::Empties { .. }
             | Kind::Emptied { .. }

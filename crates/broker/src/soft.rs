@@ -140,7 +140,8 @@ pub(crate) struct SoftQueue {
     pub(crate) out_bytes: u64,
     /// In the order in which they came.
     pub(crate) consumers: Few<u64, Receiver>,
-    /// Those that may receive now, highest priority first, then who waited longest.
+    /// Those that may receive now, highest priority first, then who waited longest. Whether their connections hold them up is found out
+    /// when it is the queue's turn.
     pub(crate) active: Few<(Reverse<i32>, u64), Receiver>,
     /// The one that receives, of a queue with a single active consumer.
     pub(crate) single: Option<Receiver>,
@@ -190,6 +191,14 @@ impl SoftQueue {
             age_at: None,
             dedup: Dedup::default(),
             reader: None,
+        }
+    }
+
+    /// Active consumers that are looked at in one go, from the front. Where groups have owners, it may be any.
+    pub(crate) fn looked_at(&self) -> usize {
+        match self.order {
+            Order::Groups(_) => self.active.len(),
+            _ => self.active.len().min(RECEIVERS_MAX),
         }
     }
 
@@ -277,8 +286,21 @@ pub(crate) struct Consumer {
     pub(crate) place: u64,
     /// Place among the queue's active ones.
     pub(crate) active_at: Option<u64>,
-    /// It is in [`AttachedRare::waiting`].
-    pub(crate) waits_for_room: bool,
+    /// What it waits for in [`AttachedRare::waiting`]: it is not active then.
+    pub(crate) waits_for: Option<Hold>,
+    /// Its place there: behind all others once it has used up what they share.
+    pub(crate) turn: u64,
+}
+
+/// What holds up several consumers of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Hold {
+    /// Its outbox is full.
+    Room,
+    /// The flow of a group is stopped.
+    Flow(u32),
+    /// The window of a group is full, for those whose deliveries count in it.
+    Window(u32),
 }
 
 /// Consumers of one queue, or of one connection, that are looked at in one go.
@@ -290,6 +312,13 @@ pub(crate) struct ConsumerGroup {
     pub(crate) window: u32,
     pub(crate) out: u32,
     pub(crate) active: bool,
+}
+
+impl ConsumerGroup {
+    /// Whether its window lets nothing more out.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.window != 0 && self.out >= self.window
+    }
 }
 
 impl Default for ConsumerGroup {
@@ -328,8 +357,10 @@ pub(crate) struct AttachedRare {
     pub(crate) reads: BTreeMap<Token, ReadAt>,
     /// Queues that are exclusive to it.
     pub(crate) owned: BTreeSet<QueueId>,
-    /// Consumers that could receive, or may, once its outbox has room again.
-    pub(crate) waiting: Vec<ConsumerId>,
+    /// Consumers that were asked for while something held them up, in turn.
+    pub(crate) waiting: BTreeMap<(Hold, u64), ConsumerId>,
+    /// What no longer does, while some of them are still to be looked at; with its place in [`Soft::waking`].
+    pub(crate) waking: BTreeMap<Hold, u64>,
 }
 
 impl Empty for AttachedRare {
@@ -337,8 +368,40 @@ impl Empty for AttachedRare {
         pulls: BTreeMap::new(),
         reads: BTreeMap::new(),
         owned: BTreeSet::new(),
-        waiting: Vec::new(),
+        waiting: BTreeMap::new(),
+        waking: BTreeMap::new(),
     };
+}
+
+impl Attached {
+    /// Has a consumer wait for its connection, or not any more. `behind`: it has used up what they wait for, and has its turn behind all
+    /// that wait.
+    pub(crate) fn wait(&mut self, id: ConsumerId, hold: Option<Hold>, behind: Option<u64>) {
+        let Some(consumer) = self.consumers.get_mut(&id) else {
+            return;
+        };
+        let was = (consumer.waits_for, consumer.turn);
+        consumer.waits_for = hold;
+        consumer.turn = behind.unwrap_or(consumer.turn);
+        let is = (hold, consumer.turn);
+        if was.0 == hold && (hold.is_none() || was == is) {
+            return;
+        }
+        self.rare.change(|rare| {
+            if let (Some(hold), turn) = was {
+                rare.waiting.remove(&(hold, turn));
+            }
+            if let (Some(hold), turn) = is {
+                rare.waiting.insert((hold, turn), id);
+            }
+        });
+    }
+
+    /// A consumer goes.
+    pub(crate) fn remove_consumer(&mut self, id: ConsumerId) -> Option<Consumer> {
+        self.wait(id, None, None);
+        self.consumers.remove(&id)
+    }
 }
 
 /// The connection's side of a client session.
@@ -551,10 +614,64 @@ pub(crate) struct Soft {
     pub(crate) resting: BTreeSet<ClientNo>,
     /// Queues that are emptied, in the same round.
     pub(crate) emptying: BTreeMap<u64, QueueId>,
+    /// What held consumers up and no longer does, in the same round.
+    pub(crate) waking: BTreeMap<u64, (SessionId, Hold)>,
     /// Client sessions that read a shared queue.
     pub(crate) sharers: BTreeMap<QueueId, BTreeSet<ClientNo>>,
     pub(crate) part_owners: BTreeMap<StoredId, StoredId>,
     pub(crate) shared_options: SharedOptions,
     /// Runs in stream files that have gone: then a file may be named no longer.
     pub(crate) runs_gone: u64,
+}
+
+#[cfg(test)]
+mod waiting {
+    use super::*;
+
+    #[test]
+    fn who_goes_waits_no_longer() {
+        let mut attached = Attached {
+            vhost: VhostId::ROOT,
+            user: "user".into(),
+            broker: false,
+            client: None,
+            consumers: Few::default(),
+            groups: Few::default(),
+            rare: Seldom::default(),
+            room_used: 0,
+            touched: Few::default(),
+        };
+        for number in 0..3 {
+            let consumer = Consumer {
+                queue: QueueId(1),
+                credit: Credit::Settled,
+                out: 0,
+                group: 0,
+                priority: 0,
+                through_client: false,
+                qos: 0,
+                shared: false,
+                identifier: 0,
+                place: number,
+                active_at: None,
+                waits_for: None,
+                turn: number,
+            };
+            attached.consumers.insert(ConsumerId(number), consumer);
+            attached.wait(ConsumerId(number), Some(Hold::Room), None);
+        }
+        // The first has its turn behind the others, and then waits for something else.
+        attached.wait(ConsumerId(0), Some(Hold::Room), Some(9));
+        let in_turn = |attached: &Attached| -> Vec<u64> {
+            let waiting = attached.rare.waiting.values();
+            waiting.map(|consumer| consumer.0).collect()
+        };
+        assert_eq!(in_turn(&attached), [1, 2, 0]);
+        attached.wait(ConsumerId(0), Some(Hold::Window(1)), None);
+        assert_eq!(attached.rare.waiting.len(), 3);
+        for number in 0..3 {
+            assert!(attached.remove_consumer(ConsumerId(number)).is_some());
+            assert_eq!(attached.rare.waiting.len(), 2 - number as usize);
+        }
+    }
 }

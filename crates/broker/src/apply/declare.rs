@@ -260,7 +260,7 @@ impl Broker {
         let pulls: Vec<_> = soft.pulls.iter().cloned().collect();
         for receiver in consumers.values() {
             if let Some(session) = self.soft.sessions.get_mut(&receiver.0)
-                && session.consumers.remove(&receiver.1).is_some()
+                && session.remove_consumer(receiver.1).is_some()
             {
                 self.counters.consumers -= 1;
             }

@@ -3,12 +3,11 @@
 use bytes::Bytes;
 use message::Timestamp;
 use session::{ConsumerId, QueueId, SessionId};
-use smallvec::SmallVec;
 
 use super::{
     Applying,
     entries::{Returned, Source, age_by, fell, sides_of, take_back},
-    receivers::{Handed, Hands},
+    receivers::Hands,
 };
 use crate::{
     Broker,
@@ -94,7 +93,6 @@ impl Broker {
             marks |= flag::LINKED;
         }
         let mut returned = Returned::default();
-        let mut filled: SmallVec<[(SessionId, Handed); 1]> = SmallVec::new();
         // The connection at hand.
         let mut to: Option<(SessionId, &mut Attached)> = None;
         let mut any_settled = false;
@@ -172,12 +170,8 @@ impl Broker {
                     let attached = self.soft.sessions.get_mut(&receiver.0);
                     to = attached.map(|attached| (receiver.0, &mut **attached));
                 }
-                if let Some((session, attached)) = &mut to {
-                    let handed = hands.hand_out(attached, receiver, item.bytes, keeps);
-                    credited = handed.credited;
-                    if handed.fills() {
-                        filled.push((*session, handed));
-                    }
+                if let Some((_, attached)) = &mut to {
+                    credited = hands.hand_out(attached, receiver, item.bytes, keeps);
                 }
             }
             let soft = &mut *hands.soft;
@@ -219,9 +213,6 @@ impl Broker {
             }
         }
         self.give_credit(returned);
-        for (session, handed) in filled {
-            self.filled(session, &handed);
-        }
         any_settled
     }
 

@@ -1,8 +1,9 @@
 //! Connections, consumers, credit, and the round of queues that may have something to deliver. All soft.
 //!
-//! A consumer is *active* in its queue while credit, group, flow and outbox let it receive; a queue is in the *round*
-//! while it has something ready and somebody active. Both are kept up to date at every change, so choosing is O(log n); only where the
-//! outbox of a connection with many consumers fills, each of them is found out when its queue's turn comes.
+//! A consumer is *active* in its queue while nothing is known to keep it from receiving; a queue is in the *round* while it has something
+//! ready and somebody active. What holds up several consumers at once, a full outbox or the window that they share, changes again and
+//! again while most of them are not asked for: who is held up is found out when its queue's turn comes, and waits in its turn until the
+//! connection lets go of it.
 
 use std::{cmp::Reverse, sync::Arc};
 
@@ -17,10 +18,14 @@ use crate::{
     queue::{Receiver, Runs, flag},
     seldom::Seldom,
     soft::{
-        Attached, AttachedRare, Consumer, ConsumerGroup, Credited, RECEIVERS_MAX, SoftQueue, Timer,
+        Attached, Consumer, ConsumerGroup, Credited, Hold, RECEIVERS_MAX, SoftQueue, Timer,
         Waiting, WaitingAt,
     },
 };
+
+/// Consumers that are looked at as soon as their connection holds them up no longer: who has its turn often uses up what there is. The
+/// others follow in the round of queues.
+const WOKEN_AT_ONCE: usize = 1;
 
 impl Broker {
     pub(crate) fn soft_queue_mut(&mut self, id: QueueId) -> &mut SoftQueue {
@@ -80,6 +85,9 @@ impl Broker {
             self.release_all(queue, session, &held);
         }
         let gone = self.soft.sessions.remove(&session);
+        for place in gone.iter().flat_map(|gone| gone.rare.waking.values()) {
+            self.soft.waking.remove(place);
+        }
         self.counters.sessions -= u64::from(gone.is_some_and(|attached| !attached.broker));
     }
 
@@ -170,7 +178,8 @@ impl Broker {
                 identifier: it.identifier,
                 place,
                 active_at: None,
-                waits_for_room: false,
+                waits_for: None,
+                turn: place,
             },
         );
         let queue = self.soft_queue_mut(it.queue);
@@ -188,7 +197,7 @@ impl Broker {
             .soft
             .sessions
             .get_mut(&receiver.0)
-            .and_then(|session| session.consumers.remove(&receiver.1))
+            .and_then(|session| session.remove_consumer(receiver.1))
         else {
             return;
         };
@@ -266,22 +275,8 @@ impl Broker {
             return;
         };
         change(attached.groups.get_or_default(group));
-        self.refresh_group(session, group);
-    }
-
-    fn refresh_group(&mut self, session: SessionId, group: u32) {
-        let Some(attached) = self.soft.sessions.get(&session) else {
-            return;
-        };
-        let consumers: Vec<ConsumerId> = attached
-            .consumers
-            .iter()
-            .filter(|(_, consumer)| consumer.group == group)
-            .map(|(id, _)| *id)
-            .collect();
-        for consumer in consumers {
-            self.refresh((session, consumer));
-        }
+        self.wake(session, Hold::Flow(group), WOKEN_AT_ONCE);
+        self.wake(session, Hold::Window(group), WOKEN_AT_ONCE);
     }
 
     /// A delivery left for that receiver. `keeps`: the number that is out to it from now on.
@@ -304,19 +299,8 @@ impl Broker {
             next_place: &mut self.soft.next_place,
             config: &self.config,
         };
-        let handed = hands.hand_out(attached, receiver, bytes, keeps);
-        self.filled(receiver.0, &handed);
+        hands.hand_out(attached, receiver, bytes, keeps);
         self.touch(queue);
-    }
-
-    /// What a delivery used up is not there for others either.
-    pub(super) fn filled(&mut self, session: SessionId, handed: &Handed) {
-        if let Some(group) = handed.full_group {
-            self.refresh_group(session, group);
-        }
-        if handed.full {
-            self.outbox_filled(session);
-        }
     }
 
     /// Whose window a delivery to that receiver counts in.
@@ -341,41 +325,36 @@ impl Broker {
         let Some(attached) = self.soft.sessions.get_mut(&receiver.0) else {
             return;
         };
-        // Who may receive still may.
-        let mut waits = true;
+        // Who may receive still may, and who waits for its connection is looked at when that lets go of it.
+        let mut is_held = true;
         if let Some(consumer) = attached.consumers.get_mut(&receiver.1)
             && consumer.place == credited.place
         {
             debug_assert!(consumer.out >= count, "a delivery counts once");
             consumer.out = consumer.out.saturating_sub(count);
-            waits = consumer.active_at.is_none();
+            is_held = consumer.active_at.is_none() && consumer.waits_for.is_none();
         }
         let mut freed = None;
         if credited.group != 0 {
             let group = attached.groups.get_or_default(credited.group);
-            if group.window != 0 && group.out >= group.window {
+            if group.is_full() {
                 freed = Some(credited.group);
             }
             debug_assert!(group.out >= count, "a delivery counts once");
             group.out = group.out.saturating_sub(count);
         }
-        match freed {
-            Some(group) => self.refresh_group(receiver.0, group),
-            None if waits => self.refresh(receiver),
-            None => {}
+        if is_held {
+            self.refresh(receiver);
+        }
+        if let Some(group) = freed {
+            self.wake(receiver.0, Hold::Window(group), WOKEN_AT_ONCE);
         }
     }
 
     /// Bytes went into an outbox.
     pub(super) fn take_room(&mut self, session: SessionId, bytes: u64) {
-        let max = self.config.outbox_bytes_max;
-        let Some(attached) = self.soft.sessions.get_mut(&session) else {
-            return;
-        };
-        let had = attached.room_used < max;
-        attached.room_used += bytes;
-        if had && attached.room_used >= max {
-            self.outbox_filled(session);
+        if let Some(attached) = self.soft.sessions.get_mut(&session) {
+            attached.room_used += bytes;
         }
     }
 
@@ -389,40 +368,57 @@ impl Broker {
         attached.room_used = attached.room_used.saturating_sub(bytes);
         let client = attached.client;
         if !had && attached.room_used < max {
-            let waiting = attached
-                .rare
-                .change(|rare| std::mem::take(&mut rare.waiting));
-            for consumer in waiting {
-                self.room_came((session, consumer));
-            }
+            self.wake(session, Hold::Room, WOKEN_AT_ONCE);
         }
         if let Some(client) = client.filter(|_| !self.soft.resting.is_empty()) {
             self.replay_may_go_on(client);
         }
     }
 
-    /// Takes the consumers of a connection whose outbox is full out of their queues' rounds. Where they are many, that is left to the
-    /// queues that come to one of them ([`Self::rest_or_pass`]): an outbox fills and drains again and again, and most are not asked for meanwhile.
-    fn outbox_filled(&mut self, session: SessionId) {
-        let Some(attached) = self.soft.sessions.get(&session) else {
-            return;
-        };
-        if attached.consumers.len() > RECEIVERS_MAX {
+    /// Looks again at so many of those that something of their connection held up, in turn, as long as it does not. If some are left then,
+    /// that goes on in the round of queues.
+    pub(super) fn wake(&mut self, session: SessionId, hold: Hold, count: usize) {
+        let mut next = self.first_to_wake(session, hold);
+        for _ in 0..count {
+            let Some(consumer) = next else { return };
+            self.refresh((session, consumer));
+            next = self.first_to_wake(session, hold);
+        }
+        if next.is_none() {
             return;
         }
-        let consumers: SmallVec<[ConsumerId; 1]> = attached.consumers.keys().copied().collect();
-        for consumer in consumers {
-            self.refresh((session, consumer));
+        let place = self.soft.next_place;
+        if let Some(attached) = self.soft.sessions.get_mut(&session)
+            && !attached.rare.waking.contains_key(&hold)
+        {
+            attached.rare.change(|rare| rare.waking.insert(hold, place));
+            self.soft.waking.insert(place, (session, hold));
+            self.soft.next_place += 1;
         }
     }
 
-    /// A consumer need not wait for room any more.
-    fn room_came(&mut self, receiver: Receiver) {
-        let attached = self.soft.sessions.get_mut(&receiver.0);
-        if let Some(consumer) = attached.and_then(|it| it.consumers.get_mut(&receiver.1)) {
-            consumer.waits_for_room = false;
-            self.refresh(receiver);
+    /// The next slice of that, when its turn has come.
+    pub(super) fn go_on_waking(&mut self, session: SessionId, hold: Hold) {
+        let attached = self.soft.sessions.get_mut(&session);
+        let place = attached.and_then(|it| it.rare.change(|rare| rare.waking.remove(&hold)));
+        if let Some(place) = place {
+            self.soft.waking.remove(&place);
         }
+        self.wake(session, hold, RECEIVERS_MAX);
+    }
+
+    /// The first of those that something of their connection held up, if it does no longer.
+    fn first_to_wake(&self, session: SessionId, hold: Hold) -> Option<ConsumerId> {
+        let attached = self.soft.sessions.get(&session)?;
+        let group = |group: u32| attached.groups.get(&group);
+        let holds = match hold {
+            Hold::Room => attached.room_used >= self.config.outbox_bytes_max,
+            Hold::Flow(of) => group(of).is_some_and(|group| !group.active),
+            Hold::Window(of) => group(of).is_some_and(ConsumerGroup::is_full),
+        };
+        let mut waiting = attached.rare.waiting.range((hold, 0)..);
+        let ((first, _), consumer) = waiting.next().filter(|_| !holds)?;
+        (*first == hold).then_some(*consumer)
     }
 
     /// How many more deliveries credit and window allow; `None`: none at all for another reason.
@@ -440,13 +436,14 @@ impl Broker {
         let Some(attached) = self.soft.sessions.get_mut(&receiver.0) else {
             return;
         };
-        let is_full = attached.room_used >= self.config.outbox_bytes_max;
+        let Some(consumer) = attached.consumers.get(&receiver.1) else {
+            return;
+        };
+        let hold = self.config.hold(attached, consumer);
+        attached.wait(receiver.1, hold, None);
         let Some(consumer) = attached.consumers.get_mut(&receiver.1) else {
             return;
         };
-        if is_full {
-            wait_for_room(receiver.1, consumer, &mut attached.rare);
-        }
         let queue = consumer.queue;
         if allowed != consumer.active_at.is_some()
             && let Some(soft) = self.soft.queues.get_mut(&queue)
@@ -500,13 +497,14 @@ impl Broker {
         self.touch(id);
     }
 
-    /// Nothing could be delivered out of a queue in its turn. It leaves the round until something changes, unless it only had to be found
+    /// Consumers of a queue that are looked at in one go, from the front: in a queue of groups any may own the one that is next.
+    /// Nothing was delivered out of a queue in its turn. It leaves the round until something changes, unless it only had to be found
     /// out that consumers at the front of it may not receive.
     pub(super) fn rest_or_pass(&mut self, id: QueueId) {
         let Some(soft) = self.soft.queues.get(&id) else {
             return;
         };
-        let active = soft.active.values().take(RECEIVERS_MAX);
+        let active = soft.active.values().take(soft.looked_at());
         let unable = active.filter(|receiver| self.allowance(**receiver).is_none());
         let unable: SmallVec<[Receiver; 4]> = unable.copied().collect();
         if unable.is_empty() {
@@ -535,68 +533,38 @@ pub(super) struct Hands<'a> {
     pub(super) config: &'a Config,
 }
 
-/// What a delivery came to at its receiver.
-#[derive(Default)]
-pub(super) struct Handed {
-    /// Whose window it counts in.
-    pub(super) credited: Option<Credited>,
-    /// The group whose window is full with it.
-    full_group: Option<u32>,
-    /// The outbox is full with it.
-    full: bool,
-}
-
-impl Handed {
-    /// Whether others than the receiver may have to do without: see [`Broker::filled`].
-    pub(super) const fn fills(&self) -> bool {
-        self.full || self.full_group.is_some()
-    }
-}
-
 impl Hands<'_> {
     /// A delivery left for a receiver of that connection: room and credit are used, and it goes to the end of its round.
-    /// `keeps`: the number that is out to it from now on.
+    /// `keeps`: the number that is out to it from now on. Whose window it counts in.
     pub(super) fn hand_out(
         &mut self,
         attached: &mut Attached,
         receiver: Receiver,
         bytes: u64,
         keeps: Option<u64>,
-    ) -> Handed {
-        let mut handed = Handed::default();
+    ) -> Option<Credited> {
         // What is leased until a deadline is nobody's: its receiver's end changes nothing.
         if let Some(qseq) = keeps {
             attached.touched.get_or_default(self.queue).add(qseq);
         }
-        let max = self.config.outbox_bytes_max;
-        let had = attached.room_used < max;
         attached.room_used += bytes;
-        handed.full = had && attached.room_used >= max;
-        let full = attached.room_used >= max;
-        let Some(consumer) = attached.consumers.get_mut(&receiver.1) else {
-            return handed;
-        };
+        let consumer = attached.consumers.get_mut(&receiver.1)?;
         if let Credit::Exactly(left) = &mut consumer.credit {
             *left = left.saturating_sub(1);
         }
-        // Whether its group lets it receive on, where that is seen here.
-        let mut group_open = None;
+        let mut credited = None;
         if keeps.is_some() {
-            handed.credited = Some(Credited {
+            credited = Some(Credited {
                 place: consumer.place,
                 group: consumer.group,
             });
             consumer.out += 1;
             if consumer.group != 0 {
-                let group = attached.groups.get_or_default(consumer.group);
-                group.out += 1;
-                let is_full = group.window != 0 && group.out >= group.window;
-                handed.full_group = is_full.then_some(consumer.group);
-                group_open = Some(group.active && !is_full);
+                attached.groups.get_or_default(consumer.group).out += 1;
             }
         }
         if consumer.queue != self.queue {
-            return handed;
+            return credited;
         }
         // Who is alone is at the end of the round where it is.
         if let Some(at) = consumer.active_at
@@ -614,38 +582,44 @@ impl Hands<'_> {
             Credit::Window(window) => consumer.out < window,
             Credit::Settled | Credit::Exactly(_) => false,
         };
-        if is_open
-            && consumer.active_at.is_some()
-            && !full
-            && single.is_none()
-            && group_open.unwrap_or(attached.groups.is_empty())
-        {
+        let active = consumer.active_at.is_some();
+        let consumer = attached.consumers.get(&receiver.1)?;
+        let hold = self.config.hold(attached, consumer);
+        if is_open && active && single.is_none() && hold.is_none() {
             debug_assert!(
-                attached
-                    .consumers
-                    .get(&receiver.1)
-                    .and_then(|it| self.config.allowance(receiver, attached, it, single))
+                self.config
+                    .allowance(receiver, attached, consumer, single)
                     .is_some(),
                 "who stays active may receive"
             );
-            return handed;
+            return credited;
         }
-        let allowed = attached
-            .consumers
-            .get(&receiver.1)
-            .and_then(|consumer| self.config.allowance(receiver, attached, consumer, single))
+        let allowed = self
+            .config
+            .allowance(receiver, attached, consumer, single)
             .is_some();
-        if let Some(consumer) = attached.consumers.get_mut(&receiver.1) {
-            if full {
-                wait_for_room(receiver.1, consumer, &mut attached.rare);
-            }
-            activate(allowed, (receiver, consumer), self.soft, self.next_place);
-        }
-        handed
+        attached.wait(receiver.1, hold, hold.map(|_| *self.next_place));
+        *self.next_place += u64::from(hold.is_some());
+        let consumer = attached.consumers.get_mut(&receiver.1)?;
+        activate(allowed, (receiver, consumer), self.soft, self.next_place);
+        credited
     }
 }
 
 impl Config {
+    /// What holds up a consumer that would hold up others of its connection too.
+    fn hold(&self, attached: &Attached, consumer: &Consumer) -> Option<Hold> {
+        if attached.room_used >= self.outbox_bytes_max {
+            return Some(Hold::Room);
+        }
+        let group = attached.groups.get(&consumer.group)?;
+        if !group.active {
+            return Some(Hold::Flow(consumer.group));
+        }
+        let is_counted = consumer.credit != Credit::Settled;
+        (is_counted && group.is_full()).then_some(Hold::Window(consumer.group))
+    }
+
     /// See [`Broker::allowance`]. `single`: the one that receives, of a queue with a single active consumer.
     pub(crate) fn allowance(
         &self,
@@ -682,13 +656,6 @@ impl Config {
         };
         let least = own.min(shared);
         (least > 0).then_some(least)
-    }
-}
-
-/// Has a consumer looked at again once its connection's outbox has room.
-fn wait_for_room(id: ConsumerId, consumer: &mut Consumer, rare: &mut Seldom<AttachedRare>) {
-    if !std::mem::replace(&mut consumer.waits_for_room, true) {
-        rare.change(|rare| rare.waiting.push(id));
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     direct::Directs,
     draft::{Brought, Draft},
     publish::{Admission, Incoming, draft_published, fits_a_record, pieces},
-    route::{Routed, address_of, exchange_and_key, key_of_queue},
+    route::{Routed, address_of, exchange_and_key, key_of_queue, queue_name},
     topic::Through,
 };
 use crate::{
@@ -82,6 +82,7 @@ impl Broker {
         (queue, view): (&Queue, &View<'_>),
         draft: &mut Draft<'_>,
     ) {
+        // A target that only the same transaction makes is none yet.
         let redrive = redrive_for(queue.attributes(), reason)
             .and_then(|redrive| self.named(queue.declared.vhost, &redrive.target));
         if let Some(target) = redrive {
@@ -383,8 +384,8 @@ impl Broker {
             .ok()?;
         if !is_named && draft.new_queues() > 0 {
             // What the same transaction has made takes it too.
-            let names = keys.iter().filter_map(|key| key.level(0));
-            let made = names.filter_map(|name| draft.made(vhost, &Bytes::copy_from_slice(name)));
+            let names = keys.iter().map(|key| queue_name(key));
+            let made = names.filter_map(|name| draft.made(vhost, &name));
             routed.queues.extend(made);
             routed.queues.sort_unstable();
             routed.queues.dedup();

@@ -117,12 +117,10 @@ struct Rarer {
     incomers: BTreeMap<QueueId, Incomers>,
     /// Queues that hold more than they may with what a change brings that is not there yet, and how many there were in front of it.
     overfull: SmallVec<[(QueueId, usize); 1]>,
-    /// Topics whose retained message this decision changes.
-    retains: BTreeMap<(VhostId, Levels), Retains>,
+    /// Topics whose retained message this decision changes, and whether there is one then.
+    retains: BTreeMap<(VhostId, Levels), bool>,
+    retained_more: i64,
 }
-
-/// Behind how many changes the retained message of a topic is set or cleared, and whether there is one from there on.
-type Retains = SmallVec<[(usize, bool); 1]>;
 
 impl<'a> Draft<'a> {
     #[inline(always)]
@@ -204,8 +202,6 @@ impl<'a> Draft<'a> {
         if let Some(rarer) = &mut self.rarer {
             rarer.own.values_mut().for_each(|made| *made += 1);
             rarer.overfull.iter_mut().for_each(|(_, at)| *at += 1);
-            let retains = rarer.retains.values_mut().flatten();
-            retains.for_each(|(at, _)| *at += 1);
             for incomers in rarer.incomers.values_mut() {
                 incomers.seen += 1;
                 let brought = incomers.in_order.values_mut();
@@ -303,10 +299,6 @@ impl<'a> Draft<'a> {
             rarer.own.retain(|_, made| *made < changes);
             // What overfilled it was the change behind those that there were.
             rarer.overfull.retain(|(_, before)| *before < changes);
-            rarer.retains.retain(|_, of_topic| {
-                of_topic.retain(|(before, _)| *before < changes);
-                !of_topic.is_empty()
-            });
         }
         self.out.changes.truncate(changes);
         self.out.effects.truncate(effects);
@@ -628,11 +620,11 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Notes that the next change sets, or clears, the retained message of a topic.
-    pub(crate) fn retains(&mut self, vhost: VhostId, topic: &Levels, is_set: bool) {
-        let before = self.changes_len();
-        let of_topic = self.rarer().retains.entry((vhost, topic.clone()));
-        of_topic.or_default().push((before, is_set));
+    /// Notes that this decision sets, or clears, the retained message of a topic. `was_set`: whether there is one before that.
+    pub(crate) fn retains(&mut self, vhost: VhostId, topic: &Levels, was_set: bool, is_set: bool) {
+        let rarer = self.rarer();
+        rarer.retains.insert((vhost, topic.clone()), is_set);
+        rarer.retained_more += i64::from(is_set) - i64::from(was_set);
     }
 
     /// Whether a topic has a retained message, if this decision has changed that.
@@ -641,27 +633,12 @@ impl<'a> Draft<'a> {
         if retains.is_empty() {
             return None;
         }
-        let (_, is_set) = retains.get(&(vhost, topic.clone()))?.last()?;
-        Some(*is_set)
+        retains.get(&(vhost, topic.clone())).copied()
     }
 
-    /// Whether fewer topics than that have a retained message behind this decision.
-    pub(crate) fn retains_fewer_than(&self, max: u64, broker: &Broker) -> bool {
-        let before = broker.counters.retained;
-        let retains = self.rarer.as_ref().map(|rarer| &rarer.retains);
-        let changed = retains.map_or(0, BTreeMap::len) as u64;
-        if before + changed < max {
-            return true;
-        }
-        // Only this near to the limit each of them is looked at.
-        let (mut set, mut cleared) = (0, 0);
-        for ((vhost, topic), of_topic) in retains.into_iter().flatten() {
-            let was_set = broker.durable.retained(*vhost, topic).is_some();
-            let is_set = of_topic.last().is_some_and(|(_, is_set)| *is_set);
-            set += u64::from(is_set && !was_set);
-            cleared += u64::from(was_set && !is_set);
-        }
-        before + set < max + cleared
+    /// How many more topics have a retained message behind this decision.
+    pub(crate) fn retained_more(&self) -> i64 {
+        self.rarer.as_ref().map_or(0, |rarer| rarer.retained_more)
     }
 
     /// Notes a queue that this decision makes.

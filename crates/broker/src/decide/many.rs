@@ -49,8 +49,8 @@ impl Broker {
         decided
     }
 
-    /// Whether a publish may be decided together with others: a draft knows what they bring into queues and streams, but not what
-    /// is retained, or which exactly-once ids are taken.
+    /// Whether a publish may be decided together with others: a draft knows what they bring into queues and streams, but not
+    /// which exactly-once ids are taken. What is retained comes too seldom to be looked for in it.
     #[must_use]
     pub fn may_come_together(publish: &Publish) -> bool {
         publish.token.is_some()

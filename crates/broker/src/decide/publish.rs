@@ -618,13 +618,15 @@ impl Broker {
         if clear && !known {
             return Ok(None);
         }
-        if !clear && !known && !draft.retains_fewer_than(self.config.retained_max, self) {
+        let there = self.counters.retained;
+        let there = there.saturating_add_signed(draft.retained_more());
+        if !clear && !known && there >= self.config.retained_max {
             return Err(refusal(
                 RefusalKind::QuotaExceeded,
                 "too many retained messages",
             ));
         }
-        draft.retains(vhost, &key, !clear);
+        draft.retains(vhost, &key, known, !clear);
         Ok(Some(Box::new(Retain {
             vhost,
             key,

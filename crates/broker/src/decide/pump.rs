@@ -18,7 +18,7 @@ use crate::{
     counters::Tally,
     durable::Queue,
     queue::{Order, Rare, Receiver, flag},
-    soft::{Attached, Consumer, RECEIVERS_MAX, SoftQueue},
+    soft::{Attached, Consumer, SoftQueue},
     view::{PlaceRef, View, entry_in},
 };
 
@@ -167,6 +167,7 @@ impl Broker {
         let replay = self.soft.replaying.first_key_value();
         let emptying = self.soft.emptying.first_key_value();
         let stream = self.soft.stream_pump.first_key_value();
+        let waking = self.soft.waking.first_key_value();
         let place = |at: Option<&u64>| at.copied().unwrap_or(u64::MAX);
         let (replay_at, emptying_at) = (
             place(replay.map(|(at, _)| at)),
@@ -174,6 +175,16 @@ impl Broker {
         );
         let queue_at = place(queue.map(|(at, _)| at));
         let mut draft = Draft::new(cx, out);
+        if let Some((at, (session, hold))) = waking
+            && *at < queue_at.min(emptying_at).min(replay_at)
+            && stream.is_none_or(|(stream_at, _)| at < stream_at)
+        {
+            draft.change(Kind::Wakes {
+                session: *session,
+                hold: *hold,
+            });
+            return true;
+        }
         if let Some((at, id)) = stream
             && *at < queue_at.min(emptying_at).min(replay_at)
         {
@@ -251,10 +262,9 @@ impl Broker {
         let soft = self.soft_queue(id);
         let groups = matches!(soft.order, Order::Groups(_));
         let ready = self.ready(id) as usize;
-        let looked_at = if groups {
-            usize::MAX
-        } else {
-            RECEIVERS_MAX.min(ready)
+        let looked_at = match groups {
+            true => soft.looked_at(),
+            false => soft.looked_at().min(ready),
         };
         let mut candidates: SmallVec<[Candidate<'_>; 1]> = soft
             .active
@@ -264,6 +274,10 @@ impl Broker {
                 self.candidate(queue, soft, *receiver, *priority)
             })
             .collect();
+        if candidates.len() < looked_at {
+            // Who is held up gives way first, or others would not have their turns.
+            return draft.change(Kind::Rest(id));
+        }
         let mut used = Used::default();
         let mut items: SmallVec<[HandedOut; 4]> = SmallVec::with_capacity(if groups {
             1

@@ -1,13 +1,16 @@
-//! Outboxes that fill and drain, of connections with more consumers than are looked at in one go: nothing that somebody has room for
-//! stays, and who has none takes nothing from others.
+//! What holds up several consumers of a connection, an outbox that fills and drains and windows in common: nothing that somebody may
+//! receive stays, who is held up takes nothing from others, and all have their turns.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use broker::Config;
 use proptest::prelude::*;
-use session::{Command, ConsumerId, Credit, Declare, Event, Lane, QueueAttributes, SessionId};
+use session::{
+    Command, ConsumerId, Credit, Declare, Delivery, DeliveryId, Event, Fifo, Lane, Outcome,
+    QueueAttributes, SessionId, Subscribe,
+};
 
-use crate::rig::{Rig, body};
+use crate::rig::{Rig, body, ids, to_queue};
 
 /// Bytes that an outbox may hold, and what each delivery of these tests takes of it.
 const ROOM: u64 = 1000;
@@ -105,34 +108,209 @@ fn consumers_without_room_do_not_keep_a_queue_from_one_that_has() {
     assert!(left.len() >= 8, "{left:?} {right:?}");
 }
 
+/// Messages for two queues, of each as many as that.
+fn backlog(rig: &mut Rig, from: SessionId, each: usize) {
+    for number in 0..each {
+        rig.send(from, "a", &text(number));
+        rig.send(from, "b", &text(each + number));
+    }
+}
+
+#[test]
+fn who_fills_an_outbox_has_its_next_turn_behind_those_that_wait_for_room() {
+    let mut rig = rig();
+    let (a, b) = (rig.attach(1), rig.attach(2));
+    for name in ["a", "b"] {
+        rig.durable_queue(a, name, QueueAttributes::default());
+    }
+    const EACH_QUEUE: usize = 45;
+    rig.consume(b, 1, "a", Credit::Settled);
+    rig.consume(b, 2, "b", Credit::Settled);
+    backlog(&mut rig, a, EACH_QUEUE);
+    // Before the outbox was full for the first time they came in turn.
+    assert_eq!(drain(&mut rig, b).len(), 10);
+    let whole = (0..8).map(|_| {
+        let got = drain(&mut rig, b);
+        let of_b = got.iter().filter(|it| **it >= EACH_QUEUE).count();
+        (got.len() - of_b, of_b)
+    });
+    let whole: Vec<_> = whole.collect();
+    assert!(
+        whole
+            .chunks(2)
+            .all(|two| two == [(0, 10), (10, 0)] || two == [(10, 0), (0, 10)]),
+        "{whole:?}"
+    );
+}
+
+#[test]
+fn who_fills_a_window_in_common_has_its_next_turn_behind_those_that_wait_for_it() {
+    let mut rig = rig();
+    let (a, b) = (rig.attach(1), rig.attach(2));
+    let window = Command::GroupWindow {
+        group: 1,
+        window: 1,
+    };
+    rig.command(b, window);
+    const QUEUES: usize = 100;
+    for number in 0..QUEUES {
+        let name = queue_name(number);
+        rig.durable_queue(a, &name, QueueAttributes::default());
+        for _ in 0..3 {
+            rig.send(a, &name, &text(number));
+        }
+        let consumer = rig.consumer(number as u64, &name, Credit::Window(0));
+        rig.subscribe(
+            b,
+            Subscribe {
+                group: 1,
+                ..consumer
+            },
+        );
+    }
+    let mut seen = Vec::new();
+    for _ in 0..3 * QUEUES {
+        let got = rig.deliveries(b);
+        assert_eq!(got.len(), 1, "behind {}", seen.len());
+        seen.push(body(&got[0]).parse::<usize>().expect("a number"));
+        rig.broker.returned_room(b, EACH);
+        rig.settle(b, &ids(&got), Outcome::Accept);
+    }
+    // Behind the first, which came when nobody else was there.
+    for round in seen[1..].chunks_exact(QUEUES) {
+        let queues: BTreeSet<_> = round.iter().collect();
+        assert_eq!(queues.len(), QUEUES, "each has its turn: {round:?}");
+    }
+    assert!(rig.deliveries(b).is_empty());
+}
+
+#[test]
+fn who_owns_a_group_is_told_of_room_however_many_others_there_are() {
+    let mut rig = rig();
+    let (a, full, able) = (rig.attach(1), rig.attach(2), rig.attach(3));
+    let fifo = QueueAttributes {
+        fifo: Some(Fifo {
+            dedup_by_content: true,
+            dedup_per_group: false,
+        }),
+        ..QueueAttributes::default()
+    };
+    rig.durable_queue(a, "f", fifo);
+    rig.durable_queue(a, "filled", QueueAttributes::default());
+    let send = |rig: &mut Rig, number: usize| {
+        let mut message = to_queue("f", &text(number));
+        message.group = Some("g".into());
+        rig.publish_unconfirmed(a, message);
+    };
+    rig.consume(full, 1, "f", Credit::Window(10));
+    for number in 2..100 {
+        rig.consume(full, number, "filled", Credit::Settled);
+    }
+    send(&mut rig, 0);
+    assert_eq!(drain(&mut rig, full), [0]);
+    for number in 0..100 {
+        rig.consume(able, number, "f", Credit::Window(10));
+    }
+    for number in 1..=10 {
+        rig.send(a, "filled", &text(number));
+    }
+    // All of its group goes to who has not settled the first.
+    send(&mut rig, 11);
+    assert!(rig.deliveries(able).is_empty());
+    let filled: Vec<_> = (1..=10).collect();
+    assert_eq!(drain(&mut rig, full), filled);
+    assert_eq!(drain(&mut rig, full), [11]);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
-    Publish { queue: usize, count: usize },
-    Drain { of: usize },
-    Subscribe { of: usize, queue: usize, count: u64 },
-    Cancel { of: usize, share: u64 },
-    Replace { of: usize },
+    Publish {
+        queue: usize,
+        count: usize,
+    },
+    Drain {
+        of: usize,
+    },
+    Subscribe {
+        of: usize,
+        queue: usize,
+        count: u64,
+        credit: Credit,
+        group: u32,
+    },
+    Settle {
+        of: usize,
+        count: usize,
+    },
+    Window {
+        of: usize,
+        window: u32,
+    },
+    Flow {
+        of: usize,
+        active: bool,
+    },
+    Cancel {
+        of: usize,
+        share: u64,
+    },
+    Delete {
+        queue: usize,
+    },
+    Replace {
+        of: usize,
+    },
 }
 
 const QUEUES: usize = 6;
+/// The last of them has a single active consumer.
+const SINGLE: usize = QUEUES - 1;
 const CONNECTIONS: usize = 3;
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let of = || 0..CONNECTIONS;
     let queue = || 0..QUEUES;
+    let credit = prop_oneof![Just(Credit::Settled), (0..5u32).prop_map(Credit::Window),];
     let step = prop_oneof![
-        6 => (queue(), 1..15usize).prop_map(|(queue, count)| Step::Publish { queue, count }),
-        4 => of().prop_map(|of| Step::Drain { of }),
-        3 => (of(), queue(), 1..90u64).prop_map(|(of, queue, count)| Step::Subscribe { of, queue, count }),
-        1 => (of(), 1..4u64).prop_map(|(of, share)| Step::Cancel { of, share }),
+        12 => (queue(), 1..15usize).prop_map(|(queue, count)| Step::Publish { queue, count }),
+        8 => of().prop_map(|of| Step::Drain { of }),
+        6 => (of(), queue(), 1..90u64, credit, 0..2u32)
+            .prop_map(|(of, queue, count, credit, group)| Step::Subscribe { of, queue, count, credit, group }),
+        8 => (of(), 1..30usize).prop_map(|(of, count)| Step::Settle { of, count }),
+        2 => (of(), 0..6u32).prop_map(|(of, window)| Step::Window { of, window }),
+        2 => (of(), any::<bool>()).prop_map(|(of, active)| Step::Flow { of, active }),
+        2 => (of(), 1..4u64).prop_map(|(of, share)| Step::Cancel { of, share }),
+        1 => queue().prop_map(|queue| Step::Delete { queue }),
         1 => of().prop_map(|of| Step::Replace { of }),
     ];
     prop::collection::vec(step, 1..60)
 }
 
+struct Consumer {
+    queue: usize,
+    credit: Credit,
+    group: u32,
+}
+
+/// What was delivered and not settled.
+struct Unsettled {
+    id: DeliveryId,
+    queue: usize,
+    consumer: u64,
+    group: u32,
+    body: String,
+}
+
 struct Connection {
     session: SessionId,
-    consumers: BTreeMap<u64, usize>,
+    /// In the order in which they came, over all connections.
+    consumers: BTreeMap<u64, Consumer>,
+    /// All that there ever were.
+    ever: BTreeMap<u64, (usize, u32)>,
+    unsettled: Vec<Unsettled>,
+    /// The window of the group that there is, and whether it flows.
+    window: u32,
+    active: bool,
     used: u64,
 }
 
@@ -141,8 +319,44 @@ impl Connection {
         Self {
             session,
             consumers: BTreeMap::new(),
+            ever: BTreeMap::new(),
+            unsettled: Vec::new(),
+            window: 0,
+            active: true,
             used: 0,
         }
+    }
+
+    /// What came for it.
+    fn take(&mut self, got: &[Delivery]) {
+        self.used += EACH * got.len() as u64;
+        assert!(self.used < ROOM + EACH, "{} bytes in an outbox", self.used);
+        for delivery in got {
+            let (queue, group) = self.ever[&delivery.consumer.0];
+            if let Some(id) = delivery.id {
+                self.unsettled.push(Unsettled {
+                    id,
+                    queue,
+                    consumer: delivery.consumer.0,
+                    group,
+                    body: body(delivery),
+                });
+            }
+        }
+    }
+
+    /// Whether one of its consumers may receive.
+    fn may_receive(&self, id: u64) -> bool {
+        let consumer = &self.consumers[&id];
+        let out = self.unsettled.iter().filter(|it| it.consumer == id).count() as u32;
+        let open = match consumer.credit {
+            Credit::Window(window) => window == 0 || out < window,
+            _ => true,
+        };
+        let shared = self.unsettled.iter().filter(|it| it.group == 1).count() as u32;
+        let counts = consumer.credit != Credit::Settled && self.window != 0;
+        let of_group = self.active && (!counts || shared < self.window);
+        self.used < ROOM && open && (consumer.group == 0 || of_group)
     }
 }
 
@@ -159,12 +373,33 @@ fn waits(rig: &mut Rig, from: SessionId, queue: usize) -> u64 {
     }
 }
 
+fn make(rig: &mut Rig, from: SessionId, queue: usize) {
+    let attributes = QueueAttributes {
+        single_active_consumer: queue == SINGLE,
+        ..QueueAttributes::default()
+    };
+    rig.durable_queue(from, &queue_name(queue), attributes);
+}
+
+/// The consumers that messages of a queue may go to.
+fn readers(connections: &[Connection], queue: usize) -> Vec<(usize, u64)> {
+    let all = connections.iter().enumerate();
+    let all = all.flat_map(|(at, it)| it.consumers.iter().map(move |(id, it)| (at, *id, it.queue)));
+    let mut of_queue: Vec<_> = all
+        .filter(|(_, _, reads)| *reads == queue)
+        .map(|(at, id, _)| (at, id))
+        .collect();
+    if queue == SINGLE {
+        of_queue.sort_unstable_by_key(|(_, id)| *id);
+        of_queue.truncate(1);
+    }
+    of_queue
+}
+
 fn play(steps: &[Step]) {
     let mut rig = rig();
     let a = rig.attach(1);
-    for number in 0..QUEUES {
-        rig.durable_queue(a, &queue_name(number), QueueAttributes::default());
-    }
+    (0..QUEUES).for_each(|queue| make(&mut rig, a, queue));
     let mut next_session = 2;
     let mut connections: Vec<Connection> = (0..CONNECTIONS)
         .map(|_| {
@@ -188,14 +423,52 @@ fn play(steps: &[Step]) {
                 it.used = 0;
                 rig.pump();
             }
-            Step::Subscribe { of, queue, count } => {
+            Step::Subscribe {
+                of,
+                queue,
+                count,
+                credit,
+                group,
+            } => {
                 for _ in 0..*count {
                     next_consumer += 1;
-                    let session = connections[*of].session;
-                    let name = queue_name(*queue);
-                    rig.consume(session, next_consumer, &name, Credit::Settled);
-                    connections[*of].consumers.insert(next_consumer, *queue);
+                    let consumer = rig.consumer(next_consumer, &queue_name(*queue), *credit);
+                    let it = &mut connections[*of];
+                    it.ever.insert(next_consumer, (*queue, *group));
+                    it.consumers.insert(
+                        next_consumer,
+                        Consumer {
+                            queue: *queue,
+                            credit: *credit,
+                            group: *group,
+                        },
+                    );
+                    rig.subscribe(
+                        it.session,
+                        Subscribe {
+                            group: *group,
+                            ..consumer
+                        },
+                    );
                 }
+            }
+            Step::Settle { of, count } => {
+                let it = &mut connections[*of];
+                let settled = it.unsettled.drain(..it.unsettled.len().min(*count));
+                let settled: Vec<_> = settled.map(|it| it.id).collect();
+                rig.settle(it.session, &settled, Outcome::Accept);
+            }
+            Step::Window { of, window } => {
+                let it = &mut connections[*of];
+                it.window = *window;
+                let (group, window) = (1, *window);
+                rig.command(it.session, Command::GroupWindow { group, window });
+            }
+            Step::Flow { of, active } => {
+                let it = &mut connections[*of];
+                it.active = *active;
+                let (group, active) = (1, *active);
+                rig.command(it.session, Command::GroupFlow { group, active });
             }
             Step::Cancel { of, share } => {
                 let it = &mut connections[*of];
@@ -210,28 +483,45 @@ fn play(steps: &[Step]) {
                     rig.command(it.session, cancel);
                 }
             }
+            Step::Delete { queue } => {
+                let delete = Declare::DeleteQueue {
+                    name: queue_name(*queue).into(),
+                    if_unused: false,
+                    if_empty: false,
+                };
+                rig.declare(a, delete);
+                make(&mut rig, a, *queue);
+                for it in &mut connections {
+                    it.unsettled.retain(|it| it.queue != *queue);
+                    it.consumers.retain(|_, consumer| consumer.queue != *queue);
+                }
+            }
             Step::Replace { of } => {
                 rig.detach(connections[*of].session);
                 next_session += 1;
-                connections[*of] = Connection::new(rig.attach(next_session));
+                let gone = Connection::new(rig.attach(next_session));
+                let gone = std::mem::replace(&mut connections[*of], gone);
+                for it in gone.unsettled {
+                    seen.remove(&it.body);
+                }
             }
         }
         for it in &mut connections {
             let got = rig.deliveries(it.session);
-            it.used += EACH * got.len() as u64;
-            assert!(it.used < ROOM + EACH, "{} bytes in an outbox", it.used);
+            it.take(&got);
             for delivery in &got {
                 assert!(seen.insert(body(delivery)), "twice, behind step {at}");
             }
         }
         for queue in 0..QUEUES {
-            let able = |it: &Connection| {
-                it.used < ROOM && it.consumers.values().any(|reads| *reads == queue)
-            };
             let waits = waits(&mut rig, a, queue);
+            let readers = readers(&connections, queue);
+            let able = readers
+                .iter()
+                .find(|(at, id)| connections[*at].may_receive(*id));
             assert!(
-                waits == 0 || !connections.iter().any(able),
-                "{waits} in {queue} behind step {at}"
+                waits == 0 || able.is_none(),
+                "{waits} in {queue} behind step {at}, for {able:?}"
             );
         }
     }
@@ -241,7 +531,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn at_random_times_nothing_waits_that_somebody_has_room_for(steps in steps()) {
+    fn at_random_times_nothing_waits_that_somebody_may_receive(steps in steps()) {
         play(&steps);
     }
 }

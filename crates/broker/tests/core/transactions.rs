@@ -568,29 +568,43 @@ fn a_transaction_retains_no_more_than_there_may_be() {
 
 #[test]
 fn what_a_transaction_pushes_out_goes_into_a_queue_that_it_has_made() {
-    let mut rig = Rig::new();
-    let a = rig.attach(1);
-    let jobs = QueueAttributes {
-        length_max: Some(1),
-        dead_letter: dead_letter_to("dead"),
-        ..QueueAttributes::default()
-    };
-    rig.durable_queue(a, "jobs", jobs);
-    let Operation::Publish(first) = publish("dead", "first") else {
-        unreachable!("it publishes");
-    };
-    let makes = Operation::Publish(Publish {
-        create: true,
-        ..first
-    });
-    let operations = vec![makes, publish("jobs", "one"), publish("jobs", "two")];
-    let done = transact(&mut rig, a, operations);
-    assert!(matches!(done, Event::Committed { .. }), "{done:?}");
-    rig.check_replay();
-    let mut left = |queue: &str| -> Vec<String> {
-        let got = rig.pull(a, queue, 10, Lease::Connection);
-        got.iter().map(body).collect()
-    };
-    assert_eq!(left("dead"), ["first", "one"]);
-    assert_eq!(left("jobs"), ["two"]);
+    // A key of several levels is a name with dots, and its first level none.
+    for (key, named, other) in [
+        ("dead", "dead", "other"),
+        ("dead/jobs", "dead.jobs", "dead"),
+    ] {
+        let mut rig = Rig::new();
+        let a = rig.attach(1);
+        let jobs = QueueAttributes {
+            length_max: Some(1),
+            dead_letter: dead_letter_to(key),
+            ..QueueAttributes::default()
+        };
+        rig.durable_queue(a, "jobs", jobs);
+        let makes = |queue: &str| {
+            let Operation::Publish(publish) = publish(queue, "first") else {
+                unreachable!("it publishes");
+            };
+            Operation::Publish(Publish {
+                create: true,
+                ..publish
+            })
+        };
+        let operations = vec![
+            makes(other),
+            makes(named),
+            publish("jobs", "one"),
+            publish("jobs", "two"),
+        ];
+        let done = transact(&mut rig, a, operations);
+        assert!(matches!(done, Event::Committed { .. }), "{done:?}");
+        rig.check_replay();
+        let mut left = |queue: &str| -> Vec<String> {
+            let got = rig.pull(a, queue, 10, Lease::Connection);
+            got.iter().map(body).collect()
+        };
+        assert_eq!(left(named), ["first", "one"]);
+        assert_eq!(left(other), ["first"]);
+        assert_eq!(left("jobs"), ["two"]);
+    }
 }
