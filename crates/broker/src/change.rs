@@ -785,11 +785,8 @@ pub(crate) enum Kind {
     Used(QueueId),
     /// Nothing can be delivered from that queue for the time being, or some of those that it was to be delivered to may not receive.
     Rest(QueueId),
-    /// Those that something of their connection held up are looked at again, so many.
-    Wakes {
-        session: SessionId,
-        hold: crate::soft::Hold,
-    },
+    /// The next of those that something of their connection held up are looked at again. Its place in the round.
+    Wakes(u64),
     /// A queue is to be emptied of what is available in it now, for whom that is to be told then.
     Empties {
         queue: QueueId,
@@ -846,7 +843,7 @@ impl Kind {
                 | Self::SetAside { .. }
                 | Self::Used(_)
                 | Self::Rest(_)
-                | Self::Wakes { .. }
+                | Self::Wakes(_)
                 | Self::ReplayRests(_)
                 | Self::Turned(_)
                 | Self::Postponed { .. }
@@ -939,7 +936,7 @@ impl Change {
             | Kind::SetAside { .. }
             | Kind::Used(_)
             | Kind::Rest(_)
-            | Kind::Wakes { .. }
+            | Kind::Wakes(_)
             | Kind::ReplayRests(_)
             | Kind::Empties { .. }
             | Kind::Emptied { .. }

@@ -13,7 +13,10 @@ use session::{
 };
 use smallvec::SmallVec;
 
-use crate::{FileId, change::Change};
+use crate::{
+    FileId,
+    change::{Change, Kind},
+};
 
 /// What came in with a command: the core has neither clock nor chance of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,6 +38,9 @@ pub struct SessionInfo {
     pub broker: bool,
 }
 
+/// How many deliveries take as long as looking at a slice of consumers.
+const LOOKS_WORK: usize = 8;
+
 /// What a `decide` came to: changes to apply, in order, and effects to route after that.
 #[derive(Debug, Default)]
 pub struct Decision {
@@ -49,6 +55,15 @@ impl Decision {
     #[must_use]
     pub fn is_durable(&self) -> bool {
         self.changes.iter().any(Change::is_durable)
+    }
+
+    /// How much of what a hold of the lock may do it is, in deliveries.
+    #[must_use]
+    pub fn work(&self) -> usize {
+        match self.changes[..] {
+            [Change(Kind::Rest(_) | Kind::Wakes(_))] => LOOKS_WORK,
+            _ => self.effects.len().max(self.changes.len()).max(1),
+        }
     }
 
     /// Empties it, keeping its memory.

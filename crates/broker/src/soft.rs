@@ -288,7 +288,7 @@ pub(crate) struct Consumer {
     pub(crate) active_at: Option<u64>,
     /// What it waits for in [`AttachedRare::waiting`]: it is not active then.
     pub(crate) waits_for: Option<Hold>,
-    /// Its place there: behind all others once it has used up what they share.
+    /// Its place there: who received something is behind those that did not since.
     pub(crate) turn: u64,
 }
 
@@ -357,7 +357,7 @@ pub(crate) struct AttachedRare {
     pub(crate) reads: BTreeMap<Token, ReadAt>,
     /// Queues that are exclusive to it.
     pub(crate) owned: BTreeSet<QueueId>,
-    /// Consumers that were asked for while something held them up, in turn.
+    /// Consumers that were found to be held up, in turn.
     pub(crate) waiting: BTreeMap<(Hold, u64), ConsumerId>,
     /// What no longer does, while some of them are still to be looked at; with its place in [`Soft::waking`].
     pub(crate) waking: BTreeMap<Hold, u64>,
@@ -374,24 +374,21 @@ impl Empty for AttachedRare {
 }
 
 impl Attached {
-    /// Has a consumer wait for its connection, or not any more. `behind`: it has used up what they wait for, and has its turn behind all
-    /// that wait.
-    pub(crate) fn wait(&mut self, id: ConsumerId, hold: Option<Hold>, behind: Option<u64>) {
+    /// Has a consumer wait for its connection, or not any more.
+    pub(crate) fn wait(&mut self, id: ConsumerId, hold: Option<Hold>) {
         let Some(consumer) = self.consumers.get_mut(&id) else {
             return;
         };
-        let was = (consumer.waits_for, consumer.turn);
-        consumer.waits_for = hold;
-        consumer.turn = behind.unwrap_or(consumer.turn);
-        let is = (hold, consumer.turn);
-        if was.0 == hold && (hold.is_none() || was == is) {
+        let (was, turn) = (consumer.waits_for, consumer.turn);
+        if was == hold {
             return;
         }
+        consumer.waits_for = hold;
         self.rare.change(|rare| {
-            if let (Some(hold), turn) = was {
-                rare.waiting.remove(&(hold, turn));
+            if let Some(was) = was {
+                rare.waiting.remove(&(was, turn));
             }
-            if let (Some(hold), turn) = is {
+            if let Some(hold) = hold {
                 rare.waiting.insert((hold, turn), id);
             }
         });
@@ -399,7 +396,7 @@ impl Attached {
 
     /// A consumer goes.
     pub(crate) fn remove_consumer(&mut self, id: ConsumerId) -> Option<Consumer> {
-        self.wait(id, None, None);
+        self.wait(id, None);
         self.consumers.remove(&id)
     }
 }
@@ -658,17 +655,11 @@ mod waiting {
                 turn: number,
             };
             attached.consumers.insert(ConsumerId(number), consumer);
-            attached.wait(ConsumerId(number), Some(Hold::Room), None);
+            attached.wait(ConsumerId(number), Some(Hold::Room));
         }
-        // The first has its turn behind the others, and then waits for something else.
-        attached.wait(ConsumerId(0), Some(Hold::Room), Some(9));
-        let in_turn = |attached: &Attached| -> Vec<u64> {
-            let waiting = attached.rare.waiting.values();
-            waiting.map(|consumer| consumer.0).collect()
-        };
-        assert_eq!(in_turn(&attached), [1, 2, 0]);
-        attached.wait(ConsumerId(0), Some(Hold::Window(1)), None);
-        assert_eq!(attached.rare.waiting.len(), 3);
+        attached.wait(ConsumerId(0), Some(Hold::Window(1)));
+        let waiting = attached.rare.waiting.values();
+        assert_eq!(waiting.map(|it| it.0).collect::<Vec<_>>(), [1, 2, 0]);
         for number in 0..3 {
             assert!(attached.remove_consumer(ConsumerId(number)).is_some());
             assert_eq!(attached.rare.waiting.len(), 2 - number as usize);

@@ -454,7 +454,7 @@ impl Core {
             } = self;
             decision.clear();
             more = broker.decide_deliveries(&context, DELIVERIES_MAX - step.delivered, decision);
-            step.delivered += decision.effects.len().max(decision.changes.len()).max(1);
+            step.delivered += decision.work();
             if decision.changes.is_empty() && decision.effects.is_empty() {
                 break;
             }

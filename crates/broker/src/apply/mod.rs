@@ -239,7 +239,7 @@ impl Broker {
             Kind::SetAside { queue, qseq } => self.apply_set_aside(*queue, *qseq),
             Kind::Used(queue) => self.soft_queue_mut(*queue).last_used = at.now,
             Kind::Rest(queue) => self.rest_or_pass(*queue),
-            Kind::Wakes { session, hold } => self.go_on_waking(*session, *hold),
+            Kind::Wakes(place) => self.go_on_waking(*place),
             Kind::Turned(now) => self.soft.timers.turn(*now, TURN_MOVES),
             Kind::Postponed { was, until } => {
                 self.soft.timers.remove(was);

@@ -343,11 +343,12 @@ impl Broker {
             debug_assert!(group.out >= count, "a delivery counts once");
             group.out = group.out.saturating_sub(count);
         }
-        if is_held {
-            self.refresh(receiver);
-        }
+        // Who waits for the window comes first.
         if let Some(group) = freed {
             self.wake(receiver.0, Hold::Window(group), WOKEN_AT_ONCE);
+        }
+        if is_held {
+            self.refresh(receiver);
         }
     }
 
@@ -398,11 +399,12 @@ impl Broker {
     }
 
     /// The next slice of that, when its turn has come.
-    pub(super) fn go_on_waking(&mut self, session: SessionId, hold: Hold) {
-        let attached = self.soft.sessions.get_mut(&session);
-        let place = attached.and_then(|it| it.rare.change(|rare| rare.waking.remove(&hold)));
-        if let Some(place) = place {
-            self.soft.waking.remove(&place);
+    pub(super) fn go_on_waking(&mut self, place: u64) {
+        let Some((session, hold)) = self.soft.waking.remove(&place) else {
+            return;
+        };
+        if let Some(attached) = self.soft.sessions.get_mut(&session) {
+            attached.rare.change(|rare| rare.waking.remove(&hold));
         }
         self.wake(session, hold, RECEIVERS_MAX);
     }
@@ -439,8 +441,10 @@ impl Broker {
         let Some(consumer) = attached.consumers.get(&receiver.1) else {
             return;
         };
-        let hold = self.config.hold(attached, consumer);
-        attached.wait(receiver.1, hold, None);
+        let hold = self
+            .config
+            .hold(attached.room_used, &attached.groups, consumer);
+        attached.wait(receiver.1, hold);
         let Some(consumer) = attached.consumers.get_mut(&receiver.1) else {
             return;
         };
@@ -497,7 +501,6 @@ impl Broker {
         self.touch(id);
     }
 
-    /// Consumers of a queue that are looked at in one go, from the front: in a queue of groups any may own the one that is next.
     /// Nothing was delivered out of a queue in its turn. It leaves the round until something changes, unless it only had to be found
     /// out that consumers at the front of it may not receive.
     pub(super) fn rest_or_pass(&mut self, id: QueueId) {
@@ -506,12 +509,15 @@ impl Broker {
         };
         let active = soft.active.values().take(soft.looked_at());
         let unable = active.filter(|receiver| self.allowance(**receiver).is_none());
-        let unable: SmallVec<[Receiver; 4]> = unable.copied().collect();
-        if unable.is_empty() {
-            return self.rest(id);
+        let unable: SmallVec<[Receiver; 4]> = unable.take(RECEIVERS_MAX).copied().collect();
+        for receiver in &unable {
+            self.refresh(*receiver);
         }
-        for receiver in unable {
-            self.refresh(receiver);
+        match unable.len() {
+            0 => self.rest(id),
+            // There may be more of them: others have their turns in between.
+            RECEIVERS_MAX => self.next_round(id),
+            _ => {}
         }
     }
 
@@ -582,24 +588,26 @@ impl Hands<'_> {
             Credit::Window(window) => consumer.out < window,
             Credit::Settled | Credit::Exactly(_) => false,
         };
-        let active = consumer.active_at.is_some();
+        debug_assert!(consumer.waits_for.is_none(), "who waits is not active");
+        consumer.turn = *self.next_place;
+        *self.next_place += 1;
+        let hold = self
+            .config
+            .hold(attached.room_used, &attached.groups, consumer);
+        let stays = is_open && consumer.active_at.is_some() && single.is_none() && hold.is_none();
         let consumer = attached.consumers.get(&receiver.1)?;
-        let hold = self.config.hold(attached, consumer);
-        if is_open && active && single.is_none() && hold.is_none() {
-            debug_assert!(
-                self.config
-                    .allowance(receiver, attached, consumer, single)
-                    .is_some(),
-                "who stays active may receive"
-            );
+        let allowed = || {
+            let config = self.config;
+            config
+                .allowance(receiver, attached, consumer, single)
+                .is_some()
+        };
+        if stays {
+            debug_assert!(allowed(), "who stays active may receive");
             return credited;
         }
-        let allowed = self
-            .config
-            .allowance(receiver, attached, consumer, single)
-            .is_some();
-        attached.wait(receiver.1, hold, hold.map(|_| *self.next_place));
-        *self.next_place += u64::from(hold.is_some());
+        let allowed = allowed();
+        attached.wait(receiver.1, hold);
         let consumer = attached.consumers.get_mut(&receiver.1)?;
         activate(allowed, (receiver, consumer), self.soft, self.next_place);
         credited
@@ -608,11 +616,16 @@ impl Hands<'_> {
 
 impl Config {
     /// What holds up a consumer that would hold up others of its connection too.
-    fn hold(&self, attached: &Attached, consumer: &Consumer) -> Option<Hold> {
-        if attached.room_used >= self.outbox_bytes_max {
+    fn hold(
+        &self,
+        room_used: u64,
+        groups: &Few<u32, ConsumerGroup>,
+        consumer: &Consumer,
+    ) -> Option<Hold> {
+        if room_used >= self.outbox_bytes_max {
             return Some(Hold::Room);
         }
-        let group = attached.groups.get(&consumer.group)?;
+        let group = groups.get(&consumer.group)?;
         if !group.active {
             return Some(Hold::Flow(consumer.group));
         }

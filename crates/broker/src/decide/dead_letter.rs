@@ -362,7 +362,7 @@ impl Broker {
         };
         let deaths = with_death(rare.and_then(|rare| rare.deaths.as_deref()), death);
         let dead_letter = attributes.dead_letter.as_ref()?;
-        // Keys of the default exchange are names, and names have no levels.
+        // Keys of the default exchange are names: one of several levels is a name with dots.
         let is_named = !dead_letter.exchange.is_empty();
         let spread = |of: &Address, key: &Levels| match key.level(0) {
             Some(name) if is_named && of.kind == AddressKind::Queue => {

@@ -175,14 +175,11 @@ impl Broker {
         );
         let queue_at = place(queue.map(|(at, _)| at));
         let mut draft = Draft::new(cx, out);
-        if let Some((at, (session, hold))) = waking
+        if let Some((at, _)) = waking
             && *at < queue_at.min(emptying_at).min(replay_at)
             && stream.is_none_or(|(stream_at, _)| at < stream_at)
         {
-            draft.change(Kind::Wakes {
-                session: *session,
-                hold: *hold,
-            });
+            draft.change(Kind::Wakes(*at));
             return true;
         }
         if let Some((at, id)) = stream

@@ -425,7 +425,7 @@ fn put_kind(kind: &Kind, out: &mut Vec<u8>) -> u8 {
         | Kind::SetAside { .. }
         | Kind::Used(_)
         | Kind::Rest(_)
-        | Kind::Wakes { .. }
+        | Kind::Wakes(_)
         | Kind::ReplayRests(_)
         | Kind::Empties { .. }
         | Kind::Emptied { .. }

@@ -108,6 +108,24 @@ fn consumers_without_room_do_not_keep_a_queue_from_one_that_has() {
     assert!(left.len() >= 8, "{left:?} {right:?}");
 }
 
+#[test]
+fn a_connection_goes_while_those_that_waited_are_looked_at_again() {
+    let mut rig = rig();
+    let (a, b) = (rig.attach(1), rig.attach(2));
+    for number in 0..200 {
+        let name = queue_name(number as usize);
+        rig.durable_queue(a, &name, QueueAttributes::default());
+        rig.consume(b, number, &name, Credit::Settled);
+        rig.send(a, &name, &text(number as usize));
+    }
+    assert_eq!(rig.deliveries(b).len() as u64, ROOM / EACH);
+    rig.broker.returned_room(b, ROOM);
+    rig.detach(b);
+    let b = rig.attach(2);
+    rig.consume(b, 1, &queue_name(199), Credit::Settled);
+    assert_eq!(drain(&mut rig, b), [199]);
+}
+
 /// Messages for two queues, of each as many as that.
 fn backlog(rig: &mut Rig, from: SessionId, each: usize) {
     for number in 0..each {
@@ -211,6 +229,9 @@ fn who_owns_a_group_is_told_of_room_however_many_others_there_are() {
     for number in 0..100 {
         rig.consume(able, number, "f", Credit::Window(10));
     }
+    // Who receives is behind all others.
+    send(&mut rig, 12);
+    assert_eq!(drain(&mut rig, full), [12]);
     for number in 1..=10 {
         rig.send(a, "filled", &text(number));
     }
@@ -259,6 +280,7 @@ enum Step {
     },
     Replace {
         of: usize,
+        drained: bool,
     },
 }
 
@@ -281,7 +303,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (of(), any::<bool>()).prop_map(|(of, active)| Step::Flow { of, active }),
         2 => (of(), 1..4u64).prop_map(|(of, share)| Step::Cancel { of, share }),
         1 => queue().prop_map(|queue| Step::Delete { queue }),
-        1 => of().prop_map(|of| Step::Replace { of }),
+        1 => (of(), any::<bool>()).prop_map(|(of, drained)| Step::Replace { of, drained }),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -496,7 +518,11 @@ fn play(steps: &[Step]) {
                     it.consumers.retain(|_, consumer| consumer.queue != *queue);
                 }
             }
-            Step::Replace { of } => {
+            Step::Replace { of, drained } => {
+                if *drained {
+                    let it = &connections[*of];
+                    rig.broker.returned_room(it.session, it.used);
+                }
                 rig.detach(connections[*of].session);
                 next_session += 1;
                 let gone = Connection::new(rig.attach(next_session));
