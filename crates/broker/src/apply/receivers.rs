@@ -595,18 +595,16 @@ impl Hands<'_> {
             .config
             .hold(attached.room_used, &attached.groups, consumer);
         let stays = is_open && consumer.active_at.is_some() && single.is_none() && hold.is_none();
-        let consumer = attached.consumers.get(&receiver.1)?;
-        let allowed = || {
-            let config = self.config;
-            config
-                .allowance(receiver, attached, consumer, single)
-                .is_some()
+        let config = self.config;
+        let allowed = |attached: &Attached| {
+            let consumer = attached.consumers.get(&receiver.1);
+            consumer.is_some_and(|it| config.allowance(receiver, attached, it, single).is_some())
         };
         if stays {
-            debug_assert!(allowed(), "who stays active may receive");
+            debug_assert!(allowed(attached), "who stays active may receive");
             return credited;
         }
-        let allowed = allowed();
+        let allowed = allowed(attached);
         attached.wait(receiver.1, hold);
         let consumer = attached.consumers.get_mut(&receiver.1)?;
         activate(allowed, (receiver, consumer), self.soft, self.next_place);
