@@ -114,19 +114,16 @@ impl<K: Ord, V> Few<K, V> {
         K: Copy,
         V: Default,
     {
-        let known = match self {
-            Self::Line(line) => find(line, &key).ok(),
-            Self::Tree(_) => None,
-        };
-        if let Some(at) = known
-            && let Self::Line(line) = self
-        {
-            return &mut line[at].1;
-        }
-        if !self.contains_key(&key) {
+        if matches!(self, Self::Line(line) if find(line, &key).is_err()) {
             self.insert(key, V::default());
         }
-        self.get_mut(&key).expect("it was inserted just now")
+        match self {
+            Self::Tree(tree) => tree.entry(key).or_default(),
+            Self::Line(line) => {
+                let at = find(line, &key).expect("it was inserted just now");
+                &mut line[at].1
+            }
+        }
     }
 
     pub(crate) fn first_key_value(&self) -> Option<(&K, &V)> {
