@@ -374,6 +374,21 @@ impl Empty for AttachedRare {
 }
 
 impl Attached {
+    /// A connection that has just come.
+    pub(crate) fn new(vhost: VhostId, user: Arc<str>, broker: bool) -> Self {
+        Self {
+            vhost,
+            user,
+            broker,
+            client: None,
+            consumers: Few::default(),
+            groups: Few::default(),
+            rare: Seldom::default(),
+            room_used: 0,
+            touched: Few::default(),
+        }
+    }
+
     /// Has a consumer wait for its connection, or not any more.
     pub(crate) fn wait(&mut self, id: ConsumerId, hold: Option<Hold>) {
         let Some(consumer) = self.consumers.get_mut(&id) else {
@@ -627,17 +642,7 @@ mod waiting {
 
     #[test]
     fn who_goes_waits_no_longer() {
-        let mut attached = Attached {
-            vhost: VhostId::ROOT,
-            user: "user".into(),
-            broker: false,
-            client: None,
-            consumers: Few::default(),
-            groups: Few::default(),
-            rare: Seldom::default(),
-            room_used: 0,
-            touched: Few::default(),
-        };
+        let mut attached = Attached::new(VhostId::ROOT, "user".into(), false);
         for number in 0..3 {
             let consumer = Consumer {
                 queue: QueueId(1),

@@ -16,7 +16,6 @@ use crate::{
     change::ConsumerAdded,
     few::Few,
     queue::{Receiver, Runs, flag},
-    seldom::Seldom,
     soft::{
         Attached, Consumer, ConsumerGroup, Credited, Hold, RECEIVERS_MAX, SoftQueue, Timer,
         Waiting, WaitingAt,
@@ -42,20 +41,8 @@ impl Broker {
         user: &Arc<str>,
         broker: bool,
     ) {
-        self.soft.sessions.insert(
-            session,
-            Box::new(Attached {
-                vhost,
-                user: Arc::clone(user),
-                broker,
-                client: None,
-                consumers: Few::default(),
-                groups: Few::default(),
-                rare: Seldom::default(),
-                room_used: 0,
-                touched: Few::default(),
-            }),
-        );
+        let attached = Attached::new(vhost, Arc::clone(user), broker);
+        self.soft.sessions.insert(session, Box::new(attached));
         self.counters.sessions += u64::from(!broker);
     }
 
@@ -326,13 +313,13 @@ impl Broker {
             return;
         };
         // Who may receive still may, and who waits for its connection is looked at when that lets go of it.
-        let mut is_held = true;
+        let mut wants_credit = true;
         if let Some(consumer) = attached.consumers.get_mut(&receiver.1)
             && consumer.place == credited.place
         {
             debug_assert!(consumer.out >= count, "a delivery counts once");
             consumer.out = consumer.out.saturating_sub(count);
-            is_held = consumer.active_at.is_none() && consumer.waits_for.is_none();
+            wants_credit = consumer.active_at.is_none() && consumer.waits_for.is_none();
         }
         let mut freed = None;
         if credited.group != 0 {
@@ -347,7 +334,7 @@ impl Broker {
         if let Some(group) = freed {
             self.wake(receiver.0, Hold::Window(group), WOKEN_AT_ONCE);
         }
-        if is_held {
+        if wants_credit {
             self.refresh(receiver);
         }
     }
@@ -605,7 +592,9 @@ impl Hands<'_> {
             return credited;
         }
         let allowed = allowed(attached);
-        attached.wait(receiver.1, hold);
+        if hold.is_some() {
+            attached.wait(receiver.1, hold);
+        }
         let consumer = attached.consumers.get_mut(&receiver.1)?;
         activate(allowed, (receiver, consumer), self.soft, self.next_place);
         credited
