@@ -359,6 +359,8 @@ pub(crate) struct AttachedRare {
     pub(crate) owned: BTreeSet<QueueId>,
     /// Consumers that were found to be held up, in turn.
     pub(crate) waiting: BTreeMap<(Hold, u64), ConsumerId>,
+    /// The same, those of the highest priority first: what each queue has of them.
+    pub(crate) ranks: BTreeMap<(QueueId, Hold, Reverse<i32>, u64), ConsumerId>,
     /// What no longer does, while some of them are still to be looked at; with its place in [`Soft::waking`].
     pub(crate) waking: BTreeMap<Hold, u64>,
 }
@@ -369,6 +371,7 @@ impl Empty for AttachedRare {
         reads: BTreeMap::new(),
         owned: BTreeSet::new(),
         waiting: BTreeMap::new(),
+        ranks: BTreeMap::new(),
         waking: BTreeMap::new(),
     };
 }
@@ -399,14 +402,46 @@ impl Attached {
             return;
         }
         consumer.waits_for = hold;
+        let rank = |hold| (consumer.queue, hold, Reverse(consumer.priority), turn);
         self.rare.change(|rare| {
             if let Some(was) = was {
                 rare.waiting.remove(&(was, turn));
+                rare.ranks.remove(&rank(was));
             }
             if let Some(hold) = hold {
                 rare.waiting.insert((hold, turn), id);
+                rare.ranks.insert(rank(hold), id);
             }
         });
+    }
+
+    /// Whose turn it is when a consumer's comes that waits: of those that wait for the same in its queue, who has the highest priority.
+    /// The two change places if that is another one: what the others of its connection wait for does not become longer by it.
+    pub(crate) fn outranking(&mut self, id: ConsumerId) -> ConsumerId {
+        let Some(consumer) = self.consumers.get(&id) else {
+            return id;
+        };
+        let (queue, priority, turn) = (consumer.queue, consumer.priority, consumer.turn);
+        let Some(hold) = consumer.waits_for else {
+            return id;
+        };
+        let of_queue = (queue, hold, Reverse(i32::MAX), 0)..(queue, hold, Reverse(priority), 0);
+        let mut higher = self.rare.ranks.range(of_queue);
+        let Some((_, &first)) = higher.next() else {
+            return id;
+        };
+        let later = self.consumers.get(&first).map_or(turn, |it| it.turn);
+        let change_places = [(id, later), (first, turn)];
+        for (id, _) in change_places {
+            self.wait(id, None);
+        }
+        for (id, turn) in change_places {
+            if let Some(consumer) = self.consumers.get_mut(&id) {
+                consumer.turn = turn;
+            }
+            self.wait(id, Some(hold));
+        }
+        first
     }
 
     /// A consumer goes.
@@ -668,6 +703,7 @@ mod waiting {
         for number in 0..3 {
             assert!(attached.remove_consumer(ConsumerId(number)).is_some());
             assert_eq!(attached.rare.waiting.len(), 2 - number as usize);
+            assert_eq!(attached.rare.ranks.len(), 2 - number as usize);
         }
     }
 }

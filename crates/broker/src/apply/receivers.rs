@@ -369,7 +369,11 @@ impl Broker {
         let mut next = self.first_to_wake(session, hold);
         for _ in 0..count {
             let Some(consumer) = next else { return };
-            self.refresh((session, consumer));
+            let Some(attached) = self.soft.sessions.get_mut(&session) else {
+                return;
+            };
+            let first = attached.outranking(consumer);
+            self.refresh((session, first));
             next = self.first_to_wake(session, hold);
         }
         if next.is_none() {

@@ -203,6 +203,54 @@ fn who_fills_a_window_in_common_has_its_next_turn_behind_those_that_wait_for_it(
 }
 
 #[test]
+fn of_those_that_wait_for_a_window_in_common_who_has_the_highest_priority_in_its_queue_is_first() {
+    let mut rig = rig();
+    let (a, b) = (rig.attach(1), rig.attach(2));
+    for name in ["a", "b"] {
+        rig.durable_queue(a, name, QueueAttributes::default());
+    }
+    let window = |window| Command::GroupWindow { group: 1, window };
+    rig.command(b, window(1));
+    for (number, queue, priority) in [(1, "a", 0), (2, "b", 0), (3, "a", 1), (4, "a", 1)] {
+        let consumer = rig.consumer(number, queue, Credit::Window(0));
+        rig.subscribe(
+            b,
+            Subscribe {
+                group: 1,
+                priority,
+                ..consumer
+            },
+        );
+    }
+    const EACH_QUEUE: usize = 30;
+    backlog(&mut rig, a, EACH_QUEUE);
+    let mut to = BTreeMap::new();
+    for _ in 0..EACH_QUEUE {
+        let got = rig.deliveries(b);
+        assert_eq!(got.len(), 1);
+        *to.entry(got[0].consumer.0).or_insert(0) += 1;
+        rig.broker.returned_room(b, EACH);
+        rig.settle(b, &ids(&got), Outcome::Accept);
+    }
+    // Who is outranked in its own queue takes nothing, and keeps nobody in the other from having a turn.
+    assert!(!to.contains_key(&1), "{to:?}");
+    assert!((2..=4).all(|it| to[&it] >= 7), "{to:?}");
+    // When those in front of it go, it has what is left.
+    for consumer in [3, 4] {
+        let token = rig.token();
+        let cancel = Command::Cancel {
+            token,
+            lane: Lane(0),
+            consumer: ConsumerId(consumer),
+        };
+        rig.command(b, cancel);
+    }
+    rig.command(b, window(0));
+    let left = drain(&mut rig, b);
+    assert!(left.iter().any(|it| *it < EACH_QUEUE), "{left:?}");
+}
+
+#[test]
 fn who_owns_a_group_is_told_of_room_however_many_others_there_are() {
     let mut rig = rig();
     let (a, full, able) = (rig.attach(1), rig.attach(2), rig.attach(3));

@@ -89,6 +89,36 @@ impl Model {
             .map_or(0, |consumer| consumer.priority)
     }
 
+    /// Whether a consumer shares a window or its flow with others: when it was found to be held up, and with it its place in the turn
+    /// of its queue, is the core's choice. That such consumers have their turns all the same is tested in `core/rooms.rs`.
+    fn shares(&self, receiver: Receiver) -> bool {
+        let mut consumers = self.consumers.iter();
+        let consumer = consumers.find(|c| (c.session, Some(c.id)) == receiver);
+        consumer.is_some_and(|consumer| {
+            let mut shared = self.shared.iter();
+            shared.any(|it| it.session == consumer.session && it.group == consumer.group)
+        })
+    }
+
+    /// What that receiver is given next, if it may come before who is next in the turn: of those of its priority ahead of it and
+    /// itself, either it or all the others share something.
+    fn out_of_turn(&self, number: u64, who: Receiver, receiver: Receiver) -> Option<u64> {
+        let queue = self.queue_ref(number);
+        let priority = self.priority_of(receiver);
+        if self.priority_of(who) != priority || !queue.turn.contains(&receiver) {
+            return None;
+        }
+        let mut ahead = queue
+            .turn
+            .iter()
+            .take_while(|other| **other != receiver)
+            .filter(|other| self.priority_of(**other) == priority);
+        if !self.shares(receiver) && !ahead.all(|other| self.shares(*other)) {
+            return None;
+        }
+        Some(queue.entries[queue.next_for(receiver)?].arrival)
+    }
+
     /// Who is next in a queue, and what they get. What has been delivered too often is dead-lettered on the way.
     pub(crate) fn next_delivery(&mut self, number: u64) -> Option<(Receiver, u64)> {
         loop {
@@ -126,6 +156,12 @@ impl Model {
         };
         let body = String::from_utf8_lossy(&delivery.message.body).into_owned();
         let mut next = self.next_delivery(number);
+        if let Some((who, _)) = next
+            && who != receiver
+            && let Some(arrival) = self.out_of_turn(number, who, receiver)
+        {
+            next = Some((receiver, arrival));
+        }
         if let Some((who, arrival)) = next
             && let Some(late) = self.came_together(number, arrival, delivery)
         {
