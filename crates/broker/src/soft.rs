@@ -194,14 +194,6 @@ impl SoftQueue {
         }
     }
 
-    /// Active consumers that are looked at in one go, from the front. Where groups have owners, it may be any.
-    pub(crate) fn looked_at(&self) -> usize {
-        match self.order {
-            Order::Groups(_) => self.active.len(),
-            _ => self.active.len().min(RECEIVERS_MAX),
-        }
-    }
-
     /// An entry is set aside no longer. `false`: it was not.
     pub(crate) fn take_from_aside(&mut self, qseq: u64, len: u32) -> bool {
         let was_aside = self.aside.remove(&qseq);

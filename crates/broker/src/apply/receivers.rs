@@ -495,19 +495,26 @@ impl Broker {
     /// Nothing was delivered out of a queue in its turn. It leaves the round until something changes, unless it only had to be found
     /// out that consumers at the front of it may not receive.
     pub(super) fn rest_or_pass(&mut self, id: QueueId) {
-        let Some(soft) = self.soft.queues.get(&id) else {
-            return;
-        };
-        let active = soft.active.values().take(soft.looked_at());
-        let unable = active.filter(|receiver| self.allowance(**receiver).is_none());
-        let unable: SmallVec<[Receiver; 4]> = unable.take(RECEIVERS_MAX).copied().collect();
-        for receiver in &unable {
-            self.refresh(*receiver);
+        let mut found = 0;
+        while found < RECEIVERS_MAX {
+            let Some(soft) = self.soft.queues.get(&id) else {
+                return;
+            };
+            let in_turn = self.in_turn(id, soft, RECEIVERS_MAX);
+            let unable = in_turn.filter(|receiver| self.allowance(*receiver).is_none());
+            let unable: SmallVec<[Receiver; 4]> = unable.collect();
+            if unable.is_empty() {
+                break;
+            }
+            found += unable.len();
+            for receiver in unable {
+                self.refresh(receiver);
+            }
         }
-        match unable.len() {
+        match found {
             0 => self.rest(id),
             // There may be more of them: others have their turns in between.
-            RECEIVERS_MAX => self.next_round(id),
+            RECEIVERS_MAX.. => self.next_round(id),
             _ => {}
         }
     }

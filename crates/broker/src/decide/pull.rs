@@ -321,10 +321,8 @@ impl Broker {
             } else {
                 // One at a time: what is taken decides which group is free.
                 let window = self.config.group_window;
-                deliveries
-                    .is_empty()
-                    .then(|| order.next_of_groups((from, PULLER), window))
-                    .flatten()
+                let first = order.groups().filter(|_| deliveries.is_empty());
+                first.and_then(|groups| groups.next_for((from, PULLER), window))
             };
             let Some(qseq) = next else { break };
             let Some(view) = self.entry(id, qseq) else {

@@ -17,8 +17,8 @@ use crate::{
     change::{DELIVERED_ITEMS_MAX, Delivered, Entrant, HandedOut, Kind, is_soft},
     counters::Tally,
     durable::Queue,
-    queue::{Order, Rare, Receiver, flag},
-    soft::{Attached, Consumer, SoftQueue},
+    queue::{Groups, Order, Rare, Receiver, flag},
+    soft::{Attached, Consumer, RECEIVERS_MAX, SoftQueue},
     view::{PlaceRef, View, entry_in},
 };
 
@@ -219,13 +219,46 @@ impl Broker {
         }
     }
 
+    /// The active consumers of a queue that are looked at in its turn, in theirs, `count` at most. Where groups have owners, the
+    /// one that is next to get something.
+    pub(crate) fn in_turn<'a>(
+        &'a self,
+        id: QueueId,
+        soft: &'a SoftQueue,
+        count: usize,
+    ) -> impl Iterator<Item = Receiver> + 'a {
+        let groups = soft.order.groups();
+        let next = groups.and_then(|groups| self.next_of_groups(id, soft, groups));
+        let count = match groups {
+            Some(_) => 0,
+            None => count.min(RECEIVERS_MAX),
+        };
+        soft.active.values().copied().take(count).chain(next)
+    }
+
+    /// The first active consumer that there is something for: found among them, or among those that own groups, whichever are fewer.
+    fn next_of_groups(&self, id: QueueId, soft: &SoftQueue, groups: &Groups) -> Option<Receiver> {
+        let window = self.config.group_window;
+        let has = |receiver: &Receiver| groups.next_for(*receiver, window).is_some();
+        if groups.has_free() || soft.active.len() <= groups.held_len() {
+            return soft.active.values().copied().find(has);
+        }
+        let place = |receiver| {
+            let consumer = self.consumer(receiver).filter(|it| it.queue == id)?;
+            Some((Reverse(consumer.priority), consumer.active_at?))
+        };
+        let owners = groups.holders(window);
+        let places = owners.filter_map(|receiver| Some((place(receiver)?, receiver)));
+        let first = places.min_by_key(|(place, _)| *place);
+        first.map(|(_, receiver)| receiver)
+    }
+
     /// A consumer of a queue that may receive.
     fn candidate(
         &self,
         queue: &Queue,
         soft: &SoftQueue,
         receiver: Receiver,
-        priority: i32,
     ) -> Option<Candidate<'_>> {
         let attached = self.attached(receiver.0)?;
         let consumer = attached.consumers.get(&receiver.1)?;
@@ -242,7 +275,7 @@ impl Broker {
             receiver,
             attached,
             consumer,
-            priority,
+            priority: consumer.priority,
             left,
             len_max,
         })
@@ -257,29 +290,20 @@ impl Broker {
             return;
         }
         let soft = self.soft_queue(id);
-        let groups = matches!(soft.order, Order::Groups(_));
+        let groups = soft.order.groups();
         let ready = self.ready(id) as usize;
-        let looked_at = match groups {
-            true => soft.looked_at(),
-            false => soft.looked_at().min(ready),
-        };
-        let mut candidates: SmallVec<[Candidate<'_>; 1]> = soft
-            .active
-            .iter()
-            .take(looked_at)
-            .filter_map(|((Reverse(priority), _), receiver)| {
-                self.candidate(queue, soft, *receiver, *priority)
-            })
-            .collect();
-        if candidates.len() < looked_at {
-            // Who is held up gives way first, or others would not have their turns.
-            return draft.change(Kind::Rest(id));
+        let mut candidates: SmallVec<[Candidate<'_>; 1]> = SmallVec::new();
+        for receiver in self.in_turn(id, soft, ready) {
+            match self.candidate(queue, soft, receiver) {
+                Some(candidate) => candidates.push(candidate),
+                // Who is held up gives way first, or others would not have their turns.
+                None => return draft.change(Kind::Rest(id)),
+            }
         }
         let mut used = Used::default();
-        let mut items: SmallVec<[HandedOut; 4]> = SmallVec::with_capacity(if groups {
-            1
-        } else {
-            ready.min(limit).min(ITEMS_EXPECTED)
+        let mut items: SmallVec<[HandedOut; 4]> = SmallVec::with_capacity(match groups {
+            Some(_) => 1,
+            None => ready.min(limit).min(ITEMS_EXPECTED),
         });
         let mut walk = self.ready_from_start(id);
         // Nothing leaves the queue before this call is over.
@@ -291,13 +315,12 @@ impl Broker {
         // A dead letter may push out what stays: a call makes some or hands entries out, never both.
         let (mut leaving, mut handing_out) = (false, false);
         while handed < limit {
-            let chosen = if groups {
-                candidates.retain(|candidate| candidate.has_room(&used, &self.config));
-                candidates.iter().enumerate().find_map(|(at, candidate)| {
-                    let window = self.config.group_window;
-                    let qseq = soft.order.next_of_groups(candidate.receiver, window)?;
-                    Some((at, qseq))
-                })
+            let chosen = if let Some(groups) = groups {
+                let window = self.config.group_window;
+                let first = candidates.first();
+                first
+                    .and_then(|candidate| groups.next_for(candidate.receiver, window))
+                    .map(|qseq| (0, qseq))
             } else {
                 // Who has no room gets none in this call: it is enough to look at the next one.
                 while let Some(next) = candidates.first()
@@ -324,7 +347,7 @@ impl Broker {
             if let Some(end) = end {
                 leaving |= pushes;
                 self.end_entry(id, qseq, &view, end, draft);
-                if groups {
+                if groups.is_some() {
                     break;
                 }
                 handed += 1;
@@ -351,7 +374,7 @@ impl Broker {
                 let end = end.unwrap_or(candidates.len());
                 candidates[at..end].rotate_left(1);
             }
-            if groups {
+            if groups.is_some() {
                 break;
             }
         }

@@ -183,26 +183,52 @@ impl Order {
         }
     }
 
-    /// The next ready one of a group queue for that receiver.
-    pub(crate) fn next_of_groups(&self, receiver: Receiver, window: u32) -> Option<u64> {
-        let Self::Groups(groups) = self else {
-            return None;
-        };
-        let free = groups.free.keys().next().copied();
-        let held = groups
+    /// The groups, of a queue that has them.
+    pub(crate) fn groups(&self) -> Option<&Groups> {
+        match self {
+            Self::Groups(groups) => Some(groups),
+            Self::Plain { .. } | Self::Priority(_) => None,
+        }
+    }
+}
+
+impl Groups {
+    /// The next ready one for that receiver.
+    pub(crate) fn next_for(&self, receiver: Receiver, window: u32) -> Option<u64> {
+        let free = self.free.keys().next().copied();
+        let held = self
             .held
             .range((receiver, 0)..=(receiver, u64::MAX))
-            .find(|(_, name)| {
-                groups
-                    .groups
-                    .get(*name)
-                    .is_some_and(|group| group.out < window)
-            })
+            .find(|(_, name)| self.is_open(name, window))
             .map(|((_, qseq), _)| *qseq);
         match (free, held) {
             (Some(free), Some(held)) => Some(free.min(held)),
             (free, held) => free.or(held),
         }
+    }
+
+    /// Whether more of a group may go to who holds it.
+    fn is_open(&self, name: &Bytes, window: u32) -> bool {
+        self.groups
+            .get(name)
+            .is_some_and(|group| group.out < window)
+    }
+
+    /// Whether there is something for whoever comes.
+    pub(crate) fn has_free(&self) -> bool {
+        !self.free.is_empty()
+    }
+
+    /// Groups with something ready that a receiver holds.
+    pub(crate) fn held_len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// The receivers of those that may have more of them; one of several groups comes several times.
+    pub(crate) fn holders(&self, window: u32) -> impl Iterator<Item = Receiver> {
+        let open = self.held.iter();
+        let open = open.filter(move |(_, name)| self.is_open(name, window));
+        open.map(|((receiver, _), _)| *receiver)
     }
 }
 

@@ -254,14 +254,7 @@ fn of_those_that_wait_for_a_window_in_common_who_has_the_highest_priority_in_its
 fn who_owns_a_group_is_told_of_room_however_many_others_there_are() {
     let mut rig = rig();
     let (a, full, able) = (rig.attach(1), rig.attach(2), rig.attach(3));
-    let fifo = QueueAttributes {
-        fifo: Some(Fifo {
-            dedup_by_content: true,
-            dedup_per_group: false,
-        }),
-        ..QueueAttributes::default()
-    };
-    rig.durable_queue(a, "f", fifo);
+    rig.durable_queue(a, "f", fifo());
     rig.durable_queue(a, "filled", QueueAttributes::default());
     let send = |rig: &mut Rig, number: usize| {
         let mut message = to_queue("f", &text(number));
@@ -332,9 +325,13 @@ enum Step {
     },
 }
 
-const QUEUES: usize = 6;
-/// The last of them has a single active consumer.
-const SINGLE: usize = QUEUES - 1;
+const QUEUES: usize = 7;
+/// One of them has a single active consumer, one is FIFO.
+const SINGLE: usize = QUEUES - 2;
+const FIFO: usize = QUEUES - 1;
+/// Groups in it, and how many of one may be out at once.
+const GROUPS: usize = 4;
+const GROUP_MAX: usize = 10;
 const CONNECTIONS: usize = 3;
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -430,6 +427,28 @@ impl Connection {
     }
 }
 
+/// The group of a message in the FIFO queue.
+fn group_of(body: &str) -> usize {
+    body.parse::<usize>().expect("a number") % GROUPS
+}
+
+/// Who has something of a group of the FIFO queue that is not settled, and how much.
+fn owner_of(connections: &[Connection], group: usize) -> Option<((usize, u64), usize)> {
+    let all = connections.iter().enumerate();
+    let unsettled = all.flat_map(|(at, it)| it.unsettled.iter().map(move |it| (at, it)));
+    let mut of_group = unsettled
+        .filter(|(_, it)| it.queue == FIFO && group_of(&it.body) == group)
+        .map(|(at, it)| (at, it.consumer));
+    let owner = of_group.next()?;
+    assert!(of_group.all(|it| it == owner), "two have group {group}");
+    let count = |(at, consumer): (usize, u64)| {
+        let own = connections[at].unsettled.iter();
+        own.filter(|it| it.consumer == consumer && it.queue == FIFO && group_of(&it.body) == group)
+            .count()
+    };
+    Some((owner, count(owner)))
+}
+
 /// How many messages wait in a queue.
 fn waits(rig: &mut Rig, from: SessionId, queue: usize) -> u64 {
     let declare = Declare::Queue {
@@ -443,10 +462,23 @@ fn waits(rig: &mut Rig, from: SessionId, queue: usize) -> u64 {
     }
 }
 
-fn make(rig: &mut Rig, from: SessionId, queue: usize) {
-    let attributes = QueueAttributes {
-        single_active_consumer: queue == SINGLE,
+fn fifo() -> QueueAttributes {
+    QueueAttributes {
+        fifo: Some(Fifo {
+            dedup_by_content: true,
+            dedup_per_group: false,
+        }),
         ..QueueAttributes::default()
+    }
+}
+
+fn make(rig: &mut Rig, from: SessionId, queue: usize) {
+    let attributes = match queue {
+        FIFO => fifo(),
+        _ => QueueAttributes {
+            single_active_consumer: queue == SINGLE,
+            ..QueueAttributes::default()
+        },
     };
     rig.durable_queue(from, &queue_name(queue), attributes);
 }
@@ -479,11 +511,19 @@ fn play(steps: &[Step]) {
         .collect();
     let (mut published, mut next_consumer) = (0, 0);
     let mut seen = BTreeSet::new();
+    // What is ready in the FIFO queue, as text sorts as its number does.
+    let mut ready: BTreeSet<String> = BTreeSet::new();
     for (at, step) in steps.iter().enumerate() {
         match step {
             Step::Publish { queue, count } => {
                 for _ in 0..*count {
-                    rig.send(a, &queue_name(*queue), &text(published));
+                    let body = text(published);
+                    let mut message = to_queue(&queue_name(*queue), &body);
+                    if *queue == FIFO {
+                        message.group = Some(format!("g{}", group_of(&body)).into());
+                        ready.insert(body);
+                    }
+                    rig.publish_unconfirmed(a, message);
                     published += 1;
                 }
             }
@@ -561,6 +601,9 @@ fn play(steps: &[Step]) {
                 };
                 rig.declare(a, delete);
                 make(&mut rig, a, *queue);
+                if *queue == FIFO {
+                    ready.clear();
+                }
                 for it in &mut connections {
                     it.unsettled.retain(|it| it.queue != *queue);
                     it.consumers.retain(|_, consumer| consumer.queue != *queue);
@@ -577,17 +620,54 @@ fn play(steps: &[Step]) {
                 let gone = std::mem::replace(&mut connections[*of], gone);
                 for it in gone.unsettled {
                     seen.remove(&it.body);
+                    if it.queue == FIFO {
+                        ready.insert(it.body);
+                    }
                 }
             }
         }
+        let mut of_fifo = BTreeSet::new();
         for it in &mut connections {
             let got = rig.deliveries(it.session);
             it.take(&got);
+            let mut last = [const { String::new() }; GROUPS];
             for delivery in &got {
-                assert!(seen.insert(body(delivery)), "twice, behind step {at}");
+                let body = body(delivery);
+                if it.ever[&delivery.consumer.0].0 == FIFO {
+                    let last = &mut last[group_of(&body)];
+                    assert!(*last < body, "{body} behind {last}, behind step {at}");
+                    last.clone_from(&body);
+                    of_fifo.insert(body.clone());
+                }
+                assert!(seen.insert(body), "twice, behind step {at}");
             }
         }
-        for queue in 0..QUEUES {
+        for group in 0..GROUPS {
+            let of_group = |all: &BTreeSet<String>| -> Vec<String> {
+                let of_group = all.iter().filter(|it| group_of(it) == group);
+                of_group.cloned().collect()
+            };
+            let got = of_group(&of_fifo);
+            let first = &of_group(&ready)[..got.len()];
+            assert_eq!(first, got, "the first of group {group}, behind step {at}");
+            got.iter().for_each(|it| assert!(ready.remove(it)));
+        }
+        for group in 0..GROUPS {
+            let owner = owner_of(&connections, group);
+            if !ready.iter().any(|it| group_of(it) == group) {
+                continue;
+            }
+            let readers = readers(&connections, FIFO);
+            let able = readers.iter().find(|(at, id)| {
+                let gets = owner.is_none_or(|(owner, has)| owner == (*at, *id) && has < GROUP_MAX);
+                gets && connections[*at].may_receive(*id)
+            });
+            assert_eq!(
+                able, None,
+                "group {group} waits behind step {at}, {owner:?}"
+            );
+        }
+        for queue in 0..FIFO {
             let waits = waits(&mut rig, a, queue);
             let readers = readers(&connections, queue);
             let able = readers
