@@ -20,6 +20,7 @@
 
 use crate::hash::{xxh3_64_with_seed, xxh3_128};
 use bytes::Bytes;
+use crc_fast::{CrcAlgorithm, Digest};
 use message::StoredId;
 
 use crate::id::{self, RECORD_ALIGN};
@@ -200,11 +201,13 @@ fn rest_of(header: &[u8]) -> &[u8; 8] {
 }
 
 fn frame_crc(id: StoredId, rest_of_header: &[u8; 8], payload: &[u8]) -> u32 {
-    // Two words at once: each call costs as much as some hundred bytes.
     let mut front = [0; 16];
     front[..8].copy_from_slice(&id.0.to_le_bytes());
     front[8..].copy_from_slice(rest_of_header);
-    crc32c::crc32c_append(crc32c::crc32c(&front), payload)
+    let mut crc = Digest::new(CrcAlgorithm::Crc32Iscsi);
+    crc.update(&front);
+    crc.update(payload);
+    crc.finalize() as u32
 }
 
 /// Writes the header of a frame whose payload already lies behind it in `frame`.

@@ -7,6 +7,8 @@
 //! CRC-32 of all before u32
 //! ```
 
+use crc_fast::crc32_iso_hdlc;
+
 /// The type of a header that is a text.
 const TEXT: u8 = 7;
 /// The prelude with its checksum, and the checksum at the end, in bytes.
@@ -31,7 +33,7 @@ pub fn encode(headers: &[(&str, &str)], payload: &[u8]) -> Vec<u8> {
     };
     out.extend_from_slice(&number(len));
     out.extend_from_slice(&number(headers_len));
-    let prelude = crc32fast::hash(&out);
+    let prelude = crc32_iso_hdlc(&out);
     out.extend_from_slice(&prelude.to_be_bytes());
     for (name, value) in headers {
         out.push(u8::try_from(name.len()).expect("names of headers are our own"));
@@ -42,7 +44,7 @@ pub fn encode(headers: &[(&str, &str)], payload: &[u8]) -> Vec<u8> {
         out.extend_from_slice(value.as_bytes());
     }
     out.extend_from_slice(payload);
-    let checksum = crc32fast::hash(&out);
+    let checksum = crc32_iso_hdlc(&out);
     out.extend_from_slice(&checksum.to_be_bytes());
     out
 }

@@ -4,6 +4,7 @@
 //! in between, which costs more than to write it.
 
 use bytes::Bytes;
+use crc_fast::{CrcAlgorithm, Digest};
 use message::base64;
 
 /// The longest piece, in bytes: no longer than what the allocator keeps at hand.
@@ -37,7 +38,7 @@ pub struct Pieces {
     /// How many bytes are still to come, about.
     behind: usize,
     /// The CRC-32 of those that are done, if it is wanted. Taken piece by piece: what was only just written is at hand.
-    check: Option<crc32fast::Hasher>,
+    check: Option<Digest>,
 }
 
 impl Pieces {
@@ -56,7 +57,7 @@ impl Pieces {
     /// The same, if it `is_checked` with a CRC-32 of all of it.
     #[must_use]
     pub fn checked(mut self, is_checked: bool) -> Self {
-        self.check = is_checked.then(crc32fast::Hasher::new);
+        self.check = is_checked.then(|| Digest::new(CrcAlgorithm::Crc32IsoHdlc));
         self
     }
 
@@ -94,7 +95,7 @@ impl Pieces {
     pub fn take(self) -> (Vec<Bytes>, Bytes, Option<u32>) {
         let check = self.check.map(|mut check| {
             check.update(&self.last);
-            check.finalize()
+            check.finalize() as u32
         });
         (self.done, self.last.into(), check)
     }
@@ -124,6 +125,8 @@ impl Sink for Pieces {
 
 #[cfg(test)]
 mod tests {
+    use crc_fast::crc32_iso_hdlc;
+
     use super::*;
 
     #[test]
@@ -140,7 +143,7 @@ mod tests {
             }
             let (mut pieces, last, check) = pieces.take();
             pieces.push(last);
-            assert_eq!(check, Some(crc32fast::hash(&whole)), "{hint}");
+            assert_eq!(check, Some(crc32_iso_hdlc(&whole)), "{hint}");
             assert!(pieces.iter().all(|piece| !piece.is_empty()));
             assert!(pieces.iter().all(|piece| piece.len() <= PIECE_LEN_MAX));
             assert!(pieces.concat() == whole, "{hint}");

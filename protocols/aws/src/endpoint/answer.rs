@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use crc_fast::crc32_iso_hdlc;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, request::Parts};
 use session::Reply;
 
@@ -116,7 +117,7 @@ pub(super) fn error(
         head.headers_mut().insert("x-amzn-query-error", told);
     }
     let body = form.encode(&error_value(service, error));
-    let check = is_checked(service).then(|| crc32fast::hash(&body));
+    let check = is_checked(service).then(|| crc32_iso_hdlc(&body));
     end(checked(head, check), body)
 }
 
