@@ -18,6 +18,8 @@
 //! header (RULES 19), so a batch keeps its place in the chain when a later epoch adopts it. The header check is seeded with
 //! the segment's salt: what an earlier use of the file left behind never validates.
 
+use std::cell::RefCell;
+
 use crate::hash::{xxh3_64_with_seed, xxh3_128};
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest};
@@ -204,10 +206,17 @@ fn frame_crc(id: StoredId, rest_of_header: &[u8; 8], payload: &[u8]) -> u32 {
     let mut front = [0; 16];
     front[..8].copy_from_slice(&id.0.to_le_bytes());
     front[8..].copy_from_slice(rest_of_header);
-    let mut crc = Digest::new(CrcAlgorithm::Crc32Iscsi);
-    crc.update(&front);
-    crc.update(payload);
-    crc.finalize() as u32
+    FRAME_CRC.with_borrow_mut(|crc| {
+        crc.reset();
+        crc.update(&front);
+        crc.update(payload);
+        crc.finalize() as u32
+    })
+}
+
+thread_local! {
+    /// What computes one: a new one for each would copy what it knows of the polynomial, 240 bytes.
+    static FRAME_CRC: RefCell<Digest> = RefCell::new(Digest::new(CrcAlgorithm::Crc32Iscsi));
 }
 
 /// Writes the header of a frame whose payload already lies behind it in `frame`.
