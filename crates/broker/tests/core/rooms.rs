@@ -312,6 +312,12 @@ enum Step {
         of: usize,
         active: bool,
     },
+    /// To those that have so many deliveries to come.
+    Credit {
+        of: usize,
+        share: u64,
+        credit: u32,
+    },
     Cancel {
         of: usize,
         share: u64,
@@ -337,7 +343,11 @@ const CONNECTIONS: usize = 3;
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let of = || 0..CONNECTIONS;
     let queue = || 0..QUEUES;
-    let credit = prop_oneof![Just(Credit::Settled), (0..5u32).prop_map(Credit::Window),];
+    let credit = prop_oneof![
+        Just(Credit::Settled),
+        (0..5u32).prop_map(Credit::Window),
+        (0..5u32).prop_map(Credit::Exactly),
+    ];
     let step = prop_oneof![
         12 => (queue(), 1..15usize).prop_map(|(queue, count)| Step::Publish { queue, count }),
         8 => of().prop_map(|of| Step::Drain { of }),
@@ -346,6 +356,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => (of(), 1..30usize).prop_map(|(of, count)| Step::Settle { of, count }),
         2 => (of(), 0..6u32).prop_map(|(of, window)| Step::Window { of, window }),
         2 => (of(), any::<bool>()).prop_map(|(of, active)| Step::Flow { of, active }),
+        4 => (of(), 1..4u64, 0..20u32).prop_map(|(of, share, credit)| Step::Credit { of, share, credit }),
         2 => (of(), 1..4u64).prop_map(|(of, share)| Step::Cancel { of, share }),
         1 => queue().prop_map(|queue| Step::Delete { queue }),
         1 => (of(), any::<bool>()).prop_map(|(of, drained)| Step::Replace { of, drained }),
@@ -400,6 +411,11 @@ impl Connection {
         assert!(self.used < ROOM + EACH, "{} bytes in an outbox", self.used);
         for delivery in got {
             let (queue, group) = self.ever[&delivery.consumer.0];
+            let consumer = self.consumers.get_mut(&delivery.consumer.0);
+            if let Some(Credit::Exactly(left)) = consumer.map(|it| &mut it.credit) {
+                assert_ne!(*left, 0, "more than a consumer asked for");
+                *left -= 1;
+            }
             if let Some(id) = delivery.id {
                 self.unsettled.push(Unsettled {
                     id,
@@ -418,7 +434,8 @@ impl Connection {
         let out = self.unsettled.iter().filter(|it| it.consumer == id).count() as u32;
         let open = match consumer.credit {
             Credit::Window(window) => window == 0 || out < window,
-            _ => true,
+            Credit::Exactly(left) => left > 0,
+            Credit::Settled => true,
         };
         let shared = self.unsettled.iter().filter(|it| it.group == 1).count() as u32;
         let counts = consumer.credit != Credit::Settled && self.window != 0;
@@ -579,6 +596,17 @@ fn play(steps: &[Step]) {
                 it.active = *active;
                 let (group, active) = (1, *active);
                 rig.command(it.session, Command::GroupFlow { group, active });
+            }
+            Step::Credit { of, share, credit } => {
+                let it = &mut connections[*of];
+                let credit = Credit::Exactly(*credit);
+                for (id, consumer) in &mut it.consumers {
+                    if id % share == 0 && matches!(consumer.credit, Credit::Exactly(_)) {
+                        consumer.credit = credit;
+                        let consumer = ConsumerId(*id);
+                        rig.command(it.session, Command::Credit { consumer, credit });
+                    }
+                }
             }
             Step::Cancel { of, share } => {
                 let it = &mut connections[*of];
